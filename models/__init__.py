@@ -1,0 +1,1 @@
+"""Networks and weights. Imports neither runner nor pipelines."""

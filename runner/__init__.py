@@ -1,0 +1,1 @@
+"""Serving: everything that is HTTP, process, queue and command line. May import pipelines and models."""

@@ -1,0 +1,57 @@
+"""What can go wrong, drawn once.
+
+    DiptychError
+    ├── BadRequest          400   the request says something that cannot be done
+    │   └── TooLarge        413   its body is larger than is read
+    ├── ModelNotFound       404   no such model on this machine or the hub
+    ├── ModelNotSupported   400   found, but not something Diptych can run (or broken)
+    ├── NotEnoughMemory     507   cannot fit
+    ├── Busy                503   the queue is full, or the server is stopping
+    └── RunnerFailed        500   a runner died or answered nonsense
+
+The message is written for the user: what was found, what would be accepted, what to do.
+"""
+
+
+class DiptychError(Exception):
+    """The root; its message may be shown to a user as it is."""
+
+    status = 500
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class BadRequest(DiptychError):
+    status = 400
+
+
+class TooLarge(BadRequest):
+    status = 413
+
+
+class ModelNotFound(DiptychError):
+    status = 404
+
+
+class ModelNotSupported(DiptychError):
+    status = 400
+
+
+class NotEnoughMemory(DiptychError):
+    status = 507
+
+
+class Busy(DiptychError):
+    """Full for now; `retry_after` is a guess in whole seconds for the Retry-After header."""
+
+    status = 503
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RunnerFailed(DiptychError):
+    status = 500

@@ -1,0 +1,67 @@
+"""The arrows of the architecture: runner → pipelines → models, never back, and no MLX where none belongs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FORBIDDEN = {
+    "models": {"runner", "pipelines"},
+    "pipelines": {"runner"},
+    "runner": set(),
+}
+# The only places that may touch MLX in the serving layer, and mlx-lm anywhere.
+MLX_IN_RUNNER = {"text.py", "image.py", "device.py"}
+REFERENCE = {"torch", "diffusers", "transformers"}
+
+
+def imports(file: Path) -> set[str]:
+    """The top-level names that a file imports, wherever in it the import stands."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+    return found
+
+
+def tops(file: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(file)}
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_a_layer_never_imports_the_layers_above_it(package: str) -> None:
+    for file in sorted((ROOT / package).rglob("*.py")):
+        assert not tops(file) & FORBIDDEN[package], f"{file} imports upwards"
+
+
+def test_a_plain_run_never_imports_the_references() -> None:
+    for package in FORBIDDEN:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            assert not tops(file) & REFERENCE, f"{file} imports a reference"
+
+
+def test_mlx_lm_is_touched_by_its_adapter_alone() -> None:
+    for package in FORBIDDEN:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            if "mlx_lm" in tops(file):
+                assert file.is_relative_to(ROOT / "models" / "language"), f"{file} imports mlx_lm"
+
+
+def test_serving_touches_mlx_in_its_workers_alone() -> None:
+    for file in sorted((ROOT / "runner").rglob("*.py")):
+        if "mlx" in tops(file):
+            assert file.name in MLX_IN_RUNNER, f"{file} imports mlx"
+
+
+@pytest.mark.parametrize(
+    "module", ["runner.cli", "runner.app", "runner.engine", "runner.mode", "runner.sources", "runner.memory"]
+)
+def test_importing_the_server_brings_no_mlx(module: str) -> None:
+    code = f"import sys, {module}; sys.exit(any(n.split('.')[0] in ('mlx', 'mlx_lm') for n in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr or f"{module} imports MLX"
