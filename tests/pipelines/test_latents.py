@@ -1,0 +1,138 @@
+"""Noise against torch's own, patches against themselves, positions against the reference pipelines'."""
+
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from pipelines import latents
+from pipelines.latents import Noise, patchify, unpatchify
+
+STORED = np.load(Path(__file__).parent / "references" / "sampling.npz")
+DRAWS = {"odd": (3, 3), "after odd": (5,), "block": (16,), "tail": (3, 37), "latents": (2, 4, 18, 10)}
+
+
+@pytest.mark.parametrize("seed", [1, 42, 2**31, 2**40 + 5])
+def test_a_stream_of_draws_is_torchs(seed: int) -> None:
+    noise = Noise(seed)
+    for name, shape in DRAWS.items():
+        drawn = noise.normal(shape)
+        assert drawn.dtype == np.float32
+        assert drawn.shape == shape
+        np.testing.assert_allclose(drawn, STORED[f"noise {seed} {name}"], atol=5e-7, rtol=0)
+
+
+def test_the_lower_half_of_a_seed_decides() -> None:
+    np.testing.assert_array_equal(Noise(2**40 + 5).normal((64,)), Noise(5).normal((64,)))
+
+
+def test_noise_for_pictures_is_drawn_channels_first() -> None:
+    drawn = Noise(42).pictures(2, 4, 6, 10)
+    assert drawn.shape == (2, 6, 10, 4)
+    np.testing.assert_array_equal(drawn.transpose(0, 3, 1, 2), Noise(42).normal((2, 4, 6, 10)))
+
+
+def test_nothing_can_be_drawn() -> None:
+    assert Noise(1).normal((0, 4)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("channels_first", [True, False])
+@pytest.mark.parametrize("shape", [(1, 2, 2, 1), (2, 6, 10, 3)])
+def test_patches_go_back_to_what_they_were(shape: tuple[int, int, int, int], channels_first: bool) -> None:
+    picture = np.arange(np.prod(shape)).reshape(shape)
+    patches = patchify(picture, 2, channels_first)
+    assert patches.shape == (shape[0], shape[1] // 2, shape[2] // 2, shape[3] * 4)
+    np.testing.assert_array_equal(unpatchify(patches, 2, channels_first), picture)
+    on_mlx = patchify(mx.array(picture), 2, channels_first)
+    np.testing.assert_array_equal(np.array(on_mlx), patches)
+
+
+def test_the_two_orders_of_a_patch() -> None:
+    picture = np.array([[[[0, 10], [1, 11]], [[2, 12], [3, 13]]]])  # pixel p of channel c is 10 c + p
+    assert patchify(picture, 2, True).ravel().tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
+    assert patchify(picture, 2, False).ravel().tolist() == [0, 10, 1, 11, 2, 12, 3, 13]
+
+
+def test_latents_that_do_not_divide_are_an_error() -> None:
+    with pytest.raises(ValueError, match="3 x 4 latents"):
+        patchify(np.zeros((1, 3, 4, 1)))
+
+
+def test_a_flux_picture_counts_in_rows_and_columns() -> None:
+    assert latents.flux_image_ids(2, 3).tolist() == [[0, r, c] for r in range(2) for c in range(3)]
+    assert latents.flux_text_ids(2).tolist() == [[0, 0, 0]] * 2
+
+
+def test_flux2_gives_each_reference_a_time_of_its_own() -> None:
+    assert latents.flux2_text_ids(2).tolist() == [[0, 0, 0, 0], [0, 0, 0, 1]]
+    assert latents.flux2_image_ids(1, 2).tolist() == [[0, 0, 0, 0], [0, 0, 1, 0]]
+    assert latents.flux2_reference_ids([(1, 2), (2, 1)]).tolist() == [
+        [10, 0, 0, 0],
+        [10, 0, 1, 0],
+        [20, 0, 0, 0],
+        [20, 1, 0, 0],
+    ]
+
+
+def test_a_z_image_picture_stands_behind_its_caption() -> None:
+    assert latents.z_image_caption_ids(3).tolist() == [[1, 0, 0], [2, 0, 0], [3, 0, 0]]
+    ids = latents.z_image_image_ids(3, 11, padded_caption=64)
+    assert ids.shape == (64, 3)
+    assert ids[:33].tolist() == [[65, r, c] for r in range(3) for c in range(11)]
+    assert not ids[33:].any()
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("size", [*range(1, 40), 100, 1023, 65536, 1_000_003])
+def test_noise_of_any_length_is_torchs(size: int) -> None:
+    torch = pytest.importorskip("torch")
+    generator = torch.Generator("cpu").manual_seed(1234)
+    noise = Noise(1234)
+    for _ in range(2):
+        theirs = torch.randn(size, generator=generator).numpy()
+        np.testing.assert_allclose(noise.normal((size,)), theirs, atol=5e-7, rtol=2e-7)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("size", [9, 16, 31, 4099])
+def test_half_precisions_are_drawn_in_float32_and_rounded(dtype: str, size: int) -> None:
+    torch = pytest.importorskip("torch")
+    generator, noise = torch.Generator("cpu").manual_seed(7), Noise(7)
+    for _ in range(2):
+        theirs = torch.randn(size, generator=generator, dtype=getattr(torch, dtype)).float().numpy()
+        drawn = mx.array(noise.normal((size,), half=True))
+        ours = np.array(drawn.astype(getattr(mx, dtype)).astype(mx.float32))
+        # A number that lies on the border of two halves may fall to the other side.
+        assert np.mean(ours == theirs) > 0.999
+        np.testing.assert_allclose(ours, theirs, rtol=2**-7)
+
+
+@pytest.mark.reference
+def test_patches_and_positions_are_the_reference_pipelines() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("diffusers")
+    from diffusers import Flux2KleinPipeline, FluxPipeline, ZImageTransformer2DModel
+
+    picture = torch.randn(2, 5, 6, 8)
+    ours = patchify(picture.permute(0, 2, 3, 1).numpy())
+    theirs = FluxPipeline._pack_latents(picture, 2, 5, 6, 8).numpy()
+    np.testing.assert_array_equal(ours.reshape(2, 12, 20), theirs)
+    theirs = Flux2KleinPipeline._patchify_latents(picture).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_array_equal(ours, theirs)
+    theirs = ZImageTransformer2DModel._patchify_image(None, picture[:1].transpose(0, 1), 2, 1)[0].numpy()
+    np.testing.assert_array_equal(
+        patchify(picture[:1].permute(0, 2, 3, 1).numpy(), 2, False).reshape(12, 20), theirs
+    )
+    ids = FluxPipeline._prepare_latent_image_ids(1, 3, 4, "cpu", torch.float32)
+    np.testing.assert_array_equal(latents.flux_image_ids(3, 4), ids)
+    tokens = torch.zeros(1, 7, 2)
+    np.testing.assert_array_equal(latents.flux2_text_ids(7), Flux2KleinPipeline._prepare_text_ids(tokens)[0])
+    np.testing.assert_array_equal(
+        latents.flux2_image_ids(6, 8), Flux2KleinPipeline._prepare_latent_ids(picture)[0]
+    )
+    references = [torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 5, 1)]
+    np.testing.assert_array_equal(
+        latents.flux2_reference_ids([(3, 4), (5, 1)]), Flux2KleinPipeline._prepare_image_ids(references)[0]
+    )
