@@ -1,0 +1,68 @@
+"""What several networks share. Norms are MLX's own (nn.RMSNorm, nn.LayerNorm): they are fused already."""
+
+from collections.abc import Callable
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from models.config import ConfigError
+
+
+def split_heads(x: mx.array, head_dim: int) -> mx.array:
+    """[batch, length, heads x head_dim] to [batch, heads, length, head_dim]."""
+    batch, length, _ = x.shape
+    return x.reshape(batch, length, -1, head_dim).transpose(0, 2, 1, 3)
+
+
+def merge_heads(x: mx.array) -> mx.array:
+    """[batch, heads, length, head_dim] to [batch, length, heads x head_dim]."""
+    batch, _, length, _ = x.shape
+    return x.transpose(0, 2, 1, 3).reshape(batch, length, -1)
+
+
+def attention(
+    q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None = None, scale: float | None = None
+) -> mx.array:
+    """Softmax attention of [batch, heads, length, head_dim]; k and v may have fewer heads. Give no mask where
+    everything is seen: a mask of ones costs as much as a real one."""
+    return mx.fast.scaled_dot_product_attention(
+        q, k, v, scale=q.shape[-1] ** -0.5 if scale is None else scale, mask=mask
+    )
+
+
+def quick_gelu(x: mx.array) -> mx.array:
+    return x * mx.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
+    "silu": nn.silu,
+    "swish": nn.silu,
+    "relu": nn.relu,
+    "gelu": nn.gelu,
+    "gelu_new": nn.gelu_approx,
+    "gelu_pytorch_tanh": nn.gelu_approx,
+    "gelu-approximate": nn.gelu_approx,
+    "quick_gelu": quick_gelu,
+}
+
+
+def activation(name: str) -> Callable[[mx.array], mx.array]:
+    """The function that a config names (hidden_act and its like)."""
+    if name not in ACTIVATIONS:
+        raise ConfigError(f"activation {name!r} is unknown; one of {', '.join(ACTIVATIONS)} is needed")
+    return ACTIVATIONS[name]
+
+
+def rope_table(positions: mx.array, dim: int, theta: float) -> tuple[mx.array, mx.array]:
+    """Cosine and sine of every position (any shape) for a head of `dim`: float32, [..., dim / 2]."""
+    frequencies = theta ** (-mx.arange(0, dim, 2, dtype=mx.float32) / dim)
+    angles = positions[..., None].astype(mx.float32) * frequencies
+    return mx.cos(angles), mx.sin(angles)
+
+
+def rotate_pairs(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
+    """Rotary embedding of neighbouring pairs (x0, x1), in float32, back in x's type; cos, sin: [..., dim / 2]."""
+    pairs = x.astype(mx.float32).reshape(*x.shape[:-1], -1, 2)
+    even, odd = pairs[..., 0], pairs[..., 1]
+    turned = mx.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
+    return turned.reshape(x.shape).astype(x.dtype)

@@ -1,0 +1,98 @@
+"""Smaller weights: which layers are quantized, and how a quantized layer is recognised.
+
+Quantized: the Linear layers inside the blocks (attention, feed-forward, FLUX.1's own modulation in every block), which
+hold nearly all bytes. Left as they are, because they are small and a picture is sensitive to them: norms, embeddings and
+embedders (of tokens, patches, time, guidance), modulation that is named so, what follows the last block, convolutions,
+and any layer whose input does not divide into groups.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_map_with_path
+
+Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
+AFFINE_BITS = (3, 4, 5, 6, 8)
+FLOAT_MODES: dict[str, tuple[int, int]] = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
+# A word of the layer's path, and the top-level layers that follow the last block.
+KEPT_WORDS = frozenset({"embed", "embeds", "embedder", "embedding", "embeddings", "modulation"})
+KEPT_ENDS = ("proj_out", "norm_out", "final_layer")
+
+
+class QuantizationError(ValueError):
+    """A way to quantize that does not exist or does not fit."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    bits: int
+    group_size: int
+    mode: Mode = "affine"
+
+    @classmethod
+    def parse(cls, text: str | int) -> "Quantization":
+        """What `--quantize` takes: 3, 4, 5, 6, 8, mxfp4, mxfp8 or nvfp4."""
+        word = str(text).strip().lower()
+        if word.isdigit() and int(word) in AFFINE_BITS:
+            return cls(int(word), 64)
+        if word in FLOAT_MODES:
+            group_size, bits = FLOAT_MODES[word]
+            return cls(bits, group_size, word)  # type: ignore[arg-type]
+        accepted = ", ".join([*map(str, AFFINE_BITS), *FLOAT_MODES])
+        raise QuantizationError(f"quantization {text!r} is unknown; one of {accepted} is needed")
+
+    @classmethod
+    def of(cls, weight: mx.array, scales: mx.array, biases: mx.array | None, inputs: int) -> "Quantization":
+        """Read off the shapes of a quantized layer that takes `inputs` features: files need not say it."""
+        bits, spare_bits = divmod(weight.shape[-1] * 32, inputs)
+        group_size, spare = divmod(inputs, scales.shape[-1])
+        if spare or spare_bits:
+            raise QuantizationError(
+                f"weight {weight.shape} and scales {scales.shape} do not fit {inputs} inputs"
+            )
+        if biases is not None:
+            return cls(bits, group_size)
+        for mode, shape in FLOAT_MODES.items():
+            if shape == (group_size, bits):
+                return cls(bits, group_size, mode)  # type: ignore[arg-type]
+        raise QuantizationError(
+            f"{bits} bits in groups of {group_size} without biases is no known quantization"
+        )
+
+    def apply(self, layer: nn.Module) -> nn.Module:
+        return layer.to_quantized(group_size=self.group_size, bits=self.bits, mode=self.mode)
+
+    def dequantize(self, weight: mx.array, scales: mx.array, biases: mx.array | None) -> mx.array:
+        return mx.dequantize(
+            weight, scales, biases, group_size=self.group_size, bits=self.bits, mode=self.mode
+        )
+
+
+def quantizable(path: str, layer: nn.Module, group_size: int) -> bool:
+    """Whether this layer is one of those that are quantized (the rule is the module's docstring)."""
+    if not isinstance(layer, nn.Linear):
+        return False
+    if KEPT_WORDS.intersection(re.split(r"[._]", path)) or path.split(".")[0].endswith(KEPT_ENDS):
+        return False
+    return bool(layer.weight.shape[-1] % group_size == 0)
+
+
+def quantize(module: nn.Module, quantization: Quantization) -> list[str]:
+    """Quantize a loaded module's Linears in place, lazily; the names of those that were."""
+    group_size = quantization.group_size
+    names = [path for path, layer in module.named_modules() if quantizable(path, layer, group_size)]
+    replace_layers(module, dict.fromkeys(names, quantization))
+    return names
+
+
+def replace_layers(module: nn.Module, plan: dict[str, Quantization]) -> None:
+    """Quantize exactly the named layers, each its own way."""
+
+    def convert(path: str, layer: nn.Module) -> nn.Module:
+        return plan[path].apply(layer) if path in plan else layer
+
+    leaves = tree_map_with_path(convert, module.leaf_modules(), is_leaf=nn.Module.is_module)
+    module.update_modules(leaves)

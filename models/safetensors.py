@@ -1,0 +1,100 @@
+"""What a safetensors file declares, checked against the bytes that are there. No MLX.
+
+Tensors are mapped lazily: a file that is shorter than it says would fail in the middle of a picture, or take the
+process down. So the header is read and checked before anything is mapped.
+"""
+
+import json
+import struct
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+LONGEST_HEADER = 100_000_000
+BITS = {
+    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "C64": 64,
+    "U64": 64, "U32": 32, "U16": 16, "U8": 8, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "BOOL": 8,
+}  # fmt: skip
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be read, or that do not belong to the network."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Header:
+    tensors: dict[str, TensorInfo]
+    metadata: dict[str, str]
+
+
+def read_header(path: Path) -> Header:
+    """The tensors that `path` holds; a WeightsError naming the file when it is cut short or damaged."""
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            prefix = file.read(8)
+            if len(prefix) < 8:
+                raise WeightsError(f"{path} is no safetensors file: it has {size} bytes")
+            (length,) = struct.unpack("<Q", prefix)
+            if length > min(LONGEST_HEADER, size - 8):
+                raise WeightsError(
+                    f"{path} is cut short or damaged: a header of {length} bytes in a file of {size}"
+                )
+            raw = file.read(length)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        entries = json.loads(raw)
+    except ValueError as error:
+        raise WeightsError(f"{path} is damaged: its header is no JSON ({error})") from error
+    if not isinstance(entries, dict):
+        raise WeightsError(f"{path} is damaged: its header is no JSON object")
+    metadata = entries.pop("__metadata__", None) or {}
+    tensors = {name: _tensor(path, name, entry) for name, entry in entries.items()}
+    _check_extent(path, tensors, available=size - 8 - length)
+    return Header(tensors, {str(key): str(value) for key, value in dict(metadata).items()})
+
+
+def _tensor(path: Path, name: str, entry: Any) -> TensorInfo:
+    try:
+        dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        if dtype not in BITS:
+            raise WeightsError(f"{path}: {name} has the unknown type {dtype}")
+        if not all(isinstance(number, int) and number >= 0 for number in (*shape, start, end)):
+            raise ValueError("negative or fractional")
+        right = end - start == (prod(shape) * BITS[dtype] + 7) // 8
+    except (TypeError, KeyError, ValueError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(f"{path} is damaged: {name} is declared as {entry!r}") from error
+    if not right:
+        raise WeightsError(
+            f"{path} is damaged: {name} is {dtype} {list(shape)}, but takes {end - start} bytes"
+        )
+    return TensorInfo(dtype, shape, start, end)
+
+
+def _check_extent(path: Path, tensors: dict[str, TensorInfo], available: int) -> None:
+    """The tensors lie one behind the other and fill the file to its end."""
+    at = 0
+    for info in sorted(tensors.values(), key=lambda info: (info.start, info.end)):
+        if info.start != at:
+            raise WeightsError(f"{path} is damaged: its tensors overlap or leave a gap at byte {at}")
+        at = info.end
+    if at > available:
+        raise WeightsError(f"{path} is cut short: {at} bytes of tensors are declared, {available} are there")
+    if at < available:
+        raise WeightsError(f"{path} is damaged: {available - at} bytes follow the last tensor")

@@ -1,0 +1,228 @@
+"""Checkpoints into networks: strict in both directions, lazy until the caller evaluates.
+
+    encoder = Qwen3Encoder(config)
+    load_component(encoder, model.shards("text_encoder"), WEIGHTS, dtype=mx.bfloat16)
+    mx.eval(encoder.parameters())
+
+Parameter names follow the checkpoint, so a WeightMap holds only what differs. Convolution kernels become
+channels-last on the way in; layers that the checkpoint holds quantized are made quantized first.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import cast
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from models.files import Shard
+from models.quantize import Quantization, QuantizationError, replace_layers
+from models.safetensors import WeightsError, read_header
+
+FLOATS = (mx.float32, mx.float16, mx.bfloat16)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LEAVES = ("weight", "bias", "scales", "biases")
+LISTED = 12
+
+__all__ = ["WeightMap", "WeightsError", "load_component"]
+
+
+@dataclass(frozen=True)
+class WeightMap:
+    """Rules from a checkpoint's names to a network's, applied in this order; a name that no rule meets stays.
+
+    `strip`: prefixes that are taken off where they stand.
+    `drop`: patterns (as in file names, `*`) of tensors that the network does not have.
+    `rename`: whole dotted fragments and what replaces them: ("to_out.0", "to_out") turns "a.to_out.0.bias" into
+    "a.to_out.bias".
+    `fuse`: a layer of the network and the checkpoint's layers it is made of, in order, relative to the same parent:
+    {"to_qkv": ("to_q", "to_k", "to_v")}; applied wherever the network has such a layer and the checkpoint has not.
+    """
+
+    strip: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    rename: tuple[tuple[str, str], ...] = ()
+    fuse: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def name(self, name: str) -> str | None:
+        """The network's name for a checkpoint's tensor; None for one that is dropped."""
+        for prefix in self.strip:
+            name = name.removeprefix(prefix)
+        if any(fnmatchcase(name, pattern) for pattern in self.drop):
+            return None
+        for old, new in self.rename:
+            name = f".{name}.".replace(f".{old}.", f".{new}.")[1:-1]
+        return name
+
+
+def load_component(
+    module: nn.Module,
+    shards: Sequence[Shard],
+    weight_map: WeightMap = WeightMap(),
+    dtype: mx.Dtype | None = None,
+) -> None:
+    """Give `module` the tensors of `shards`, in `dtype` or as they are stored. Every tensor must find its place."""
+    owner = type(module).__name__
+    tensors = _map_names(owner, _read(owner, shards), weight_map)
+    _fuse(module, tensors, weight_map.fuse)
+    _quantize_as_stored(owner, module, tensors)
+    _channels_last(module, tensors)
+    _check(owner, dict(tree_flatten(module.parameters())), tensors)
+    if dtype is not None:
+        tensors = {
+            name: value.astype(dtype) if value.dtype in FLOATS else value for name, value in tensors.items()
+        }
+    module.load_weights(list(tensors.items()), strict=False)
+
+
+def _read(owner: str, shards: Sequence[Shard]) -> dict[str, mx.array]:
+    """All tensors of a component under the checkpoint's names, nothing read but the headers."""
+    if not shards:
+        raise WeightsError(f"{owner}: the model has no weights for it")
+    _allow_open_files(len(shards))
+    tensors: dict[str, mx.array] = {}
+    for shard in shards:
+        read_header(shard.path)
+        stored = _map(shard.path)
+        for key, value in stored.items():
+            name = key if shard.names is None else shard.names.get(key)
+            if name in tensors:
+                raise WeightsError(f"{owner}: {name} is stored twice, the second time in {shard.path}")
+            if name is not None:
+                tensors[name] = value
+    return tensors
+
+
+def _map(path: Path) -> dict[str, mx.array]:
+    try:
+        stored = mx.load(str(path), format="safetensors")
+    except RuntimeError as error:
+        raise WeightsError(f"{path} cannot be read: {error}") from error
+    return cast(dict[str, mx.array], stored)
+
+
+def _allow_open_files(count: int) -> None:
+    """A lazily loaded file stays open, and a store with a file a tensor has more than the usual limit."""
+    try:
+        import resource
+    except ImportError:  # Windows has neither the module nor the limit.
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, ceiling), hard))
+
+
+def _map_names(owner: str, stored: dict[str, mx.array], weight_map: WeightMap) -> dict[str, mx.array]:
+    tensors: dict[str, mx.array] = {}
+    for key, value in stored.items():
+        name = weight_map.name(key)
+        if name in tensors:
+            raise WeightsError(f"{owner}: two tensors of the checkpoint would become {name}")
+        if name is not None:
+            tensors[name] = value
+    return tensors
+
+
+def _fuse(module: nn.Module, tensors: dict[str, mx.array], rules: Mapping[str, tuple[str, ...]]) -> None:
+    """Join the rows of layers that the network computes as one product."""
+    for path, layer in module.named_modules():
+        for fused, parts in rules.items():
+            if f".{path}".endswith(f".{fused}") and f"{path}.weight" not in tensors:
+                parent = path[: -len(fused)]
+                _fuse_layer(tensors, path, [parent + part for part in parts], layer.weight.shape[-1])
+
+
+def _fuse_layer(tensors: dict[str, mx.array], path: str, parts: list[str], inputs: int) -> None:
+    if len({_form(tensors, part) for part in parts}) > 1:
+        # Quantized in different ways: rows can only be joined as plain numbers.
+        for part in parts:
+            _dequantize(tensors, part, inputs)
+    for leaf in LEAVES:
+        names = [f"{part}.{leaf}" for part in parts]
+        rows = [tensors[name] for name in names if name in tensors]
+        if len(rows) == len(names) and len({row.shape[1:] for row in rows}) == 1:
+            tensors[f"{path}.{leaf}"] = mx.concatenate(rows, axis=0)
+            for name in names:
+                del tensors[name]
+
+
+def _form(tensors: dict[str, mx.array], part: str) -> tuple[object, ...]:
+    """What must be equal for the rows of two quantized layers to be joined."""
+    names = [f"{part}.{leaf}" for leaf in ("weight", "scales", "biases")]
+    return tuple(
+        (tensors[name].shape[1:], tensors[name].dtype) if name in tensors else None for name in names
+    )
+
+
+def _dequantize(tensors: dict[str, mx.array], part: str, inputs: int) -> None:
+    scales = tensors.pop(f"{part}.scales", None)
+    if scales is None or f"{part}.weight" not in tensors:
+        return
+    weight, biases = tensors[f"{part}.weight"], tensors.pop(f"{part}.biases", None)
+    tensors[f"{part}.weight"] = Quantization.of(weight, scales, biases, inputs).dequantize(
+        weight, scales, biases
+    )
+
+
+def _quantize_as_stored(owner: str, module: nn.Module, tensors: dict[str, mx.array]) -> None:
+    """Make the layers quantized that the checkpoint holds so; how, the shapes tell."""
+    plan: dict[str, Quantization] = {}
+    for path, layer in module.named_modules():
+        weight, scales = tensors.get(f"{path}.weight"), tensors.get(f"{path}.scales")
+        if isinstance(layer, nn.Linear | nn.Embedding) and weight is not None and scales is not None:
+            try:
+                plan[path] = Quantization.of(
+                    weight, scales, tensors.get(f"{path}.biases"), layer.weight.shape[-1]
+                )
+            except QuantizationError as error:
+                raise WeightsError(f"{owner}: {path}: {error}") from error
+    replace_layers(module, plan)
+
+
+def _channels_last(module: nn.Module, tensors: dict[str, mx.array]) -> None:
+    for path, layer in module.named_modules():
+        name = f"{path}.weight"
+        if isinstance(layer, CONVOLUTIONS) and name in tensors and tensors[name].ndim == layer.weight.ndim:
+            tensors[name] = mx.moveaxis(tensors[name], 1, -1)
+
+
+def _check(owner: str, wanted: Mapping[str, mx.array], found: Mapping[str, mx.array]) -> None:
+    """Everything that does not fit, in one error."""
+    both = [name for name in wanted if name in found]
+    complaints = [
+        _listed("missing", (name for name in wanted if name not in found)),
+        _listed("unexpected", (name for name in found if name not in wanted)),
+        _listed("misshaped", (_shapes(name, found[name], wanted[name]) for name in both if _misshaped(found[name], wanted[name]))),
+        _listed("of another type", (f"{name} ({found[name].dtype})" for name in both if _mistyped(found[name], wanted[name]))),
+    ]  # fmt: skip
+    if any(complaints):
+        raise WeightsError(
+            f"{owner}: the weights do not belong to its config: {'; '.join(filter(None, complaints))}"
+        )
+
+
+def _misshaped(found: mx.array, wanted: mx.array) -> bool:
+    return found.shape != wanted.shape
+
+
+def _mistyped(found: mx.array, wanted: mx.array) -> bool:
+    return (found.dtype in FLOATS) != (wanted.dtype in FLOATS)
+
+
+def _shapes(name: str, found: mx.array, wanted: mx.array) -> str:
+    return f"{name} (has {list(found.shape)}, {list(wanted.shape)} is needed)"
+
+
+def _listed(what: str, names: Iterable[str]) -> str:
+    all_names = sorted(names)
+    if not all_names:
+        return ""
+    rest = len(all_names) - LISTED
+    return f"{len(all_names)} {what}: {', '.join(all_names[:LISTED])}" + (
+        f" and {rest} more" if rest > 0 else ""
+    )
