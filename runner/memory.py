@@ -1,0 +1,160 @@
+"""What a model will take, and what the machine has. Reads headers and JSON only; no MLX."""
+
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.errors import ModelNotSupported
+from runner.mode import ModelMode, detect_model_mode
+from runner.sources import ModelFiles, find
+from runner.sources.selection import weight_folders
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+
+# What a model is taken to need when its files do not say: 8 GiB.
+UNREADABLE_VRAM = 8 * GIB
+
+# On top of the weights. Text: activations and buffers, and a KV cache for this many tokens. Pictures: the
+# activations of a megapixel, of which the decoder's are the largest.
+TEXT_ALLOWANCE = 256 * MIB
+TEXT_TOKENS = 4096
+IMAGE_ALLOWANCE = 2 * GIB
+
+_UNITS = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024 * GIB}
+_UNITS |= {f"{letter}ib": _UNITS[letter] for letter in "kmgt"}
+_UNITS |= {f"{letter}b": 1000 ** (place + 1) for place, letter in enumerate("kmgt")}
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that a model will hold: its weights by component, and an allowance for the work itself."""
+
+    components: Mapping[str, int]
+    allowance: int
+
+    @property
+    def weights(self) -> int:
+        """All weights held at once."""
+        return sum(self.components.values())
+
+    @property
+    def total(self) -> int:
+        """Everything held at once."""
+        return self.weights + self.allowance
+
+    @property
+    def least(self) -> int:
+        """With the text encoders dropped once the prompt is encoded, before the rest is loaded."""
+        encoders = sum(size for name, size in self.components.items() if name.startswith("text_encoder"))
+        return max(encoders, self.weights - encoders) + self.allowance
+
+
+def estimate_memory(model: str | ModelFiles) -> MemoryEstimate:
+    """What a model will take once it is loaded, from the sizes that its files declare; loads nothing.
+
+    The allowance on top of the weights is 2 GiB for pictures (a megapixel), and for text 256 MiB and the KV cache of
+    4,096 tokens at 16 bits. Raises ModelNotSupported when the files cannot be read.
+    """
+    files = find(model) if isinstance(model, str) else model
+    mode = detect_model_mode(files).mode
+    sizes = component_bytes(files, mode)
+    if mode is ModelMode.IMAGE:
+        return MemoryEstimate(sizes, IMAGE_ALLOWANCE)
+    config = files.read_json("config.json") or {}
+    return MemoryEstimate(sizes, TEXT_ALLOWANCE + TEXT_TOKENS * cache_bytes_a_token(config))
+
+
+def component_bytes(files: ModelFiles, mode: ModelMode) -> dict[str, int]:
+    """The bytes of the tensors that each component declares; components without weights are left out."""
+    sizes = {name: sum(t.bytes for t in files.tensors(name).values()) for name in weight_folders(files, mode)}
+    return {name: size for name, size in sizes.items() if size}
+
+
+def weights_bytes(files: ModelFiles) -> int | None:
+    """The sum of the tensor bytes that a model's files declare; None when they cannot be read."""
+    try:
+        mode = ModelMode.IMAGE if "model_index.json" in files.listing() else ModelMode.TEXT
+        return sum(component_bytes(files, mode).values()) or None
+    except ModelNotSupported:
+        return None
+
+
+def estimated_vram(files: ModelFiles) -> int:
+    """What a scheduler should set aside for a model: its tensor bytes, or 8 GiB when they cannot be read."""
+    return weights_bytes(files) or UNREADABLE_VRAM
+
+
+def cache_bytes_a_token(config: Mapping[str, Any]) -> int:
+    """The KV cache of one token at 16 bits; 0 for a config that does not say (a recurrent model, for one)."""
+    text = config.get("text_config")
+    stated = {**config, **text} if isinstance(text, dict) else config
+    layers, heads = _count(stated, "num_hidden_layers"), _count(stated, "num_attention_heads")
+    kept = _count(stated, "num_key_value_heads") or heads
+    size = _count(stated, "head_dim") or (_count(stated, "hidden_size") // heads if heads else 0)
+    return 2 * 2 * layers * kept * size
+
+
+def _count(config: Mapping[str, Any], key: str) -> int:
+    value = config.get(key)
+    return value if type(value) is int and 0 < value < 10**7 else 0
+
+
+def parse_size(text: str) -> int:
+    """Bytes from `8GB` (decimal), `512MiB` or `1.5g` (binary), or a plain number. ValueError says what is accepted."""
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([a-zA-Z]*)\s*", text)
+    unit = _UNITS.get(match[2].lower()) if match else None
+    if match is None or unit is None:
+        raise ValueError(f"{text[:40]!r} is no size; write it like 8GB, 512MiB or 1.5g")
+    size = math.floor(float(match[1]) * unit)
+    if size <= 0:
+        raise ValueError(f"{text[:40]!r} is no size: it must be more than nothing")
+    return size
+
+
+def show_size(size: int) -> str:
+    """Bytes as a reader wants them: `812 MB`, `8.04 GB` (decimal, as disks and file managers count)."""
+    for unit, name in ((10**12, "TB"), (10**9, "GB")):
+        if size >= unit:
+            return f"{size / unit:.2f} {name}"
+    for unit, name in ((10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.0f} {name}"
+    return f"{size} bytes"
+
+
+def device_memory() -> int | None:
+    """The machine's memory in bytes, or what a container may use of it; None when the system does not say."""
+    sizes = [size for size in (_physical_memory(), _container_limit()) if size]
+    return min(sizes, default=None)
+
+
+def _physical_memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return _sysctl_memory() if sys.platform == "darwin" else None
+
+
+def _sysctl_memory() -> int | None:
+    try:
+        done = subprocess.run(
+            ["sysctl", "-n", "hw.memsize"], capture_output=True, text=True, timeout=5, check=True
+        )
+        return int(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+def _container_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            return int((root / name).read_text())
+        except (OSError, ValueError):
+            continue  # no such control group, or "max": no limit
+    return None

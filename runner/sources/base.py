@@ -1,0 +1,114 @@
+"""What every source of a model can do: list its files, read its JSON, declare its tensors, bring it here."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import Any, ClassVar, Literal
+
+from models.files import LocalModel
+from runner.errors import ModelNotSupported
+from runner.sources.safetensors import TensorInfo
+
+# A model's largest JSON that is read here is the index of its shards, a few MiB.
+JSON_LIMIT = 32 * 1024**2
+
+Kind = Literal["folder", "hub", "ollama"]
+Progress = Callable[[int, int], None]
+
+
+class ModelMode(StrEnum):
+    """What a model makes."""
+
+    TEXT = "text"
+    IMAGE = "image"
+
+
+class ModelFiles(ABC):
+    """One model's files, wherever they are: a folder, a hub repo, the Ollama store.
+
+    Paths are the checkpoint's own, with forward slashes: `config.json`, `transformer/config.json`.
+    """
+
+    kind: ClassVar[Kind]
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where this is, for messages: `folder /models/x`, `hub repo owner/name`."""
+
+    @abstractmethod
+    def listing(self) -> Mapping[str, int]:
+        """Every file of the model and its bytes."""
+
+    @abstractmethod
+    def _read(self, path: str) -> bytes:
+        """The bytes of one listed file; an OSError when it cannot be read."""
+
+    @abstractmethod
+    def weights(self, component: str) -> tuple[str, ...]:
+        """The safetensors files of a component ("" for a language model), in the order they load."""
+
+    @abstractmethod
+    def tensors(self, component: str) -> dict[str, TensorInfo]:
+        """Name, dtype, shape and bytes of each tensor of a component, without loading any."""
+
+    @abstractmethod
+    def fetch(self, mode: ModelMode, progress: Progress | None = None) -> LocalModel:
+        """The model ready to load: downloads what the mode needs and is missing, calling `progress(done, total)`
+        with bytes on the way."""
+
+    def read_json(self, path: str) -> dict[str, Any] | None:
+        """A JSON object of the model; None when there is no such file. A file that is too large, cannot be read
+        or holds anything else is a ModelNotSupported that names it."""
+        size = self.listing().get(path)
+        if size is None:
+            return None
+        shown = f"{path} in {self.place}"
+        if size > JSON_LIMIT:
+            raise ModelNotSupported(
+                f"{shown} is too large to be read: {size:,} bytes, at most {JSON_LIMIT:,}"
+            )
+        try:
+            raw = self._read(path)
+        except OSError as error:
+            raise ModelNotSupported(f"{shown} cannot be read: {error.strerror or error}") from error
+        return parse_object(raw, shown)
+
+
+def parse_object(raw: bytes, shown: str) -> dict[str, Any]:
+    """A JSON object, or a ModelNotSupported that says what `shown` holds instead."""
+    try:
+        found = json.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ModelNotSupported(f"{shown} is not UTF-8 text (byte {error.start})") from None
+    except RecursionError:
+        raise ModelNotSupported(f"{shown} is nested too deeply to be read") from None
+    except ValueError as error:
+        raise ModelNotSupported(f"{shown} is not valid JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ModelNotSupported(f"{shown} is not a JSON object but {_json_type(found)}")
+    return found
+
+
+def _json_type(value: object) -> str:
+    if value is None:
+        return "null"
+    names = {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), type(value).__name__)
+
+
+def shorten(name: object, most: int = 80) -> str:
+    """A name as it may stand in a message: quoted, escaped, and never longer than a line."""
+    text = str(name)
+    return repr(text) if len(text) <= most else f"{text[: most - 20]!r}… ({len(text):,} characters)"
+
+
+def some(names: Iterable[str], most: int = 8) -> str:
+    """The first few names, for a message."""
+    found = list(names)
+    rest = f" and {len(found) - most} more" if len(found) > most else ""
+    return (", ".join(found[:most]) + rest) or "nothing"

@@ -1,0 +1,127 @@
+"""A model in a folder."""
+
+import os
+import stat
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from models.files import LocalModel, Shard
+from runner.errors import ModelNotFound, ModelNotSupported
+from runner.sources.base import Kind, ModelFiles, ModelMode, Progress, shorten
+from runner.sources.safetensors import TensorInfo, read_header
+from runner.sources.selection import wanted_files, weight_files
+
+# A model has a few hundred files. More means that the folder is something else, such as a home directory.
+MOST_FILES = 20_000
+
+
+class FolderFiles(ModelFiles):
+    """A checkpoint in a folder: its files, and those one folder down."""
+
+    kind: ClassVar[Kind] = "folder"
+
+    def __init__(self, name: str, folder: Path) -> None:
+        super().__init__(name)
+        self.folder = folder
+
+    @property
+    def place(self) -> str:
+        return f"folder {shorten(self.folder, 300)}"
+
+    def listing(self) -> Mapping[str, int]:
+        return self._listing
+
+    @cached_property
+    def _listing(self) -> dict[str, int]:
+        try:
+            found, folders = _scan(self.folder, "")
+            for name in folders:
+                found |= _scan(self.folder / name, f"{name}/")[0]
+                if len(found) > MOST_FILES:
+                    raise ModelNotSupported(
+                        f"{self.place} is no model: it has more than {MOST_FILES:,} files"
+                    )
+        except OSError as error:
+            raise ModelNotSupported(f"{self.place} cannot be read: {error.strerror or error}") from error
+        return found
+
+    def _read(self, path: str) -> bytes:
+        target = self.folder / path
+        # Opening a pipe would wait for a writer that never comes.
+        if not stat.S_ISREG(target.stat().st_mode):
+            raise OSError("it is not a regular file")
+        return target.read_bytes()
+
+    def weights(self, component: str) -> tuple[str, ...]:
+        return weight_files(self, component)
+
+    def tensors(self, component: str) -> dict[str, TensorInfo]:
+        found: dict[str, TensorInfo] = {}
+        for path in self.weights(component):
+            found |= read_header(self.folder / path, f"{path} in {self.place}").tensors
+        return found
+
+    def fetch(self, mode: ModelMode, progress: Progress | None = None) -> LocalModel:
+        wanted_files(self, mode)  # everything is here; what is incomplete is said now
+        return self.local()
+
+    def local(self) -> LocalModel:
+        """The folder as a LocalModel."""
+        return LocalModel(self.name, self.folder, self._shards)
+
+    def _shards(self, component: str) -> tuple[Shard, ...]:
+        return tuple(Shard(self.folder / path) for path in self.weights(component))
+
+
+def _scan(folder: Path, prefix: str) -> tuple[dict[str, int], list[str]]:
+    """Files and folders right inside a folder. Hidden ones are no part of a model; broken links are listed, so
+    that reading them can say what is wrong."""
+    files: dict[str, int] = {}
+    folders: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.startswith("."):
+                continue
+            if _is_folder(entry):
+                folders.append(entry.name)
+            else:
+                files[prefix + entry.name] = _size(entry)
+    return files, folders
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """A folder where a JSON file belongs counts as that file, so that reading it can say what is wrong."""
+    try:
+        return entry.is_dir() and not entry.name.endswith(".json")
+    except OSError:
+        return False  # a link in a circle
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return 0  # a broken link: reading it reports the reason
+
+
+def find_folder(name: str, *, forced: bool = False) -> FolderFiles | None:
+    """The folder of that name; None when there is none and the name may mean something else."""
+    looks_like_a_path = (
+        forced or name.startswith(("/", "./", "../", "~", ".\\", "..\\")) or name in (".", "..")
+    )
+    path = Path(name).expanduser() if name.startswith("~") else Path(name)
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        if not looks_like_a_path:
+            return None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"
+        raise ModelNotFound(f"no model folder {shorten(name, 300)}: {reason}") from None
+    if not stat.S_ISDIR(status.st_mode):
+        raise ModelNotSupported(
+            f"{shorten(name, 300)} is a file; a model is a folder with model_index.json or config.json and "
+            "*.safetensors"
+        )
+    return FolderFiles(name, path.resolve())
