@@ -30,6 +30,12 @@ def attention(
     )
 
 
+def causal_and_real(mask: mx.array) -> mx.array:
+    """Who sees whom, [batch, 1, length, length]: what came before and is no padding."""
+    length = mask.shape[-1]
+    return mx.tri(length, dtype=mx.bool_) & mask.astype(mx.bool_)[:, None, None, :]
+
+
 def quick_gelu(x: mx.array) -> mx.array:
     return x * mx.sigmoid(1.702 * x)
 

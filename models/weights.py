@@ -27,7 +27,7 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LEAVES = ("weight", "bias", "scales", "biases")
 LISTED = 12
 
-__all__ = ["WeightMap", "WeightsError", "load_component"]
+__all__ = ["WeightMap", "WeightsError", "load_component", "load_tensors"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class WeightMap:
     `drop`: patterns (as in file names, `*`) of tensors that the network does not have.
     `rename`: whole dotted fragments and what replaces them: ("to_out.0", "to_out") turns "a.to_out.0.bias" into
     "a.to_out.bias".
+    `tied`: a second name for a tensor: dropped where the checkpoint has the first, else taken for it.
     `fuse`: a layer of the network and the checkpoint's layers it is made of, in order, relative to the same parent:
     {"to_qkv": ("to_q", "to_k", "to_v")}; applied wherever the network has such a layer and the checkpoint has not.
     """
@@ -45,6 +46,7 @@ class WeightMap:
     strip: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     rename: tuple[tuple[str, str], ...] = ()
+    tied: Mapping[str, str] = field(default_factory=dict)
     fuse: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def name(self, name: str) -> str | None:
@@ -65,8 +67,18 @@ def load_component(
     dtype: mx.Dtype | None = None,
 ) -> None:
     """Give `module` the tensors of `shards`, in `dtype` or as they are stored. Every tensor must find its place."""
+    load_tensors(module, _read(type(module).__name__, shards), weight_map, dtype)
+
+
+def load_tensors(
+    module: nn.Module,
+    stored: Mapping[str, mx.array],
+    weight_map: WeightMap = WeightMap(),
+    dtype: mx.Dtype | None = None,
+) -> None:
+    """The same for tensors under the checkpoint's names that come from elsewhere."""
     owner = type(module).__name__
-    tensors = _map_names(owner, _read(owner, shards), weight_map)
+    tensors = _map_names(owner, stored, weight_map)
     _fuse(module, tensors, weight_map.fuse)
     _quantize_as_stored(owner, module, tensors)
     _channels_last(module, tensors)
@@ -117,7 +129,7 @@ def _allow_open_files(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, ceiling), hard))
 
 
-def _map_names(owner: str, stored: dict[str, mx.array], weight_map: WeightMap) -> dict[str, mx.array]:
+def _map_names(owner: str, stored: Mapping[str, mx.array], weight_map: WeightMap) -> dict[str, mx.array]:
     tensors: dict[str, mx.array] = {}
     for key, value in stored.items():
         name = weight_map.name(key)
@@ -125,6 +137,10 @@ def _map_names(owner: str, stored: dict[str, mx.array], weight_map: WeightMap) -
             raise WeightsError(f"{owner}: two tensors of the checkpoint would become {name}")
         if name is not None:
             tensors[name] = value
+    for second, first in weight_map.tied.items():
+        if second in tensors:
+            value = tensors.pop(second)
+            tensors.setdefault(first, value)
     return tensors
 
 
