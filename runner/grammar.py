@@ -1,0 +1,203 @@
+"""Structured output: a JSON schema becomes a mask over the vocabulary for each next token.
+
+The engine is llguidance: its wheel needs nothing else, where xgrammar's (0.2.8) declares torch. What it does not
+support of a schema is an error and never quietly ignored. Compiling may take long and happens off the GPU thread; a
+matcher belongs to one request and is used on it.
+"""
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from copy import copy
+from typing import Any
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from .errors import BadRequest
+
+SCHEMA_BYTES = 128 * 1024
+KEPT = 64
+# llguidance's compiler recurses along chains of $ref: a schema of that many bytes has taken up to 32 MiB of stack.
+COMPILER_STACK = 128 * 1024 * 1024
+# What a schema's own "x-guidance" may not change: JSON stays JSON, and gaps end (an unsure model fills them for ever).
+OPTIONS = {
+    "item_separator": ",",
+    "key_separator": ":",
+    "whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,64}",
+}
+# The size of new stacks is one number for the whole process.
+_STACK_SIZE = threading.Lock()
+
+
+class Matcher:
+    """Where one answer stands in its grammar."""
+
+    def __init__(self, engine: LLMatcher, vocab_size: int) -> None:
+        self._engine = engine
+        self._words = -(-vocab_size // 32)
+        # The last word's bits that stand for no token.
+        self._last_word = np.uint32((1 << (vocab_size - 32 * (self._words - 1))) - 1)
+
+    @property
+    def finished(self) -> bool:
+        """Nothing but an end-of-text token can follow, or one was accepted."""
+        return bool(self._engine.is_stopped())
+
+    def mask(self) -> NDArray[np.uint32]:
+        """One bit a token, low bits first, set where the token may come next."""
+        bits = np.frombuffer(self._engine.compute_bitmask(), dtype=np.uint32)
+        _check(self._engine)
+        mask = np.zeros(self._words, dtype=np.uint32)
+        mask[: bits.size] = bits[: self._words]
+        mask[-1] &= self._last_word
+        return mask
+
+    def accept(self, token: int) -> None:
+        """The answer goes on with this token, which the last mask allowed."""
+        self._engine.consume_token(token)
+        _check(self._engine)
+
+
+class Grammar:
+    """A compiled format."""
+
+    def __init__(self, engine: LLMatcher, vocab_size: int) -> None:
+        self._engine = engine
+        self._vocab_size = vocab_size
+
+    def matcher(self) -> Matcher:
+        """A matcher at the beginning, for one request."""
+        return Matcher(self._engine.deep_copy(), self._vocab_size)
+
+
+class Grammars:
+    """The formats of one model's requests, the last used ones kept compiled. Any thread may compile.
+
+    `vocab_size` is the width of the model's logits, which may be more or less than what the tokenizer knows.
+    """
+
+    def __init__(self, tokenizer: Any, vocab_size: int, eos_ids: Collection[int]) -> None:
+        self._tokenizer = getattr(tokenizer, "backend_tokenizer", tokenizer)
+        self._vocab_size = vocab_size
+        self._eos_ids = sorted(eos_ids)
+        self._vocabulary: LLTokenizer | None = None
+        self._building = threading.Lock()
+        self._kept: OrderedDict[str, Grammar] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def compile(self, format: object) -> Grammar:
+        """The grammar of a request's `format`: "json" for any object, or a JSON schema."""
+        text = _schema(format)
+        with self._lock:
+            if text in self._kept:
+                self._kept.move_to_end(text)
+                return self._kept[text]
+        vocabulary = self._compiled_vocabulary()
+        grammar = Grammar(_on_deep_stack(lambda: _engine(vocabulary, text)), self._vocab_size)
+        with self._lock:
+            self._kept[text] = grammar
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return grammar
+
+    def _compiled_vocabulary(self) -> LLTokenizer:
+        """Built at the first use: it takes up to a second for a large vocabulary."""
+        with self._building:
+            if self._vocabulary is None:
+                self._vocabulary = _vocabulary(self._tokenizer, self._vocab_size, self._eos_ids)
+            return self._vocabulary
+
+
+def _schema(format: object) -> str:
+    """The schema's text as the engine takes it. Keys keep their order: the answer's keys follow it."""
+    if format == "json":
+        format = {"type": "object"}
+    if isinstance(format, bool):
+        # The engine takes options with objects only.
+        format = {} if format else {"allOf": [False]}
+    if not isinstance(format, dict):
+        raise BadRequest(
+            f'format: expected "json" or a JSON schema (an object or a boolean), found {format!r:.80}'
+        )
+    try:
+        text = json.dumps(format, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise BadRequest("format: the schema is nested too deeply") from None
+    except (TypeError, ValueError) as error:
+        raise BadRequest(f"format: the schema is not JSON: {error}") from None
+    if len(text) > SCHEMA_BYTES:
+        raise BadRequest(f"format: the schema has {len(text)} bytes; at most {SCHEMA_BYTES} are accepted")
+    return text
+
+
+def _vocabulary(tokenizer: Any, vocab_size: int, eos_ids: list[int]) -> LLTokenizer:
+    if not isinstance(tokenizer, Tokenizer):
+        raise BadRequest(
+            "format: this model's tokenizer has no tokenizer.json, which structured output needs"
+        )
+    size = max(tokenizer.get_vocab().values()) + 1
+    ends = [token for token in eos_ids if token < min(size, vocab_size)]
+    if not ends:
+        raise BadRequest("format: this model has no end-of-text token, which structured output needs")
+    plain = copy(tokenizer)
+    plain.no_padding()
+    plain.no_truncation()
+    try:
+        return LLTokenizer(plain.to_str(), n_vocab=max(size, vocab_size), eos_token=ends)
+    except ValueError as error:
+        raise BadRequest(
+            f"format: structured output does not support this model's tokenizer: {error}"
+        ) from None
+
+
+def _engine(vocabulary: LLTokenizer, schema: str) -> LLMatcher:
+    try:
+        grammar = LLMatcher.grammar_from_json_schema(schema, overrides=OPTIONS)
+    except ValueError as error:
+        raise BadRequest(f"format: {_reason(str(error))}") from None
+    # Every lexer state takes a kilobyte or two.
+    limits = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
+    engine = LLMatcher(vocabulary, grammar, log_level=0, limits=limits)
+    # Some schemas turn out to have no instance, or to be too complex, at the first mask only.
+    engine.compute_bitmask()
+    _check(engine)
+    return engine
+
+
+def _check(engine: LLMatcher) -> None:
+    if engine.is_error():
+        raise BadRequest(f"format: {_reason(engine.get_error())}")
+
+
+def _reason(message: str) -> str:
+    line = message.strip().split("\n", 1)[0]
+    if line.startswith("panic"):
+        return "the schema is too complex"
+    if line.startswith("NoExtension"):
+        return "nothing satisfies the schema"
+    return line[:300]
+
+
+def _on_deep_stack(work: Callable[[], LLMatcher]) -> LLMatcher:
+    """Runs the work on a thread of its own, whose stack no accepted schema overflows."""
+    done: Future[LLMatcher] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    thread = threading.Thread(target=run, name="grammar")
+    with _STACK_SIZE:
+        usual = threading.stack_size(COMPILER_STACK)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(usual)
+    return done.result()

@@ -1,0 +1,258 @@
+"""Answers under a grammar are what the schema says, whatever the model would like to write."""
+
+import json
+import random
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from runner.errors import BadRequest
+from runner.grammar import KEPT, SCHEMA_BYTES, Grammars, Matcher
+
+from .vocabularies import byte_level, sentencepiece, wordpiece
+
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 4},
+        "age": {"type": "integer", "minimum": 0, "maximum": 99},
+    },
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+PADDING = 41
+
+
+def end(tokenizer: Tokenizer) -> int:
+    return max(tokenizer.token_to_id(word) or 0 for word in ("<|end|>", "</s>"))
+
+
+def grammars(tokenizer: Tokenizer | None = None) -> Grammars:
+    tokenizer = tokenizer or byte_level()
+    return Grammars(tokenizer, tokenizer.get_vocab_size() + PADDING, [end(tokenizer)])
+
+
+def allowed(matcher: Matcher) -> list[int]:
+    return np.nonzero(np.unpackbits(matcher.mask().view(np.uint8), bitorder="little"))[0].tolist()
+
+
+def write(matcher: Matcher, tokenizer: Tokenizer, seed: int, limit: int = 4000) -> str:
+    """An answer drawn blindly from what is allowed, ending as soon as it may."""
+    rng, tokens = random.Random(seed), []
+    while not matcher.finished:
+        choice = allowed(matcher)
+        token = end(tokenizer) if end(tokenizer) in choice else rng.choice(choice)
+        matcher.accept(token)
+        tokens.append(token)
+        assert len(tokens) < limit
+    return tokenizer.decode(tokens)
+
+
+def refused(format: Any, tokenizer: Tokenizer | None = None) -> str:
+    with pytest.raises(BadRequest) as caught:
+        grammars(tokenizer).compile(format)
+    assert caught.value.message.startswith("format: ")
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    "tokenizer", [byte_level(), sentencepiece(False)], ids=["byte-level", "byte-fallback"]
+)
+def test_blind_answers_under_a_schema_are_instances_of_it(tokenizer: Tokenizer) -> None:
+    grammar = grammars(tokenizer).compile(PERSON)
+    for seed in range(20):
+        person = json.loads(write(grammar.matcher(), tokenizer, seed))
+        assert list(person) == ["name", "age"]
+        assert len(person["name"]) <= 4
+        assert 0 <= person["age"] <= 99
+
+
+def test_json_means_an_object() -> None:
+    matcher = grammars().compile("json").matcher()
+    assert allowed(matcher) == [byte_level().token_to_id("{")]
+    for seed in range(5):
+        assert isinstance(json.loads(write(grammars().compile("json").matcher(), byte_level(), seed)), dict)
+
+
+def test_the_schema_true_lets_any_json_through_and_false_nothing() -> None:
+    first = allowed(grammars().compile(True).matcher())
+    assert {byte_level().token_to_id(char) for char in '{["-0t'} <= set(first)
+    assert "schema is false" in refused(False)
+
+
+def test_the_end_is_allowed_exactly_where_the_answer_may_end() -> None:
+    matcher = grammars().compile({"type": "integer", "minimum": 10, "maximum": 199}).matcher()
+    seen = []
+    for char in "105":
+        seen.append(end(byte_level()) in allowed(matcher))
+        matcher.accept(byte_level().token_to_id(char))
+    assert seen == [False, False, True]
+    assert matcher.finished
+    assert allowed(matcher) == [end(byte_level())]
+
+
+def test_an_answer_that_can_only_end_is_finished_before_its_end_token() -> None:
+    matcher = grammars().compile({"const": True}).matcher()
+    for char in "true":
+        assert not matcher.finished
+        matcher.accept(byte_level().token_to_id(char))
+    assert matcher.finished
+
+
+def test_padded_and_special_tokens_are_never_allowed_even_in_strings() -> None:
+    tokenizer = byte_level()
+    matcher = grammars().compile({"type": "string"}).matcher()
+    matcher.accept(tokenizer.token_to_id('"'))
+    inside = allowed(matcher)
+    assert len(inside) > 100
+    assert max(inside) < tokenizer.get_vocab_size()
+    assert end(tokenizer) not in inside
+
+
+@pytest.mark.parametrize("width", [321, 324, 325, 352, 365])
+def test_the_mask_is_as_wide_as_the_logits(width: int) -> None:
+    assert byte_level().get_vocab_size() == 324
+    matcher = Grammars(byte_level(), width, [end(byte_level())]).compile({"type": "string"}).matcher()
+    matcher.accept(byte_level().token_to_id('"'))
+    mask = matcher.mask()
+    assert (mask.dtype, mask.shape) == (np.uint32, (-(-width // 32),))
+    assert max(allowed(matcher)) < width
+
+
+def test_the_keys_of_the_answer_keep_the_order_of_the_schema() -> None:
+    compiled = grammars()
+    for names in (["b", "a"], ["a", "b"]):
+        schema = {
+            "type": "object",
+            "properties": {name: {"const": 1} for name in names},
+            "required": ["a", "b"],
+        }
+        schema["additionalProperties"] = False
+        assert list(json.loads(write(compiled.compile(schema).matcher(), byte_level(), 1))) == names
+
+
+def test_matchers_of_one_grammar_do_not_know_each_other() -> None:
+    grammar = grammars().compile(PERSON)
+    one, other = grammar.matcher(), grammar.matcher()
+    one.accept(byte_level().token_to_id("{"))
+    assert allowed(one) != allowed(other)
+    assert allowed(other) == allowed(grammar.matcher())
+
+
+def test_a_token_that_was_not_allowed_is_an_error() -> None:
+    matcher = grammars().compile("json").matcher()
+    with pytest.raises(BadRequest, match="doesn't satisfy the grammar"):
+        matcher.accept(byte_level().token_to_id("a"))
+
+
+def test_gaps_between_values_come_to_an_end() -> None:
+    matcher = grammars().compile("json").matcher()
+    matcher.accept(byte_level().token_to_id("{"))
+    blank = byte_level().token_to_id("Ċ")
+    for _ in range(64):
+        matcher.accept(blank)
+    assert blank not in allowed(matcher)
+
+
+@pytest.mark.parametrize(
+    ("format", "reason"),
+    [
+        ("xml", 'expected "json" or a JSON schema'),
+        (3, "found 3"),
+        (None, "found None"),
+        ({"type": "text"}, "Invalid type: text"),
+        ({"not": {"type": "string"}}, "Unimplemented keys"),
+        ({"enum": []}, "Unsatisfiable"),
+        ({"type": "string", "pattern": "("}, "regex parse error"),
+        ({"properties": 3}, "properties must be an object"),
+        ({"$ref": "#/$defs/none"}, "does not exist"),
+        ({"$ref": "https://example.com/schema.json"}, "does not fetch"),
+        ({"$ref": "file:///etc/passwd"}, "does not fetch"),
+        ({"const": float("nan")}, "not JSON"),
+        ({"const": "\ud800"}, "hex escape"),
+        ({"const": {1, 2}}, "not JSON"),
+        ({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, "nothing satisfies"),
+    ],
+)
+def test_a_format_that_cannot_be_kept_is_refused_with_the_reason(format: Any, reason: str) -> None:
+    message = refused(format)
+    assert reason in message
+    assert "\n" not in message
+
+
+def test_a_schema_cannot_turn_json_into_something_else() -> None:
+    schema = {
+        **PERSON,
+        "x-guidance": {"item_separator": "!", "key_separator": "?", "whitespace_pattern": "x+"},
+    }
+    json.loads(write(grammars().compile(schema).matcher(), byte_level(), 3))
+
+
+def test_hostile_schemas_are_refused_and_the_process_lives() -> None:
+    deep: dict[str, Any] = {"type": "string"}
+    for _ in range(100_000):
+        deep = {"items": deep}
+    assert "nested too deeply" in refused(deep)
+    shallow: dict[str, Any] = {"type": "string"}
+    for _ in range(300):
+        shallow = {"items": shallow}
+    assert "recursion limit" in refused(shallow)
+    assert str(SCHEMA_BYTES) in refused({"const": "x" * SCHEMA_BYTES})
+    # Four thousand combinations make llguidance itself panic.
+    fields = [
+        [{"type": "object", "properties": {f"{i}{j}": {"type": "integer"}}} for j in range(4)]
+        for i in range(6)
+    ]
+    assert "too complex" in refused({"allOf": [{"anyOf": choices} for choices in fields]})
+
+
+def test_long_chains_of_references_do_not_overflow_the_stack() -> None:
+    length = 2000
+    links = {str(i): {"properties": {"a": {"$ref": f"#/d/{i + 1}"}}} for i in range(length)}
+    grammars().compile({"d": {**links, str(length): {}}, "$ref": "#/d/0"}).matcher().mask()
+
+
+def test_compiled_formats_are_kept_and_the_least_recent_forgotten() -> None:
+    compiled = grammars()
+    first = compiled.compile({"const": 0})
+    assert compiled.compile({"const": 0}) is first
+    for number in range(1, KEPT):
+        compiled.compile({"const": number})
+    assert compiled.compile({"const": 0}) is first
+    second = compiled.compile({"const": 1})
+    compiled.compile({"const": -1})
+    compiled.compile({"const": -2})
+    assert compiled.compile({"const": 0}) is first
+    assert compiled.compile({"const": 1}) is second
+    assert len(compiled._kept) == KEPT
+
+
+def test_threads_may_compile_at_once_and_their_matchers_go_anywhere() -> None:
+    compiled, made = grammars(), {}
+
+    def work(number: int) -> None:
+        made[number] = compiled.compile({"const": number % 3}).matcher()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, matcher in made.items():
+        assert allowed(matcher) == [byte_level().token_to_id(str(number % 3))]
+
+
+def test_a_vocabulary_that_the_engine_cannot_read_is_refused() -> None:
+    assert "tokenizer" in refused("json", wordpiece())
+    with pytest.raises(BadRequest, match=r"no tokenizer\.json"):
+        Grammars(object(), 10, [0]).compile("json")
+
+
+def test_a_model_without_an_end_is_refused() -> None:
+    with pytest.raises(BadRequest, match="no end-of-text token"):
+        Grammars(byte_level(), 400, []).compile("json")
+    with pytest.raises(BadRequest, match="no end-of-text token"):
+        Grammars(byte_level(), 400, [399]).compile("json")
