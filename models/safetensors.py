@@ -5,6 +5,8 @@ process down. So the header is read and checked before anything is mapped.
 """
 
 import json
+import os
+import stat
 import struct
 from dataclasses import dataclass
 from math import prod
@@ -44,57 +46,69 @@ def read_header(path: Path) -> Header:
     """The tensors that `path` holds; a WeightsError naming the file when it is cut short or damaged."""
     try:
         with path.open("rb") as file:
-            size = path.stat().st_size
-            prefix = file.read(8)
-            if len(prefix) < 8:
-                raise WeightsError(f"{path} is no safetensors file: it has {size} bytes")
-            (length,) = struct.unpack("<Q", prefix)
-            if length > min(LONGEST_HEADER, size - 8):
-                raise WeightsError(
-                    f"{path} is cut short or damaged: a header of {length} bytes in a file of {size}"
-                )
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise WeightsError(f"{path} cannot be read: it is no regular file")
+            length = header_length(file.read(8), status.st_size, str(path))
             raw = file.read(length)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    return parse_header(raw, status.st_size - 8 - length, str(path))
+
+
+def header_length(prefix: bytes, size: int, shown: str) -> int:
+    """The bytes of JSON that the first 8 bytes of a file of `size` bytes announce; `shown` names it in messages."""
+    if len(prefix) < 8:
+        raise WeightsError(f"{shown} is no safetensors file: it has {size} bytes")
+    (length,) = struct.unpack("<Q", prefix)
+    if length > min(LONGEST_HEADER, size - 8):
+        raise WeightsError(f"{shown} is cut short or damaged: a header of {length} bytes in a file of {size}")
+    return int(length)
+
+
+def parse_header(raw: bytes, available: int, shown: str) -> Header:
+    """A header's JSON, checked against the number of bytes that follow it."""
     try:
         entries = json.loads(raw)
-    except ValueError as error:
-        raise WeightsError(f"{path} is damaged: its header is no JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{shown} is damaged: its header is no JSON ({error})") from error
     if not isinstance(entries, dict):
-        raise WeightsError(f"{path} is damaged: its header is no JSON object")
+        raise WeightsError(f"{shown} is damaged: its header is no JSON object")
     metadata = entries.pop("__metadata__", None) or {}
-    tensors = {name: _tensor(path, name, entry) for name, entry in entries.items()}
-    _check_extent(path, tensors, available=size - 8 - length)
-    return Header(tensors, {str(key): str(value) for key, value in dict(metadata).items()})
+    if not isinstance(metadata, dict):
+        raise WeightsError(f"{shown} is damaged: __metadata__ in its header is no JSON object")
+    tensors = {name: _tensor(shown, name, entry) for name, entry in entries.items()}
+    _check_extent(shown, tensors, available)
+    return Header(tensors, {str(key): str(value) for key, value in metadata.items()})
 
 
-def _tensor(path: Path, name: str, entry: Any) -> TensorInfo:
+def _tensor(shown: str, name: str, entry: Any) -> TensorInfo:
     try:
         dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        if dtype not in BITS:
-            raise WeightsError(f"{path}: {name} has the unknown type {dtype}")
-        if not all(isinstance(number, int) and number >= 0 for number in (*shape, start, end)):
-            raise ValueError("negative or fractional")
-        right = end - start == (prod(shape) * BITS[dtype] + 7) // 8
-    except (TypeError, KeyError, ValueError) as error:
-        if isinstance(error, WeightsError):
-            raise
-        raise WeightsError(f"{path} is damaged: {name} is declared as {entry!r}") from error
-    if not right:
+        whole = all(type(number) is int and number >= 0 for number in (*shape, start, end))
+    except (TypeError, KeyError, ValueError):
+        whole = False
+    if not whole or not isinstance(dtype, str):
         raise WeightsError(
-            f"{path} is damaged: {name} is {dtype} {list(shape)}, but takes {end - start} bytes"
+            f"{shown} is damaged: {name[:200]} is declared as no dtype, shape and data_offsets"
+        )
+    if dtype not in BITS:
+        raise WeightsError(f"{shown}: {name[:200]} has the unknown type {dtype[:200]}")
+    if end - start != (prod(shape) * BITS[dtype] + 7) // 8:
+        raise WeightsError(
+            f"{shown} is damaged: {name[:200]} is {dtype} {list(shape)[:8]}, but takes {end - start} bytes"
         )
     return TensorInfo(dtype, shape, start, end)
 
 
-def _check_extent(path: Path, tensors: dict[str, TensorInfo], available: int) -> None:
+def _check_extent(shown: str, tensors: dict[str, TensorInfo], available: int) -> None:
     """The tensors lie one behind the other and fill the file to its end."""
     at = 0
     for info in sorted(tensors.values(), key=lambda info: (info.start, info.end)):
         if info.start != at:
-            raise WeightsError(f"{path} is damaged: its tensors overlap or leave a gap at byte {at}")
+            raise WeightsError(f"{shown} is damaged: its tensors overlap or leave a gap at byte {at}")
         at = info.end
     if at > available:
-        raise WeightsError(f"{path} is cut short: {at} bytes of tensors are declared, {available} are there")
+        raise WeightsError(f"{shown} is cut short: {at} bytes of tensors are declared, {available} are there")
     if at < available:
-        raise WeightsError(f"{path} is damaged: {available - at} bytes follow the last tensor")
+        raise WeightsError(f"{shown} is damaged: {available - at} bytes follow the last tensor")

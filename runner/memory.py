@@ -72,7 +72,9 @@ def estimate_memory(model: str | ModelFiles) -> MemoryEstimate:
 
 def component_bytes(files: ModelFiles, mode: ModelMode) -> dict[str, int]:
     """The bytes of the tensors that each component declares; components without weights are left out."""
-    sizes = {name: sum(t.bytes for t in files.tensors(name).values()) for name in weight_folders(files, mode)}
+    sizes = {
+        name: sum(t.nbytes for t in files.tensors(name).values()) for name in weight_folders(files, mode)
+    }
     return {name: size for name, size in sizes.items() if size}
 
 

@@ -1,7 +1,7 @@
 """Where models come from: everything between a model's name and its files. No MLX."""
 
+from models.safetensors import TensorInfo
 from runner.sources.base import ModelFiles, ModelMode, Progress
 from runner.sources.find import find
-from runner.sources.safetensors import TensorInfo
 
 __all__ = ["ModelFiles", "ModelMode", "Progress", "TensorInfo", "find"]

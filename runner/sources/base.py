@@ -4,11 +4,12 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from models.files import LocalModel
+from models.safetensors import Header, TensorInfo, WeightsError, read_header
 from runner.errors import ModelNotSupported
-from runner.sources.safetensors import TensorInfo
 
 # A model's largest JSON that is read here is the index of its shards, a few MiB.
 JSON_LIMIT = 32 * 1024**2
@@ -99,6 +100,14 @@ def _json_type(value: object) -> str:
         return "null"
     names = {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
     return names.get(type(value), type(value).__name__)
+
+
+def declared(path: Path) -> Header:
+    """The header of a safetensors file, or a ModelNotSupported that says what is wrong with it."""
+    try:
+        return read_header(path)
+    except WeightsError as error:
+        raise ModelNotSupported(str(error)) from error
 
 
 def shorten(name: object, most: int = 80) -> str:

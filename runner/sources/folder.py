@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from models.files import LocalModel, Shard
+from models.safetensors import TensorInfo
 from runner.errors import ModelNotFound, ModelNotSupported
-from runner.sources.base import Kind, ModelFiles, ModelMode, Progress, shorten
-from runner.sources.safetensors import TensorInfo, read_header
+from runner.sources.base import Kind, ModelFiles, ModelMode, Progress, declared, shorten
 from runner.sources.selection import wanted_files, weight_files
 
 # A model has a few hundred files. More means that the folder is something else, such as a home directory.
@@ -60,7 +60,7 @@ class FolderFiles(ModelFiles):
     def tensors(self, component: str) -> dict[str, TensorInfo]:
         found: dict[str, TensorInfo] = {}
         for path in self.weights(component):
-            found |= read_header(self.folder / path, f"{path} in {self.place}").tensors
+            found |= declared(self.folder / path).tensors
         return found
 
     def fetch(self, mode: ModelMode, progress: Progress | None = None) -> LocalModel:

@@ -78,8 +78,8 @@ def test_hidden_files_are_no_part_of_a_model(tmp_path: Path) -> None:
 def test_tensors_are_declared_without_being_loaded(tmp_path: Path) -> None:
     write(tmp_path, text_files())
     assert find(str(tmp_path)).tensors("") == {
-        "model.embed_tokens.weight": TensorInfo("BF16", (16, 8), 256),
-        "model.norm.weight": TensorInfo("BF16", (8,), 16),
+        "model.embed_tokens.weight": TensorInfo("BF16", (16, 8), 0, 256),
+        "model.norm.weight": TensorInfo("BF16", (8,), 256, 272),
     }
 
 
