@@ -3,9 +3,12 @@
     DiptychError
     ├── BadRequest          400   the request says something that cannot be done
     │   └── TooLarge        413   its body is larger than is read
+    ├── NotAllowed          403   the hub wants a login, a valid token, or its terms accepted
     ├── ModelNotFound       404   no such model on this machine or the hub
     ├── ModelNotSupported   400   found, but not something Diptych can run (or broken)
     ├── NotEnoughMemory     507   cannot fit
+    ├── NotEnoughDisk       507   the download does not fit on the disk
+    ├── HubUnreachable      502   the hub is needed and does not answer
     ├── Busy                503   the queue is full, or the server is stopping
     └── RunnerFailed        500   a runner died or answered nonsense
 
@@ -31,6 +34,10 @@ class TooLarge(BadRequest):
     status = 413
 
 
+class NotAllowed(DiptychError):
+    status = 403
+
+
 class ModelNotFound(DiptychError):
     status = 404
 
@@ -41,6 +48,14 @@ class ModelNotSupported(DiptychError):
 
 class NotEnoughMemory(DiptychError):
     status = 507
+
+
+class NotEnoughDisk(DiptychError):
+    status = 507
+
+
+class HubUnreachable(DiptychError):
+    status = 502
 
 
 class Busy(DiptychError):

@@ -110,6 +110,19 @@ def declared(path: Path) -> Header:
         raise ModelNotSupported(str(error)) from error
 
 
+def is_plain_path(path: str) -> bool:
+    """Whether a path that someone else wrote stays inside the model's folder, on any system: no `..`, not absolute,
+    no drive, no backslash, no control character."""
+    parts = path.split("/")
+    return (
+        0 < len(path) <= 512
+        and all(part not in ("", ".", "..") and len(part.encode("utf-8", "replace")) <= 255 for part in parts)
+        and not any(
+            character in '\\:*?"<>|' or ord(character) < 32 or ord(character) == 127 for character in path
+        )
+    )
+
+
 def shorten(name: object, most: int = 80) -> str:
     """A name as it may stand in a message: quoted, escaped, and never longer than a line."""
     text = str(name)

@@ -1,8 +1,10 @@
 """A model's name to its files: a folder, the hub, the Ollama store, in that order."""
 
-from runner.errors import ModelNotFound
+from runner.errors import HubUnreachable, ModelNotFound
 from runner.sources.base import ModelFiles, shorten
 from runner.sources.folder import find_folder
+from runner.sources.hub import HubName, cached_snapshot, parse_hub_name
+from runner.sources.selection import incomplete
 
 # As long as the longest path that Linux opens.
 LONGEST_NAME = 4096
@@ -12,15 +14,55 @@ FORMS = "a folder, a hub repo (owner/name or owner/name@revision), or a name in 
 def find(name: str, *, folders: bool = True) -> ModelFiles:
     """The files of the model that `name` means: a folder, a hub repo id, or a name in the Ollama store.
 
-    A prefix (`folder:`, `hf:`, `ollama:`) forces one. Reads names and JSON only. Raises ModelNotFound when there is
-    no such model anywhere. `folders=False` leaves folders out: for names that come from a network client.
+    A prefix (`folder:`, `hf:`, `ollama:`) forces one. Reads names and JSON only. What is on this machine comes before
+    what would have to be downloaded: the hub is asked when neither its cache nor the Ollama store has the model. Raises
+    ModelNotFound when there is no such model anywhere. `folders=False` leaves folders out: for names that come from a
+    network client.
     """
     _check(name)
     prefix, _, rest = name.partition(":")
+    if prefix == "hf":
+        return _forced_hub(rest)
     if prefix == "folder" and rest and folders:
         return find_folder(rest, forced=True) or _nowhere(name)
-    found = find_folder(name) if folders else None
+    return (find_folder(name) if folders else None) or _by_name(name)
+
+
+def _by_name(name: str) -> ModelFiles:
+    hub = parse_hub_name(name)
+    found = _cached(hub) if hub else None
+    if found is None and hub:
+        found = _remote(hub)
     return found or _nowhere(name)
+
+
+def _forced_hub(name: str) -> ModelFiles:
+    hub = parse_hub_name(name, forced=True)
+    if hub is None:
+        raise ModelNotFound(
+            f"{shorten(name)} is no hub repo; after hf: comes owner/name or owner/name@revision"
+        )
+    return _cached(hub) or _remote(hub)
+
+
+def _cached(hub: HubName) -> ModelFiles | None:
+    snapshot = cached_snapshot(hub)
+    return snapshot if snapshot and not incomplete(snapshot) else None
+
+
+def _remote(hub: HubName) -> ModelFiles:
+    """The repo on the hub; when the hub cannot be reached, an incomplete copy says what it lacks."""
+    try:
+        # Imported here: the hub's client takes longer to load than everything else together.
+        from runner.sources.hub_remote import RemoteFiles
+
+        return RemoteFiles(hub)
+    except HubUnreachable as error:
+        snapshot = cached_snapshot(hub)
+        lacks = snapshot and incomplete(snapshot)
+        if not lacks:
+            raise
+        raise HubUnreachable(f"{error.message}. The copy in the cache cannot be used: {lacks}") from error
 
 
 def _check(name: str) -> None:

@@ -35,6 +35,10 @@ class FolderFiles(ModelFiles):
 
     @cached_property
     def _listing(self) -> dict[str, int]:
+        return self.scan()
+
+    def scan(self) -> dict[str, int]:
+        """The files in the folder and one folder down, as they are now."""
         try:
             found, folders = _scan(self.folder, "")
             for name in folders:

@@ -128,6 +128,26 @@ def wanted_files(files: ModelFiles, mode: ModelMode) -> tuple[str, ...]:
     return (*texts, *weights)
 
 
+TOKENIZERS = re.compile(r"tokenizer.*|vocab\..*|spiece\.model|.*\.tiktoken|tekken\.json")
+
+
+def incomplete(files: ModelFiles) -> str | None:
+    """What a copy that others may have begun to download still lacks; None when it can be used as it is."""
+    mode = ModelMode.IMAGE if "model_index.json" in files.listing() else ModelMode.TEXT
+    if mode is ModelMode.TEXT and "config.json" not in files.listing():
+        return "it has neither model_index.json nor config.json"
+    try:
+        wanted = wanted_files(files, mode)
+    except ModelNotSupported as error:
+        return error.message
+    if mode is ModelMode.TEXT and not any(TOKENIZERS.fullmatch(path) for path in wanted):
+        return "it has no tokenizer"
+    for name in components(files) if mode is ModelMode.IMAGE else ():
+        if not directory(files.listing(), name):
+            return f"its folder {name} is missing"
+    return None
+
+
 def _texts(files: ModelFiles, component: str) -> list[str]:
     prefix = f"{component}/" if component else ""
     names = sorted(directory(files.listing(), component))
@@ -139,7 +159,8 @@ def _texts(files: ModelFiles, component: str) -> list[str]:
 
 
 def checked_weights(files: ModelFiles, component: str) -> tuple[str, ...]:
-    """Like the source's own `weights`, but pickles alone are an error that says why they are not read."""
+    """Like the source's own `weights`, but a network without them is an error, with the reason why pickles are not
+    read."""
     weights = files.weights(component)
     if not weights:
         pickles = [name for name in directory(files.listing(), component) if name.endswith(PICKLES)]
@@ -149,4 +170,7 @@ def checked_weights(files: ModelFiles, component: str) -> tuple[str, ...]:
                 f"{where} has its weights only as {some(pickles)}, which can carry code and is never read; "
                 "a copy saved as safetensors is needed"
             )
+        # A pooling folder has a config and no weights of its own; a picture model's network has both.
+        if "model_index.json" in files.listing() and f"{component}/config.json" in files.listing():
+            raise ModelNotSupported(f"{files.place} has no weights in {component}: looked for *.safetensors")
     return weights

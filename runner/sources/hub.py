@@ -1,0 +1,98 @@
+"""Hub repos: their names, and what the hub's own cache on this machine holds. No network, no hub client."""
+
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from runner.sources.base import Kind
+from runner.sources.folder import FolderFiles
+
+MAIN = "main"
+
+_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
+_REPO = re.compile(rf"{_PART}/{_PART}")
+_LEGACY_REPO = re.compile(_PART)
+_REVISION = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_./+-]{0,126}[A-Za-z0-9_+-])?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class HubName(NamedTuple):
+    """A repo and the branch, tag or commit that is meant."""
+
+    repo: str
+    revision: str
+
+    def __str__(self) -> str:
+        return self.repo if self.revision == MAIN else f"{self.repo}@{self.revision}"
+
+
+def parse_hub_name(name: str, *, forced: bool = False) -> HubName | None:
+    """`owner/name` or `owner/name@revision`; None for what no hub repo can be called.
+
+    With the prefix `hf:` a repo may also lack its owner, as a few old ones do.
+    """
+    repo, at, revision = name.partition("@")
+    fits = _REPO.fullmatch(repo) or (forced and _LEGACY_REPO.fullmatch(repo))
+    if not fits or "--" in repo or ".." in repo or repo.endswith(".git"):
+        return None
+    if at and (not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision):
+        return None
+    return HubName(repo, revision or MAIN)
+
+
+def cache_folder() -> Path:
+    """Where the hub client keeps its repos, by the same variables that it reads."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if stated := os.environ.get(variable):
+            return _expand(stated)
+    home = os.environ.get("HF_HOME")
+    if home is None:
+        home = os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
+    return _expand(home) / "hub"
+
+
+def offline() -> bool:
+    """Whether the user forbids the network."""
+    stated = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return stated.upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def repo_folder(hub: HubName) -> Path:
+    return cache_folder() / f"models--{hub.repo.replace('/', '--')}"
+
+
+class SnapshotFiles(FolderFiles):
+    """One commit of a hub repo in the cache."""
+
+    kind: ClassVar[Kind] = "hub"
+
+    def __init__(self, hub: HubName, folder: Path) -> None:
+        super().__init__(str(hub), folder)
+
+    @property
+    def place(self) -> str:
+        return f"hub repo {self.name}"
+
+    @cached_property
+    def _listing(self) -> dict[str, int]:
+        """Without links whose blob is gone: those are to be downloaded again."""
+        return {path: size for path, size in self.scan().items() if size or (self.folder / path).exists()}
+
+
+def cached_snapshot(hub: HubName) -> SnapshotFiles | None:
+    """The snapshot of that revision in the cache, complete or not; None when there is none."""
+    repo = repo_folder(hub)
+    commit = hub.revision
+    if not _COMMIT.fullmatch(commit):
+        try:
+            commit = (repo / "refs" / hub.revision).read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+    folder = repo / "snapshots" / commit
+    return SnapshotFiles(hub, folder) if _COMMIT.fullmatch(commit) and folder.is_dir() else None
+
+
+def _expand(path: str) -> Path:
+    return Path(os.path.expandvars(path)).expanduser()

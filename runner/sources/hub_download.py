@@ -1,0 +1,120 @@
+"""One large file from the hub into the hub's cache, continued after a cut, also by the next process.
+
+The hub client starts a file again when its process ends in the middle. So the bytes arrive here, in a file beside the
+cache's blobs that outlives us, and the client is left to link the finished blob into its snapshot.
+"""
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import httpx2
+from huggingface_hub import constants, get_hf_file_metadata, get_session
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status
+
+from runner.errors import HubUnreachable
+
+TRIES = 5
+PAUSE = 1.0
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+# What may pass when it is tried again: the network itself, a hub in trouble, a signed address that has run out.
+_PASSING_STATUS = {403, 408, 416, 429, 500, 502, 503, 504}
+
+
+def download_blob(url: str, blobs: Path, count: Callable[[int], None]) -> None:
+    """Bring the file at a hub address to its place among `blobs`; `count` is told of bytes as they arrive.
+
+    A file that the hub does not identify by its SHA-256 is left to the client.
+    """
+    metadata = get_hf_file_metadata(url, headers=build_hf_headers())
+    digest, size = metadata.etag, metadata.size
+    if not digest or not _SHA256.fullmatch(digest) or not size or (blobs / digest).exists():
+        return
+    blobs.mkdir(parents=True, exist_ok=True)
+    partial = blobs / f"{digest}.diptych.incomplete"
+    with WeakFileLock(blobs / f"{digest}.diptych.lock"):
+        if not (blobs / digest).exists():
+            _until_whole(url, metadata.location, partial, size, count)
+            _verify(partial, digest, count)
+            os.replace(partial, blobs / digest)
+    (blobs / f"{digest}.diptych.lock").unlink(missing_ok=True)
+
+
+def _until_whole(url: str, location: str, partial: Path, size: int, count: Callable[[int], None]) -> None:
+    have = _size(partial)
+    if have > size:
+        partial.unlink()
+        have = 0
+    count(have)
+    failures = 0
+    while have < size:
+        error: Exception | None = None
+        try:
+            if failures:  # the address of the bytes is signed for a while
+                location = get_hf_file_metadata(url, headers=build_hf_headers()).location
+            _stream(url, urljoin(url, location), partial, have, count)
+        except (httpx2.TransportError, HfHubHTTPError) as raised:
+            error = raised
+        before, have = have, _size(partial)
+        failures = failures + 1 if have <= before else 1
+        if have < size:
+            if not passing(error) or failures > TRIES:
+                raise error or HubUnreachable(f"{url} ends after {have:,} of {size:,} bytes; try again later")
+            time.sleep(PAUSE * min(2 ** (failures - 1), 8))
+
+
+def passing(error: Exception | None) -> bool:
+    """Whether it may go well the next time."""
+    if isinstance(error, RepositoryNotFoundError):
+        return False  # also what is gated or private
+    return not isinstance(error, HfHubHTTPError) or error.response.status_code in _PASSING_STATUS
+
+
+def _stream(url: str, location: str, partial: Path, have: int, count: Callable[[int], None]) -> None:
+    """One request for what is missing."""
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+    if _origin(location) != _origin(url):
+        headers.pop("authorization", None)  # the token is the hub's, not its storage's
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    with get_session().stream(
+        "GET", location, headers=headers, timeout=timeout, follow_redirects=True
+    ) as response:
+        hf_raise_for_status(response)
+        continued = response.status_code == 206
+        if have and not continued:
+            count(-have)
+        with open(partial, "ab" if continued else "wb") as file:
+            for chunk in response.iter_bytes():
+                file.write(chunk)
+                count(len(chunk))
+
+
+def _verify(partial: Path, digest: str, count: Callable[[int], None]) -> None:
+    with open(partial, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != digest:
+        count(-_size(partial))
+        partial.unlink()
+        raise HubUnreachable(
+            f"a file arrived damaged: its SHA-256 should be {digest} and is {found}; try again"
+        )
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,234 @@
+"""A hub repo that is not here yet: its listing, its JSON, and bringing it here with the hub's own client."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import ClassVar
+
+import httpx2
+from huggingface_hub import HfApi, get_session, hf_hub_download, hf_hub_url
+from huggingface_hub.utils import build_hf_headers, disable_progress_bars, hf_raise_for_status
+
+from models.files import LocalModel
+from models.safetensors import TensorInfo, WeightsError, header_length, parse_header
+from runner.errors import HubUnreachable, ModelNotSupported, NotEnoughDisk
+from runner.sources import hub_download
+from runner.sources.base import Kind, ModelFiles, ModelMode, Progress, is_plain_path
+from runner.sources.hub import HubName, SnapshotFiles, cache_folder, offline, repo_folder
+from runner.sources.hub_errors import endpoint, explained, offline_error
+from runner.sources.selection import wanted_files, weight_files
+
+TIMEOUT = 10.0
+WORKERS = 4
+# Files from this size on are worth continuing where they stopped; most headers of safetensors files fit the other.
+LARGE = 8 * 1024**2
+HEADER_GUESS = 128 * 1024
+# Left free on the disk.
+SPARE = 256 * 1024**2
+
+
+class RemoteFiles(ModelFiles):
+    """One commit of a hub repo, seen through the hub's API. Files are downloaded when they are read."""
+
+    kind: ClassVar[Kind] = "hub"
+
+    def __init__(self, hub: HubName) -> None:
+        super().__init__(str(hub))
+        self.hub = hub
+        self.commit, self._sizes = _look_up(hub)
+        self._weights: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def place(self) -> str:
+        return f"hub repo {self.name}"
+
+    @property
+    def snapshot(self) -> Path:
+        return repo_folder(self.hub) / "snapshots" / self.commit
+
+    def listing(self) -> Mapping[str, int]:
+        return self._sizes
+
+    def _read(self, path: str) -> bytes:
+        with explained(self.hub):
+            self._download(path)
+        return (self.snapshot / path).read_bytes()
+
+    def weights(self, component: str) -> tuple[str, ...]:
+        if component not in self._weights:
+            self._weights[component] = weight_files(self, component)
+        return self._weights[component]
+
+    def tensors(self, component: str) -> dict[str, TensorInfo]:
+        found: dict[str, TensorInfo] = {}
+        with explained(self.hub), ThreadPoolExecutor(WORKERS) as pool:
+            for tensors in pool.map(self._header, self.weights(component)):
+                found |= tensors
+        return found
+
+    def _header(self, path: str) -> Mapping[str, TensorInfo]:
+        """A safetensors header by range requests: the file itself stays where it is."""
+        size, shown = self._sizes[path], f"{path} in {self.place}"
+        raw = self._range(path, min(HEADER_GUESS, size))
+        try:
+            end = 8 + header_length(raw[:8], size, shown)
+            if end > len(raw):
+                raw = self._range(path, end)
+            return parse_header(raw[8:end], size - end, shown).tensors
+        except WeightsError as error:
+            raise ModelNotSupported(str(error)) from error
+
+    def _range(self, path: str, end: int) -> bytes:
+        headers = build_hf_headers() | {"Range": f"bytes=0-{end - 1}", "Accept-Encoding": "identity"}
+        raw = b""
+        with get_session().stream(
+            "GET", self._url(path), headers=headers, timeout=TIMEOUT, follow_redirects=True
+        ) as response:
+            hf_raise_for_status(response)
+            for chunk in response.iter_raw():
+                raw += chunk
+                if len(raw) >= end:
+                    break  # a server that knows no ranges would send the whole file
+        return raw[:end]
+
+    def fetch(self, mode: ModelMode, progress: Progress | None = None) -> LocalModel:
+        wanted = wanted_files(self, mode)
+        meter = _Meter(sum(self._sizes[path] for path in wanted), progress)
+        self._check_disk(wanted)
+        texts = [path for path in wanted if not path.endswith(".safetensors")]
+        # Weights last: then a copy that has them has everything, whenever it was cut.
+        with explained(self.hub):
+            self._bring(texts, meter)
+            self._bring([path for path in wanted if path not in set(texts)], meter)
+            self._remember()
+        return SnapshotFiles(self.hub, self.snapshot).fetch(mode)
+
+    def _check_disk(self, wanted: tuple[str, ...]) -> None:
+        missing = sum(self._sizes[path] for path in wanted if not (self.snapshot / path).exists())
+        if not missing:
+            return
+        with explained(self.hub):
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(cache_folder()).free
+        partial = sum(
+            file.stat().st_size for file in repo_folder(self.hub).glob("blobs/*.diptych.incomplete")
+        )
+        if missing - partial + SPARE > free:
+            raise NotEnoughDisk(
+                f"{self.name} needs {missing - partial:,} more bytes in {cache_folder()}, where {free:,} are free; "
+                "make room, or set HF_HOME to another disk"
+            )
+
+    def _bring(self, paths: list[str], meter: "_Meter") -> None:
+        """Some files at a time; the first that fails stops the others at their next bytes."""
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="download") as pool:
+            jobs = [pool.submit(self._bring_one, path, meter) for path in paths]
+            try:
+                done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
+            finally:
+                pending = not all(job.done() for job in jobs)
+                if pending:
+                    meter.stop()
+                    pool.shutdown(cancel_futures=True)
+        for job in sorted(done, key=jobs.index):
+            job.result()
+
+    def _bring_one(self, path: str, meter: "_Meter") -> None:
+        counter = meter.file(self._sizes[path])
+        if not (self.snapshot / path).exists():
+            if self._sizes[path] >= LARGE:
+                hub_download.download_blob(self._url(path), repo_folder(self.hub) / "blobs", counter.add)
+            self._download(path)
+        counter.finish()
+
+    def _download(self, path: str) -> None:
+        """By the client, which knows its cache; tried again when the connection is cut, which it does not always."""
+        if offline():
+            raise offline_error(self.hub)
+        disable_progress_bars()
+        for failures in range(hub_download.TRIES):
+            try:
+                hf_hub_download(
+                    self.hub.repo, path, revision=self.commit, cache_dir=cache_folder(), endpoint=endpoint()
+                )
+                return
+            except httpx2.TransportError:
+                if failures + 1 == hub_download.TRIES:
+                    raise
+                time.sleep(hub_download.PAUSE * 2**failures)
+
+    def _url(self, path: str) -> str:
+        return hf_hub_url(self.hub.repo, path, revision=self.commit, endpoint=endpoint())
+
+    def _remember(self) -> None:
+        """Which commit the branch or tag was: written last, so that what it names is complete."""
+        if self.hub.revision == self.commit:
+            return
+        ref = repo_folder(self.hub) / "refs" / self.hub.revision
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        fresh = ref.with_name(f"{ref.name}.{threading.get_ident()}.tmp")
+        fresh.write_text(self.commit)
+        fresh.replace(ref)
+
+
+def _look_up(hub: HubName) -> tuple[str, dict[str, int]]:
+    """The commit that the revision is now, and its files."""
+    if offline():
+        raise offline_error(hub)
+    with explained(hub):
+        try:
+            info = HfApi(endpoint=endpoint()).model_info(
+                hub.repo, revision=hub.revision, files_metadata=True, timeout=TIMEOUT
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            if isinstance(error, OSError | httpx2.HTTPError):
+                raise  # the client's own errors are ValueErrors, some of them
+            raise HubUnreachable(f"{endpoint()} does not answer like a hub for {hub}: {error}") from error
+    files = {file.rfilename: file.size or 0 for file in info.siblings or () if is_plain_path(file.rfilename)}
+    if not info.sha:
+        raise HubUnreachable(f"{endpoint()} does not answer like a hub for {hub}: it names no commit")
+    return info.sha, files
+
+
+class _Meter:
+    """Bytes done of all, counted by several threads."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.total = total
+        self.done = 0
+        self._progress: Callable[[int, int], None] = progress or (lambda done, total: None)
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def add(self, count: int) -> None:
+        with self._lock:
+            if self._stopped:
+                raise HubUnreachable("the download was stopped because another file failed")
+            self.done += count
+            self._progress(self.done, self.total)
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def file(self, size: int) -> "_FileMeter":
+        return _FileMeter(self, size)
+
+
+class _FileMeter:
+    """One file's part of the meter."""
+
+    def __init__(self, meter: _Meter, size: int) -> None:
+        self.meter = meter
+        self.size = size
+        self.done = 0
+
+    def add(self, count: int) -> None:
+        self.done += count
+        self.meter.add(count)
+
+    def finish(self) -> None:
+        """Everything that did not pass through here has arrived too."""
+        self.add(self.size - self.done)
