@@ -1,0 +1,115 @@
+"""The decode loop alone, at real dimensions with random weights, on whatever device there is.
+
+    uv run python benchmarks/decode.py --layers 2 --hidden 64 --vocab 512 --steps 16     does it run here?
+    python benchmarks/decode.py --batches 1 8 32 64                                      Qwen3-4B, on a GPU
+
+`bare` is what the device can do: model, cache, argmax, the next step queued before the last one is read.
+`library` is mlx-lm's batch generator.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_map
+from mlx_lm.generate import BatchGenerator
+from mlx_lm.models import qwen3
+from mlx_lm.models.cache import make_prompt_cache
+
+Prompts = list[list[int]]
+
+
+def make_model(chosen: argparse.Namespace) -> nn.Module:
+    arguments = qwen3.ModelArgs(
+        model_type="qwen3",
+        hidden_size=chosen.hidden,
+        num_hidden_layers=chosen.layers,
+        intermediate_size=chosen.intermediate or chosen.hidden * 19 // 5,
+        num_attention_heads=chosen.heads,
+        num_key_value_heads=chosen.kv_heads,
+        head_dim=chosen.head_dim,
+        rms_norm_eps=1e-6,
+        vocab_size=chosen.vocab,
+        max_position_embeddings=40960,
+        rope_theta=1e6,
+        tie_word_embeddings=True,
+    )
+    model = qwen3.Model(arguments)
+    dtype = getattr(mx, chosen.dtype)
+
+    def randomize(weight: mx.array) -> mx.array:
+        drawn = (
+            mx.random.normal(weight.shape, dtype=dtype) * 0.02 if weight.ndim > 1 else weight.astype(dtype)
+        )
+        mx.eval(drawn)
+        return drawn
+
+    model.update(tree_map(randomize, model.parameters()))
+    return model.eval()
+
+
+def bare(model: nn.Module, prompts: Prompts, steps: int) -> float:
+    cache = make_prompt_cache(model)
+    token = mx.argmax(model(mx.array(prompts), cache=cache)[:, -1], axis=-1)
+    mx.eval(token)
+    began = time.perf_counter()
+    for _ in range(steps):
+        following = mx.argmax(model(token[:, None], cache=cache)[:, -1], axis=-1)
+        mx.async_eval(following)
+        token.tolist()
+        token = following
+    token.tolist()
+    return steps * len(prompts) / (time.perf_counter() - began)
+
+
+def library(model: nn.Module, prompts: Prompts, steps: int) -> float:
+    generator = BatchGenerator(
+        model, max_tokens=steps + 1, completion_batch_size=len(prompts), prefill_batch_size=len(prompts)
+    )
+    generator.insert(prompts, [steps + 1] * len(prompts))
+    while len(generator.next()[1]) < len(prompts):
+        continue
+    began = time.perf_counter()
+    count = 0
+    while responses := generator.next()[1]:
+        count += len(responses)
+    took = time.perf_counter() - began
+    generator.close()
+    return count / took
+
+
+WAYS: dict[str, Callable[[nn.Module, Prompts, int], float]] = {"bare": bare, "library": library}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 64])
+    parser.add_argument("--steps", type=int, default=128)
+    parser.add_argument("--prompt", type=int, default=64, help="tokens in each prompt")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--hidden", type=int, default=2560)
+    parser.add_argument("--layers", type=int, default=36)
+    parser.add_argument("--intermediate", type=int, help="default: 3.8 times hidden")
+    parser.add_argument("--heads", type=int, default=32)
+    parser.add_argument("--kv-heads", type=int, default=8)
+    parser.add_argument("--head-dim", type=int, default=128)
+    parser.add_argument("--vocab", type=int, default=151936)
+    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
+    chosen = parser.parse_args()
+    model = make_model(chosen)
+    print(json.dumps({"device": str(mx.default_device()), "memory": mx.get_active_memory()}))
+    for size in chosen.batches:
+        prompts = [[(row * 31 + i * 7) % chosen.vocab for i in range(chosen.prompt)] for row in range(size)]
+        for name in chosen.ways:
+            WAYS[name](model, prompts, 8)  # compiles and warms
+            speed = WAYS[name](model, prompts, chosen.steps)
+            print(json.dumps({"batch": size, "way": name, "tokens_per_second": round(speed, 1)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""The load generator: a process of its own that keeps N clients writing, and says what each of them saw.
+
+Reads one JSON object (Load's fields) on stdin, writes one on stdout. While it measures it only stamps and stores the
+bytes that arrive; they are taken apart afterwards, so that it costs the servers as little as can be.
+`python benchmarks/load.py --own-speed` says how fast that is, against a server that does nothing.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+Stamped = list[tuple[float, bytes]]
+
+
+@dataclass
+class Load:
+    """`clients` connections at once; each sends its share of `bodies` one after another, the first `stagger` seconds
+    after the one before it."""
+
+    port: int
+    path: str
+    bodies: list[dict[str, Any]]
+    clients: int
+    stagger: float = 0.0
+
+
+@dataclass
+class Answer:
+    """What one request saw, in seconds since it was sent. `failure` says why there is nothing to measure."""
+
+    tokens: int = 0
+    first: float = 0.0
+    took: float = 0.0
+    gaps: list[float] = field(default_factory=list)
+    failure: str | None = None
+
+
+class Client(asyncio.Protocol):
+    """Stamps what arrives until the server closes the connection."""
+
+    def __init__(self) -> None:
+        self.arrived: Stamped = []
+        self.closed: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        self.arrived.append((time.perf_counter(), data))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.closed.done():
+            self.closed.set_result(exc)
+
+
+async def ask(load: Load, body: dict[str, Any]) -> tuple[float, Stamped, str | None]:
+    """Send one request on a connection of its own: the peer speaks HTTP/1.0 and keeps none open."""
+    payload = json.dumps(body).encode()
+    head = f"POST {load.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(payload)}\r\nConnection: close\r\n\r\n"
+    started = time.perf_counter()
+    try:
+        connect = asyncio.get_running_loop().create_connection(Client, "127.0.0.1", load.port)
+        transport, client = await asyncio.wait_for(connect, 10)
+        transport.write(head.encode() + payload)
+        error = await asyncio.wait_for(client.closed, 120)
+    except (OSError, TimeoutError) as problem:
+        return started, [], f"{type(problem).__name__}: {problem}"
+    return started, client.arrived, str(error) if error else None
+
+
+async def run(load: Load) -> list[tuple[float, Stamped, str | None]]:
+    waiting = iter(load.bodies)
+
+    async def one_client(number: int) -> list[tuple[float, Stamped, str | None]]:
+        await asyncio.sleep(number * load.stagger)
+        return [await ask(load, body) for body in waiting]
+
+    done = await asyncio.gather(*(one_client(number) for number in range(load.clients)))
+    return [answer for answers in done for answer in answers]
+
+
+def lines(arrived: Stamped) -> Iterator[tuple[float, bytes]]:
+    """The body's lines, each with the time at which it was complete; chunked or until the connection closes."""
+    raw = bytearray()
+    text = bytearray()
+    chunked: bool | None = None
+    for stamp, data in arrived:
+        raw += data
+        if chunked is None:
+            end = raw.find(b"\r\n\r\n")
+            if end < 0:
+                continue
+            if not raw.split(b" ", 2)[1] == b"200":
+                raise ValueError(bytes(raw[:300]).decode(errors="replace"))
+            chunked = b"transfer-encoding: chunked" in raw[:end].lower()
+            del raw[: end + 4]
+        if chunked:
+            _take_chunks(raw, text)
+        else:
+            text, raw = text + raw, bytearray()
+        *whole, text = text.split(b"\n")
+        for line in whole:
+            yield stamp, bytes(line)
+
+
+def _take_chunks(raw: bytearray, text: bytearray) -> None:
+    """Move every whole chunk from `raw` to `text`."""
+    while (end := raw.find(b"\r\n")) >= 0:
+        size = int(raw[:end], 16)
+        if len(raw) < end + size + 4:
+            return
+        text += raw[end + 2 : end + 2 + size]
+        del raw[: end + size + 4]
+
+
+def read_answer(started: float, arrived: Stamped, failure: str | None) -> Answer:
+    """Either dialect: an event a line, or server-sent events with the usage at the end."""
+    answer = Answer(failure=failure)
+    stamps: list[float] = []
+    try:
+        for stamp, line in lines(arrived):
+            payload = line.removeprefix(b"data: ")
+            if not payload.startswith(b"{"):
+                continue
+            event = json.loads(payload)
+            if event.get("error"):
+                raise ValueError(str(event["error"]))
+            answer.tokens = (
+                event.get("eval_count")
+                or (event.get("usage") or {}).get("completion_tokens")
+                or answer.tokens
+            )
+            choices = event.get("choices") or [{}]
+            if event.get("content") or choices[0].get("text"):
+                stamps.append(stamp)
+    except ValueError as problem:
+        answer.failure = str(problem)
+    if not answer.failure and not (stamps and answer.tokens):
+        answer.failure = "the stream ended without its last event"
+    if not answer.failure:
+        answer.first = stamps[0] - started
+        answer.took = arrived[-1][0] - started
+        answer.gaps = [after - before for before, after in itertools.pairwise(stamps)]
+    return answer
+
+
+def measure(load: Load) -> dict[str, Any]:
+    cpu = time.process_time()
+    began = time.perf_counter()
+    raw = asyncio.run(run(load))
+    took = time.perf_counter() - began
+    cpu = time.process_time() - cpu
+    answers = [read_answer(*answer) for answer in raw]
+    good = [answer for answer in answers if not answer.failure]
+    # From the first request to the last token: waiting for a connection that never comes is counted as lost, not slow.
+    wall = (
+        max((start + answer.took for (start, _, _), answer in zip(raw, answers, strict=True)), default=began)
+        - began
+    )
+    gaps = sorted(gap for answer in good for gap in answer.gaps)
+    return {
+        "requests": len(answers),
+        "lost": len(answers) - len(good),
+        "failures": sorted({answer.failure for answer in answers if answer.failure})[:5],
+        "tokens": sum(answer.tokens for answer in good),
+        "seconds": wall,
+        "tokens_per_second": sum(answer.tokens for answer in good) / max(wall, 1e-9),
+        "first_token": statistics.median([answer.first for answer in good] or [0.0]),
+        "gap_median": statistics.median(gaps or [0.0]),
+        "gap_p95": gaps[int(len(gaps) * 0.95)] if gaps else 0.0,
+        "own_cpu_share": cpu / took,
+    }
+
+
+async def _serve_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    line = json.dumps({"content": " word", "token": 1}).encode() + b"\n"
+    for _ in range(1000):
+        writer.write(b"%x\r\n%s\r\n" % (len(line), line))
+        await asyncio.sleep(0)
+    last = json.dumps({"done": True, "eval_count": 1000}).encode() + b"\n"
+    writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(last), last))
+    await writer.drain()
+    writer.close()
+
+
+async def own_speed(clients: int = 8) -> float:
+    """Events a second that one process can both write and read: a lower bound of what this generator follows."""
+    server = await asyncio.start_server(_serve_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    load = Load(port, "/", [{"prompt": ""}] * clients * 2, clients)
+    began = time.perf_counter()
+    raw = await run(load)
+    wall = time.perf_counter() - began
+    server.close()
+    return sum(read_answer(*answer).tokens for answer in raw) / wall
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--own-speed", action="store_true", help="measure this generator alone, and leave")
+    if parser.parse_args().own_speed:
+        print(json.dumps({"events_per_second": asyncio.run(own_speed())}))
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 4096), hard), hard))
+    print(json.dumps(measure(Load(**json.load(sys.stdin)))))
+
+
+if __name__ == "__main__":
+    main()

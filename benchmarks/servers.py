@@ -1,0 +1,130 @@
+"""The two servers that are compared, each a real process, started alike."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+OPENBLAS = (
+    "/usr/lib/x86_64-linux-gnu/libopenblas.so.0",
+    "/usr/lib/aarch64-linux-gnu/libopenblas.so.0",
+    "/usr/lib64/libopenblas.so.0",
+    "/usr/lib/libopenblas.so.0",
+)
+
+
+def fast_blas() -> str | None:
+    """MLX's processor build brings the slow reference BLAS; OpenBLAS stands in for it where the system has one."""
+    if sys.platform != "linux":
+        return None
+    return next((path for path in OPENBLAS if Path(path).exists()), None)
+
+
+def environment() -> dict[str, str]:
+    """For every process measured: the same BLAS, preloaded, so that what is compared is not the BLAS."""
+    blas = fast_blas()
+    found = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return found | ({"LD_PRELOAD": blas} if blas else {})
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one server is started and asked."""
+
+    name: str
+    path: str
+    module: tuple[str, ...]
+
+    def command(self, model: Path, port: int) -> list[str]:
+        return [sys.executable, "-m", *self.module, "--model", str(model), "--port", str(port)]
+
+    def body(self, prompt: str, tokens: int, temperature: float, seed: int | None) -> dict[str, Any]:
+        if self.name == "diptych":
+            options: dict[str, Any] = {"num_predict": tokens, "temperature": temperature}
+            return {"prompt": prompt, "options": options | ({} if seed is None else {"seed": seed})}
+        body: dict[str, Any] = {"prompt": prompt, "max_tokens": tokens, "temperature": temperature}
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        return body | ({} if seed is None else {"seed": seed})
+
+
+DIPTYCH = Dialect("diptych", "/completion", ("runner", "runner"))
+# Batching and its prompt cache are on by default.
+MLX_LM = Dialect("mlx_lm.server", "/v1/completions", ("mlx_lm", "server"))
+
+
+class Process:
+    """One running server."""
+
+    def __init__(self, dialect: Dialect, model: Path) -> None:
+        self.dialect = dialect
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
+        began = time.perf_counter()
+        self.process = subprocess.Popen(
+            dialect.command(model, self.port), env=environment(), stdout=self.log, stderr=self.log
+        )
+        self._wait_until_healthy()
+        self.healthy_after = time.perf_counter() - began
+        self.ask_once()
+        self.answers_after = time.perf_counter() - began
+
+    def _wait_until_healthy(self, seconds: float = 120) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{self.dialect.name} ended ({self.process.returncode}):\n{self.tail()}")
+            try:
+                status, _ = self._request("GET", "/health")
+                if status == 200:
+                    return
+            except OSError:
+                status = 0
+            time.sleep(0.02)
+        raise RuntimeError(f"{self.dialect.name} was not healthy after {seconds} s:\n{self.tail()}")
+
+    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            headers = {"Content-Type": "application/json"} if body else {}
+            connection.request(method, path, json.dumps(body) if body else None, headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def ask_once(self) -> None:
+        """One short answer: the peer says it is healthy before its weights are loaded."""
+        status, answer = self._request("POST", self.dialect.path, self.dialect.body("Hello", 1, 0.0, None))
+        if status != 200:
+            raise RuntimeError(f"{self.dialect.name} answered {status}: {answer[:500]!r}")
+
+    def memory(self) -> float:
+        """Resident bytes now."""
+        found = subprocess.run(
+            ["ps", "-o", "rss=", "-p", str(self.process.pid)], capture_output=True, text=True, check=True
+        )
+        return int(found.stdout) * 1024
+
+    def tail(self, size: int = 2000) -> str:
+        self.log.seek(0, os.SEEK_END)
+        self.log.seek(max(0, self.log.tell() - size))
+        return self.log.read().decode(errors="replace")
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()

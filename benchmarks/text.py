@@ -1,0 +1,235 @@
+"""Diptych's runner against mlx_lm.server, in turns, on toy models made on the spot.
+
+    uv run python benchmarks/text.py --quick        a minute: the smaller model, one round
+    uv run python benchmarks/text.py                both models, five rounds
+
+Both run as real processes for the whole time, with the same BLAS preloaded; one load generator, a process of its own,
+asks them in turns, and what is printed are medians over the rounds with their range. The library row is mlx-lm called
+directly in a process of its own: the distance that is left.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.servers import DIPTYCH, MLX_LM, Dialect, Process, environment, fast_blas
+from samples.toy_families import SIZES
+from samples.toy_text import make_text_model
+
+HERE = Path(__file__).parent
+WORDS = [
+    "harbour",
+    "gull",
+    "boat",
+    "net",
+    "dog",
+    "rope",
+    "door",
+    "sea",
+    "blue",
+    "town",
+    "morning",
+    "bread",
+    "rain",
+    "roof",
+    "book",
+    "tea",
+    "light",
+    "north",
+]
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`clients` at once, each asking `each` times for `tokens` tokens."""
+
+    name: str
+    clients: int
+    each: int
+    tokens: int
+    temperature: float = 0.0
+    seeded: bool = False
+    # The peer holds five connections that wait to be accepted; a few milliseconds apart, none waits for a resent SYN.
+    stagger: float = 0.005
+    prompt_words: int = 40
+
+    def prompts(self, round_number: int) -> Iterator[str]:
+        """A new prompt every time, so that no prompt cache answers for the model; the same for both servers."""
+        for number in range(self.clients * self.each):
+            words = [
+                WORDS[(round_number * 7 + number * 5 + i * (i + 3)) % len(WORDS)]
+                for i in range(self.prompt_words)
+            ]
+            yield f"Round {round_number}, {self.name}, {number}: {' '.join(words)}."
+
+    def bodies(self, dialect: Dialect, round_number: int) -> list[dict[str, Any]]:
+        return [
+            dialect.body(prompt, self.tokens, self.temperature, number + 1 if self.seeded else None)
+            for number, prompt in enumerate(self.prompts(round_number))
+        ]
+
+
+SCENARIOS = (
+    Scenario("one client", 1, 2, 256),
+    Scenario("eight clients", 8, 2, 256),
+    Scenario("eight sampled", 8, 1, 256, temperature=0.8),
+    Scenario("eight seeded", 8, 1, 256, temperature=0.8, seeded=True),
+    Scenario("a hundred at once", 100, 1, 32, stagger=0.0),
+)
+QUICK = tuple(replace(scenario, each=1, tokens=min(scenario.tokens, 64)) for scenario in SCENARIOS)
+METRICS = (
+    ("tokens_per_second", "tokens/s", 1.0, "{:.0f}"),
+    ("first_token", "first token, ms", 1e3, "{:.1f}"),
+    ("gap_median", "gap, median, ms", 1e3, "{:.2f}"),
+    ("gap_p95", "gap, p95, ms", 1e3, "{:.2f}"),
+    ("memory", "resident, MB", 1e-6, "{:.0f}"),
+    ("lost", "lost", 1.0, "{:.0f}"),
+)
+
+
+def measure(process: Process, scenario: Scenario, round_number: int) -> Figures:
+    load = {
+        "port": process.port,
+        "path": process.dialect.path,
+        "bodies": scenario.bodies(process.dialect, round_number),
+        "clients": scenario.clients,
+        "stagger": scenario.stagger,
+    }
+    command = [sys.executable, str(HERE / "load.py")]
+    done = subprocess.run(command, input=json.dumps(load), capture_output=True, text=True, check=True)
+    figures = json.loads(done.stdout)
+    for failure in figures.pop("failures"):
+        print(f"    {process.dialect.name}, {scenario.name}: {failure}", file=sys.stderr)
+    return figures | {"memory": process.memory()}
+
+
+def library(model: Path, scenario: Scenario) -> float:
+    command = [sys.executable, str(HERE / "library.py"), str(model), "--clients", str(scenario.clients)]
+    command += ["--tokens", str(scenario.tokens)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout)["tokens_per_second"])
+
+
+def start_times(model: Path, rounds: int) -> dict[str, list[Figures]]:
+    found: dict[str, list[Figures]] = {}
+    for number in range(rounds):
+        for dialect in in_turn(number):
+            process = Process(dialect, model)
+            process.stop()
+            figures = {"healthy": process.healthy_after, "answers": process.answers_after}
+            found.setdefault(dialect.name, []).append(figures)
+    return found
+
+
+def in_turn(number: int) -> tuple[Dialect, ...]:
+    """Whoever goes first in one round goes last in the next."""
+    return (DIPTYCH, MLX_LM) if number % 2 == 0 else (MLX_LM, DIPTYCH)
+
+
+def compare(model: Path, scenarios: tuple[Scenario, ...], rounds: int) -> dict[str, Any]:
+    """All rounds of one model: figures[scenario][server] is a list, one entry a round."""
+    starts = start_times(model, min(rounds, 3))
+    figures: dict[str, dict[str, list[Any]]] = {
+        scenario.name: {DIPTYCH.name: [], MLX_LM.name: [], "library": []} for scenario in scenarios
+    }
+    running = {dialect: Process(dialect, model) for dialect in (DIPTYCH, MLX_LM)}
+    try:
+        for process in running.values():
+            measure(process, QUICK[1], -1)  # warms, thrown away
+        for number in range(rounds):
+            for scenario in scenarios:
+                for dialect in in_turn(number):
+                    figures[scenario.name][dialect.name].append(measure(running[dialect], scenario, number))
+                if scenario.clients in (1, 8) and not scenario.temperature:
+                    figures[scenario.name]["library"].append(library(model, scenario))
+            print(f"  round {number + 1} of {rounds} done", file=sys.stderr)
+    finally:
+        for process in running.values():
+            process.stop()
+    return {"starts": starts, "figures": figures}
+
+
+def spread(values: list[float], scale: float, form: str) -> str:
+    if not values:
+        return "–"
+    middle = form.format(statistics.median(values) * scale)
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({form.format(min(values) * scale)}–{form.format(max(values) * scale)})"
+
+
+def ratio(ours: list[float], peers: list[float]) -> str:
+    """The median over the rounds of ours divided by the peer's: neighbours in time share the machine's noise."""
+    pairs = [our / peer for our, peer in zip(ours, peers, strict=True) if peer]
+    return f"{statistics.median(pairs):.2f}" if pairs else "–"
+
+
+def table(result: dict[str, Any]) -> str:
+    rows = [("", "", "diptych", "mlx_lm.server", "ratio", "library")]
+    for scenario, by_server in result["figures"].items():
+        title = scenario
+        for key, label, scale, form in METRICS:
+            ours, peers = ([entry[key] for entry in by_server[name]] for name in (DIPTYCH.name, MLX_LM.name))
+            if key == "lost" and not any(ours + peers):
+                continue
+            direct = by_server["library"] if key == "tokens_per_second" else []
+            cells = (spread(ours, scale, form), spread(peers, scale, form), ratio(ours, peers))
+            rows.append((title, label, *cells, spread(direct, scale, form) if direct else ""))
+            title = ""
+    for key, label in (("healthy", "healthy after, s"), ("answers", "first answer after, s")):
+        ours, peers = ([e[key] for e in result["starts"][name]] for name in (DIPTYCH.name, MLX_LM.name))
+        cells = (spread(ours, 1, "{:.2f}"), spread(peers, 1, "{:.2f}"), ratio(ours, peers))
+        rows.append(("start" if key == "healthy" else "", label, *cells, ""))
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+    )
+
+
+def generator_share(result: dict[str, Any]) -> float:
+    """How much of one processor the load generator itself used, at the worst."""
+    every = [e for servers in result["figures"].values() for entries in servers.values() for e in entries]
+    return max(entry["own_cpu_share"] for entry in every if isinstance(entry, dict))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="the smaller model, one round, shorter texts")
+    parser.add_argument("--sizes", nargs="+", choices=sorted(SIZES), default=["nano", "tiny"])
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write every figure of every round there too"
+    )
+    chosen = parser.parse_args()
+    sizes, rounds, scenarios = (
+        (["nano"], 1, QUICK) if chosen.quick else (chosen.sizes, chosen.rounds, SCENARIOS)
+    )
+    print(f"BLAS for all: {fast_blas() or 'as MLX brings it'}")
+    own = subprocess.run(
+        [sys.executable, str(HERE / "load.py"), "--own-speed"], capture_output=True, text=True, check=True
+    )
+    print(f"Load generator alone: {json.loads(own.stdout)['events_per_second']:.0f} events/s")
+    results = {}
+    with tempfile.TemporaryDirectory(prefix="diptych-benchmark-") as scratch:
+        for size in sizes:
+            model = make_text_model(Path(scratch) / size, **SIZES[size])
+            print(f"\n{size}: qwen3 in float32, {SIZES[size]}, {rounds} rounds")
+            results[size] = compare(model, scenarios, rounds)
+            print(table(results[size]))
+            print(f"The load generator took at most {generator_share(results[size]):.0%} of a processor.")
+    if chosen.json:
+        chosen.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
