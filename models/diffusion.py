@@ -1,0 +1,120 @@
+"""What the diffusion transformers share: time embeddings, modulated norms, joint attention."""
+
+import math
+from collections.abc import Sequence
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from models.rotary import rotate
+
+MAX_PERIOD = 10000
+TIME_SCALE = 1000.0  # of times and guidance in FLUX; Z-Image's config has its own
+
+
+def sinusoid(values: Sequence[float], channels: int, scale: float = TIME_SCALE) -> mx.array:
+    """Cosines, then sines of each scaled value at `channels // 2` falling frequencies, (value, channel), in float32.
+
+    The arguments reach some thousand radians: a GPU's fast sine is not to be trusted there, so NumPy makes them, and
+    they are rounded to float32 where the reference rounds them, as their last bit is worth 1e-4 in the end.
+    """
+    half = channels // 2
+    exponents = np.arange(half, dtype=np.float32) * np.float32(-math.log(MAX_PERIOD)) / np.float32(half)
+    frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
+    angles = (np.asarray(values, dtype=np.float32) * np.float32(scale))[:, None] * frequencies
+    waves = np.concatenate([np.cos(angles), np.sin(angles)], axis=-1)
+    return mx.array(np.pad(waves, ((0, 0), (0, channels % 2))))
+
+
+class Embedding(nn.Module):
+    """A projection to the stream's width: two layers with a SiLU between."""
+
+    def __init__(self, channels: int, width: int, bias: bool) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(channels, width, bias=bias)
+        self.linear_2 = nn.Linear(width, width, bias=bias)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.linear_2(nn.silu(self.linear_1(x)))
+
+
+class Projection(nn.Module):
+    """A `linear` from the conditioning to rows of modulation; one is added to the rows that are scales."""
+
+    def __init__(self, width: int, rows: int, scales: Sequence[int], bias: bool) -> None:
+        super().__init__()
+        self.rows, self.scales = rows, tuple(scales)
+        self.linear = nn.Linear(width, rows * width, bias=bias)
+
+    def __call__(self, activated: mx.array) -> mx.array:
+        """(…, width) to (…, row, width)."""
+        ones = np.zeros((self.rows, 1), dtype=np.float32)
+        ones[list(self.scales)] = 1
+        rows = self.linear(activated).reshape(*activated.shape[:-1], self.rows, -1)
+        return rows + mx.array(ones, dtype=rows.dtype)
+
+
+def modulated_norm(x: mx.array, scale: mx.array, shift: mx.array | None, eps: float) -> mx.array:
+    """Layer norm of (batch, token, channel), scaled and shifted by (1 or batch, channel).
+
+    One scale for the whole batch is the norm's own weight: one kernel, with its statistics in float32.
+    """
+    if scale.shape[0] == 1:
+        return mx.fast.layer_norm(x, scale[0], None if shift is None else shift[0], eps)
+    normed = mx.fast.layer_norm(x, None, None, eps) * scale[:, None]
+    return normed if shift is None else normed + shift[:, None]
+
+
+def split_heads(projected: mx.array, heads: int, head_dim: int) -> tuple[mx.array, mx.array, mx.array]:
+    """Queries, keys and values, each (batch, token, head, channel), out of one fused projection."""
+    batch, tokens, _ = projected.shape
+    fused = projected.reshape(batch, tokens, 3, heads, head_dim)
+    return fused[:, :, 0], fused[:, :, 1], fused[:, :, 2]
+
+
+def attend(q: mx.array, k: mx.array, v: mx.array, table: mx.array, mask: mx.array | None = None) -> mx.array:
+    """Attention among (batch, token, head, channel), turned by the rotary table first; (batch, token, channels)."""
+    q, k = rotate(q, table), rotate(k, table)
+    heads_first = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
+    out = mx.fast.scaled_dot_product_attention(*heads_first, scale=q.shape[-1] ** -0.5, mask=mask)
+    return out.transpose(0, 2, 1, 3).flatten(2)
+
+
+class JointAttention(nn.Module):
+    """Text and picture, each with its own projections, attending to one another."""
+
+    def __init__(self, heads: int, head_dim: int, eps: float, bias: bool) -> None:
+        super().__init__()
+        self.heads, self.head_dim = heads, head_dim
+        width = heads * head_dim
+        self.to_qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.to_added_qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.norm_q = nn.RMSNorm(head_dim, eps=eps)
+        self.norm_k = nn.RMSNorm(head_dim, eps=eps)
+        self.norm_added_q = nn.RMSNorm(head_dim, eps=eps)
+        self.norm_added_k = nn.RMSNorm(head_dim, eps=eps)
+        self.to_out = [nn.Linear(width, width, bias=bias)]
+        self.to_add_out = nn.Linear(width, width, bias=bias)
+
+    def __call__(self, text: mx.array, image: mx.array, table: mx.array) -> tuple[mx.array, mx.array]:
+        text_q, text_k, text_v = split_heads(self.to_added_qkv(text), self.heads, self.head_dim)
+        q, k, v = split_heads(self.to_qkv(image), self.heads, self.head_dim)
+        q = mx.concatenate([self.norm_added_q(text_q), self.norm_q(q)], axis=1)
+        k = mx.concatenate([self.norm_added_k(text_k), self.norm_k(k)], axis=1)
+        out = attend(q, k, mx.concatenate([text_v, v], axis=1), table)
+        texts = text.shape[1]
+        return self.to_add_out(out[:, :texts]), self.to_out[0](out[:, texts:])
+
+
+def within_half(x: mx.array) -> mx.array:
+    """float16 streams are held within its range, as the reference holds them; others are left alone."""
+    if x.dtype != mx.float16:
+        return x
+    limit = float(np.finfo(np.float16).max)
+    return mx.clip(x, -limit, limit)
+
+
+def stream_dtype(network: nn.Module) -> mx.Dtype:
+    """The type that a network computes in: its norms', which are never quantized."""
+    return next(layer.weight.dtype for layer in network.modules() if isinstance(layer, nn.RMSNorm))

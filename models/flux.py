@@ -1,0 +1,254 @@
+"""The FLUX.1 transformer (FluxTransformer2DModel): text and picture tokens in, the velocity of the picture out.
+
+    prepared = network.prepare(text, text_positions, picture_positions)
+    modulation = network.modulation(times, pooled, guidance)     # of all steps at once, times from 1 to 0
+    velocity = network.step(latents, prepared, modulation.at(i))  # pure: made to be compiled
+
+Everything that does not depend on the latents is in the first two; a quarter of the weights serve the second alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from models.config import Config, ConfigError
+from models.diffusion import (
+    Embedding,
+    JointAttention,
+    Projection,
+    attend,
+    modulated_norm,
+    sinusoid,
+    split_heads,
+    stream_dtype,
+    within_half,
+)
+from models.rotary import Positions, rotary_table
+from models.weights import WeightMap
+
+WEIGHTS = WeightMap(
+    fuse={
+        "to_qkv": ("to_q", "to_k", "to_v"),
+        "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj"),
+        # The single blocks' layers beside their attention.
+        "attn.to_qkv_mlp": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"),
+        "attn.to_out_mlp": ("proj_out",),
+    }
+)
+
+# Fixed by the reference: no config states them.
+EPS = 1e-6
+ROPE_THETA = 10000
+MLP_RATIO = 4
+TIME_CHANNELS = 256
+
+
+@dataclass(frozen=True)
+class FluxConfig(Config):
+    in_channels: int
+    num_layers: int
+    num_single_layers: int
+    attention_head_dim: int
+    num_attention_heads: int
+    joint_attention_dim: int
+    pooled_projection_dim: int
+    guidance_embeds: bool = False
+    axes_dims_rope: tuple[int, ...] = (16, 56, 56)
+    patch_size: int = 1
+    out_channels: int | None = None
+
+    @property
+    def width(self) -> int:
+        return self.num_attention_heads * self.attention_head_dim
+
+    @property
+    def mlp_width(self) -> int:
+        return MLP_RATIO * self.width
+
+    @property
+    def out_features(self) -> int:
+        return self.patch_size**2 * (self.out_channels or self.in_channels)
+
+
+class Prepared(NamedTuple):
+    """What one picture's steps share: the embedded text (batch, token, width) and the rotations of all tokens."""
+
+    text: mx.array
+    table: mx.array
+
+
+class Modulation(NamedTuple):
+    """For each block rows of shifts, scales (one already added) and gates: (step, batch, row, width), or of one step
+    (batch, row, width)."""
+
+    image: tuple[mx.array, ...]
+    text: tuple[mx.array, ...]
+    single: tuple[mx.array, ...]
+    out: mx.array
+
+    def at(self, step: int) -> "Modulation":
+        image, text, single = (tuple(rows[step] for rows in blocks) for blocks in self[:3])
+        return Modulation(image, text, single, self.out[step])
+
+
+def shifted(x: mx.array, rows: mx.array) -> mx.array:
+    """The norm of x with a shift and a scale, the first two of `rows`."""
+    return modulated_norm(x, rows[:, 1], rows[:, 0], EPS)
+
+
+def gated(x: mx.array, gate: mx.array) -> mx.array:
+    return gate[:, None] * x
+
+
+class Gelu(nn.Module):
+    """The approximate one, after a projection."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width, hidden)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return nn.gelu_approx(self.proj(x))
+
+
+class FeedForward(nn.Module):
+    def __init__(self, config: FluxConfig) -> None:
+        super().__init__()
+        # The reference has a dropout in the middle.
+        self.net = [
+            Gelu(config.width, config.mlp_width),
+            nn.Identity(),
+            nn.Linear(config.mlp_width, config.width),
+        ]
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.net[2](self.net[0](x))
+
+
+class DoubleBlock(nn.Module):
+    """Text and picture side by side. A modulation's rows: shift, scale, gate of attention, then of the MLP."""
+
+    def __init__(self, config: FluxConfig) -> None:
+        super().__init__()
+        self.norm1 = Projection(config.width, 6, scales=(1, 4), bias=True)
+        self.norm1_context = Projection(config.width, 6, scales=(1, 4), bias=True)
+        self.attn = JointAttention(config.num_attention_heads, config.attention_head_dim, EPS, bias=True)
+        self.ff = FeedForward(config)
+        self.ff_context = FeedForward(config)
+
+    def __call__(
+        self, text: mx.array, image: mx.array, table: mx.array, text_rows: mx.array, image_rows: mx.array
+    ) -> tuple[mx.array, mx.array]:
+        text_out, image_out = self.attn(shifted(text, text_rows), shifted(image, image_rows), table)
+        image = image + gated(image_out, image_rows[:, 2])
+        image = image + gated(self.ff(shifted(image, image_rows[:, 3:])), image_rows[:, 5])
+        text = text + gated(text_out, text_rows[:, 2])
+        text = text + gated(self.ff_context(shifted(text, text_rows[:, 3:])), text_rows[:, 5])
+        return within_half(text), image
+
+
+class ParallelAttention(nn.Module):
+    """Attention and MLP beside each other: one projection in, one out."""
+
+    def __init__(self, config: FluxConfig) -> None:
+        super().__init__()
+        width, head_dim = config.width, config.attention_head_dim
+        self.heads, self.head_dim = config.num_attention_heads, head_dim
+        self.to_qkv_mlp = nn.Linear(width, 3 * width + config.mlp_width)
+        self.norm_q = nn.RMSNorm(head_dim, eps=EPS)
+        self.norm_k = nn.RMSNorm(head_dim, eps=EPS)
+        self.to_out_mlp = nn.Linear(width + config.mlp_width, width)
+
+    def __call__(self, x: mx.array, table: mx.array) -> mx.array:
+        qkv, mlp = mx.split(self.to_qkv_mlp(x), [3 * self.heads * self.head_dim], axis=-1)
+        q, k, v = split_heads(qkv, self.heads, self.head_dim)
+        out = attend(self.norm_q(q), self.norm_k(k), v, table)
+        return self.to_out_mlp(mx.concatenate([out, nn.gelu_approx(mlp)], axis=-1))
+
+
+class SingleBlock(nn.Module):
+    """Text and picture as one stream. A modulation's rows: shift, scale, gate."""
+
+    def __init__(self, config: FluxConfig) -> None:
+        super().__init__()
+        self.norm = Projection(config.width, 3, scales=(1,), bias=True)
+        self.attn = ParallelAttention(config)
+
+    def __call__(self, stream: mx.array, table: mx.array, rows: mx.array) -> mx.array:
+        return within_half(stream + gated(self.attn(shifted(stream, rows), table), rows[:, 2]))
+
+
+class TimeText(nn.Module):
+    """The conditioning of all blocks: time, pooled text, and the guidance of networks distilled with it."""
+
+    def __init__(self, config: FluxConfig) -> None:
+        super().__init__()
+        self.timestep_embedder = Embedding(TIME_CHANNELS, config.width, bias=True)
+        if config.guidance_embeds:
+            self.guidance_embedder = Embedding(TIME_CHANNELS, config.width, bias=True)
+        self.text_embedder = Embedding(config.pooled_projection_dim, config.width, bias=True)
+
+    def __call__(self, times: Sequence[float], pooled: mx.array, guidance: float | None) -> mx.array:
+        """(step, batch, width) for `pooled` (batch, pooled_projection_dim)."""
+        embedded = self.timestep_embedder(sinusoid(times, TIME_CHANNELS).astype(pooled.dtype))
+        if guidance is not None:
+            waves = sinusoid([guidance], TIME_CHANNELS).astype(pooled.dtype)
+            embedded = embedded + self.guidance_embedder(waves)
+        return embedded[:, None] + self.text_embedder(pooled)
+
+
+class FluxTransformer(nn.Module):
+    def __init__(self, config: FluxConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.x_embedder = nn.Linear(config.in_channels, width)
+        self.context_embedder = nn.Linear(config.joint_attention_dim, width)
+        self.time_text_embed = TimeText(config)
+        self.transformer_blocks = [DoubleBlock(config) for _ in range(config.num_layers)]
+        self.single_transformer_blocks = [SingleBlock(config) for _ in range(config.num_single_layers)]
+        self.norm_out = Projection(width, 2, scales=(0,), bias=True)
+        self.proj_out = nn.Linear(width, config.out_features)
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        return stream_dtype(self)
+
+    def prepare(self, text: mx.array, text_positions: Positions, picture_positions: Positions) -> Prepared:
+        """Embed what the steps share. `text` (batch, token, joint_attention_dim); positions (token, axis)."""
+        positions = np.concatenate([text_positions, picture_positions])
+        table = rotary_table(positions, self.config.axes_dims_rope, ROPE_THETA)
+        return Prepared(self.context_embedder(text.astype(self.dtype)), table)
+
+    def modulation(
+        self, times: Sequence[float], pooled: mx.array, guidance: float | None = None
+    ) -> Modulation:
+        """Of every step, for its time from 1 (noise) to 0 (picture) and the pooled text (batch, channel)."""
+        if (guidance is not None) != self.config.guidance_embeds:
+            wanted = "a guidance" if self.config.guidance_embeds else "no guidance"
+            raise ConfigError(f"this network takes {wanted} (guidance_embeds), found {guidance}")
+        activated = nn.silu(self.time_text_embed(times, pooled.astype(self.dtype), guidance))
+        doubles, singles = self.transformer_blocks, self.single_transformer_blocks
+        return Modulation(
+            tuple(block.norm1(activated) for block in doubles),
+            tuple(block.norm1_context(activated) for block in doubles),
+            tuple(block.norm(activated) for block in singles),
+            self.norm_out(activated),
+        )
+
+    def step(self, latents: mx.array, prepared: Prepared, modulation: Modulation) -> mx.array:
+        """The velocity at `latents` (batch, token, in_channels), with the modulation of one step."""
+        text, table = prepared
+        image = self.x_embedder(latents.astype(text.dtype))
+        doubles = zip(self.transformer_blocks, modulation.text, modulation.image, strict=True)
+        for block, text_rows, image_rows in doubles:
+            text, image = block(text, image, table, text_rows, image_rows)
+        stream = mx.concatenate([text, image], axis=1)
+        for single, rows in zip(self.single_transformer_blocks, modulation.single, strict=True):
+            stream = single(stream, table, rows)
+        picture = stream[:, text.shape[1] :]
+        return self.proj_out(modulated_norm(picture, modulation.out[:, 0], modulation.out[:, 1], EPS))

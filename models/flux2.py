@@ -1,0 +1,238 @@
+"""The FLUX.2 transformer (Flux2Transformer2DModel): text and picture tokens in, the velocity of the picture out.
+
+    prepared = network.prepare(text, text_positions, picture_positions, references)
+    modulation = network.modulation(times)                       # of all steps at once, times from 1 to 0
+    velocity = network.step(latents, prepared, modulation.at(i))  # pure: made to be compiled
+
+Everything that does not depend on the latents is in the first two. Tokens are text, noise, references.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from models.config import Config
+from models.diffusion import (
+    Embedding,
+    JointAttention,
+    Projection,
+    attend,
+    modulated_norm,
+    sinusoid,
+    split_heads,
+    stream_dtype,
+    within_half,
+)
+from models.rotary import Positions, rotary_table
+from models.weights import WeightMap
+
+WEIGHTS = WeightMap(
+    fuse={"to_qkv": ("to_q", "to_k", "to_v"), "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj")}
+)
+
+
+@dataclass(frozen=True)
+class Flux2Config(Config):
+    in_channels: int
+    num_layers: int
+    num_single_layers: int
+    attention_head_dim: int
+    num_attention_heads: int
+    joint_attention_dim: int
+    axes_dims_rope: tuple[int, ...]
+    patch_size: int = 1
+    out_channels: int | None = None
+    timestep_guidance_channels: int = 256
+    mlp_ratio: float = 3.0
+    rope_theta: float = 2000
+    eps: float = 1e-6
+    guidance_embeds: bool = True
+
+    @property
+    def width(self) -> int:
+        return self.num_attention_heads * self.attention_head_dim
+
+    @property
+    def mlp_width(self) -> int:
+        return int(self.width * self.mlp_ratio)
+
+    @property
+    def out_features(self) -> int:
+        return self.patch_size**2 * (self.out_channels or self.in_channels)
+
+
+class Prepared(NamedTuple):
+    """What one picture's steps share: the embedded text (1 or batch, token, width), the embedded reference pictures
+    if there are any, and the rotations of all tokens."""
+
+    text: mx.array
+    references: mx.array | None
+    table: mx.array
+
+
+class Modulation(NamedTuple):
+    """Rows of shifts, scales (one already added) and gates, (step, row, width), or of one step, (row, width)."""
+
+    image: mx.array
+    text: mx.array
+    single: mx.array
+    out: mx.array
+
+    def at(self, step: int) -> "Modulation":
+        return Modulation(*(rows[step] for rows in self))
+
+
+def swiglu(x: mx.array) -> mx.array:
+    gate, up = mx.split(x, 2, axis=-1)
+    return nn.silu(gate) * up
+
+
+def shifted(x: mx.array, rows: mx.array, eps: float) -> mx.array:
+    """The norm of x with a shift and a scale, `rows`, shared by the batch."""
+    return modulated_norm(x, rows[1:2], rows[0:1], eps)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, config: Flux2Config) -> None:
+        super().__init__()
+        self.linear_in = nn.Linear(config.width, 2 * config.mlp_width, bias=False)
+        self.linear_out = nn.Linear(config.mlp_width, config.width, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.linear_out(swiglu(self.linear_in(x)))
+
+
+class DoubleBlock(nn.Module):
+    """Text and picture side by side. A modulation's rows: shift, scale, gate of attention, then of the MLP."""
+
+    def __init__(self, config: Flux2Config) -> None:
+        super().__init__()
+        self.eps = config.eps
+        self.attn = JointAttention(
+            config.num_attention_heads, config.attention_head_dim, config.eps, bias=False
+        )
+        self.ff = FeedForward(config)
+        self.ff_context = FeedForward(config)
+
+    def __call__(
+        self, text: mx.array, image: mx.array, table: mx.array, rows: Modulation
+    ) -> tuple[mx.array, mx.array]:
+        text_out, image_out = self.attn(
+            shifted(text, rows.text, self.eps), shifted(image, rows.image, self.eps), table
+        )
+        image = image + rows.image[2] * image_out
+        image = image + rows.image[5] * self.ff(shifted(image, rows.image[3:], self.eps))
+        text = text + rows.text[2] * text_out
+        text = text + rows.text[5] * self.ff_context(shifted(text, rows.text[3:], self.eps))
+        return within_half(text), image
+
+
+class ParallelAttention(nn.Module):
+    """Attention and MLP beside each other: one projection in, one out."""
+
+    def __init__(self, config: Flux2Config) -> None:
+        super().__init__()
+        width, head_dim = config.width, config.attention_head_dim
+        self.heads, self.head_dim = config.num_attention_heads, head_dim
+        self.to_qkv_mlp_proj = nn.Linear(width, 3 * width + 2 * config.mlp_width, bias=False)
+        self.norm_q = nn.RMSNorm(head_dim, eps=config.eps)
+        self.norm_k = nn.RMSNorm(head_dim, eps=config.eps)
+        self.to_out = nn.Linear(width + config.mlp_width, width, bias=False)
+
+    def __call__(self, x: mx.array, table: mx.array) -> mx.array:
+        qkv, mlp = mx.split(self.to_qkv_mlp_proj(x), [3 * self.heads * self.head_dim], axis=-1)
+        q, k, v = split_heads(qkv, self.heads, self.head_dim)
+        out = attend(self.norm_q(q), self.norm_k(k), v, table)
+        return self.to_out(mx.concatenate([out, swiglu(mlp)], axis=-1))
+
+
+class SingleBlock(nn.Module):
+    """Text and picture as one stream. A modulation's rows: shift, scale, gate."""
+
+    def __init__(self, config: Flux2Config) -> None:
+        super().__init__()
+        self.eps = config.eps
+        self.attn = ParallelAttention(config)
+
+    def __call__(self, stream: mx.array, table: mx.array, rows: mx.array) -> mx.array:
+        return within_half(stream + rows[2] * self.attn(shifted(stream, rows, self.eps), table))
+
+
+class TimeGuidance(nn.Module):
+    def __init__(self, config: Flux2Config) -> None:
+        super().__init__()
+        self.channels = config.timestep_guidance_channels
+        self.timestep_embedder = Embedding(self.channels, config.width, bias=False)
+        if config.guidance_embeds:
+            self.guidance_embedder = Embedding(self.channels, config.width, bias=False)
+
+    def __call__(self, times: Sequence[float], guidance: float | None, dtype: mx.Dtype) -> mx.array:
+        embedded = self.timestep_embedder(sinusoid(times, self.channels).astype(dtype))
+        if guidance is None or "guidance_embedder" not in self:
+            return embedded
+        return embedded + self.guidance_embedder(sinusoid([guidance], self.channels).astype(dtype))
+
+
+class Flux2Transformer(nn.Module):
+    def __init__(self, config: Flux2Config) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.x_embedder = nn.Linear(config.in_channels, width, bias=False)
+        self.context_embedder = nn.Linear(config.joint_attention_dim, width, bias=False)
+        self.time_guidance_embed = TimeGuidance(config)
+        self.double_stream_modulation_img = Projection(width, 6, scales=(1, 4), bias=False)
+        self.double_stream_modulation_txt = Projection(width, 6, scales=(1, 4), bias=False)
+        self.single_stream_modulation = Projection(width, 3, scales=(1,), bias=False)
+        self.transformer_blocks = [DoubleBlock(config) for _ in range(config.num_layers)]
+        self.single_transformer_blocks = [SingleBlock(config) for _ in range(config.num_single_layers)]
+        self.norm_out = Projection(width, 2, scales=(0,), bias=False)
+        self.proj_out = nn.Linear(width, config.out_features, bias=False)
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        return stream_dtype(self)
+
+    def prepare(
+        self,
+        text: mx.array,
+        text_positions: Positions,
+        picture_positions: Positions,
+        references: mx.array | None = None,
+    ) -> Prepared:
+        """Embed what the steps share. `text` (batch, token, joint_attention_dim); `references` (1 or batch, token,
+        in_channels); `picture_positions` are the noise's, then the references', (token, axis)."""
+        positions = np.concatenate([text_positions, picture_positions])
+        table = rotary_table(positions, self.config.axes_dims_rope, self.config.rope_theta)
+        embedded = None if references is None else self.x_embedder(references.astype(self.dtype))
+        return Prepared(self.context_embedder(text.astype(self.dtype)), embedded, table)
+
+    def modulation(self, times: Sequence[float], guidance: float | None = None) -> Modulation:
+        """Of every step, for its time from 1 (noise) to 0 (picture)."""
+        activated = nn.silu(self.time_guidance_embed(times, guidance, self.dtype))
+        return Modulation(
+            self.double_stream_modulation_img(activated),
+            self.double_stream_modulation_txt(activated),
+            self.single_stream_modulation(activated),
+            self.norm_out(activated),
+        )
+
+    def step(self, latents: mx.array, prepared: Prepared, modulation: Modulation) -> mx.array:
+        """The velocity at `latents` (batch, token, in_channels), with the modulation of one step."""
+        text, references, table = prepared
+        image = self.x_embedder(latents.astype(text.dtype))
+        if references is not None:
+            repeated = mx.broadcast_to(references, (len(image), *references.shape[1:]))
+            image = mx.concatenate([image, repeated], axis=1)
+        for block in self.transformer_blocks:
+            text, image = block(text, image, table, modulation)
+        stream = mx.concatenate([text, image], axis=1)
+        for single in self.single_transformer_blocks:
+            stream = single(stream, table, modulation.single)
+        noise = stream[:, text.shape[1] : text.shape[1] + latents.shape[1]]
+        scale, shift = modulation.out[0:1], modulation.out[1:2]
+        return self.proj_out(modulated_norm(noise, scale, shift, self.config.eps))

@@ -1,0 +1,190 @@
+"""The diffusion transformers on both sides: what is fed to them, and how ours and the reference are called.
+
+Neither torch nor diffusers is imported before a reference is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+import numpy as np
+
+from models import flux, flux2, z_image
+from pipelines.latents import (
+    flux2_image_ids,
+    flux2_reference_ids,
+    flux2_text_ids,
+    flux_image_ids,
+    flux_text_ids,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+Arrays = dict[str, Any]
+TIMES = (1.0, 0.6181, 0.0317)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A network on both sides. `ours` takes the step of TIMES that is asked for; `theirs` runs one whole forward."""
+
+    reference: str
+    module: ModuleType
+    network: type
+    config: type
+    inputs: Callable[[np.random.Generator, Mapping[str, Any], Mapping[str, Any]], Arrays]
+    prepare: Callable[[Any, Arrays], tuple[Any, Any]]
+    theirs: Callable[[Any, Arrays, float], torch.Tensor]
+
+
+def _normal(random: np.random.Generator, *shape: int) -> np.ndarray:
+    return random.standard_normal(shape).astype(np.float32)
+
+
+def _flux2_inputs(random: np.random.Generator, config: Mapping[str, Any], call: Mapping[str, Any]) -> Arrays:
+    batch, (rows, columns), references = call["batch"], call["grid"], call.get("references", ())
+    positions = [flux2_image_ids(rows, columns)] + ([flux2_reference_ids(references)] if references else [])
+    tokens = sum(height * width for height, width in references)
+    return {
+        "latents": _normal(random, batch, rows * columns, config["in_channels"]),
+        "text": _normal(random, batch, call["text"], config["joint_attention_dim"]),
+        "references": _normal(random, 1, tokens, config["in_channels"]) if references else None,
+        "text_positions": flux2_text_ids(call["text"]),
+        "positions": np.concatenate(positions),
+        "guidance": call.get("guidance"),
+    }
+
+
+def _flux2_prepare(network: Any, given: Arrays) -> tuple[Any, Any]:
+    references = None if given["references"] is None else mx.array(given["references"])
+    text = mx.array(given["text"])
+    prepared = network.prepare(text, given["text_positions"], given["positions"], references)
+    return prepared, network.modulation(TIMES, given["guidance"])
+
+
+def _flux2_theirs(model: Any, given: Arrays, time: float) -> torch.Tensor:
+    import torch
+
+    latents = torch.tensor(given["latents"])
+    batch, tokens = latents.shape[:2]
+    if given["references"] is not None:
+        references = torch.tensor(given["references"]).expand(batch, -1, -1)
+        latents = torch.cat([latents, references], dim=1)
+    out = model(
+        hidden_states=latents,
+        encoder_hidden_states=torch.tensor(given["text"]),
+        timestep=torch.full((batch,), time),
+        img_ids=torch.tensor(given["positions"]),
+        txt_ids=torch.tensor(given["text_positions"]),
+        guidance=_guidance(given, batch),
+        return_dict=False,
+    )[0]
+    return out[:, :tokens]
+
+
+def _guidance(given: Arrays, batch: int) -> torch.Tensor | None:
+    import torch
+
+    return None if given["guidance"] is None else torch.full((batch,), given["guidance"])
+
+
+def _flux_inputs(random: np.random.Generator, config: Mapping[str, Any], call: Mapping[str, Any]) -> Arrays:
+    batch, (rows, columns) = call["batch"], call["grid"]
+    return {
+        "latents": _normal(random, batch, rows * columns, config["in_channels"]),
+        "text": _normal(random, batch, call["text"], config["joint_attention_dim"]),
+        "pooled": _normal(random, batch, config["pooled_projection_dim"]),
+        "text_positions": flux_text_ids(call["text"]),
+        "positions": flux_image_ids(rows, columns),
+        "guidance": call.get("guidance"),
+    }
+
+
+def _flux_prepare(network: Any, given: Arrays) -> tuple[Any, Any]:
+    prepared = network.prepare(mx.array(given["text"]), given["text_positions"], given["positions"])
+    return prepared, network.modulation(TIMES, mx.array(given["pooled"]), given["guidance"])
+
+
+def _flux_theirs(model: Any, given: Arrays, time: float) -> torch.Tensor:
+    import torch
+
+    latents = torch.tensor(given["latents"])
+    return model(
+        hidden_states=latents,
+        encoder_hidden_states=torch.tensor(given["text"]),
+        pooled_projections=torch.tensor(given["pooled"]),
+        timestep=torch.full((len(latents),), time),
+        img_ids=torch.tensor(given["positions"]),
+        txt_ids=torch.tensor(given["text_positions"]),
+        guidance=_guidance(given, len(latents)),
+        return_dict=False,
+    )[0]
+
+
+def _z_image_inputs(
+    random: np.random.Generator, config: Mapping[str, Any], call: Mapping[str, Any]
+) -> Arrays:
+    (rows, columns), (patch,) = call["grid"], config["all_patch_size"]
+    batch, channels = len(call["captions"]), config["in_channels"]
+    return {
+        "latents": _normal(random, batch, rows * columns, patch * patch * channels),
+        "captions": [_normal(random, tokens, config["cap_feat_dim"]) for tokens in call["captions"]],
+        "grid": (rows, columns),
+        "patch": patch,
+        "channels": channels,
+    }
+
+
+def _z_image_prepare(network: Any, given: Arrays) -> tuple[Any, Any]:
+    captions = [mx.array(caption) for caption in given["captions"]]
+    return network.prepare(captions, *given["grid"]), network.modulation(TIMES)
+
+
+def _z_image_theirs(model: Any, given: Arrays, time: float) -> torch.Tensor:
+    """Theirs takes pictures: tokens are put together to pictures before, and taken apart after."""
+    import torch
+
+    (rows, columns), patch, channels = given["grid"], given["patch"], given["channels"]
+    tokens = torch.tensor(given["latents"])
+    batch = len(tokens)
+    split = tokens.reshape(batch, rows, columns, patch, patch, channels).permute(0, 5, 1, 3, 2, 4)
+    pictures = split.reshape(batch, channels, 1, rows * patch, columns * patch)
+    captions = [torch.tensor(caption) for caption in given["captions"]]
+    times = torch.full((batch,), time)
+    out = torch.stack(model(list(pictures), times, captions, patch_size=patch, return_dict=False)[0])
+    split = out.reshape(batch, channels, rows, patch, columns, patch).permute(0, 2, 4, 3, 5, 1)
+    return split.reshape(tokens.shape)
+
+
+FLUX2 = Family(
+    "Flux2Transformer2DModel",
+    flux2,
+    flux2.Flux2Transformer,
+    flux2.Flux2Config,
+    _flux2_inputs,
+    _flux2_prepare,
+    _flux2_theirs,
+)
+Z_IMAGE = Family(
+    "ZImageTransformer2DModel",
+    z_image,
+    z_image.ZImageTransformer,
+    z_image.ZImageConfig,
+    _z_image_inputs,
+    _z_image_prepare,
+    _z_image_theirs,
+)
+FLUX = Family(
+    "FluxTransformer2DModel",
+    flux,
+    flux.FluxTransformer,
+    flux.FluxConfig,
+    _flux_inputs,
+    _flux_prepare,
+    _flux_theirs,
+)

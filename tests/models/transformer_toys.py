@@ -1,0 +1,151 @@
+"""Toy diffusion transformers: configurations of odd sizes, and what is asked of each.
+
+Weights and inputs come from seeded NumPy generators, so that stored references need hold outputs alone.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from models.files import Shard
+from models.weights import load_component
+from tests.models.transformer_families import FLUX, FLUX2, Z_IMAGE, Arrays, Family
+
+REFERENCES = Path(__file__).parent / "references"
+
+
+@dataclass(frozen=True)
+class Toy:
+    """One configuration of one family, and one call of it."""
+
+    family: Family
+    config: Mapping[str, Any]
+    call: Mapping[str, Any]
+
+    def inputs(self) -> Arrays:
+        return self.family.inputs(np.random.default_rng(7), self.config, self.call)
+
+    def build(self, config: Path | None = None) -> Any:
+        """Our network, from the reference's config.json where there is one."""
+        settings = self.family.config
+        network = settings.from_dict(self.config) if config is None else settings.from_file(config)
+        return self.family.network(network)
+
+
+def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A tensor that depends on its name alone: norms about one, products that keep the stream's size."""
+    noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32)
+    if len(shape) == 1:
+        return 0.2 * noise + (1 if "norm" in name and name.endswith("weight") else 0)
+    return noise * np.float32(1.3 / shape[-1] ** 0.5)
+
+
+def load(network: Any, module: ModuleType, folder: Path, dtype: mx.Dtype | None = None) -> Any:
+    shards = [Shard(path) for path in sorted(folder.glob("*.safetensors"))]
+    load_component(network, shards, module.WEIGHTS, dtype)
+    mx.eval(network.parameters())
+    return network
+
+
+def stored_toy(name: str, folder: Path, dtype: mx.Dtype | None = None) -> Any:
+    """Our network with the drawn weights, loaded from a checkpoint with the reference's names and shapes."""
+    shapes = json.loads((REFERENCES / "transformer_toys.json").read_text())[name]
+    tensors = {key: mx.array(draw(key, tuple(shape))) for key, shape in shapes.items()}
+    mx.save_safetensors(str(folder / "diffusion_pytorch_model.safetensors"), tensors)
+    return load(TOYS[name].build(), TOYS[name].family.module, folder, dtype)
+
+
+def stored_output(name: str) -> np.ndarray:
+    with np.load(REFERENCES / "transformer_toys.npz") as outputs:
+        return outputs[name]
+
+
+def run(toy: Toy, network: Any, step: int = 1, compiled: bool = False) -> np.ndarray:
+    """Our output at one of the steps whose modulations were made together."""
+    given = toy.inputs()
+    prepared, modulation = toy.family.prepare(network, given)
+    forward = mx.compile(network.step) if compiled else network.step
+    out = forward(mx.array(given["latents"]), prepared, modulation.at(step))
+    return np.array(out.astype(mx.float32))
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    assert found.shape == expected.shape
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+FLUX2_A = {
+    "in_channels": 12, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 20, "num_attention_heads": 3,
+    "joint_attention_dim": 22, "timestep_guidance_channels": 16, "mlp_ratio": 2.5, "axes_dims_rope": (4, 6, 6, 4),
+    "rope_theta": 500, "eps": 1e-3, "guidance_embeds": False,
+}  # fmt: skip
+FLUX2_B = {
+    "in_channels": 5, "out_channels": 7, "num_layers": 2, "num_single_layers": 1, "attention_head_dim": 12,
+    "num_attention_heads": 5, "joint_attention_dim": 9, "timestep_guidance_channels": 23, "mlp_ratio": 3.0,
+    "axes_dims_rope": (2, 4, 4, 2), "rope_theta": 2000, "eps": 1e-6, "guidance_embeds": True,
+}  # fmt: skip
+FLUX2_C = {
+    "patch_size": 2, "in_channels": 6, "num_layers": 3, "num_single_layers": 0, "attention_head_dim": 16,
+    "num_attention_heads": 1, "joint_attention_dim": 40, "timestep_guidance_channels": 64, "mlp_ratio": 1.7,
+    "axes_dims_rope": (8, 2, 4, 2), "rope_theta": 10000, "eps": 1e-5, "guidance_embeds": False,
+}  # fmt: skip
+Z_IMAGE_A = {
+    "in_channels": 3, "dim": 60, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 3, "n_kv_heads": 3, "cap_feat_dim": 14,
+    "axes_dims": (4, 6, 10), "axes_lens": (600, 99, 99), "all_patch_size": (2,), "all_f_patch_size": (1,),
+    "norm_eps": 1e-3, "qk_norm": True, "rope_theta": 99.0, "t_scale": 500.0,
+}  # fmt: skip
+Z_IMAGE_B = {
+    "in_channels": 7, "dim": 40, "n_layers": 1, "n_refiner_layers": 2, "n_heads": 5, "n_kv_heads": 5, "cap_feat_dim": 33,
+    "axes_dims": (2, 2, 4), "axes_lens": (300, 70, 70), "all_patch_size": (1,), "all_f_patch_size": (1,),
+    "norm_eps": 1e-5, "qk_norm": False, "rope_theta": 256.0, "t_scale": 1000.0,
+}  # fmt: skip
+# Wider than its time embedding, which stops at 256.
+Z_IMAGE_C = {
+    "in_channels": 2, "dim": 264, "n_layers": 1, "n_refiner_layers": 0, "n_heads": 11, "n_kv_heads": 11,
+    "cap_feat_dim": 8, "axes_dims": (8, 6, 10), "axes_lens": (200, 40, 40), "all_patch_size": (3,),
+    "all_f_patch_size": (1,), "norm_eps": 1e-5, "qk_norm": True, "rope_theta": 256.0, "t_scale": 1000.0,
+}  # fmt: skip
+FLUX_A = {
+    "in_channels": 12, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 20, "num_attention_heads": 3,
+    "joint_attention_dim": 22, "pooled_projection_dim": 9, "guidance_embeds": False, "axes_dims_rope": (4, 6, 10),
+}  # fmt: skip
+FLUX_B = {
+    "in_channels": 5, "out_channels": 7, "num_layers": 2, "num_single_layers": 1, "attention_head_dim": 12,
+    "num_attention_heads": 5, "joint_attention_dim": 9, "pooled_projection_dim": 30, "guidance_embeds": True,
+    "axes_dims_rope": (2, 8, 2),
+}  # fmt: skip
+FLUX_C = {
+    "patch_size": 2, "in_channels": 6, "num_layers": 0, "num_single_layers": 3, "attention_head_dim": 16,
+    "num_attention_heads": 1, "joint_attention_dim": 40, "pooled_projection_dim": 4, "guidance_embeds": False,
+    "axes_dims_rope": (8, 4, 4),
+}  # fmt: skip
+
+TOYS = {
+    "flux2 alone": Toy(FLUX2, FLUX2_A, {"batch": 1, "text": 7, "grid": (3, 5)}),
+    "flux2 with two references": Toy(
+        FLUX2, FLUX2_A, {"batch": 2, "text": 5, "grid": (2, 3), "references": ((2, 2), (3, 1))}
+    ),
+    "flux2 guided": Toy(FLUX2, FLUX2_B, {"batch": 2, "text": 4, "grid": (4, 3), "guidance": 3.5}),
+    "flux2 without its guidance": Toy(FLUX2, FLUX2_B, {"batch": 1, "text": 1, "grid": (1, 9)}),
+    "flux2 without single blocks": Toy(
+        FLUX2, FLUX2_C, {"batch": 1, "text": 3, "grid": (5, 2), "references": ((4, 4),)}
+    ),
+    "z_image with a short caption": Toy(Z_IMAGE, Z_IMAGE_A, {"captions": (5,), "grid": (3, 5)}),
+    "z_image with a caption that needs no padding": Toy(
+        Z_IMAGE, Z_IMAGE_A, {"captions": (32,), "grid": (4, 8)}
+    ),
+    "z_image with captions of one length": Toy(Z_IMAGE, Z_IMAGE_B, {"captions": (20, 9), "grid": (7, 3)}),
+    "z_image with captions of two lengths": Toy(Z_IMAGE, Z_IMAGE_B, {"captions": (70, 11), "grid": (2, 6)}),
+    "z_image wide": Toy(Z_IMAGE, Z_IMAGE_C, {"captions": (33,), "grid": (2, 2)}),
+    "flux alone": Toy(FLUX, FLUX_A, {"batch": 1, "text": 7, "grid": (3, 5)}),
+    "flux for two": Toy(FLUX, FLUX_A, {"batch": 2, "text": 4, "grid": (4, 2)}),
+    "flux guided": Toy(FLUX, FLUX_B, {"batch": 2, "text": 6, "grid": (2, 5), "guidance": 3.5}),
+    "flux without double blocks": Toy(FLUX, FLUX_C, {"batch": 1, "text": 3, "grid": (5, 3)}),
+}  # fmt: skip
