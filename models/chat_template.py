@@ -1,0 +1,106 @@
+"""A checkpoint's chat template, rendered in a sandbox set up as the reference sets it up. No MLX, no transformers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+Message = Mapping[str, Any]
+
+
+class TemplateMissing(ValueError):
+    """A tokenizer that should have a chat template and has none."""
+
+
+class TemplateFailed(ValueError):
+    """A chat template that is no Jinja, or that refuses what it was given."""
+
+
+class ChatTemplate:
+    def __init__(self, source: str, tokens: Mapping[str, str] | None = None) -> None:
+        """`tokens`: the special tokens that a template may name, as bos_token."""
+        self._tokens = dict(tokens or {})
+        try:
+            self._template = _environment().from_string(source)
+        except TemplateError as error:
+            raise TemplateFailed(f"the chat template cannot be read: {error}") from error
+
+    def render(self, messages: Sequence[Message], **variables: Any) -> str:
+        given = {"tools": None, "documents": None, "add_generation_prompt": True} | self._tokens | variables
+        try:
+            return self._template.render(messages=[dict(message) for message in messages], **given)
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            raise TemplateFailed(f"the chat template failed: {error}") from error
+
+
+def find_template(folder: Path, config: Mapping[str, Any]) -> str:
+    """chat_template.jinja beside the tokenizer, else what its configuration holds (one, or several by name)."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default")
+    if not isinstance(template, str):
+        raise TemplateMissing(
+            f"{folder} has no chat template: neither {file.name} nor one in tokenizer_config.json"
+        )
+    return template
+
+
+class _Generation(Extension):
+    """{% generation %} marks what a model is trained on; here it is only its content."""
+
+    tags = frozenset({"generation"})  # type: ignore[assignment]
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class _PublicNamespace(Namespace):
+    """A template's variables, none of them private: those lead into Python's own."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            raise TemplateError(f"a template may not set {name!r}")
+        super().__setitem__(name, value)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = _now
+    environment.globals["namespace"] = _PublicNamespace
+    return environment
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def _refuse(message: str) -> None:
+    raise TemplateError(message)
+
+
+def _now(form: str) -> str:
+    return datetime.now().strftime(form)
