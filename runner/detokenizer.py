@@ -31,7 +31,7 @@ class Detokenizer:
         self._pieces: _Bytes | _Words
         if not isinstance(backend, Tokenizer):
             self._pieces = _Words(tokenizer.decode, lambda token: "")
-        elif _is_byte_level(backend):
+        elif is_byte_level(backend):
             self._pieces = _Bytes(backend)
         else:
             self._pieces = _Words(
@@ -56,7 +56,7 @@ class _Bytes:
 
     def add(self, token: int) -> str:
         word = self._word(token)
-        return "" if word is None else self._utf8.decode(_byte_level(word))
+        return "" if word is None else self._utf8.decode(byte_level_bytes(word))
 
     def finish(self) -> str:
         return self._utf8.decode(b"", final=True)
@@ -124,7 +124,7 @@ def _common(text: str, sent: str) -> int:
     return next((i for i, (new, old) in enumerate(zip(text, sent, strict=False)) if new != old), len(text))
 
 
-def _is_byte_level(tokenizer: Tokenizer) -> bool:
+def is_byte_level(tokenizer: Tokenizer) -> bool:
     if tokenizer.decoder is None:
         return False
     decoder = json.loads(tokenizer.decoder.__getstate__())
@@ -141,7 +141,7 @@ def _alphabet() -> dict[str, int]:
 
 
 @lru_cache(1 << 18)
-def _byte_level(word: str) -> bytes:
+def byte_level_bytes(word: str) -> bytes:
     alphabet = _alphabet()
     if all(char in alphabet for char in word):
         return bytes(alphabet[char] for char in word)

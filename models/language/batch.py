@@ -1,0 +1,239 @@
+"""Sequences that share each forward pass, and join and leave between steps.
+
+A step launches the next forward pass before it reads the tokens of the last one, so that the device never waits for
+Python. Where a grammar has a say, its mask needs the token first; then the forward pass is launched, the token read
+while it runs, and only the choice waits.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from models.language import caches, sampling
+from models.language.caches import Cache
+from models.language.masking import apply_bitmask
+from models.language.prefill import Prefill, Prefilled
+from models.language.prefix import PrefixCache
+from models.language.sampling import Sampler
+from models.language.sequence import Output, Sequence, TokenLogprob
+
+CLEAR_EVERY = 512  # steps, between handing unused buffers back
+
+
+@dataclass
+class _Details:
+    """Log probabilities of the tokens just drawn, for the rows that want them."""
+
+    rows: list[Sequence]
+    chosen: mx.array
+    ids: mx.array
+    values: mx.array
+
+    def read(self) -> dict[Sequence, TokenLogprob]:
+        chosen: Any = self.chosen.tolist()
+        ids: Any = self.ids.tolist()
+        values: Any = self.values.tolist()
+        return {
+            row: TokenLogprob(chosen[i], tuple(zip(ids[i], values[i], strict=True))[: row.logprobs])
+            for i, row in enumerate(self.rows)
+        }
+
+
+class Batch:
+    """`add` and `remove` whenever; `step` until there is nothing `busy`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        vocab: int,
+        new_cache: Callable[[], Cache],
+        prefix: PrefixCache,
+        max_rows: int = 64,
+    ) -> None:
+        self._model = model
+        self._vocab = vocab
+        self._prefix = prefix
+        self._prefill = Prefill(model, new_cache, prefix)
+        self.max_rows = max_rows if caches.batchable(new_cache()) else 1
+        self._steps = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._rows: list[Sequence] = []
+        self._cache: Cache = []
+        self._single = False
+        self._inputs = mx.zeros((0,), dtype=mx.uint32)  # what the next forward pass is fed; unread as yet
+        self._details: _Details | None = None
+        self._sampler: Sampler | None = None  # None: rows came or went
+
+    def __len__(self) -> int:
+        return len(self._rows) + len(self._prefill)
+
+    @property
+    def busy(self) -> bool:
+        return len(self) > 0
+
+    @property
+    def decoding(self) -> int:
+        return len(self._rows)
+
+    def add(self, sequence: Sequence) -> None:
+        self._prefill.add(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Take a sequence out, wherever it is. What it has computed stays in the prefix cache."""
+        if not self._prefill.remove(sequence) and sequence in self._rows:
+            self._retire([sequence], self._inputs)
+
+    def clear(self) -> list[Sequence]:
+        """Give up everything, after a failure whose extent is unknown; the sequences that were lost."""
+        lost = self._rows + self._prefill.rows()
+        self._reset()
+        self._prefill.clear()
+        self._prefix.clear()
+        mx.clear_cache()
+        return lost
+
+    def step(self) -> list[Output]:
+        """One token for every decoding sequence, and one turn of prompt processing."""
+        outputs = self._decode() if self._rows else []
+        room = self.max_rows - len(self._rows)
+        if len(self._prefill) and room > 0:
+            ready = self._prefill.run(room, hurry=bool(self._rows))
+            if ready is not None:
+                self._join(ready)
+        self._steps += 1
+        if self._steps % CLEAR_EVERY == 0:
+            mx.clear_cache()
+        return outputs
+
+    # -- one step of decoding
+
+    def _decode(self) -> list[Output]:
+        inputs, details = self._inputs, self._details
+        constrained = any(row.matcher for row in self._rows)
+        launch = any(row.fresh or row.generated + 1 < row.max_tokens for row in self._rows)
+        if launch:
+            logits = self._model(inputs[:, None], cache=self._cache)[:, -1]
+            if constrained:
+                mx.async_eval(logits)
+            else:
+                self._choose(logits, inputs, [row.tokens for row in self._rows])
+        read: Any = inputs.tolist()
+        logprobs = details.read() if details else {}
+        outputs = []
+        for row, token in zip(self._rows, read, strict=True):
+            if launch:
+                row.tokens.append(token)
+            if not row.fresh:
+                outputs.append(self._emit(row, token, logprobs.get(row)))
+            row.fresh = False
+        if launch and constrained:
+            ended = {output.sequence for output in outputs if output.finish}
+            logits, failed = self._masked(logits, ended)
+            outputs += failed
+            self._choose(logits, inputs, [row.tokens[:-1] for row in self._rows])
+        finished = [output.sequence for output in outputs if output.finish or output.error]
+        if finished:
+            self._retire(finished, self._inputs)
+        return outputs
+
+    def _emit(self, row: Sequence, token: int, logprob: TokenLogprob | None) -> Output:
+        if row.matcher is not None and token not in row.stop_tokens:
+            try:
+                row.matcher.accept(token)
+            except Exception as error:  # a grammar's fault ends its own request alone
+                return Output(row, None, error=f"the grammar failed: {error}")
+        if token in row.stop_tokens:
+            return Output(row, None, finish="stop")
+        row.generated += 1
+        if row.matcher is not None and row.matcher.finished:
+            return Output(row, token, logprob, finish="stop")
+        return Output(row, token, logprob, finish="length" if row.generated >= row.max_tokens else None)
+
+    def _masked(self, logits: mx.array, ended: set[Sequence]) -> tuple[mx.array, list[Output]]:
+        masks = np.full((len(self._rows), (self._vocab + 31) // 32), 0xFFFFFFFF, dtype=np.uint32)
+        failed = []
+        for i, row in enumerate(self._rows):
+            if row.matcher is None or row in ended:
+                continue
+            try:
+                mask = row.matcher.mask()
+                if not mask.any():
+                    raise ValueError("no token can follow")
+                masks[i] = mask
+            except Exception as error:  # as above
+                failed.append(Output(row, None, error=f"the grammar failed: {error}"))
+        return apply_bitmask(logits, masks), failed
+
+    def _choose(self, logits: mx.array, inputs: mx.array, before: list[list[int]]) -> None:
+        """Draw what comes after `inputs`, and set it going on the device. `before`: the tokens fed before those."""
+        if self._sampler is None or self._sampler.age >= sampling.LIFETIME:
+            drawn = [len(fed) + 1 - len(row.prompt) for row, fed in zip(self._rows, before, strict=True)]
+            self._sampler = Sampler([row.sampling for row in self._rows], before, drawn, self._vocab)
+        self._inputs = self._sampler(logits, inputs)
+        wanting = [i for i, row in enumerate(self._rows) if row.logprobs is not None]
+        self._details = None
+        if wanting:
+            rows = [self._rows[i] for i in wanting]
+            every = len(wanting) == len(self._rows)
+            index = mx.array(wanting)
+            picked, tokens = (logits, self._inputs) if every else (logits[index], self._inputs[index])
+            top = max(row.logprobs or 0 for row in rows)
+            self._details = _Details(rows, *sampling.logprobs(picked, tokens, top))
+            mx.async_eval(self._inputs, self._details.chosen, self._details.ids, self._details.values)
+        else:
+            mx.async_eval(self._inputs)
+
+    # -- rows come and go
+
+    def _join(self, ready: Prefilled) -> None:
+        inputs = mx.array([row.prompt[-1] for row in ready.rows], dtype=mx.uint32)
+        if not self._rows:
+            self._rows, self._cache, self._single = ready.rows, ready.cache, ready.single
+            self._inputs, self._details = inputs, None
+        else:
+            if self._single:
+                self._cache, self._single = caches.merged([self._cache]), False
+            caches.extend(self._cache, caches.merged([ready.cache]) if ready.single else ready.cache)
+            self._rows = self._rows + ready.rows
+            self._inputs = mx.concatenate([self._inputs, inputs])
+        self._sampler = None
+
+    def _retire(self, gone: list[Sequence], inputs: mx.array) -> None:
+        for row in gone:
+            self._remember(row)
+        left = [i for i, row in enumerate(self._rows) if row not in gone]
+        if not left:
+            self._reset()
+            return
+        self._rows = [self._rows[i] for i in left]
+        if self._details is not None:
+            self._details = _without(self._details, gone)
+        self._inputs = inputs[mx.array(left)]
+        self._sampler = None
+        if len(left) == 1:
+            self._cache, self._single = caches.extracted(self._cache, left[0]), True
+        else:
+            caches.keep(self._cache, left)
+
+    def _remember(self, row: Sequence) -> None:
+        if not self._prefix.max_bytes:
+            return
+        index = self._rows.index(row)
+        cache = self._cache if self._single else caches.extracted(self._cache, index)
+        self._prefix.insert(row.tokens, cache)
+
+
+def _without(details: _Details, gone: list[Sequence]) -> _Details | None:
+    left = [i for i, row in enumerate(details.rows) if row not in gone]
+    if not left:
+        return None
+    index = mx.array(left)
+    return _Details(
+        [details.rows[i] for i in left], details.chosen[index], details.ids[index], details.values[index]
+    )

@@ -1,0 +1,118 @@
+"""Key-value caches, one list of layers a sequence, and what is done with them: copy, merge, extend, keep, extract.
+
+A *single* cache is what the model itself makes for one sequence; a *batch* cache holds several rows side by side.
+A batch of one runs on the single caches as they are: no mask, no padding, and bit for bit what mlx-lm computes.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+from mlx_lm.models import cache as mlx_cache
+
+Cache: TypeAlias = list[Any]
+
+
+def copied(cache: Cache) -> Cache:
+    """A cache that can grow without touching the original. Arrays are shared until one of the two writes."""
+    return [_copied(layer) for layer in cache]
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, mx.array):
+        return copy.copy(value)  # a new handle: writing through it leaves the other as it was
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(item) for item in value)
+    if hasattr(value, "__dict__"):
+        twin = copy.copy(value)
+        twin.__dict__.update({name: _copied(item) for name, item in value.__dict__.items()})
+        return twin
+    return value
+
+
+def batchable(cache: Cache) -> bool:
+    """Whether rows with such caches can share a forward pass."""
+    return all(_mergeable(layer) for layer in cache)
+
+
+def _mergeable(layer: Any) -> bool:
+    if isinstance(layer, mlx_cache.CacheList):
+        return all(_mergeable(part) for part in layer.caches)
+    return hasattr(layer, "merge")
+
+
+def merged(caches: Sequence[Cache]) -> Cache:
+    """One batch cache whose rows are these sequences."""
+    return [layers[0].merge(list(layers)) for layers in zip(*caches, strict=True)]
+
+
+def extend(batch: Cache, more: Cache) -> None:
+    """Append the rows of one batch cache to another, in place."""
+    for layer, extra in zip(batch, more, strict=True):
+        layer.extend(extra)
+
+
+def keep(batch: Cache, rows: list[int]) -> None:
+    """Drop every row but these, in place."""
+    for layer in batch:
+        layer.filter(rows)
+
+
+def extracted(batch: Cache, row: int) -> Cache:
+    """One row as a single cache."""
+    return [layer.extract(row) for layer in batch]
+
+
+def arrays(cache: Cache) -> list[mx.array]:
+    """Every array in it: what has to be evaluated so that it holds values and not a graph."""
+    leaves: list[Any] = tree_flatten([layer.state for layer in cache])  # type: ignore[assignment]
+    return [leaf for _, leaf in leaves if isinstance(leaf, mx.array)]
+
+
+def compact(cache: Cache) -> Cache:
+    """The same content in arrays of its own, no larger than they need be, on their way to be evaluated.
+
+    A slice of a batch keeps the whole batch alive, and caches grow in blocks: what is kept for long is kept compact.
+    """
+    compacted = copied(cache)
+    for layer in compacted:
+        _shrink(layer)
+    mx.async_eval(arrays(compacted))
+    return compacted
+
+
+def _shrink(layer: Any) -> None:
+    if isinstance(layer, mlx_cache.CacheList):
+        for part in layer.caches:
+            _shrink(part)
+    elif isinstance(layer, mlx_cache.KVCache | mlx_cache.QuantizedKVCache) and layer.keys is not None:
+        keys, values = layer.keys_and_values()
+        layer.keys, layer.values = _own(keys), _own(values)
+    elif getattr(layer, "keys", None) is not None:  # rotating ones: their layout is part of their state
+        layer.keys, layer.values = _own(layer.keys), _own(layer.values)
+    elif isinstance(layer, mlx_cache.ArraysCache):
+        layer.cache = [None if item is None else _own(item) for item in layer.cache]
+
+
+def _own(value: Any) -> Any:
+    if isinstance(value, mx.array):
+        # `contiguous` may hand back the parent's buffer; writing into fresh memory never does.
+        fresh = mx.zeros(value.shape, value.dtype)
+        fresh[...] = value
+        return fresh
+    return type(value)(_own(item) for item in value)
+
+
+def trimmable(cache: Cache) -> bool:
+    """Whether the last tokens can be taken off again (recurrent layers cannot forget)."""
+    return bool(mlx_cache.can_trim_prompt_cache(cache))
+
+
+def trim(cache: Cache, tokens: int) -> None:
+    mlx_cache.trim_prompt_cache(cache, tokens)
+
+
+def size_in_bytes(cache: Cache) -> int:
+    return sum(array.nbytes for array in arrays(cache))

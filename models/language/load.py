@@ -1,0 +1,226 @@
+"""A checkpoint's files to a language model: weights checked in both directions, tokenizer, limits."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+from mlx_lm import utils as mlx_utils
+from mlx_lm.models import cache as mlx_cache
+
+from models.files import LocalModel
+from models.language.caches import Cache
+
+# Evaluated together while loading, so that progress can be told.
+GROUP_BYTES = 256 * 1024**2
+DEFAULT_CONTEXT = 4096
+
+
+class LoadError(ValueError):
+    """The checkpoint cannot be loaded; the message says what was found and what would be accepted."""
+
+
+@dataclass
+class LanguageModel:
+    """`vocab` is the width of the logits; the tokenizer may know fewer tokens, or more."""
+
+    name: str
+    folder: Path
+    model: nn.Module
+    tokenizer: Any
+    config: dict[str, Any]
+    vocab: int
+    context: int
+    stop_tokens: frozenset[int]
+    kv_bits: int | None = None
+    notes: list[str] = field(default_factory=list)  # what was decided while loading, for the log
+
+    def new_cache(self) -> Cache:
+        """A fresh single cache, quantized where that was asked for."""
+        cache: Cache = mlx_cache.make_prompt_cache(self.model)
+        if self.kv_bits is not None:
+            raise LoadError("the key-value cache cannot be quantized yet")
+        return cache
+
+
+def load(
+    local: LocalModel,
+    *,
+    float32: bool = False,
+    kv_bits: int | None = None,
+    context: int | None = None,
+    progress: Callable[[float], None] = lambda _: None,
+) -> LanguageModel:
+    """Load everything, on the calling thread, which from then on owns the arrays."""
+    model, config = _build(local)
+    notes = []
+    if float32 and "quantization" not in config and _widen(model):
+        notes.append("half precision weights are computed in float32: a processor has no fast path for them")
+    tokenizer = _tokenizer(local.folder, config)
+    progress(0.2)
+    _evaluate(model, lambda done: progress(0.2 + 0.8 * done))
+    model.eval()
+    limit = _context_length(config)
+    loaded = LanguageModel(
+        name=local.name,
+        folder=local.folder,
+        model=model,
+        tokenizer=tokenizer,
+        config=config,
+        vocab=_vocabulary(model),
+        context=min(context, limit) if context else limit,
+        stop_tokens=_stop_tokens(local.folder, tokenizer, config),
+        kv_bits=kv_bits,
+        notes=notes,
+    )
+    loaded.new_cache()  # an architecture whose cache cannot be had is an error now, not in the first request
+    return loaded
+
+
+def _build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
+    """mlx-lm's own loader makes and quantizes the network; the weights it is given are ours, and so is the checking."""
+    given: dict[str, mx.array] = {}
+
+    def classes(config: dict[str, Any]) -> tuple[type[nn.Module], type]:
+        base, arguments = mlx_utils._get_classes(config)
+
+        class Fed(base):  # type: ignore[misc, valid-type]
+            def sanitize(self, _: dict[str, mx.array]) -> dict[str, mx.array]:
+                weights = read_weights(local)
+                if hasattr(base, "sanitize"):
+                    weights = super().sanitize(weights)
+                given.update(weights)
+                return weights
+
+        Fed.__name__, Fed.__qualname__ = base.__name__, base.__qualname__
+        return Fed, arguments
+
+    try:
+        model, config = mlx_utils.load_model(local.folder, lazy=True, strict=False, get_model_classes=classes)
+    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise LoadError(
+            f"{local.name}: its config.json cannot be used: {type(error).__name__}: {error}"
+        ) from error
+    except (ValueError, FileNotFoundError) as error:
+        raise LoadError(f"{local.name}: {error}") from error
+    if not given:
+        raise LoadError(f"{local.name} has no weights: no safetensors file was found in {local.folder}")
+    _check(local.name, model, given)
+    return model, config
+
+
+def read_weights(local: LocalModel) -> dict[str, mx.array]:
+    """All tensors of a language model's shards, lazily, under the names they have for mlx-lm."""
+    weights: dict[str, mx.array] = {}
+    for shard in local.shards(""):
+        try:
+            tensors = mx.load(str(shard.path), format="safetensors")
+        except Exception as error:
+            raise LoadError(f"{shard.path.name} cannot be read as safetensors: {error}") from error
+        assert isinstance(tensors, dict)
+        if shard.names is None:
+            weights.update(tensors)
+            continue
+        for key, name in shard.names.items():
+            if key not in tensors:
+                raise LoadError(f"{shard.path.name} has no tensor {key!r}; it has {_some(sorted(tensors))}")
+            weights[name] = tensors[key]
+    return weights
+
+
+def _parameters(model: nn.Module) -> list[tuple[str, mx.array]]:
+    return tree_flatten(model.parameters())  # type: ignore[return-value]  # a list unless a destination is given
+
+
+def _check(name: str, model: nn.Module, given: dict[str, mx.array]) -> None:
+    wanted = dict(_parameters(model))
+    missing = sorted(wanted.keys() - given.keys())
+    unexpected = sorted(given.keys() - wanted.keys())
+    misshaped = [
+        f"{key} ({list(given[key].shape)}, should be {list(wanted[key].shape)})"
+        for key in sorted(wanted.keys() & given.keys())
+        if given[key].shape != wanted[key].shape
+    ]
+    problems = [
+        f"{what}: {_some(names)}"
+        for what, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of the wrong shape", misshaped),
+        )
+        if names
+    ]
+    if problems:
+        raise LoadError(f"{name}: the weights do not fit config.json; " + "; ".join(problems))
+
+
+def _some(names: list[str], most: int = 12) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def _widen(model: nn.Module) -> bool:
+    """Half precision to float32; whether there was any."""
+    halves = [p for _, p in _parameters(model) if p.dtype in (mx.float16, mx.bfloat16)]
+    if halves:
+        model.set_dtype(mx.float32)
+    return bool(halves)
+
+
+def _evaluate(model: nn.Module, progress: Callable[[float], None]) -> None:
+    leaves = [array for _, array in _parameters(model)]
+    total, done, group, pending = sum(a.nbytes for a in leaves) or 1, 0, [], 0
+    for array in leaves:
+        group.append(array)
+        pending += array.nbytes
+        if pending >= GROUP_BYTES:
+            mx.eval(group)
+            done += pending
+            group, pending = [], 0
+            progress(done / total)
+    mx.eval(group)
+    progress(1.0)
+
+
+def _tokenizer(folder: Path, config: dict[str, Any]) -> Any:
+    try:
+        return mlx_utils.load_tokenizer(
+            folder, {"trust_remote_code": False}, eos_token_ids=config.get("eos_token_id")
+        )
+    except Exception as error:
+        raise LoadError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
+
+
+def _vocabulary(model: nn.Module) -> int:
+    return int(model(mx.zeros((1, 1), dtype=mx.uint32)).shape[-1])  # a shape needs no evaluation
+
+
+def _context_length(config: dict[str, Any]) -> int:
+    nested = config.get("text_config")
+    for source in (config, nested if isinstance(nested, dict) else {}):
+        for key in (
+            "max_position_embeddings",
+            "max_seq_len",
+            "n_positions",
+            "max_sequence_length",
+            "seq_length",
+        ):
+            if isinstance(source.get(key), int) and source[key] > 0:
+                return int(source[key])
+    return DEFAULT_CONTEXT
+
+
+def _stop_tokens(folder: Path, tokenizer: Any, config: dict[str, Any]) -> frozenset[int]:
+    """The end-of-text tokens of the tokenizer, of config.json and of generation_config.json together."""
+    found = set(tokenizer.eos_token_ids)
+    file = folder / "generation_config.json"
+    generation = json.loads(file.read_text()) if file.exists() else {}
+    nested = config.get("text_config")
+    for source in (config, nested if isinstance(nested, dict) else {}, generation):
+        ids = source.get("eos_token_id") if isinstance(source, dict) else None
+        found |= set(ids if isinstance(ids, list) else [ids])
+    return frozenset(token for token in found if isinstance(token, int))

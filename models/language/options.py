@@ -1,0 +1,44 @@
+"""How a request wants its tokens chosen. Plain data: no MLX."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MASK_32 = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a request says about choosing tokens. The defaults choose the most likely one, unchanged."""
+
+    temperature: float = 0.0
+    top_k: int = 0  # 0: all
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repeat_last_n: int = 64  # how far back the penalties look; -1: everything
+    repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int = 0
+    bias: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0 or self.top_k == 1
+
+    @property
+    def filters(self) -> bool:
+        return not self.greedy and (self.top_k > 0 or self.top_p < 1 or self.min_p > 0)
+
+    @property
+    def penalizes(self) -> bool:
+        changes = self.repeat_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
+        return changes and self.repeat_last_n != 0
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """64 bits of seed, mixed (splitmix64), as the two words of a random key."""
+        z = (self.seed + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        z ^= z >> 31
+        return z >> 32, z & MASK_32

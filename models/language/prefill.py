@@ -1,0 +1,163 @@
+"""Prompts to caches: short prompts side by side, a long one in chunks, so that nobody waits long for anybody."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from models.language import caches
+from models.language.caches import Cache
+from models.language.prefix import PrefixCache
+from models.language.sequence import Sequence
+
+GROUP = 8
+SMALLEST, LARGEST = 32, 2048
+# How long one call may take, in seconds: while others decode, and while nobody does.
+HURRY, LEISURE = 0.08, 0.4
+# A prompt with this many new tokens is kept for others before its answer is finished.
+WORTH_KEEPING = 256
+
+
+@dataclass
+class Prefilled:
+    """Sequences whose caches hold all of their prompt but its last token: one single cache, or a batch of them."""
+
+    rows: list[Sequence]
+    cache: Cache
+    single: bool
+
+
+@dataclass
+class _Long:
+    row: Sequence
+    cache: Cache
+
+
+class Prefill:
+    def __init__(self, model: nn.Module, new_cache: Callable[[], Cache], prefix: PrefixCache) -> None:
+        self._model = model
+        self._new_cache = new_cache
+        self._prefix = prefix
+        self._waiting: deque[Sequence] = deque()
+        self._long: _Long | None = None
+        self._long_had_its_turn = False
+        self._rate: float | None = None  # tokens a second, smoothed
+
+    def __len__(self) -> int:
+        return len(self._waiting) + (self._long is not None)
+
+    def add(self, row: Sequence) -> None:
+        self._waiting.append(row)
+
+    def remove(self, row: Sequence) -> bool:
+        if self._long is not None and self._long.row is row:
+            self._long = None
+            return True
+        if row in self._waiting:
+            self._waiting.remove(row)
+            return True
+        return False
+
+    def clear(self) -> None:
+        self._waiting.clear()
+        self._long = None
+
+    def rows(self) -> list[Sequence]:
+        return ([self._long.row] if self._long else []) + list(self._waiting)
+
+    def run(self, room: int, hurry: bool) -> Prefilled | None:
+        """Work for one turn; what came out of it ready to decode, if anything did."""
+        budget = self._budget(hurry)
+        if self._long is not None and (not self._waiting or not self._long_had_its_turn):
+            self._long_had_its_turn = True
+            return self._advance(self._long, budget)
+        self._long_had_its_turn = False
+        group = self._group(budget, room - (self._long is not None))
+        return self._together(group) if group else None
+
+    def _budget(self, hurry: bool) -> int:
+        if self._rate is None:
+            return SMALLEST if hurry else LARGEST // 4
+        return int(min(max(self._rate * (HURRY if hurry else LEISURE), SMALLEST), LARGEST))
+
+    def _group(self, budget: int, room: int) -> list[tuple[Sequence, Cache]]:
+        """Waiting sequences that fit into one call. A prompt too long for that starts its own way."""
+        group: list[tuple[Sequence, Cache]] = []
+        widest = 0
+        while self._waiting and len(group) < min(GROUP, room):
+            row = self._waiting[0]
+            cache, covered = self._prefix.fetch(row.prompt)
+            rest = len(row.prompt) - 1 - covered
+            widest = max(widest, rest)
+            if group and (widest * (len(group) + 1) > budget or rest == 0):
+                break
+            self._waiting.popleft()
+            if row.on_started:
+                row.on_started()
+            row.cached, row.tokens = covered, row.prompt[:covered]
+            cache = self._new_cache() if cache is None else cache
+            if rest > budget:
+                if self._long is not None:  # one at a time; this one is next
+                    self._waiting.appendleft(row)
+                    break
+                self._long, self._long_had_its_turn = _Long(row, cache), False
+                break
+            group.append((row, cache))
+            if rest == 0:
+                break
+        return group
+
+    def _together(self, group: list[tuple[Sequence, Cache]]) -> Prefilled:
+        rows = [row for row, _ in group]
+        rests = [row.prompt[len(row.tokens) : -1] for row in rows]
+        single = len(group) == 1
+        cache = group[0][1] if single else caches.merged([cache for _, cache in group])
+        lengths = [len(rest) for rest in rests]
+        padding = [max(lengths) - n for n in lengths]
+        if max(lengths):
+            if max(padding):
+                for layer in cache:
+                    layer.prepare(lengths=lengths, right_padding=padding)
+            self._feed(cache, [rest + [0] * pad for rest, pad in zip(rests, padding, strict=True)])
+            if max(padding):
+                for layer in cache:
+                    layer.finalize()
+        for row, rest in zip(rows, rests, strict=True):
+            row.tokens = row.tokens + rest
+        done = Prefilled(rows, cache, single)
+        for index, length in enumerate(lengths):
+            self._keep(done, index, length)
+        return done
+
+    def _advance(self, long: _Long, budget: int) -> Prefilled | None:
+        at = len(long.row.tokens)
+        chunk = long.row.prompt[at : min(at + budget, len(long.row.prompt) - 1)]
+        self._feed(long.cache, [chunk])
+        long.row.tokens = long.row.tokens + chunk
+        if len(long.row.tokens) < len(long.row.prompt) - 1:
+            return None
+        self._long = None
+        done = Prefilled([long.row], long.cache, single=True)
+        self._keep(done, 0, len(long.row.prompt) - long.row.cached)
+        return done
+
+    def _feed(self, cache: Cache, tokens: list[list[int]]) -> None:
+        began = time.perf_counter()
+        self._model(mx.array(tokens), cache=cache)  # its logits are never evaluated: only the caches are
+        mx.eval(caches.arrays(cache))
+        fed = len(tokens) * len(tokens[0])
+        if fed > LARGEST // 4:
+            mx.clear_cache()
+        rate = fed / max(time.perf_counter() - began, 1e-6)
+        self._rate = rate if self._rate is None else 0.7 * self._rate + 0.3 * rate
+
+    def _keep(self, done: Prefilled, index: int, new_tokens: int) -> None:
+        if not self._prefix.max_bytes or not new_tokens:
+            return
+        if new_tokens < WORTH_KEEPING and caches.trimmable(done.cache):
+            return  # it will be kept with its answer
+        cache = done.cache if done.single else caches.extracted(done.cache, index)
+        self._prefix.insert(done.rows[index].tokens, cache)

@@ -1,0 +1,106 @@
+"""Caches kept for prompts that begin alike, bounded in bytes, least recently used first out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from models.language import caches
+from models.language.caches import Cache
+
+Tokens = npt.NDArray[np.int64]
+
+MAX_ENTRIES = 1024
+
+
+@dataclass(eq=False)
+class _Entry:
+    tokens: Tokens
+    cache: Cache
+    bytes: int = field(init=False)
+    trimmable: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bytes = caches.size_in_bytes(self.cache) + self.tokens.nbytes
+        self.trimmable = caches.trimmable(self.cache)
+
+
+def _shared(a: Tokens, b: Tokens) -> int:
+    """How many tokens two sequences begin with alike."""
+    n = min(len(a), len(b))
+    differ = np.flatnonzero(a[:n] != b[:n])
+    return int(differ[0]) if len(differ) else n
+
+
+class PrefixCache:
+    """Entries by their tokens. What is taken out is a copy; what is put in is compacted and then belongs to it."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        self._entries: list[_Entry] = []  # least recently used first
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def fetch(self, tokens: Sequence[int]) -> tuple[Cache | None, int]:
+        """The cache of the longest known beginning of `tokens`, and how many tokens it covers.
+
+        At least one token is always left over: the model has to be fed something to say what comes next.
+        """
+        wanted = np.asarray(tokens, dtype=np.int64)
+        best, covered = None, 0
+        for entry in self._entries:
+            shared = _shared(entry.tokens, wanted)
+            usable = min(shared, len(wanted) - 1)
+            if not entry.trimmable and usable < len(entry.tokens):
+                continue
+            if usable > covered:
+                best, covered = entry, usable
+        if best is None:
+            return None, 0
+        self._entries.remove(best)
+        self._entries.append(best)
+        cache = caches.copied(best.cache)
+        if covered < len(best.tokens):
+            caches.trim(cache, len(best.tokens) - covered)
+        return cache, covered
+
+    def insert(self, tokens: Sequence[int], cache: Cache) -> None:
+        """Keep the cache of exactly these tokens. Shorter entries that it makes superfluous go."""
+        if not self.max_bytes or not len(tokens):
+            return
+        key = np.asarray(tokens, dtype=np.int64)
+        if self._covers(key):
+            return
+        # What cannot fit need not be copied first; arrays grow in blocks, so the compact size is at most this.
+        if caches.size_in_bytes(cache) > 2 * self.max_bytes:
+            return
+        entry = _Entry(key, caches.compact(cache))
+        if entry.bytes > self.max_bytes:
+            return
+        if entry.trimmable:
+            for old in [e for e in self._entries if _shared(e.tokens, key) == len(e.tokens)]:
+                self._drop(old)
+        self._entries.append(entry)
+        self.bytes += entry.bytes
+        while self.bytes > self.max_bytes or len(self._entries) > MAX_ENTRIES:
+            self._drop(self._entries[0])
+
+    def _covers(self, key: Tokens) -> bool:
+        for entry in self._entries:
+            same = len(entry.tokens) == len(key) or (entry.trimmable and len(entry.tokens) > len(key))
+            if same and _shared(entry.tokens, key) == len(key):
+                self._entries.remove(entry)
+                self._entries.append(entry)
+                return True
+        return False
+
+    def _drop(self, entry: _Entry) -> None:
+        self._entries.remove(entry)
+        self.bytes -= entry.bytes
+
+    def clear(self) -> None:
+        self._entries.clear()
+        self.bytes = 0

@@ -1,0 +1,180 @@
+"""The runner's routes: the wire contract of one model. No MLX: the engine's worker has that."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, cast
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from runner.bodies import read_body
+from runner.engine import Engine, State
+from runner.errors import BadRequest
+from runner.metrics import Metrics
+from runner.middleware import Around
+from runner.protocol import CancelRequest, encode, parse, read_json
+from runner.sources.base import ModelMode
+from runner.text_api import TextApi, TextService
+
+# The status numbers of the system this contract comes from.
+STATUS = {State.READY: 0, State.LOADING: 3, State.FAILED: 5, State.CLOSED: 4}
+
+SUCCESS = {"Success": True}
+
+
+class Loaded(Protocol):
+    """What every worker tells of its model."""
+
+    mode: ModelMode
+    context: int
+
+
+class RunnerApp:
+    """One model's HTTP face. `stop` ends the process as a signal would."""
+
+    def __init__(self, engine: Engine, model: str, stop: Callable[[], None], key: str | None = None) -> None:
+        self.engine = engine
+        self.model = model
+        self.metrics = Metrics()
+        self._stop = stop
+        self._text = TextApi(engine, self.metrics)
+        self._add_gauges()
+        self.asgi = Starlette(
+            routes=self._routes(),
+            middleware=[Middleware(Around, metrics=self.metrics, key=key)],
+            exception_handlers={HTTPException: _http_error},
+        )
+
+    def _routes(self) -> list[Route]:
+        text = self._text
+        return [
+            Route("/health", self.health),
+            Route("/v1/status", self.status),
+            Route("/v1/models", self.models, methods=["GET", "POST", "DELETE"]),
+            Route("/load", self.models, methods=["POST", "DELETE"]),
+            Route("/completion", self.completion, methods=["POST"]),
+            Route("/v1/completions", self.completion, methods=["POST"]),
+            Route("/tokenize", self._for_text(text.tokenize), methods=["POST"]),
+            Route("/v1/tokenize", self._for_text(text.tokenize_plain), methods=["POST"]),
+            Route("/detokenize", self._for_text(text.detokenize), methods=["POST"]),
+            Route("/embedding", self._for_text(text.embedding), methods=["POST"]),
+            Route("/cancel", self.cancel, methods=["POST"]),
+            Route("/metrics", self.prometheus),
+        ]
+
+    # -- the model as a whole
+
+    async def health(self, request: Request) -> Response:
+        engine = self.engine
+        if engine.state is State.READY:
+            return answer({"status": "ok"})
+        if engine.state is State.LOADING:
+            return answer({"status": "loading", "progress": round(engine.progress, 3)}, 503)
+        return answer({"status": "error", "error": engine.error or "the runner has stopped"}, 500)
+
+    async def status(self, request: Request) -> Response:
+        engine = self.engine
+        stats = self._stats()
+        loaded = cast("Loaded | None", engine.worker)
+        return answer(
+            {
+                "Status": STATUS[engine.state],
+                "Progress": int(engine.progress * 100),
+                "ContextLength": loaded.context if loaded else 0,
+                "Memory": stats.get("memory", 0),
+                "mode": loaded.mode.value if loaded else None,
+                "model": self.model,
+                "queue": engine.queued,
+                "active": engine.active,
+                "cache_bytes": stats.get("cache_bytes", 0),
+                "cache_entries": stats.get("cache_entries", 0),
+                "cache_limit": stats.get("cache_limit", 0),
+            }
+        )
+
+    async def models(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self._stop()
+            return answer(SUCCESS)
+        if request.method == "POST":
+            self.engine.require_ready()
+            return answer(SUCCESS)
+        loaded = cast("Loaded | None", self.engine.worker)
+        entry = {"name": self.model, "mode": loaded.mode.value, "context": loaded.context} if loaded else None
+        return answer({**SUCCESS, "models": [entry] if entry else []})
+
+    async def prometheus(self, request: Request) -> Response:
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    # -- work
+
+    async def completion(self, request: Request) -> Any:
+        worker = self.engine.require_ready()
+        raw = await read_body(request)
+        return await self._text.completion(request, cast(TextService, worker), raw)
+
+    async def cancel(self, request: Request) -> Response:
+        id = parse(CancelRequest, read_json(await read_body(request))).id
+        return answer({"cancelled": self.engine.cancel_id(id)})
+
+    def _for_text(
+        self, endpoint: Callable[[Request, TextService], Awaitable[Any]]
+    ) -> Callable[[Request], Awaitable[Any]]:
+        async def handle(request: Request) -> Any:
+            worker = self.engine.require_ready()
+            if cast(Loaded, worker).mode is not ModelMode.TEXT:
+                raise BadRequest(
+                    f"{request.url.path} works on text; {self.model} makes pictures: POST /completion draws"
+                )
+            return await endpoint(request, cast(TextService, worker))
+
+        return handle
+
+    # -- numbers
+
+    def _stats(self) -> dict[str, Any]:
+        worker = self.engine.worker
+        return worker.stats() if worker is not None and self.engine.state is State.READY else {}
+
+    def _add_gauges(self) -> None:
+        engine, gauge = self.engine, self.metrics.gauge
+        gauge("diptych_queue", "Requests waiting", lambda: engine.queued)
+        gauge("diptych_active", "Requests being worked on", lambda: engine.active)
+        gauge("diptych_memory_bytes", "What MLX holds", lambda: self._stats().get("memory", 0))
+        gauge(
+            "diptych_cache_bytes", "What the prefix cache holds", lambda: self._stats().get("cache_bytes", 0)
+        )
+        gauge(
+            "diptych_cache_entries",
+            "Prompts in the prefix cache",
+            lambda: self._stats().get("cache_entries", 0),
+        )
+
+    def close(self) -> None:
+        self._text.close()
+
+
+def answer(value: Any, status: int = 200) -> Response:
+    headers = {"retry-after": "2"} if status == 503 else None
+    return Response(encode(value), status_code=status, headers=headers, media_type="application/json")
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals (404, 405) as JSON."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        text = f"there is nothing at {request.url.path[:200]}"
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        text = f"{request.url.path} does not take {request.method}; it takes {allowed}"
+    else:
+        text = str(error.detail)
+    return Response(
+        encode({"error": text}),
+        status_code=error.status_code,
+        headers=dict(error.headers or {}),
+        media_type="application/json",
+    )

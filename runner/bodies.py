@@ -1,0 +1,29 @@
+"""Request bodies, up to a limit."""
+
+from starlette.requests import ClientDisconnect, Request
+
+from runner.errors import BadRequest, TooLarge
+
+LIMIT = 64 * 1024**2
+# A client that is still sending when it is refused may never read why: this much of the rest is read and thrown away.
+DRAIN = 1024**3
+
+
+async def read_body(request: Request, limit: int = LIMIT) -> bytes:
+    """The whole body; TooLarge beyond the limit."""
+    declared = request.headers.get("content-length", "")
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size <= limit:
+                chunks.append(chunk)
+            elif size > DRAIN:
+                break
+    except ClientDisconnect:
+        raise BadRequest("the client left before its request was complete") from None
+    if size > limit:
+        shown = declared if declared.isdigit() else str(size)
+        raise TooLarge(f"the body has {shown} bytes; at most {limit} are read")
+    return b"".join(chunks)

@@ -1,0 +1,140 @@
+"""Arguments to commands, nothing else."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+
+from runner.errors import DiptychError
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The `diptych` command."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # `python -m runner --model …` means the runner itself.
+    if given and given[0] in ("--model", "--port"):
+        given = ["runner", *given]
+    options = _parser().parse_args(given)
+    command: Command = options.command
+    try:
+        code = command(options)
+    except DiptychError as error:
+        print(f"diptych: {error.message}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # Whoever read the output has gone; there is nobody to write to, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    raise SystemExit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="diptych", description="One runner for text and pictures on MLX.")
+    parser.add_argument("--version", action="version", version=f"diptych {metadata.version('diptych')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_runner(commands)
+    return parser
+
+
+MODEL_HELP = (
+    "a folder, a hub repo (owner/name, or owner/name@revision), or a name in the Ollama store (name:tag); "
+    "hf: or ollama: in front forces one"
+)
+
+
+def _add_runner(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "runner",
+        help="serve one model over HTTP",
+        description="Serve one model on the native wire contract. Logs go to stderr, a line each.",
+    )
+    parser.set_defaults(command=_runner)
+    add = parser.add_argument
+    add("--model", required=True, metavar="M", help=MODEL_HELP)
+    add("--port", required=True, type=_port, metavar="P", help="0 takes a free one and prints it on stdout")
+    add("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    add(
+        "--api-key",
+        default=os.environ.get("DIPTYCH_API_KEY"),
+        metavar="KEY",
+        help="clients must send it as a bearer token; needed beyond loopback",
+    )
+    add(
+        "--queue",
+        type=_natural,
+        default=512,
+        metavar="N",
+        help="requests that may wait (default %(default)s)",
+    )
+    add(
+        "--batch", type=_natural, default=64, metavar="N", help="texts written together (default %(default)s)"
+    )
+    add(
+        "--context",
+        type=_natural,
+        metavar="TOKENS",
+        help="longest text, prompt and answer (default: the model's)",
+    )
+    add("--kv-bits", type=int, choices=(2, 3, 4, 6, 8), help="quantize the key-value cache to so many bits")
+    add(
+        "--cache-bytes",
+        type=_size,
+        metavar="SIZE",
+        help="prefix cache, such as 2GB or 0 (default: a tenth of the device's memory)",
+    )
+    add(
+        "--dtype",
+        choices=("auto", "float32", "checkpoint"),
+        default="auto",
+        help="auto: the checkpoint's, but float32 for half precision on a processor",
+    )
+    add("--verbose", action="store_true", help="log more")
+    add("--log-format", choices=("text", "json"), default="text", help="(default %(default)s)")
+
+
+def _runner(options: argparse.Namespace) -> int:
+    from runner import logs, serve
+
+    logs.setup(options.verbose, options.log_format)
+    return serve.run(
+        serve.RunnerSettings(
+            model=options.model,
+            port=options.port,
+            host=options.host,
+            queue=options.queue,
+            batch=options.batch,
+            cache_bytes=options.cache_bytes,
+            context=options.context,
+            kv_bits=options.kv_bits,
+            dtype=options.dtype,
+            api_key=options.api_key,
+        )
+    )
+
+
+def _port(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else -1
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; 0 to 65535 are")
+    return number
+
+
+def _natural(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return number
+
+
+def _size(text: str) -> int:
+    from runner.memory import parse_size
+
+    try:
+        return parse_size(text)
+    except (DiptychError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,0 +1,77 @@
+"""What MLX will compute on, arranged before it is imported for the first time.
+
+The Linux wheel for processors carries a reference BLAS of a few GFLOP/s. A real one, loaded into the global symbol
+scope before `mlx.core`, is used in its stead.
+"""
+
+import ctypes
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+
+log = logging.getLogger("diptych.device")
+
+LIBRARIES = (
+    "libopenblas.so.0",
+    "libopenblas.so",
+    "libmkl_rt.so.2",
+    "libmkl_rt.so",
+    "libblis.so.4",
+    "libblis.so",
+    "libflexiblas.so.3",
+)
+GPU_BACKENDS = ("mlx-cuda-12", "mlx-cuda-13")
+BACKEND_ADVICE = (
+    "MLX has no backend on this machine. Install one of Diptych's extras: diptych[cpu] for a processor, "
+    "diptych[cuda12] or diptych[cuda13] for an NVIDIA card (one of them only; macOS needs none)"
+)
+
+
+def prepare() -> str:
+    """Arrange for fast arithmetic; a sentence for the log that says what was found. Call before importing MLX."""
+    if sys.platform == "darwin":
+        return "computing on Metal"
+    if any(_installed(name) for name in GPU_BACKENDS):
+        return "computing on CUDA"
+    if "mlx.core" in sys.modules:
+        return "computing on the processor; MLX was imported before a BLAS could be loaded"
+    for name in _candidates():
+        if _load(name):
+            return f"computing on the processor, in float32, with {name} for matrix products"
+    return (
+        "computing on the processor with MLX's own slow matrix products: no BLAS was found. "
+        "Install OpenBLAS (Debian, Ubuntu: apt install libopenblas0) or set DIPTYCH_BLAS to a library's path"
+    )
+
+
+def has_gpu() -> bool:
+    """Whether MLX computes on a GPU here. Imports MLX."""
+    import mlx.core as mx
+
+    return bool(mx.default_device() == mx.gpu)
+
+
+def _candidates() -> Iterator[str]:
+    chosen = os.environ.get("DIPTYCH_BLAS")
+    if chosen:
+        yield chosen
+    yield from LIBRARIES
+
+
+def _load(name: str) -> bool:
+    try:
+        library = ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        log.debug("no %s: %s", name, error)
+        return False
+    return hasattr(library, "cblas_sgemm")
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,339 @@
+"""The one GPU thread: it loads the model, admits jobs, steps them, and hands plain events back to the event loop.
+
+Knows nothing of HTTP and nothing of MLX: a Worker does the work.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from enum import Enum
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from runner.errors import Busy, DiptychError, RunnerFailed
+from runner.protocol import Failed
+
+log = logging.getLogger("diptych.engine")
+
+# A client that does not read holds at most this many events; then it is taken for gone.
+MAILBOX = 20_000
+# A worker that fails this often without completing a step in between is broken for good.
+MOST_FAILURES = 3
+
+
+class State(Enum):
+    LOADING = "loading"
+    READY = "ok"
+    FAILED = "error"
+    CLOSED = "closed"
+
+
+class Job:
+    """One request on its way through the engine. Made and read on the event loop; the GPU thread only sees its
+    request, its `cancelled` flag and what the worker keeps in `state`."""
+
+    def __init__(self, id: str, request: Any) -> None:
+        self.id = id
+        self.request = request
+        self.cancelled = False
+        self.state: Any = None
+        self.status = 500  # of the answer, should the job fail before its first event
+        self.submitted = time.perf_counter()
+        self._events: deque[Struct] = deque()
+        self._arrived = asyncio.Event()
+        self._over = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the last event has come."""
+        return self._over
+
+    def put(self, event: Struct, last: bool) -> None:
+        """On the event loop: one more event for whoever reads."""
+        if self._over:
+            return
+        self._events.append(event)
+        self._over = last
+        self._arrived.set()
+        if len(self._events) > MAILBOX:
+            self.cancelled = True
+
+    async def batches(self) -> AsyncIterator[list[Struct]]:
+        """The events, as many at a time as have arrived, until the last."""
+        while True:
+            while not self._events:
+                if self._over:
+                    return
+                self._arrived.clear()
+                await self._arrived.wait()
+            batch = list(self._events)
+            self._events.clear()
+            yield batch
+
+
+class Emitted(Struct, frozen=True):
+    """What a worker says of a job. `last`: nothing more will come."""
+
+    job: Job
+    event: Struct
+    last: bool = False
+
+
+class Worker(Protocol):
+    """What the GPU thread drives. Every method is called on that thread, but `stats`."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether `step` has anything to do."""
+
+    @property
+    def room(self) -> int:
+        """How many more jobs `admit` would take now."""
+
+    def admit(self, job: Job) -> None:
+        """Begin a job. An exception ends that job alone."""
+
+    def step(self) -> Iterable[Emitted]:
+        """A bounded piece of work for all jobs."""
+
+    def drop(self, job: Job) -> None:
+        """Forget a job that was cancelled, wherever it is."""
+
+    def recover(self) -> Iterable[Job]:
+        """After a step that raised: a clean state again; the jobs that were lost by it."""
+
+    def close(self) -> None:
+        """Give back what the thread owns; the thread ends after it."""
+
+    def stats(self) -> dict[str, Any]:
+        """Plain numbers about memory and caches, from any thread."""
+
+
+Loader = Callable[[Callable[[float], None]], Worker]
+Delivery = tuple[Job, Struct, bool]
+
+
+class Engine:
+    """Made on the event loop with `start`; `submit` gives jobs to the GPU thread."""
+
+    def __init__(self, load: Loader, queue: int = 512, on_death: Callable[[], None] = lambda: None) -> None:
+        self._load = load
+        self._queue = queue
+        self._on_death = on_death
+        self._wake = threading.Condition()
+        self._waiting: deque[Job] = deque()
+        self._active: dict[Job, None] = {}
+        self._closing = False
+        self._failures = 0
+        self._thread = threading.Thread(target=self._run, name="gpu", daemon=True)
+        self._loop: asyncio.AbstractEventLoop
+        self._jobs: dict[Job, None] = {}
+        self.worker: Worker | None = None
+        self.state = State.LOADING
+        self.progress = 0.0
+        self.error = ""
+        self.closed: asyncio.Event
+        self.idle: asyncio.Event  # set while no job is in flight
+
+    # -- on the event loop
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.closed = asyncio.Event()
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._thread.start()
+
+    @property
+    def queued(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def active(self) -> int:
+        return len(self._active)
+
+    @property
+    def jobs(self) -> int:
+        return len(self._jobs)
+
+    def require_ready(self) -> Worker:
+        """The worker, or the error that says why there is none."""
+        if self.state is State.LOADING:
+            raise Busy(f"the model is still loading ({self.progress:.0%})", retry_after=2)
+        if self.state is not State.READY or self.worker is None:
+            raise RunnerFailed(self.error or "the runner has stopped")
+        return self.worker
+
+    def submit(self, id: str, request: Any) -> Job:
+        """Queue a job; Busy when the queue is full."""
+        self.require_ready()
+        if self._closing:
+            raise Busy("the server is stopping", retry_after=5)
+        if len(self._waiting) >= self._queue:
+            raise Busy(
+                f"the queue is full ({self._queue} requests are waiting)", retry_after=self._patience()
+            )
+        job = Job(id, request)
+        self._jobs[job] = None
+        self.idle.clear()
+        with self._wake:
+            self._waiting.append(job)
+            self._wake.notify()
+        return job
+
+    def _patience(self) -> int:
+        return 1 + len(self._waiting) // 64
+
+    def cancel(self, job: Job) -> None:
+        """Stop a job at its next step, and tell whoever still reads it."""
+        job.cancelled = True
+        job.status = 499
+        job.put(Failed("the request was cancelled"), last=True)
+        self.forget(job)
+        with self._wake:
+            self._wake.notify()
+
+    def cancel_id(self, id: str) -> bool:
+        """Stop every job of this request id; whether there was one."""
+        found = [job for job in self._jobs if job.id == id]
+        for job in found:
+            self.cancel(job)
+        return bool(found)
+
+    def cancel_all(self) -> None:
+        for job in list(self._jobs):
+            self.cancel(job)
+
+    def forget(self, job: Job) -> None:
+        self._jobs.pop(job, None)
+        if not self._jobs:
+            self.idle.set()
+
+    def refuse_work(self) -> None:
+        """No new jobs from now on; those in flight go on."""
+        self._closing = True
+
+    async def close(self) -> None:
+        """End the GPU thread after its current step."""
+        self.refuse_work()
+        self.cancel_all()
+        with self._wake:
+            self.state = State.CLOSED if self.state is State.READY else self.state
+            self._wake.notify()
+        if self._thread.is_alive():
+            await asyncio.wait_for(self.closed.wait(), timeout=10)
+
+    def _deliver(self, deliveries: list[Delivery]) -> None:
+        for job, event, last in deliveries:
+            job.put(event, last)
+            if last:
+                self.forget(job)
+
+    # -- on the GPU thread
+
+    def _run(self) -> None:
+        try:
+            self._load_worker()
+            if self.worker is not None:
+                self._serve(self.worker)
+        except BaseException as error:
+            log.exception("the GPU thread died")
+            self._die(f"the GPU thread died: {error}")
+        finally:
+            if self.worker is not None:
+                self.worker.close()
+            self._call(self.closed.set)
+
+    def _load_worker(self) -> None:
+        began = time.perf_counter()
+        try:
+            self.worker = self._load(self._report)
+        except DiptychError as error:
+            self._die(error.message)
+        except Exception as error:
+            log.debug("loading failed", exc_info=True)
+            self._die(f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error))
+        else:
+            self.progress, self.state = 1.0, State.READY
+            log.info("ready after %.2f s", time.perf_counter() - began)
+
+    def _report(self, progress: float) -> None:
+        self.progress = max(self.progress, min(progress, 1.0))
+
+    def _die(self, why: str) -> None:
+        self.error, self.state = why.strip() or "unknown error", State.FAILED
+        jobs = [*self._active, *self._waiting]
+        self._active.clear()
+        self._waiting.clear()
+        self._send([(job, Failed(self.error), True) for job in jobs])
+        self._call(self._on_death)
+
+    def _serve(self, worker: Worker) -> None:
+        while self.state is State.READY:
+            with self._wake:
+                while not (self._waiting or self._active or self.state is not State.READY):
+                    self._wake.wait()
+            deliveries: list[Delivery] = []
+            self._sweep(worker)
+            self._admit(worker, deliveries)
+            if worker.busy:
+                self._step(worker, deliveries)
+            self._send(deliveries)
+
+    def _sweep(self, worker: Worker) -> None:
+        """Drop what was cancelled."""
+        for job in [job for job in self._active if job.cancelled]:
+            del self._active[job]
+            worker.drop(job)
+
+    def _admit(self, worker: Worker, deliveries: list[Delivery]) -> None:
+        while self._waiting and worker.room > 0:
+            job = self._waiting.popleft()
+            if job.cancelled:
+                continue
+            self._active[job] = None
+            try:
+                worker.admit(job)
+            except Exception as error:
+                log.debug("a job could not begin", exc_info=True)
+                del self._active[job]
+                job.status = getattr(error, "status", 500)
+                deliveries.append((job, Failed(_said(error)), True))
+
+    def _step(self, worker: Worker, deliveries: list[Delivery]) -> None:
+        try:
+            for emitted in worker.step():
+                if emitted.last:
+                    self._active.pop(emitted.job, None)
+                deliveries.append((emitted.job, emitted.event, emitted.last))
+            self._failures = 0
+        except Exception as error:
+            log.exception("a step failed")
+            self._failures += 1
+            lost = list(worker.recover())
+            for job in lost:
+                self._active.pop(job, None)
+                deliveries.append((job, Failed(_said(error)), True))
+            if self._failures >= MOST_FAILURES:
+                self._send(deliveries)
+                deliveries.clear()
+                raise
+
+    def _send(self, deliveries: list[Delivery]) -> None:
+        """One call to the loop a step, not one a token."""
+        if deliveries:
+            self._call(self._deliver, list(deliveries))
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:  # the loop has closed: there is nobody left to tell
+            log.debug("nobody is left to hear of %s", function)
+
+
+def _said(error: Exception) -> str:
+    return error.message if isinstance(error, DiptychError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,54 @@
+"""What the runner counts, in Prometheus' text form."""
+
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+
+
+class Metrics:
+    """One registry a server, so that two servers in one process do not mix."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "diptych_requests", "Requests answered", ("route", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "diptych_request_seconds",
+            "From a request's head to its last byte",
+            ("route",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.first = Histogram(
+            "diptych_first_event_seconds",
+            "From a completion's request to its first event",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.prompt_tokens = Counter("diptych_prompt_tokens", "Tokens of prompts", registry=self.registry)
+        self.cached_tokens = Counter(
+            "diptych_cached_prompt_tokens",
+            "Prompt tokens that came out of the prefix cache",
+            registry=self.registry,
+        )
+        self.tokens = Counter("diptych_generated_tokens", "Tokens generated", registry=self.registry)
+        self.cancelled = Counter(
+            "diptych_cancelled", "Requests whose client left or that were cancelled", registry=self.registry
+        )
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A number that is read when it is asked for."""
+        Gauge(name, text, registry=self.registry).set_function(read)
+
+    def count_done(self, event: Any) -> None:
+        """A text's last event."""
+        self.prompt_tokens.inc(event.prompt_eval_count)
+        self.cached_tokens.inc(event.cached)
+        self.tokens.inc(event.eval_count)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

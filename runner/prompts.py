@@ -1,0 +1,196 @@
+"""Requests to token ids: chat templates, tokenizing, and everything that can be refused before the GPU is asked.
+
+Knows the tokenizer and the model's limits; knows no MLX. Safe to call from any thread but the event loop's, where long
+texts would hold it up.
+"""
+
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from models.language.options import Sampling
+from runner.errors import BadRequest
+from runner.grammar import Grammar, Grammars
+from runner.protocol import MAX_SEED, OPTION_NAMES, Message, Options, TextRequest, stop_strings
+
+MOST_TOKENS = 16384  # of an answer whose length was not stated
+
+
+@dataclass(frozen=True)
+class Generate:
+    """A text to write."""
+
+    prompt: list[int]
+    max_tokens: int
+    sampling: Sampling
+    stops: list[str]
+    logprobs: int | None
+    grammar: Grammar | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Texts to turn into vectors."""
+
+    prompts: list[list[int]]
+
+
+class Prompts:
+    """A language model's tokenizer with its limits: `vocab` is the width of the logits, `context` the longest text."""
+
+    def __init__(self, tokenizer: Any, vocab: int, context: int, stop_tokens: Collection[int]) -> None:
+        self.tokenizer = tokenizer
+        self.vocab = vocab
+        self.context = context
+        self._grammars = Grammars(tokenizer, vocab, stop_tokens)
+
+    def generate(self, request: TextRequest, unknown: Sequence[str] = ()) -> Generate:
+        prompt = self._prompt(request)
+        if not prompt:
+            raise BadRequest("prompt: it has no tokens; some text is needed")
+        if len(prompt) >= self.context:
+            raise BadRequest(
+                f"prompt: its {len(prompt)} tokens do not fit into the context of {self.context} tokens "
+                "and leave room for an answer"
+            )
+        self.check_ids(prompt, "prompt")
+        return Generate(
+            prompt=prompt,
+            max_tokens=self._max_tokens(request.options, len(prompt)),
+            sampling=self._sampling(request.options),
+            stops=stop_strings(request.options),
+            logprobs=request.top_logprobs if request.logprobs or request.top_logprobs else None,
+            grammar=None if request.format in (None, "") else self._grammars.compile(request.format),
+            warnings=[f"options.{name} is not known and was ignored" for name in unknown],
+        )
+
+    def _max_tokens(self, options: Options, used: int) -> int:
+        asked = options.num_predict if options.num_predict is not None else options.max_tokens
+        left = self.context - used
+        return min(left, MOST_TOKENS if asked is None or asked < 1 else asked)
+
+    def _sampling(self, options: Options) -> Sampling:
+        seeded = options.seed is not None and options.seed >= 0
+        return Sampling(
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            min_p=options.min_p,
+            repeat_last_n=options.repeat_last_n,
+            repeat_penalty=options.repeat_penalty,
+            presence_penalty=options.presence_penalty,
+            frequency_penalty=options.frequency_penalty,
+            seed=options.seed & MAX_SEED if seeded and options.seed is not None else secrets.randbits(64),
+            bias=self._bias(options),
+        )
+
+    def _bias(self, options: Options) -> dict[int, float]:
+        bias = {int(key): value for key, value in options.logit_bias.items()}
+        for token in bias:
+            if token >= self.vocab:
+                raise BadRequest(
+                    f"options.logit_bias: {token} is not a token of this model; ids from 0 to {self.vocab - 1} are"
+                )
+        return bias
+
+    # -- text to ids and back
+
+    def _prompt(self, request: TextRequest) -> list[int]:
+        if request.messages is not None:
+            return self._chat(request.messages, request.tools, request.think)
+        return self.encode_prompt(request.prompt or "")
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """With the special tokens that the tokenizer puts around a text of its own accord, unless they are there."""
+        start = self.tokenizer.bos_token
+        special = start is None or not text.startswith(start)
+        return self._encode(text, special)
+
+    def _chat(
+        self, messages: list[Message], tools: list[dict[str, Any]] | None, think: bool | None
+    ) -> list[int]:
+        if not self.tokenizer.has_chat_template:
+            raise BadRequest("messages: this model has no chat template; send a prompt instead")
+        extra = {} if think is None else {"enable_thinking": think}
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [_plain(message) for message in messages],
+                tools=tools or None,
+                add_generation_prompt=True,
+                tokenize=False,
+                **extra,
+            )
+        except RecursionError:
+            raise BadRequest("messages: nested too deeply for the chat template") from None
+        except Exception as error:  # a template may raise anything; it is the request that it did not like
+            raise BadRequest(f"messages: the model's chat template refused them: {error}") from None
+        return self._encode(text, special=False)
+
+    def _encode(self, text: str, special: bool) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=special))
+
+    def tokenize(self, text: str) -> list[int]:
+        """Without special tokens."""
+        return self._encode(text, special=False)
+
+    def tokenize_with_start(self, text: str) -> list[int]:
+        """With the model's beginning-of-text token in front, where it has one."""
+        ids = self._encode(text, special=False)
+        start = self.tokenizer.bos_token_id
+        return ids if start is None or ids[:1] == [start] else [start, *ids]
+
+    def detokenize(self, tokens: list[int]) -> str:
+        self.check_ids(tokens, "tokens")
+        return str(self.tokenizer.decode(tokens))
+
+    def embed(self, texts: list[str]) -> Embed:
+        prompts = []
+        for index, text in enumerate(texts):
+            name = f"content[{index}]" if len(texts) > 1 else "content"
+            ids = self._encode(text, special=True)
+            if not ids:
+                raise BadRequest(f"{name}: it has no tokens; some text is needed")
+            if len(ids) > self.context:
+                raise BadRequest(
+                    f"{name}: its {len(ids)} tokens do not fit into the context of {self.context}"
+                )
+            self.check_ids(ids, name)
+            prompts.append(ids)
+        return Embed(prompts)
+
+    def check_ids(self, tokens: list[int], name: str) -> None:
+        """Ids beyond the vocabulary are refused: feeding one to a model may end the process."""
+        largest = max(tokens, default=0)
+        if largest >= self.vocab:
+            raise BadRequest(
+                f"{name}: {largest} is not a token of this model; ids from 0 to {self.vocab - 1} are"
+            )
+
+
+def unknown_options(body: dict[str, Any]) -> list[str]:
+    """The names under `options` that mean nothing here."""
+    options = body.get("options")
+    return (
+        sorted(str(name)[:64] for name in options.keys() - OPTION_NAMES)[:16]
+        if isinstance(options, dict)
+        else []
+    )
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    """A message as templates want it: text parts joined, tool arguments as objects."""
+    plain: dict[str, Any] = msgspec.to_builtins(message)
+    if not isinstance(message.content, str):
+        plain["content"] = "".join(part.text for part in message.content or [])
+    for call in plain.get("tool_calls") or []:
+        function = call.get("function")
+        if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+            try:
+                function["arguments"] = msgspec.json.decode(function["arguments"])
+            except msgspec.DecodeError:
+                raise BadRequest("messages: the arguments of a tool call are not JSON") from None
+    return plain

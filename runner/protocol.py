@@ -1,0 +1,286 @@
+"""The wire contract's shapes: requests and events as types, JSON on the way in and out.
+
+Types hold the limits; `parse` turns what breaks them into a BadRequest that names the field, its value and what is
+allowed. Unknown fields are ignored, so that clients made for other versions go on working.
+"""
+
+import json
+import math
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from runner.errors import BadRequest
+
+T = TypeVar("T")
+
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Penalty = Annotated[float, Meta(ge=-100, le=100)]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+MAX_SEED = 2**64 - 1
+
+
+class Options(Struct, frozen=True):
+    """How tokens are chosen. What is absent changes nothing: the most likely token, to the context's end."""
+
+    num_predict: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
+    max_tokens: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=100)] = 0.0
+    top_p: Share = 1.0
+    top_k: Count = 0
+    min_p: Share = 0.0
+    repeat_last_n: Annotated[int, Meta(ge=-1, le=2**31 - 1)] = 64
+    repeat_penalty: Annotated[float, Meta(gt=0, le=100)] = 1.0
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
+    seed: int | None = None
+    stop: list[str] | str = field(default_factory=list)
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] = field(default_factory=dict)
+
+
+class TextPart(Struct, frozen=True):
+    type: Literal["text"]
+    text: str
+
+
+class Message(Struct, frozen=True, omit_defaults=True):
+    """One turn of a chat, as chat templates know it."""
+
+    role: Annotated[str, Meta(min_length=1, max_length=64)]
+    content: str | list[TextPart] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+    thinking: str | None = None
+    reasoning_content: str | None = None
+
+
+class TextRequest(Struct, frozen=True):
+    """POST /completion in text mode."""
+
+    prompt: str | None = None
+    messages: list[Message] | None = None
+    tools: list[dict[str, Any]] | None = None
+    think: bool | None = None
+    options: Options = field(default_factory=Options)
+    format: Literal["json", ""] | dict[str, Any] | bool | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] = 0
+    stream: bool = True
+
+
+class TokenizeRequest(Struct, frozen=True):
+    content: str
+
+
+class DetokenizeRequest(Struct, frozen=True):
+    tokens: list[TokenId]
+
+
+class EmbeddingRequest(Struct, frozen=True):
+    content: str | list[str]
+
+
+class CancelRequest(Struct, frozen=True):
+    id: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class LogprobAlternative(Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int]
+    id: int
+
+
+class Logprob(Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int]
+    id: int
+    top_logprobs: list[LogprobAlternative]
+
+
+class TextChunk(Struct, frozen=True, omit_defaults=True):
+    """One token. `content` holds whole characters only, and is empty while there are none to send."""
+
+    content: str = msgspec.UNSET  # type: ignore[assignment]  # always set; UNSET keeps "" on the wire
+    token: int = msgspec.UNSET  # type: ignore[assignment]
+    logprobs: list[Logprob] | None = None
+
+
+class TextDone(Struct, frozen=True):
+    """The last event of a text. Durations are nanoseconds."""
+
+    done_reason: Literal[0, 1]
+    stop_reason: Literal["stop", "length"]
+    prompt_eval_count: int
+    prompt_eval_duration: int
+    eval_count: int
+    eval_duration: int
+    cached: int
+    content: str | msgspec.UnsetType = msgspec.UNSET  # what was still held back when the text ended
+    warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
+    done: Literal[True] = True
+
+
+class EmbeddingDone(Struct, frozen=True):
+    embeddings: list[list[float]]
+    prompt_eval_count: int
+    done: Literal[True] = True
+
+
+class Failed(Struct, frozen=True):
+    """The last event of what went wrong after it had begun. `status` is for answers that have not begun yet."""
+
+    error: str
+    done: Literal[True] = True
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def line(event: Struct) -> bytes:
+    """One event as one line of JSON."""
+    return _encoder.encode(event) + b"\n"
+
+
+def encode(value: Any) -> bytes:
+    return _encoder.encode(value)
+
+
+def read_json(body: bytes) -> dict[str, Any]:
+    """A request's body as an object."""
+    try:
+        value = _decode(body)
+    except RecursionError:
+        raise BadRequest("the body is nested too deeply") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BadRequest(f"the body is {_kind(value)}; a JSON object is needed")
+    return value
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # Python's own reader takes NaN and Infinity as well, so that the error can name the field they stand in.
+        # It is only asked where there are any: it is slower, and the message above is better.
+        if b"NaN" not in body and b"Infinity" not in body:
+            raise ValueError(str(error)) from None
+        return json.loads(body)
+
+
+def parse(kind: type[T], value: dict[str, Any]) -> T:
+    """A request of this kind, or a BadRequest that names the field, its value and what is allowed."""
+    strange = _not_finite(value, "", 0)
+    if strange:
+        raise BadRequest(f"{strange} is not a finite number")
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise BadRequest(_explained(str(error), value)) from None
+    except RecursionError:
+        raise BadRequest("the body is nested too deeply") from None
+
+
+OPTION_NAMES = frozenset(Options.__struct_fields__)
+
+
+def parse_text(value: dict[str, Any]) -> TextRequest:
+    """A text completion; options are taken from `options`, and from the top level where clients put them there."""
+    options = value.get("options")
+    loose = {name: value[name] for name in OPTION_NAMES & value.keys() if value[name] is not None}
+    if options is None or isinstance(options, dict):
+        given = {name: item for name, item in (options or {}).items() if item is not None}
+        value = {**value, "options": {**loose, **given}}
+    request = parse(TextRequest, value)
+    _check_prompt(request)
+    _check_options(request.options)
+    return request
+
+
+def _check_prompt(request: TextRequest) -> None:
+    if request.prompt is not None and request.messages is not None:
+        raise BadRequest("prompt and messages are both given; one of them is needed")
+    if request.messages is not None:
+        if not request.messages:
+            raise BadRequest("messages is empty; at least one message is needed")
+        return
+    if not request.prompt:
+        found = "is missing" if request.prompt is None else "is empty"
+        raise BadRequest(f"prompt {found}; some text is needed, or messages")
+    if request.tools:
+        raise BadRequest("tools go with messages, since the chat template writes them; prompt was given")
+
+
+def _check_options(options: Options) -> None:
+    if options.seed is not None and not -(2**63) <= options.seed <= MAX_SEED:
+        raise BadRequest(f"options.seed: {options.seed} is out of range; a 64-bit integer is allowed")
+    stops = stop_strings(options)
+    if len(stops) > 64 or any(not stop or len(stop) > 1024 for stop in stops):
+        raise BadRequest(
+            f"options.stop: {_shown(options.stop)} is not allowed; up to 64 strings of 1 to 1024 characters are"
+        )
+    for key in options.logit_bias:
+        if not re.fullmatch(r"[0-9]{1,10}", key):
+            raise BadRequest(
+                f"options.logit_bias: {_shown(key)} is not a token id; a non-negative integer is needed"
+            )
+
+
+def stop_strings(options: Options) -> list[str]:
+    return [options.stop] if isinstance(options.stop, str) else options.stop
+
+
+def _explained(message: str, value: Any) -> str:
+    """msgspec's words with the field in front, and the value that was found there."""
+    what, _, path = message.partition(" - at `")
+    what = what.replace("`", "")
+    if not path:
+        return what
+    keys = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]|\[\.\.\.\]", path)
+    for name, index in keys:
+        try:
+            value = value[int(index)] if index else value[name]
+        except (KeyError, IndexError, TypeError):
+            return f"{_field(path)}: {what}"
+    if what.startswith("Object missing required field"):
+        return f"{_field(path)}: {what}"
+    return f"{_field(path)}: {_shown(value)} is not allowed; {what[0].lower()}{what[1:]}"
+
+
+def _field(path: str) -> str:
+    return path.rstrip("`").removeprefix("$").removeprefix(".") or "the body"
+
+
+def _shown(value: Any) -> str:
+    """A value in an error message, never longer than a line."""
+    if isinstance(value, dict | list):
+        return _kind(value)
+    try:
+        text = json.dumps(value, ensure_ascii=True)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _not_finite(value: Any, path: str, depth: int) -> str | None:
+    """Where NaN or an infinity stands, if anywhere among the fields that could be numbers of ours."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{path}: {value}"
+    if isinstance(value, dict) and depth < 3:
+        for key, item in value.items():
+            found = _not_finite(item, f"{path}.{key}".removeprefix("."), depth + 1)
+            if found:
+                return found
+    return None

@@ -1,0 +1,171 @@
+"""The life of a runner process: port, loading, signals, the end."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import uvicorn
+
+from runner import device
+from runner.app import RunnerApp
+from runner.engine import Engine, State, Worker
+from runner.errors import BadRequest, ModelNotSupported, RunnerFailed
+from runner.mode import detect_model_mode
+from runner.sources import ModelMode, find
+
+log = logging.getLogger("diptych.serve")
+
+GRACE = 5.0  # seconds for jobs in flight when asked to stop
+LAST_WORDS = 3.0  # seconds that /health goes on saying why the model could not be loaded
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class RunnerSettings:
+    model: str
+    port: int
+    host: str = "127.0.0.1"
+    queue: int = 512
+    batch: int = 64
+    cache_bytes: int | None = None
+    context: int | None = None
+    kv_bits: int | None = None
+    dtype: str = "auto"
+    api_key: str | None = None
+
+
+def run(settings: RunnerSettings) -> int:
+    """Serve until told to stop; the exit code."""
+    if settings.host not in LOOPBACK and not settings.api_key:
+        raise BadRequest(f"binding {settings.host} lets others in: that needs --api-key (or DIPTYCH_API_KEY)")
+    listener = _bind(settings.host, settings.port)
+    if settings.port == 0:
+        print(listener.getsockname()[1], flush=True)
+    # Handing the interpreter over every 5 ms is long beside a step of a small model.
+    sys.setswitchinterval(0.001)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_Process(settings, listener).main())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it exists, else Python's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        # Connections queue from now on, whatever the event loop is busy with.
+        listener.listen(2048)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise RunnerFailed(f"cannot listen on {host}:{port}: {error}") from None
+    listener.setblocking(False)
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Signals are the runner's business, not uvicorn's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+class _Process:
+    def __init__(self, settings: RunnerSettings, listener: socket.socket) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._stopping = asyncio.Event()
+        self._signals = 0
+        self._engine = Engine(self._load, queue=settings.queue, on_death=self._stopping.set)
+        self._app = RunnerApp(self._engine, settings.model, self._stopping.set, settings.api_key)
+
+    async def main(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._signal)
+        server = _Server(
+            uvicorn.Config(
+                self._app.asgi,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                server_header=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=1,
+                backlog=2048,
+            )
+        )
+        self._engine.start()
+        serving = asyncio.create_task(server.serve(sockets=[self._listener]))
+        host, port = self._listener.getsockname()[:2]
+        log.info("serving %s on http://%s:%d", self._settings.model, host, port)
+        await self._stopping.wait()
+        failed = self._engine.state is State.FAILED
+        await asyncio.sleep(LAST_WORDS) if failed and not self._signals else await self._drain()
+        await self._engine.close()
+        server.should_exit = True
+        await serving
+        self._app.close()
+        if failed:
+            log.error("%s", " ".join(self._engine.error.split()))
+            return 1
+        log.info("stopped")
+        return 0
+
+    async def _drain(self) -> None:
+        """No new work; those in flight get a few seconds."""
+        self._engine.refuse_work()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._engine.idle.wait(), GRACE)
+
+    def _signal(self) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            os._exit(130)
+        log.info("asked to stop: %d requests in flight", self._engine.jobs)
+        self._stopping.set()
+
+    # -- on the GPU thread
+
+    def _load(self, progress: Callable[[float], None]) -> Worker:
+        settings = self._settings
+        files = find(settings.model)
+        mode = detect_model_mode(files)
+        log.info("%s", device.prepare())
+        local = files.fetch(mode.mode, lambda done, total: progress(0.5 * done / max(total, 1)))
+        if mode.mode is not ModelMode.TEXT:
+            raise ModelNotSupported(
+                f"{settings.model} makes pictures ({mode.pipeline}), which this runner does not yet"
+            )
+        try:
+            from runner.text import TextSettings, load_text_worker
+        except ImportError as error:
+            raise ModelNotSupported(f"{device.BACKEND_ADVICE} ({error})") from None
+        return load_text_worker(
+            local,
+            TextSettings(
+                batch=settings.batch,
+                cache_bytes=settings.cache_bytes,
+                context=settings.context,
+                kv_bits=settings.kv_bits,
+                float32=settings.dtype == "float32" or (settings.dtype == "auto" and not device.has_gpu()),
+            ),
+            lambda done: progress(0.5 + 0.5 * done),
+        )

@@ -1,0 +1,104 @@
+"""A job's events as an answer: a line each as they come, or all at once; and a client that leaves, noticed."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+from msgspec import Struct
+from starlette.types import Message, Receive, Scope, Send
+
+from runner.engine import Engine, Job
+from runner.middleware import exchange, send_error
+from runner.protocol import Failed, line
+
+NDJSON = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-cache")]
+
+Collect = Callable[[list[Struct]], bytes]
+
+
+class JobResponse:
+    """An ASGI answer made of a job's events.
+
+    The status waits for the first event, so that what fails before it keeps its own. With `collect` everything is one
+    body in the end. Whoever disconnects cancels the job, whether it streams or not.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        job: Job,
+        collect: Collect | None = None,
+        on_first: Callable[[float], None] = lambda _: None,
+        on_event: Callable[[Struct], None] = lambda _: None,
+    ) -> None:
+        self._engine = engine
+        self._job = job
+        self._collect = collect
+        self._on_first = on_first
+        self._on_event = on_event
+        self._left = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        watcher = asyncio.create_task(self._watch(receive))
+        try:
+            if self._collect is None:
+                await self._stream(scope, send)
+            else:
+                await self._whole(scope, send, self._collect)
+        finally:
+            watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watcher
+            if not self._job.over:
+                self._engine.cancel(self._job)
+            if self._left:
+                exchange(scope).note = "client left"
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            continue
+        self._left = True
+        self._engine.cancel(self._job)
+
+    async def _stream(self, scope: Scope, send: Send) -> None:
+        begun = False
+        async for events in self._job.batches():
+            if self._left:
+                return
+            for event in events:
+                self._on_event(event)
+            if not begun:
+                if await self._failed_first(events[0], send):
+                    return
+                begun = True
+                self._on_first(time.perf_counter() - self._job.submitted)
+                await send({"type": "http.response.start", "status": 200, "headers": NDJSON})
+            await send(_body(b"".join(map(line, events)), more=True))
+        if not self._left:
+            await send(_body(b"", more=False))
+
+    async def _whole(self, scope: Scope, send: Send, collect: Collect) -> None:
+        gathered: list[Struct] = []
+        async for events in self._job.batches():
+            if not gathered:
+                self._on_first(time.perf_counter() - self._job.submitted)
+            gathered += events
+            for event in events:
+                self._on_event(event)
+        if self._left or await self._failed_first(gathered[-1], send):
+            return
+        body = collect(gathered)
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send(_body(body, more=False))
+
+    async def _failed_first(self, event: Struct, send: Send) -> bool:
+        if not isinstance(event, Failed):
+            return False
+        await send_error(send, self._job.status, event.error)
+        return True
+
+
+def _body(data: bytes, more: bool) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": more}

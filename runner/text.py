@@ -1,0 +1,214 @@
+"""The worker that writes: jobs in, a batch of sequences, events out. Runs on the GPU thread."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+import msgspec
+
+from models.files import LocalModel
+from models.language.batch import Batch
+from models.language.load import LanguageModel, load
+from models.language.prefix import PrefixCache
+from models.language.sequence import Output, Sequence, TokenLogprob
+from runner.detokenizer import Detokenizer
+from runner.engine import Emitted, Job
+from runner.memory import device_memory
+from runner.prompts import Embed, Generate, Prompts
+from runner.protocol import Failed, Logprob, LogprobAlternative, TextChunk, TextDone
+from runner.sources import ModelMode
+from runner.stops import StopMatcher
+from runner.words import Words
+
+log = logging.getLogger("diptych.text")
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    batch: int = 64  # sequences decoded together
+    cache_bytes: int | None = None  # for the prefix cache; None: a tenth of the device's memory
+    context: int | None = None
+    kv_bits: int | None = None
+    float32: bool = False
+
+
+def load_text_worker(
+    local: LocalModel, settings: TextSettings, progress: Callable[[float], None]
+) -> "TextWorker":
+    model = load(
+        local,
+        float32=settings.float32,
+        kv_bits=settings.kv_bits,
+        context=settings.context,
+        progress=progress,
+    )
+    for note in model.notes:
+        log.info("%s", note)
+    return TextWorker(model, settings)
+
+
+@dataclass(eq=False)
+class _Answer:
+    """One job's text in the making."""
+
+    job: Job
+    request: Generate
+    sequence: Sequence
+    detokenizer: Detokenizer
+    stops: StopMatcher
+    began: float = field(default_factory=time.perf_counter)
+    first: float | None = None
+
+
+class TextWorker:
+    """Implements engine.Worker for one language model."""
+
+    mode = ModelMode.TEXT
+
+    def __init__(self, model: LanguageModel, settings: TextSettings) -> None:
+        self.model = model
+        self.context = model.context
+        self.prompts = Prompts(model.tokenizer, model.vocab, model.context, model.stop_tokens)
+        cache_bytes = _device_memory() // 10 if settings.cache_bytes is None else settings.cache_bytes
+        self._prefix = PrefixCache(cache_bytes)
+        self._batch = Batch(model.model, model.vocab, model.new_cache, self._prefix, settings.batch)
+        self._embeddings: deque[Job] = deque()
+        self.words = Words(model.tokenizer)
+
+    # -- engine.Worker
+
+    @property
+    def busy(self) -> bool:
+        return self._batch.busy or bool(self._embeddings)
+
+    @property
+    def room(self) -> int:
+        return self._batch.max_rows - len(self._batch) - len(self._embeddings)
+
+    def admit(self, job: Job) -> None:
+        request = job.request
+        if isinstance(request, Embed):
+            self._embeddings.append(job)
+            return
+        if not isinstance(request, Generate):
+            raise TypeError(f"a text worker does not know {type(request).__name__}")
+        sequence = Sequence(
+            id=job,
+            prompt=request.prompt,
+            max_tokens=request.max_tokens,
+            sampling=request.sampling,
+            stop_tokens=self.model.stop_tokens,
+            logprobs=request.logprobs,
+            matcher=request.grammar.matcher() if request.grammar is not None else None,
+        )
+        answer = _Answer(
+            job, request, sequence, Detokenizer(self.model.tokenizer), StopMatcher(request.stops)
+        )
+        sequence.on_started = lambda: setattr(answer, "began", time.perf_counter())
+        job.state = answer
+        self._batch.add(sequence)
+
+    def step(self) -> Iterable[Emitted]:
+        if self._embeddings:
+            yield self._embed(self._embeddings.popleft())
+        if not self._batch.busy:
+            return
+        for output in self._batch.step():
+            yield from self._events(output)
+
+    def drop(self, job: Job) -> None:
+        if job in self._embeddings:
+            self._embeddings.remove(job)
+        elif isinstance(job.state, _Answer):
+            self._batch.remove(job.state.sequence)
+            job.state = None
+
+    def recover(self) -> list[Job]:
+        lost = [_job(sequence) for sequence in self._batch.clear()]
+        lost += self._embeddings
+        self._embeddings.clear()
+        return lost
+
+    def close(self) -> None:
+        self._batch.clear()
+        mx.clear_streams()
+
+    def stats(self) -> dict[str, Any]:
+        return {
+            "memory": mx.get_active_memory() + mx.get_cache_memory(),
+            "cache_bytes": self._prefix.bytes,
+            "cache_entries": len(self._prefix),
+            "cache_limit": self._prefix.max_bytes,
+            "decoding": self._batch.decoding,
+        }
+
+    # -- one output to events
+
+    def _events(self, output: Output) -> Iterable[Emitted]:
+        job = _job(output.sequence)
+        answer: _Answer = job.state
+        if answer.first is None:
+            answer.first = time.perf_counter()
+        if output.error is not None:
+            yield Emitted(job, Failed(output.error), last=True)
+            return
+        text = answer.detokenizer.add(output.token) if output.token is not None else ""
+        if output.finish:
+            text += answer.detokenizer.finish()
+        sent, met = answer.stops.push(text)
+        if output.finish and not met:
+            sent += answer.stops.flush()
+        if output.token is not None:
+            yield Emitted(job, TextChunk(sent, output.token, self._logprobs(output.token, output.logprob)))
+        if met and not output.finish:
+            self._batch.remove(output.sequence)
+        finish = "stop" if met else output.finish
+        if finish:
+            yield Emitted(job, _done(answer, finish, sent if output.token is None else ""), last=True)
+            job.state = None
+
+    def _logprobs(self, token: int, found: TokenLogprob | None) -> list[Logprob] | None:
+        if found is None:
+            return None
+        top = [
+            LogprobAlternative(self.words.text(id), value, list(self.words.bytes(id)), id)
+            for id, value in found.top
+        ]
+        return [Logprob(self.words.text(token), found.logprob, list(self.words.bytes(token)), token, top)]
+
+    def _embed(self, job: Job) -> Emitted:
+        return Emitted(job, Failed("embeddings cannot be made yet"), last=True)
+
+
+def _device_memory() -> int:
+    """What the device has for weights and caches, in bytes."""
+    return int(mx.device_info().get("memory_size", 0)) or device_memory() or 8 * 1024**3
+
+
+def _job(sequence: Sequence) -> Job:
+    assert isinstance(sequence.id, Job)
+    return sequence.id
+
+
+def _done(answer: _Answer, finish: str, rest: str) -> TextDone:
+    now = time.perf_counter()
+    first = answer.first or now
+    done = TextDone(
+        done_reason=1 if finish == "length" else 0,
+        stop_reason="length" if finish == "length" else "stop",
+        prompt_eval_count=len(answer.sequence.prompt),
+        prompt_eval_duration=int((first - answer.began) * 1e9),
+        eval_count=answer.sequence.generated,
+        eval_duration=int((now - first) * 1e9),
+        cached=answer.sequence.cached,
+    )
+    if not rest and not answer.request.warnings:
+        return done
+    extra: dict[str, Any] = {"content": rest} if rest else {}
+    if answer.request.warnings:
+        extra["warnings"] = answer.request.warnings
+    return msgspec.structs.replace(done, **extra)

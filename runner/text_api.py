@@ -1,0 +1,134 @@
+"""The text endpoints: bodies to jobs, events to answers."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+from msgspec import UNSET, Struct, to_builtins
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runner.bodies import read_body
+from runner.engine import Engine
+from runner.errors import BadRequest
+from runner.metrics import Metrics
+from runner.middleware import exchange
+from runner.prompts import Prompts, unknown_options
+from runner.protocol import (
+    DetokenizeRequest,
+    EmbeddingDone,
+    EmbeddingRequest,
+    TextChunk,
+    TextDone,
+    TokenizeRequest,
+    encode,
+    parse,
+    parse_text,
+    read_json,
+)
+from runner.streaming import JobResponse
+
+T = TypeVar("T")
+
+# Shorter texts are tokenized where they are: handing them to a thread costs more.
+SMALL = 4096
+MOST_EMBEDDINGS = 2048
+
+
+class TextService(Protocol):
+    """What the endpoints need of a loaded language model."""
+
+    prompts: Prompts
+
+
+class TextApi:
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="tokenize")
+
+    async def completion(self, request: Request, service: TextService, raw: bytes) -> JobResponse:
+        body = read_json(raw)
+        wanted = parse_text(body)
+        # A grammar takes time to compile; a prompt to tokenize, when it is long.
+        weight = SMALL if wanted.format else len(raw)
+        job_request = await self._aside(
+            weight, lambda: service.prompts.generate(wanted, unknown_options(body))
+        )
+        job = self._engine.submit(exchange(request.scope).id, job_request)
+        return JobResponse(
+            self._engine,
+            job,
+            collect=None if wanted.stream else _whole,
+            on_first=self._metrics.first.observe,
+            on_event=lambda event: self._count(request, event),
+        )
+
+    async def embedding(self, request: Request, service: TextService) -> JobResponse:
+        raw = await read_body(request)
+        content = parse(EmbeddingRequest, read_json(raw)).content
+        texts = [content] if isinstance(content, str) else content
+        if not texts or len(texts) > MOST_EMBEDDINGS:
+            raise BadRequest(f"content: {len(texts)} texts are not allowed; 1 to {MOST_EMBEDDINGS} are")
+        wanted = await self._aside(len(raw), lambda: service.prompts.embed(texts))
+        job = self._engine.submit(exchange(request.scope).id, wanted)
+        return JobResponse(
+            self._engine, job, collect=lambda events: _vectors(events, isinstance(content, str))
+        )
+
+    async def tokenize(self, request: Request, service: TextService) -> Response:
+        raw = await read_body(request)
+        content = parse(TokenizeRequest, read_json(raw)).content
+        tokens = await self._aside(len(raw), lambda: service.prompts.tokenize(content))
+        return _json({"tokens": tokens})
+
+    async def tokenize_plain(self, request: Request, service: TextService) -> Response:
+        raw = await read_body(request)
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError as error:
+            raise BadRequest(f"the body is not UTF-8 text: {error}") from None
+        return _json(await self._aside(len(raw), lambda: service.prompts.tokenize_with_start(text)))
+
+    async def detokenize(self, request: Request, service: TextService) -> Response:
+        raw = await read_body(request)
+        tokens = parse(DetokenizeRequest, read_json(raw)).tokens
+        return _json({"content": await self._aside(len(raw), lambda: service.prompts.detokenize(tokens))})
+
+    async def _aside(self, weight: int, work: Callable[[], T]) -> T:
+        """Do it here when it is small, else on a thread, so that the event loop goes on."""
+        if weight < SMALL:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _count(self, request: Request, event: Struct) -> None:
+        if isinstance(event, TextDone):
+            self._metrics.count_done(event)
+            exchange(request.scope).tokens = event.eval_count
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _json(value: Any) -> Response:
+    return Response(encode(value), media_type="application/json")
+
+
+def _whole(events: list[Struct]) -> bytes:
+    """A text's events as one object: its content, its tokens, and what the last event says."""
+    chunks = [event for event in events if isinstance(event, TextChunk)]
+    done = events[-1]
+    answer: dict[str, Any] = {"content": "".join(chunk.content for chunk in chunks)}
+    if isinstance(done, TextDone) and done.content is not UNSET:
+        answer["content"] += done.content
+    answer["tokens"] = [chunk.token for chunk in chunks]
+    if any(chunk.logprobs for chunk in chunks):
+        answer["logprobs"] = [found for chunk in chunks for found in chunk.logprobs or []]
+    return encode({**to_builtins(done), **answer})
+
+
+def _vectors(events: list[Struct], single: bool) -> bytes:
+    done = events[-1]
+    assert isinstance(done, EmbeddingDone)
+    return encode({"embedding": done.embeddings[0]} if single else {"embeddings": done.embeddings})
