@@ -67,7 +67,7 @@ def load_component(
     dtype: mx.Dtype | None = None,
 ) -> None:
     """Give `module` the tensors of `shards`, in `dtype` or as they are stored. Every tensor must find its place."""
-    load_tensors(module, _read(type(module).__name__, shards), weight_map, dtype)
+    load_tensors(module, read_shards(type(module).__name__, shards), weight_map, dtype)
 
 
 def load_tensors(
@@ -90,7 +90,7 @@ def load_tensors(
     module.load_weights(list(tensors.items()), strict=False)
 
 
-def _read(owner: str, shards: Sequence[Shard]) -> dict[str, mx.array]:
+def read_shards(owner: str, shards: Sequence[Shard]) -> dict[str, mx.array]:
     """All tensors of a component under the checkpoint's names, nothing read but the headers."""
     if not shards:
         raise WeightsError(f"{owner}: the model has no weights for it")

@@ -14,6 +14,8 @@ from mlx_lm.models import cache as mlx_cache
 
 from models.files import LocalModel
 from models.language.caches import Cache
+from models.language.quantized_cache import KVCacheNotQuantizable, check_quantizable, quantized_row
+from models.weights import read_shards
 
 # Evaluated together while loading, so that progress can be told.
 GROUP_BYTES = 256 * 1024**2
@@ -37,14 +39,15 @@ class LanguageModel:
     context: int
     stop_tokens: frozenset[int]
     kv_bits: int | None = None
+    kv_group: int = 64
     notes: list[str] = field(default_factory=list)  # what was decided while loading, for the log
 
     def new_cache(self) -> Cache:
         """A fresh single cache, quantized where that was asked for."""
         cache: Cache = mlx_cache.make_prompt_cache(self.model)
-        if self.kv_bits is not None:
-            raise LoadError("the key-value cache cannot be quantized yet")
-        return cache
+        if self.kv_bits is None:
+            return cache
+        return [quantized_row(layer, self.kv_group, self.kv_bits) for layer in cache]
 
 
 def load(
@@ -77,12 +80,25 @@ def load(
         kv_bits=kv_bits,
         notes=notes,
     )
-    loaded.new_cache()  # an architecture whose cache cannot be had is an error now, not in the first request
+    if kv_bits is not None:
+        _choose_group(loaded)
     return loaded
+
+
+def _choose_group(loaded: LanguageModel) -> None:
+    """Keys and values are quantized in groups that divide a head; what cannot be quantized is an error now."""
+    for loaded.kv_group in (64, 32):
+        try:
+            check_quantizable(loaded.model, loaded.new_cache())
+            return
+        except KVCacheNotQuantizable as error:
+            reason = error
+    raise reason
 
 
 def _build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
     """mlx-lm's own loader makes and quantizes the network; the weights it is given are ours, and so is the checking."""
+    stored = read_shards(local.name, local.shards(""))
     given: dict[str, mx.array] = {}
 
     def classes(config: dict[str, Any]) -> tuple[type[nn.Module], type]:
@@ -90,9 +106,7 @@ def _build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
 
         class Fed(base):  # type: ignore[misc, valid-type]
             def sanitize(self, _: dict[str, mx.array]) -> dict[str, mx.array]:
-                weights = read_weights(local)
-                if hasattr(base, "sanitize"):
-                    weights = super().sanitize(weights)
+                weights = super().sanitize(stored) if hasattr(base, "sanitize") else stored
                 given.update(weights)
                 return weights
 
@@ -107,29 +121,8 @@ def _build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
         ) from error
     except (ValueError, FileNotFoundError) as error:
         raise LoadError(f"{local.name}: {error}") from error
-    if not given:
-        raise LoadError(f"{local.name} has no weights: no safetensors file was found in {local.folder}")
     _check(local.name, model, given)
     return model, config
-
-
-def read_weights(local: LocalModel) -> dict[str, mx.array]:
-    """All tensors of a language model's shards, lazily, under the names they have for mlx-lm."""
-    weights: dict[str, mx.array] = {}
-    for shard in local.shards(""):
-        try:
-            tensors = mx.load(str(shard.path), format="safetensors")
-        except Exception as error:
-            raise LoadError(f"{shard.path.name} cannot be read as safetensors: {error}") from error
-        assert isinstance(tensors, dict)
-        if shard.names is None:
-            weights.update(tensors)
-            continue
-        for key, name in shard.names.items():
-            if key not in tensors:
-                raise LoadError(f"{shard.path.name} has no tensor {key!r}; it has {_some(sorted(tensors))}")
-            weights[name] = tensors[key]
-    return weights
 
 
 def _parameters(model: nn.Module) -> list[tuple[str, mx.array]]:
