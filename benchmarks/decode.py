@@ -4,13 +4,14 @@
     python benchmarks/decode.py --batches 1 8 32 64                                      Qwen3-4B, on a GPU
 
 `bare` is what the device can do: model, cache, argmax, the next step queued before the last one is read.
-`library` is mlx-lm's batch generator.
+`library` is mlx-lm's batch generator. `ours` is the runner's batch: greedy, and with sampling.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -18,6 +19,11 @@ from mlx.utils import tree_map
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models import qwen3
 from mlx_lm.models.cache import make_prompt_cache
+
+from models.language.batch import Batch
+from models.language.options import Sampling
+from models.language.prefix import PrefixCache
+from models.language.sequence import Sequence
 
 Prompts = list[list[int]]
 
@@ -81,7 +87,36 @@ def library(model: nn.Module, prompts: Prompts, steps: int) -> float:
     return count / took
 
 
-WAYS: dict[str, Callable[[nn.Module, Prompts, int], float]] = {"bare": bare, "library": library}
+def ours(model: nn.Module, prompts: Prompts, steps: int, sampling: Sampling | None = None) -> float:
+    vocab = int(model(mx.zeros((1, 1), dtype=mx.uint32)).shape[-1])
+    batch = Batch(model, vocab, lambda: make_prompt_cache(model), PrefixCache(0), max_rows=len(prompts))
+    for row, prompt in enumerate(prompts):
+        batch.add(Sequence(row, prompt, steps + 1, replace(sampling or Sampling(), seed=row)))
+    while batch.decoding < len(prompts) or not batch.step():
+        if batch.decoding < len(prompts):
+            batch.step()
+    began = time.perf_counter()
+    count = 0
+    while batch.busy:
+        count += len(batch.step())
+    return count / (time.perf_counter() - began)
+
+
+def sampled(model: nn.Module, prompts: Prompts, steps: int) -> float:
+    return ours(model, prompts, steps, Sampling(temperature=0.8, top_k=40, top_p=0.9))
+
+
+def nucleus(model: nn.Module, prompts: Prompts, steps: int) -> float:
+    return ours(model, prompts, steps, Sampling(temperature=0.8, top_p=0.9))
+
+
+WAYS: dict[str, Callable[[nn.Module, Prompts, int], float]] = {
+    "bare": bare,
+    "library": library,
+    "ours": ours,
+    "ours, top_k": sampled,
+    "ours, top_p": nucleus,
+}
 
 
 def main() -> None:
