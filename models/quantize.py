@@ -7,8 +7,9 @@ and any layer whose input does not divide into groups.
 """
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -62,13 +63,30 @@ class Quantization:
             f"{bits} bits in groups of {group_size} without biases is no known quantization"
         )
 
-    def apply(self, layer: nn.Module) -> nn.Module:
-        return layer.to_quantized(group_size=self.group_size, bits=self.bits, mode=self.mode)
+    def apply(self, layer: nn.Module, scaled: bool = False) -> nn.Module:
+        how: dict[str, Any] = {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
+        if scaled and isinstance(layer, nn.Linear):
+            return ScaledLinear.from_linear(layer, **how)
+        return layer.to_quantized(**how)
 
     def dequantize(self, weight: mx.array, scales: mx.array, biases: mx.array | None) -> mx.array:
         return mx.dequantize(
             weight, scales, biases, group_size=self.group_size, bits=self.bits, mode=self.mode
         )
+
+
+class ScaledLinear(nn.QuantizedLinear):
+    """A quantized layer whose rows also have a factor each: nvfp4's scales are too coarse for very small weights."""
+
+    def __init__(self, input_dims: int, output_dims: int, *how: Any, **named: Any) -> None:
+        super().__init__(input_dims, output_dims, *how, **named)
+        self.global_scale = mx.ones((output_dims,))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        how = {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
+        y = mx.quantized_matmul(x, self.weight, self.scales, self.get("biases"), transpose=True, **how)
+        y = (y * self.global_scale).astype(y.dtype)
+        return y + self.bias if "bias" in self else y
 
 
 def quantizable(path: str, layer: nn.Module, group_size: int) -> bool:
@@ -88,11 +106,11 @@ def quantize(module: nn.Module, quantization: Quantization) -> list[str]:
     return names
 
 
-def replace_layers(module: nn.Module, plan: dict[str, Quantization]) -> None:
-    """Quantize exactly the named layers, each its own way."""
+def replace_layers(module: nn.Module, plan: Mapping[str, Quantization], scaled: Collection[str] = ()) -> None:
+    """Quantize exactly the named layers, each its own way; those in `scaled` have a factor a row."""
 
     def convert(path: str, layer: nn.Module) -> nn.Module:
-        return plan[path].apply(layer) if path in plan else layer
+        return plan[path].apply(layer, path in scaled) if path in plan else layer
 
     leaves = tree_map_with_path(convert, module.leaf_modules(), is_leaf=nn.Module.is_module)
     module.update_modules(leaves)

@@ -1,14 +1,14 @@
 """Checkpoints into networks: strict in both directions, lazy until the caller evaluates.
 
     encoder = Qwen3Encoder(config)
-    load_component(encoder, model.shards("text_encoder"), WEIGHTS, dtype=mx.bfloat16)
-    mx.eval(encoder.parameters())
+    load_component(encoder, model.shards("text_encoder"), encoder.weight_map, dtype=mx.bfloat16)
+    evaluate(encoder)
 
 Parameter names follow the checkpoint, so a WeightMap holds only what differs. Convolution kernels become
 channels-last on the way in; layers that the checkpoint holds quantized are made quantized first.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,10 +24,11 @@ from models.safetensors import WeightsError, read_header
 
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-LEAVES = ("weight", "bias", "scales", "biases")
+LEAVES = ("weight", "bias", "scales", "biases", "global_scale")
 LISTED = 12
+PIECE = 32 * 2**20
 
-__all__ = ["WeightMap", "WeightsError", "load_component", "load_tensors"]
+__all__ = ["WeightMap", "WeightsError", "evaluate", "load_component", "load_tensors", "read_shards"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def load_tensors(
     """The same for tensors under the checkpoint's names that come from elsewhere."""
     owner = type(module).__name__
     tensors = _map_names(owner, stored, weight_map)
+    _spread_global_scales(tensors)
     _fuse(module, tensors, weight_map.fuse)
     _quantize_as_stored(owner, module, tensors)
     _channels_last(module, tensors)
@@ -88,6 +90,26 @@ def load_tensors(
             name: value.astype(dtype) if value.dtype in FLOATS else value for name, value in tensors.items()
         }
     module.load_weights(list(tensors.items()), strict=False)
+
+
+def evaluate(module: nn.Module, report: Callable[[float], None] = lambda done: None) -> None:
+    """Read what was mapped, a piece at a time, so that what is converted, fused or quantized on the way is never all in
+    memory at once. `report` hears how much is done, from 0 to 1."""
+    parameters: list[mx.array] = [
+        value for _, value in cast(list[tuple[str, mx.array]], tree_flatten(module.parameters()))
+    ]
+    total = sum(value.nbytes for value in parameters)
+    done, piece = 0, 0
+    waiting: list[mx.array] = []
+    for value in parameters:
+        waiting.append(value)
+        piece += value.nbytes
+        if piece >= PIECE or value is parameters[-1]:
+            mx.eval(waiting)
+            mx.clear_cache()
+            done, piece = done + piece, 0
+            waiting.clear()
+            report(done / max(total, 1))
 
 
 def read_shards(owner: str, shards: Sequence[Shard]) -> dict[str, mx.array]:
@@ -144,6 +166,14 @@ def _map_names(owner: str, stored: Mapping[str, mx.array], weight_map: WeightMap
     return tensors
 
 
+def _spread_global_scales(tensors: dict[str, mx.array]) -> None:
+    """A number for a whole layer becomes one a row, so that rows of several layers can be joined."""
+    for name, value in list(tensors.items()):
+        weight = tensors.get(name.removesuffix("global_scale") + "weight")
+        if name.endswith(".global_scale") and value.size == 1 and weight is not None:
+            tensors[name] = mx.broadcast_to(value.reshape(1), weight.shape[:1])
+
+
 def _fuse(module: nn.Module, tensors: dict[str, mx.array], rules: Mapping[str, tuple[str, ...]]) -> None:
     """Join the rows of layers that the network computes as one product."""
     for path, layer in module.named_modules():
@@ -180,9 +210,9 @@ def _dequantize(tensors: dict[str, mx.array], part: str, inputs: int) -> None:
     if scales is None or f"{part}.weight" not in tensors:
         return
     weight, biases = tensors[f"{part}.weight"], tensors.pop(f"{part}.biases", None)
-    tensors[f"{part}.weight"] = Quantization.of(weight, scales, biases, inputs).dequantize(
-        weight, scales, biases
-    )
+    how = Quantization.of(weight, scales, biases, inputs)
+    rows, factor = how.dequantize(weight, scales, biases), tensors.pop(f"{part}.global_scale", None)
+    tensors[f"{part}.weight"] = rows if factor is None else (rows * factor[:, None]).astype(rows.dtype)
 
 
 def _quantize_as_stored(owner: str, module: nn.Module, tensors: dict[str, mx.array]) -> None:
@@ -197,7 +227,7 @@ def _quantize_as_stored(owner: str, module: nn.Module, tensors: dict[str, mx.arr
                 )
             except QuantizationError as error:
                 raise WeightsError(f"{owner}: {path}: {error}") from error
-    replace_layers(module, plan)
+    replace_layers(module, plan, scaled={path for path in plan if f"{path}.global_scale" in tensors})
 
 
 def _channels_last(module: nn.Module, tensors: dict[str, mx.array]) -> None:

@@ -5,7 +5,8 @@ import mlx.nn as nn
 import pytest
 
 from models.files import Shard
-from models.weights import WeightMap, WeightsError, load_component
+from models.quantize import Quantization, quantize
+from models.weights import WeightMap, WeightsError, evaluate, load_component
 
 
 class Block(nn.Module):
@@ -147,6 +148,47 @@ def test_parts_quantized_in_different_ways_become_one_plain_layer(tmp_path: Path
     leaves = ("weight", "scales", "biases")
     value = mx.dequantize(*(stored[f"model.blocks.0.to_v.{leaf}"] for leaf in leaves), bits=8, group_size=32)
     assert mx.array_equal(net.blocks[0].to_qkv.weight[128:], value)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_factor_for_a_whole_layer_is_multiplied_in(mixed: bool, tmp_path: Path) -> None:
+    stored = quantized(checkpoint(), mode="nvfp4")
+    factors = {"to_q": 0.5, "to_k": 2.0, "to_v": 3.0, "to_out.0": 0.25}
+    for part, factor in factors.items():
+        for block in range(2):
+            stored[f"model.blocks.{block}.{part}.global_scale"] = mx.array(factor)
+    if mixed:
+        stored |= {k: v for k, v in quantized(checkpoint(), mode="mxfp8").items() if "0.to_k." in k}
+    net = Net()
+    load_component(net, save(tmp_path / "x", stored), MAP, mx.bfloat16)
+    rows = []
+    for part in ("to_q", "to_k", "to_v"):
+        weight, scales = (stored[f"model.blocks.0.{part}.{leaf}"] for leaf in ("weight", "scales"))
+        mode = "mxfp8" if mixed and part == "to_k" else "nvfp4"
+        rows.append(mx.dequantize(weight, scales, mode=mode) * factors[part])
+    x = mx.random.normal((2, 64)).astype(mx.bfloat16)
+    found, layer = net.blocks[0].to_qkv(x), net.blocks[0].to_qkv
+    expected = x.astype(mx.float32) @ mx.concatenate(rows).astype(mx.float32).T + layer.bias
+    assert found.dtype == mx.bfloat16
+    assert mx.linalg.norm(found - expected) / mx.linalg.norm(expected) < 0.01
+
+
+def test_weights_are_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.weights.PIECE", 2**18)
+    size = 40
+    shards = save(tmp_path / "x", {f"layers.{at}.weight": mx.random.normal((256, 256)) for at in range(size)})
+    net = nn.Sequential(*[nn.Linear(256, 256, bias=False) for _ in range(size)])
+    load_component(net, shards)
+    quantize(net, Quantization.parse(4))
+    heard: list[float] = []
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    evaluate(net, heard.append)
+    whole, held = shards[0].path.stat().st_size, mx.get_active_memory() - before
+    assert held < whole / 5
+    assert mx.get_peak_memory() - before < held + whole / 2
+    assert heard == sorted(heard)
+    assert heard[-1] == 1.0
 
 
 def test_quantized_embeddings_load(tmp_path: Path) -> None:
