@@ -1,22 +1,17 @@
-"""What lies between a seed and tokens: portable noise, 2x2 patches, and the positions that tokens are given.
+"""What lies between a seed and tokens: portable noise, and the positions that tokens are given.
 
-Pictures are channels-last here as everywhere. Patching works on NumPy and on MLX arrays alike; positions are NumPy, so
-that they belong to no thread.
+Pictures are channels-last here as everywhere; patches are cut by `models.patches`. All is NumPy, so that it belongs
+to no thread.
 """
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import mlx.core as mx
-
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int32]
-Array = TypeVar("Array", "mx.array", NDArray[Any])
 
 FIRST_REFERENCE = (
     10  # the T coordinate of FLUX.2's first reference picture, and the distance to each further one
@@ -83,31 +78,6 @@ def _box_muller(uniforms: Floats) -> Floats:
     radius = np.sqrt(np.float32(-2) * np.log(np.float32(1) - blocks[:, 0]))
     angle = np.float32(2 * math.pi) * blocks[:, 1]  # rounded to float32 before the sine, as there
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)
-
-
-def patchify(picture: Array, patch: int = 2, channels_first: bool = True) -> Array:
-    """[n, height, width, c] to [n, height / patch, width / patch, c * patch²].
-
-    FLUX.1 and FLUX.2 order a patch's features channel by channel, Z-Image pixel by pixel (channels_first=False).
-    """
-    n, height, width, channels = picture.shape
-    if height % patch or width % patch:
-        raise ValueError(f"{height} x {width} latents do not divide into {patch} x {patch} patches")
-    rows, columns = height // patch, width // patch
-    split = picture.reshape(n, rows, patch, columns, patch, channels)
-    order = (0, 1, 3, 5, 2, 4) if channels_first else (0, 1, 3, 2, 4, 5)
-    return split.transpose(*order).reshape(n, rows, columns, channels * patch * patch)
-
-
-def unpatchify(patches: Array, patch: int = 2, channels_first: bool = True) -> Array:
-    """The way back from `patchify`."""
-    n, rows, columns, features = patches.shape
-    channels = features // (patch * patch)
-    if channels_first:
-        split = patches.reshape(n, rows, columns, channels, patch, patch).transpose(0, 1, 4, 2, 5, 3)
-    else:
-        split = patches.reshape(n, rows, columns, patch, patch, channels).transpose(0, 1, 3, 2, 4, 5)
-    return split.reshape(n, rows * patch, columns * patch, channels)
 
 
 def grid(*axes: range) -> Ids:

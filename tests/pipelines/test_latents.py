@@ -1,4 +1,4 @@
-"""Noise against torch's own, patches against themselves, positions against the reference pipelines'."""
+"""Noise against torch's own, patches and positions against the reference pipelines'."""
 
 from pathlib import Path
 
@@ -6,8 +6,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from models.patches import patchify
 from pipelines import latents
-from pipelines.latents import Noise, patchify, unpatchify
+from pipelines.latents import Noise
 
 STORED = np.load(Path(__file__).parent / "references" / "sampling.npz")
 DRAWS = {"odd": (3, 3), "after odd": (5,), "block": (16,), "tail": (3, 37), "latents": (2, 4, 18, 10)}
@@ -35,28 +36,6 @@ def test_noise_for_pictures_is_drawn_channels_first() -> None:
 
 def test_nothing_can_be_drawn() -> None:
     assert Noise(1).normal((0, 4)).shape == (0, 4)
-
-
-@pytest.mark.parametrize("channels_first", [True, False])
-@pytest.mark.parametrize("shape", [(1, 2, 2, 1), (2, 6, 10, 3)])
-def test_patches_go_back_to_what_they_were(shape: tuple[int, int, int, int], channels_first: bool) -> None:
-    picture = np.arange(np.prod(shape)).reshape(shape)
-    patches = patchify(picture, 2, channels_first)
-    assert patches.shape == (shape[0], shape[1] // 2, shape[2] // 2, shape[3] * 4)
-    np.testing.assert_array_equal(unpatchify(patches, 2, channels_first), picture)
-    on_mlx = patchify(mx.array(picture), 2, channels_first)
-    np.testing.assert_array_equal(np.array(on_mlx), patches)
-
-
-def test_the_two_orders_of_a_patch() -> None:
-    picture = np.array([[[[0, 10], [1, 11]], [[2, 12], [3, 13]]]])  # pixel p of channel c is 10 c + p
-    assert patchify(picture, 2, True).ravel().tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
-    assert patchify(picture, 2, False).ravel().tolist() == [0, 10, 1, 11, 2, 12, 3, 13]
-
-
-def test_latents_that_do_not_divide_are_an_error() -> None:
-    with pytest.raises(ValueError, match="3 x 4 latents"):
-        patchify(np.zeros((1, 3, 4, 1)))
 
 
 def test_a_flux_picture_counts_in_rows_and_columns() -> None:

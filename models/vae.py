@@ -1,0 +1,291 @@
+"""AutoencoderKL and AutoencoderKLFlux2: pictures to latents and back.
+
+    vae = AutoencoderKL(AutoencoderKLConfig.from_file(path))
+    load_component(vae, model.shards("vae"), WEIGHTS)
+    latents = vae.encode(picture)            # [n, height, width, 3] from -1 to 1
+    picture = vae.decode(latents, rows=64)   # in strips of 64 rows: the same picture in less memory
+
+Latents are as the transformer knows them: scaled and shifted, or for FLUX.2 in 2 x 2 patches normalised by the
+statistics in the checkpoint. Everything is channels-last.
+"""
+
+import math
+import sys
+from dataclasses import dataclass
+from itertools import pairwise
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from models.config import Config, ConfigError
+from models.patches import patchify, unpatchify
+from models.planes import Computed, Plane, Stored, reach, store
+from models.vae_blocks import Downsample, GroupNorm, MidBlock, ResnetBlock, Upsample
+from models.weights import WeightMap
+
+WEIGHTS = WeightMap(
+    drop=("bn.num_batches_tracked",),
+    # How the attention of older checkpoints is spelled.
+    rename=(("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")),
+)
+WHOLE = sys.maxsize  # a strip that no picture outgrows
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig(Config):
+    """What both kinds have in common."""
+
+    block_out_channels: tuple[int, ...]
+    latent_channels: int
+    in_channels: int = 3
+    out_channels: int = 3
+    layers_per_block: int = 1
+    norm_num_groups: int = 32
+    act_fn: str = "silu"
+    use_quant_conv: bool = True
+    use_post_quant_conv: bool = True
+    mid_block_add_attention: bool = True
+    down_block_types: tuple[str, ...] | None = None
+    up_block_types: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for key, kind in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
+            found = getattr(self, key)
+            if found is not None and tuple(found) != (kind,) * len(self.block_out_channels):
+                raise ConfigError(
+                    f"the autoencoder's {key} is {list(found)}, {kind} for each block is supported"
+                )
+        if self.act_fn not in ("silu", "swish"):
+            raise ConfigError(f"the autoencoder's act_fn is {self.act_fn!r}, 'silu' is supported")
+        for channels in (*self.block_out_channels, *self.decoder_channels):
+            if channels % self.norm_num_groups:
+                raise ConfigError(
+                    f"the autoencoder's block of {channels} channels does not divide into "
+                    f"norm_num_groups = {self.norm_num_groups}"
+                )
+
+    @property
+    def decoder_channels(self) -> tuple[int, ...]:
+        return self.block_out_channels
+
+    @property
+    def scale(self) -> int:
+        """Pixels along one side of a latent."""
+        return 2 ** (len(self.block_out_channels) - 1)
+
+
+@dataclass(frozen=True)
+class AutoencoderKLConfig(AutoencoderConfig):
+    scaling_factor: float = 0.18215
+    shift_factor: float | None = None
+
+
+@dataclass(frozen=True)
+class AutoencoderKLFlux2Config(AutoencoderConfig):
+    layers_per_block: int = 2
+    decoder_block_out_channels: tuple[int, ...] | None = None
+    batch_norm_eps: float = 1e-4
+    patch_size: tuple[int, int] = (2, 2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.patch_size[0] != self.patch_size[1]:
+            raise ConfigError(
+                f"the autoencoder's patch_size is {list(self.patch_size)}, square ones are supported"
+            )
+        if len(self.decoder_channels) != len(self.block_out_channels):
+            raise ConfigError(
+                "the autoencoder's decoder_block_out_channels differ in number from its encoder's"
+            )
+
+    @property
+    def decoder_channels(self) -> tuple[int, ...]:
+        return self.decoder_block_out_channels or self.block_out_channels
+
+
+class DownBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int, config: AutoencoderConfig, last: bool) -> None:
+        super().__init__()
+        sizes = [inputs, *[outputs] * config.layers_per_block]
+        self.resnets = [ResnetBlock(a, b, config.norm_num_groups) for a, b in pairwise(sizes)]
+        if not last:
+            self.downsamplers = [Downsample(outputs)]
+
+    def __call__(self, x: Plane, again: bool) -> Plane:
+        for resnet in self.resnets:
+            x = resnet(x, again)
+        return self.downsamplers[0](x) if "downsamplers" in self else x
+
+
+class UpBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int, config: AutoencoderConfig, last: bool) -> None:
+        super().__init__()
+        sizes = [inputs, *[outputs] * (config.layers_per_block + 1)]
+        self.resnets = [ResnetBlock(a, b, config.norm_num_groups) for a, b in pairwise(sizes)]
+        if not last:
+            self.upsamplers = [Upsample(outputs)]
+
+    def __call__(self, x: Plane, again: bool) -> Plane:
+        for resnet in self.resnets:
+            x = resnet(x, again)
+        return self.upsamplers[0](x) if "upsamplers" in self else x
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        sizes, groups = config.block_out_channels, config.norm_num_groups
+        self.conv_in = nn.Conv2d(config.in_channels, sizes[0], 3, padding=1)
+        self.down_blocks = [
+            DownBlock(a, b, config, last=i == len(sizes) - 1)
+            for i, (a, b) in enumerate(pairwise((sizes[0], *sizes)))
+        ]
+        self.mid_block = MidBlock(sizes[-1], groups, config.mid_block_add_attention)
+        self.conv_norm_out = GroupNorm(groups, sizes[-1])
+        self.conv_out = nn.Conv2d(sizes[-1], 2 * config.latent_channels, 3, padding=1)
+
+    def __call__(self, picture: Stored) -> Stored:
+        x: Plane = Computed(lambda w: w.convolve(self.conv_in), (picture, reach(1)))
+        for i, block in enumerate(self.down_blocks):
+            # Only the first block is of the picture's size, and worth computing twice to save its memory.
+            x = block(x, again=i == 0 and not x.in_one)
+        return _finish(self.mid_block(x), self.conv_norm_out, self.conv_out)
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        sizes, groups = config.decoder_channels[::-1], config.norm_num_groups
+        self.conv_in = nn.Conv2d(config.latent_channels, sizes[0], 3, padding=1)
+        self.mid_block = MidBlock(sizes[0], groups, config.mid_block_add_attention)
+        self.up_blocks = [
+            UpBlock(a, b, config, last=i == len(sizes) - 1)
+            for i, (a, b) in enumerate(pairwise((sizes[0], *sizes)))
+        ]
+        self.conv_norm_out = GroupNorm(groups, sizes[-1])
+        self.conv_out = nn.Conv2d(sizes[-1], config.out_channels, 3, padding=1)
+
+    def __call__(self, latents: Stored) -> Stored:
+        x: Plane = self.mid_block(Computed(lambda w: w.convolve(self.conv_in), (latents, reach(1))))
+        for i, block in enumerate(self.up_blocks):
+            x = block(x, again=i == len(self.up_blocks) - 1 and not x.in_one)
+        return _finish(store(x), self.conv_norm_out, self.conv_out)
+
+
+def _finish(x: Stored, norm: GroupNorm, conv: nn.Conv2d) -> Stored:
+    fitted = norm.fit(x)
+    return store(Computed(lambda w: w.map(fitted.silu).convolve(conv), (x, reach(1))))
+
+
+class Autoencoder(nn.Module):
+    """What both kinds do alike; they differ in how the transformer sees latents."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.latent_channels
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        if config.use_quant_conv:
+            self.quant_conv = nn.Conv2d(2 * channels, 2 * channels, 1)
+        if config.use_post_quant_conv:
+            self.post_quant_conv = nn.Conv2d(channels, channels, 1)
+
+    def to_transformer(self, latents: mx.array) -> mx.array:
+        raise NotImplementedError
+
+    def from_transformer(self, latents: mx.array) -> mx.array:
+        raise NotImplementedError
+
+    def encode(self, picture: mx.array, noise: mx.array | None = None, rows: int | None = None) -> mx.array:
+        """Latents of pictures [n, height, width, 3] between -1 and 1, whose sides are multiples of `scale`.
+
+        The most likely ones; with noise [n, height / scale, width / scale, latent channels] those it picks.
+        """
+        moments = self.encoder(self._plane(picture, rows)).whole()
+        if "quant_conv" in self:
+            moments = self.quant_conv(moments)
+        latents, spread = mx.split(moments, 2, axis=-1)
+        if noise is not None:
+            latents = latents + mx.exp(0.5 * mx.clip(spread, -30.0, 20.0)) * noise.astype(latents.dtype)
+        return self.to_transformer(latents)
+
+    def decode(self, latents: mx.array, rows: int | None = None) -> mx.array:
+        """Pictures [n, height, width, 3], mostly between -1 and 1.
+
+        In strips of so many rows at a time, evaluated as it goes, or lazily as a whole. Strips take about a third of
+        the memory, or less, and a quarter more time.
+        """
+        return self._decode(self.from_transformer(latents), rows)
+
+    def preview(self, latents: mx.array, longest: int = 256) -> mx.array:
+        """A small picture of the same: latents are averaged until their picture is no longer than that."""
+        latents = self.from_transformer(latents)
+        height, width = latents.shape[1:3]
+        part = min(1.0, longest / (self.config.scale * max(height, width)))
+        across = _averages(height, max(1, int(height * part)))
+        along = _averages(width, max(1, int(width * part)))
+        small = mx.einsum("yh,nhwc,xw->nyxc", across, latents.astype(mx.float32), along)
+        return self._decode(small, None)
+
+    def _decode(self, latents: mx.array, rows: int | None) -> mx.array:
+        plane = self._plane(latents, rows)
+        if "post_quant_conv" in self:
+            plane = Stored([self.post_quant_conv(plane.whole())], plane.step)
+        return self.decoder(plane).whole()
+
+    def _plane(self, picture: mx.array, rows: int | None) -> Stored:
+        if rows is not None and rows < 1:
+            raise ValueError(f"strips of {rows} rows were asked for, at least 1 is needed")
+        return Stored([picture.astype(self.decoder.conv_in.weight.dtype)], WHOLE if rows is None else rows)
+
+
+class AutoencoderKL(Autoencoder):
+    """Of FLUX.1 and Z-Image. Latents are [n, height / scale, width / scale, latent channels]."""
+
+    config: AutoencoderKLConfig
+
+    def to_transformer(self, latents: mx.array) -> mx.array:
+        return (latents - (self.config.shift_factor or 0.0)) * self.config.scaling_factor
+
+    def from_transformer(self, latents: mx.array) -> mx.array:
+        return latents / self.config.scaling_factor + (self.config.shift_factor or 0.0)
+
+
+class Statistics(nn.Module):
+    """What batch norm keeps: of each feature of a patch, over the training pictures."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.running_mean = mx.zeros((features,))
+        self.running_var = mx.ones((features,))
+
+
+class AutoencoderKLFlux2(Autoencoder):
+    """Of FLUX.2. Latents are patches: [n, height / 2 scale, width / 2 scale, 4 x latent channels]."""
+
+    config: AutoencoderKLFlux2Config
+
+    def __init__(self, config: AutoencoderKLFlux2Config) -> None:
+        super().__init__(config)
+        self.bn = Statistics(math.prod(config.patch_size) * config.latent_channels)
+
+    def to_transformer(self, latents: mx.array) -> mx.array:
+        patches = patchify(latents, self.config.patch_size[0])
+        return (patches - self.bn.running_mean) / self._deviation()
+
+    def from_transformer(self, latents: mx.array) -> mx.array:
+        return unpatchify(latents * self._deviation() + self.bn.running_mean, self.config.patch_size[0])
+
+    def _deviation(self) -> mx.array:
+        return mx.sqrt(self.bn.running_var + self.config.batch_norm_eps)
+
+
+def _averages(size: int, parts: int) -> mx.array:
+    """A matrix [parts, size] that averages equal stretches, pixels on a border counting by their share."""
+    edges = np.arange(parts + 1) * (size / parts)
+    covered = np.minimum(edges[1:, None], np.arange(1, size + 1)) - np.maximum(
+        edges[:-1, None], np.arange(size)
+    )
+    return mx.array(np.maximum(covered, 0) * (parts / size), dtype=mx.float32)

@@ -1,0 +1,224 @@
+"""What the encoder and the decoder of an autoencoder are built from: planes in, planes out, channels last.
+
+Parameter names are the checkpoints'. A block works strip by strip where its input does; `again` asks it to compute
+what it would otherwise keep in memory as often as it is needed.
+"""
+
+from functools import partial
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from models.planes import Computed, Plane, Stored, Window, reach, store
+
+EPS = 1e-6
+# Rows are turned to float32 for their moments, attention scores are held: never for more elements than this at once.
+CHUNK = 2**26
+
+
+@partial(mx.compile, shapeless=True)
+def _scaled(x: mx.array, scale: mx.array, shift: mx.array) -> mx.array:
+    return (x.astype(mx.float32) * scale + shift).astype(x.dtype)
+
+
+@partial(mx.compile, shapeless=True)
+def _scaled_silu(x: mx.array, scale: mx.array, shift: mx.array) -> mx.array:
+    y = x.astype(mx.float32) * scale + shift
+    return (y * mx.sigmoid(y)).astype(x.dtype)
+
+
+@partial(mx.compile, shapeless=True)
+def _squared_distance(x: mx.array, mean: mx.array) -> mx.array:
+    return mx.square(x.astype(mx.float32) - mean)
+
+
+def _row_moments(rows: mx.array) -> tuple[mx.array, mx.array]:
+    """Mean and variance along each row, for each channel, in float32: [n, rows, channels]."""
+    mean = rows.astype(mx.float32).mean(axis=2, keepdims=True)
+    return mean[:, :, 0], _squared_distance(rows, mean).mean(axis=2)
+
+
+class Fitted:
+    """A group norm once it knows its picture: a scale and a shift for each channel."""
+
+    def __init__(self, scale: mx.array, shift: mx.array) -> None:
+        self.scale, self.shift = scale, shift
+
+    def __call__(self, rows: mx.array) -> mx.array:
+        return _scaled(rows, self.scale, self.shift)
+
+    def silu(self, rows: mx.array) -> mx.array:
+        return _scaled_silu(rows, self.scale, self.shift)
+
+
+class GroupNorm(nn.Module):
+    """Group norm in two halves: `fit` reads the whole picture, what it returns is applied to any part of it."""
+
+    def __init__(self, groups: int, channels: int) -> None:
+        super().__init__()
+        self.weight = mx.ones((channels,))
+        self.bias = mx.zeros((channels,))
+        self._groups = groups
+
+    def fit(self, plane: Plane) -> Fitted:
+        """Moments are taken row by row and joined, which is exact, and as stable as two passes over the whole."""
+        means, variances = [], []
+        for top, bottom in plane.strips():
+            rows = plane.window(top, bottom).rows
+            length = max(1, CHUNK // (rows.size // rows.shape[1]))
+            for first in range(0, rows.shape[1], length):
+                mean, variance = _row_moments(rows[:, first : first + length])
+                means.append(mean)
+                variances.append(variance)
+            if not plane.in_one:
+                mx.eval(means[-1], variances[-1])
+        return self._joined(mx.concatenate(means, axis=1), mx.concatenate(variances, axis=1))
+
+    def _joined(self, means: mx.array, variances: mx.array) -> Fitted:
+        n, rows, channels = means.shape
+        grouped = (n, rows, self._groups, channels // self._groups)
+        means, variances = means.reshape(grouped), variances.reshape(grouped)
+        mean = means.mean(axis=(1, 3), keepdims=True)
+        variance = (variances + mx.square(means - mean)).mean(axis=(1, 3), keepdims=True)
+        weight = self.weight.astype(mx.float32).reshape(1, 1, self._groups, -1)
+        scale = weight * mx.rsqrt(variance + EPS)
+        shift = self.bias.astype(mx.float32).reshape(weight.shape) - mean * scale
+        return Fitted(scale.reshape(n, 1, 1, channels), shift.reshape(n, 1, 1, channels))
+
+
+class ResnetBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int, groups: int) -> None:
+        super().__init__()
+        self.norm1 = GroupNorm(groups, inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2 = GroupNorm(groups, outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        if inputs != outputs:
+            self.conv_shortcut = nn.Conv2d(inputs, outputs, 1)
+
+    def __call__(self, x: Plane, again: bool = False) -> Stored:
+        if not again:
+            x = store(x)
+        first = self.norm1.fit(x)
+        hidden: Plane = Computed(partial(self._hidden, first), (x, reach(1)))
+        if again:
+            second = self.norm2.fit(hidden)
+            return store(Computed(lambda w: self._output(second, w, self._hidden(first, w)), (x, reach(2))))
+        hidden = store(hidden, release=False)
+        second = self.norm2.fit(hidden)
+        return store(Computed(partial(self._output, second), (x, reach(0)), (hidden, reach(1))))
+
+    def _hidden(self, norm: Fitted, x: Window) -> Window:
+        return x.map(norm.silu).convolve(self.conv1)
+
+    def _output(self, norm: Fitted, x: Window, hidden: Window) -> Window:
+        out = hidden.map(norm.silu).convolve(self.conv2)
+        top, bottom = max(x.top, out.top), min(x.bottom, out.bottom)
+        x = x.crop(top, bottom)
+        if "conv_shortcut" in self:
+            x = x.map(self.conv_shortcut)
+        return out.crop(top, bottom).map(lambda rows: x.rows + rows)
+
+
+class Attention(nn.Module):
+    """One head over all pixels, of as many dimensions as there are channels."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.group_norm = GroupNorm(groups, channels)
+        self.to_q = nn.Linear(channels, channels)
+        self.to_k = nn.Linear(channels, channels)
+        self.to_v = nn.Linear(channels, channels)
+        self.to_out = [nn.Linear(channels, channels)]
+
+    def __call__(self, x: Stored) -> Stored:
+        picture = x.whole()
+        n, height, width, channels = picture.shape
+        tokens = self.group_norm.fit(x)(picture).reshape(n, 1, height * width, channels)
+        q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
+        # A head this wide has no fused kernel, so the scores are held: queries go in turns that bound them.
+        turn = max(1, (CHUNK if x.in_one else CHUNK // 8) // (n * height * width))
+        seen = []
+        for first in range(0, height * width, turn):
+            queries = q[:, :, first : first + turn]
+            seen.append(mx.fast.scaled_dot_product_attention(queries, k, v, scale=channels**-0.5))
+            if not x.in_one:
+                mx.eval(seen[-1])
+        out = self.to_out[0](seen[0] if len(seen) == 1 else mx.concatenate(seen, axis=2))
+        return Stored([picture + out.reshape(picture.shape)], x.step)
+
+
+class MidBlock(nn.Module):
+    def __init__(self, channels: int, groups: int, attention: bool) -> None:
+        super().__init__()
+        self.resnets = [ResnetBlock(channels, channels, groups) for _ in range(2)]
+        if attention:
+            self.attentions = [Attention(channels, groups)]
+
+    def __call__(self, x: Plane) -> Stored:
+        out = self.resnets[0](x)
+        if "attentions" in self:
+            out = self.attentions[0](out)
+        return self.resnets[1](out)
+
+
+class Downsample(nn.Module):
+    """Half the size: a convolution with stride 2, padded below and on the right only."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def __call__(self, x: Plane) -> Plane:
+        return Computed(
+            self._halved, (x, lambda top, bottom: (2 * top, 2 * bottom + 1)), height=(x.height - 2) // 2 + 1
+        )
+
+    def _halved(self, x: Window) -> Window:
+        below = int(x.bottom == x.height)
+        rows = mx.pad(x.rows, [(0, 0), (0, below), (0, 1), (0, 0)])
+        return Window(self.conv(rows), x.top // 2, (x.height - 2) // 2 + 1)
+
+
+class Upsample(nn.Module):
+    """Twice the size: every pixel doubled, then a 3 x 3 convolution.
+
+    The nine taps over doubled pixels fall on at most four different ones, so the same sums are four 2 x 2
+    convolutions of the small picture, one for each place a pixel takes in its 2 x 2 square: less than half the work,
+    and the doubled picture never exists.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def __call__(self, x: Plane) -> Plane:
+        needs = lambda top, bottom: (top // 2 - 1, (bottom + 1) // 2 + 1)  # noqa: E731
+        return Computed(self._doubled, (x, needs), height=2 * x.height)
+
+    def _kernels(self) -> mx.array:
+        """[4 x outputs, 2, 2, inputs], the squares' places in the order of reading."""
+        w = self.conv.weight.astype(mx.float32)
+        rows = [mx.stack([w[:, 0], w[:, 1] + w[:, 2]], 1), mx.stack([w[:, 0] + w[:, 1], w[:, 2]], 1)]
+        places = [
+            place
+            for r in rows
+            for place in (
+                mx.stack([r[:, :, 0], r[:, :, 1] + r[:, :, 2]], 2),
+                mx.stack([r[:, :, 0] + r[:, :, 1], r[:, :, 2]], 2),
+            )
+        ]
+        return mx.concatenate(places, axis=0).astype(self.conv.weight.dtype)
+
+    def _doubled(self, x: Window) -> Window:
+        edged, top = x.edged(), x.top + (x.top > 0)
+        n, _, width, channels = x.rows.shape
+        length = edged.shape[1] - 2
+        sums = mx.conv2d(edged, self._kernels(), padding=(0, 1)).reshape(
+            n, length + 1, width + 1, 2, 2, channels
+        )
+        lines = [
+            mx.stack([sums[:, y : y + length, i : i + width, y, i] for i in (0, 1)], axis=3) for y in (0, 1)
+        ]
+        doubled = mx.stack(lines, axis=2).reshape(n, 2 * length, 2 * width, channels)
+        return Window(doubled + self.conv.bias, 2 * top, 2 * x.height)

@@ -1,0 +1,262 @@
+"""Autoencoders against diffusers' own, stored and live; in strips against the whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from models.config import ConfigError
+from models.files import Shard
+from models.vae import (
+    WEIGHTS,
+    Autoencoder,
+    AutoencoderKL,
+    AutoencoderKLConfig,
+    AutoencoderKLFlux2,
+    AutoencoderKLFlux2Config,
+    _averages,
+)
+from models.weights import WeightsError, load_component
+from tests.models.vae_toys import ALL, REAL, checkpoint_config, latents, pictures, weight
+
+REFERENCES = Path(__file__).parent / "references"
+STORED = np.load(REFERENCES / "vae.npz")
+toys = pytest.mark.parametrize(("kind", "name"), ALL)
+
+
+def empty(config: dict[str, Any]) -> Autoencoder:
+    if config["_class_name"] == "AutoencoderKL":
+        return AutoencoderKL(AutoencoderKLConfig.from_dict(config))
+    return AutoencoderKLFlux2(AutoencoderKLFlux2Config.from_dict(config))
+
+
+def toy(kind: str, name: str) -> Autoencoder:
+    vae = empty(checkpoint_config(kind, name))
+    vae.load_weights([(key, mx.array(as_ours(key, value))) for key, value in tree_flatten(vae.parameters())])
+    return vae
+
+
+def as_ours(key: str, value: mx.array) -> np.ndarray:
+    """The weight of a name is made in the checkpoint's layout, where a kernel's channels come second."""
+    shape = tuple(value.shape)
+    if len(shape) < 4:
+        return weight(key, shape)
+    return np.moveaxis(weight(key, (shape[0], shape[3], *shape[1:3])), 1, -1)
+
+
+def error(found: mx.array, wanted: Any) -> float:
+    wanted = np.array(wanted)
+    assert found.shape == wanted.shape
+    return float(np.abs(np.array(found) - wanted).max() / np.abs(wanted).max())
+
+
+@toys
+def test_a_picture_is_encoded_as_the_reference_does(kind: str, name: str) -> None:
+    vae = toy(kind, name)
+    encoded = vae.encode(mx.array(pictures(kind, name)))
+    assert error(vae.from_transformer(encoded), STORED[f"encoded {kind} {name}"]) < 2e-5
+
+
+@toys
+def test_noise_picks_from_the_distribution(kind: str, name: str) -> None:
+    vae = toy(kind, name)
+    noise = latents(kind, name)
+    picked = vae.encode(mx.array(pictures(kind, name)), noise=mx.array(noise))
+    wanted = STORED[f"encoded {kind} {name}"] + STORED[f"spread {kind} {name}"] * noise
+    assert error(vae.from_transformer(picked), wanted) < 2e-5
+
+
+@toys
+def test_latents_are_decoded_as_the_reference_does(kind: str, name: str) -> None:
+    vae = toy(kind, name)
+    decoded = vae.decode(vae.to_transformer(mx.array(latents(kind, name))))
+    assert error(decoded, STORED[f"decoded {kind} {name}"]) < 2e-5
+
+
+@toys
+@pytest.mark.parametrize("rows", [1, 2, 5, 16, 1000])
+def test_strips_give_the_whole_picture(kind: str, name: str, rows: int) -> None:
+    vae = toy(kind, name)
+    seen = vae.to_transformer(mx.array(latents(kind, name)))
+    assert error(vae.decode(seen, rows=rows), vae.decode(seen)) < 1e-5
+    picture = mx.array(pictures(kind, name))
+    assert error(vae.encode(picture, rows=rows), vae.encode(picture)) < 1e-5
+
+
+def test_strips_show_no_seams_where_groups_lean_far_from_zero() -> None:
+    vae = toy("KL", "plain")
+    seen = mx.array(latents("KL", "plain")) * 0.01 + 300
+    whole = vae.decode(seen)
+    assert float(mx.abs(vae.decode(seen, rows=3) - whole).max() / mx.abs(whole).max()) < 1e-4
+
+
+def test_pictures_of_a_batch_do_not_touch() -> None:
+    vae = toy("KL", "plain")
+    seen = mx.random.normal((2, 6, 4, 4), key=mx.random.key(1))
+    both = vae.decode(seen, rows=4)
+    assert error(both[1:], vae.decode(seen[1:])) < 1e-5
+
+
+def test_strips_hold_less_memory_than_the_whole() -> None:
+    vae = toy("KL", "no attention")
+    seen = mx.random.normal((1, 128, 32, 3), key=mx.random.key(1))
+    mx.eval(seen)
+    peaks = []
+    for rows in (None, 16):
+        mx.clear_cache()
+        before = mx.get_active_memory()
+        mx.reset_peak_memory()
+        mx.eval(vae.decode(seen, rows=rows))
+        peaks.append(mx.get_peak_memory() - before)
+    assert peaks[1] < peaks[0] / 2
+
+
+def test_strips_of_no_rows_are_an_error() -> None:
+    with pytest.raises(ValueError, match="strips of 0 rows"):
+        toy("KL", "plain").decode(mx.array(latents("KL", "plain")), rows=0)
+
+
+def test_what_the_transformer_knows_goes_back_to_latents() -> None:
+    for kind, name in ALL:
+        vae, raw = toy(kind, name), mx.array(latents(kind, name))
+        assert error(vae.from_transformer(vae.to_transformer(raw)), raw) < 1e-5
+
+
+def test_flux2_latents_are_patches_normalised_by_the_checkpoints_statistics() -> None:
+    vae, raw = toy("Flux2", "plain"), latents("Flux2", "plain")
+    seen = vae.to_transformer(mx.array(raw))
+    assert seen.shape == (1, raw.shape[1] // 2, raw.shape[2] // 2, 4 * raw.shape[3])
+    patch = raw[0, 2:4, 4:6].transpose(2, 0, 1).ravel()
+    deviation = np.sqrt(weight("bn.running_var", patch.shape) + 1e-4)
+    wanted = (patch - weight("bn.running_mean", patch.shape)) / deviation
+    assert error(seen[0, 1, 2], wanted) < 1e-5
+
+
+@pytest.mark.parametrize(("kind", "name"), [("KL", "plain"), ("Flux2", "plain")])
+def test_a_preview_is_small_and_shows_the_same(kind: str, name: str) -> None:
+    vae = toy(kind, name)
+    seen = vae.to_transformer(mx.array(latents(kind, name)))
+    rows, columns = latents(kind, name).shape[1:3]
+    small = vae.preview(seen, longest=rows)
+    assert small.shape == (1, rows, columns // 2 * 2, 3)
+    assert error(vae.preview(seen, longest=4096), vae.decode(seen)) < 1e-5
+
+
+def test_a_preview_decodes_the_latents_averages() -> None:
+    vae, seen = toy("KL", "plain"), mx.random.normal((1, 24, 12, 4), key=mx.random.key(2))
+    averages = seen.reshape(1, 8, 3, 4, 3, 4).mean(axis=(2, 4))
+    assert error(vae.preview(seen, longest=16), vae.decode(averages)) < 1e-5
+
+
+def test_a_preview_of_an_odd_size_averages_by_share() -> None:
+    averaged = _averages(5, 2)
+    np.testing.assert_allclose(averaged, [[0.4, 0.4, 0.2, 0, 0], [0, 0, 0.2, 0.4, 0.4]], atol=1e-7)
+    assert toy("KL", "plain").preview(mx.zeros((1, 1, 100, 4)), longest=20).shape == (1, 2, 20, 3)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_real_ones_have_the_checkpoints_tensors(name: str) -> None:
+    wanted = {
+        key: tuple(shape)
+        for key, shape in json.loads((REFERENCES / "vae_shapes.json").read_text())[name].items()
+        if WEIGHTS.name(key) is not None
+    }
+    found = {}
+    for key, value in tree_flatten(empty(REAL[name]).parameters()):  # described, never allocated
+        n, *rest = value.shape
+        found[key] = (n, rest[-1], *rest[:-1]) if len(rest) == 3 else tuple(value.shape)
+    assert found == wanted
+
+
+def save(path: Path, kind: str, name: str) -> list[Shard]:
+    """The toy as a checkpoint stores it."""
+    stored = {}
+    for key, value in tree_flatten(empty(checkpoint_config(kind, name)).parameters()):
+        shape = tuple(value.shape)
+        stored[key] = mx.array(weight(key, (shape[0], shape[3], *shape[1:3]) if len(shape) == 4 else shape))
+    if kind == "Flux2":
+        stored["bn.num_batches_tracked"] = mx.array(3)
+    mx.save_safetensors(str(path / "model.safetensors"), stored)
+    return [Shard(path / "model.safetensors")]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("KL", "plain"), ("Flux2", "plain")])
+def test_a_checkpoint_loads(tmp_path: Path, kind: str, name: str) -> None:
+    vae = empty(checkpoint_config(kind, name))
+    load_component(vae, save(tmp_path, kind, name), WEIGHTS)
+    decoded = vae.decode(vae.to_transformer(mx.array(latents(kind, name))))
+    assert error(decoded, STORED[f"decoded {kind} {name}"]) < 2e-5
+
+
+def test_the_attention_of_older_checkpoints_is_understood() -> None:
+    old = "decoder.mid_block.attentions.0"
+    names = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+    for theirs, ours in names.items():
+        assert WEIGHTS.name(f"{old}.{theirs}.weight") == f"{old}.{ours}.weight"
+
+
+def test_half_precision_shows_the_same_picture(tmp_path: Path) -> None:
+    shards = save(tmp_path, "KL", "plain")
+    shown = []
+    for dtype in (mx.float32, mx.bfloat16):
+        vae = empty(checkpoint_config("KL", "plain"))
+        load_component(vae, shards, WEIGHTS, dtype)
+        picture = vae.decode(mx.array(latents("KL", "plain")))
+        assert picture.dtype == dtype
+        shown.append(np.array(picture.astype(mx.float32)))
+    assert np.sqrt(np.mean((shown[0] - shown[1]) ** 2)) < 0.02 * shown[0].std()
+
+
+def test_weights_of_other_dimensions_are_an_error_that_names_them(tmp_path: Path) -> None:
+    config = checkpoint_config("KL", "plain") | {"latent_channels": 5}
+    with pytest.raises(WeightsError, match=r"decoder\.conv_in\.weight"):
+        load_component(empty(config), save(tmp_path, "KL", "plain"), WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"down_block_types": ["AttnDownBlock2D"] * 2}, "AttnDownBlock2D"),
+        ({"up_block_types": ["UpDecoderBlock2D"]}, "up_block_types"),
+        ({"act_fn": "mish"}, "mish"),
+        ({"norm_num_groups": 5}, "norm_num_groups = 5"),
+        ({"block_out_channels": None}, "block_out_channels"),
+    ],
+)
+def test_a_config_that_cannot_be_built_is_an_error(changed: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        empty(checkpoint_config("KL", "plain") | changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [({"patch_size": [2, 1]}, "patch_size"), ({"decoder_block_out_channels": [8]}, "differ")],
+)
+def test_a_flux2_config_that_cannot_be_built_is_an_error(changed: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        empty(checkpoint_config("Flux2", "plain") | changed)
+
+
+@pytest.mark.reference
+@toys
+def test_any_size_is_what_the_reference_gives_live(kind: str, name: str) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("diffusers")
+    from tests.models.references.make_vae import channels_first, channels_last, reference
+
+    theirs, ours = reference(kind, name), toy(kind, name)
+    channels, scale = ours.config.latent_channels, ours.config.scale
+    rng = np.random.default_rng(11)
+    for n, rows, columns in [(1, 2, 2), (2, 6, 14), (1, 26, 4)]:
+        raw = rng.standard_normal((n, rows, columns, channels), dtype=np.float32)
+        picture = rng.uniform(-1, 1, (n, rows * scale, columns * scale, 3)).astype(np.float32)
+        with torch.no_grad():
+            decoded = channels_last(theirs.decode(channels_first(raw)).sample)
+            encoded = channels_last(theirs.encode(channels_first(picture)).latent_dist.mode())
+        for strip in (None, 4):
+            assert error(ours.decode(ours.to_transformer(mx.array(raw)), rows=strip), decoded) < 1e-4
+            assert error(ours.from_transformer(ours.encode(mx.array(picture), rows=strip)), encoded) < 1e-4
