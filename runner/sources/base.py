@@ -62,6 +62,14 @@ class ModelFiles(ABC):
         """The model ready to load: downloads what the mode needs and is missing, calling `progress(done, total)`
         with bytes on the way."""
 
+    def folders(self) -> list[str]:
+        """The folders right inside the model."""
+        return sorted({path.split("/")[0] for path in self.listing() if path.count("/") == 1})
+
+    def stated_quantization(self, component: str) -> set[str]:
+        """What the files of a component say of their own quantization (`int4`, `nvfp4`), where they say it."""
+        return set()
+
     def read_json(self, path: str) -> dict[str, Any] | None:
         """A JSON object of the model; None when there is no such file. A file that is too large, cannot be read
         or holds anything else is a ModelNotSupported that names it."""

@@ -4,6 +4,8 @@ from runner.errors import HubUnreachable, ModelNotFound
 from runner.sources.base import ModelFiles, shorten
 from runner.sources.folder import find_folder
 from runner.sources.hub import HubName, cached_snapshot, parse_hub_name
+from runner.sources.ollama import find_ollama
+from runner.sources.ollama_store import store_root
 from runner.sources.selection import incomplete
 
 # As long as the longest path that Linux opens.
@@ -23,6 +25,8 @@ def find(name: str, *, folders: bool = True) -> ModelFiles:
     prefix, _, rest = name.partition(":")
     if prefix == "hf":
         return _forced_hub(rest)
+    if prefix == "ollama":
+        return _forced_ollama(rest)
     if prefix == "folder" and rest and folders:
         return find_folder(rest, forced=True) or _nowhere(name)
     return (find_folder(name) if folders else None) or _by_name(name)
@@ -30,7 +34,7 @@ def find(name: str, *, folders: bool = True) -> ModelFiles:
 
 def _by_name(name: str) -> ModelFiles:
     hub = parse_hub_name(name)
-    found = _cached(hub) if hub else None
+    found = (_cached(hub) if hub else None) or find_ollama(name)
     if found is None and hub:
         found = _remote(hub)
     return found or _nowhere(name)
@@ -43,6 +47,16 @@ def _forced_hub(name: str) -> ModelFiles:
             f"{shorten(name)} is no hub repo; after hf: comes owner/name or owner/name@revision"
         )
     return _cached(hub) or _remote(hub)
+
+
+def _forced_ollama(name: str) -> ModelFiles:
+    found = find_ollama(name)
+    if found is None:
+        raise ModelNotFound(
+            f"no model {shorten(name)} in the Ollama store {store_root()}; after ollama: comes name, name:tag or "
+            "namespace/name:tag, as `ollama list` shows them"
+        )
+    return found
 
 
 def _cached(hub: HubName) -> ModelFiles | None:
@@ -75,4 +89,4 @@ def _check(name: str) -> None:
 
 
 def _nowhere(name: str) -> ModelFiles:
-    raise ModelNotFound(f"no model {shorten(name)}: there is no such model as {FORMS}")
+    raise ModelNotFound(f"no model {shorten(name)}: looked for {FORMS} at {store_root()}")

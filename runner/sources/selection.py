@@ -89,13 +89,12 @@ def _all_parts(names: Iterable[str], shown: str) -> None:
 def components(files: ModelFiles) -> tuple[str, ...]:
     """The component folders that model_index.json lists, in its order; those that exist where it lists none."""
     index = files.read_json("model_index.json") or {}
-    folders = sorted({path.split("/")[0] for path in files.listing() if path.count("/") == 1})
     listed = [
         key
         for key, value in index.items()
         if _COMPONENT.fullmatch(key) and not key.startswith("_") and _is_component(value)
     ]
-    return tuple(listed or (folder for folder in folders if _COMPONENT.fullmatch(folder)))
+    return tuple(listed or (folder for folder in files.folders() if _COMPONENT.fullmatch(folder)))
 
 
 def _is_component(value: object) -> bool:
@@ -104,9 +103,7 @@ def _is_component(value: object) -> bool:
 
 def sentence_modules(files: ModelFiles) -> tuple[str, ...]:
     """The folders of a sentence-transformers model (`1_Pooling`, `2_Dense`), which say how to pool."""
-    listing = files.listing()
-    folders = {path.split("/")[0] for path in listing if path.count("/") == 1}
-    return tuple(sorted(folder for folder in folders if re.fullmatch(r"\d_[A-Za-z]+", folder)))
+    return tuple(folder for folder in files.folders() if re.fullmatch(r"\d_[A-Za-z]+", folder))
 
 
 def weight_folders(files: ModelFiles, mode: ModelMode) -> tuple[str, ...]:

@@ -1,0 +1,235 @@
+"""A model in Ollama's store: a blob a tensor (or a pack of them), and its JSON as blobs too."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from models.files import LocalModel, Shard
+from models.safetensors import Header, TensorInfo
+from runner.errors import ModelNotSupported
+from runner.sources.base import Kind, ModelFiles, ModelMode, Progress, declared, some
+from runner.sources.ollama_store import (
+    GGUF,
+    JSON,
+    TENSOR,
+    Layer,
+    Manifest,
+    OllamaName,
+    parse_ollama_name,
+    read_manifest,
+)
+from runner.sources.selection import TEXTS, wanted_files
+
+# A quantized layer's parts, after the name of its weight: in Ollama's newer blobs with a dot, as layers of their own
+# in the first ones. What MLX calls them, in place of "weight".
+PARTS = {
+    ".scale": "scales", ".bias": "biases", ".global_scale": "global_scale", "_scale": "scales", "_qbias": "biases",
+}  # fmt: skip
+
+
+class OllamaFiles(ModelFiles):
+    """A model of the store. Its JSON layers are its files; tensors are reached through `shards`."""
+
+    kind: ClassVar[Kind] = "ollama"
+
+    def __init__(self, name: OllamaName, manifest: Manifest) -> None:
+        super().__init__(str(name))
+        self.manifest = manifest
+        self._headers: dict[str, Header] = {}
+        if manifest.of_type(GGUF) and not manifest.of_type(TENSOR):
+            raise ModelNotSupported(
+                f"{self.place} is a GGUF model, which Diptych cannot run; it runs models saved as safetensors, such as "
+                "those that Ollama makes with its MLX runner"
+            )
+
+    @property
+    def place(self) -> str:
+        return f"{self.name} in the Ollama store"
+
+    def listing(self) -> Mapping[str, int]:
+        return self._listing
+
+    @cached_property
+    def _listing(self) -> dict[str, int]:
+        return {name: self._present(layer).st_size for name, layer in self._json.items()}
+
+    @cached_property
+    def _json(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self.manifest.of_type(JSON)}
+
+    def _present(self, layer: Layer) -> os.stat_result:
+        try:
+            return layer.path.stat()
+        except OSError as error:
+            raise ModelNotSupported(
+                f"{self.place} is not complete: {layer.name} ({layer.digest[:19]}…) cannot be read "
+                f"({error.strerror}); pull it again with `ollama pull {self.name}`"
+            ) from error
+
+    def _read(self, path: str) -> bytes:
+        return self._json[path].path.read_bytes()
+
+    def folders(self) -> list[str]:
+        tensors = {layer.name.split("/")[0] for layer in self.manifest.of_type(TENSOR) if "/" in layer.name}
+        return sorted(tensors.union(super().folders()))
+
+    def weights(self, component: str) -> tuple[str, ...]:
+        return tuple(layer.name for layer in self._tensor_layers(component))
+
+    def _tensor_layers(self, component: str) -> list[Layer]:
+        prefix = f"{component}/" if component else ""
+        return [layer for layer in self.manifest.of_type(TENSOR) if layer.name.startswith(prefix)]
+
+    def tensors(self, component: str) -> dict[str, TensorInfo]:
+        found: dict[str, TensorInfo] = {}
+        for digest, renamed in self._renamed(component):
+            declared_here = self._headers[digest].tensors
+            found |= {name: declared_here[key] for key, name in renamed.items()}
+        return found
+
+    def stated_quantization(self, component: str) -> set[str]:
+        digests = {layer.digest for layer in self._tensor_layers(component)}
+        stated = (
+            value
+            for digest in digests
+            for key, value in self._header(digest).metadata.items()
+            if key == "quant_type" or key.endswith(".quant_type")
+        )
+        return set(stated)
+
+    def fetch(self, mode: ModelMode, progress: Progress | None = None) -> LocalModel:
+        wanted_files(self, mode)
+        for layer in self.manifest.layers:
+            self._present(layer)
+        return LocalModel(self.name, self._folder(), self._shards)
+
+    def _shards(self, component: str) -> tuple[Shard, ...]:
+        paths = {layer.digest: layer.path for layer in self._tensor_layers(component)}
+        return tuple(Shard(paths[digest], renamed) for digest, renamed in self._renamed(component))
+
+    def _header(self, digest: str) -> Header:
+        if digest not in self._headers:
+            layer = next(layer for layer in self.manifest.layers if layer.digest == digest)
+            self._present(layer)
+            self._headers[digest] = declared(layer.path)
+        return self._headers[digest]
+
+    def _renamed(self, component: str) -> list[tuple[str, dict[str, str]]]:
+        """For each blob, in the manifest's order: which of its keys count, and the names they load under."""
+        by_blob: dict[str, list[Layer]] = {}
+        for layer in self._tensor_layers(component):
+            by_blob.setdefault(layer.digest, []).append(layer)
+        chosen = [
+            (digest, keys)
+            for digest, layers in by_blob.items()
+            for keys in _keys(self._header(digest).tensors, layers, component)
+        ]
+        packed = {
+            name
+            for digest, keys in chosen
+            for key, name in keys.items()
+            if self._header(digest).tensors[key].dtype == "U32"
+        }
+        named = [
+            (digest, {key: mlx_name(name, packed) for key, name in keys.items()}) for digest, keys in chosen
+        ]
+        self._check_unique(name for _, names in named for name in names.values())
+        return named
+
+    def _check_unique(self, names: Iterable[str]) -> None:
+        seen: set[str] = set()
+        twice = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+        if twice:
+            raise ModelNotSupported(f"{self.place} has tensors twice: {some(twice)}")
+
+    def _folder(self) -> Path:
+        """A folder with copies of the JSON layers at their paths: what reads tokenizers reads folders."""
+        folder = cache_folder() / "ollama" / self.manifest.digest
+        texts = {name: layer for name, layer in self._json.items() if name.endswith(TEXTS)}
+        if all(_size(folder / name) == self._listing[name] for name in texts):
+            return folder
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            fresh = Path(tempfile.mkdtemp(prefix=f".{self.manifest.digest[:12]}-", dir=folder.parent))
+            try:
+                for name, layer in texts.items():
+                    (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(layer.path, fresh / name)
+                _put(fresh, folder)
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
+        except OSError as error:
+            raise ModelNotSupported(
+                f"the JSON of {self.place} cannot be copied to {folder}: {error.strerror or error}; "
+                "set DIPTYCH_CACHE to a folder that can be written"
+            ) from error
+        return folder
+
+
+def _put(fresh: Path, folder: Path) -> None:
+    """Move a finished folder to its place in one step; one that another process put there meanwhile is as good."""
+    stale = Path(f"{fresh}.old")
+    if folder.exists():
+        folder.rename(stale)
+    try:
+        fresh.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+    finally:
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def cache_folder() -> Path:
+    """Where Diptych keeps what it makes of models: DIPTYCH_CACHE, or diptych in the user's cache folder."""
+    if stated := os.environ.get("DIPTYCH_CACHE"):
+        return Path(stated).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "diptych"
+
+
+def _keys(stored: Mapping[str, TensorInfo], layers: list[Layer], component: str) -> list[dict[str, str]]:
+    """Which keys of a blob some layers mean, under their names without the component: one map a layer, because
+    several layers may mean the same "data"; layers that name none of the keys mean the whole pack."""
+    prefix = f"{component}/" if component else ""
+    chosen: list[dict[str, str]] = []
+    packed = False
+    for layer in layers:
+        name = layer.name.removeprefix(prefix)
+        key = next((key for key in (layer.name, name, "data") if key in stored), None)
+        if key is None:
+            packed = True
+        else:
+            parts = [part for part in PARTS if part.startswith(".") and key + part in stored]
+            chosen.append({key: name} | {key + part: name + part for part in parts})
+    if packed:
+        taken = {key for keys in chosen for key in keys}
+        chosen.append({key: key.removeprefix(prefix) for key in stored if key not in taken})
+    return chosen
+
+
+def mlx_name(name: str, packed: Collection[str]) -> str:
+    """MLX's name for a part of a quantized layer, whose weight is among `packed`; any other name as it is."""
+    for ending, part in PARTS.items():
+        weight = name.removesuffix(ending)
+        if weight != name and weight.endswith(".weight") and weight in packed:
+            return weight.removesuffix("weight") + part
+    return name
+
+
+def find_ollama(name: str) -> OllamaFiles | None:
+    """The model of that name in Ollama's store; None when there is none, or when no model can be called so."""
+    parsed = parse_ollama_name(name)
+    manifest = read_manifest(parsed) if parsed else None
+    return OllamaFiles(parsed, manifest) if parsed and manifest else None

@@ -1,0 +1,123 @@
+"""Ollama's store on the disk: names, manifests, blobs. Everything in it is checked before a path is made of it."""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from runner.errors import ModelNotSupported
+from runner.sources.base import JSON_LIMIT, is_plain_path, parse_object, shorten
+
+TENSOR = "application/vnd.ollama.image.tensor"
+JSON = "application/vnd.ollama.image.json"
+GGUF = "application/vnd.ollama.image.model"
+
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}")
+_NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_MEDIA_TYPE = re.compile(r"[\w.+/-]{1,127}")
+
+
+class OllamaName(NamedTuple):
+    """host/namespace/model:tag, complete."""
+
+    host: str
+    namespace: str
+    model: str
+    tag: str
+
+    def __str__(self) -> str:
+        """As short as Ollama writes it."""
+        parts = [self.host, self.namespace, self.model]
+        while len(parts) > 1 and parts[0] in ("registry.ollama.ai", "library"):
+            parts.pop(0)
+        return "/".join(parts) + f":{self.tag}"
+
+
+def parse_ollama_name(name: str) -> OllamaName | None:
+    """A name as Ollama takes it, with its defaults filled in; None for what no model can be called."""
+    rest, tag = name, "latest"
+    # A colon before the last slash is a host's port.
+    if name.rfind(":") > name.rfind("/"):
+        rest, _, tag = name.rpartition(":")
+    parts = rest.split("/")
+    if len(parts) > 3:
+        return None
+    host, namespace, model = [*("registry.ollama.ai", "library")[: 3 - len(parts)], *parts]
+    fits = (
+        _HOST.fullmatch(host)
+        and _NAMESPACE.fullmatch(namespace)
+        and _PART.fullmatch(model)
+        and _PART.fullmatch(tag)
+    )
+    return OllamaName(host, namespace, model, tag) if fits else None
+
+
+def store_root() -> Path:
+    """OLLAMA_MODELS, as Ollama reads it, or ~/.ollama/models."""
+    stated = os.environ.get("OLLAMA_MODELS", "").strip().strip("\"'").strip()
+    return Path(stated) if stated else Path("~/.ollama/models").expanduser()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One blob of a model, and the name it has in it ("" for a template, a licence)."""
+
+    media_type: str
+    digest: str
+    name: str
+
+    @property
+    def path(self) -> Path:
+        return store_root() / "blobs" / self.digest.replace(":", "-")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a model is made of; `digest` identifies this list of layers."""
+
+    digest: str
+    layers: tuple[Layer, ...]
+
+    def of_type(self, media_type: str) -> tuple[Layer, ...]:
+        return tuple(layer for layer in self.layers if layer.media_type == media_type)
+
+
+def read_manifest(name: OllamaName) -> Manifest | None:
+    """The manifest of a name; None when the store has none. A broken one is a ModelNotSupported."""
+    path = store_root() / "manifests" / name.host / name.namespace / name.model / name.tag
+    if not path.is_file():
+        return None
+    shown = f"the manifest of {name} in the Ollama store ({path})"
+    try:
+        if path.stat().st_size > JSON_LIMIT:
+            raise ModelNotSupported(f"{shown} is too large to be one")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ModelNotSupported(f"{shown} cannot be read: {error.strerror or error}") from error
+    content = parse_object(raw, shown)
+    if content.get("schemaVersion") != 2:
+        raise ModelNotSupported(
+            f"{shown} has schemaVersion {shorten(content.get('schemaVersion'))}; 2 can be read"
+        )
+    layers = content.get("layers")
+    if not isinstance(layers, list):
+        raise ModelNotSupported(f"{shown} has no list of layers")
+    return Manifest(hashlib.sha256(raw).hexdigest(), tuple(_layer(layer, shown) for layer in layers))
+
+
+def _layer(entry: Any, shown: str) -> Layer:
+    found = entry if isinstance(entry, dict) else {}
+    media_type, digest, name = found.get("mediaType"), found.get("digest"), found.get("name", "")
+    if not isinstance(media_type, str) or not isinstance(digest, str) or not isinstance(name, str):
+        raise ModelNotSupported(f"{shown} has a layer without mediaType and digest: {shorten(entry)}")
+    if not _DIGEST.fullmatch(digest):
+        raise ModelNotSupported(
+            f"{shown} has a layer with the digest {shorten(digest)}; sha256:<64 hex digits> is needed"
+        )
+    if media_type in (TENSOR, JSON) and not is_plain_path(name):
+        raise ModelNotSupported(f"{shown} has a layer named {shorten(name)}, which is no path inside a model")
+    return Layer(media_type if _MEDIA_TYPE.fullmatch(media_type) else "", digest, name)

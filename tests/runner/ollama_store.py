@@ -1,0 +1,37 @@
+"""An Ollama store on the disk, as Ollama writes it."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+MEDIA = "application/vnd.ollama.image."
+
+
+def blob(root: Path, content: bytes) -> str:
+    """The digest under which the store keeps some bytes."""
+    digest = hashlib.sha256(content).hexdigest()
+    target = root / "blobs" / f"sha256-{digest}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    return f"sha256:{digest}"
+
+
+def layer(root: Path, kind: str, name: str, content: Any) -> dict[str, Any]:
+    raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+    found = {"mediaType": MEDIA + kind, "digest": blob(root, raw), "size": len(raw)}
+    return found | ({"name": name} if name else {})
+
+
+def manifest(root: Path, path: str, layers: Iterable[Any], **changes: Any) -> Path:
+    content = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+        "config": layer(root, "config", "", {"model_format": "safetensors"}),
+        "layers": list(layers),
+    }
+    target = root / "manifests" / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(content | changes))
+    return target
