@@ -75,12 +75,12 @@ class ZImageConfig(Config):
 
 class Prepared(NamedTuple):
     """What one picture's steps share: the refined captions (batch, token, width), the rotations of the picture's
-    tokens and of picture and caption together, and which tokens exist, where captions differ in length."""
+    tokens and of picture and caption together, and how many tokens each has, where captions differ in length."""
 
     caption: mx.array
     picture_table: mx.array
     table: mx.array
-    mask: mx.array | None
+    lengths: tuple[int, ...] | None
 
 
 class Modulation(NamedTuple):
@@ -105,11 +105,11 @@ class Attention(nn.Module):
             self.norm_q = nn.RMSNorm(config.head_dim, eps=ATTENTION_EPS)
             self.norm_k = nn.RMSNorm(config.head_dim, eps=ATTENTION_EPS)
 
-    def __call__(self, x: mx.array, table: mx.array, mask: mx.array | None) -> mx.array:
+    def __call__(self, x: mx.array, table: mx.array, lengths: Sequence[int] | None) -> mx.array:
         q, k, v = split_heads(self.to_qkv(x), self.heads, self.head_dim)
         if "norm_q" in self:
             q, k = self.norm_q(q), self.norm_k(k)
-        return self.to_out[0](attend(q, k, v, table, mask))
+        return self.to_out[0](attend(q, k, v, table, lengths))
 
 
 class FeedForward(nn.Module):
@@ -152,9 +152,9 @@ class Block(nn.Module):
         return factors * self.norms
 
     def __call__(
-        self, x: mx.array, norms: mx.array, table: mx.array, mask: mx.array | None = None
+        self, x: mx.array, norms: mx.array, table: mx.array, lengths: Sequence[int] | None = None
     ) -> mx.array:
-        out = self.attention(mx.fast.rms_norm(x, norms[0], self.eps), table, mask)
+        out = self.attention(mx.fast.rms_norm(x, norms[0], self.eps), table, lengths)
         x = x + mx.fast.rms_norm(out, norms[1], self.eps)
         out = self.feed_forward(mx.fast.rms_norm(x, norms[2], self.eps))
         return x + mx.fast.rms_norm(out, norms[3], self.eps)
@@ -213,13 +213,15 @@ class ZImageTransformer(nn.Module):
         """Refine the captions, (token, cap_feat_dim) each and of any length, for a picture of rows x columns tokens."""
         refined = [self._refine(caption) for caption in captions]
         lengths = [len(caption) for caption in refined]
+        longest = max(lengths)
         pictures = [picture_positions(length, rows, columns) for length in lengths]
-        together = [np.concatenate([picture, caption_positions(max(lengths))]) for picture in pictures]
-        if len(set(lengths)) == 1:  # One table serves the whole batch.
+        together = [np.concatenate([picture, caption_positions(longest)]) for picture in pictures]
+        differ = len(set(lengths)) > 1
+        if not differ:  # One table serves the whole batch.
             pictures, together = pictures[:1], together[:1]
-        caption = mx.stack([mx.pad(x, [(0, max(lengths) - len(x)), (0, 0)]) for x in refined])
-        tokens = len(pictures[0])
-        return Prepared(caption, self._table(pictures), self._table(together), existing(lengths, tokens))
+        caption = mx.stack([mx.pad(x, [(0, longest - len(x)), (0, 0)]) for x in refined])
+        ends = tuple(len(pictures[0]) + length for length in lengths) if differ else None
+        return Prepared(caption, self._table(pictures), self._table(together), ends)
 
     def _refine(self, caption: mx.array) -> mx.array:
         """A caption embedded, padded to the multiple with the learned token, and refined, (token, width)."""
@@ -244,13 +246,13 @@ class ZImageTransformer(nn.Module):
 
     def step(self, tokens: mx.array, prepared: Prepared, modulation: Modulation) -> mx.array:
         """The prediction at `tokens` (batch, token, features), with the modulation of one step."""
-        caption, picture_table, table, mask = prepared
+        caption, picture_table, table, lengths = prepared
         x = padded(self.all_x_embedder[self.patch](tokens.astype(caption.dtype)), self.x_pad_token)
         for block, norms in zip(self.noise_refiner, modulation.refiner, strict=True):
             x = block(x, norms, picture_table)
         x = mx.concatenate([x, caption], axis=1)
         for block, norms in zip(self.layers, modulation.layers, strict=True):
-            x = block(x, norms, table, mask)
+            x = block(x, norms, table, lengths)
         return self.all_final_layer[self.patch](x[:, : tokens.shape[1]], modulation.final)
 
 
@@ -273,11 +275,3 @@ def padded(x: mx.array, token: mx.array) -> mx.array:
     if not missing:
         return x
     return mx.concatenate([x, mx.broadcast_to(token, (len(x), missing, x.shape[2]))], axis=1)
-
-
-def existing(captions: Sequence[int], picture: int) -> mx.array | None:
-    """The attention mask of a batch whose captions differ in length: (batch, 1, 1, token). Else there is none."""
-    if len(set(captions)) == 1:
-        return None
-    ends = np.array(captions)[:, None, None, None] + picture
-    return mx.array(np.arange(picture + max(captions)) < ends)

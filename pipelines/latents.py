@@ -112,14 +112,3 @@ def flux2_reference_ids(sizes: Sequence[tuple[int, int]]) -> Ids:
             for time, (rows, columns) in zip(times, sizes, strict=True)
         ]
     )
-
-
-def z_image_caption_ids(padded: int) -> Ids:
-    """A caption padded to so many tokens counts from 1 on the first axis, its padding included."""
-    return grid(range(1, padded + 1), range(1), range(1))
-
-
-def z_image_image_ids(rows: int, columns: int, padded_caption: int, multiple: int = 32) -> Ids:
-    """The picture stands just behind its caption; tokens that pad it to the multiple are all at the origin."""
-    picture = grid(range(padded_caption + 1, padded_caption + 2), range(rows), range(columns))
-    return np.pad(picture, ((0, -len(picture) % multiple), (0, 0)))

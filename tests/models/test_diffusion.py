@@ -80,9 +80,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> set[mx.Dtype]:
     return types
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in TOYS if name != "z_image with captions of two lengths"]
-)  # whose mask is boolean
+@pytest.mark.parametrize("name", TOYS)
 @pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16])
 def test_no_float32_leaks_into_a_half_precision_stream(
     name: str, dtype: mx.Dtype, tmp_path: Path, seen: set[mx.Dtype]

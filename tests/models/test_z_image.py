@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from models.config import ConfigError
-from models.z_image import ZImageConfig, ZImageTransformer, caption_positions, existing, picture_positions
+from models.z_image import ZImageConfig, ZImageTransformer, caption_positions, picture_positions
 from tests.models.transformer_families import Z_IMAGE
 from tests.models.transformer_toys import TOYS, Z_IMAGE_A, run, stored_toy
 
@@ -21,22 +21,15 @@ def test_a_caption_in_longer_company_is_drawn_as_it_is_alone(tmp_path: Path) -> 
         assert np.allclose(both[index], np.array(alone[0]), atol=1e-5)
 
 
-def test_captions_of_one_padded_length_need_no_mask(tmp_path: Path) -> None:
-    network, given = (
-        stored_toy("z_image with captions of one length", tmp_path),
-        [mx.zeros((n, 33)) for n in (9, 20)],
+def test_only_captions_that_differ_in_padded_length_are_told_apart(tmp_path: Path) -> None:
+    network = stored_toy("z_image with captions of one length", tmp_path)
+    alike, unlike = (
+        network.prepare([mx.zeros((n, 33)) for n in lengths], 2, 2) for lengths in ((9, 20), (9, 40))
     )
-    prepared = network.prepare(given, 2, 2)
-    assert prepared.mask is None
-    assert prepared.table.shape[1] == 1
-
-
-def test_a_mask_hides_what_only_fills_up() -> None:
-    mask = existing([32, 64], 32)
-    assert mask is not None
-    assert mask.shape == (2, 1, 1, 96)
-    assert mask.sum(axis=-1).flatten().tolist() == [64, 96]
-    assert existing([32, 32], 64) is None
+    assert alike.lengths is None
+    assert alike.table.shape[1] == 1
+    assert unlike.lengths == (32 + 32, 32 + 64)
+    assert unlike.table.shape[1] == 2
 
 
 def test_a_picture_stands_behind_its_caption_and_fills_up_at_the_origin() -> None:

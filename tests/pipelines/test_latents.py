@@ -54,14 +54,6 @@ def test_flux2_gives_each_reference_a_time_of_its_own() -> None:
     ]
 
 
-def test_a_z_image_picture_stands_behind_its_caption() -> None:
-    assert latents.z_image_caption_ids(3).tolist() == [[1, 0, 0], [2, 0, 0], [3, 0, 0]]
-    ids = latents.z_image_image_ids(3, 11, padded_caption=64)
-    assert ids.shape == (64, 3)
-    assert ids[:33].tolist() == [[65, r, c] for r in range(3) for c in range(11)]
-    assert not ids[33:].any()
-
-
 @pytest.mark.reference
 @pytest.mark.parametrize("size", [*range(1, 40), 100, 1023, 65536, 1_000_003])
 def test_noise_of_any_length_is_torchs(size: int) -> None:
