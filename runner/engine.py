@@ -59,8 +59,10 @@ class Job:
         self._events.append(event)
         self._over = last
         self._arrived.set()
-        if len(self._events) > MAILBOX:
-            self.cancelled = True
+
+    @property
+    def unread(self) -> int:
+        return len(self._events)
 
     async def batches(self) -> AsyncIterator[list[Struct]]:
         """The events, as many at a time as have arrived, until the last."""
@@ -232,6 +234,8 @@ class Engine:
             job.put(event, last)
             if last:
                 self.forget(job)
+            elif job.unread > MAILBOX:
+                self.cancel(job)
 
     # -- on the GPU thread
 
