@@ -84,7 +84,7 @@ class Around:
         known = getattr(scope.get("route"), "path", None) or "unknown"
         self._metrics.requests.labels(known, str(about.status or 499)).inc()
         self._metrics.seconds.labels(known).observe(took)
-        quiet = known in ("/health", "/metrics") and about.status == 200
+        quiet = known in ("/health", "/metrics") and about.status in (200, 503)
         tokens = "" if about.tokens is None else f" {about.tokens} tokens"
         log.log(
             logging.DEBUG if quiet else logging.INFO,
