@@ -31,9 +31,14 @@ def attention(
 
 
 def causal_and_real(mask: mx.array) -> mx.array:
-    """Who sees whom, [batch, 1, length, length]: what came before and is no padding."""
+    """Who sees whom, [batch, 1, length, length]: what came before and is no padding.
+
+    Padding in front of a prompt would see nothing at all, and the softmax of nothing is no number on some devices, which
+    spreads to the prompt: such a row sees itself.
+    """
     length = mask.shape[-1]
-    return mx.tri(length, dtype=mx.bool_) & mask.astype(mx.bool_)[:, None, None, :]
+    visible = mx.tri(length, dtype=mx.bool_) & mask.astype(mx.bool_)[:, None, None, :]
+    return visible | (~visible.any(axis=-1, keepdims=True) & mx.eye(length, dtype=mx.bool_))
 
 
 def quick_gelu(x: mx.array) -> mx.array:

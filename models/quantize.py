@@ -69,6 +69,11 @@ class Quantization:
             return ScaledLinear.from_linear(layer, **how)
         return layer.to_quantized(**how)
 
+    def quantize(self, weight: mx.array) -> dict[str, mx.array]:
+        """A weight as a quantized layer stores it: "weight", "scales", and "biases" where the mode has them."""
+        parts = mx.quantize(weight, group_size=self.group_size, bits=self.bits, mode=self.mode)
+        return dict(zip(("weight", "scales", "biases"), parts, strict=False))
+
     def dequantize(self, weight: mx.array, scales: mx.array, biases: mx.array | None) -> mx.array:
         return mx.dequantize(
             weight, scales, biases, group_size=self.group_size, bits=self.bits, mode=self.mode

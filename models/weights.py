@@ -177,10 +177,17 @@ def _spread_global_scales(tensors: dict[str, mx.array]) -> None:
 def _fuse(module: nn.Module, tensors: dict[str, mx.array], rules: Mapping[str, tuple[str, ...]]) -> None:
     """Join the rows of layers that the network computes as one product."""
     for path, layer in module.named_modules():
-        for fused, parts in rules.items():
-            if f".{path}".endswith(f".{fused}") and f"{path}.weight" not in tensors:
-                parent = path[: -len(fused)]
-                _fuse_layer(tensors, path, [parent + part for part in parts], layer.weight.shape[-1])
+        parts = fused_parts(path, rules)
+        if parts and f"{path}.weight" not in tensors:
+            _fuse_layer(tensors, path, parts, layer.weight.shape[-1])
+
+
+def fused_parts(path: str, rules: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """The checkpoint's layers that the network's layer at `path` is made of; none when it is not a fused one."""
+    for fused, parts in rules.items():
+        if f".{path}".endswith(f".{fused}"):
+            return [path[: -len(fused)] + part for part in parts]
+    return []
 
 
 def _fuse_layer(tensors: dict[str, mx.array], path: str, parts: list[str], inputs: int) -> None:
