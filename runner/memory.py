@@ -3,7 +3,6 @@
 import math
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import ModelNotSupported
-from runner.mode import ModelMode, detect_model_mode
+from runner.mode import ModelMode, detect_model_mode, mode_of
 from runner.sources import ModelFiles, find
 from runner.sources.selection import weight_folders
 
@@ -63,11 +62,14 @@ def estimate_memory(model: str | ModelFiles) -> MemoryEstimate:
     """
     files = find(model) if isinstance(model, str) else model
     mode = detect_model_mode(files).mode
-    sizes = component_bytes(files, mode)
+    return MemoryEstimate(component_bytes(files, mode), allowance(files, mode))
+
+
+def allowance(files: ModelFiles, mode: ModelMode) -> int:
+    """What the work itself takes, as `estimate_memory` states it."""
     if mode is ModelMode.IMAGE:
-        return MemoryEstimate(sizes, IMAGE_ALLOWANCE)
-    config = files.read_json("config.json") or {}
-    return MemoryEstimate(sizes, TEXT_ALLOWANCE + TEXT_TOKENS * cache_bytes_a_token(config))
+        return IMAGE_ALLOWANCE
+    return TEXT_ALLOWANCE + TEXT_TOKENS * cache_bytes_a_token(files.read_json("config.json") or {})
 
 
 def component_bytes(files: ModelFiles, mode: ModelMode) -> dict[str, int]:
@@ -81,8 +83,7 @@ def component_bytes(files: ModelFiles, mode: ModelMode) -> dict[str, int]:
 def weights_bytes(files: ModelFiles) -> int | None:
     """The sum of the tensor bytes that a model's files declare; None when they cannot be read."""
     try:
-        mode = ModelMode.IMAGE if "model_index.json" in files.listing() else ModelMode.TEXT
-        return sum(component_bytes(files, mode).values()) or None
+        return sum(component_bytes(files, mode_of(files)).values()) or None
     except ModelNotSupported:
         return None
 
@@ -144,6 +145,8 @@ def _physical_memory() -> int | None:
 
 
 def _sysctl_memory() -> int | None:
+    import subprocess  # slow to import, and rarely needed
+
     try:
         done = subprocess.run(
             ["sysctl", "-n", "hw.memsize"], capture_output=True, text=True, timeout=5, check=True

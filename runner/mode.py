@@ -44,6 +44,11 @@ def detect_model_mode(model: str | ModelFiles) -> ModelType:
     return ModelType(mode, stated)
 
 
+def mode_of(files: ModelFiles) -> ModelMode:
+    """The mode that the names of the files imply; says nothing about whether they can be run."""
+    return ModelMode.IMAGE if "model_index.json" in files.listing() else ModelMode.TEXT
+
+
 def _stated(files: ModelFiles) -> tuple[ModelMode, str]:
     index = files.read_json("model_index.json")
     if index is not None:

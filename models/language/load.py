@@ -13,6 +13,7 @@ from mlx_lm import utils as mlx_utils
 from mlx_lm.models import cache as mlx_cache
 
 from models.files import LocalModel
+from models.language.architectures import stated_context
 from models.language.caches import Cache
 from models.language.quantized_cache import KVCacheNotQuantizable, check_quantizable, quantized_row
 from models.weights import read_shards
@@ -67,7 +68,7 @@ def load(
     progress(0.2)
     _evaluate(model, lambda done: progress(0.2 + 0.8 * done))
     model.eval()
-    limit = _context_length(config)
+    limit = stated_context(config) or DEFAULT_CONTEXT
     loaded = LanguageModel(
         name=local.name,
         folder=local.folder,
@@ -190,21 +191,6 @@ def _tokenizer(folder: Path, config: dict[str, Any]) -> Any:
 
 def _vocabulary(model: nn.Module) -> int:
     return int(model(mx.zeros((1, 1), dtype=mx.uint32)).shape[-1])  # a shape needs no evaluation
-
-
-def _context_length(config: dict[str, Any]) -> int:
-    nested = config.get("text_config")
-    for source in (config, nested if isinstance(nested, dict) else {}):
-        for key in (
-            "max_position_embeddings",
-            "max_seq_len",
-            "n_positions",
-            "max_sequence_length",
-            "seq_length",
-        ):
-            if isinstance(source.get(key), int) and source[key] > 0:
-                return int(source[key])
-    return DEFAULT_CONTEXT
 
 
 def _stop_tokens(folder: Path, tokenizer: Any, config: dict[str, Any]) -> frozenset[int]:

@@ -39,6 +39,7 @@ class OllamaFiles(ModelFiles):
     def __init__(self, name: OllamaName, manifest: Manifest) -> None:
         super().__init__(str(name))
         self.manifest = manifest
+        self._by_digest = {layer.digest: layer for layer in manifest.layers}
         self._headers: dict[str, Header] = {}
         if manifest.of_type(GGUF) and not manifest.of_type(TENSOR):
             raise ModelNotSupported(
@@ -108,12 +109,13 @@ class OllamaFiles(ModelFiles):
         return LocalModel(self.name, self._folder(), self._shards)
 
     def _shards(self, component: str) -> tuple[Shard, ...]:
-        paths = {layer.digest: layer.path for layer in self._tensor_layers(component)}
-        return tuple(Shard(paths[digest], renamed) for digest, renamed in self._renamed(component))
+        return tuple(
+            Shard(self._by_digest[digest].path, renamed) for digest, renamed in self._renamed(component)
+        )
 
     def _header(self, digest: str) -> Header:
         if digest not in self._headers:
-            layer = next(layer for layer in self.manifest.layers if layer.digest == digest)
+            layer = self._by_digest[digest]
             self._present(layer)
             self._headers[digest] = declared(layer.path)
         return self._headers[digest]

@@ -69,10 +69,7 @@ class Layer:
     media_type: str
     digest: str
     name: str
-
-    @property
-    def path(self) -> Path:
-        return store_root() / "blobs" / self.digest.replace(":", "-")
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -106,10 +103,11 @@ def read_manifest(name: OllamaName) -> Manifest | None:
     layers = content.get("layers")
     if not isinstance(layers, list):
         raise ModelNotSupported(f"{shown} has no list of layers")
-    return Manifest(hashlib.sha256(raw).hexdigest(), tuple(_layer(layer, shown) for layer in layers))
+    blobs = store_root() / "blobs"
+    return Manifest(hashlib.sha256(raw).hexdigest(), tuple(_layer(layer, blobs, shown) for layer in layers))
 
 
-def _layer(entry: Any, shown: str) -> Layer:
+def _layer(entry: Any, blobs: Path, shown: str) -> Layer:
     found = entry if isinstance(entry, dict) else {}
     media_type, digest, name = found.get("mediaType"), found.get("digest"), found.get("name", "")
     if not isinstance(media_type, str) or not isinstance(digest, str) or not isinstance(name, str):
@@ -120,4 +118,9 @@ def _layer(entry: Any, shown: str) -> Layer:
         )
     if media_type in (TENSOR, JSON) and not is_plain_path(name):
         raise ModelNotSupported(f"{shown} has a layer named {shorten(name)}, which is no path inside a model")
-    return Layer(media_type if _MEDIA_TYPE.fullmatch(media_type) else "", digest, name)
+    return Layer(
+        media_type if _MEDIA_TYPE.fullmatch(media_type) else "",
+        digest,
+        name,
+        blobs / digest.replace(":", "-"),
+    )

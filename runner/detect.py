@@ -1,0 +1,166 @@
+"""What a model is, before it is loaded: the report of `diptych detect`. Reads JSON and headers only; no MLX."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from models.language.architectures import has_architecture, has_mlx_lm, stated_context
+from pipelines import PIPELINES
+from runner.contents import Contents, contents
+from runner.errors import ModelNotSupported
+from runner.memory import MemoryEstimate, allowance, show_size
+from runner.mode import ModelMode, detect_model_type, mode_of
+from runner.sources import ModelFiles, find
+from runner.sources.base import shorten, some
+from runner.sources.selection import wanted_files, weight_folders
+
+MAKES = {ModelMode.TEXT: "text", ModelMode.IMAGE: "pictures"}
+
+
+@dataclass(frozen=True)
+class Component:
+    """One part of a model: the class that its files name ("" where they name none), and its size."""
+
+    name: str
+    type: str
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What `detect` found. What the files do not say is None; `reason` says why a model is not supported."""
+
+    name: str
+    source: str
+    mode: ModelMode
+    type: str
+    supported: bool
+    reason: str | None
+    components: tuple[Component, ...]
+    parameters: int | None
+    bytes: int | None
+    quantization: str | None
+    memory: int | None
+    least_memory: int | None
+    context_length: int | None
+
+
+def detect(name: str | ModelFiles) -> Detection:
+    """Look at a model without loading it: what it makes, by which class, how large, and whether it can be run.
+
+    Raises ModelNotFound when there is no such model, ModelNotSupported when its files are no model at all.
+    """
+    files = find(name) if isinstance(name, str) else name
+    mode, type_name = mode_of(files), detect_model_type(files)
+    found: dict[str, Contents] = {}
+    try:
+        wanted_files(files, mode)
+        found = {part: _contents(files, part) for part in weight_folders(files, mode)}
+        reason = _unsupported(mode, type_name)
+    except ModelNotSupported as error:
+        reason = error.message
+    sizes = {part: content.bytes for part, content in found.items() if content.bytes}
+    estimate = MemoryEstimate(sizes, allowance(files, mode)) if sizes else None
+    return Detection(
+        name=files.name,
+        source=files.kind,
+        mode=mode,
+        type=type_name,
+        supported=reason is None,
+        reason=reason,
+        components=tuple(_component(files, part, found[part]) for part in sizes),
+        parameters=sum(content.parameters for content in found.values()) if sizes else None,
+        bytes=sum(sizes.values()) if sizes else None,
+        quantization=_stored(files, found) if sizes else None,
+        memory=estimate.total if estimate else None,
+        least_memory=estimate.least if estimate else None,
+        context_length=stated_context(files.read_json("config.json") or {})
+        if mode is ModelMode.TEXT
+        else None,
+    )
+
+
+def _contents(files: ModelFiles, component: str) -> Contents:
+    config = files.read_json(f"{component}/config.json" if component else "config.json") or {}
+    stated = config.get("quantization")
+    return contents(files.tensors(component), stated if isinstance(stated, dict) else None)
+
+
+def _unsupported(mode: ModelMode, type_name: str) -> str | None:
+    if mode is ModelMode.IMAGE:
+        if type_name in PIPELINES:
+            return None
+        return f"no pipeline for {shorten(type_name)}; pipelines there are: {some(sorted(PIPELINES), 50)}"
+    if not has_mlx_lm():
+        return "mlx-lm is not installed, which runs language models"
+    return None if has_architecture(type_name) else f"mlx-lm has no architecture {shorten(type_name)}"
+
+
+def _component(files: ModelFiles, part: str, content: Contents) -> Component:
+    listed = (files.read_json("model_index.json") or {}).get(part) if part else None
+    config = files.read_json(f"{part}/config.json" if part else "config.json") or {}
+    names = config.get("architectures") or [config.get("_class_name")]
+    stated = (
+        listed[1]
+        if isinstance(listed, list) and len(listed) == 2
+        else names[0]
+        if isinstance(names, list)
+        else None
+    )
+    return Component(part, stated if isinstance(stated, str) else "", content.parameters, content.bytes)
+
+
+def _stored(files: ModelFiles, found: Mapping[str, Contents]) -> str:
+    """How most of the bytes are stored, and what else: `BF16`, `4-bit (groups of 64), BF16`."""
+    ways: Counter[str] = Counter()
+    for content in found.values():
+        ways.update(content.stored)
+    stated = {kind for part in found for kind in files.stated_quantization(part)}
+    names = [way for way, size in ways.most_common() if size * 100 >= ways.total()]
+    return ", ".join(names) + (f" (stated: {', '.join(sorted(stated))})" if stated else "")
+
+
+def render(detection: Detection, as_json: bool = False) -> str:
+    """The report as a reader wants it, or as JSON."""
+    if as_json:
+        return json.dumps(asdict(detection), indent=2, ensure_ascii=False)
+    rows = [
+        ("makes", MAKES[detection.mode]),
+        ("type", detection.type),
+        ("supported", "yes" if detection.supported else f"no: {detection.reason}"),
+        ("source", detection.source),
+        *_size_rows(detection),
+    ]
+    if detection.context_length:
+        rows.append(("context", f"{detection.context_length:,} tokens"))
+    width = max(len(label) for label, _ in rows)
+    return "\n".join([detection.name, *(f"  {label:<{width}}  {value}" for label, value in rows)])
+
+
+def _size_rows(detection: Detection) -> list[tuple[str, str]]:
+    if detection.bytes is None or detection.parameters is None or detection.memory is None:
+        return []
+    rows = [("component", _component_row(part)) for part in detection.components if part.name]
+    rows += [
+        ("parameters", show_count(detection.parameters)),
+        ("weights", f"{show_size(detection.bytes)}, {detection.quantization}"),
+    ]
+    memory = f"about {show_size(detection.memory)}"
+    if detection.least_memory != detection.memory and detection.least_memory:
+        memory += f"; {show_size(detection.least_memory)} when the text encoder does not stay"
+    return [*rows, ("memory", memory)]
+
+
+def _component_row(part: Component) -> str:
+    named = f" {part.type}" if part.type else ""
+    return f"{part.name}:{named}, {show_count(part.parameters)}, {show_size(part.bytes)}"
+
+
+def show_count(count: int) -> str:
+    """A number of parameters as models are named by: `3.88 B`, `137 M`, `4,096`."""
+    for unit, letter in ((10**9, "B"), (10**6, "M")):
+        if count >= unit:
+            return f"{count / unit:.3g} {letter}"
+    return f"{count:,}"

@@ -1,0 +1,166 @@
+"""The report of `diptych detect`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pipelines
+from runner.detect import Component, detect, render, show_count
+from runner.errors import ModelNotFound, ModelNotSupported
+from runner.mode import ModelMode
+from tests.runner.checkpoints import image_files, safetensors, text_files, write
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(pipelines.PIPELINES, "Flux2KleinPipeline", "pipelines.flux2:Flux2KleinPipeline")
+
+
+def test_a_language_model_is_reported(tmp_path: Path) -> None:
+    found = detect(str(write(tmp_path, text_files())))
+    assert (found.mode, found.type, found.supported, found.reason) == (ModelMode.TEXT, "qwen3", True, None)
+    assert (found.source, found.parameters, found.bytes) == ("folder", 136, 272)
+    assert (found.quantization, found.context_length) == ("BF16", 4096)
+    assert found.memory == 272 + 256 * 1024**2
+
+
+def test_a_picture_model_is_reported_by_component(tmp_path: Path) -> None:
+    found = detect(str(write(tmp_path, image_files())))
+    assert (found.mode, found.type, found.supported) == (ModelMode.IMAGE, "Flux2KleinPipeline", True)
+    assert found.components == (
+        Component("text_encoder", "Qwen3ForCausalLM", 136, 272),
+        Component("transformer", "Flux2Transformer2DModel", 16, 32),
+        Component("vae", "AutoencoderKLFlux2", 4, 16),
+    )
+    assert (found.parameters, found.bytes, found.context_length) == (156, 320, None)
+
+
+def test_a_class_without_a_pipeline_is_reported_and_not_supported(tmp_path: Path) -> None:
+    found = detect(str(write(tmp_path, image_files("WanPipeline"))))
+    assert not found.supported
+    assert "no pipeline for 'WanPipeline'" in str(found.reason)
+    assert "Flux2KleinPipeline" in str(found.reason)
+    assert found.parameters == 156
+
+
+@pytest.mark.parametrize(
+    ("model_type", "supported"),
+    [
+        ("qwen3", True),
+        ("mistral", True),
+        ("kimi_k2", True),
+        ("clip", False),
+        ("../qwen3", False),
+        ("phi-msft", True),
+    ],
+)
+def test_a_language_model_is_supported_where_mlx_lm_has_it(
+    tmp_path: Path, model_type: str, supported: bool
+) -> None:
+    found = detect(str(write(tmp_path, text_files() | {"config.json": {"model_type": model_type}})))
+    assert found.supported is supported
+    assert supported or "mlx-lm has no architecture" in str(found.reason)
+
+
+def test_quantized_weights_are_reported_as_what_they_stand_for(tmp_path: Path) -> None:
+    packed = {"a.weight": ("U32", (16, 8)), "a.scales": ("BF16", (16, 1)), "a.biases": ("BF16", (16, 1))}
+    config = {"model_type": "qwen3", "quantization": {"bits": 4, "group_size": 64}}
+    found = detect(str(write(tmp_path, text_files(packed) | {"config.json": config})))
+    assert found.parameters == 16 * 64
+    assert found.quantization == "4-bit (groups of 64)"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 100, safetensors({"a": ("F32", (9,))})[:-1]])
+def test_weights_that_cannot_be_read_are_the_reason(tmp_path: Path, content: bytes) -> None:
+    found = detect(str(write(tmp_path, text_files() | {"model.safetensors": content})))
+    assert not found.supported
+    assert "model.safetensors" in str(found.reason)
+    assert (found.parameters, found.bytes, found.memory, found.components) == (None, None, None, ())
+
+
+def test_what_is_no_model_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotSupported, match=r"model_index\.json"):
+        detect(str(tmp_path))
+    with pytest.raises(ModelNotFound):
+        detect(str(tmp_path / "absent"))
+
+
+def test_the_report_reads_well(tmp_path: Path) -> None:
+    text = render(detect(str(write(tmp_path, image_files()))))
+    assert text.splitlines()[0] == str(tmp_path)
+    for part in (
+        "pictures",
+        "Flux2KleinPipeline",
+        "supported",
+        "transformer: Flux2Transformer2DModel",
+        "320 bytes",
+    ):
+        assert part in text
+
+
+def test_the_report_as_json_says_the_same(tmp_path: Path) -> None:
+    found = detect(str(write(tmp_path, text_files())))
+    told = json.loads(render(found, as_json=True))
+    assert (told["mode"], told["type"], told["supported"], told["components"]) == (
+        "text", "qwen3", True, [{"name": "", "type": "", "parameters": 136, "bytes": 272}],
+    )  # fmt: skip
+    assert set(told) >= {
+        "quantization",
+        "memory",
+        "least_memory",
+        "context_length",
+        "reason",
+        "source",
+        "name",
+    }
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        {"_class_name": "X", "vae": [1, 2]},
+        {"_class_name": "X", "vae": None},
+        {"_class_name": "X", "transformer": "x"},
+    ],
+)
+def test_odd_entries_in_an_index_are_no_components(tmp_path: Path, index: dict[str, object]) -> None:
+    found = detect(str(write(tmp_path, image_files() | {"model_index.json": index})))
+    assert render(found)
+    assert not found.supported
+
+
+@pytest.mark.parametrize(
+    "config", [{"architectures": 7}, {"architectures": []}, {"architectures": [3]}, {"_class_name": 5}]
+)
+def test_odd_class_names_in_a_config_are_left_out(tmp_path: Path, config: dict[str, object]) -> None:
+    files = image_files() | {
+        "model_index.json": {"architecture": "Flux2KleinPipeline"},
+        "vae/config.json": config,
+    }
+    found = {part.name: part.type for part in detect(str(write(tmp_path, files))).components}
+    assert found["vae"] == ""
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(7, "7"), (4096, "4,096"), (137_000_000, "137 M"), (3_875_000_000, "3.88 B")]
+)
+def test_counts_are_shown_as_models_are_named(count: int, shown: str) -> None:
+    assert show_count(count) == shown
+
+
+def test_looking_imports_neither_mlx_nor_the_hubs_client(tmp_path: Path) -> None:
+    write(tmp_path, text_files())
+    heavy = ("mlx", "mlx_lm", "huggingface_hub", "httpx2", "transformers", "numpy", "asyncio", "msgspec")
+    code = (
+        "import sys; from runner.detect import detect, render; render(detect(sys.argv[1]));"
+        f"sys.exit(str([name for name in {heavy!r} if name in sys.modules]) if set({heavy!r}) & set(sys.modules) else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
