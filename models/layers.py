@@ -62,18 +62,3 @@ def activation(name: str) -> Callable[[mx.array], mx.array]:
     if name not in ACTIVATIONS:
         raise ConfigError(f"activation {name!r} is unknown; one of {', '.join(ACTIVATIONS)} is needed")
     return ACTIVATIONS[name]
-
-
-def rope_table(positions: mx.array, dim: int, theta: float) -> tuple[mx.array, mx.array]:
-    """Cosine and sine of every position (any shape) for a head of `dim`: float32, [..., dim / 2]."""
-    frequencies = theta ** (-mx.arange(0, dim, 2, dtype=mx.float32) / dim)
-    angles = positions[..., None].astype(mx.float32) * frequencies
-    return mx.cos(angles), mx.sin(angles)
-
-
-def rotate_pairs(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
-    """Rotary embedding of neighbouring pairs (x0, x1), in float32, back in x's type; cos, sin: [..., dim / 2]."""
-    pairs = x.astype(mx.float32).reshape(*x.shape[:-1], -1, 2)
-    even, odd = pairs[..., 0], pairs[..., 1]
-    turned = mx.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
-    return turned.reshape(x.shape).astype(x.dtype)

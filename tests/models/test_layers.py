@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from models.config import ConfigError
-from models.layers import activation, attention, merge_heads, rope_table, rotate_pairs, split_heads
+from models.layers import activation, attention, merge_heads, split_heads
 
 
 def test_heads_split_and_merge_back() -> None:
@@ -38,15 +38,3 @@ def test_activations_are_what_their_names_say(name: str) -> None:
 def test_an_unknown_activation_is_named_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="activation 'mish' is unknown; one of silu"):
         activation("mish")
-
-
-def test_turning_pairs_keeps_lengths_and_depends_on_distance_alone() -> None:
-    q, k = mx.random.normal((1, 8)), mx.random.normal((1, 8))
-    scores = []
-    for shift in (0, 40):
-        cos, sin = rope_table(mx.array([3 + shift, 9 + shift]), 8, 10000.0)
-        scores.append((rotate_pairs(q, cos[:1], sin[:1]) * rotate_pairs(k, cos[1:], sin[1:])).sum().item())
-    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
-    assert mx.linalg.norm(rotate_pairs(q, cos[:1], sin[:1])).item() == pytest.approx(
-        mx.linalg.norm(q).item(), rel=1e-5
-    )
