@@ -5,7 +5,7 @@ texts would hold it up.
 """
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,10 +42,18 @@ class Embed:
 class Prompts:
     """A language model's tokenizer with its limits: `vocab` is the width of the logits, `context` the longest text."""
 
-    def __init__(self, tokenizer: Any, vocab: int, context: int, stop_tokens: Collection[int]) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        vocab: int,
+        context: int,
+        stop_tokens: Collection[int],
+        embedding_tokens: Callable[[str], list[int]],
+    ) -> None:
         self.tokenizer = tokenizer
         self.vocab = vocab
         self.context = context
+        self._embedding_tokens = embedding_tokens
         self._grammars = Grammars(tokenizer, vocab, stop_tokens)
 
     def generate(self, request: TextRequest, unknown: Sequence[str] = ()) -> Generate:
@@ -151,7 +159,7 @@ class Prompts:
         prompts = []
         for index, text in enumerate(texts):
             name = f"content[{index}]" if len(texts) > 1 else "content"
-            ids = self._encode(text, special=True)
+            ids = self._embedding_tokens(text)
             if not ids:
                 raise BadRequest(f"{name}: it has no tokens; some text is needed")
             if len(ids) > self.context:

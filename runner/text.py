@@ -3,28 +3,36 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from models.config import ConfigError
 from models.files import LocalModel
 from models.language.batch import Batch
+from models.language.embedding import Embedder
 from models.language.load import LanguageModel, load
+from models.language.pooling import EmbeddingError
 from models.language.prefix import PrefixCache
 from models.language.sequence import Output, Sequence, TokenLogprob
 from runner.detokenizer import Detokenizer
 from runner.engine import Emitted, Job
+from runner.errors import BadRequest
 from runner.memory import device_memory
 from runner.prompts import Embed, Generate, Prompts
-from runner.protocol import Failed, Logprob, LogprobAlternative, TextChunk, TextDone
+from runner.protocol import EmbeddingDone, Failed, Logprob, LogprobAlternative, TextChunk, TextDone
 from runner.sources import ModelMode
 from runner.stops import StopMatcher
 from runner.words import Words
 
 log = logging.getLogger("diptych.text")
+
+EMBEDDING_TOKENS = 2048  # in one step, which everybody else waits for
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,16 @@ class _Answer:
     first: float | None = None
 
 
+@dataclass(eq=False)
+class _Embedding:
+    """One job's vectors in the making."""
+
+    job: Job
+    request: Embed
+    steps: Iterator[dict[int, NDArray[np.float32]]]
+    vectors: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+
 class TextWorker:
     """Implements engine.Worker for one language model."""
 
@@ -72,11 +90,18 @@ class TextWorker:
     def __init__(self, model: LanguageModel, settings: TextSettings) -> None:
         self.model = model
         self.context = model.context
-        self.prompts = Prompts(model.tokenizer, model.vocab, model.context, model.stop_tokens)
+        self._embedder = _embedder(model)
+        self.prompts = Prompts(
+            model.tokenizer,
+            model.vocab,
+            model.context,
+            model.stop_tokens,
+            self._embedding_tokens,
+        )
         cache_bytes = _device_memory() // 10 if settings.cache_bytes is None else settings.cache_bytes
         self._prefix = PrefixCache(cache_bytes)
         self._batch = Batch(model.model, model.vocab, model.new_cache, self._prefix, settings.batch)
-        self._embeddings: deque[Job] = deque()
+        self._embeddings: deque[_Embedding] = deque()
         self.words = Words(model.tokenizer)
 
     # -- engine.Worker
@@ -92,7 +117,9 @@ class TextWorker:
     def admit(self, job: Job) -> None:
         request = job.request
         if isinstance(request, Embed):
-            self._embeddings.append(job)
+            embedder = self._working_embedder()
+            job.state = _Embedding(job, request, embedder.steps(request.prompts))
+            self._embeddings.append(job.state)
             return
         if not isinstance(request, Generate):
             raise TypeError(f"a text worker does not know {type(request).__name__}")
@@ -114,22 +141,22 @@ class TextWorker:
 
     def step(self) -> Iterable[Emitted]:
         if self._embeddings:
-            yield self._embed(self._embeddings.popleft())
+            yield from self._embed(self._embeddings.popleft())
         if not self._batch.busy:
             return
         for output in self._batch.step():
             yield from self._events(output)
 
     def drop(self, job: Job) -> None:
-        if job in self._embeddings:
-            self._embeddings.remove(job)
+        if isinstance(job.state, _Embedding):
+            self._embeddings.remove(job.state)
         elif isinstance(job.state, _Answer):
             self._batch.remove(job.state.sequence)
-            job.state = None
+        job.state = None
 
     def recover(self) -> list[Job]:
         lost = [_job(sequence) for sequence in self._batch.clear()]
-        lost += self._embeddings
+        lost += [embedding.job for embedding in self._embeddings]
         self._embeddings.clear()
         return lost
 
@@ -180,8 +207,38 @@ class TextWorker:
         ]
         return [Logprob(self.words.text(token), found.logprob, list(self.words.bytes(token)), token, top)]
 
-    def _embed(self, job: Job) -> Emitted:
-        return Emitted(job, Failed("embeddings cannot be made yet"), last=True)
+    # -- embeddings
+
+    def _working_embedder(self) -> Embedder:
+        if isinstance(self._embedder, EmbeddingError):
+            raise BadRequest(str(self._embedder))
+        return self._embedder
+
+    def _embedding_tokens(self, text: str) -> list[int]:
+        return self._working_embedder().tokens(text)
+
+    def _embed(self, embedding: "_Embedding") -> Iterable[Emitted]:
+        """A few texts of one job; the others come in the next steps, after everybody's tokens."""
+        try:
+            embedding.vectors.update(next(embedding.steps))
+        except Exception as error:  # whatever it is, it ends this job alone
+            log.warning("an embedding failed: %s", error)
+            yield Emitted(embedding.job, Failed(str(error)), last=True)
+            return
+        prompts = embedding.request.prompts
+        if len(embedding.vectors) < len(prompts):
+            self._embeddings.append(embedding)
+            return
+        vectors = [embedding.vectors[index].tolist() for index in range(len(prompts))]
+        yield Emitted(embedding.job, EmbeddingDone(vectors, sum(map(len, prompts))), last=True)
+
+
+def _embedder(model: LanguageModel) -> Embedder | EmbeddingError:
+    """What embeds with this model, or why nothing does."""
+    try:
+        return Embedder(model.model, model.folder, model.tokenizer, EMBEDDING_TOKENS)
+    except (EmbeddingError, ConfigError) as error:
+        return error if isinstance(error, EmbeddingError) else EmbeddingError(str(error))
 
 
 def _device_memory() -> int:

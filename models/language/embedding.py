@@ -75,17 +75,22 @@ class Embedder:
         return list(self._tokenizer.encode(text.lower() if self._input.do_lower_case else text))
 
     def embed(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """One vector of length 1 a text, from their tokens; a few at a time, so that memory stays bounded."""
+        """One vector of length 1 a text, from their tokens."""
+        vectors: list[NDArray[np.float32] | None] = [None] * len(texts)
+        for found in self.steps(texts):
+            for index, vector in found.items():
+                vectors[index] = vector
+        return np.array(vectors, dtype=np.float32)
+
+    def steps(self, texts: Sequence[Sequence[int]]) -> Iterator[dict[int, NDArray[np.float32]]]:
+        """The same a few texts at a time, by their index: memory stays bounded, and other work can go on in between."""
         for index, text in enumerate(texts):
             if not text:
                 raise EmbeddingError(f"text {index} has no tokens")
             if not 0 <= min(text) <= max(text) < self._vocab_size:
                 raise EmbeddingError(f"text {index} has a token beyond the vocabulary of {self._vocab_size}")
-        vectors: list[NDArray[np.float32] | None] = [None] * len(texts)
         for batch in self._batches(texts):
-            for index, vector in zip(batch, self._embed([texts[index] for index in batch]), strict=True):
-                vectors[index] = vector
-        return np.array(vectors, dtype=np.float32)
+            yield dict(zip(batch, self._embed([texts[index] for index in batch]), strict=True))
 
     def _embed(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         longest = max(map(len, texts))
