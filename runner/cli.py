@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"diptych {metadata.version('diptych')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_runner(commands)
+    _add_detect(commands)
     return parser
 
 
@@ -97,6 +98,17 @@ def _add_runner(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--log-format", choices=("text", "json"), default="text", help="(default %(default)s)")
 
 
+def _add_detect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "detect",
+        help="say what a model is",
+        description="Say what a model is and whether it can be run, from its JSON files alone.",
+    )
+    parser.set_defaults(command=_detect)
+    parser.add_argument("model", metavar="M", help=MODEL_HELP)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
 def _runner(options: argparse.Namespace) -> int:
     from runner import logs, serve
 
@@ -115,6 +127,14 @@ def _runner(options: argparse.Namespace) -> int:
             api_key=options.api_key,
         )
     )
+
+
+def _detect(options: argparse.Namespace) -> int:
+    from runner.detect import detect, render
+
+    found = detect(options.model)
+    print(render(found, as_json=options.json))
+    return 0 if found.supported else 1
 
 
 def _port(text: str) -> int:
