@@ -6,11 +6,13 @@
 
 Files that end in .safetensors are large files: the hub redirects to its storage, which is another origin and gets no
 token. `faults` says what goes wrong with a path: a number cuts the answer after so many bytes, once each.
+`pause_after` lets a long answer stop flowing.
 """
 
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,6 +52,7 @@ class HubServer:
         self.faults: dict[str, list[int]] = {}
         self.status: int | None = None
         self.ranges = True
+        self.pause_after: int | None = None  # a large file stops flowing here, until this is None again
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -65,6 +68,7 @@ class HubServer:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.pause_after = None
         self._server.shutdown()
         self._server.server_close()
 
@@ -214,6 +218,12 @@ class _Handler(BaseHTTPRequestHandler):
         cut = self.server_state.next_fault(path) if self.command == "GET" else None
         self._send(status, content, headers | {"Accept-Ranges": "bytes"}, cut)
 
+    def _dawdle(self, content: bytes, pause: int) -> None:
+        self.wfile.write(content[:pause])
+        while self.server_state.pause_after is not None:
+            time.sleep(0.02)
+        self.close_connection = True
+
     def _refuse(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         self._send(
             status, message.encode(), {"X-Error-Code": code, "X-Error-Message": message} | dict(headers or {})
@@ -232,7 +242,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        if cut is None:
+        pause = self.server_state.pause_after
+        if pause is not None and len(content) > pause:
+            self._dawdle(content, pause)
+        elif cut is None:
             self.wfile.write(content)
         else:
             self.wfile.write(content[:cut])

@@ -73,9 +73,11 @@ def _remote(hub: HubName) -> ModelFiles:
         return RemoteFiles(hub)
     except HubUnreachable as error:
         snapshot = cached_snapshot(hub)
-        lacks = snapshot and incomplete(snapshot)
-        if not lacks:
+        if snapshot is None:
             raise
+        lacks = incomplete(snapshot, strict=False)
+        if lacks is None:
+            return snapshot
         raise HubUnreachable(f"{error.message}. The copy in the cache cannot be used: {lacks}") from error
 
 

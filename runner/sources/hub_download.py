@@ -27,23 +27,25 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PASSING_STATUS = {403, 408, 416, 429, 500, 502, 503, 504}
 
 
-def download_blob(url: str, blobs: Path, count: Callable[[int], None]) -> None:
-    """Bring the file at a hub address to its place among `blobs`; `count` is told of bytes as they arrive.
+def download_blob(url: str, repo: Path, count: Callable[[int], None]) -> None:
+    """Bring the file at a hub address to its place among the blobs of a repo's folder in the cache; `count` is told of
+    bytes as they arrive.
 
     A file that the hub does not identify by its SHA-256 is left to the client.
     """
     metadata = get_hf_file_metadata(url, headers=build_hf_headers())
     digest, size = metadata.etag, metadata.size
+    blobs, locks = repo / "blobs", repo.parent / ".locks" / repo.name
     if not digest or not _SHA256.fullmatch(digest) or not size or (blobs / digest).exists():
         return
-    blobs.mkdir(parents=True, exist_ok=True)
+    for folder in (blobs, locks):
+        folder.mkdir(parents=True, exist_ok=True)
     partial = blobs / f"{digest}.diptych.incomplete"
-    with WeakFileLock(blobs / f"{digest}.diptych.lock"):
+    with WeakFileLock(locks / f"{digest}.diptych.lock"):
         if not (blobs / digest).exists():
             _until_whole(url, metadata.location, partial, size, count)
             _verify(partial, digest, count)
             os.replace(partial, blobs / digest)
-    (blobs / f"{digest}.diptych.lock").unlink(missing_ok=True)
 
 
 def _until_whole(url: str, location: str, partial: Path, size: int, count: Callable[[int], None]) -> None:

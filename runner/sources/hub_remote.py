@@ -3,8 +3,9 @@
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -123,24 +124,34 @@ class RemoteFiles(ModelFiles):
             )
 
     def _bring(self, paths: list[str], meter: "_Meter") -> None:
-        """Some files at a time; the first that fails stops the others at their next bytes."""
-        with ThreadPoolExecutor(WORKERS, thread_name_prefix="download") as pool:
-            jobs = [pool.submit(self._bring_one, path, meter) for path in paths]
-            try:
-                done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
-            finally:
-                pending = not all(job.done() for job in jobs)
-                if pending:
+        """A few files at a time; the first that fails stops the others at their next bytes. The threads are daemons,
+        because a process that is asked to end must not wait for gigabytes."""
+        waiting = deque(paths)
+        failures: list[Exception] = []
+
+        def work() -> None:
+            while not failures:
+                try:
+                    self._bring_one(waiting.popleft(), meter)
+                except IndexError:
+                    return  # nothing waits any more
+                except Exception as error:
+                    failures.append(error)
                     meter.stop()
-                    pool.shutdown(cancel_futures=True)
-        for job in sorted(done, key=jobs.index):
-            job.result()
+
+        threads = [threading.Thread(target=work, name="download", daemon=True) for _ in paths[:WORKERS]]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
 
     def _bring_one(self, path: str, meter: "_Meter") -> None:
         counter = meter.file(self._sizes[path])
         if not (self.snapshot / path).exists():
             if self._sizes[path] >= LARGE:
-                hub_download.download_blob(self._url(path), repo_folder(self.hub) / "blobs", counter.add)
+                hub_download.download_blob(self._url(path), repo_folder(self.hub), counter.add)
             self._download(path)
         counter.finish()
 

@@ -128,8 +128,11 @@ def wanted_files(files: ModelFiles, mode: ModelMode) -> tuple[str, ...]:
 TOKENIZERS = re.compile(r"tokenizer.*|vocab\..*|spiece\.model|.*\.tiktoken|tekken\.json")
 
 
-def incomplete(files: ModelFiles) -> str | None:
-    """What a copy that others may have begun to download still lacks; None when it can be used as it is."""
+def incomplete(files: ModelFiles, *, strict: bool = True) -> str | None:
+    """What a copy that others may have begun to download still lacks; None when it can be used as it is.
+
+    Strictly, a picture model has every folder that its index lists, though it may work without some of them.
+    """
     mode = ModelMode.IMAGE if "model_index.json" in files.listing() else ModelMode.TEXT
     if mode is ModelMode.TEXT and "config.json" not in files.listing():
         return "it has neither model_index.json nor config.json"
@@ -139,7 +142,7 @@ def incomplete(files: ModelFiles) -> str | None:
         return error.message
     if mode is ModelMode.TEXT and not any(TOKENIZERS.fullmatch(path) for path in wanted):
         return "it has no tokenizer"
-    for name in components(files) if mode is ModelMode.IMAGE else ():
+    for name in components(files) if strict and mode is ModelMode.IMAGE else ():
         if not directory(files.listing(), name):
             return f"its folder {name} is missing"
     return None

@@ -5,8 +5,12 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ from runner.sources.hub import HubName, cache_folder, parse_hub_name
 from tests.hub_server import TOKEN, HubServer
 from tests.runner.checkpoints import WEIGHTS, image_files, safetensors, text_files
 
+ROOT = Path(__file__).parent.parent.parent
 BIG = safetensors({"model.embed_tokens.weight": ("F32", (1000, 300))})
 
 
@@ -193,6 +198,18 @@ def test_a_copy_that_diptych_made_is_used_by_the_hubs_own_client(hub: HubServer)
     assert Path(found) == model.folder / "model.safetensors"
 
 
+def test_a_copy_without_a_part_that_may_not_be_needed_is_used_when_the_hub_is_away(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("owner/pictures", image_files())
+    folder = find("owner/pictures").fetch(ModelMode.IMAGE).folder
+    shutil.rmtree(folder / "scheduler")
+    assert (find("owner/pictures").fetch(ModelMode.IMAGE).folder / "scheduler").exists()
+    shutil.rmtree(folder / "scheduler")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert find("owner/pictures").fetch(ModelMode.IMAGE).folder == folder
+
+
 @pytest.mark.parametrize("gone", ["tokenizer.json", "model.safetensors", "config.json"])
 def test_what_an_incomplete_copy_lacks_is_downloaded(hub: HubServer, gone: str) -> None:
     repo = hub.add("owner/name", {k: v for k, v in text_files().items() if k != "tokenizer_config.json"})
@@ -266,6 +283,57 @@ def test_a_download_that_gave_up_is_continued_by_the_next_run(hub: HubServer) ->
     assert [r.start for r in hub.asked("GET", "/storage/owner/name/model.safetensors")] == [600_000]
     assert seen[-1][0] == seen[-1][1]
     assert not [path for path in blobs("owner/name") if "diptych" in path.name]
+
+
+def test_two_that_download_the_same_model_download_it_once(hub: HubServer) -> None:
+    hub.add("owner/name", text_files() | {"model.safetensors": BIG})
+    both = [find("owner/name"), find("owner/name")]
+    with ThreadPoolExecutor(2) as pool:
+        models = list(pool.map(lambda files: files.fetch(ModelMode.TEXT), both))
+    assert [model.shards("")[0].path.read_bytes() for model in models] == [BIG, BIG]
+    assert len(hub.asked("GET", "/storage/owner/name/model.safetensors")) == 1
+
+
+def test_a_process_that_is_killed_leaves_its_bytes_to_the_next(hub: HubServer) -> None:
+    hub.add("owner/name", text_files() | {"model.safetensors": BIG})
+    hub.pause_after = 700_000
+    code = (
+        "from runner.sources import find, ModelMode, hub_remote; hub_remote.LARGE = 1000;"
+        "find('owner/name').fetch(ModelMode.TEXT, lambda done, total: print(done, flush=True))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) > 600_000:
+            break
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    hub.pause_after = None
+    assert find("owner/name").fetch(ModelMode.TEXT).shards("")[0].path.read_bytes() == BIG
+    assert (hub.asked("GET", "/storage/owner/name/model.safetensors")[-1].start or 0) > 600_000
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_is_asked_to_end_does_not_wait_for_its_download(hub: HubServer, number: int) -> None:
+    hub.add("owner/name", text_files() | {"model.safetensors": BIG})
+    hub.pause_after = 700_000
+    code = (
+        "import sys, threading; from runner.sources import find, ModelMode, hub_remote; hub_remote.LARGE = 1000;"
+        "fetch = lambda: find('owner/name').fetch(ModelMode.TEXT, lambda done, total: print(done, flush=True));"
+        "threading.Thread(target=fetch, daemon=True).start();"
+        "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); signal.pause()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) > 600_000:
+            break
+    process.send_signal(number)
+    process.wait(timeout=30)
+    process.stdout.close()
 
 
 def test_a_small_file_that_is_cut_comes_whole(hub: HubServer) -> None:
