@@ -16,10 +16,8 @@ from models.files import LocalModel
 from models.language.architectures import stated_context
 from models.language.caches import Cache
 from models.language.quantized_cache import KVCacheNotQuantizable, check_quantizable, quantized_row
-from models.weights import read_shards
+from models.weights import evaluate, read_shards
 
-# Evaluated together while loading, so that progress can be told.
-GROUP_BYTES = 256 * 1024**2
 DEFAULT_CONTEXT = 4096
 
 
@@ -66,7 +64,7 @@ def load(
         notes.append("half precision weights are computed in float32: a processor has no fast path for them")
     tokenizer = _tokenizer(local.folder, config)
     progress(0.2)
-    _evaluate(model, lambda done: progress(0.2 + 0.8 * done))
+    evaluate(model, lambda done: progress(0.2 + 0.8 * done))
     model.eval()
     limit = stated_context(config) or DEFAULT_CONTEXT
     loaded = LanguageModel(
@@ -163,21 +161,6 @@ def _widen(model: nn.Module) -> bool:
     if halves:
         model.set_dtype(mx.float32)
     return bool(halves)
-
-
-def _evaluate(model: nn.Module, progress: Callable[[float], None]) -> None:
-    leaves = [array for _, array in _parameters(model)]
-    total, done, group, pending = sum(a.nbytes for a in leaves) or 1, 0, [], 0
-    for array in leaves:
-        group.append(array)
-        pending += array.nbytes
-        if pending >= GROUP_BYTES:
-            mx.eval(group)
-            done += pending
-            group, pending = [], 0
-            progress(done / total)
-    mx.eval(group)
-    progress(1.0)
 
 
 def _tokenizer(folder: Path, config: dict[str, Any]) -> Any:

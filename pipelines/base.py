@@ -1,0 +1,95 @@
+"""What travels between the runner and a pipeline: the request, and the events on the way to its pictures.
+
+No MLX here, so that the runner's HTTP side can use it; pipelines themselves are loaded on the GPU thread.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels: TypeAlias = NDArray[np.uint8]  # [height, width, 3], RGB
+
+# Sizes that are asked for are rounded to the model's multiple and held within these.
+LONGEST_SIDE = 4096
+MOST_PIXELS = 4 * 1024 * 1024
+MOST_REFERENCES = 10
+
+
+class PipelineError(ValueError):
+    """A request that this model cannot fulfil; the message names the field and what is allowed."""
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """A picture to draw. None means: as the model's files, or the input pictures, suggest."""
+
+    prompt: str
+    seed: int  # never 0: whoever asks draws one when the client does not say
+    negative_prompt: str | None = None
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    count: int = 1  # pictures of this one request; their noise comes from one generator, one after another
+    images: tuple[Pixels, ...] = ()  # to edit, or to start from
+    strength: float | None = (
+        None  # 0 to 1: how far to go from the first picture; None: edit where the model can
+    )
+    previews: int = 0  # how many on the way
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a request comes to, before any work: the answer to every None above."""
+
+    width: int
+    height: int
+    steps: int  # denoising steps that will be run
+    guidance: float | None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """`index` of `total` steps are done. The first, 0, comes before the prompt is encoded."""
+
+    index: int
+    total: int
+    preview: Pixels | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    pixels: Pixels
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """The last event: what was done, and how long each part took, in seconds."""
+
+    plan: Plan
+    encode_seconds: float
+    denoise_seconds: float
+    decode_seconds: float
+    warnings: tuple[str, ...] = field(default=())
+
+
+Event: TypeAlias = Step | Picture | Report
+
+
+class Pipeline(Protocol):
+    """One loaded model. Everything but `plan` runs on the thread that loaded it."""
+
+    @property
+    def context(self) -> int:
+        """The longest prompt, in tokens; what is longer is cut, and the report warns."""
+
+    def plan(self, request: ImageRequest) -> Plan:
+        """Check a request against this model; PipelineError says what is wrong with it."""
+
+    def generate(self, request: ImageRequest) -> Iterator[Event]:
+        """Draw. Each yield is a place to stop: closing the generator leaves nothing behind."""
