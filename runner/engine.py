@@ -4,6 +4,7 @@ Knows nothing of HTTP and nothing of MLX: a Worker does the work.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -226,8 +227,16 @@ class Engine:
         with self._wake:
             self.state = State.CLOSED if self.state is State.READY else self.state
             self._wake.notify()
+        # Loading is not interrupted: its thread is a daemon, which ends with the process.
+        patience = 1 if self.state is State.LOADING else 10
         if self._thread.is_alive():
-            await asyncio.wait_for(self.closed.wait(), timeout=10)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.closed.wait(), patience)
+
+    @property
+    def working(self) -> bool:
+        """Whether the GPU thread is still at something."""
+        return self._thread.is_alive() and not self.closed.is_set()
 
     def _deliver(self, deliveries: list[Delivery]) -> None:
         for job, event, last in deliveries:

@@ -127,6 +127,10 @@ class _Process:
             log.error("%s", " ".join(self._engine.error.split()))
             return 1
         log.info("stopped")
+        if self._engine.working:
+            # In the middle of a load or a download: MLX would abort if Python tore down under its thread.
+            logging.shutdown()
+            os._exit(0)
         return 0
 
     async def _drain(self) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -334,6 +335,21 @@ def test_a_process_that_is_asked_to_end_does_not_wait_for_its_download(hub: HubS
     process.send_signal(number)
     process.wait(timeout=30)
     process.stdout.close()
+
+
+def test_a_runner_that_is_asked_to_end_while_it_downloads_ends_well(hub: HubServer, tmp_path: Path) -> None:
+    hub.add("owner/name", text_files() | {"model.safetensors": BIG})
+    hub.pause_after = 10_000
+    command = [sys.executable, "-m", "runner", "--model", "owner/name", "--port", "0"]
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log)
+    while not hub.asked("GET", "/storage/owner/name/model.safetensors"):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_a_small_file_that_is_cut_comes_whole(hub: HubServer) -> None:
