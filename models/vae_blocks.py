@@ -193,8 +193,10 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def __call__(self, x: Plane) -> Plane:
-        needs = lambda top, bottom: (top // 2 - 1, (bottom + 1) // 2 + 1)  # noqa: E731
-        return Computed(self._doubled, (x, needs), height=2 * x.height)
+        make = partial(self._doubled, self._kernels())
+        return Computed(
+            make, (x, lambda top, bottom: (top // 2 - 1, (bottom + 1) // 2 + 1)), height=2 * x.height
+        )
 
     def _kernels(self) -> mx.array:
         """[4 x outputs, 2, 2, inputs], the squares' places in the order of reading."""
@@ -210,13 +212,11 @@ class Upsample(nn.Module):
         ]
         return mx.concatenate(places, axis=0).astype(self.conv.weight.dtype)
 
-    def _doubled(self, x: Window) -> Window:
+    def _doubled(self, kernels: mx.array, x: Window) -> Window:
         edged, top = x.edged(), x.top + (x.top > 0)
         n, _, width, channels = x.rows.shape
         length = edged.shape[1] - 2
-        sums = mx.conv2d(edged, self._kernels(), padding=(0, 1)).reshape(
-            n, length + 1, width + 1, 2, 2, channels
-        )
+        sums = mx.conv2d(edged, kernels, padding=(0, 1)).reshape(n, length + 1, width + 1, 2, 2, channels)
         lines = [
             mx.stack([sums[:, y : y + length, i : i + width, y, i] for i in (0, 1)], axis=3) for y in (0, 1)
         ]

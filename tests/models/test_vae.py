@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+from models import vae_blocks
 from models.config import ConfigError
 from models.files import Shard
 from models.vae import (
@@ -85,6 +86,15 @@ def test_strips_give_the_whole_picture(kind: str, name: str, rows: int) -> None:
     assert error(vae.decode(seen, rows=rows), vae.decode(seen)) < 1e-5
     picture = mx.array(pictures(kind, name))
     assert error(vae.encode(picture, rows=rows), vae.encode(picture)) < 1e-5
+
+
+def test_moments_and_attention_may_be_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae, seen = toy("KL", "plain"), mx.array(latents("KL", "plain"))
+    whole = vae.decode(seen)
+    mx.eval(whole)
+    monkeypatch.setattr(vae_blocks, "CHUNK", 1000)
+    assert error(vae.decode(seen), whole) < 1e-5
+    assert error(vae.decode(seen, rows=5), whole) < 1e-5
 
 
 def test_strips_show_no_seams_where_groups_lean_far_from_zero() -> None:
