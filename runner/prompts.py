@@ -7,14 +7,17 @@ texts would hold it up.
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from models.language.options import Sampling
 from runner.errors import BadRequest
-from runner.grammar import Grammar, Grammars
 from runner.protocol import MAX_SEED, OPTION_NAMES, Message, Options, TextRequest, stop_strings
+
+if TYPE_CHECKING:
+    from runner.grammar import Grammar, Grammars
 
 MOST_TOKENS = 16384  # of an answer whose length was not stated
 
@@ -28,7 +31,7 @@ class Generate:
     sampling: Sampling
     stops: list[str]
     logprobs: int | None
-    grammar: Grammar | None = None
+    grammar: "Grammar | None" = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -54,7 +57,7 @@ class Prompts:
         self.vocab = vocab
         self.context = context
         self._embedding_tokens = embedding_tokens
-        self._grammars = Grammars(tokenizer, vocab, stop_tokens)
+        self._stop_tokens = stop_tokens
 
     def generate(self, request: TextRequest, unknown: Sequence[str] = ()) -> Generate:
         prompt = self._prompt(request)
@@ -75,6 +78,12 @@ class Prompts:
             grammar=None if request.format in (None, "") else self._grammars.compile(request.format),
             warnings=[f"options.{name} is not known and was ignored" for name in unknown],
         )
+
+    @cached_property
+    def _grammars(self) -> "Grammars":
+        from runner.grammar import Grammars  # an import that not every start should wait for
+
+        return Grammars(self.tokenizer, self.vocab, self._stop_tokens)
 
     def _max_tokens(self, options: Options, used: int) -> int:
         asked = options.num_predict if options.num_predict is not None else options.max_tokens

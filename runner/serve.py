@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -49,6 +50,8 @@ def run(settings: RunnerSettings) -> int:
         print(listener.getsockname()[1], flush=True)
     # Handing the interpreter over every 5 ms is long beside a step of a small model.
     sys.setswitchinterval(0.001)
+    # Importing and loading make objects that stay: collecting garbage among them is time lost, then and later.
+    gc.disable()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_Process(settings, listener).main())
 
@@ -162,7 +165,7 @@ class _Process:
             from runner.text import TextSettings, load_text_worker
         except ImportError as error:
             raise ModelNotSupported(f"{device.BACKEND_ADVICE} ({error})") from None
-        return load_text_worker(
+        worker = load_text_worker(
             local,
             TextSettings(
                 batch=settings.batch,
@@ -173,3 +176,6 @@ class _Process:
             ),
             lambda done: progress(0.5 + 0.5 * done),
         )
+        gc.freeze()
+        gc.enable()
+        return worker
