@@ -172,7 +172,11 @@ def _decode(body: bytes) -> Any:
         # It is only asked where there are any: it is slower, and the message above is better.
         if b"NaN" not in body and b"Infinity" not in body:
             raise ValueError(str(error)) from None
-        return json.loads(body)
+        value = json.loads(body)
+        json.dumps(
+            value, ensure_ascii=False
+        ).encode()  # it also takes half a surrogate pair, which is no text
+        return value
 
 
 def parse(kind: type[T], value: dict[str, Any]) -> T:

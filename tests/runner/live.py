@@ -1,0 +1,159 @@
+"""Runners to ask in tests: inside this process where that is quicker, or as the real process."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from runner.app import RunnerApp
+from runner.engine import Engine
+from runner.sources import ModelMode, find
+from runner.text import TextSettings, load_text_worker
+
+ROOT = Path(__file__).parent.parent.parent
+Event = dict[str, Any]
+
+
+@contextlib.asynccontextmanager
+async def in_process(
+    folder: Path, settings: TextSettings | None = None, queue: int = 512
+) -> AsyncIterator[httpx2.AsyncClient]:
+    """A runner's app over its engine, without the socket."""
+    local = find(str(folder)).fetch(ModelMode.TEXT)
+    engine = Engine(
+        lambda progress: load_text_worker(local, settings or TextSettings(), progress), queue=queue
+    )
+    app = RunnerApp(engine, str(folder), stop=lambda: None)
+    engine.start()
+    try:
+        while engine.worker is None:
+            assert not engine.error, engine.error
+            await asyncio.sleep(0.01)
+        transport = httpx2.ASGITransport(app.asgi)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://runner", timeout=120) as client:
+            yield client
+    finally:
+        await engine.close()
+        app.close()
+
+
+def events(response: httpx2.Response) -> list[Event]:
+    assert response.status_code == 200, response.text
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+def tokens(found: list[Event]) -> list[int]:
+    assert found[-1].get("done") is True
+    assert not found[-1].get("error"), found[-1]
+    return [event["token"] for event in found if "token" in event]
+
+
+def text(found: list[Event]) -> str:
+    return "".join(event.get("content", "") for event in found)
+
+
+async def complete(client: httpx2.AsyncClient, prompt: str, **options: Any) -> list[Event]:
+    return events(await client.post("/completion", json={"prompt": prompt, "options": options}))
+
+
+class Live:
+    """`python -m runner runner` as a process of its own."""
+
+    def __init__(self, folder: Path, *arguments: str, seconds: float = 60) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "runner",
+            "runner",
+            "--model",
+            str(folder),
+            "--port",
+            "0",
+            *arguments,
+        ]
+        # A file: a pipe that nobody reads would fill up and stop the runner.
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on exit
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=self._log, text=True
+        )
+        assert self.process.stdout
+        self.port = int(self.process.stdout.readline())
+        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+        self._wait_until_healthy(seconds)
+
+    def _wait_until_healthy(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while self.http.get("/health").status_code != 200:
+            assert time.monotonic() < until, "not healthy in time"
+            time.sleep(0.05)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+        self._log.close()
+
+    @property
+    def log(self) -> str:
+        self._log.seek(0)
+        return self._log.read()
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.http.get("/v1/status").json()
+        return found
+
+    def complete(self, prompt: str, **options: Any) -> list[Event]:
+        return events(self.http.post("/completion", json={"prompt": prompt, "options": options}))
+
+    def begin(self, prompt: str, **body: Any) -> socket.socket:
+        """A completion on a socket of its own, not read: closing it is a client that leaves."""
+        payload = json.dumps({"prompt": prompt, **body}).encode()
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        head = f"POST /completion HTTP/1.1\r\nHost: x\r\nContent-Length: {len(payload)}\r\n\r\n"
+        connection.sendall(head.encode() + payload)
+        return connection
+
+    def wait_until_idle(self, seconds: float = 20) -> dict[str, Any]:
+        until = time.monotonic() + seconds
+        while (status := self.status())["queue"] or status["active"]:
+            assert time.monotonic() < until, f"still busy: {status}"
+            time.sleep(0.02)
+        return status
+
+    def ask_to_stop(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def memory(self) -> int:
+        """Resident bytes, as the system counts them."""
+        command = ["ps", "-o", "rss=", "-p", str(self.process.pid)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) * 1024
+
+
+@contextlib.contextmanager
+def streaming(live: Live, prompt: str, **options: Any) -> Iterator[Iterator[Event]]:
+    """A completion whose events are read one after another."""
+    body = {"prompt": prompt, "options": options}
+    with live.http.stream("POST", "/completion", json=body) as response:
+        assert response.status_code == 200
+        yield (json.loads(line) for line in response.iter_lines())
