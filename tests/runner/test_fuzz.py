@@ -94,7 +94,21 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-OPTIONS = ["num_predict", "max_tokens", "temperature", "top_p", "top_k", "min_p", "repeat_last_n", "repeat_penalty", "presence_penalty", "frequency_penalty", "seed", "stop", "logit_bias"]
+OPTIONS = [
+    "num_predict",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repeat_last_n",
+    "repeat_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "stop",
+    "logit_bias",
+]
 FIELDS = ["prompt", "messages", "tools", "options", "format", "logprobs", "top_logprobs", "stream", "think"]
 
 
