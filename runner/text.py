@@ -145,7 +145,7 @@ class TextWorker:
         if not self._batch.busy:
             return
         for output in self._batch.step():
-            yield from self._events(output)
+            yield from self._own_events(output)
 
     def drop(self, job: Job) -> None:
         if isinstance(job.state, _Embedding):
@@ -174,6 +174,15 @@ class TextWorker:
         }
 
     # -- one output to events
+
+    def _own_events(self, output: Output) -> list[Emitted]:
+        """The events of one output; whatever goes wrong among them ends its own job alone."""
+        try:
+            return list(self._events(output))
+        except Exception as error:
+            log.exception("a request failed")
+            self._batch.remove(output.sequence)
+            return [Emitted(_job(output.sequence), Failed(f"{type(error).__name__}: {error}"), last=True)]
 
     def _events(self, output: Output) -> Iterable[Emitted]:
         job = _job(output.sequence)

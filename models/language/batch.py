@@ -103,7 +103,11 @@ class Batch:
         outputs = self._decode() if self._rows else []
         room = self.max_rows - len(self._rows)
         if len(self._prefill) and room > 0:
-            ready = self._prefill.run(room, hurry=bool(self._rows))
+            try:
+                ready = self._prefill.run(room, hurry=bool(self._rows))
+            except Exception as error:  # a prompt that is too much costs itself, not those who are writing
+                outputs += [Output(row, None, error=str(error)) for row in self._prefill.abandon()]
+                ready = None
             if ready is not None:
                 self._join(ready)
         self._steps += 1

@@ -45,6 +45,7 @@ class Prefill:
         self._long: _Long | None = None
         self._long_had_its_turn = False
         self._rate: float | None = None  # tokens a second, smoothed
+        self._working: list[Sequence] = []
 
     def __len__(self) -> int:
         return len(self._waiting) + (self._long is not None)
@@ -67,6 +68,13 @@ class Prefill:
 
     def rows(self) -> list[Sequence]:
         return ([self._long.row] if self._long else []) + list(self._waiting)
+
+    def abandon(self) -> list[Sequence]:
+        """After a turn that raised: the sequences it was working on, which are given up."""
+        lost, self._working = self._working, []
+        if self._long is not None and self._long.row in lost:
+            self._long = None
+        return lost
 
     def run(self, room: int, hurry: bool) -> Prefilled | None:
         """Work for one turn; what came out of it ready to decode, if anything did."""
@@ -95,6 +103,7 @@ class Prefill:
             if group and (widest * (len(group) + 1) > budget or rest == 0):
                 break
             self._waiting.popleft()
+            self._working = [*(started for started, _ in group), row]
             if row.on_started:
                 row.on_started()
             row.cached, row.tokens = covered, row.prompt[:covered]
@@ -111,7 +120,7 @@ class Prefill:
         return group
 
     def _together(self, group: list[tuple[Sequence, Cache]]) -> Prefilled:
-        rows = [row for row, _ in group]
+        self._working = rows = [row for row, _ in group]
         rests = [row.prompt[len(row.tokens) : -1] for row in rows]
         single = len(group) == 1
         cache = group[0][1] if single else caches.merged([cache for _, cache in group])
@@ -133,6 +142,7 @@ class Prefill:
         return done
 
     def _advance(self, long: _Long, budget: int) -> Prefilled | None:
+        self._working = [long.row]
         at = len(long.row.tokens)
         chunk = long.row.prompt[at : min(at + budget, len(long.row.prompt) - 1)]
         self._feed(long.cache, [chunk])

@@ -242,3 +242,37 @@ def test_the_prefix_cache_stays_under_its_bound() -> None:
 def drain_with(batch: Batch, sequence: Sequence) -> Iterator[Output]:
     batch.add(sequence)
     yield from drain(batch)
+
+
+def test_a_prompt_that_fails_costs_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = toy("llama")
+    batch = batch_for(model)
+    writing = Sequence(0, prompt(model, 1, 9), 20, stop_tokens=frozenset())
+    batch.add(writing)
+    found = [o.token for _ in range(4) for o in batch.step()]
+    feed = batch._prefill._feed
+
+    def too_much(*arguments: object) -> None:
+        monkeypatch.setattr(batch._prefill, "_feed", feed)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(batch._prefill, "_feed", too_much)
+    unlucky = Sequence(1, prompt(model, 2, 30), 5, stop_tokens=frozenset())
+    lucky = Sequence(2, prompt(model, 3, 30), 5, stop_tokens=frozenset())
+    batch.add(unlucky)
+    outputs = batch.step()
+    batch.add(lucky)
+    outputs += list(drain(batch))
+    assert [o.error for o in outputs if o.sequence is unlucky] == ["out of memory"]
+    found += [o.token for o in outputs if o.sequence is writing]
+    assert found == reference_without_stop(model, writing.prompt, 20)
+    assert [o.token for o in outputs if o.sequence is lucky] == reference_without_stop(model, lucky.prompt, 5)
+
+
+def test_quantized_caches_batch_too() -> None:
+    model = toy("qwen3", head_dim=64)
+    model.kv_bits = 8
+    prompts = [prompt(model, seed, length) for seed, length in enumerate([9, 30, 2])]
+    alone = [written(batch_for(model), [Sequence(0, p, 10, stop_tokens=frozenset())])[0] for p in prompts]
+    together = [Sequence(i, p, 10, stop_tokens=frozenset()) for i, p in enumerate(prompts)]
+    assert written(batch_for(model), together, after=2) == alone
