@@ -147,8 +147,10 @@ def _vocabulary(tokenizer: Any, vocab_size: int, eos_ids: list[int]) -> LLTokeni
     plain = copy(tokenizer)
     plain.no_padding()
     plain.no_truncation()
+    # Text that the grammar forces is cut into tokens where it stands; no space belongs before it.
+    text = plain.to_str().replace('"add_prefix_space":true', '"add_prefix_space":false')
     try:
-        return LLTokenizer(plain.to_str(), n_vocab=max(size, vocab_size), eos_token=ends)
+        return LLTokenizer(text, n_vocab=max(size, vocab_size), eos_token=ends)
     except ValueError as error:
         raise BadRequest(
             f"format: structured output does not support this model's tokenizer: {error}"

@@ -1,5 +1,6 @@
 """Answers under a grammar are what the schema says, whatever the model would like to write."""
 
+import copy
 import json
 import random
 import threading
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
 from runner.errors import BadRequest
 from runner.grammar import KEPT, SCHEMA_BYTES, Grammars, Matcher
@@ -68,6 +69,24 @@ def test_blind_answers_under_a_schema_are_instances_of_it(tokenizer: Tokenizer) 
         assert list(person) == ["name", "age"]
         assert len(person["name"]) <= 4
         assert 0 <= person["age"] <= 99
+
+
+@pytest.mark.parametrize("change", ["none", "spaced", "prepended", "metaspace", "normalized"])
+def test_tokenizers_that_change_text_on_its_way_in_write_json_too(change: str) -> None:
+    tokenizer = copy.copy(sentencepiece(True) if change in ("prepended", "metaspace") else byte_level())
+    if change == "spaced":
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    elif change == "prepended":
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    elif change == "metaspace":
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    elif change == "normalized":
+        tokenizer.normalizer = normalizers.NFKC()
+    schema = {"type": "array", "items": {"enum": ["a b", " x", None, 1.5]}, "minItems": 3, "maxItems": 3}
+    for seed in range(5):
+        answer = json.loads(write(grammars(tokenizer).compile(schema).matcher(), tokenizer, seed))
+        assert len(answer) == 3
+        assert all(item in schema["items"]["enum"] for item in answer)
 
 
 def test_json_means_an_object() -> None:
