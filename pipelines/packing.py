@@ -1,7 +1,7 @@
 """Pictures that go out: pixels and a recipe to PNG, JPEG or WebP, and the recipe back from a file.
 
 Packing takes a picture off the GPU thread's hands, so PNG is written here rather than by Pillow: averaging filter,
-run-length matches and a Huffman code, a quarter of the time of Pillow's fastest setting and smaller than its default.
+run-length matches and a Huffman code: a third of the time of Pillow's level 1, and smaller than its default level 6.
 """
 
 import io
