@@ -3,7 +3,7 @@
 from runner.errors import HubUnreachable, ModelNotFound
 from runner.sources.base import ModelFiles, shorten
 from runner.sources.folder import find_folder
-from runner.sources.hub import HubName, cached_snapshot, parse_hub_name
+from runner.sources.hub import HubName, cached_snapshot, offline, offline_error, parse_hub_name
 from runner.sources.ollama import find_ollama
 from runner.sources.ollama_store import store_root
 from runner.sources.selection import incomplete
@@ -67,6 +67,8 @@ def _cached(hub: HubName) -> ModelFiles | None:
 def _remote(hub: HubName) -> ModelFiles:
     """The repo on the hub; when the hub cannot be reached, an incomplete copy says what it lacks."""
     try:
+        if offline():
+            raise offline_error(hub)
         # Imported here: the hub's client takes longer to load than everything else together.
         from runner.sources.hub_remote import RemoteFiles
 

@@ -115,7 +115,7 @@ def find_folder(name: str, *, forced: bool = False) -> FolderFiles | None:
     looks_like_a_path = (
         forced or name.startswith(("/", "./", "../", "~", ".\\", "..\\")) or name in (".", "..")
     )
-    path = Path(name).expanduser() if name.startswith("~") else Path(name)
+    path = Path(os.path.expanduser(name))
     try:
         status = path.stat()
     except (OSError, ValueError) as error:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from runner.errors import HubUnreachable
 from runner.sources.base import Kind
 from runner.sources.folder import FolderFiles
 
@@ -59,6 +60,12 @@ def offline() -> bool:
     return stated.upper() in {"1", "ON", "YES", "TRUE"}
 
 
+def offline_error(hub: HubName) -> HubUnreachable:
+    return HubUnreachable(
+        f"{hub} is not complete on this machine and HF_HUB_OFFLINE forbids the network; unset it to download the model"
+    )
+
+
 def repo_folder(hub: HubName) -> Path:
     return cache_folder() / f"models--{hub.repo.replace('/', '--')}"
 
@@ -95,4 +102,4 @@ def cached_snapshot(hub: HubName) -> SnapshotFiles | None:
 
 
 def _expand(path: str) -> Path:
-    return Path(os.path.expandvars(path)).expanduser()
+    return Path(os.path.expanduser(os.path.expandvars(path)))

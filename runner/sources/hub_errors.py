@@ -18,7 +18,7 @@ from runner.errors import (
     NotAllowed,
     NotEnoughDisk,
 )
-from runner.sources.hub import HubName, cache_folder
+from runner.sources.hub import HubName, cache_folder, offline_error
 
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
@@ -58,12 +58,6 @@ def explain(error: BaseException, hub: HubName) -> DiptychError:
     return HubUnreachable(
         f"{hub} is not on this machine, and the hub at {endpoint()} cannot be reached ({reason[:300]}); "
         "check the connection and try again, a download continues where it stopped"
-    )
-
-
-def offline_error(hub: HubName) -> HubUnreachable:
-    return HubUnreachable(
-        f"{hub} is not complete on this machine and HF_HUB_OFFLINE forbids the network; unset it to download the model"
     )
 
 

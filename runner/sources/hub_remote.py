@@ -18,8 +18,8 @@ from models.safetensors import TensorInfo, WeightsError, header_length, parse_he
 from runner.errors import HubUnreachable, ModelNotSupported, NotEnoughDisk
 from runner.sources import hub_download
 from runner.sources.base import Kind, ModelFiles, ModelMode, Progress, is_plain_path
-from runner.sources.hub import HubName, SnapshotFiles, cache_folder, offline, repo_folder
-from runner.sources.hub_errors import endpoint, explained, offline_error
+from runner.sources.hub import HubName, SnapshotFiles, cache_folder, offline, offline_error, repo_folder
+from runner.sources.hub_errors import endpoint, explained
 from runner.sources.selection import wanted_files, weight_files
 
 TIMEOUT = 10.0

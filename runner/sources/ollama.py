@@ -196,9 +196,9 @@ def _size(path: Path) -> int | None:
 def cache_folder() -> Path:
     """Where Diptych keeps what it makes of models: DIPTYCH_CACHE, or diptych in the user's cache folder."""
     if stated := os.environ.get("DIPTYCH_CACHE"):
-        return Path(stated).expanduser()
+        return Path(os.path.expanduser(stated))
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "diptych"
+    return Path(os.path.expanduser(base)) / "diptych"
 
 
 def _keys(stored: Mapping[str, TensorInfo], layers: list[Layer], component: str) -> list[dict[str, str]]:

@@ -59,7 +59,7 @@ def parse_ollama_name(name: str) -> OllamaName | None:
 def store_root() -> Path:
     """OLLAMA_MODELS, as Ollama reads it, or ~/.ollama/models."""
     stated = os.environ.get("OLLAMA_MODELS", "").strip().strip("\"'").strip()
-    return Path(stated) if stated else Path("~/.ollama/models").expanduser()
+    return Path(stated) if stated else Path(os.path.expanduser("~/.ollama/models"))
 
 
 @dataclass(frozen=True)
