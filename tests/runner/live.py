@@ -70,7 +70,7 @@ async def complete(client: httpx2.AsyncClient, prompt: str, **options: Any) -> l
 class Live:
     """`python -m runner runner` as a process of its own."""
 
-    def __init__(self, folder: Path, *arguments: str, seconds: float = 60) -> None:
+    def __init__(self, folder: Path, *arguments: str, seconds: float = 60, key: str | None = None) -> None:
         command = [
             sys.executable,
             "-m",
@@ -89,7 +89,8 @@ class Live:
         )
         assert self.process.stdout
         self.port = int(self.process.stdout.readline())
-        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, headers=headers)
         self._wait_until_healthy(seconds)
 
     def _wait_until_healthy(self, seconds: float) -> None:
