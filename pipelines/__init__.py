@@ -4,4 +4,6 @@ PIPELINES is how a family is registered: the class that a checkpoint's model_ind
 lives. Strings only, so that looking a class up imports nothing.
 """
 
-PIPELINES: dict[str, str] = {}
+PIPELINES: dict[str, str] = {
+    "Flux2KleinPipeline": "pipelines.flux2:Flux2Klein",
+}

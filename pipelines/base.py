@@ -16,6 +16,8 @@ Pixels: TypeAlias = NDArray[np.uint8]  # [height, width, 3], RGB
 LONGEST_SIDE = 4096
 MOST_PIXELS = 4 * 1024 * 1024
 MOST_REFERENCES = 10
+MOST_STEPS = 1000
+MOST_PICTURES = 16
 
 
 class PipelineError(ValueError):
@@ -38,7 +40,7 @@ class ImageRequest:
     strength: float | None = (
         None  # 0 to 1: how far to go from the first picture; None: edit where the model can
     )
-    previews: int = 0  # how many on the way
+    previews: int = 0  # how many on the way, of each picture
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,15 @@ class Plan:
 
     width: int
     height: int
-    steps: int  # denoising steps that will be run
-    guidance: float | None
+    steps: int  # denoising steps that will be run for each picture: fewer than asked for below strength 1
+    guidance: float | None  # None: the model knows none, or it is off
     warnings: tuple[str, ...] = ()
+    strength: float | None = None  # None: no picture to start from
 
 
 @dataclass(frozen=True)
 class Step:
-    """`index` of `total` steps are done. The first, 0, comes before the prompt is encoded."""
+    """`index` of `total` steps are done, all pictures' together. The first, 0, comes before the prompt is encoded."""
 
     index: int
     total: int
@@ -76,6 +79,7 @@ class Report:
     denoise_seconds: float
     decode_seconds: float
     warnings: tuple[str, ...] = field(default=())
+    peak_bytes: int = 0  # the most memory that MLX held on the way
 
 
 Event: TypeAlias = Step | Picture | Report

@@ -125,18 +125,23 @@ def to_start(picture: Image.Image, width: int, height: int) -> NDArray[np.float3
     return _normalised(picture.resize((width, height), Image.Resampling.LANCZOS))
 
 
-def to_reference(picture: Image.Image, multiple: int = 16) -> NDArray[np.float32]:
-    """A picture for FLUX.2 to look at: a megapixel at most, sides cut to the multiple around the centre."""
-    width, height = picture.size
-    if min(width, height) < max(REFERENCE_SIDE, multiple):
+def check_reference(width: int, height: int, multiple: int = 16) -> None:
+    """Whether FLUX.2 can look at a picture of this size."""
+    least = max(REFERENCE_SIDE, multiple)
+    if min(width, height) < least:
         raise PictureError(
-            f"the picture is {width} x {height}; "
-            f"a reference needs at least {max(REFERENCE_SIDE, multiple)} pixels along each side"
+            f"the picture is {width} x {height}; a reference needs at least {least} pixels along each side"
         )
     if max(width / height, height / width) > REFERENCE_RATIO:
         raise PictureError(
             f"the picture is {width} x {height}; a reference may be at most {REFERENCE_RATIO} to 1"
         )
+
+
+def to_reference(picture: Image.Image, multiple: int = 16) -> NDArray[np.float32]:
+    """A picture for FLUX.2 to look at: a megapixel at most, sides cut to the multiple around the centre."""
+    width, height = picture.size
+    check_reference(width, height, multiple)
     if width * height > REFERENCE_AREA:
         picture = picture.resize(_within_area(width, height), Image.Resampling.LANCZOS)
     across, down = drawn_size(width, height, multiple)

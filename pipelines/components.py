@@ -1,0 +1,127 @@
+"""A checkpoint's parts: mapped from their files when they are needed, let go of when memory is wanted for others."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from models.config import ConfigError, read_json
+from models.files import LocalModel
+from models.quantize import quantize
+from models.weights import WeightMap, evaluate, load_component
+from pipelines.settings import Progress, Settings, unheard
+
+Network = TypeVar("Network", bound=nn.Module)
+DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+
+
+class Component(Generic[Network]):
+    """A network and where its weights are. Calling it gives the network, read from its files if need be."""
+
+    def __init__(
+        self,
+        model: LocalModel,
+        name: str,
+        build: Callable[[], tuple[Network, WeightMap]],
+        settings: Settings,
+        quantized: bool = True,
+    ) -> None:
+        self.name = name
+        self._model, self._build = model, build
+        self._dtype = DTYPES[settings.dtype] if settings.dtype else None
+        self._quantization = settings.quantization if quantized else None
+        self._compiled = mx.default_device() == mx.gpu if settings.compiled is None else settings.compiled
+        self._held: Network | None = None
+        self._step: Callable[..., mx.array] | None = None
+
+    def __call__(self) -> Network:
+        return self.load() if self._held is None else self._held
+
+    @property
+    def held(self) -> bool:
+        return self._held is not None
+
+    def load(self, progress: Progress = unheard) -> Network:
+        network = self._mapped()
+        evaluate(network, progress)
+        self._held = network
+        return network
+
+    def check(self) -> None:
+        """Whether the weights fit their config, without reading them."""
+        self._mapped()
+
+    def step(self, *arguments: Any) -> mx.array:
+        """The network's `step`; compiled, it is traced once for each shape and kept between pictures."""
+        if self._step is None:
+            step: Callable[..., mx.array] = self().step
+            self._step = mx.compile(step) if self._compiled else step
+        return self._step(*arguments)
+
+    def drop(self) -> None:
+        """Let go of it, and give its memory back."""
+        self._held = self._step = None
+        mx.clear_cache()
+
+    def _mapped(self) -> Network:
+        network, weight_map = self._build()
+        load_component(network, self._model.shards(self.name), weight_map, self._dtype)
+        if self._quantization is not None:
+            quantize(network, self._quantization)
+        return network
+
+
+class Reading(NamedTuple):
+    """A prompt as its text encoders read it, and what its author should know about that."""
+
+    states: tuple[mx.array, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def cut_warning(cut: int, length: int, reader: str = "the prompt") -> tuple[str, ...]:
+    """Said where a prompt did not fit."""
+    if not cut:
+        return ()
+    return (f"{reader} was cut: {length} tokens fit, the last {cut} of {length + cut} were left out",)
+
+
+class Readings:
+    """Prompts that were read, the latest kept longest, bounded in bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: OrderedDict[str, Reading] = OrderedDict()
+
+    def find(self, prompt: str) -> Reading | None:
+        if prompt in self._kept:
+            self._kept.move_to_end(prompt)
+        return self._kept.get(prompt)
+
+    def keep(self, prompt: str, reading: Reading) -> None:
+        self._kept[prompt] = reading
+        while self.nbytes > self._limit:
+            self._kept.popitem(last=False)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(state.nbytes for reading in self._kept.values() for state in reading.states)
+
+
+def load_all(components: Mapping[Component[Any], float], progress: Progress) -> None:
+    """Read all of them; each counts for its share of the progress."""
+    before, whole = 0.0, sum(components.values())
+    for component, share in components.items():
+        component.load(lambda done, before=before, share=share: progress((before + done * share) / whole))  # type: ignore[misc]
+        before += share
+
+
+def config_of(model: LocalModel, component: str, name: str = "config.json") -> dict[str, Any]:
+    return read_json(model.folder / component / name)
+
+
+def require_equal(one: str, found: int, other: str, needed: int) -> None:
+    """Two configs that must agree on a size."""
+    if found != needed:
+        raise ConfigError(f"{one} is {found}, but {other} is {needed}: these parts do not belong together")

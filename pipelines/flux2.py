@@ -1,0 +1,133 @@
+"""FLUX.2 klein: a Qwen3 encoder read at three depths, pictures to look at, guidance for base models alone.
+
+Distilled models (`is_distilled` in model_index.json) take 4 steps and no guidance, base models 50 and a guidance of 4.
+Pictures that are given without a strength are edited: the network looks at each, at a time of its own. With a strength
+the first of them is where the noise starts, and the others are looked at.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from PIL import Image
+
+from models.config import ConfigError, read_json
+from models.files import LocalModel
+from models.flux2 import WEIGHTS, Flux2Config, Flux2Transformer, Modulation, Prepared
+from models.qwen3 import Qwen3Config, Qwen3Encoder
+from models.tokenizer import PromptTokenizer
+from models.vae import WEIGHTS as VAE_WEIGHTS
+from models.vae import Autoencoder, AutoencoderKLFlux2, AutoencoderKLFlux2Config
+from models.weights import WeightMap
+from pipelines.base import MOST_REFERENCES, ImageRequest, Plan
+from pipelines.components import Component, Reading, config_of, cut_warning, require_equal
+from pipelines.images import to_reference
+from pipelines.latents import Noise, flux2_image_ids, flux2_reference_ids, flux2_text_ids
+from pipelines.planning import Defaults, sample_side
+from pipelines.sampling import FlowMatch, flux2_mu
+from pipelines.settings import Settings
+from pipelines.walk import Task, Walk
+
+PROMPT_TOKENS = 512
+DISTILLED_STEPS, BASE_STEPS = 4, 50
+BASE_GUIDANCE = 4.0
+
+
+class Flux2Klein(Walk):
+    context = PROMPT_TOKENS
+    patch = 1
+
+    def __init__(self, model: LocalModel, settings: Settings) -> None:
+        super().__init__(model, settings)
+        vae, transformer = config_of(model, "vae"), config_of(model, "transformer")
+        vae_config = AutoencoderKLFlux2Config.from_dict(vae)
+        config = Flux2Config.from_dict(transformer)
+        encoder = Qwen3Config.from_dict(config_of(model, "text_encoder"))
+        _check(config, encoder, vae_config)
+        self.tokenizer = PromptTokenizer.load(model.folder / "tokenizer")
+        self.flow = FlowMatch.from_config(config_of(model, "scheduler", "scheduler_config.json"))
+        self.distilled = _distilled(read_json(model.folder / "model_index.json"))
+        self.encoder = Component(model, "text_encoder", lambda: _encoder(encoder), settings)
+        self.encoders = (self.encoder,)
+        self.transformer = Component(
+            model, "transformer", lambda: (Flux2Transformer(config), WEIGHTS), settings
+        )
+        self.vae = Component(
+            model, "vae", lambda: (AutoencoderKLFlux2(vae_config), VAE_WEIGHTS), settings, quantized=False
+        )
+        self.defaults = Defaults(
+            steps=DISTILLED_STEPS if self.distilled else BASE_STEPS,
+            guidance=None if self.distilled else BASE_GUIDANCE,
+            side=sample_side(transformer, vae, vae_config.scale),
+            multiple=vae_config.scale * vae_config.patch_size[0],
+            edits=MOST_REFERENCES,
+        )
+
+    def plan(self, request: ImageRequest) -> Plan:
+        plan = super().plan(request)
+        if not self.distilled:
+            return plan
+        given = (("guidance", (request.guidance or 0) > 1), ("negative_prompt", request.negative_prompt))
+        told = tuple(f"{name} has no effect: this model is distilled" for name, value in given if value)
+        return replace(plan, guidance=None, warnings=(*plan.warnings, *told))
+
+    def guided(self, request: ImageRequest, plan: Plan) -> bool:
+        return plan.guidance is not None and plan.guidance > 1
+
+    def read(self, prompt: str) -> Reading:
+        """All 512 tokens go on to the transformer, padding too, which only the encoder is told to overlook."""
+        read = self.tokenizer.encode(self.tokenizer.chat(prompt, enable_thinking=False), PROMPT_TOKENS)
+        states = self.encoder()(mx.array([read.ids]), mx.array([read.mask]))
+        return Reading((states,), cut_warning(read.cut, PROMPT_TOKENS))
+
+    def mu(self, tokens: int, steps: int) -> float:
+        return flux2_mu(tokens, steps)
+
+    def references(self, task: Task) -> list[mx.array]:
+        looked_at = task.request.images if task.plan.strength is None else task.request.images[1:]
+        shown = (to_reference(Image.fromarray(picture), self.defaults.multiple) for picture in looked_at)
+        return [self.vae().encode(mx.array(picture), rows=self.settings.strip) for picture in shown]
+
+    def encode_start(self, vae: Autoencoder, picture: mx.array, noise: Noise) -> mx.array:
+        """The likeliest latents, as everywhere in this family."""
+        return vae.encode(picture, rows=self.settings.strip)
+
+    def conditions(self, task: Task, readings: Sequence[Reading], references: Sequence[mx.array]) -> Prepared:
+        positions, tokens = [flux2_image_ids(task.rows, task.columns)], None
+        if references:
+            positions.append(flux2_reference_ids([(ref.shape[1], ref.shape[2]) for ref in references]))
+            tokens = mx.concatenate([reference.flatten(1, 2) for reference in references], axis=1)
+        text = mx.concatenate([reading.states[0] for reading in readings])
+        network: Flux2Transformer = self.transformer()
+        return network.prepare(text, flux2_text_ids(PROMPT_TOKENS), np.concatenate(positions), tokens)
+
+    def modulation(self, task: Task, readings: Sequence[Reading]) -> Modulation:
+        network: Flux2Transformer = self.transformer()
+        return network.modulation(task.times)
+
+
+def _encoder(config: Qwen3Config) -> tuple[Qwen3Encoder, WeightMap]:
+    """9, 18 and 27 of the real one's 36 layers."""
+    layers = config.num_hidden_layers
+    encoder = Qwen3Encoder(config, (layers // 4, layers // 2, 3 * layers // 4))
+    return encoder, encoder.weight_map
+
+
+def _check(config: Flux2Config, encoder: Qwen3Config, vae: AutoencoderKLFlux2Config) -> None:
+    require_equal(
+        "the transformer's joint_attention_dim", config.joint_attention_dim,
+        "three times the text encoder's hidden_size", 3 * encoder.hidden_size,
+    )  # fmt: skip
+    require_equal(
+        "the transformer's in_channels", config.in_channels,
+        "a patch of the autoencoder's latent_channels", vae.patch_size[0] ** 2 * vae.latent_channels,
+    )  # fmt: skip
+
+
+def _distilled(index: dict[str, Any]) -> bool:
+    distilled = index.get("is_distilled", False)
+    if not isinstance(distilled, bool):
+        raise ConfigError(f"is_distilled in model_index.json is {distilled!r}, true or false is needed")
+    return distilled

@@ -1,0 +1,138 @@
+"""A request made whole, or refused: what it comes to on a model, before any work. No MLX."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.config import ConfigError
+from pipelines.base import (
+    LONGEST_SIDE,
+    MOST_PICTURES,
+    MOST_PIXELS,
+    MOST_STEPS,
+    ImageRequest,
+    PipelineError,
+    Plan,
+)
+from pipelines.images import PictureError, check_reference, check_size, drawn_size
+
+STRENGTH = 0.6  # the references' own, where a model can only start from a picture
+SIDE = 1024
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a model takes where a request says nothing, and how far it goes. `edits`: so many pictures to look at."""
+
+    steps: int
+    guidance: float | None
+    side: int
+    multiple: int
+    edits: int = 0
+
+
+def plan(request: ImageRequest, defaults: Defaults) -> Plan:
+    """The request's plan, all that does not depend on the family; PipelineError says what is wrong with it."""
+    _check_numbers(request)
+    _check_pictures(request, defaults)
+    width, height = _size(request, defaults)
+    asked = request.steps or defaults.steps
+    strength = _strength(request, defaults)
+    return Plan(
+        width=width,
+        height=height,
+        steps=asked if strength is None else asked - skipped(asked, strength),
+        guidance=defaults.guidance if request.guidance is None else request.guidance,
+        strength=strength,
+    )
+
+
+def skipped(steps: int, strength: float) -> int:
+    """How many steps of a schedule an image-to-image run leaves out."""
+    left_out = int(max(steps - min(steps * strength, steps), 0))
+    if left_out >= steps:
+        raise PipelineError(
+            f"strength: {strength} of {steps} steps leaves no step to do; "
+            f"at least {1 / steps:.3g} is needed, or more steps"
+        )
+    return left_out
+
+
+def preview_steps(steps: int, previews: int) -> frozenset[int]:
+    """After which steps a preview is shown: evenly, and never after the last, which is the picture itself."""
+    shown = min(previews, steps - 1)
+    return frozenset(round(steps * (index + 1) / (shown + 1)) for index in range(shown))
+
+
+def sample_side(transformer: Mapping[str, Any], vae: Mapping[str, Any], scale: int) -> int:
+    """The side of the pictures that a checkpoint says it was made for: in its transformer's config in latents of
+    `scale` pixels, or in its autoencoder's in pixels."""
+    for config, pixels in ((transformer, scale), (vae, 1)):
+        side = config.get("sample_size")
+        if side is None:
+            continue
+        if not isinstance(side, int) or isinstance(side, bool) or side < 1:
+            raise ConfigError(f"sample_size is {side!r}, a positive whole number is needed")
+        return min(side * pixels, LONGEST_SIDE, math.isqrt(MOST_PIXELS))
+    return SIDE
+
+
+def _check_numbers(request: ImageRequest) -> None:
+    limits: tuple[tuple[str, float | None, float, float], ...] = (
+        ("steps", request.steps, 0, MOST_STEPS),
+        ("guidance", request.guidance, 0, 100),
+        ("strength", request.strength, 0, 1),
+        ("n", request.count, 1, MOST_PICTURES),
+        ("previews", request.previews, 0, MOST_STEPS),
+    )
+    for name, value, least, most in limits:
+        if value is not None and not (math.isfinite(value) and least <= value <= most):
+            raise PipelineError(f"{name}: {value} is out of range; {least:g} to {most:g} is allowed")
+    for name, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt or "")):
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise PipelineError(f"{name}: it holds half a character (a lone surrogate); text is needed")
+
+
+def _check_pictures(request: ImageRequest, defaults: Defaults) -> None:
+    starts = request.strength is not None or not defaults.edits
+    most = max(1, defaults.edits)
+    if len(request.images) > most:
+        raise PipelineError(f"images: {len(request.images)} were given; this model takes at most {most}")
+    if request.strength is not None and not request.images:
+        raise PipelineError("strength: it needs a picture in images to start from")
+    for index, picture in enumerate(request.images):
+        height, width = picture.shape[:2]
+        try:
+            if starts and index == 0:
+                check_size(width, height)
+            else:
+                check_reference(width, height, defaults.multiple)
+        except PictureError as error:
+            raise PipelineError(f"images[{index}]: {error}") from error
+
+
+def _strength(request: ImageRequest, defaults: Defaults) -> float | None:
+    if not request.images:
+        return None
+    return STRENGTH if request.strength is None and not defaults.edits else request.strength
+
+
+def _size(request: ImageRequest, defaults: Defaults) -> tuple[int, int]:
+    """What is asked for, cut to the multiple; else the first picture's shape; else the model's own size."""
+    multiple = defaults.multiple
+    for name, side in (("width", request.width), ("height", request.height)):
+        if side is not None and not multiple <= side <= LONGEST_SIDE:
+            raise PipelineError(f"{name}: {side} is out of range; {multiple} to {LONGEST_SIDE} is allowed")
+    width = height = defaults.side
+    if request.images:
+        rows, columns = request.images[0].shape[:2]
+        width, height = drawn_size(columns, rows, multiple)
+    width, height = (
+        max(side // multiple, 1) * multiple for side in (request.width or width, request.height or height)
+    )
+    if width * height > MOST_PIXELS:
+        raise PipelineError(
+            f"width, height: {width} x {height} is too large; at most {MOST_PIXELS >> 20} megapixels are allowed"
+        )
+    return width, height

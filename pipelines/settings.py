@@ -1,0 +1,45 @@
+"""How a model is loaded. No MLX, so that the runner can choose before it starts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from models.quantize import Quantization
+
+Memory: TypeAlias = Literal["resident", "staged"]
+Progress: TypeAlias = Callable[[float], None]  # hears how much is done, from 0 to 1
+
+STRIP = 64  # rows of the picture that a staged model decodes at once
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`dtype` None keeps the checkpoint's; a processor without a GPU wants "float32".
+
+    `staged` holds the text encoder and the transformer in turn, never both, and decodes in strips: a new prompt costs
+    reading both again, one that was read lately costs nothing. `rows` sets the strips whatever the memory.
+    `compiled` None: where there is a GPU.
+    """
+
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    quantization: "Quantization | None" = None
+    memory: Memory = "resident"
+    rows: int | None = None
+    compiled: bool | None = None
+    embedding_bytes: int = 256 * 2**20  # of encoded prompts, kept for when they come again
+
+    @property
+    def staged(self) -> bool:
+        return self.memory == "staged"
+
+    @property
+    def strip(self) -> int | None:
+        return self.rows or (STRIP if self.staged else None)
+
+
+RESIDENT = Settings()
+
+
+def unheard(done: float) -> None:
+    """Progress that nobody listens to."""

@@ -1,0 +1,285 @@
+"""The one denoising walk of all families: a prompt is read, noise is walked down to a picture, progress on the way.
+
+    pipeline = Flux2Klein.load(model, Settings(), progress)
+    for event in pipeline.generate(ImageRequest("a red circle", seed=1)):
+        …                              # Step(0, 4), Step(1, 4), …, Step(4, 4), Picture, Report
+
+`generate` is a plain generator: whoever drives it owns progress, and stops it by closing it. A family says how prompts
+are read, what the transformer is given, and how its answer is taken. Pictures of one request are walked one after
+another: they are what a batch would give, in the memory of one.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import mlx.core as mx
+import numpy as np
+from PIL import Image
+
+from models.files import LocalModel
+from models.patches import patchify, unpatchify
+from models.vae import Autoencoder
+from pipelines import planning
+from pipelines.base import Event, ImageRequest, Picture, Pixels, Plan, Report, Step
+from pipelines.components import Component, Reading, Readings, load_all
+from pipelines.images import to_pixels, to_start
+from pipelines.latents import Noise
+from pipelines.planning import Defaults
+from pipelines.sampling import FlowMatch, Schedule, add_noise, euler_step, predict_clean
+from pipelines.settings import RESIDENT, Progress, Settings, unheard
+
+HALVES = (mx.float16, mx.bfloat16)
+PREVIEW_SIDE = 256
+
+
+@dataclass(frozen=True)
+class Task:
+    """One request and its plan. `rows` and `columns` count the transformer's tokens."""
+
+    request: ImageRequest
+    plan: Plan
+    schedule: Schedule
+    rows: int
+    columns: int
+    guided: bool  # whether the prompt is compared with the negative one, in a batch of two
+
+    @property
+    def times(self) -> list[float]:
+        return [float(time) for time in self.schedule.timesteps / np.float32(1000)]
+
+
+@dataclass
+class Course:
+    """What the steps of a task share: what the transformer is given beside the latents, and where they start."""
+
+    conditions: Any
+    modulation: Any
+    noise: np.ndarray  # of all pictures, [picture, row, column, channel]
+    start: mx.array | None
+    dtype: mx.Dtype
+
+
+class Clock:
+    """Seconds between one call and the next."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        now = time.perf_counter()
+        took, self._last = now - self._last, now
+        return took
+
+
+class Walk(ABC):
+    """A loaded model of one family."""
+
+    context: int
+    defaults: Defaults
+    flow: FlowMatch
+    encoders: tuple[Component[Any], ...]
+    transformer: Component[Any]
+    vae: Component[Any]
+    # How latents are cut into tokens; FLUX.2's are patches already.
+    patch: int = 2
+    channels_first: ClassVar[bool] = True
+
+    def __init__(self, model: LocalModel, settings: Settings) -> None:
+        self.settings = settings
+        self.readings = Readings(settings.embedding_bytes)
+
+    @classmethod
+    def load(cls, model: LocalModel, settings: Settings = RESIDENT, progress: Progress = unheard) -> Self:
+        pipeline = cls(model, settings)
+        pipeline.load_parts(progress)
+        return pipeline
+
+    # What a family says.
+
+    @abstractmethod
+    def read(self, prompt: str) -> Reading:
+        """A prompt through the text encoders, lazily."""
+
+    @abstractmethod
+    def mu(self, tokens: int, steps: int) -> float:
+        """How far the schedule of a picture is shifted, where shifting is dynamic."""
+
+    @abstractmethod
+    def conditions(self, task: Task, readings: Sequence[Reading], references: Sequence[mx.array]) -> Any:
+        """What the transformer is given at every step, for a batch of as many as there are readings."""
+
+    @abstractmethod
+    def modulation(self, task: Task, readings: Sequence[Reading]) -> Any:
+        """What it is given at each step in turn: `modulation.at(step)`."""
+
+    def guided(self, request: ImageRequest, plan: Plan) -> bool:
+        """Whether there is a second, negative prompt to be compared with."""
+        return False
+
+    def velocity(self, answer: mx.array) -> mx.array:
+        """Where the latents move, from what the transformer answered."""
+        return answer
+
+    def compare(self, wanted: mx.array, unwanted: mx.array, guidance: float) -> mx.array:
+        return unwanted + guidance * (wanted - unwanted)
+
+    def references(self, task: Task) -> list[mx.array]:
+        """The pictures to look at, as latents."""
+        return []
+
+    def latent_dtype(self, task: Task, reading: Reading) -> mx.Dtype:
+        """What the noise is drawn in."""
+        return reading.states[0].dtype
+
+    # What all do alike.
+
+    def load_parts(self, progress: Progress) -> None:
+        """Read the weights; a staged model reads its largest parts later, and only sees now whether they fit."""
+        if not self.settings.staged:
+            shares = dict.fromkeys(self.encoders, 0.45 / len(self.encoders))
+            load_all({**shares, self.transformer: 0.5, self.vae: 0.05}, progress)
+            return
+        for component in (*self.encoders, self.transformer):
+            component.check()
+        self.vae.load(progress)
+
+    def plan(self, request: ImageRequest) -> Plan:
+        """The request with every choice made; PipelineError says what is wrong with it."""
+        return planning.plan(request, self.defaults)
+
+    def task(self, request: ImageRequest) -> Task:
+        plan = self.plan(request)
+        rows, columns = plan.height // self.defaults.multiple, plan.width // self.defaults.multiple
+        asked = request.steps or self.defaults.steps
+        schedule = self.flow.schedule(asked, self.mu(rows * columns, asked))
+        if plan.strength is not None:
+            schedule = schedule.after(plan.strength)
+        return Task(request, plan, schedule, rows, columns, self.guided(request, plan))
+
+    def generate(self, request: ImageRequest) -> Iterator[Event]:
+        """Draw. Each yield is a place to stop: closing the generator leaves nothing behind."""
+        task = self.task(request)
+        mx.reset_peak_memory()
+        yield Step(0, task.plan.steps * request.count)
+        try:
+            yield from self._walk(task)
+        finally:
+            mx.clear_cache()
+
+    def _walk(self, task: Task) -> Iterator[Event]:
+        clock = Clock()
+        readings = self._read(task)
+        encoding = clock.lap()
+        course = self._course(task, readings)
+        drawing = decoding = 0.0
+        for index in range(task.request.count):
+            latents = self._begin(task, course, index)
+            for step in range(task.plan.steps):
+                latents, preview = self._step(task, course, latents, step)
+                yield Step(index * task.plan.steps + step + 1, task.plan.steps * task.request.count, preview)
+            drawing += clock.lap()
+            pixels = to_pixels(self.vae().decode(self._unpack(task, latents), self.settings.strip))[0]
+            del latents
+            decoding += clock.lap()
+            yield Picture(pixels, index)
+        told = (
+            *task.plan.warnings,
+            *dict.fromkeys(word for reading in readings for word in reading.warnings),
+        )
+        yield Report(task.plan, encoding, drawing, decoding, told, mx.get_peak_memory())
+
+    def _read(self, task: Task) -> list[Reading]:
+        """The prompt, and the negative one where it is compared; from memory where they were read lately."""
+        prompts = [task.request.prompt]
+        if task.guided:
+            prompts.append(task.request.negative_prompt or "")
+        found = {prompt: self.readings.find(prompt) for prompt in prompts}
+        if self.settings.staged and None in found.values():
+            self.transformer.drop()
+        readings = [found[prompt] or self._read_anew(prompt) for prompt in prompts]
+        if self.settings.staged:
+            for encoder in self.encoders:
+                encoder.drop()
+        return readings
+
+    def _read_anew(self, prompt: str) -> Reading:
+        reading = self.read(prompt)
+        mx.eval(reading.states)
+        self.readings.keep(prompt, reading)
+        return reading
+
+    def _course(self, task: Task, readings: Sequence[Reading]) -> Course:
+        """All that does not depend on the step, computed once. Random numbers come in the reference's order: those
+        that pick the start's latents, then the noise of all pictures."""
+        noise = Noise(task.request.seed)
+        start = self._start(task, noise)
+        references = self.references(task)
+        mx.eval(start, references)
+        dtype = self.latent_dtype(task, readings[0])
+        drawn = self._noise(task, noise, dtype)
+        conditions = self.conditions(task, readings, references)
+        modulation = self.modulation(task, readings)
+        mx.eval(conditions, modulation)
+        return Course(conditions, modulation, drawn, start, dtype)
+
+    def _noise(self, task: Task, noise: Noise, dtype: mx.Dtype) -> np.ndarray:
+        channels = self._features // self.patch**2
+        rows, columns = task.rows * self.patch, task.columns * self.patch
+        return noise.pictures(task.request.count, channels, rows, columns, dtype in HALVES)
+
+    @property
+    def _features(self) -> int:
+        """Of a token."""
+        config = self.vae().config
+        return int(config.latent_channels * (self.defaults.multiple // config.scale) ** 2)
+
+    def _start(self, task: Task, noise: Noise) -> mx.array | None:
+        """The latents of the picture to start from, one of those that the autoencoder deems likely."""
+        if task.plan.strength is None:
+            return None
+        shown = to_start(Image.fromarray(task.request.images[0]), task.plan.width, task.plan.height)
+        return self.encode_start(self.vae(), mx.array(shown), noise)
+
+    def encode_start(self, vae: Autoencoder, picture: mx.array, noise: Noise) -> mx.array:
+        scale, channels = vae.config.scale, vae.config.latent_channels
+        _, height, width, _ = picture.shape
+        half = vae.decoder.conv_in.weight.dtype in HALVES
+        picked = noise.pictures(1, channels, height // scale, width // scale, half)
+        return vae.encode(picture, mx.array(picked), self.settings.strip)
+
+    def _begin(self, task: Task, course: Course, index: int) -> mx.array:
+        """One picture's tokens at the first noise level, [1, token, feature]."""
+        latents = mx.array(course.noise[index : index + 1]).astype(course.dtype)
+        if course.start is not None:
+            start = course.start.astype(course.dtype)
+            latents = add_noise(start, latents, float(task.schedule.sigmas[0])).astype(course.dtype)
+        return patchify(latents, self.patch, self.channels_first).flatten(1, 2)
+
+    def _unpack(self, task: Task, tokens: mx.array) -> mx.array:
+        patches = tokens.reshape(len(tokens), task.rows, task.columns, -1)
+        return unpatchify(patches, self.patch, self.channels_first)
+
+    def _step(
+        self, task: Task, course: Course, latents: mx.array, step: int
+    ) -> tuple[mx.array, Pixels | None]:
+        """The latents after a step, evaluated, and the picture that they promise where one is to be shown."""
+        sigma, following = (float(value) for value in task.schedule.sigmas[step : step + 2])
+        velocity = self._velocity(task, course, latents, step)
+        moved = euler_step(latents, velocity, sigma, following)
+        mx.eval(moved)
+        if step + 1 not in planning.preview_steps(task.plan.steps, task.request.previews):
+            return moved, None
+        promised = self._unpack(task, predict_clean(latents, velocity, sigma))
+        return moved, to_pixels(self.vae().preview(promised, PREVIEW_SIDE))[0]
+
+    def _velocity(self, task: Task, course: Course, latents: mx.array, step: int) -> mx.array:
+        modulation = course.modulation.at(step)
+        guidance = task.plan.guidance
+        if not task.guided or guidance is None:
+            return self.velocity(self.transformer.step(latents, course.conditions, modulation))
+        twice = mx.concatenate([latents, latents])
+        both = self.velocity(self.transformer.step(twice, course.conditions, modulation))
+        return self.compare(both[:1], both[1:], guidance)

@@ -1,0 +1,27 @@
+"""How pictures are compared, and what a pipeline's events come to."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from pipelines.base import Event, Picture, Report, Step
+
+
+def drawn(events: Iterable[Event]) -> list[np.ndarray]:
+    return [event.pixels for event in events if isinstance(event, Picture)]
+
+
+def report(events: Iterable[Event]) -> Report:
+    return next(event for event in events if isinstance(event, Report))
+
+
+def steps(events: Iterable[Event]) -> list[Step]:
+    return [event for event in events if isinstance(event, Step)]
+
+
+def assert_same(ours: np.ndarray, theirs: np.ndarray) -> None:
+    """At most one level apart on 99.9% of the values; and no empty picture, which would prove nothing."""
+    assert ours.shape == theirs.shape
+    assert theirs.std() > 10
+    apart = np.abs(ours.astype(int) - theirs.astype(int))
+    assert (apart <= 1).mean() >= 0.999, f"{(apart > 1).mean():.2%} differ, by {apart.max()} at most"

@@ -1,0 +1,84 @@
+"""The reference's side of the toys: modules of its own classes with the same weights, saved as it saves them, and run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from models.files import LocalModel
+from pipelines.base import ImageRequest
+from tests.pipelines.toys import TOYS, Config, Part, draw, local, write_texts
+
+torch = pytest.importorskip("torch")
+diffusers = pytest.importorskip("diffusers")
+transformers = pytest.importorskip("transformers")
+
+
+def module(part: Part) -> Any:
+    """A component with the drawn weights."""
+    if part.library == "diffusers":
+        made = getattr(diffusers, part.name).from_config(part.config)
+    else:
+        kind = getattr(transformers, part.name)
+        made = kind(kind.config_class.from_dict(part.config))
+    with torch.no_grad():
+        for name, tensor in made.state_dict().items():
+            if not name.endswith(("num_batches_tracked", "position_ids")):
+                tensor.copy_(torch.tensor(draw(name, tuple(tensor.shape))))
+    return made.eval()
+
+
+def save(name: str, folder: Path, scheduler: Config | None = None, **index: Any) -> tuple[Any, LocalModel]:
+    """The reference's pipeline, and the same model as we see it after the reference has saved it."""
+    toy = TOYS[name]
+    texts = folder / "texts"
+    write_texts(toy, texts, scheduler, **index)
+    parts: dict[str, Any] = {part: module(content) for part, content in toy.parts.items()}
+    for part in toy.tokenizers:
+        parts[part] = transformers.AutoTokenizer.from_pretrained(texts / part)
+    parts["scheduler"] = diffusers.FlowMatchEulerDiscreteScheduler.from_config(scheduler or toy.scheduler)
+    pipeline = getattr(diffusers, toy.pipeline)(**parts, **toy.index | index)
+    pipeline.save_pretrained(folder / "saved")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline, local(folder / "saved", name)
+
+
+def pictures(pipeline: Any, request: ImageRequest, **more: Any) -> list[np.ndarray]:
+    """What the reference makes of a request; `more` is what its pipeline is called with beside."""
+    generator = torch.Generator("cpu").manual_seed(request.seed)
+    made = pipeline(
+        prompt=request.prompt,
+        height=request.height,
+        width=request.width,
+        num_inference_steps=request.steps,
+        num_images_per_prompt=request.count,
+        generator=generator,
+        output_type="pil",
+        **arguments(pipeline, request) | more,
+    )
+    return [np.asarray(picture) for picture in made.images]
+
+
+def arguments(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
+    """What a request says beside prompt, size, steps and seed, as each pipeline is told it."""
+    return ARGUMENTS[type(pipeline).__name__](pipeline, request)
+
+
+def _klein(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
+    """The text encoder is read at 9, 18 and 27 of 36 layers; negative prompts go in encoded."""
+    layers = pipeline.text_encoder.config.num_hidden_layers
+    depths = (layers // 4, layers // 2, 3 * layers // 4)
+    told: dict[str, Any] = {"text_encoder_out_layers": depths}
+    if request.images:
+        told["image"] = [PIL.Image.fromarray(picture) for picture in request.images]
+    if request.guidance is not None:
+        negative, _ = pipeline.encode_prompt(
+            request.negative_prompt or "", num_images_per_prompt=request.count, text_encoder_out_layers=depths
+        )
+        told |= {"guidance_scale": request.guidance, "negative_prompt_embeds": negative}
+    return told
+
+
+ARGUMENTS = {"Flux2KleinPipeline": _klein}

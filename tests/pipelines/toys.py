@@ -1,0 +1,171 @@
+"""Toy picture models of all families, in the layout of diffusers, written without it.
+
+Weights depend on nothing but a tensor's name and shape, so a folder written here and modules built by the reference hold
+the same numbers, and stored references need hold pictures alone. Names and shapes are the reference's own
+(references/toys.json, by make_pictures.py). No size is a real one's scaled.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from models.files import LocalModel, Shard
+from tests.models import toy_tokenizers
+
+REFERENCES = Path(__file__).parent / "references"
+Config = dict[str, Any]
+
+STATIC = {"num_train_timesteps": 1000, "shift": 3.0, "use_dynamic_shifting": False}
+DYNAMIC = {
+    "num_train_timesteps": 1000, "shift": 3.0, "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15,
+    "base_image_seq_len": 256, "max_image_seq_len": 4096, "time_shift_type": "exponential",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """One component: the library and class that the reference has for it, and its config."""
+
+    library: str
+    name: str
+    config: Config
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A whole model. `tokenizers` write their folders."""
+
+    pipeline: str
+    parts: Mapping[str, Part]
+    scheduler: Config
+    tokenizers: Mapping[str, Callable[[Path], Path]]
+    index: Config = field(default_factory=dict)
+
+
+def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A tensor that depends on its name alone: norms about one, products that keep a stream's size."""
+    noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32)
+    if name.endswith("running_var"):
+        return 0.5 + np.abs(noise)
+    if name.endswith(("embed_tokens.weight", "embedding.weight", "shared.weight", "attention_bias.weight")):
+        return noise
+    if len(shape) < 2:
+        return np.float32(0.2) * noise + np.float32(1 if "norm" in name and name.endswith("weight") else 0)
+    return noise * np.float32(1.2 / np.prod(shape[1:]) ** 0.5)
+
+
+def shapes(name: str) -> dict[str, dict[str, list[int]]]:
+    return json.loads((REFERENCES / "toys.json").read_text())[name]
+
+
+def write(name: str, folder: Path, scheduler: Config | None = None, **index: Any) -> LocalModel:
+    """The toy's folder, written without torch. A shape of none is a scalar that counts batches: an integer."""
+    toy = TOYS[name]
+    write_texts(toy, folder, scheduler, **index)
+    for part, tensors in shapes(name).items():
+        stem = "model" if toy.parts[part].library == "transformers" else "diffusion_pytorch_model"
+        arrays = {key: tensor(key, tuple(shape)) for key, shape in tensors.items()}
+        mx.save_safetensors(str(folder / part / f"{stem}.safetensors"), arrays, {"format": "pt"})
+    return local(folder, name)
+
+
+def write_texts(toy: Toy, folder: Path, scheduler: Config | None = None, **index: Any) -> None:
+    """Everything but the weights."""
+    listed: Config = {"_class_name": toy.pipeline, "_diffusers_version": "0.42.1", **toy.index, **index}
+    for part, content in toy.parts.items():
+        listed[part] = [content.library, content.name]
+        key = "_class_name" if content.library == "diffusers" else "architectures"
+        config = {key: content.name if key == "_class_name" else [content.name], **content.config}
+        _json(folder / part / "config.json", config)
+    for part, make in toy.tokenizers.items():
+        made = make(folder / part)
+        listed[part] = [
+            "transformers",
+            json.loads((made / "tokenizer_config.json").read_text())["tokenizer_class"],
+        ]
+    listed["scheduler"] = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
+    config = {"_class_name": "FlowMatchEulerDiscreteScheduler", **(scheduler or toy.scheduler)}
+    _json(folder / "scheduler" / "scheduler_config.json", config)
+    _json(folder / "model_index.json", listed)
+
+
+def tensor(name: str, shape: tuple[int, ...]) -> mx.array:
+    if name.endswith("num_batches_tracked"):
+        return mx.array(0, mx.int32)
+    if name.endswith("position_ids"):
+        return mx.arange(shape[-1])[None]
+    return mx.array(draw(name, shape))
+
+
+def local(folder: Path, name: str = "toy") -> LocalModel:
+    def shards(part: str) -> tuple[Shard, ...]:
+        return tuple(Shard(path) for path in sorted((folder / part).glob("*.safetensors")))
+
+    return LocalModel(name, folder, shards)
+
+
+def _json(path: Path, values: Config) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values))
+
+
+def qwen3(layers: int, hidden: int, heads: int, shared: int) -> Part:
+    return Part("transformers", "Qwen3ForCausalLM", {
+        "model_type": "qwen3", "vocab_size": 420, "hidden_size": hidden, "intermediate_size": 2 * hidden + 6,
+        "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": shared, "head_dim": 14,
+        "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "rope_theta": 5000.0, "tie_word_embeddings": False,
+    })  # fmt: skip
+
+
+def vae(name: str, channels: tuple[int, ...], latents: int, **more: Any) -> Part:
+    blocks = len(channels)
+    return Part("diffusers", name, {
+        "block_out_channels": list(channels), "latent_channels": latents, "norm_num_groups": 3, "in_channels": 3,
+        "out_channels": 3, "layers_per_block": 1, "sample_size": 64,
+        "down_block_types": ["DownEncoderBlock2D"] * blocks, "up_block_types": ["UpDecoderBlock2D"] * blocks, **more,
+    })  # fmt: skip
+
+
+KLEIN = Part("diffusers", "Flux2Transformer2DModel", {
+    "in_channels": 12, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 20, "num_attention_heads": 2,
+    "joint_attention_dim": 66, "timestep_guidance_channels": 34, "mlp_ratio": 2.5, "axes_dims_rope": [4, 6, 6, 4],
+    "rope_theta": 700, "eps": 1e-5, "guidance_embeds": False,
+})  # fmt: skip
+KLEIN_TALL = Part("diffusers", "Flux2Transformer2DModel", {
+    "in_channels": 20, "num_layers": 2, "num_single_layers": 1, "attention_head_dim": 12, "num_attention_heads": 3,
+    "joint_attention_dim": 78, "timestep_guidance_channels": 16, "mlp_ratio": 3.0, "axes_dims_rope": [2, 4, 4, 2],
+    "rope_theta": 2000, "eps": 1e-6, "guidance_embeds": False,
+})  # fmt: skip
+
+TOYS = {
+    # Sixteen pixels a token, as the real one.
+    "klein": Toy(
+        "Flux2KleinPipeline",
+        {
+            "transformer": KLEIN,
+            "vae": vae("AutoencoderKLFlux2", (6, 6, 9, 12), 3, batch_norm_eps=1e-3),
+            "text_encoder": qwen3(layers=5, hidden=22, heads=4, shared=2),
+        },
+        DYNAMIC,
+        {"tokenizer": toy_tokenizers.qwen},
+        {"is_distilled": True},
+    ),
+    # Four pixels a token, a static shift, guidance.
+    "klein base": Toy(
+        "Flux2KleinPipeline",
+        {
+            "transformer": KLEIN_TALL,
+            "vae": vae("AutoencoderKLFlux2", (9, 15), 5, decoder_block_out_channels=[6, 12]),
+            "text_encoder": qwen3(layers=8, hidden=26, heads=3, shared=1),
+        },
+        STATIC,
+        {"tokenizer": toy_tokenizers.qwen},
+        {"is_distilled": False},
+    ),
+}
