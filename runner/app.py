@@ -13,6 +13,8 @@ from starlette.routing import Route
 from runner.bodies import read_body
 from runner.engine import Engine, State
 from runner.errors import BadRequest
+from runner.image_api import BODY_LIMIT as IMAGE_BODY_LIMIT
+from runner.image_api import ImageApi, ImageService
 from runner.metrics import Metrics
 from runner.middleware import Around
 from runner.protocol import CancelRequest, encode, parse, read_json
@@ -41,6 +43,7 @@ class RunnerApp:
         self.metrics = Metrics()
         self._stop = stop
         self._text = TextApi(engine, self.metrics)
+        self._image = ImageApi(engine, self.metrics)
         self._add_gauges()
         self.asgi = Starlette(
             routes=self._routes(),
@@ -113,6 +116,9 @@ class RunnerApp:
 
     async def completion(self, request: Request) -> Any:
         worker = self.engine.require_ready()
+        if cast(Loaded, worker).mode is ModelMode.IMAGE:
+            raw = await read_body(request, IMAGE_BODY_LIMIT)
+            return await self._image.completion(request, cast(ImageService, worker), raw)
         raw = await read_body(request)
         return await self._text.completion(request, cast(TextService, worker), raw)
 
@@ -155,6 +161,7 @@ class RunnerApp:
 
     def close(self) -> None:
         self._text.close()
+        self._image.close()
 
 
 def answer(value: Any, status: int = 200) -> Response:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import Future
 from enum import Enum
 from typing import Any, Protocol
 
@@ -24,6 +25,9 @@ log = logging.getLogger("diptych.engine")
 MAILBOX = 20_000
 # A worker that fails this often without completing a step in between is broken for good.
 MOST_FAILURES = 3
+
+
+Event = Struct | Future[Struct]
 
 
 class State(Enum):
@@ -44,6 +48,7 @@ class Job:
         self.state: Any = None
         self.status = 500  # of the answer, should the job fail before its first event
         self.submitted = time.perf_counter()
+        self.late: deque[tuple[Event, bool]] = deque()  # events that wait for a future, in their order
         self._events: deque[Struct] = deque()
         self._arrived = asyncio.Event()
         self._over = False
@@ -79,10 +84,14 @@ class Job:
 
 
 class Emitted(Struct, frozen=True):
-    """What a worker says of a job. `last`: nothing more will come."""
+    """What a worker says of a job. `last`: nothing more will come.
+
+    An event may be a future, which another thread fulfils while the GPU thread goes on; the job's later events wait
+    for it. One that fails ends the job.
+    """
 
     job: Job
-    event: Struct
+    event: Event
     last: bool = False
 
 
@@ -117,7 +126,7 @@ class Worker(Protocol):
 
 
 Loader = Callable[[Callable[[float], None]], Worker]
-Delivery = tuple[Job, Struct, bool]
+Delivery = tuple[Job, Event, bool]
 
 
 class Engine:
@@ -162,6 +171,9 @@ class Engine:
     @property
     def jobs(self) -> int:
         return len(self._jobs)
+
+    def in_flight(self) -> list[Job]:
+        return list(self._jobs)
 
     def require_ready(self) -> Worker:
         """The worker, or the error that says why there is none."""
@@ -240,11 +252,31 @@ class Engine:
 
     def _deliver(self, deliveries: list[Delivery]) -> None:
         for job, event, last in deliveries:
-            job.put(event, last)
-            if last:
-                self.forget(job)
-            elif job.unread > MAILBOX:
-                self.cancel(job)
+            if isinstance(event, Future):
+                job.late.append((event, last))
+                event.add_done_callback(lambda _, job=job: self._call(self._flush, job))  # type: ignore[misc]
+            elif job.late:
+                job.late.append((event, last))
+            else:
+                self._put(job, event, last)
+
+    def _flush(self, job: Job) -> None:
+        """What has waited for a future that is done now, up to the next that is not."""
+        while job.late:
+            event, last = job.late[0]
+            if isinstance(event, Future):
+                if not event.done():
+                    return
+                event, last = _result(event, last)
+            job.late.popleft()
+            self._put(job, event, last)
+
+    def _put(self, job: Job, event: Struct, last: bool) -> None:
+        job.put(event, last)
+        if last:
+            self.forget(job)
+        elif job.unread > MAILBOX:
+            self.cancel(job)
 
     # -- on the GPU thread
 
@@ -348,5 +380,16 @@ class Engine:
             log.debug("nobody is left to hear of %s", function)
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return error.message if isinstance(error, DiptychError) else f"{type(error).__name__}: {error}"
+
+
+def _result(future: Future[Struct], last: bool) -> tuple[Struct, bool]:
+    """What came of a future that is done."""
+    if future.cancelled():
+        return Failed("the server is stopping"), True
+    error = future.exception()
+    if error is None:
+        return future.result(), last
+    log.error("work after a step failed", exc_info=error)
+    return Failed(_said(error)), True

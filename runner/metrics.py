@@ -36,6 +36,14 @@ class Metrics:
             registry=self.registry,
         )
         self.tokens = Counter("diptych_generated_tokens", "Tokens generated", registry=self.registry)
+        self.pictures = Counter("diptych_pictures", "Pictures drawn", registry=self.registry)
+        self.picture_seconds = Histogram(
+            "diptych_picture_seconds",
+            "What a part of drawing took, for one request",
+            ("part",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
         self.cancelled = Counter(
             "diptych_cancelled", "Requests whose client left or that were cancelled", registry=self.registry
         )
@@ -49,6 +57,12 @@ class Metrics:
         self.prompt_tokens.inc(event.prompt_eval_count)
         self.cached_tokens.inc(event.cached)
         self.tokens.inc(event.eval_count)
+
+    def count_drawn(self, event: Any, pictures: int) -> None:
+        """A drawing's last event."""
+        self.pictures.inc(pictures)
+        for part in ("prompt_eval", "eval", "decode"):
+            self.picture_seconds.labels(part).observe(getattr(event, f"{part}_duration") / 1e9)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

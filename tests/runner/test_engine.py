@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -255,5 +256,72 @@ def test_closing_ends_jobs_in_flight() -> None:
         assert isinstance((await events(job))[-1], Failed)
         with pytest.raises((Busy, RunnerFailed)):
             engine.submit("late", 1)
+
+    run(test)
+
+
+class Promising(Counting):
+    """Its odd events come later, from elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.promises: list[Future[Struct]] = []
+
+    def step(self) -> Iterable[Emitted]:
+        for emitted in super().step():
+            left = self.left.get(emitted.job, 0)
+            if left % 2:
+                self.promises.append(Future())
+                yield Emitted(emitted.job, self.promises[-1], emitted.last)
+            else:
+                yield Emitted(emitted.job, Number(left), emitted.last)
+
+
+def test_events_that_come_late_keep_their_place() -> None:
+    async def test() -> None:
+        worker = Promising()
+        engine = await started(worker)
+        job = engine.submit("a", 5)  # 4, then a promise of 3, then 2, then a promise of 1, then 0
+        await until(lambda: len(worker.promises) == 2 and engine.active == 0)
+        assert job.unread <= 1
+        assert not engine.idle.is_set(), "its last event has not come"
+        worker.promises[1].set_result(Number(1))
+        await asyncio.sleep(0.02)
+        assert job.unread == 1, "what is ready early waits for what is before it"
+        worker.promises[0].set_result(Number(3))
+        assert [e.value for e in await events(job)] == [4, 3, 2, 1, 0]
+        assert engine.idle.is_set()
+        await engine.close()
+
+    run(test)
+
+
+def test_a_late_event_that_fails_ends_its_job() -> None:
+    async def test() -> None:
+        worker = Promising()
+        engine = await started(worker)
+        failing, cancelled = engine.submit("a", 5), engine.submit("b", 2)
+        await until(lambda: len(worker.promises) == 3 and engine.active == 0)
+        for promise in worker.promises:
+            promise.set_exception(OSError("disk full"))
+        assert await events(failing) == [Number(4), Failed("OSError: disk full")]
+        assert await events(cancelled) == [Failed("OSError: disk full")]
+        assert engine.jobs == 0
+        await engine.close()
+
+    run(test)
+
+
+def test_a_job_can_be_cancelled_while_its_events_are_late() -> None:
+    async def test() -> None:
+        worker = Promising()
+        engine = await started(worker)
+        job = engine.submit("a", 2)
+        await until(lambda: len(worker.promises) == 1 and engine.active == 0)
+        assert engine.cancel_id("a")
+        worker.promises[0].set_result(Number(1))
+        assert await events(job) == [Failed("the request was cancelled")]
+        assert engine.jobs == 0
+        await engine.close()
 
     run(test)

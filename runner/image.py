@@ -1,0 +1,202 @@
+"""The worker that draws: a pipeline walked a step at a time. Runs on the GPU thread; packing does not."""
+
+import base64
+import logging
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
+
+from pipelines.base import Event, Picture, Pipeline, Pixels, Report, Step
+from pipelines.packing import pack
+from pipelines.recipe import Recipe
+from runner.drawing import Drawing
+from runner.engine import Emitted, Job
+from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawStep, Format
+from runner.protocol import Failed
+from runner.sources import ModelMode
+
+log = logging.getLogger("diptych.image")
+
+# zlib gives the interpreter up while it works, so two pack while the GPU thread goes on.
+PACKERS = 2
+
+
+@dataclass(eq=False)
+class _Run:
+    """The job that is being drawn."""
+
+    job: Job
+    drawing: Drawing
+    events: Iterator[Event]
+    total: int = 0
+    drawn: int = 0
+    single: Picture | None = None
+
+
+class ImageWorker:
+    """Implements engine.Worker for one picture model: one request at a time, an event of its pipeline a step."""
+
+    mode = ModelMode.IMAGE
+
+    def __init__(self, pipeline: Pipeline, model: str, load_seconds: float = 0.0) -> None:
+        self.pipeline = pipeline
+        self.context = pipeline.context
+        self._model = model
+        self._load_seconds = load_seconds
+        self._run: _Run | None = None
+        self._packers = ThreadPoolExecutor(PACKERS, thread_name_prefix="pack")
+
+    # -- engine.Worker
+
+    @property
+    def busy(self) -> bool:
+        return self._run is not None
+
+    @property
+    def room(self) -> int:
+        return 0 if self._run else 1
+
+    def admit(self, job: Job) -> None:
+        drawing = job.request
+        if not isinstance(drawing, Drawing):
+            raise TypeError(f"an image worker does not know {type(drawing).__name__}")
+        mx.reset_peak_memory()
+        self._run = _Run(job, drawing, iter(self.pipeline.generate(drawing.request)))
+
+    def step(self) -> Iterable[Emitted]:
+        run = self._run
+        if run is None:
+            return
+        try:
+            event = next(run.events, None)
+        except ValueError as error:  # what the pipeline says of this request, not a fault
+            self._stop()
+            yield Emitted(run.job, Failed(str(error)), last=True)
+            return
+        if isinstance(event, Step):
+            yield Emitted(run.job, self._progress(run, event))
+        elif isinstance(event, Picture):
+            yield from self._picture(run, event)
+        else:
+            self._stop()
+            yield from self._finish(run, event)
+
+    def drop(self, job: Job) -> None:
+        if self._run is not None and self._run.job is job:
+            self._stop()
+
+    def recover(self) -> list[Job]:
+        run = self._run
+        self._stop()
+        mx.clear_cache()
+        return [run.job] if run else []
+
+    def close(self) -> None:
+        self._stop()
+        self._packers.shutdown(wait=False, cancel_futures=True)
+        mx.clear_streams()
+
+    def stats(self) -> dict[str, Any]:
+        return {"memory": mx.get_active_memory() + mx.get_cache_memory()}
+
+    def _stop(self) -> None:
+        """Forget the current job; its pipeline cleans up where it stands."""
+        run, self._run = self._run, None
+        close = getattr(run.events, "close", None) if run else None
+        if close is not None:
+            close()
+
+    # -- a pipeline's events to ours
+
+    def _progress(self, run: _Run, step: Step) -> Struct | Future[Struct]:
+        run.total = step.total
+        if step.index == 0:
+            return DrawBegun(step.total)
+        if step.preview is None:
+            return DrawStep(step.index, step.total)
+        return self._packers.submit(_packed_step, step, step.preview, run.drawing.format)
+
+    def _picture(self, run: _Run, picture: Picture) -> Iterable[Emitted]:
+        """One of several is packed and sent as it comes; a single one waits for the report and goes with it."""
+        run.drawn += 1
+        if run.drawing.request.count == 1:
+            run.single = picture
+            return
+        recipe = _recipe(run.drawing, self._model, picture.index)
+        yield Emitted(run.job, self._packers.submit(_packed_part, picture, recipe, run.drawing.format))
+
+    def _finish(self, run: _Run, report: Report | None) -> Iterable[Emitted]:
+        wanted = run.drawing.request.count
+        if report is None or run.drawn != wanted:
+            message = f"the pipeline ended with {run.drawn} of {wanted} pictures"
+            yield Emitted(run.job, Failed(message), last=True)
+            return
+        done = self._done(run, report)
+        if run.single is None:
+            yield Emitted(run.job, done, last=True)
+            return
+        recipe = _recipe(run.drawing, self._model, 0)
+        packed = self._packers.submit(_packed_done, done, run.single.pixels, recipe)
+        yield Emitted(run.job, packed, last=True)
+
+    def _done(self, run: _Run, report: Report) -> DrawDone:
+        drawing = run.drawing
+        warnings = list(dict.fromkeys([*drawing.warnings, *report.plan.warnings, *report.warnings]))
+        return DrawDone(
+            seed=drawing.request.seed,
+            width=report.plan.width,
+            height=report.plan.height,
+            total=run.total,
+            load_duration=_nanoseconds(self._load_seconds),
+            prompt_eval_duration=_nanoseconds(report.encode_seconds),
+            eval_duration=_nanoseconds(report.denoise_seconds),
+            decode_duration=_nanoseconds(report.decode_seconds),
+            peak_memory=mx.get_peak_memory(),
+            format=drawing.format,
+            warnings=warnings or UNSET,
+        )
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def _recipe(drawing: Drawing, model: str, index: int) -> Recipe:
+    request, plan = drawing.request, drawing.plan
+    return Recipe(
+        prompt=request.prompt,
+        width=plan.width,
+        height=plan.height,
+        steps=request.steps or plan.steps,
+        seed=request.seed,
+        negative_prompt=request.negative_prompt or "",
+        guidance=plan.guidance,
+        strength=request.strength,
+        model=model,
+        n=request.count,
+        index=index,
+    )
+
+
+# -- on the packing threads
+
+
+def _text(pixels: Pixels, format: Format, recipe: Recipe | None = None) -> str:
+    return base64.b64encode(pack(pixels, format, recipe)).decode()
+
+
+def _packed_step(step: Step, preview: Pixels, format: Format) -> Struct:
+    return DrawStep(step.index, step.total, _text(preview, format))
+
+
+def _packed_part(picture: Picture, recipe: Recipe, format: Format) -> Struct:
+    return DrawnPart(_text(picture.pixels, format, recipe), picture.index)
+
+
+def _packed_done(done: DrawDone, pixels: Pixels, recipe: Recipe) -> Struct:
+    return replace(done, image=_text(pixels, done.format, recipe))

@@ -1,0 +1,129 @@
+"""The wire contract's shapes for pictures: the request, and the events on the way to its pictures."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from pipelines.base import LONGEST_SIDE, MOST_REFERENCES
+from runner.errors import BadRequest
+from runner.protocol import MAX_SEED, OPTION_NAMES, TextRequest, parse
+
+LONGEST_TEXT = 2**18  # characters, also what a recipe holds
+MOST_STEPS = 1000  # the schedules were trained on so many
+MOST_PICTURES = 64
+MOST_WARNINGS = 16
+
+Text = Annotated[str, Meta(max_length=LONGEST_TEXT)]
+# 0 is how some clients leave a number out.
+Side = Annotated[int, Meta(ge=0, le=LONGEST_SIDE)]
+Format = Literal["png", "jpeg", "webp"]
+
+
+class DrawRequest(Struct, frozen=True):
+    """POST /completion in image mode."""
+
+    prompt: Text = ""
+    width: Side = 0
+    height: Side = 0
+    steps: Annotated[int, Meta(ge=0, le=MOST_STEPS)] = 0
+    seed: int = 0
+    images: Annotated[list[str], Meta(max_length=MOST_REFERENCES)] = field(default_factory=list)
+    negative_prompt: Text | None = None
+    guidance: Annotated[float, Meta(ge=0, le=100)] | None = None
+    strength: Annotated[float, Meta(ge=0, le=1)] | None = None
+    n: Annotated[int, Meta(ge=1, le=MOST_PICTURES)] = 1
+    previews: Annotated[int, Meta(ge=0, le=MOST_STEPS)] = 0
+    format: Format = "png"
+    stream: bool = True
+
+
+class DrawBegun(Struct, frozen=True):
+    """The first event, before the prompt is encoded."""
+
+    total: int
+
+
+class DrawStep(Struct, frozen=True):
+    step: int
+    total: int
+    preview: str | UnsetType = UNSET
+
+
+class DrawnPart(Struct, frozen=True):
+    """One picture of several."""
+
+    image: str
+    index: int
+
+
+class DrawDone(Struct, frozen=True):
+    """The last event. Durations are nanoseconds; `image` is there when one picture was asked for."""
+
+    seed: int
+    width: int
+    height: int
+    total: int
+    load_duration: int
+    prompt_eval_duration: int
+    eval_duration: int
+    decode_duration: int
+    peak_memory: int
+    format: Format
+    image: str | UnsetType = UNSET
+    warnings: list[str] | UnsetType = UNSET
+    done: Literal[True] = True
+
+
+NAMES = frozenset(DrawRequest.__struct_fields__)
+TEXT_NAMES = (frozenset(TextRequest.__struct_fields__) | OPTION_NAMES) - NAMES - {"options"}
+
+
+def parse_draw(value: dict[str, Any]) -> tuple[DrawRequest, list[str]]:
+    """A request for pictures, and warnings of what in it was ignored. Every field may also stand under `options`;
+    the top level comes first."""
+    options = value.get("options")
+    if options is not None and not isinstance(options, dict):
+        raise BadRequest("options: an object is needed")
+    given = {**_stated(options or {}), **_stated(value)}
+    if given.get("format") == "":
+        del given["format"]
+    request = parse(DrawRequest, given)
+    _check(request, given)
+    return request, _ignored(value, options or {})
+
+
+def _stated(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: fields[name] for name in NAMES & fields.keys() if fields[name] is not None}
+
+
+def _check(request: DrawRequest, given: dict[str, Any]) -> None:
+    if not request.prompt:
+        found = "is empty" if "prompt" in given else "is missing"
+        raise BadRequest(f"prompt {found}; a description of the picture is needed")
+    for name in ("prompt", "negative_prompt"):
+        try:
+            (getattr(request, name) or "").encode()
+        except UnicodeEncodeError:
+            raise BadRequest(
+                f"{name}: it holds half a character (a lone surrogate); text is needed"
+            ) from None
+    if request.seed > MAX_SEED:
+        raise BadRequest(f"seed: {_short(request.seed)} is out of range; 1 to {MAX_SEED} are allowed")
+    if request.strength is not None and not request.images:
+        raise BadRequest(
+            f"strength: {request.strength} says how far to go from a picture, and images holds none"
+        )
+
+
+def _short(number: int) -> str:
+    return str(number) if number.bit_length() < 200 else f"a number of {number.bit_length()} bits"
+
+
+def _ignored(value: dict[str, Any], options: dict[str, Any]) -> list[str]:
+    loose = sorted(name for name in TEXT_NAMES & value.keys() if value[name] is not None)
+    under = sorted(str(name) for name in options.keys() - NAMES)
+    warnings = [f"{name} is for text and was ignored" for name in loose]
+    for name in under:
+        why = "is for text" if name in TEXT_NAMES else "is not known"
+        warnings.append(f"options.{name[:64]} {why} and was ignored")
+    return warnings[:MOST_WARNINGS]

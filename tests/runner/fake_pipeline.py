@@ -1,0 +1,114 @@
+"""A pipeline that draws noise of its own: it holds memory, can be stopped at any step, and fails on demand."""
+
+import asyncio
+import base64
+import contextlib
+import io
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import httpx2
+import mlx.core as mx
+import numpy as np
+from PIL import Image
+
+from pipelines.base import Event, ImageRequest, Picture, PipelineError, Pixels, Plan, Report, Step
+from runner.app import RunnerApp
+from runner.engine import Engine, State
+from runner.image import ImageWorker
+
+HELD = 8 * 1024**2  # bytes that a drawing holds while it is made
+
+
+class FakePipeline:
+    """Each picture depends on the prompt, the seed, the size, and nothing else."""
+
+    context = 77
+
+    def __init__(self) -> None:
+        self.requests: list[ImageRequest] = []
+        self.steps = 0
+        self.closed = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.fail: Exception | None = None
+        self.pictures_missing = 0
+
+    def plan(self, request: ImageRequest) -> Plan:
+        width, height = request.width or 64, request.height or 48
+        if width < 16 or height < 16:
+            raise PipelineError(f"width x height: {width} x {height} is too small; 16 x 16 is the least")
+        return Plan(width // 16 * 16, height // 16 * 16, request.steps or 4, request.guidance)
+
+    def generate(self, request: ImageRequest) -> Iterator[Event]:
+        self.requests.append(request)
+        plan = self.plan(request)
+        try:
+            yield Step(0, plan.steps)
+            latents = mx.zeros((HELD // 4,))
+            for index in range(1, plan.steps + 1):
+                assert self.gate.wait(10)
+                if self.fail is not None:
+                    raise self.fail
+                latents = latents + 1
+                mx.eval(latents)
+                self.steps += 1
+                yield Step(index, plan.steps, noise(request, 16, 8, 0) if index <= request.previews else None)
+            for index in range(request.count - self.pictures_missing):
+                yield Picture(noise(request, plan.width, plan.height, index), index)
+            yield Report(plan, 0.25, 1.5, 0.125, ("the prompt was cut",) if len(request.prompt) > 77 else ())
+        finally:
+            self.closed += 1
+
+
+def noise(request: ImageRequest, width: int, height: int, index: int) -> Pixels:
+    random = np.random.default_rng([request.seed, index, *request.prompt.encode()])
+    return random.integers(0, 256, (height, width, 3), np.uint8)
+
+
+def engine_of(pipeline: FakePipeline, **options: Any) -> Engine:
+    return Engine(lambda progress: ImageWorker(pipeline, "toy", load_seconds=2.0), **options)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.002)
+
+
+@contextlib.asynccontextmanager
+async def running(pipeline: FakePipeline, **options: Any) -> AsyncIterator[Engine]:
+    engine = engine_of(pipeline, **options)
+    engine.start()
+    try:
+        await until(lambda: engine.state is not State.LOADING)
+        yield engine
+    finally:
+        pipeline.gate.set()
+        await engine.close()
+
+
+@contextlib.asynccontextmanager
+async def client_of(pipeline: FakePipeline, **options: Any) -> AsyncIterator[httpx2.AsyncClient]:
+    """The runner's app over such a pipeline, without the socket."""
+    async with running(pipeline, **options) as engine:
+        app = RunnerApp(engine, "toy", stop=lambda: None)
+        transport = httpx2.ASGITransport(app.asgi)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://runner", timeout=60) as client:
+            yield client
+        app.close()
+
+
+def picture_base64(width: int = 32, height: int = 24, kind: str = "PNG") -> str:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), (200, 30, 30)).save(out, kind)
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def opened(text: str) -> Image.Image:
+    picture = Image.open(io.BytesIO(base64.b64decode(text, validate=True)))
+    picture.load()
+    return picture
