@@ -8,30 +8,22 @@ matcher belongs to one request and is used on it.
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection
-from concurrent.futures import Future
+from collections.abc import Collection
 from copy import copy
 from typing import Any
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from .errors import BadRequest
+from .schema_compiler import SchemaError, compile_schema, reason, try_schema
 
 SCHEMA_BYTES = 128 * 1024
 KEPT = 64
-# llguidance's compiler recurses along chains of $ref: a schema of that many bytes has taken up to 32 MiB of stack.
-COMPILER_STACK = 128 * 1024 * 1024
-# What a schema's own "x-guidance" may not change: JSON stays JSON, and gaps end (an unsure model fills them for ever).
-OPTIONS = {
-    "item_separator": ",",
-    "key_separator": ":",
-    "whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,64}",
-}
-# The size of new stacks is one number for the whole process.
-_STACK_SIZE = threading.Lock()
+# Ollama's word for any object; not a client's schema, so it needs no trial.
+OBJECT = '{"type":"object"}'
 
 
 class Matcher:
@@ -51,7 +43,7 @@ class Matcher:
     def mask(self) -> NDArray[np.uint32]:
         """One bit a token, low bits first, set where the token may come next."""
         bits = np.frombuffer(self._engine.compute_bitmask(), dtype=np.uint32)
-        _check(self._engine)
+        self._check()
         mask = np.zeros(self._words, dtype=np.uint32)
         mask[: bits.size] = bits[: self._words]
         mask[-1] &= self._last_word
@@ -60,7 +52,12 @@ class Matcher:
     def accept(self, token: int) -> None:
         """The answer goes on with this token, which the last mask allowed."""
         self._engine.consume_token(token)
-        _check(self._engine)
+        self._check()
+
+    def _check(self) -> None:
+        why = reason(self._engine)
+        if why:
+            raise BadRequest(f"format: {why}")
 
 
 class Grammar:
@@ -98,7 +95,12 @@ class Grammars:
                 self._kept.move_to_end(text)
                 return self._kept[text]
         vocabulary = self._compiled_vocabulary()
-        grammar = Grammar(_on_deep_stack(lambda: _engine(vocabulary, text)), self._vocab_size)
+        try:
+            if text != OBJECT:
+                try_schema(text)
+            grammar = Grammar(compile_schema(vocabulary, text), self._vocab_size)
+        except SchemaError as error:
+            raise BadRequest(f"format: {error}") from None
         with self._lock:
             self._kept[text] = grammar
             while len(self._kept) > KEPT:
@@ -116,7 +118,7 @@ class Grammars:
 def _schema(format: object) -> str:
     """The schema's text as the engine takes it. Keys keep their order: the answer's keys follow it."""
     if format == "json":
-        format = {"type": "object"}
+        return OBJECT
     if isinstance(format, bool):
         # The engine takes options with objects only.
         format = {} if format else {"allOf": [False]}
@@ -155,51 +157,3 @@ def _vocabulary(tokenizer: Any, vocab_size: int, eos_ids: list[int]) -> LLTokeni
         raise BadRequest(
             f"format: structured output does not support this model's tokenizer: {error}"
         ) from None
-
-
-def _engine(vocabulary: LLTokenizer, schema: str) -> LLMatcher:
-    try:
-        grammar = LLMatcher.grammar_from_json_schema(schema, overrides=OPTIONS)
-    except ValueError as error:
-        raise BadRequest(f"format: {_reason(str(error))}") from None
-    # Every lexer state takes a kilobyte or two.
-    limits = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
-    engine = LLMatcher(vocabulary, grammar, log_level=0, limits=limits)
-    # Some schemas turn out to have no instance, or to be too complex, at the first mask only.
-    engine.compute_bitmask()
-    _check(engine)
-    return engine
-
-
-def _check(engine: LLMatcher) -> None:
-    if engine.is_error():
-        raise BadRequest(f"format: {_reason(engine.get_error())}")
-
-
-def _reason(message: str) -> str:
-    line = message.strip().split("\n", 1)[0]
-    if line.startswith("panic"):
-        return "the schema is too complex"
-    if line.startswith("NoExtension"):
-        return "nothing satisfies the schema"
-    return line[:300]
-
-
-def _on_deep_stack(work: Callable[[], LLMatcher]) -> LLMatcher:
-    """Runs the work on a thread of its own, whose stack no accepted schema overflows."""
-    done: Future[LLMatcher] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:
-            done.set_exception(error)
-
-    thread = threading.Thread(target=run, name="grammar")
-    with _STACK_SIZE:
-        usual = threading.stack_size(COMPILER_STACK)
-        try:
-            thread.start()
-        finally:
-            threading.stack_size(usual)
-    return done.result()

@@ -4,6 +4,7 @@ import copy
 import json
 import random
 import threading
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
 from runner.errors import BadRequest
-from runner.grammar import KEPT, SCHEMA_BYTES, Grammars, Matcher
+from runner.grammar import SCHEMA_BYTES, Grammars, Matcher
 
 from .vocabularies import byte_level, sentencepiece, wordpiece
 
@@ -31,9 +32,17 @@ def end(tokenizer: Tokenizer) -> int:
     return max(tokenizer.token_to_id(word) or 0 for word in ("<|end|>", "</s>"))
 
 
-def grammars(tokenizer: Tokenizer | None = None) -> Grammars:
-    tokenizer = tokenizer or byte_level()
+def fresh(tokenizer: Tokenizer) -> Grammars:
     return Grammars(tokenizer, tokenizer.get_vocab_size() + PADDING, [end(tokenizer)])
+
+
+@cache
+def usual() -> Grammars:
+    return fresh(byte_level())
+
+
+def grammars(tokenizer: Tokenizer | None = None) -> Grammars:
+    return fresh(tokenizer) if tokenizer else usual()
 
 
 def allowed(matcher: Matcher) -> list[int]:
@@ -228,29 +237,48 @@ def test_hostile_schemas_are_refused_and_the_process_lives() -> None:
     assert "too complex" in refused({"allOf": [{"anyOf": choices} for choices in fields]})
 
 
+@pytest.mark.parametrize(
+    "schema", [{"const": -9223372036854775808}, {"properties": {"a": {"enum": [-9223372036854775807]}}}]
+)
+def test_a_schema_that_overflows_the_compilers_stack_takes_only_its_trial_down(
+    schema: dict[str, Any],
+) -> None:
+    assert "too complex" in refused(schema)
+
+
+def test_a_schema_that_compiles_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.schema_compiler.SECONDS", 1)
+    assert "more than 1 seconds" in refused({"multipleOf": 2147483648})
+
+
+def test_multiples_are_multiples() -> None:
+    matcher = grammars().compile({"type": "integer", "multipleOf": 25}).matcher()
+    ends = []
+    for digit in "1275":
+        matcher.accept(byte_level().token_to_id(digit))
+        ends.append(end(byte_level()) in allowed(matcher))
+    assert ends == [False, False, False, True]
+
+
 def test_long_chains_of_references_do_not_overflow_the_stack() -> None:
     length = 2000
     links = {str(i): {"properties": {"a": {"$ref": f"#/d/{i + 1}"}}} for i in range(length)}
     grammars().compile({"d": {**links, str(length): {}}, "$ref": "#/d/0"}).matcher().mask()
 
 
-def test_compiled_formats_are_kept_and_the_least_recent_forgotten() -> None:
-    compiled = grammars()
-    first = compiled.compile({"const": 0})
-    assert compiled.compile({"const": 0}) is first
-    for number in range(1, KEPT):
-        compiled.compile({"const": number})
-    assert compiled.compile({"const": 0}) is first
-    second = compiled.compile({"const": 1})
-    compiled.compile({"const": -1})
-    compiled.compile({"const": -2})
-    assert compiled.compile({"const": 0}) is first
-    assert compiled.compile({"const": 1}) is second
-    assert len(compiled._kept) == KEPT
+def test_compiled_formats_are_kept_and_the_least_recent_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.grammar.KEPT", 2)
+    compiled = fresh(byte_level())
+    first, second = compiled.compile({"const": 1}), compiled.compile({"const": 2})
+    assert compiled.compile({"const": 1}) is first
+    third = compiled.compile({"const": 3})
+    assert compiled.compile({"const": 3}) is third
+    assert compiled.compile({"const": 1}) is first
+    assert compiled.compile({"const": 2}) is not second
 
 
 def test_threads_may_compile_at_once_and_their_matchers_go_anywhere() -> None:
-    compiled, made = grammars(), {}
+    compiled, made = fresh(byte_level()), {}
 
     def work(number: int) -> None:
         made[number] = compiled.compile({"const": number % 3}).matcher()
