@@ -53,6 +53,7 @@ class Plan:
     guidance: float | None  # None: the model knows none, or it is off
     warnings: tuple[str, ...] = ()
     strength: float | None = None  # None: no picture to start from
+    asked: int | None = None  # steps of the whole schedule, of which `steps` are run; None: all of them
 
 
 @dataclass(frozen=True)

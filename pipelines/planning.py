@@ -45,6 +45,7 @@ def plan(request: ImageRequest, defaults: Defaults) -> Plan:
         steps=asked if strength is None else asked - skipped(asked, strength),
         guidance=defaults.guidance if request.guidance is None else request.guidance,
         strength=strength,
+        asked=asked,
     )
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 Memory: TypeAlias = Literal["resident", "staged"]
 Progress: TypeAlias = Callable[[float], None]  # hears how much is done, from 0 to 1
 
+QUANTIZATIONS = ("3", "4", "5", "6", "8", "mxfp4", "mxfp8", "nvfp4")  # what Quantization.parse takes
 STRIP = 64  # rows of the picture that a staged model decodes at once
 
 

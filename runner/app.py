@@ -1,7 +1,8 @@
 """The runner's routes: the wire contract of one model. No MLX: the engine's worker has that."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,13 +14,14 @@ from starlette.routing import Route
 from runner.bodies import read_body
 from runner.engine import Engine, State
 from runner.errors import BadRequest
-from runner.image_api import BODY_LIMIT as IMAGE_BODY_LIMIT
-from runner.image_api import ImageApi, ImageService
 from runner.metrics import Metrics
 from runner.middleware import Around
 from runner.protocol import CancelRequest, encode, parse, read_json
 from runner.sources.base import ModelMode
 from runner.text_api import TextApi, TextService
+
+if TYPE_CHECKING:
+    from runner.image_api import ImageApi, ImageService
 
 # The status numbers of the system this contract comes from.
 STATUS = {State.READY: 0, State.LOADING: 3, State.FAILED: 5, State.CLOSED: 4}
@@ -43,7 +45,6 @@ class RunnerApp:
         self.metrics = Metrics()
         self._stop = stop
         self._text = TextApi(engine, self.metrics)
-        self._image = ImageApi(engine, self.metrics)
         self._add_gauges()
         self.asgi = Starlette(
             routes=self._routes(),
@@ -117,10 +118,16 @@ class RunnerApp:
     async def completion(self, request: Request) -> Any:
         worker = self.engine.require_ready()
         if cast(Loaded, worker).mode is ModelMode.IMAGE:
-            raw = await read_body(request, IMAGE_BODY_LIMIT)
-            return await self._image.completion(request, cast(ImageService, worker), raw)
+            return await self._image.completion(request, cast("ImageService", worker))
         raw = await read_body(request)
         return await self._text.completion(request, cast(TextService, worker), raw)
+
+    @cached_property
+    def _image(self) -> "ImageApi":
+        # With NumPy and Pillow: by the first picture they have been loaded, but the port opens before.
+        from runner.image_api import ImageApi
+
+        return ImageApi(self.engine, self.metrics)
 
     async def cancel(self, request: Request) -> Response:
         id = parse(CancelRequest, read_json(await read_body(request))).id
@@ -161,7 +168,8 @@ class RunnerApp:
 
     def close(self) -> None:
         self._text.close()
-        self._image.close()
+        if "_image" in vars(self):
+            self._image.close()
 
 
 def answer(value: Any, status: int = 200) -> Response:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 
+from pipelines.settings import QUANTIZATIONS
 from runner.errors import DiptychError
 
 Command = Callable[[argparse.Namespace], int]
@@ -94,8 +95,26 @@ def _add_runner(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         default="auto",
         help="auto: the checkpoint's, but float32 for half precision on a processor",
     )
+    _add_loading(parser)
     add("--verbose", action="store_true", help="log more")
     add("--log-format", choices=("text", "json"), default="text", help="(default %(default)s)")
+
+
+def _add_loading(parser: argparse.ArgumentParser) -> None:
+    """How a picture model is loaded."""
+    parser.add_argument(
+        "--quantize",
+        choices=QUANTIZATIONS,
+        help="quantize a picture model while it is loaded: bits, or a format",
+    )
+    parser.add_argument(
+        "--memory",
+        type=_memory,
+        default="auto",
+        metavar="HOW",
+        help="picture models: resident (all at once), staged (text encoder and transformer in turn), a size such as "
+        "8GB that decides, or auto: by what the device has",
+    )
 
 
 def _add_detect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -124,6 +143,8 @@ def _runner(options: argparse.Namespace) -> int:
             context=options.context,
             kv_bits=options.kv_bits,
             dtype=options.dtype,
+            quantize=options.quantize,
+            memory=options.memory,
             api_key=options.api_key,
         )
     )
@@ -149,6 +170,15 @@ def _natural(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return number
+
+
+def _memory(text: str) -> str | int:
+    from runner.image_memory import parse_memory
+
+    try:
+        return parse_memory(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _size(text: str) -> int:

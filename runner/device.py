@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 
+from runner.memory import GIB, device_memory
+
 log = logging.getLogger("diptych.device")
 
 LIBRARIES = (
@@ -51,6 +53,13 @@ def has_gpu() -> bool:
     import mlx.core as mx
 
     return bool(mx.default_device() == mx.gpu)
+
+
+def memory() -> int:
+    """What the device has for weights and caches, in bytes. Imports MLX."""
+    import mlx.core as mx
+
+    return int(mx.device_info().get("memory_size", 0)) or device_memory() or 8 * GIB
 
 
 def _candidates() -> Iterator[str]:

@@ -1,8 +1,10 @@
 """The worker that draws: a pipeline walked a step at a time. Runs on the GPU thread; packing does not."""
 
 import base64
+import importlib
 import logging
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -11,19 +13,59 @@ import mlx.core as mx
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
+from models.files import LocalModel
+from models.quantize import Quantization
+from pipelines import PIPELINES
 from pipelines.base import Event, Picture, Pipeline, Pixels, Report, Step
 from pipelines.packing import pack
 from pipelines.recipe import Recipe
+from pipelines.settings import Settings
+from runner import device
 from runner.drawing import Drawing
 from runner.engine import Emitted, Job
+from runner.image_memory import choose_memory, estimate_loaded
 from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawStep, Format
 from runner.protocol import Failed
-from runner.sources import ModelMode
+from runner.sources import ModelFiles, ModelMode
 
 log = logging.getLogger("diptych.image")
 
 # zlib gives the interpreter up while it works, so two pack while the GPU thread goes on.
 PACKERS = 2
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    quantize: str | None = None  # one of settings.QUANTIZATIONS; None: as the checkpoint is
+    memory: str | int = "auto"  # or resident, staged, a budget in bytes
+    float32: bool = False
+
+
+def load_image_worker(
+    files: ModelFiles,
+    local: LocalModel,
+    pipeline: str,
+    settings: ImageSettings,
+    progress: Callable[[float], None],
+) -> "ImageWorker":
+    """Load the class that `pipeline` names in PIPELINES, on the calling thread, which owns it from then on."""
+    began = time.perf_counter()
+    estimate = estimate_loaded(files, settings.float32, settings.quantize)
+    choice = choose_memory(settings.memory, estimate, device.memory())
+    log.info("memory: %s", choice.why)
+    if isinstance(settings.memory, int):
+        mx.set_memory_limit(settings.memory)  # beyond it MLX gives its spare buffers back first
+    module, _, name = PIPELINES[pipeline].partition(":")
+    loaded: Pipeline = getattr(importlib.import_module(module), name).load(
+        local,
+        Settings(
+            dtype="float32" if settings.float32 else None,
+            quantization=Quantization.parse(settings.quantize) if settings.quantize else None,
+            memory=choice.memory,
+        ),
+        progress,
+    )
+    return ImageWorker(loaded, local.name, time.perf_counter() - began)
 
 
 @dataclass(eq=False)
@@ -156,7 +198,7 @@ class ImageWorker:
             prompt_eval_duration=_nanoseconds(report.encode_seconds),
             eval_duration=_nanoseconds(report.denoise_seconds),
             decode_duration=_nanoseconds(report.decode_seconds),
-            peak_memory=mx.get_peak_memory(),
+            peak_memory=report.peak_bytes or mx.get_peak_memory(),
             format=drawing.format,
             warnings=warnings or UNSET,
         )
@@ -172,11 +214,11 @@ def _recipe(drawing: Drawing, model: str, index: int) -> Recipe:
         prompt=request.prompt,
         width=plan.width,
         height=plan.height,
-        steps=request.steps or plan.steps,
+        steps=plan.asked or plan.steps,
         seed=request.seed,
         negative_prompt=request.negative_prompt or "",
         guidance=plan.guidance,
-        strength=request.strength,
+        strength=plan.strength,
         model=model,
         n=request.count,
         index=index,

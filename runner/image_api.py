@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from msgspec import Struct, to_builtins
 from starlette.requests import Request
 
+from runner.bodies import read_body
 from runner.drawing import Drawing, Planner, prepare
 from runner.engine import Engine
 from runner.errors import Busy
@@ -35,7 +36,8 @@ class ImageApi:
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="pictures")
 
-    async def completion(self, request: Request, service: ImageService, raw: bytes) -> JobResponse:
+    async def completion(self, request: Request, service: ImageService) -> JobResponse:
+        raw = await read_body(request, BODY_LIMIT)
         loop = asyncio.get_running_loop()
         drawing, stream = await loop.run_in_executor(self._threads, _read, raw, service.pipeline)
         self._check_held(drawing)

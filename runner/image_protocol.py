@@ -4,13 +4,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from pipelines.base import LONGEST_SIDE, MOST_REFERENCES
+from pipelines.base import LONGEST_SIDE, MOST_PICTURES, MOST_REFERENCES, MOST_STEPS
 from runner.errors import BadRequest
 from runner.protocol import MAX_SEED, OPTION_NAMES, TextRequest, parse
 
 LONGEST_TEXT = 2**18  # characters, also what a recipe holds
-MOST_STEPS = 1000  # the schedules were trained on so many
-MOST_PICTURES = 64
 MOST_WARNINGS = 16
 
 Text = Annotated[str, Meta(max_length=LONGEST_TEXT)]

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from models.files import LocalModel
 from runner import device
 from runner.app import RunnerApp
 from runner.engine import Engine, State, Worker
 from runner.errors import BadRequest, ModelNotSupported, RunnerFailed
 from runner.mode import detect_model_mode
-from runner.sources import ModelMode, find
+from runner.sources import ModelFiles, ModelMode, find
 
 log = logging.getLogger("diptych.serve")
 
@@ -38,6 +39,8 @@ class RunnerSettings:
     context: int | None = None
     kv_bits: int | None = None
     dtype: str = "auto"
+    quantize: str | None = None
+    memory: str | int = "auto"
     api_key: str | None = None
 
 
@@ -157,25 +160,45 @@ class _Process:
         mode = detect_model_mode(files)
         log.info("%s", device.prepare())
         local = files.fetch(mode.mode, lambda done, total: progress(0.5 * done / max(total, 1)))
-        if mode.mode is not ModelMode.TEXT:
-            raise ModelNotSupported(
-                f"{settings.model} makes pictures ({mode.pipeline}), which this runner does not yet"
-            )
+        load = self._image if mode.mode is ModelMode.IMAGE else self._text
         try:
-            from runner.text import TextSettings, load_text_worker
+            worker = load(files, local, mode.pipeline, lambda done: progress(0.5 + 0.5 * done))
         except ImportError as error:
             raise ModelNotSupported(f"{device.BACKEND_ADVICE} ({error})") from None
-        worker = load_text_worker(
+        gc.freeze()
+        gc.enable()
+        return worker
+
+    def _text(
+        self, files: ModelFiles, local: LocalModel, _: str, progress: Callable[[float], None]
+    ) -> Worker:
+        settings = self._settings
+        if settings.quantize or settings.memory != "auto":
+            name = "--quantize" if settings.quantize else "--memory"
+            raise BadRequest(f"{name} is for models that make pictures; {settings.model} makes text")
+        from runner.text import TextSettings, load_text_worker
+
+        return load_text_worker(
             local,
             TextSettings(
                 batch=settings.batch,
                 cache_bytes=settings.cache_bytes,
                 context=settings.context,
                 kv_bits=settings.kv_bits,
-                float32=settings.dtype == "float32" or (settings.dtype == "auto" and not device.has_gpu()),
+                float32=self._float32(),
             ),
-            lambda done: progress(0.5 + 0.5 * done),
+            progress,
         )
-        gc.freeze()
-        gc.enable()
-        return worker
+
+    def _image(
+        self, files: ModelFiles, local: LocalModel, pipeline: str, progress: Callable[[float], None]
+    ) -> Worker:
+        from runner.image import ImageSettings, load_image_worker
+
+        settings = self._settings
+        chosen = ImageSettings(settings.quantize, settings.memory, self._float32())
+        return load_image_worker(files, local, pipeline, chosen, progress)
+
+    def _float32(self) -> bool:
+        dtype = self._settings.dtype
+        return dtype == "float32" or (dtype == "auto" and not device.has_gpu())

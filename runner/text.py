@@ -20,10 +20,10 @@ from models.language.load import LanguageModel, load
 from models.language.pooling import EmbeddingError
 from models.language.prefix import PrefixCache
 from models.language.sequence import Output, Sequence, TokenLogprob
+from runner import device
 from runner.detokenizer import Detokenizer
 from runner.engine import Emitted, Job
 from runner.errors import BadRequest
-from runner.memory import device_memory
 from runner.prompts import Embed, Generate, Prompts
 from runner.protocol import EmbeddingDone, Failed, Logprob, LogprobAlternative, TextChunk, TextDone
 from runner.sources import ModelMode
@@ -98,7 +98,7 @@ class TextWorker:
             model.stop_tokens,
             self._embedding_tokens,
         )
-        cache_bytes = _device_memory() // 10 if settings.cache_bytes is None else settings.cache_bytes
+        cache_bytes = device.memory() // 10 if settings.cache_bytes is None else settings.cache_bytes
         self._prefix = PrefixCache(cache_bytes)
         self._batch = Batch(model.model, model.vocab, model.new_cache, self._prefix, settings.batch)
         self._embeddings: deque[_Embedding] = deque()
@@ -248,11 +248,6 @@ def _embedder(model: LanguageModel) -> Embedder | EmbeddingError:
         return Embedder(model.model, model.folder, model.tokenizer, EMBEDDING_TOKENS)
     except (EmbeddingError, ConfigError) as error:
         return error if isinstance(error, EmbeddingError) else EmbeddingError(str(error))
-
-
-def _device_memory() -> int:
-    """What the device has for weights and caches, in bytes."""
-    return int(mx.device_info().get("memory_size", 0)) or device_memory() or 8 * 1024**3
 
 
 def _job(sequence: Sequence) -> Job:

@@ -1,0 +1,87 @@
+"""How a picture model is held in memory: all of it at once, or its text encoder and its transformer in turn. No MLX."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from models.safetensors import TensorInfo
+from pipelines.settings import Memory
+from runner.memory import MemoryEstimate, allowance, parse_size, show_size
+from runner.sources import ModelFiles, ModelMode
+from runner.sources.selection import weight_folders
+
+# Bits a value with its share of scales: groups of 64 with a scale and an offset of 16 bits, or 8-bit scales.
+_FLOAT_BITS = {"mxfp4": 4.25, "mxfp8": 8.25, "nvfp4": 4.5}
+_WIDENED = {"F16": 4, "BF16": 4}
+_QUANTIZABLE = ("F32", "F16", "BF16")
+# What the system, other programs and MLX's buffers may take.
+SHARE = 0.75
+
+
+@dataclass(frozen=True)
+class MemoryChoice:
+    """What was decided, and a sentence for the log that says why."""
+
+    memory: Memory
+    why: str
+
+
+def parse_memory(text: str) -> str | int:
+    """What `--memory` takes: auto, resident, staged, or a size in bytes."""
+    word = text.strip().lower()
+    if word in ("auto", "resident", "staged"):
+        return word
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; auto, resident and staged are accepted too") from None
+
+
+def estimate_loaded(files: ModelFiles, float32: bool, quantize: str | None) -> MemoryEstimate:
+    """What a picture model holds once it is loaded in this way; loads nothing."""
+    sizes = {
+        name: _loaded_bytes(files.tensors(name), float32, None if name == "vae" else quantize)
+        for name in weight_folders(files, ModelMode.IMAGE)
+    }
+    return MemoryEstimate(
+        {name: size for name, size in sizes.items() if size}, allowance(files, ModelMode.IMAGE)
+    )
+
+
+def _loaded_bytes(tensors: Mapping[str, TensorInfo], float32: bool, quantize: str | None) -> int:
+    size = 0.0
+    for name, info in tensors.items():
+        count = math.prod(info.shape)
+        if quantize and info.dtype in _QUANTIZABLE and len(info.shape) == 2 and "embed" not in name:
+            size += count * _bits(quantize) / 8
+        elif float32 and info.dtype in _WIDENED:
+            size += count * _WIDENED[info.dtype]
+        else:
+            size += info.nbytes
+    return round(size)
+
+
+def _bits(quantize: str) -> float:
+    return _FLOAT_BITS[quantize] if quantize in _FLOAT_BITS else int(quantize) + 0.5
+
+
+def choose_memory(wanted: str | int, estimate: MemoryEstimate, device: int) -> MemoryChoice:
+    """Nothing is refused: what fits nowhere is staged, and the reason says what would help."""
+    if wanted in ("resident", "staged"):
+        return MemoryChoice("resident" if wanted == "resident" else "staged", f"{wanted}, as asked")
+    budget = wanted if isinstance(wanted, int) else int(device * SHARE)
+    whose = "the budget of" if isinstance(wanted, int) else "the"
+    room = f"{whose} {show_size(budget)}" + ("" if isinstance(wanted, int) else " there are for it")
+    if estimate.total <= budget:
+        return MemoryChoice("resident", f"resident: about {show_size(estimate.total)} fit into {room}")
+    if estimate.least <= budget:
+        return MemoryChoice(
+            "staged",
+            f"staged: all at once it needs about {show_size(estimate.total)}, "
+            f"in turn {show_size(estimate.least)}, which fit into {room}",
+        )
+    return MemoryChoice(
+        "staged",
+        f"staged: even in turn its parts need about {show_size(estimate.least)}, more than {room}; "
+        "--quantize 4 would help",
+    )

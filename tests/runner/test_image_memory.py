@@ -1,0 +1,70 @@
+"""How a picture model is held: estimates from headers, and the choice between all at once and in turn."""
+
+from pathlib import Path
+
+import pytest
+
+from models.quantize import Quantization
+from pipelines.settings import QUANTIZATIONS
+from runner.image_memory import choose_memory, estimate_loaded, parse_memory
+from runner.memory import GIB, IMAGE_ALLOWANCE, MemoryEstimate
+from runner.sources import find
+from tests.runner.checkpoints import image_files, safetensors, write
+
+MODEL = MemoryEstimate({"text_encoder": 8 * GIB, "transformer": 7 * GIB, "vae": GIB}, IMAGE_ALLOWANCE)
+ALL, IN_TURN = 18 * GIB, 10 * GIB
+
+
+@pytest.mark.parametrize("how", QUANTIZATIONS)
+def test_every_quantization_that_is_offered_exists(how: str) -> None:
+    assert Quantization.parse(how).bits in (3, 4, 5, 6, 8)
+
+
+def test_memory_is_a_word_or_a_size() -> None:
+    assert [parse_memory(text) for text in ("auto", " Staged ", "resident", "8GB")] == [
+        "auto",
+        "staged",
+        "resident",
+        8 * 10**9,
+    ]
+    with pytest.raises(ValueError, match=r"'plenty' is no size; .* auto, resident and staged"):
+        parse_memory("plenty")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "memory", "why"),
+    [
+        ("resident", GIB, "resident", "as asked"),
+        ("staged", 100 * GIB, "staged", "as asked"),
+        ("auto", 2 * ALL, "resident", "fit into"),
+        ("auto", ALL, "staged", "in turn"),
+        ("auto", GIB, "staged", "--quantize 4 would help"),
+        (ALL, GIB, "resident", "the budget of 19.33 GB"),
+        (ALL - 1, 100 * GIB, "staged", "in turn"),
+        (IN_TURN - 1, 100 * GIB, "staged", "--quantize"),
+    ],
+)
+def test_what_fits_is_held_at_once_and_nothing_is_refused(
+    wanted: str | int, device: int, memory: str, why: str
+) -> None:
+    choice = choose_memory(wanted, MODEL, device)
+    assert choice.memory == memory
+    assert why in choice.why
+
+
+def test_an_estimate_knows_what_loading_changes(tmp_path: Path) -> None:
+    weights = {"block.weight": ("BF16", (64, 128)), "embed.weight": ("BF16", (8, 4)), "norm": ("F32", (4,))}
+    files = image_files()
+    for part in ("transformer/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"):
+        files[f"{part}.safetensors"] = safetensors(weights)
+    model = find(str(write(tmp_path, files)))
+
+    def sizes(float32: bool, quantize: str | None) -> dict[str, int]:
+        return dict(estimate_loaded(model, float32, quantize).components)
+
+    plain, wide = 64 * 128 * 2 + 64 + 16, 64 * 128 * 4 + 128 + 16
+    assert sizes(False, None) == {"text_encoder": plain, "transformer": plain, "vae": plain}
+    assert sizes(True, None) == {"text_encoder": wide, "transformer": wide, "vae": wide}
+    four = int(64 * 128 * 4.5 / 8) + 64 + 16
+    assert sizes(False, "4") == {"text_encoder": four, "transformer": four, "vae": plain}
+    assert sizes(False, "mxfp8")["transformer"] == int(64 * 128 * 8.25 / 8) + 64 + 16
