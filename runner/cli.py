@@ -98,6 +98,8 @@ def _add_runner(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     _add_loading(parser)
     add("--verbose", action="store_true", help="log more")
     add("--log-format", choices=("text", "json"), default="text", help="(default %(default)s)")
+    # Set by the process that starts us: stdin is a pipe whose end is that process's end.
+    add("--supervised", action="store_true", help=argparse.SUPPRESS)
 
 
 def _add_loading(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +148,7 @@ def _runner(options: argparse.Namespace) -> int:
             quantize=options.quantize,
             memory=options.memory,
             api_key=options.api_key,
+            supervised=options.supervised,
         )
     )
 

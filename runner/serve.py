@@ -19,6 +19,7 @@ from runner.app import RunnerApp
 from runner.engine import Engine, State, Worker
 from runner.errors import BadRequest, ModelNotSupported, RunnerFailed
 from runner.mode import detect_model_mode
+from runner.parent import end_with_parent
 from runner.sources import ModelFiles, ModelMode, find
 
 log = logging.getLogger("diptych.serve")
@@ -42,12 +43,15 @@ class RunnerSettings:
     quantize: str | None = None
     memory: str | int = "auto"
     api_key: str | None = None
+    supervised: bool = False  # by a parent that reads our stderr, and that we do not outlive
 
 
 def run(settings: RunnerSettings) -> int:
     """Serve until told to stop; the exit code."""
     if settings.host not in LOOPBACK and not settings.api_key:
         raise BadRequest(f"binding {settings.host} lets others in: that needs --api-key (or DIPTYCH_API_KEY)")
+    if settings.supervised:
+        end_with_parent()
     listener = _bind(settings.host, settings.port)
     if settings.port == 0:
         print(listener.getsockname()[1], flush=True)
@@ -124,7 +128,10 @@ class _Process:
         log.info("serving %s on http://%s:%d", self._settings.model, host, port)
         await self._stopping.wait()
         failed = self._engine.state is State.FAILED
-        await asyncio.sleep(LAST_WORDS) if failed and not self._signals else await self._drain()
+        if not failed or self._signals:
+            await self._drain()
+        elif not self._settings.supervised:
+            await asyncio.sleep(LAST_WORDS)
         await self._engine.close()
         server.should_exit = True
         await serving

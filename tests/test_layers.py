@@ -59,7 +59,16 @@ def test_serving_touches_mlx_in_its_workers_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["runner.cli", "runner.app", "runner.engine", "runner.mode", "runner.sources", "runner.memory"]
+    "module",
+    [
+        "runner.cli",
+        "runner.app",
+        "runner.engine",
+        "runner.mode",
+        "runner.sources",
+        "runner.memory",
+        "runner.supervisor",
+    ],
 )
 def test_importing_the_server_brings_no_mlx(module: str) -> None:
     code = f"import sys, {module}; sys.exit(any(n.split('.')[0] in ('mlx', 'mlx_lm') for n in sys.modules))"

@@ -1,0 +1,51 @@
+"""A runner's answers, read: its JSON, and its refusals as the errors that they were."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from runner.client import Answer
+from runner.errors import (
+    BadRequest,
+    Busy,
+    DiptychError,
+    ModelNotFound,
+    NotAllowed,
+    NotEnoughMemory,
+    RunnerFailed,
+    TooLarge,
+)
+
+_ERRORS: dict[int, type[DiptychError]] = {
+    400: BadRequest,
+    403: NotAllowed,
+    404: ModelNotFound,
+    413: TooLarge,
+    507: NotEnoughMemory,
+}
+
+
+def error_from(answer: Answer, found: Mapping[str, Any]) -> DiptychError:
+    """The error that an answer other than 200 stands for."""
+    message = str(found.get("error") or f"the runner answered {answer.status}")
+    if answer.status == 503:
+        stated = answer.headers.get("retry-after", "")
+        return Busy(message, retry_after=int(stated) if stated.isdigit() else 1)
+    return _ERRORS.get(answer.status, RunnerFailed)(message)
+
+
+async def read_object(answer: Answer) -> dict[str, Any]:
+    """The whole body, a JSON object. Broken when the connection ends before it."""
+    return decode_object(await answer.read())
+
+
+def decode_object(raw: bytes) -> dict[str, Any]:
+    """A JSON object, or a RunnerFailed that shows what came instead."""
+    try:
+        found = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        found = None
+    if not isinstance(found, dict):
+        raise RunnerFailed(f"the runner answered nonsense: {raw[:80]!r}")
+    return found

@@ -1,0 +1,255 @@
+"""HTTP to a runner on this machine: kept connections, answers read as they arrive.
+
+One peer, known to be ours, so none of a general client's layers: httptools parses in compiled code, and what arrives is
+handed on as it came. `benchmarks/gateway.py` compares it with httpx2.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import cast
+
+import httptools
+
+Headers = Iterable[tuple[str, str]]
+
+# What arrives faster than it is read waits here up to so many bytes: the longest text, a picture of a megapixel. The
+# peer may then be done, whatever the reader does.
+READ_AHEAD = 4 * 1024**2
+# Shorter than the peer keeps them, so that a kept connection is seldom found dead.
+KEEP = 30.0
+# A body this small travels in the same packet as its head.
+SMALL = 16 * 1024
+
+
+class Broken(Exception):
+    """The connection could not be made, or ended before the answer did."""
+
+
+class Answer:
+    """A status, headers, and a body that is still arriving."""
+
+    def __init__(self, connection: "_Connection") -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self._connection = connection
+        self._chunks: deque[bytes] = deque()
+        self._held = 0
+        self._over = False
+        self._broken: str | None = None
+        self._wake = asyncio.Event()
+        self._on_end: list[Callable[[], None]] = []
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will arrive: complete or broken."""
+        return self._over
+
+    def on_end(self, call: Callable[[], None]) -> None:
+        """Call this once when the body has arrived or broken off, read or not."""
+        if self._over:
+            call()
+        else:
+            self._on_end.append(call)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives: everything that is there, joined. Broken when it ends too early."""
+        while True:
+            while not self._chunks:
+                if self._over:
+                    if self._broken:
+                        raise Broken(self._broken)
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+            found = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+            self._chunks.clear()
+            self._held = 0
+            self._connection.flow(reading=True)
+            yield found
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """The body a line at a time, however long, without its end."""
+        parts: list[bytes] = []
+        async for chunk in self.chunks():
+            first, *rest = chunk.split(b"\n")
+            parts.append(first)
+            for following in rest:
+                yield b"".join(parts)
+                parts = [following]
+        if any(parts):
+            yield b"".join(parts)
+
+    async def read(self) -> bytes:
+        return b"".join([chunk async for chunk in self.chunks()])
+
+    def close(self) -> None:
+        """Done with it. What has not arrived is not wanted: the peer sees a client that left."""
+        if not self._over:
+            self._connection.abort()
+
+    # -- called by the connection
+
+    def arrived(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._held += len(data)
+        if self._held > READ_AHEAD:
+            self._connection.flow(reading=False)
+        self._wake.set()
+
+    def end(self, broken: str | None = None) -> None:
+        if self._over:
+            return
+        self._over, self._broken = True, broken
+        self._wake.set()
+        for call in self._on_end:
+            call()
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, one exchange at a time."""
+
+    def __init__(self, done: Callable[["_Connection"], None]) -> None:
+        self._done = done
+        self._transport: asyncio.Transport
+        self._answer: Answer | None = None
+        self._head: asyncio.Future[Answer] | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._reading = True
+        self.open = False
+        self.idle_since = 0.0
+
+    async def exchange(self, head: bytes, body: bytes) -> Answer:
+        """Send a request; its answer, once the head has arrived."""
+        self._answer = Answer(self)
+        self._head = asyncio.get_running_loop().create_future()
+        self._parser = httptools.HttpResponseParser(self)
+        if len(body) <= SMALL:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines([head, body])
+        try:
+            return await self._head
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+
+    def flow(self, reading: bool) -> None:
+        """Take more from the socket, or leave it there."""
+        if reading != self._reading and self.open:
+            self._reading = reading
+            (self._transport.resume_reading if reading else self._transport.pause_reading)()
+
+    def abort(self) -> None:
+        if self.open:
+            self.open = False
+            self._transport.abort()
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.open = True
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._break(f"what came is not HTTP: {error}")
+            self.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.open = False
+        self._break(f"the connection was lost ({error})" if error else "the connection was closed")
+        self._done(self)
+
+    def _break(self, why: str) -> None:
+        answer, self._answer = self._answer, None
+        if self._head is not None and not self._head.done():
+            self._head.set_exception(Broken(why))
+        if answer is not None:
+            answer.end(broken=why)
+
+    # -- the parser's calls
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._answer is not None:
+            self._answer.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        if self._answer is not None and self._head is not None and not self._head.done():
+            self._answer.status = self._parser.get_status_code()
+            self._head.set_result(self._answer)
+
+    def on_body(self, data: bytes) -> None:
+        if self._answer is not None:
+            self._answer.arrived(data)
+
+    def on_message_complete(self) -> None:
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return
+        if self._parser.should_keep_alive():
+            self.flow(reading=True)
+            self.idle_since = time.monotonic()
+            self._done(self)
+        else:
+            self.abort()
+        answer.end()
+
+
+class Client:
+    """Requests to one runner. As many at once as are made; connections are kept for the next ones."""
+
+    def __init__(self, port: int, key: str | None = None, host: str = "127.0.0.1") -> None:
+        self._host = host
+        self.port = port
+        self._idle: list[_Connection] = []
+        self._all: set[_Connection] = set()
+        self._common = f"host: {host}:{port}\r\n" + (f"authorization: Bearer {key}\r\n" if key else "")
+
+    async def request(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Answer:
+        """The answer, once its head has arrived; Broken when there is none."""
+        given = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        head = f"{method} {path} HTTP/1.1\r\n{self._common}{given}content-length: {len(body)}\r\n\r\n".encode(
+            "latin-1"
+        )
+        while (kept := self._kept()) is not None:
+            try:
+                return await kept.exchange(head, body)
+            except Broken:
+                continue  # closed by the peer while it lay idle; a new connection says whether the peer lives
+        return await (await self._connect()).exchange(head, body)
+
+    def close(self) -> None:
+        """Drop every connection; what is in flight breaks."""
+        for connection in list(self._all):
+            connection.abort()
+
+    def _kept(self) -> _Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.open and time.monotonic() - connection.idle_since < KEEP:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connect(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            _, connection = await loop.create_connection(
+                lambda: _Connection(self._free), self._host, self.port
+            )
+        except OSError as error:
+            raise Broken(f"no connection to {self._host}:{self.port}: {error.strerror or error}") from None
+        self._all.add(connection)
+        return connection
+
+    def _free(self, connection: _Connection) -> None:
+        if connection.open:
+            self._idle.append(connection)
+        else:
+            self._all.discard(connection)
+            if connection in self._idle:
+                self._idle.remove(connection)

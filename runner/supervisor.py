@@ -1,0 +1,309 @@
+"""`Server`: one runner as a child process, for schedulers and for programs of your own. No MLX. See docs/server.md."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+
+from runner.answers import decode_object, error_from, read_object
+from runner.child import LAST_LINE, Child, check_platform
+from runner.client import Answer, Broken, Client, Headers
+from runner.durations import parse_duration, show_duration
+from runner.errors import BadRequest, DiptychError, RunnerFailed
+from runner.memory import UNREADABLE_VRAM, estimated_vram
+from runner.mode import detect_model_mode
+from runner.protocol import encode
+from runner.sources import ModelMode, find
+
+log = logging.getLogger("diptych.server")
+
+POLL = 0.1  # seconds between looks at a runner that is loading
+LOAD_TIMEOUT = 300.0
+PATIENCE = 5.0  # seconds from the interrupt to the kill
+HEALTH_TIMEOUT = 10.0
+GOING = 1.0  # seconds that a process may take to end after its connections did
+
+Event = dict[str, Any]
+Report = Callable[[float], None]
+
+
+class Server:
+    """A runner of one model, started with `start` (or `async with`) and ended with `close`.
+
+    `mode` is detected from the model's files unless it is given. `options` go to `diptych runner` as they are
+    (`["--context", "4096"]`). With `key`, only requests that carry it are answered: ours do.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        mode: ModelMode | str | None = None,
+        *,
+        options: Sequence[str] = (),
+        load_timeout: float | None = None,
+        key: str | None = None,
+    ) -> None:
+        self._model = model
+        self._mode = ModelMode(mode) if mode is not None else None
+        self._options = tuple(options)
+        self._load_timeout = load_timeout if load_timeout is not None else _stated_timeout()
+        self._key = key
+        self._child: Child | None = None
+        self._client: Client | None = None
+        self._status: dict[str, Any] = {}
+        self.progress = 0.0
+
+    # -- its life
+
+    async def start(self, on_progress: Report = lambda progress: None) -> None:
+        """Start the runner and return once it is healthy; `on_progress` hears how far it is, 0 to 1.
+
+        RunnerFailed when it ends first (with its last line), or when its progress stands still for the load timeout.
+        """
+        if self._child is not None:
+            raise RunnerFailed(f"{self._model} has been started already; make another Server")
+        check_platform()
+        if self._mode is None:
+            self._mode = await asyncio.to_thread(lambda: detect_model_mode(self._model).mode)
+        arguments = ["runner", f"--model={self._model}", "--port=0", "--supervised", *self._options]
+        self._child = await Child.start(arguments, self._model, self._key)
+        try:
+            await self._wait_until_healthy(self._child, on_progress)
+            await self.refresh()
+        except BaseException:
+            await self.kill()
+            raise
+
+    async def _wait_until_healthy(self, child: Child, on_progress: Report) -> None:
+        limit = self._load_timeout
+        try:
+            async with asyncio.timeout(limit) as timer:
+                client = self._client = Client(await self._read_port(child), self._key)
+                while (progress := await self._look(child, client)) is not None:
+                    if progress > self.progress:
+                        self.progress = progress
+                        timer.reschedule(asyncio.get_running_loop().time() + limit if limit else None)
+                        on_progress(progress)
+                    await child.ended(POLL)
+        except TimeoutError:
+            raise RunnerFailed(
+                f"{self._model} did not become ready: it stood at {self.progress:.0%} for {show_duration(limit or 0)} "
+                f"(DIPTYCH_LOAD_TIMEOUT); the runner's last line: {child.last_line or 'none'}"
+            ) from None
+        self.progress = 1.0
+        on_progress(1.0)
+
+    async def _read_port(self, child: Child) -> int:
+        """The port the runner took: it prints it as soon as it listens, so that no other can come between."""
+        line = await child.first_line()
+        if not line.isdigit():
+            await child.ended(GOING)
+            raise RunnerFailed(child.last_words if child.has_exited else f"no port but {line[:LAST_LINE]!r}")
+        return int(line)
+
+    async def _look(self, child: Child, client: Client) -> float | None:
+        """How far a loading runner is; None when it is healthy."""
+        if child.has_exited:
+            await child.wait()
+            raise RunnerFailed(child.last_words)
+        try:
+            answer = await client.request("GET", "/health")
+            found = await read_object(answer)
+        except Broken:
+            return self.progress  # it is ending, which the next look sees, or it is too busy to answer
+        return None if answer.status == 200 else float(found.get("progress", self.progress))
+
+    async def close(self) -> None:
+        """Interrupt the runner, give it five seconds for what is in flight, then kill it."""
+        if self._child is not None:
+            await self._child.stop(PATIENCE)
+        if self._client is not None:
+            self._client.close()
+
+    async def kill(self) -> None:
+        """End the runner at once."""
+        if self._child is not None:
+            self._child.kill()
+            await self._child.wait()
+        if self._client is not None:
+            self._client.close()
+
+    async def wait(self) -> str:
+        """Until the runner ends; its last line and how it ended."""
+        child = self._running()
+        await child.wait()
+        return child.last_words
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # -- what it tells
+
+    @property
+    def model_path(self) -> str:
+        """The model as it was named: a folder, a hub repo, a name in the Ollama store."""
+        return self._model
+
+    @property
+    def mode(self) -> ModelMode | None:
+        return self._mode
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child is not None else None
+
+    @property
+    def port(self) -> int | None:
+        return self._client.port if self._client is not None else None
+
+    @property
+    def has_exited(self) -> bool:
+        return self._child is not None and self._child.has_exited
+
+    @cached_property
+    def estimated_vram(self) -> int:
+        """The bytes of its weights as the files declare them; 8 GiB when they cannot be read. Reads files."""
+        try:
+            return estimated_vram(find(self._model))
+        except DiptychError as error:
+            log.debug("no estimate for %s: %s", self._model, error.message)
+            return UNREADABLE_VRAM
+
+    @property
+    def memory_size(self) -> int:
+        """The bytes it last reported to hold; before it has, the estimate."""
+        return int(self._status.get("Memory") or self.estimated_vram)
+
+    @property
+    def context_length(self) -> int:
+        """The longest text in tokens; 0 for a model of pictures, and before it is ready."""
+        return int(self._status.get("ContextLength", 0))
+
+    # -- calls
+
+    async def ping(self) -> None:
+        """Return when it is healthy, else say why not."""
+        async with self._in_time():
+            answer = await self.send("GET", "/health")
+            found = await self._read(answer)
+        if answer.status != 200:
+            raise error_from(answer, found)
+
+    async def refresh(self) -> Mapping[str, Any]:
+        """Its /v1/status, from which `memory_size` and `context_length` are taken."""
+        async with self._in_time():
+            self._status = await self._ask("GET", "/v1/status")
+        return self._status
+
+    async def completion(
+        self, request: Mapping[str, Any], *, id: str | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """The events of a text or a picture, as the wire contract has them, up to the one with `done`.
+
+        What goes wrong is raised: before the first event with the runner's status, later as RunnerFailed. Closing the
+        generator (contextlib.aclosing) stops the work; so does `cancel` with the `id` that was given here.
+        """
+        headers = [("x-request-id", id)] if id else []
+        answer = await self.send("POST", "/completion", encode(request), headers)
+        done = False
+        try:
+            if answer.status != 200:
+                raise error_from(answer, await self._read(answer))
+            async for line in answer.lines():
+                event = decode_object(line)
+                done = bool(event.get("done"))
+                if event.get("error"):
+                    raise RunnerFailed(str(event["error"]))
+                yield event
+        except Broken as error:
+            if not done:
+                raise await self.broken(error) from None
+        finally:
+            answer.close()
+        if not done:
+            raise await self.broken(Broken("the events ended without the last one"))
+
+    async def tokenize(self, content: str) -> list[int]:
+        found = await self._ask("POST", "/tokenize", {"content": content})
+        return list(found["tokens"])
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        found = await self._ask("POST", "/detokenize", {"tokens": list(tokens)})
+        return str(found["content"])
+
+    async def embedding(self, content: str) -> list[float]:
+        found = await self._ask("POST", "/embedding", {"content": content})
+        return list(found["embedding"])
+
+    async def cancel(self, id: str) -> bool:
+        """Stop the completion of this id; whether there was one."""
+        found = await self._ask("POST", "/cancel", {"id": id})
+        return bool(found["cancelled"])
+
+    async def send(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Answer:
+        """Any request to the runner, and its answer as it is, whatever its status."""
+        self._running()
+        if self._client is None:
+            raise RunnerFailed(f"the runner of {self._model} does not listen yet")
+        try:
+            return await self._client.request(method, path, body, headers)
+        except Broken as error:
+            raise await self.broken(error) from None
+
+    async def broken(self, error: Broken) -> RunnerFailed:
+        """What to say of a connection that broke: the runner's last line, when it is ending."""
+        child = self._running()
+        await child.ended(GOING)
+        if child.has_exited:
+            return RunnerFailed(child.last_words)
+        return RunnerFailed(
+            f"the runner of {self._model} broke off: {error}; its last line: {child.last_line or 'none'}"
+        )
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        answer = await self.send(method, path, encode(body) if body is not None else b"")
+        found = await self._read(answer)
+        if answer.status != 200:
+            raise error_from(answer, found)
+        return found
+
+    async def _read(self, answer: Answer) -> dict[str, Any]:
+        try:
+            return await read_object(answer)
+        except Broken as error:
+            raise await self.broken(error) from None
+
+    @contextlib.asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(HEALTH_TIMEOUT):
+                yield
+        except TimeoutError:
+            raise RunnerFailed(
+                f"the runner of {self._model} has not answered for {show_duration(HEALTH_TIMEOUT)}"
+            ) from None
+
+    def _running(self) -> Child:
+        if self._child is None:
+            raise RunnerFailed(f"the runner of {self._model} is not started")
+        return self._child
+
+
+def _stated_timeout() -> float | None:
+    """DIPTYCH_LOAD_TIMEOUT, a duration; None (none at all) for zero and below."""
+    stated = os.environ.get("DIPTYCH_LOAD_TIMEOUT")
+    try:
+        seconds = parse_duration(stated) if stated else LOAD_TIMEOUT
+    except ValueError as error:
+        raise BadRequest(f"DIPTYCH_LOAD_TIMEOUT: {error}") from None
+    return seconds if seconds > 0 else None

@@ -1,0 +1,372 @@
+"""`Server` over real processes: the runner itself, and one that misbehaves as it is told."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from runner.child import check_platform, cuda_folders, environment
+from runner.errors import BadRequest, Busy, DiptychError, ModelNotFound, ModelNotSupported, RunnerFailed
+from runner.memory import GIB
+from runner.supervisor import Server
+from tests.runner.live import ROOT
+from tests.runner.pretend import RUNNER, pretend_model
+from tests.toys import toy_text
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Server]:
+    """A Server whose runner behaves as it is told."""
+    monkeypatch.setattr("runner.child.RUNNER", RUNNER)
+
+    def make(weights: int = 1000, load_timeout: float | None = 30.0, **behaviour: Any) -> Server:
+        folder = pretend_model(tmp_path / "pretend", weights, **behaviour)
+        return Server(str(folder), load_timeout=load_timeout)
+
+    return make
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(main(), 60))  # type: ignore[arg-type]
+
+
+async def events(server: Server, **request: Any) -> list[dict[str, Any]]:
+    return [event async for event in server.completion({"prompt": "Why", **request})]
+
+
+def ended(pid: int, seconds: float = 20) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+            if Path(f"/proc/{pid}/stat").exists() and ") Z" in Path(f"/proc/{pid}/stat").read_text():
+                return True
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+# -- the runner itself
+
+
+def test_a_server_answers_every_call_and_is_gone_when_closed() -> None:
+    async def main() -> None:
+        heard: list[float] = []
+        server = Server(str(toy_text()))
+        await server.start(heard.append)
+        assert heard[-1] == 1.0
+        assert heard == sorted(heard)
+        found = await events(server, options={"num_predict": 5})
+        assert [event.get("token") is not None for event in found] == [True] * 5 + [False]
+        assert found[-1]["done"] is True
+        tokens = await server.tokenize("Hello")
+        assert await server.detokenize(tokens) == "Hello"
+        assert len(await server.embedding("Hello")) == 64
+        await server.ping()
+        assert (server.mode, server.context_length) == ("text", 4096)
+        assert server.memory_size >= server.estimated_vram > 100_000
+        with pytest.raises(BadRequest, match="prompt: 3 is not allowed"):
+            await events(server, prompt=3)
+        assert server.pid
+        assert not server.has_exited
+        await server.close()
+        assert server.has_exited
+        assert ended(server.pid)
+
+    run(main)
+
+
+def test_with_a_key_only_requests_that_carry_it_are_answered() -> None:
+    async def main() -> None:
+        async with Server(str(toy_text()), key="secret") as server:
+            assert await server.tokenize("Hello")
+            command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}"]
+            asked = await asyncio.create_subprocess_exec(
+                *command, f"http://127.0.0.1:{server.port}/v1/status", stdout=subprocess.PIPE
+            )
+            assert (await asked.communicate())[0] == b"401"
+
+    run(main)
+
+
+PARENT = """
+import asyncio, sys
+from runner.supervisor import Server
+async def main():
+    server = Server(sys.argv[1])
+    await server.start()
+    print(server.pid, flush=True)
+    await asyncio.sleep(1000)
+asyncio.run(main())
+"""
+
+
+def test_a_runner_ends_when_its_parent_is_killed() -> None:
+    command = [sys.executable, "-c", PARENT, str(toy_text())]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    assert ended(pid)
+
+
+def test_a_supervised_runner_ends_in_order_when_its_stdin_closes() -> None:
+    command = [sys.executable, "-m", "runner", "runner", f"--model={toy_text()}", "--port=0", "--supervised"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as runner:
+        assert runner.stdout
+        assert runner.stdin
+        port = int(runner.stdout.readline())
+        assert httpx2.get(f"http://127.0.0.1:{port}/health").status_code in (200, 503)
+        runner.stdin.close()
+        assert runner.wait(20) == 0
+
+
+def test_a_model_that_is_not_there_is_refused_before_a_process_starts() -> None:
+    async def main() -> None:
+        server = Server("/nowhere/at/all")
+        with pytest.raises(ModelNotFound):
+            await server.start()
+        assert server.pid is None
+
+    run(main)
+
+
+def test_a_model_that_cannot_be_loaded_fails_with_its_last_line(tmp_path: Path) -> None:
+    async def main() -> None:
+        (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
+        with pytest.raises(RunnerFailed, match=r"^[^:\d].* \(exit 1\)$"):
+            await Server(str(tmp_path)).start()
+
+    run(main)
+
+
+def test_the_example_of_its_page_runs(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "server.md").read_text()
+    (tmp_path / "once.py").write_text(page.split("```python\n")[1].split("```")[0])
+    command = [sys.executable, str(tmp_path / "once.py"), str(toy_text())]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("text ")
+    assert len(done.stdout.splitlines()) >= 2
+
+
+# -- what can go wrong
+
+
+def test_a_runner_that_exits_first_is_named_with_its_last_line_and_code(
+    pretend: Callable[..., Server],
+) -> None:
+    async def main() -> None:
+        with pytest.raises(RunnerFailed) as caught:
+            await pretend(die=[3, "12:00:00.000 error   no such luck"]).start()
+        assert caught.value.message == "no such luck (exit 3)"
+
+    run(main)
+
+
+def test_only_the_first_bytes_of_an_endless_line_are_kept(pretend: Callable[..., Server]) -> None:
+    async def main() -> None:
+        with pytest.raises(RunnerFailed) as caught:
+            await pretend(die=[1, "ä" * 300_000]).start()
+        assert caught.value.message == "ä" * 128 + " (exit 1)"
+
+    run(main)
+
+
+def test_a_runner_that_is_never_healthy_is_given_up_and_ended(pretend: Callable[..., Server]) -> None:
+    async def main() -> None:
+        server = pretend(never=True, load_timeout=0.5, log="still thinking")
+        with pytest.raises(
+            RunnerFailed, match=r"did not become ready: it stood at 0% for 0\.5 s .* still thinking"
+        ):
+            await server.start()
+        assert server.pid
+        assert ended(server.pid)
+
+    run(main)
+
+
+def test_progress_is_passed_on_and_keeps_a_slow_load_alive(pretend: Callable[..., Server]) -> None:
+    async def main() -> None:
+        heard: list[float] = []
+        server = pretend(load=1.5, load_timeout=1.0)
+        await server.start(heard.append)
+        assert len(heard) > 3
+        await server.close()
+
+    run(main)
+
+
+def test_a_start_that_is_cancelled_leaves_no_process(pretend: Callable[..., Server]) -> None:
+    async def main() -> None:
+        server = pretend(never=True)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(server.start(), 1)
+        assert server.pid
+        assert ended(server.pid)
+
+    run(main)
+
+
+def test_a_stream_without_a_last_event_is_an_error(pretend: Callable[..., Server]) -> None:
+    async def main() -> None:
+        async with pretend(broken=True, log="something happened") as server:
+            with pytest.raises(RunnerFailed, match=r"without the last one.*something happened"):
+                await events(server)
+
+    run(main)
+
+
+def test_a_runner_killed_in_mid_stream_is_named_by_its_last_line(pretend: Callable[..., Server]) -> None:
+    async def main() -> None:
+        server = pretend(kill_at=2)
+        await server.start()
+        seen = []
+
+        async def read() -> None:
+            async for event in server.completion({"prompt": "Why"}):
+                seen.append(event)
+
+        with pytest.raises(RunnerFailed) as caught:
+            await read()
+        assert caught.value.message == "out of memory, it says (killed by SIGKILL)"
+        assert [event["token"] for event in seen] == [0, 1]
+        assert server.has_exited
+        with pytest.raises(RunnerFailed, match="killed by SIGKILL"):
+            await server.ping()
+        await server.close()
+
+    run(main)
+
+
+def test_a_line_may_be_as_long_as_a_large_picture(pretend: Callable[..., Server]) -> None:
+    async def main() -> None:
+        size = 24 * 1024**2
+        async with pretend(line=size, events=2) as server:
+            found = await events(server)
+            assert [len(event.get("content", "")) for event in found] == [size, size, 0]
+
+    run(main)
+
+
+def test_leaving_a_stream_ends_its_work(pretend: Callable[..., Server]) -> None:
+    async def main() -> None:
+        async with pretend(events=10_000, pause=0.01) as server:
+            async with contextlib.aclosing(server.completion({"prompt": "Why"})) as stream:
+                assert await anext(stream)
+                assert (await server.refresh())["active"] == 1
+            while (await server.refresh())["active"]:  # noqa: ASYNC110 - another process is waited for
+                await asyncio.sleep(0.01)
+
+    run(main)
+
+
+def test_many_requests_share_the_connections(pretend: Callable[..., Server]) -> None:
+    async def main() -> None:
+        async with pretend() as server:
+            found = await asyncio.gather(*(events(server) for _ in range(50)))
+            assert all(len(one) == 4 for one in found)
+            assert await server.tokenize("four") == [4]
+
+    run(main)
+
+
+def test_a_runner_that_takes_no_interrupt_is_killed(
+    pretend: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.supervisor.PATIENCE", 0.3)
+
+    async def main() -> None:
+        server = pretend(stubborn=True)
+        await server.start()
+        await server.close()
+        assert server.has_exited
+        assert (await server.wait()).endswith("(killed by SIGKILL)")
+
+    run(main)
+
+
+def test_a_runner_that_hangs_fails_its_ping(
+    pretend: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.supervisor.HEALTH_TIMEOUT", 0.3)
+
+    async def main() -> None:
+        server = pretend()
+        await server.start()
+        assert server.pid
+        os.kill(server.pid, signal.SIGSTOP)
+        with pytest.raises(RunnerFailed, match=r"has not answered for 0\.3 s"):
+            await server.ping()
+        await server.kill()
+
+    run(main)
+
+
+def test_a_server_that_is_not_started_says_so() -> None:
+    async def main() -> None:
+        with pytest.raises(RunnerFailed, match="is not started"):
+            await Server("anything").ping()
+
+    run(main)
+
+
+# -- what is known without a process
+
+
+def test_the_estimate_is_the_declared_bytes_and_8_gib_when_there_are_none(tmp_path: Path) -> None:
+    model = pretend_model(tmp_path / "model", weights=123_456)
+    assert Server(str(model)).estimated_vram == 123_456
+    assert Server(str(tmp_path / "missing")).estimated_vram == 8 * GIB
+    (model / "model.safetensors").write_bytes(b"\0" * 20)
+    assert Server(str(model)).estimated_vram == 8 * GIB
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "allowed"),
+    [
+        ("darwin", "arm64", True),
+        ("linux", "x86_64", True),
+        ("linux", "aarch64", True),
+        ("win32", "AMD64", True),
+        ("darwin", "x86_64", False),
+        ("freebsd14", "amd64", False),
+    ],
+)
+def test_platforms_are_refused_by_name(system: str, machine: str, allowed: bool) -> None:
+    if allowed:
+        check_platform(system, machine)
+    else:
+        with pytest.raises(ModelNotSupported, match=machine if system == "darwin" else system):
+            check_platform(system, machine)
+
+
+def test_the_load_timeout_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIPTYCH_LOAD_TIMEOUT", "soon")
+    with pytest.raises(BadRequest, match="DIPTYCH_LOAD_TIMEOUT: 'soon' is no duration"):
+        Server("anything")
+
+
+def test_a_child_gets_its_own_key_and_the_libraries_of_the_cuda_wheels(tmp_path: Path) -> None:
+    assert "DIPTYCH_API_KEY" not in environment(base={"DIPTYCH_API_KEY": "ours"})
+    assert environment("its", base={"DIPTYCH_API_KEY": "ours"})["DIPTYCH_API_KEY"] == "its"
+    for name in ("cublas/lib", "cudnn/lib", "cudnn/include"):
+        (tmp_path / "nvidia" / name).mkdir(parents=True)
+    assert [str(found.relative_to(tmp_path)) for found in cuda_folders(tmp_path)] == [
+        "nvidia/cublas/lib",
+        "nvidia/cudnn/lib",
+    ]
+
+
+def test_errors_are_one_family() -> None:
+    assert issubclass(Busy, DiptychError)
