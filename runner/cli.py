@@ -3,13 +3,16 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 
 from pipelines.settings import QUANTIZATIONS
-from runner.errors import DiptychError
+from runner.arguments import MODEL_HELP, Command, models
+from runner.config import load
+from runner.errors import ConfigInvalid, DiptychError, ModelNotFound
 
-Command = Callable[[argparse.Namespace], int]
+# Exit codes for scripts; docs/commands.md lists them. 1 is any other failure, 2 also what argparse refuses.
+EXIT_CODES: dict[type[DiptychError], int] = {ConfigInvalid: 2, ModelNotFound: 3}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -21,10 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(given)
     command: Command = options.command
     try:
+        _configure(options)
         code = command(options)
     except DiptychError as error:
         print(f"diptych: {error.message}", file=sys.stderr)
-        code = 1
+        code = EXIT_CODES.get(type(error), 1)
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
@@ -37,16 +41,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="diptych", description="One runner for text and pictures on MLX.")
     parser.add_argument("--version", action="version", version=f"diptych {metadata.version('diptych')}")
+    parser.add_argument(
+        "--config", metavar="FILE", help="configuration (default: DIPTYCH_CONFIG, or the user's)"
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_runner(commands)
     _add_detect(commands)
+    models.add(commands)
     return parser
 
 
-MODEL_HELP = (
-    "a folder, a hub repo (owner/name, or owner/name@revision), or a name in the Ollama store (name:tag); "
-    "hf: or ollama: in front forces one"
-)
+def _configure(options: argparse.Namespace) -> None:
+    """The configuration for whoever wants it, and aliases in place of which the models themselves stand."""
+    options.configuration = load(options.config)
+    resolve = options.configuration.resolve
+    if isinstance(named := getattr(options, "model", None), list):
+        options.model = [resolve(name) for name in named]
+    elif named is not None:
+        options.model = resolve(named)
 
 
 def _add_runner(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

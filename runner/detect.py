@@ -58,7 +58,7 @@ def detect(name: str | ModelFiles) -> Detection:
     try:
         wanted_files(files, mode)
         found = {part: _contents(files, part) for part in weight_folders(files, mode)}
-        reason = _unsupported(mode, type_name)
+        reason = unsupported(mode, type_name)
     except ModelNotSupported as error:
         reason = error.message
     sizes = {part: content.bytes for part, content in found.items() if content.bytes}
@@ -88,7 +88,8 @@ def _contents(files: ModelFiles, component: str) -> Contents:
     return contents(files.tensors(component), stated if isinstance(stated, dict) else None)
 
 
-def _unsupported(mode: ModelMode, type_name: str) -> str | None:
+def unsupported(mode: ModelMode, type_name: str) -> str | None:
+    """Why a model of that type cannot be run here; None when it can."""
     if mode is ModelMode.IMAGE:
         if type_name in PIPELINES:
             return None

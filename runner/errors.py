@@ -10,7 +10,8 @@
     ├── NotEnoughDisk       507   the download does not fit on the disk
     ├── HubUnreachable      502   the hub is needed and does not answer
     ├── Busy                503   the queue is full, or the server is stopping
-    └── RunnerFailed        500   a runner died or answered nonsense
+    ├── RunnerFailed        500   a runner died or answered nonsense
+    └── ConfigInvalid       500   a configuration file or a variable says something that is not allowed
 
 The message is written for the user: what was found, what would be accepted, what to do.
 """
@@ -70,3 +71,7 @@ class Busy(DiptychError):
 
 class RunnerFailed(DiptychError):
     status = 500
+
+
+class ConfigInvalid(DiptychError):
+    """Only ever raised before anything is served."""

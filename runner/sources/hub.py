@@ -16,7 +16,7 @@ _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _REPO = re.compile(rf"{_PART}/{_PART}")
 _LEGACY_REPO = re.compile(_PART)
 _REVISION = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_./+-]{0,126}[A-Za-z0-9_+-])?")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class HubName(NamedTuple):
@@ -92,13 +92,13 @@ def cached_snapshot(hub: HubName) -> SnapshotFiles | None:
     """The snapshot of that revision in the cache, complete or not; None when there is none."""
     repo = repo_folder(hub)
     commit = hub.revision
-    if not _COMMIT.fullmatch(commit):
+    if not COMMIT.fullmatch(commit):
         try:
             commit = (repo / "refs" / hub.revision).read_text().strip()
         except (OSError, UnicodeDecodeError):
             return None
     folder = repo / "snapshots" / commit
-    return SnapshotFiles(hub, folder) if _COMMIT.fullmatch(commit) and folder.is_dir() else None
+    return SnapshotFiles(hub, folder) if COMMIT.fullmatch(commit) and folder.is_dir() else None
 
 
 def _expand(path: str) -> Path:

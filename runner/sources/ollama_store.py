@@ -17,7 +17,7 @@ GGUF = "application/vnd.ollama.image.model"
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MEDIA_TYPE = re.compile(r"[\w.+/-]{1,127}")
 
 
@@ -83,9 +83,13 @@ class Manifest:
         return tuple(layer for layer in self.layers if layer.media_type == media_type)
 
 
+def manifest_path(name: OllamaName) -> Path:
+    return store_root() / "manifests" / name.host / name.namespace / name.model / name.tag
+
+
 def read_manifest(name: OllamaName) -> Manifest | None:
     """The manifest of a name; None when the store has none. A broken one is a ModelNotSupported."""
-    path = store_root() / "manifests" / name.host / name.namespace / name.model / name.tag
+    path = manifest_path(name)
     if not path.is_file():
         return None
     shown = f"the manifest of {name} in the Ollama store ({path})"
@@ -112,7 +116,7 @@ def _layer(entry: Any, blobs: Path, shown: str) -> Layer:
     media_type, digest, name = found.get("mediaType"), found.get("digest"), found.get("name", "")
     if not isinstance(media_type, str) or not isinstance(digest, str) or not isinstance(name, str):
         raise ModelNotSupported(f"{shown} has a layer without mediaType and digest: {shorten(entry)}")
-    if not _DIGEST.fullmatch(digest):
+    if not DIGEST.fullmatch(digest):
         raise ModelNotSupported(
             f"{shown} has a layer with the digest {shorten(digest)}; sha256:<64 hex digits> is needed"
         )

@@ -1,0 +1,6 @@
+"""The models that are on this machine: what there is, and removing one. No MLX, no network."""
+
+from runner.library.installed import Installed, Library
+from runner.library.scan import entry_of, installed, lookup
+
+__all__ = ["Installed", "Library", "entry_of", "installed", "lookup"]

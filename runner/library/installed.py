@@ -1,0 +1,49 @@
+"""One model on this machine, as lists show it."""
+
+from dataclasses import dataclass, replace
+
+from runner.detect import unsupported
+from runner.errors import ModelNotSupported
+from runner.mode import detect_model_type, mode_of
+from runner.sources import ModelFiles, ModelMode
+from runner.sources.base import Kind
+from runner.sources.selection import incomplete
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A model that is here, under the name that every command takes.
+
+    `fault` says why it cannot be run; then mode and type may be unknown (None, ""). `digest` changes when the model
+    does: a hub commit, or the SHA-256 of an Ollama manifest ("" for a folder).
+    """
+
+    name: str
+    source: Kind
+    bytes: int
+    modified: float
+    digest: str = ""
+    mode: ModelMode | None = None
+    type: str = ""
+    fault: str | None = None
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Library:
+    """Every model of this machine; `warnings` name what lies in the stores and is no model."""
+
+    models: tuple[Installed, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def described(model: Installed, files: ModelFiles) -> Installed:
+    """The model with what its files say: mode and type, or the fault that keeps it from being run."""
+    try:
+        lacks = incomplete(files, strict=False)
+        if lacks:
+            return replace(model, fault=f"not complete: {lacks}")
+        mode, type_name = mode_of(files), detect_model_type(files)
+        return replace(model, mode=mode, type=type_name, fault=unsupported(mode, type_name))
+    except ModelNotSupported as error:
+        return replace(model, fault=error.message)

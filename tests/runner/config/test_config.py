@@ -1,0 +1,147 @@
+"""The configuration: what wins over what, and what is said of a mistake."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runner.config import Config, load, model_arguments
+from runner.config.options import SERVE
+from runner.errors import ConfigInvalid
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "config.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def configured(folder: Path, text: str, **variables: str) -> Config:
+    return load(str(write(folder, text)), variables)
+
+
+def failure(folder: Path, text: str | bytes, **variables: str) -> str:
+    path = write(folder, text)
+    with pytest.raises(ConfigInvalid) as raised:
+        load(str(path), variables)
+    return raised.value.message.replace(str(path), "FILE")
+
+
+def test_without_a_file_the_defaults_are_in_force(tmp_path: Path) -> None:
+    config = load(None, {"XDG_CONFIG_HOME": str(tmp_path)})
+    assert config.path == tmp_path / "diptych" / "config.toml"
+    assert {name: setting.value for name, setting in config.serve.items()} == {
+        name: option.default for name, option in SERVE.items()
+    }
+    assert {setting.origin for setting in config.serve.values()} == {"default"}
+
+
+def test_flags_win_over_variables_over_the_file_over_defaults(tmp_path: Path) -> None:
+    path = write(tmp_path, "[serve]\nport = 1\nhost = 'a'")
+    variables = {"DIPTYCH_PORT": "2", "DIPTYCH_CONFIG": str(path)}
+
+    def port(flags: dict[str, object], variables: dict[str, str]) -> tuple[object, str]:
+        setting = load(None, variables, flags).serve["port"]
+        return setting.value, setting.origin
+
+    assert port({"port": 3}, variables) == (3, "--port")
+    assert port({"port": None}, variables) == (2, "DIPTYCH_PORT")
+    assert port({}, {"DIPTYCH_CONFIG": str(path)}) == (1, str(path))
+    assert load(None, variables).serve["host"].value == "a"
+
+
+def test_the_file_is_named_by_a_flag_a_variable_or_the_users_folder(tmp_path: Path) -> None:
+    (tmp_path / "diptych").mkdir()
+    write(tmp_path / "diptych", "[serve]\nport = 1")
+    other = write(tmp_path, "[serve]\nport = 2")
+    variables = {"XDG_CONFIG_HOME": str(tmp_path)}
+    assert load(None, variables).serve["port"].value == 1
+    assert load(None, variables | {"DIPTYCH_CONFIG": str(other)}).serve["port"].value == 2
+    assert load(str(other), variables).serve["port"].value == 2
+    assert load(None, {"HOME": os.environ["HOME"]}).path == Path.home() / ".config/diptych/config.toml"
+
+
+def test_an_alias_means_its_model_and_may_mean_another_alias(tmp_path: Path) -> None:
+    config = configured(tmp_path, '[aliases]\nklein = "black-forest-labs/FLUX.2-klein-4B"\nk = "klein"')
+    assert config.resolve("k") == config.resolve("klein") == "black-forest-labs/FLUX.2-klein-4B"
+    assert config.resolve("other") == "other"
+    assert config.aliases["k"] == "black-forest-labs/FLUX.2-klein-4B"
+
+
+def test_a_models_settings_stand_under_any_of_its_names(tmp_path: Path) -> None:
+    config = configured(
+        tmp_path,
+        """
+        [aliases]
+        small = "owner/name"
+        [models."*"]
+        context = 4096
+        batch = 8
+        [models.small]
+        context = 8192
+        [models."owner/name"]
+        kv_bits = 4
+        cache_bytes = "2GB"
+        [models."owner/pictures"]
+        quantize = 4
+        memory = "staged"
+        """,
+    )
+    expected = {"context": 8192, "batch": 8, "kv_bits": 4, "cache_bytes": 2 * 10**9}
+    assert config.model("small") == config.model("owner/name") == expected
+    assert config.model("owner/other") == {"context": 4096, "batch": 8}
+    assert config.model("owner/pictures")["quantize"] == "4"
+    assert model_arguments({"kv_bits": 4, "memory": "staged"}) == ["--kv-bits", "4", "--memory", "staged"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[serve]\nport = 'x'", "FILE: serve.port = 'x' is not allowed; a whole number from 0 to 65535 is"),
+        (
+            "[serve]\nport = 65536",
+            "FILE: serve.port = '65536' is not allowed; a whole number from 0 to 65535 is",
+        ),
+        ("[serve]\nport = true", "serve.port = 'True' is not allowed"),
+        ("[serve]\nhost = ''", "FILE: serve.host = '' is not allowed; a string that is not empty is"),
+        ("[serve]\nprot = 1", "FILE: serve.prot is not known; did you mean port? these are: host, port"),
+        ("[server]\nport = 1", "FILE: server is not known; did you mean serve?"),
+        ("serve = 1", "FILE: serve = '1' is not allowed; a table, [serve], is"),
+        ("[models]\nx = 1", "FILE: models.x = '1' is not allowed; a table, [models.x], is"),
+        ("[models.x]\nkv_bits = 5", "FILE: models.x.kv_bits = '5' is not allowed; one of 2, 3, 4, 6, 8 is"),
+        ("[models.x]\ncache_bytes = '2 apples'", "a size such as 8GB"),
+        ("[models.x]\nmemory = 'much'", "auto, resident, staged, a size such as 8GB"),
+        ("[models.x]\nquantize = 7", "one of 3, 4, 5, 6, 8, mxfp4"),
+        ("[models.x]\ncontext = 0", "a whole number from 1"),
+        ("[aliases]\n'a/b' = 'c'", "'a/b' cannot be an alias"),
+        ("[aliases]\na = 1", "aliases.a = '1' is not allowed; a model's name is"),
+        ("[aliases]\na = 'b'\nb = 'a'", "aliases a → b → a lead nowhere"),
+        ("[aliases]\na = 'a'", "aliases a → a lead nowhere"),
+        ("[serve", "FILE is not TOML"),
+        ("a = " + "[" * 10_000, "FILE is not TOML"),
+        (b"\xff", "FILE is not UTF-8 text (byte 0)"),
+        (b"#" * (1024**2 + 1), "FILE is too large for a configuration"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_with_what_is_allowed(
+    tmp_path: Path, text: str | bytes, said: str
+) -> None:
+    assert said in failure(tmp_path, text)
+
+
+def test_a_mistake_in_a_variable_is_named(tmp_path: Path) -> None:
+    assert "DIPTYCH_PORT = 'x' is not allowed; a whole number" in failure(tmp_path, "", DIPTYCH_PORT="x")
+
+
+def test_a_file_that_was_named_has_to_be_there(tmp_path: Path) -> None:
+    for path, said in ((tmp_path / "absent", "is not there"), (tmp_path, "is no file")):
+        with pytest.raises(ConfigInvalid, match=said):
+            load(str(path), {})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser reads everything")
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "")
+    path.chmod(0)
+    with pytest.raises(ConfigInvalid, match="cannot be read: Permission denied"):
+        load(str(path), {})
