@@ -51,6 +51,11 @@ def write_quantized(
     return _write(tensors, folder, stem)
 
 
+def write_as_stored(shards: Sequence[Shard], folder: Path, stem: str) -> list[Path]:
+    """Write `shards` again as they are, under the names that they are read by."""
+    return _write(read_shards(folder.name, shards), folder, stem)
+
+
 def _chosen(module: nn.Module, weight_map: WeightMap, group_size: int) -> set[str]:
     """The layers to quantize, those that the network joins named apart."""
     paths = [path for path, layer in module.named_modules() if quantizable(path, layer, group_size)]

@@ -4,6 +4,15 @@ PIPELINES is how a family is registered: the class that a checkpoint's model_ind
 lives. Strings only, so that looking a class up imports nothing.
 """
 
+from importlib import import_module
+from typing import Any
+
 PIPELINES: dict[str, str] = {
     "Flux2KleinPipeline": "pipelines.flux2:Flux2Klein",
 }
+
+
+def pipeline_class(name: str) -> Any:
+    """The registered class of that name, imported now, and MLX with it."""
+    module, _, attribute = PIPELINES[name].partition(":")
+    return getattr(import_module(module), attribute)

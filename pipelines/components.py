@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import mlx.core as mx
@@ -9,7 +10,9 @@ import mlx.nn as nn
 
 from models.config import ConfigError, read_json
 from models.files import LocalModel
-from models.quantize import quantize
+from models.quantize import Quantization, quantize
+from models.quantized_files import write_quantized
+from models.safetensors import read_header
 from models.weights import WeightMap, evaluate, load_component
 from pipelines.settings import Progress, Settings, unheard
 
@@ -52,6 +55,13 @@ class Component(Generic[Network]):
     def check(self) -> None:
         """Whether the weights fit their config, without reading them."""
         self._mapped()
+
+    def write_quantized(self, quantization: Quantization, folder: Path, stem: str) -> bool:
+        """Its weights again, smaller, in the checkpoint's layout; whether any layer is quantized now."""
+        network, weight_map = self._build()
+        shards = self._model.shards(self.name)
+        written = write_quantized(network, shards, weight_map, quantization, folder, stem)
+        return any(name.endswith(".scales") for path in written for name in read_header(path).tensors)
 
     def step(self, *arguments: Any) -> mx.array:
         """The network's `step`; compiled, it is traced once for each shape and kept between pictures."""

@@ -36,6 +36,7 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
     model: Annotated[str, msgspec.Meta(max_length=4096)] = ""
     n: Count = 1
     index: Annotated[int, msgspec.Meta(ge=0)] = 0
+    images: Annotated[int, msgspec.Meta(ge=0)] = 0  # pictures it was made from, which it does not hold
 
     def __post_init__(self) -> None:
         if self.seed >= 2**64:  # beyond what an annotation can bound

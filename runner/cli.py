@@ -6,8 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from pipelines.settings import QUANTIZATIONS
-from runner.arguments import MODEL_HELP, Command, models
+from runner.arguments import MODEL_HELP, Command, models, natural, pictures
 from runner.config import load
 from runner.errors import ConfigInvalid, DiptychError, ModelNotFound
 
@@ -48,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_runner(commands)
     _add_detect(commands)
     models.add(commands)
+    pictures.add(commands)
     return parser
 
 
@@ -80,17 +80,15 @@ def _add_runner(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     add(
         "--queue",
-        type=_natural,
+        type=natural,
         default=512,
         metavar="N",
         help="requests that may wait (default %(default)s)",
     )
-    add(
-        "--batch", type=_natural, default=64, metavar="N", help="texts written together (default %(default)s)"
-    )
+    add("--batch", type=natural, default=64, metavar="N", help="texts written together (default %(default)s)")
     add(
         "--context",
-        type=_natural,
+        type=natural,
         metavar="TOKENS",
         help="longest text, prompt and answer (default: the model's)",
     )
@@ -107,28 +105,11 @@ def _add_runner(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         default="auto",
         help="auto: the checkpoint's, but float32 for half precision on a processor",
     )
-    _add_loading(parser)
+    pictures.add_loading(parser)
     add("--verbose", action="store_true", help="log more")
     add("--log-format", choices=("text", "json"), default="text", help="(default %(default)s)")
     # Set by the process that starts us: stdin is a pipe whose end is that process's end.
     add("--supervised", action="store_true", help=argparse.SUPPRESS)
-
-
-def _add_loading(parser: argparse.ArgumentParser) -> None:
-    """How a picture model is loaded."""
-    parser.add_argument(
-        "--quantize",
-        choices=QUANTIZATIONS,
-        help="quantize a picture model while it is loaded: bits, or a format",
-    )
-    parser.add_argument(
-        "--memory",
-        type=_memory,
-        default="auto",
-        metavar="HOW",
-        help="picture models: resident (all at once), staged (text encoder and transformer in turn), a size such as "
-        "8GB that decides, or auto: by what the device has",
-    )
 
 
 def _add_detect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -178,22 +159,6 @@ def _port(text: str) -> int:
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; 0 to 65535 are")
     return number
-
-
-def _natural(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return number
-
-
-def _memory(text: str) -> str | int:
-    from runner.image_memory import parse_memory
-
-    try:
-        return parse_memory(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _size(text: str) -> int:

@@ -1,7 +1,6 @@
 """The worker that draws: a pipeline walked a step at a time. Runs on the GPU thread; packing does not."""
 
 import base64
-import importlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,7 @@ from msgspec.structs import replace
 
 from models.files import LocalModel
 from models.quantize import Quantization
-from pipelines import PIPELINES
+from pipelines import pipeline_class
 from pipelines.base import Event, Picture, Pipeline, Pixels, Report, Step
 from pipelines.packing import pack
 from pipelines.recipe import Recipe
@@ -55,8 +54,7 @@ def load_image_worker(
     log.info("memory: %s", choice.why)
     if isinstance(settings.memory, int):
         mx.set_memory_limit(settings.memory)  # beyond it MLX gives its spare buffers back first
-    module, _, name = PIPELINES[pipeline].partition(":")
-    loaded: Pipeline = getattr(importlib.import_module(module), name).load(
+    loaded: Pipeline = pipeline_class(pipeline).load(
         local,
         Settings(
             dtype="float32" if settings.float32 else None,
@@ -222,6 +220,7 @@ def _recipe(drawing: Drawing, model: str, index: int) -> Recipe:
         model=model,
         n=request.count,
         index=index,
+        images=len(request.images),
     )
 
 

@@ -58,7 +58,7 @@ def load(
     progress: Callable[[float], None] = lambda _: None,
 ) -> LanguageModel:
     """Load everything, on the calling thread, which from then on owns the arrays."""
-    model, config = _build(local)
+    model, config = build(local)
     notes = []
     if float32 and "quantization" not in config and _widen(model):
         notes.append("half precision weights are computed in float32: a processor has no fast path for them")
@@ -95,7 +95,7 @@ def _choose_group(loaded: LanguageModel) -> None:
     raise reason
 
 
-def _build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
+def build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
     """mlx-lm's own loader makes and quantizes the network; the weights it is given are ours, and so is the checking."""
     stored = read_shards(local.name, local.shards(""))
     given: dict[str, mx.array] = {}

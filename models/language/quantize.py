@@ -1,0 +1,25 @@
+"""A language model's weights written again, smaller, in the layout that it came in."""
+
+import contextlib
+import io
+from pathlib import Path
+
+from mlx_lm import utils as mlx_utils
+
+from models.files import LocalModel
+from models.language.load import LoadError, build
+from models.quantize import Quantization
+
+
+def write_quantized(local: LocalModel, quantization: Quantization, folder: Path) -> None:
+    """Write weights and config.json. Which layers are quantized is the architecture's own choice."""
+    model, config = build(local)
+    if "quantization" in config:
+        raise LoadError(f"{local.name} is quantized already; a copy in full precision is needed")
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells how many bits a weight came to
+        model, config = mlx_utils.quantize_model(
+            model, config, quantization.group_size, quantization.bits, quantization.mode
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    mlx_utils.save_model(folder, model, donate_model=True)
+    mlx_utils.save_config(config, folder / "config.json")

@@ -1,0 +1,100 @@
+"""Commands about pictures, and how a model that makes them is loaded."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.settings import QUANTIZATIONS
+from runner.arguments import MODEL_HELP, add_command, add_json, natural
+
+if TYPE_CHECKING:
+    from runner.arguments import Commands
+
+
+def add(commands: "Commands") -> None:
+    _add_draw(commands)
+    _add_recipe(commands)
+    _add_quantize(commands)
+
+
+def add_loading(parser: argparse.ArgumentParser) -> None:
+    """How a picture model is loaded."""
+    parser.add_argument(
+        "--quantize",
+        choices=QUANTIZATIONS,
+        help="quantize a picture model while it is loaded: bits, or a format",
+    )
+    parser.add_argument(
+        "--memory",
+        type=_memory,
+        default="auto",
+        metavar="HOW",
+        help="picture models: resident (all at once), staged (text encoder and transformer in turn), a size such as "
+        "8GB that decides, or auto: by what the device has",
+    )
+
+
+def _add_draw(commands: "Commands") -> None:
+    parser = add_command(
+        commands,
+        "draw",
+        "make a picture",
+        "Make a picture, and print where it is and its seed. Starts a runner for the call.",
+    )
+    add = parser.add_argument
+    add("prompt", nargs="?", help="what is to be seen")
+    add("-o", dest="out", type=Path, metavar="PATH", help="where to write it: a file, which is replaced, or a folder "
+        "(default: a new name from the prompt and the time, here)")  # fmt: skip
+    add("--model", metavar="M", help=MODEL_HELP)
+    add("--width", type=natural, metavar="N", help="in pixels (default: the model's own size)")
+    add("--height", type=natural, metavar="N")
+    add("--steps", type=natural, metavar="N", help="denoising steps (default: the model's)")
+    add("--seed", type=int, metavar="N", help="the same seed, the same picture (default: random)")
+    add("--image", dest="images", action="append", type=Path, metavar="PATH", help="a picture to edit or to start "
+        "from; may be given several times")  # fmt: skip
+    add("--strength", type=float, metavar="S", help="start from the picture, and go so far from it: 0 to 1")
+    add("--negative", metavar="PROMPT", help="what is not to be seen")
+    add(
+        "--guidance",
+        type=float,
+        metavar="G",
+        help="how closely the prompt is followed (default: the model's)",
+    )
+    add("--n", type=natural, metavar="N", help="so many pictures, from one seed: NAME-1, NAME-2, …")
+    add("--format", choices=("png", "jpeg", "webp"), help="(default: as PATH says, else png)")
+    add("--preview", action="store_true", help="show the picture in the making: small, beside PATH as "
+        "NAME.preview.png, written again a few times on the way and removed at the end")  # fmt: skip
+    add("--from", dest="source", type=Path, metavar="PICTURE", help="repeat a picture by the recipe that it carries; "
+        "what else is given comes first")  # fmt: skip
+    add_loading(parser)
+    add("--verbose", action="store_true", help="show the runner's log")
+
+
+def _add_recipe(commands: "Commands") -> None:
+    parser = add_command(
+        commands, "recipe", "say how a picture was made", "Print the recipe that a picture carries."
+    )
+    parser.add_argument("picture", type=Path, metavar="PICTURE", help="a PNG, JPEG or WebP")
+    add_json(parser)
+
+
+def _add_quantize(commands: "Commands") -> None:
+    parser = add_command(
+        commands,
+        "quantize",
+        "write a smaller copy of a model",
+        "Write a copy of a model whose large layers are quantized: a folder in the same layout. Norms, embeddings and "
+        "autoencoders of picture models stay as they are.",
+    )
+    parser.add_argument("model", metavar="SRC", help=MODEL_HELP)
+    parser.add_argument("folder", type=Path, metavar="DST", help="a folder that is not there yet")
+    parser.add_argument("--bits", required=True, choices=QUANTIZATIONS, help="bits a weight, or a format")
+
+
+def _memory(text: str) -> str | int:
+    from runner.image_memory import parse_memory
+
+    try:
+        return parse_memory(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

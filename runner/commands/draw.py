@@ -1,0 +1,187 @@
+"""`diptych draw`: a runner for one call, its progress on the terminal, its pictures in files."""
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import logging
+import secrets
+import sys
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.images import PictureError
+from pipelines.packing import read_recipe
+from pipelines.recipe import Recipe, RecipeError
+from runner import logs
+from runner.commands.names import Target, format_of
+from runner.commands.steps import Steps
+from runner.errors import BadRequest
+from runner.supervisor import Server
+
+PREVIEWS = 8
+LARGEST_INPUT = 64 * 1024**2  # bytes of one input picture
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """What the command line says; None: not given."""
+
+    prompt: str | None
+    out: Path | None = None
+    model: str | None = None
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    seed: int | None = None
+    images: tuple[Path, ...] = ()
+    strength: float | None = None
+    negative: str | None = None
+    guidance: float | None = None
+    n: int | None = None
+    format: str | None = None
+    preview: bool = False
+    source: Path | None = None  # --from: a picture whose recipe fills what is not given
+    quantize: str | None = None
+    memory: str | int = "auto"
+    verbose: bool = False
+
+
+def run(options: argparse.Namespace) -> int:
+    given = {field.name: getattr(options, field.name) for field in fields(DrawOptions)}
+    return draw(DrawOptions(**{**given, "images": tuple(options.images or ())}))
+
+
+def draw(options: DrawOptions) -> int:
+    only = None
+    if options.source is not None:
+        recipe = recipe_of(options.source)
+        only = recipe.index if options.n is None and recipe.n > 1 else None
+        options = follow(options, recipe)
+    if options.prompt is None:
+        raise BadRequest("a prompt is needed, or --from with a picture that carries its recipe")
+    if options.model is None:
+        raise BadRequest("--model is needed: which model draws?")
+    format = format_of(options.out, options.format)
+    request = _request(options, format)
+    count = 1 if only is not None else options.n or 1
+    target = Target(options.out, options.prompt, format, count)
+    if options.verbose:
+        logs.setup(verbose=True)
+    else:
+        # What goes wrong is told by the exception; without any handler Python would print warnings.
+        logging.getLogger("diptych").addHandler(logging.NullHandler())
+    server = Server(options.model, options=_arguments(options), key=secrets.token_urlsafe())
+    asyncio.run(_Session(target, only).run(server, request))
+    return 0
+
+
+def recipe_of(path: Path) -> Recipe:
+    try:
+        return read_recipe(path)
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be read: {error.strerror or error}") from None
+    except (PictureError, RecipeError) as error:
+        raise BadRequest(f"{path}: {error}") from None
+
+
+def follow(options: DrawOptions, recipe: Recipe) -> DrawOptions:
+    """The options with everything that was not given as the recipe has it."""
+    if recipe.images and not options.images:
+        raise BadRequest(
+            f"{options.source} was made from {recipe.images} pictures that it does not hold; give them with --image"
+        )
+    found: dict[str, Any] = {
+        "prompt": recipe.prompt,
+        "model": recipe.model or None,
+        "width": recipe.width,
+        "height": recipe.height,
+        "steps": recipe.steps,
+        "seed": recipe.seed,
+        "strength": recipe.strength,
+        "negative": recipe.negative_prompt or None,
+        "guidance": recipe.guidance,
+        "n": recipe.n,
+    }
+    return replace(
+        options, **{name: value for name, value in found.items() if getattr(options, name) is None}
+    )
+
+
+def _request(options: DrawOptions, format: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "prompt": options.prompt,
+        "width": options.width,
+        "height": options.height,
+        "steps": options.steps,
+        "seed": options.seed,
+        "images": [_read(path) for path in options.images] or None,
+        "strength": options.strength,
+        "negative_prompt": options.negative,
+        "guidance": options.guidance,
+        "n": options.n,
+        "format": format,
+        "previews": PREVIEWS if options.preview else None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > LARGEST_INPUT:
+            raise BadRequest(f"{path} is too large: at most {LARGEST_INPUT >> 20} MiB are read")
+        return base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _arguments(options: DrawOptions) -> list[str]:
+    """What the runner is told beside its model."""
+    found = ["--memory", str(options.memory)]
+    if options.quantize:
+        found += ["--quantize", options.quantize]
+    if options.verbose:
+        found.append("--verbose")
+    return found
+
+
+class _Session:
+    """One request's events on the terminal and in files. `only`: of several pictures, the one that is kept."""
+
+    def __init__(self, target: Target, only: int | None) -> None:
+        self._target = target
+        self._only = only
+        self._steps = Steps()
+        self._written: list[Path] = []
+
+    async def run(self, server: Server, request: dict[str, Any]) -> None:
+        try:
+            self._steps.loading(0.0)
+            await server.start(self._steps.loading)
+            async with contextlib.aclosing(server.completion(request)) as events:
+                async for event in events:
+                    self._take(event)
+        finally:
+            self._steps.clear()
+            self._target.remove_preview()
+            await server.close()
+
+    def _take(self, event: dict[str, Any]) -> None:
+        if "image" in event:
+            index = event.get("index", 0)
+            if self._only in (None, index):
+                self._written.append(self._target.write(base64.b64decode(event["image"]), index))
+        elif "preview" in event:
+            self._target.write_preview(base64.b64decode(event["preview"]))
+        if event.get("done"):
+            self._finish(event)
+        elif "total" in event:
+            self._steps.step(event.get("step", 0), event["total"])
+
+    def _finish(self, done: dict[str, Any]) -> None:
+        self._steps.clear()
+        for warning in done.get("warnings", []):
+            print(f"diptych: {warning}", file=sys.stderr)
+        for path in self._written:
+            print(f"{path}  seed {done['seed']}")

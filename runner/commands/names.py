@@ -1,0 +1,102 @@
+"""Where pictures are written: the names that are asked for, or one from the prompt that nothing has yet."""
+
+import os
+import re
+import tempfile
+import time
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+from runner.errors import BadRequest
+
+SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+LONGEST = 40  # characters of a prompt in a name
+
+
+def format_of(out: Path | None, format: str | None) -> str:
+    """png, jpeg or webp: what is asked for, else what the name says, else png."""
+    suffix = out.suffix.lower() if out is not None and not out.is_dir() else ""
+    if suffix and suffix not in SUFFIXES:
+        raise BadRequest(f"{out}: {suffix} is no format that is written; {', '.join(SUFFIXES)} are")
+    said = SUFFIXES.get(suffix)
+    if format and said and format != said:
+        raise BadRequest(f"{out} is a name for {said}, and --format asks for {format}")
+    return format or said or "png"
+
+
+class Target:
+    """The files of one request."""
+
+    def __init__(self, out: Path | None, prompt: str, format: str, count: int) -> None:
+        self._named = out is not None and not out.is_dir()
+        folder = (out.parent if self._named else out) if out is not None else Path()
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise BadRequest(f"{folder} is no folder that can be written to")
+        suffix = ".jpg" if format == "jpeg" else f".{format}"
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        self._path = out if out is not None and self._named else folder / f"{slug(prompt)}-{stamp}{suffix}"
+        self._count = count
+        self.preview = self._path.with_name(f"{self._path.stem}.preview{suffix}")
+
+    def write(self, data: bytes, index: int) -> Path:
+        """A whole file or none. A name that was asked for replaces what it had; a made-up one never does."""
+        path = self._path
+        if self._count > 1:
+            path = path.with_name(f"{path.stem}-{index + 1}{path.suffix}")
+        if self._named:
+            replace(path, data)
+            return path
+        for candidate in _alternatives(path):
+            try:
+                with candidate.open("xb") as file:
+                    file.write(data)
+            except FileExistsError:
+                continue
+            return candidate
+        raise AssertionError("names never run out")
+
+    def write_preview(self, data: bytes) -> None:
+        replace(self.preview, data)
+
+    def remove_preview(self) -> None:
+        self.preview.unlink(missing_ok=True)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Whoever looks sees the old file or the new one, never a part."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:50]}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _alternatives(path: Path) -> Iterator[Path]:
+    yield path
+    number = 2
+    while True:
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
+        number += 1
+
+
+def slug(prompt: str) -> str:
+    """The beginning of a prompt as part of a file's name: letters and digits of any script, nothing else."""
+    text = unicodedata.normalize("NFC", prompt).lower()
+    words = re.findall(r"[^\W_]+", text)
+    name = ""
+    for word in words:
+        if len(name) + len(word) >= LONGEST:
+            break
+        name = f"{name}-{word}" if name else word
+    return name or (words[0][:LONGEST] if words else "picture")

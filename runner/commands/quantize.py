@@ -1,0 +1,86 @@
+"""`diptych quantize`: a smaller copy of a model, in the same layout, whole or not at all."""
+
+import argparse
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from models.files import LocalModel
+from runner import device
+from runner.errors import BadRequest, ModelNotSupported
+from runner.memory import show_size
+from runner.mode import ModelMode, ModelType, detect_model_mode
+from runner.sources import ModelFiles, find
+from runner.sources.selection import TEXTS, wanted_files
+
+TERMS = ("license", "notice", "readme")  # what a copy must be accompanied by, or should
+
+
+def run(options: argparse.Namespace) -> int:
+    return quantize(options.model, options.folder, options.bits)
+
+
+def quantize(model: str, folder: Path, bits: str) -> int:
+    files = find(model)
+    mode = detect_model_mode(files)
+    with _appearing(folder) as partial:
+        device.prepare()
+        local = files.fetch(mode.mode)
+        _copy_texts(files, local, mode.mode, partial)
+        try:
+            _write_weights(local, mode, bits, partial)
+        except ValueError as error:  # what the weights or the config do not allow
+            raise ModelNotSupported(str(error)) from None
+        size = _bytes(partial)
+    print(f"{folder}  {show_size(size)}, where {model} has {show_size(sum(files.listing().values()))}")
+    return 0
+
+
+def _write_weights(local: LocalModel, mode: ModelType, bits: str, folder: Path) -> None:
+    from models.quantize import Quantization
+
+    how = Quantization.parse(bits)
+    if mode.mode is ModelMode.TEXT:
+        from models.language.quantize import write_quantized as write_text
+
+        write_text(local, how, folder)
+        return
+    from pipelines.smaller import write_quantized as write_pictures
+
+    write_pictures(local, mode.pipeline, how, folder, lambda part: print(f"writing {part}", file=sys.stderr))
+
+
+def _copy_texts(files: ModelFiles, local: LocalModel, mode: ModelMode, folder: Path) -> None:
+    """Configs, tokenizers, and the terms it comes under. Indexes of shards are written anew, with the weights."""
+    texts = [path for path in wanted_files(files, mode) if path.endswith(TEXTS)]
+    terms = [path for path in files.listing() if path.lower().startswith(TERMS) and "/" not in path]
+    for path in (*texts, *terms):
+        source = local.folder / path
+        if source.is_file() and not path.endswith(".safetensors.index.json"):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, folder / path)
+
+
+@contextlib.contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A folder beside it, which takes its name when all is written, and is removed when that fails."""
+    if folder.exists():
+        raise BadRequest(f"{folder} is there already; a new folder is needed")
+    if not folder.parent.is_dir():
+        raise BadRequest(f"{folder.parent} is no folder to write to")
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        os.rename(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
