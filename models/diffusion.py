@@ -7,7 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from models.rotary import rotate
+from models.fused import Part, heads_first
 
 MAX_PERIOD = 10000
 TIME_SCALE = 1000.0  # of times and guidance in FLUX; Z-Image's config has its own
@@ -66,22 +66,15 @@ def modulated_norm(x: mx.array, scale: mx.array, shift: mx.array | None, eps: fl
     return normed if shift is None else normed + shift[:, None]
 
 
-def split_heads(projected: mx.array, heads: int, head_dim: int) -> tuple[mx.array, mx.array, mx.array]:
-    """Queries, keys and values, each (batch, token, head, channel), out of one fused projection."""
-    batch, tokens, _ = projected.shape
-    fused = projected.reshape(batch, tokens, 3, heads, head_dim)
-    return fused[:, :, 0], fused[:, :, 1], fused[:, :, 2]
-
-
 def attend(
-    q: mx.array, k: mx.array, v: mx.array, table: mx.array, lengths: Sequence[int] | None = None
+    parts: Sequence[Part], table: mx.array, heads: int, head_dim: int, lengths: Sequence[int] | None = None
 ) -> mx.array:
-    """Attention among (batch, token, head, channel), turned by the rotary table first; (batch, token, channels).
+    """Attention among the tokens of all parts, turned by the rotary table first; (batch, token, channels).
 
     `lengths` are given where the members of a batch differ in them: each attends to so many tokens, its first ones.
     """
-    scale = q.shape[-1] ** -0.5
-    q, k, v = (x.transpose(0, 2, 1, 3) for x in (rotate(q, table), rotate(k, table), v))
+    q, k, v = heads_first(parts, table, heads, head_dim)
+    scale = head_dim**-0.5
     if lengths is None:
         out = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale)
     else:
@@ -113,11 +106,11 @@ class JointAttention(nn.Module):
         self.to_add_out = nn.Linear(width, width, bias=bias)
 
     def __call__(self, text: mx.array, image: mx.array, table: mx.array) -> tuple[mx.array, mx.array]:
-        text_q, text_k, text_v = split_heads(self.to_added_qkv(text), self.heads, self.head_dim)
-        q, k, v = split_heads(self.to_qkv(image), self.heads, self.head_dim)
-        q = mx.concatenate([self.norm_added_q(text_q), self.norm_q(q)], axis=1)
-        k = mx.concatenate([self.norm_added_k(text_k), self.norm_k(k)], axis=1)
-        out = attend(q, k, mx.concatenate([text_v, v], axis=1), table)
+        parts = [
+            Part(self.to_added_qkv(text), self.norm_added_q, self.norm_added_k),
+            Part(self.to_qkv(image), self.norm_q, self.norm_k),
+        ]
+        out = attend(parts, table, self.heads, self.head_dim)
         texts = text.shape[1]
         return self.to_add_out(out[:, :texts]), self.to_out[0](out[:, texts:])
 

@@ -23,10 +23,10 @@ from models.diffusion import (
     attend,
     modulated_norm,
     sinusoid,
-    split_heads,
     stream_dtype,
     within_half,
 )
+from models.fused import Part, beside, gelu
 from models.rotary import Positions, rotary_table
 from models.weights import WeightMap
 
@@ -112,7 +112,7 @@ class Gelu(nn.Module):
         self.proj = nn.Linear(width, hidden)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return nn.gelu_approx(self.proj(x))
+        return gelu(self.proj(x))
 
 
 class FeedForward(nn.Module):
@@ -164,10 +164,10 @@ class ParallelAttention(nn.Module):
         self.to_out_mlp = nn.Linear(width + config.mlp_width, width)
 
     def __call__(self, x: mx.array, table: mx.array) -> mx.array:
-        qkv, mlp = mx.split(self.to_qkv_mlp(x), [3 * self.heads * self.head_dim], axis=-1)
-        q, k, v = split_heads(qkv, self.heads, self.head_dim)
-        out = attend(self.norm_q(q), self.norm_k(k), v, table)
-        return self.to_out_mlp(mx.concatenate([out, nn.gelu_approx(mlp)], axis=-1))
+        projected = self.to_qkv_mlp(x)
+        part = Part(projected, self.norm_q, self.norm_k)
+        out = attend([part], table, self.heads, self.head_dim)
+        return self.to_out_mlp(beside(out, projected, 3 * self.heads * self.head_dim, gated=False))
 
 
 class SingleBlock(nn.Module):

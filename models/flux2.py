@@ -23,10 +23,10 @@ from models.diffusion import (
     attend,
     modulated_norm,
     sinusoid,
-    split_heads,
     stream_dtype,
     within_half,
 )
+from models.fused import Part, beside, swiglu
 from models.rotary import Positions, rotary_table
 from models.weights import WeightMap
 
@@ -86,11 +86,6 @@ class Modulation(NamedTuple):
         return Modulation(*(rows[step] for rows in self))
 
 
-def swiglu(x: mx.array) -> mx.array:
-    gate, up = mx.split(x, 2, axis=-1)
-    return nn.silu(gate) * up
-
-
 def shifted(x: mx.array, rows: mx.array, eps: float) -> mx.array:
     """The norm of x with a shift and a scale, `rows`, shared by the batch."""
     return modulated_norm(x, rows[1:2], rows[0:1], eps)
@@ -144,10 +139,10 @@ class ParallelAttention(nn.Module):
         self.to_out = nn.Linear(width + config.mlp_width, width, bias=False)
 
     def __call__(self, x: mx.array, table: mx.array) -> mx.array:
-        qkv, mlp = mx.split(self.to_qkv_mlp_proj(x), [3 * self.heads * self.head_dim], axis=-1)
-        q, k, v = split_heads(qkv, self.heads, self.head_dim)
-        out = attend(self.norm_q(q), self.norm_k(k), v, table)
-        return self.to_out(mx.concatenate([out, swiglu(mlp)], axis=-1))
+        projected = self.to_qkv_mlp_proj(x)
+        part = Part(projected, self.norm_q, self.norm_k)
+        out = attend([part], table, self.heads, self.head_dim)
+        return self.to_out(beside(out, projected, 3 * self.heads * self.head_dim, gated=True))
 
 
 class SingleBlock(nn.Module):

@@ -16,7 +16,8 @@ import mlx.nn as nn
 import numpy as np
 
 from models.config import Config, ConfigError
-from models.diffusion import attend, modulated_norm, sinusoid, split_heads, stream_dtype
+from models.diffusion import attend, modulated_norm, sinusoid, stream_dtype
+from models.fused import Part, swiglu
 from models.rotary import Positions, rotary_table
 from models.weights import WeightMap
 
@@ -106,10 +107,8 @@ class Attention(nn.Module):
             self.norm_k = nn.RMSNorm(config.head_dim, eps=ATTENTION_EPS)
 
     def __call__(self, x: mx.array, table: mx.array, lengths: Sequence[int] | None) -> mx.array:
-        q, k, v = split_heads(self.to_qkv(x), self.heads, self.head_dim)
-        if "norm_q" in self:
-            q, k = self.norm_q(q), self.norm_k(k)
-        return self.to_out[0](attend(q, k, v, table, lengths))
+        part = Part(self.to_qkv(x), self.get("norm_q"), self.get("norm_k"))
+        return self.to_out[0](attend([part], table, self.heads, self.head_dim, lengths))
 
 
 class FeedForward(nn.Module):
@@ -119,8 +118,7 @@ class FeedForward(nn.Module):
         self.w2 = nn.Linear(config.mlp_width, config.dim, bias=False)
 
     def __call__(self, x: mx.array) -> mx.array:
-        gate, up = mx.split(self.w13(x), 2, axis=-1)
-        return self.w2(nn.silu(gate) * up)
+        return self.w2(swiglu(self.w13(x)))
 
 
 class Block(nn.Module):

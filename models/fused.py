@@ -1,0 +1,204 @@
+"""Two passes over memory that decide how fast a diffusion transformer is, each a single kernel on an NVIDIA card.
+
+`heads_first` goes from projections to what attention takes, `beside` puts an MLP's hidden features next to attention's.
+MLX's own operations come to the same in several passes, and do so on every other device.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from models.rotary import rotate
+
+WARP, BLOCK, VECTOR = 32, 256, 8
+
+# A warp takes one head of one token: the square sum by shuffles, then each lane turns its pairs of channels. The first
+# SA tokens are those of `a`, the others those of `c`.
+HEADS = """
+    constexpr int PAIRS = (DH / 2 + 31) / 32;
+    int lane = threadIdx.x % 32;
+    long long row = (long long)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    if (row >= (long long)ROWS) return;
+    int slot = row % (KINDS * H), kind = slot / H, head = slot % H;
+    long long token = row / (KINDS * H), member = token / S;
+    int s = token % S;
+    bool first = s < SA;
+    const T* in = first ? a + (member * SA + s) * LDA : c + (member * (S - SA) + s - SA) * LDC;
+    in += slot * DH;
+    T* out = (kind == 0 ? q : kind == 1 ? k : LAST) + ((member * H + head) * S + s) * DH;
+    if (kind == 2) {
+        for (int i = lane; i < DH; i += 32) out[i] = in[i];
+        return;
+    }
+    const T* weight = kind == 0 ? (first ? wqa : wqc) : (first ? wka : wkc);
+    float even[PAIRS], odd[PAIRS], sum = 0;
+    for (int i = 0; i < PAIRS; i++) {
+        int p = 2 * (lane + 32 * i);
+        even[i] = p < DH ? (float)in[p] : 0.0f;
+        odd[i] = p < DH ? (float)in[p + 1] : 0.0f;
+        sum += even[i] * even[i] + odd[i] * odd[i];
+    }
+    for (int step = 16; step; step >>= 1) sum += __shfl_xor_sync(0xffffffff, sum, step);
+    float scale = rsqrtf(sum / DH + EPS);
+    const float* turn = table + ((member % TABLES) * S + s) * DH;
+    for (int i = 0; i < PAIRS; i++) {
+        int p = 2 * (lane + 32 * i);
+        if (p >= DH) break;
+        float cosine = turn[p], sine = turn[p + 1];
+        float x = even[i] * scale * (float)weight[p], y = odd[i] * scale * (float)weight[p + 1];
+        out[p] = (T)(x * cosine - y * sine);
+        out[p + 1] = (T)(x * sine + y * cosine);
+    }
+"""
+# A thread takes eight features, which are all attention's or all the MLP's.
+BESIDE = """
+    long long at = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * 8;
+    if (at >= (long long)TOTAL) return;
+    int column = at % (W + M);
+    long long token = at / (W + M);
+    uint4* to = reinterpret_cast<uint4*>(out + at);
+    if (column < W) {
+        *to = *reinterpret_cast<const uint4*>(attended + token * W + column);
+        return;
+    }
+    const T* from = projected + token * LD + OFFSET + column - W;
+    uint4 gates = *reinterpret_cast<const uint4*>(from), ups = gates, result;
+    if (GATED) ups = *reinterpret_cast<const uint4*>(from + M);
+    const T *gate = reinterpret_cast<const T*>(&gates), *up = reinterpret_cast<const T*>(&ups);
+    for (int i = 0; i < 8; i++) {
+        float x = (float)gate[i];
+        float bend = GATED ? x : 1.5957691216057308f * (x + 0.044715f * x * x * x);
+        reinterpret_cast<T*>(&result)[i] = (T)(x / (1.0f + __expf(-bend)) * (GATED ? (float)up[i] : 1.0f));
+    }
+    *to = result;
+"""
+
+
+class Part(NamedTuple):
+    """Tokens as one fused projection, (batch, token, 3 x heads x channels and more), and the norms of their heads."""
+
+    projected: mx.array
+    norm_q: nn.RMSNorm | None
+    norm_k: nn.RMSNorm | None
+
+
+def on_cuda() -> bool:
+    return bool(mx.default_device() == mx.gpu and mx.cuda.is_available())
+
+
+def heads_first(
+    parts: Sequence[Part], table: mx.array, heads: int, head_dim: int
+) -> tuple[mx.array, mx.array, mx.array]:
+    """Queries and keys, normed and turned, and values, (batch, head, token, channel), of one part or two in a row."""
+    if on_cuda() and len(parts) <= 2 and all(part.norm_q and part.norm_k for part in parts):
+        return _heads_by_kernel(parts, table, heads, head_dim)
+    return _heads_by_pieces(parts, table, heads, head_dim)
+
+
+def beside(attended: mx.array, projected: mx.array, offset: int, gated: bool) -> mx.array:
+    """Attention's features and the MLP's in one row, (batch, token, channels).
+
+    The MLP's come from the projection's columns behind `offset`: under SiLU times another half of them, or under GELU.
+    """
+    width, hidden = attended.shape[2], (projected.shape[2] - offset) // (2 if gated else 1)
+    aligned = all(size % VECTOR == 0 for size in (width, hidden, offset, projected.shape[2]))
+    if on_cuda() and aligned and attended.dtype in (mx.bfloat16, mx.float16):
+        return _beside_by_kernel(attended, projected, offset, gated)
+    mlp = projected[..., offset:]
+    return mx.concatenate([attended, swiglu(mlp) if gated else gelu(mlp)], axis=-1)
+
+
+def swiglu(x: mx.array) -> mx.array:
+    gate, up = mx.split(x, 2, axis=-1)
+    return nn.silu(gate) * up
+
+
+def gelu(x: mx.array) -> mx.array:
+    """The approximate one. Half precision is no place for a cube, and a power is slow: compiled, this is one pass."""
+    wide = x.astype(mx.float32)
+    bend = 1.5957691216057308 * (wide + 0.044715 * wide * wide * wide)
+    return (wide * mx.sigmoid(bend)).astype(x.dtype)
+
+
+def _heads_by_pieces(
+    parts: Sequence[Part], table: mx.array, heads: int, head_dim: int
+) -> tuple[mx.array, mx.array, mx.array]:
+    joined: list[list[mx.array]] = [[], [], []]
+    for projected, norm_q, norm_k in parts:
+        batch, tokens, _ = projected.shape
+        fused = projected[..., : 3 * heads * head_dim].reshape(batch, tokens, 3, heads, head_dim)
+        for kind, norm in enumerate((norm_q, norm_k, None)):
+            joined[kind].append(fused[:, :, kind] if norm is None else norm(fused[:, :, kind]))
+    q, k, v = (one[0] if len(one) == 1 else mx.concatenate(one, axis=1) for one in joined)
+    q, k, v = (x.transpose(0, 2, 1, 3) for x in (rotate(q, table), rotate(k, table), v))
+    return q, k, v
+
+
+def _heads_by_kernel(
+    parts: Sequence[Part], table: mx.array, heads: int, head_dim: int
+) -> tuple[mx.array, mx.array, mx.array]:
+    """Values are copied only where two parts must be joined; those of one are a view of its projection."""
+    a, c = parts[0].projected, parts[-1].projected
+    norms = [
+        norm for part in (parts[0], parts[-1]) for norm in (part.norm_q, part.norm_k) if norm is not None
+    ]
+    weights = [norm.weight.astype(a.dtype) for norm in norms]
+    batch, alone = a.shape[0], len(parts) == 1
+    tokens = a.shape[1] + (0 if alone else c.shape[1])
+    turns, kinds = table[0], 2 if alone else 3
+    rows = batch * tokens * kinds * heads
+    template = {
+        "T": a.dtype, "ROWS": rows, "KINDS": kinds, "H": heads, "S": tokens, "SA": a.shape[1], "LDA": a.shape[2],
+        "LDC": c.shape[2], "DH": head_dim, "TABLES": turns.shape[0] if turns.ndim == 4 else 1,
+    }  # fmt: skip
+    outputs = _heads_kernel(norms[0].eps, alone)(
+        inputs=[a, c, *weights, turns],
+        template=list(template.items()),
+        grid=(-(-rows * WARP // BLOCK) * BLOCK, 1, 1),
+        threadgroup=(BLOCK, 1, 1),
+        output_shapes=[(batch, heads, tokens, head_dim)] * kinds,
+        output_dtypes=[a.dtype] * kinds,
+    )
+    if not alone:
+        q, k, v = outputs
+        return q, k, v
+    values = a[..., 2 * heads * head_dim : 3 * heads * head_dim]
+    q, k = outputs
+    return q, k, values.reshape(batch, tokens, heads, head_dim).transpose(0, 2, 1, 3)
+
+
+def _beside_by_kernel(attended: mx.array, projected: mx.array, offset: int, gated: bool) -> mx.array:
+    batch, tokens, width = attended.shape
+    hidden = (projected.shape[2] - offset) // (2 if gated else 1)
+    total = batch * tokens * (width + hidden)
+    template = {
+        "T": attended.dtype, "TOTAL": total, "W": width, "M": hidden, "LD": projected.shape[2], "OFFSET": offset,
+        "GATED": gated,
+    }  # fmt: skip
+    (out,) = _beside_kernel()(
+        inputs=[attended, projected],
+        template=list(template.items()),
+        grid=(-(-total // VECTOR // BLOCK) * BLOCK, 1, 1),
+        threadgroup=(BLOCK, 1, 1),
+        output_shapes=[(batch, tokens, width + hidden)],
+        output_dtypes=[attended.dtype],
+    )
+    return out
+
+
+@cache
+def _heads_kernel(eps: float, alone: bool) -> Any:
+    outputs = ["q", "k"] if alone else ["q", "k", "v"]
+    name = f"heads_first_{len(outputs)}_{eps:g}".translate(str.maketrans("-.+", "___"))
+    source = HEADS.replace("EPS", f"{eps:.9e}f").replace("LAST", outputs[-1])
+    inputs = ["a", "c", "wqa", "wka", "wqc", "wkc", "table"]
+    return mx.fast.cuda_kernel(name=name, input_names=inputs, output_names=outputs, source=source)
+
+
+@cache
+def _beside_kernel() -> Any:
+    names = ["attended", "projected"]
+    return mx.fast.cuda_kernel(name="beside", input_names=names, output_names=["out"], source=BESIDE)
