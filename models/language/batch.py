@@ -1,7 +1,7 @@
 """Sequences that share each forward pass, and join and leave between steps.
 
 A step launches the next forward pass before it reads the tokens of the last one, so that the device never waits for
-Python. Where a grammar has a say, its mask needs the token first; then the forward pass is launched, the token read
+Python; only first tokens, when nothing else is under way, are told at once. Where a grammar has a say, its mask needs the token first; then the forward pass is launched, the token read
 while it runs, and only the choice waits.
 """
 
@@ -120,7 +120,8 @@ class Batch:
     def _decode(self) -> list[Output]:
         inputs, details = self._inputs, self._details
         constrained = any(row.matcher for row in self._rows)
-        launch = any(row.fresh or row.generated + 1 < row.max_tokens for row in self._rows)
+        launch = any(row.fresh or row.told or row.generated + 1 < row.max_tokens for row in self._rows)
+        beginning = all(row.fresh for row in self._rows)
         if launch:
             logits = self._model(inputs[:, None], cache=self._cache)[:, -1]
             if constrained:
@@ -133,18 +134,29 @@ class Batch:
         for row, token in zip(self._rows, read, strict=True):
             if launch:
                 row.tokens.append(token)
-            if not row.fresh:
+            if not (row.fresh or row.told):
                 outputs.append(self._emit(row, token, logprobs.get(row)))
-            row.fresh = False
+            row.fresh = row.told = False
         if launch and constrained:
             ended = {output.sequence for output in outputs if output.finish}
             logits, failed = self._masked(logits, ended)
             outputs += failed
             self._choose(logits, inputs, [row.tokens[:-1] for row in self._rows])
+        if beginning:
+            outputs += self._first({output.sequence for output in outputs})
         finished = [output.sequence for output in outputs if output.finish or output.error]
         if finished:
             self._retire(finished, self._inputs)
         return outputs
+
+    def _first(self, failed: set[Sequence]) -> list[Output]:
+        """The first tokens, where nobody else is waiting: told at once, before the next forward pass is made."""
+        read: Any = self._inputs.tolist()
+        logprobs = self._details.read() if self._details else {}
+        drawn = [(row, token) for row, token in zip(self._rows, read, strict=True) if row not in failed]
+        for row, _ in drawn:
+            row.told = True
+        return [self._emit(row, token, logprobs.get(row)) for row, token in drawn]
 
     def _emit(self, row: Sequence, token: int, logprob: TokenLogprob | None) -> Output:
         if row.matcher is not None and token not in row.stop_tokens:

@@ -50,6 +50,7 @@ class Sequence:
     cached: int = 0  # how many prompt tokens came out of the prefix cache
     generated: int = 0
     fresh: bool = True  # fed with its prompt's last token, has not drawn yet
+    told: bool = False  # the token it is to be fed with next was told already
 
 
 @dataclass(frozen=True)
