@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from runner.bodies import read_body
 from runner.engine import Engine, State
@@ -46,11 +47,15 @@ class RunnerApp:
         self._stop = stop
         self._text = TextApi(engine, self.metrics)
         self._add_gauges()
-        self.asgi = Starlette(
+        self._app = Starlette(
             routes=self._routes(),
             middleware=[Middleware(Around, metrics=self.metrics, key=key)],
             exception_handlers={HTTPException: _http_error},
         )
+
+    async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["direct_send"] = send
+        await self._app(scope, receive, send)
 
     def _routes(self) -> list[Route]:
         text = self._text

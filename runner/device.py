@@ -8,7 +8,7 @@ import ctypes
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 
 from runner.memory import GIB, device_memory
@@ -25,6 +25,9 @@ LIBRARIES = (
     "libflexiblas.so.3",
 )
 GPU_BACKENDS = ("mlx-cuda-12", "mlx-cuda-13")
+# The BLAS that was loaded, if one was.
+_blas: list[ctypes.CDLL] = []
+
 BACKEND_ADVICE = (
     "MLX has no backend on this machine. Install one of Diptych's extras: diptych[cpu] for a processor, "
     "diptych[cuda12] or diptych[cuda13] for an NVIDIA card (one of them only; macOS needs none)"
@@ -46,6 +49,24 @@ def prepare() -> str:
         "computing on the processor with MLX's own slow matrix products: no BLAS was found. "
         "Install OpenBLAS (Debian, Ubuntu: apt install libopenblas0) or set DIPTYCH_BLAS to a library's path"
     )
+
+
+def leave_a_core() -> Callable[[bool], None]:
+    """A switch between all cores for matrix products, and all but one.
+
+    Steps of decoding are short, and the server's own thread has to run between them: on few cores a BLAS that spins on
+    all of them costs more than it brings. Where a BLAS cannot be told, or the user has told it, nothing is switched.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    tell = getattr(_blas[0], "openblas_set_num_threads", None) if _blas else None
+    if tell is None or cores < 2 or "OPENBLAS_NUM_THREADS" in os.environ:
+        return lambda wanted: None
+
+    def switch(wanted: bool) -> None:
+        tell(cores if wanted else cores - 1)
+
+    switch(False)
+    return switch
 
 
 def has_gpu() -> bool:
@@ -75,7 +96,10 @@ def _load(name: str) -> bool:
     except OSError as error:
         log.debug("no %s: %s", name, error)
         return False
-    return hasattr(library, "cblas_sgemm")
+    if not hasattr(library, "cblas_sgemm"):
+        return False
+    _blas[:] = [library]
+    return True
 
 
 def _installed(distribution: str) -> bool:

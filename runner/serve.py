@@ -117,6 +117,8 @@ class _Process:
                 lifespan="off",
                 ws="none",
                 server_header=False,
+                proxy_headers=False,
+                interface="asgi3",
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=1,
                 backlog=2048,

@@ -62,6 +62,8 @@ class JobResponse:
         self._engine.cancel(self._job)
 
     async def _stream(self, scope: Scope, send: Send) -> None:
+        # What is sent many times a second need not pass through everything around the application.
+        direct: Send = scope.get("direct_send", send)
         begun = False
         async for events in self._job.batches():
             if self._left:
@@ -74,9 +76,8 @@ class JobResponse:
                 begun = True
                 self._on_first(time.perf_counter() - self._job.submitted)
                 await send({"type": "http.response.start", "status": 200, "headers": NDJSON})
-            await send(_body(b"".join(map(line, events)), more=True))
-        if not self._left:
-            await send(_body(b"", more=False))
+            more = not self._job.over or self._job.unread > 0
+            await direct(_body(b"".join(map(line, events)), more))
 
     async def _whole(self, scope: Scope, send: Send, collect: Collect) -> None:
         gathered: list[Struct] = []

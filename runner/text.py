@@ -100,7 +100,14 @@ class TextWorker:
         )
         cache_bytes = device.memory() // 10 if settings.cache_bytes is None else settings.cache_bytes
         self._prefix = PrefixCache(cache_bytes)
-        self._batch = Batch(model.model, model.vocab, model.new_cache, self._prefix, settings.batch)
+        self._batch = Batch(
+            model.model,
+            model.vocab,
+            model.new_cache,
+            self._prefix,
+            settings.batch,
+            device.leave_a_core(),
+        )
         self._embeddings: deque[_Embedding] = deque()
         self.words = Words(model.tokenizer)
 

@@ -53,11 +53,13 @@ class Batch:
         new_cache: Callable[[], Cache],
         prefix: PrefixCache,
         max_rows: int = 64,
+        all_cores: Callable[[bool], None] = lambda wanted: None,
     ) -> None:
+        """`all_cores` hears when prompts are processed, and when the server needs its share again."""
         self._model = model
         self._vocab = vocab
         self._prefix = prefix
-        self._prefill = Prefill(model, new_cache, prefix)
+        self._prefill = Prefill(model, new_cache, prefix, all_cores)
         self.max_rows = max_rows if caches.batchable(new_cache()) else 1
         self._steps = 0
         self._reset()

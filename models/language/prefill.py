@@ -37,10 +37,17 @@ class _Long:
 
 
 class Prefill:
-    def __init__(self, model: nn.Module, new_cache: Callable[[], Cache], prefix: PrefixCache) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        new_cache: Callable[[], Cache],
+        prefix: PrefixCache,
+        all_cores: Callable[[bool], None],
+    ) -> None:
         self._model = model
         self._new_cache = new_cache
         self._prefix = prefix
+        self._all_cores = all_cores
         self._waiting: deque[Sequence] = deque()
         self._long: _Long | None = None
         self._long_had_its_turn = False
@@ -157,7 +164,9 @@ class Prefill:
     def _feed(self, cache: Cache, tokens: list[list[int]]) -> None:
         began = time.perf_counter()
         self._model(mx.array(tokens), cache=cache)  # its logits are never evaluated: only the caches are
+        self._all_cores(True)
         mx.eval(caches.arrays(cache))
+        self._all_cores(False)
         fed = len(tokens) * len(tokens[0])
         if fed > LARGEST // 4:
             mx.clear_cache()
