@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from runner.arguments import MODEL_HELP, Command, models, natural, pictures
+from runner.arguments import MODEL_HELP, Command, chat, models, natural, pictures
 from runner.config import load
 from runner.errors import ConfigInvalid, DiptychError, ModelNotFound
 
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_detect(commands)
     models.add(commands)
     pictures.add(commands)
+    chat.add(commands)
     return parser
 
 

@@ -67,6 +67,9 @@ def test_serving_touches_mlx_in_its_workers_alone() -> None:
         "runner.mode",
         "runner.sources",
         "runner.memory",
+        "runner.library",
+        "runner.config",
+        "runner.commands.chat",
         "runner.supervisor",
     ],
 )

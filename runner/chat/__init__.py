@@ -1,0 +1,1 @@
+"""`diptych chat`: a conversation with a model in a terminal."""

@@ -1,0 +1,74 @@
+"""`diptych chat`: a conversation in the terminal, or one answer where no terminal is."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+
+from runner.chat.background import Background
+from runner.chat.conversation import Conversation
+from runner.chat.session import Session
+from runner.chat.sources import OwnRunner
+from runner.config import Config, model_arguments
+from runner.errors import BadRequest, ModelNotFound
+from runner.library import installed
+from runner.mode import detect_model_mode
+from runner.sources import ModelMode
+
+
+def run(options: argparse.Namespace) -> int:
+    model = options.model or _only_text_model(options.configuration)
+    conversation = Conversation(model, system=options.system or "")
+    for given in options.set or ():
+        name, _, value = given.partition("=")
+        conversation.set(name.strip(), value.strip())
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    said = "" if terminal else sys.stdin.buffer.read().decode("utf-8", "replace")
+    if not terminal and not said.strip():
+        raise BadRequest(
+            "nothing was asked: the prompt is read from stdin where that is no terminal, and it is empty"
+        )
+    _check_mode(model)
+    # What goes wrong is said as an error; the log of a runner is not for this screen.
+    logging.getLogger("diptych").addHandler(logging.NullHandler())
+    with Background() as background:
+        source = OwnRunner(model, model_arguments(options.configuration.model(model)))
+        try:
+            background.run(source.start(_loading(model)))
+            session = Session(background, source, conversation, options.verbose)
+            session.talk() if terminal else session.ask(said)
+        finally:
+            background.run(source.close())
+    return 0
+
+
+def _check_mode(model: str) -> None:
+    if detect_model_mode(model).mode is not ModelMode.TEXT:
+        raise BadRequest(f"{model} makes pictures; `diptych draw` asks it for them")
+
+
+def _only_text_model(config: Config) -> str:
+    """The model when none is named: the one that there is."""
+    names = [
+        model.name
+        for model in installed(config.aliases).models
+        if model.mode is ModelMode.TEXT and model.fault is None
+    ]
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise ModelNotFound("no model for text on this machine; name one of the hub, and it is downloaded")
+    raise BadRequest(f"which model? There are {', '.join(names[:20])}")
+
+
+def _loading(model: str) -> Callable[[float], None]:
+    """How far a load is, on a line that goes away again."""
+    if not sys.stderr.isatty():
+        return lambda progress: None
+
+    def show(progress: float) -> None:
+        text = f"loading {model}: {progress:4.0%}"
+        sys.stderr.write("\r" + (text if progress < 1 else " " * len(text) + "\r"))
+        sys.stderr.flush()
+
+    return show
