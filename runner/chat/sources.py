@@ -1,5 +1,6 @@
 """Who answers: a runner of our own, or the gateway that is running."""
 
+import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Protocol
 
@@ -32,7 +33,7 @@ class OwnRunner:
 
     def __init__(self, model: str, options: list[str]) -> None:
         self.model = model
-        self._server = Server(model, options=options)
+        self._server = Server(model, options=options, key=secrets.token_urlsafe())
 
     async def start(self, on_progress: Callable[[float], None]) -> None:
         await self._server.start(on_progress)
