@@ -16,7 +16,7 @@ from models.language.sequence import Sequence
 GROUP = 8
 SMALLEST, LARGEST = 32, 2048
 # How long one call may take, in seconds: while others decode, and while nobody does.
-HURRY, LEISURE = 0.08, 0.4
+HURRY, LEISURE = 0.06, 0.4
 # A prompt with this many new tokens is kept for others before its answer is finished.
 WORTH_KEEPING = 256
 
