@@ -23,6 +23,13 @@ PROMPTS = (
     "One, two, three, four, five, six, seven. " * 20,
     "x",
 )
+# One of each kind of cache; the rest in the whole run.
+KINDS = [
+    family
+    if family in ("qwen3", "gemma3", "lfm2", "qwen3_next")
+    else pytest.param(family, marks=pytest.mark.slow)
+    for family in FAMILIES
+]
 
 
 @functools.cache
@@ -52,7 +59,7 @@ def test_greedy_text_is_that_of_mlx_lm_alone_and_in_company(family: str, bits: i
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_what_comes_out_of_the_prefix_cache_goes_on_alike(family: str) -> None:
     folder = toy_text(family)
 
@@ -73,7 +80,7 @@ def test_what_comes_out_of_the_prefix_cache_goes_on_alike(family: str) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_prompts_that_begin_alike_share_their_beginning_and_differ_after_it(family: str) -> None:
     folder = toy_text(family)
     beginning = "She counted boats and gulls and ropes, and then she counted them again. " * 8
@@ -86,7 +93,7 @@ def test_prompts_that_begin_alike_share_their_beginning_and_differ_after_it(fami
     assert asyncio.run(run(TextSettings())) == asyncio.run(run(TextSettings(cache_bytes=0)))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_a_seed_writes_the_same_text_alone_and_in_company(family: str) -> None:
     folder = toy_text(family)
     options = {"num_predict": LENGTH, "temperature": 0.9, "top_p": 0.95, "seed": 11}
