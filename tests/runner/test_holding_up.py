@@ -98,20 +98,6 @@ def test_a_request_is_cancelled_by_its_id(live: Live, stream: bool) -> None:
     assert live.http.post("/cancel", json={"id": name}).json() == {"cancelled": False}
 
 
-def test_a_full_queue_is_503_with_a_time_to_come_back() -> None:
-    with Live(toy_text("qwen3"), "--batch", "1", "--queue", "2") as live, contextlib.ExitStack() as open_ones:
-        for _ in range(3):
-            open_ones.enter_context(live.begin("The harbour wakes", options=LONG))
-            wait_for(live, active=1)
-        until = time.monotonic() + 10
-        while live.status()["queue"] < 2:
-            assert time.monotonic() < until
-        response = live.http.post("/completion", json={"prompt": "x"})
-        assert response.status_code == 503
-        assert int(response.headers["retry-after"]) >= 1
-        assert "full" in response.json()["error"]
-
-
 def test_a_slow_reader_holds_up_nobody(live: Live) -> None:
     with live.begin("The harbour wakes", options=LONG):
         wait_for(live, active=1)
@@ -137,21 +123,6 @@ def test_a_long_prompt_lets_the_others_go_on(live: Live) -> None:
                     break
     assert between > 3
     live.wait_until_idle()
-
-
-def test_asked_to_stop_it_finishes_what_is_in_flight_and_takes_nothing_new() -> None:
-    with Live(toy_text("qwen3")) as live:
-        with streaming(live, "The harbour wakes", num_predict=60) as found:
-            next(found)
-            live.ask_to_stop()
-            until = time.monotonic() + 5
-            while live.http.get("/health").status_code == 200 and time.monotonic() < until:
-                refused = live.http.post("/completion", json={"prompt": "x", "options": {"num_predict": 1}})
-                if refused.status_code == 503:
-                    break
-            *_, last = found
-        assert last["eval_count"] == 60
-        assert live.process.wait(10) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -182,9 +153,3 @@ def test_a_second_signal_ends_it_at_once() -> None:
         time.sleep(0.2)
         live.ask_to_stop()
         live.process.wait(3)
-
-
-def test_delete_frees_the_model_and_ends_the_process() -> None:
-    with Live(toy_text("qwen3")) as live:
-        assert live.http.delete("/load").json() == {"Success": True}
-        assert live.process.wait(10) == 0
