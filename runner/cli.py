@@ -6,12 +6,9 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from runner.arguments import MODEL_HELP, Command, chat, models, natural, pictures
+from runner.arguments import MODEL_HELP, Command, models, natural, pictures, running
 from runner.config import load
-from runner.errors import ConfigInvalid, DiptychError, ModelNotFound
-
-# Exit codes for scripts; docs/commands.md lists them. 1 is any other failure, 2 also what argparse refuses.
-EXIT_CODES: dict[type[DiptychError], int] = {ConfigInvalid: 2, ModelNotFound: 3}
+from runner.errors import DiptychError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = command(options)
     except DiptychError as error:
         print(f"diptych: {error.message}", file=sys.stderr)
-        code = EXIT_CODES.get(type(error), 1)
+        code = error.exit_code
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
@@ -48,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_detect(commands)
     models.add(commands)
     pictures.add(commands)
-    chat.add(commands)
+    running.add(commands)
     return parser
 
 

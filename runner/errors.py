@@ -11,6 +11,7 @@
     ├── HubUnreachable      502   the hub is needed and does not answer
     ├── Busy                503   the queue is full, or the server is stopping
     ├── RunnerFailed        500   a runner died or answered nonsense
+    ├── NoGateway           502   a command needs the gateway, which does not run
     └── ConfigInvalid       500   a configuration file or a variable says something that is not allowed
 
 The message is written for the user: what was found, what would be accepted, what to do.
@@ -18,9 +19,10 @@ The message is written for the user: what was found, what would be accepted, wha
 
 
 class DiptychError(Exception):
-    """The root; its message may be shown to a user as it is."""
+    """The root; its message may be shown to a user as it is. `status` is for HTTP, `exit_code` for the shell."""
 
     status = 500
+    exit_code = 1
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -41,6 +43,7 @@ class NotAllowed(DiptychError):
 
 class ModelNotFound(DiptychError):
     status = 404
+    exit_code = 3
 
 
 class ModelNotSupported(DiptychError):
@@ -73,5 +76,12 @@ class RunnerFailed(DiptychError):
     status = 500
 
 
+class NoGateway(DiptychError):
+    status = 502
+    exit_code = 4
+
+
 class ConfigInvalid(DiptychError):
     """Only ever raised before anything is served."""
+
+    exit_code = 2

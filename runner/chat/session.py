@@ -5,9 +5,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from runner.asking import Event, Source
 from runner.chat.background import Background
 from runner.chat.conversation import Conversation
-from runner.chat.sources import Event, Source
 from runner.chat.terminal import Reader, write
 from runner.commands.tables import warn
 from runner.errors import BadRequest, DiptychError

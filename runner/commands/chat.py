@@ -5,15 +5,15 @@ import logging
 import sys
 from collections.abc import Callable
 
+from runner.asking import choose
 from runner.chat.background import Background
 from runner.chat.conversation import Conversation
 from runner.chat.session import Session
-from runner.chat.sources import OwnRunner
-from runner.config import Config, model_arguments
+from runner.config import Config
 from runner.errors import BadRequest, ModelNotFound
 from runner.library import installed
 from runner.mode import detect_model_mode
-from runner.sources import ModelMode
+from runner.sources import ModelFiles, ModelMode, find
 
 
 def run(options: argparse.Namespace) -> int:
@@ -28,11 +28,11 @@ def run(options: argparse.Namespace) -> int:
         raise BadRequest(
             "nothing was asked: the prompt is read from stdin where that is no terminal, and it is empty"
         )
-    _check_mode(model)
+    files = _text_model(model)
     # What goes wrong is said as an error; the log of a runner is not for this screen.
     logging.getLogger("diptych").addHandler(logging.NullHandler())
     with Background() as background:
-        source = OwnRunner(model, model_arguments(options.configuration.model(model)))
+        source = background.run(choose(model, files, options.configuration))
         try:
             background.run(source.start(_loading(model)))
             session = Session(background, source, conversation, options.verbose)
@@ -42,9 +42,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_mode(model: str) -> None:
-    if detect_model_mode(model).mode is not ModelMode.TEXT:
+def _text_model(model: str) -> ModelFiles:
+    files = find(model)
+    if detect_model_mode(files).mode is not ModelMode.TEXT:
         raise BadRequest(f"{model} makes pictures; `diptych draw` asks it for them")
+    return files
 
 
 def _only_text_model(config: Config) -> str:

@@ -1,5 +1,6 @@
-"""A machine of its own for a test: no model, no configuration, nothing of the user's."""
+"""A machine of its own for a test: no model, no gateway, no configuration, nothing of the user's."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -18,5 +19,13 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "store"))
     monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "made"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("DIPTYCH_PORT", str(unused_port()))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def unused_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

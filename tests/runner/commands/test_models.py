@@ -147,6 +147,7 @@ def test_rm_takes_an_alias_and_refuses_a_folder(diptych: Diptych, machine: Path)
 def test_config_says_where_each_value_came_from(
     diptych: Diptych, machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("DIPTYCH_PORT")
     configure(machine, "[serve]\nport = 7\n[aliases]\nsmall = 'owner/name'\n[models.small]\ncontext = 100")
     monkeypatch.setenv("DIPTYCH_HOST", "localhost")
     done = diptych("config")
@@ -168,7 +169,10 @@ def test_a_broken_configuration_ends_every_command_as_wrong_usage(diptych: Dipty
         assert "serve.port = 'x' is not allowed" in done.err
 
 
-def test_the_file_is_named_before_or_after_the_command(diptych: Diptych, machine: Path) -> None:
+def test_the_file_is_named_before_or_after_the_command(
+    diptych: Diptych, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DIPTYCH_PORT")
     write(machine, {"other.toml": b"[serve]\nport = 9"})
     for arguments in (["--config", "other.toml", "config"], ["config", "--config", "other.toml"]):
         assert diptych(*arguments, "--json").json["serve"]["port"]["value"] == 9

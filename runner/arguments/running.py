@@ -1,14 +1,20 @@
-"""diptych chat."""
+"""Commands about models that run: chat, ps, stop."""
 
 from typing import TYPE_CHECKING
 
-from runner.arguments import MODEL_HELP, add_command
+from runner.arguments import MODEL_HELP, add_command, add_json
 
 if TYPE_CHECKING:
     from runner.arguments import Commands
 
 
 def add(commands: "Commands") -> None:
+    _add_chat(commands)
+    _add_ps(commands)
+    _add_stop(commands)
+
+
+def _add_chat(commands: "Commands") -> None:
     parser = add_command(
         commands,
         "chat",
@@ -27,3 +33,19 @@ def add(commands: "Commands") -> None:
         help="an option, such as temperature=0 or num_predict=100",
     )
     parser.add_argument("--verbose", action="store_true", help="say how fast each answer was")
+
+
+def _add_ps(commands: "Commands") -> None:
+    parser = add_command(commands, "ps", "list the models that the gateway has loaded")
+    add_json(parser)
+
+
+def _add_stop(commands: "Commands") -> None:
+    parser = add_command(
+        commands,
+        "stop",
+        "end models that the gateway has loaded",
+        "End models that the gateway has loaded: at once when they are idle, else when their requests are done.",
+    )
+    parser.add_argument("model", metavar="M", nargs="+", help="as `diptych ps` names it, or an alias")
+    add_json(parser)

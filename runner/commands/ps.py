@@ -1,0 +1,57 @@
+"""`diptych ps`: what the gateway has loaded."""
+
+import argparse
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+from runner.commands.tables import print_json, table
+from runner.durations import show_duration
+from runner.memory import show_size
+from runner.remote import Remote
+
+
+def run(options: argparse.Namespace) -> int:
+    state = asyncio.run(Remote.of(options.configuration).state())
+    if options.json:
+        print_json(state)
+        return 0
+    if state["models"]:
+        head = ("NAME", "MAKES", "MEMORY", "STATE", "UNTIL", "QUEUE", "PID")
+        print(table(head, [row(entry) for entry in state["models"]]))
+    models = "1 model" if len(state["models"]) == 1 else f"{len(state['models'])} models"
+    print(f"{models}, {show_size(state['memory'])} of {show_size(state['budget'])}")
+    return 0
+
+
+def row(entry: dict[str, Any], now: datetime | None = None) -> tuple[str, ...]:
+    return (
+        entry["name"],
+        entry["mode"],
+        show_size(entry["memory"]),
+        _doing(entry),
+        _until(entry, now or datetime.now(UTC)),
+        str(entry["queue"]),
+        str(entry["pid"] or ""),
+    )
+
+
+def _doing(entry: dict[str, Any]) -> str:
+    if entry["state"] == "loading":
+        return f"loading {entry['progress']:.0%}"
+    if entry["active"]:
+        return f"busy ({entry['active']})"
+    idle = entry["idle_for"]
+    return (
+        f"idle {show_duration(round(idle))}"
+        if entry["state"] == "ready" and idle is not None
+        else entry["state"]
+    )
+
+
+def _until(entry: dict[str, Any], now: datetime) -> str:
+    """How long it stays when nobody asks for it."""
+    if entry["until"]:
+        left = (datetime.fromisoformat(entry["until"]) - now).total_seconds()
+        return f"in {show_duration(max(round(left), 0))}"
+    return "for good" if entry["keep_alive"] is not None and entry["keep_alive"] < 0 else ""

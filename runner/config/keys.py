@@ -1,0 +1,24 @@
+"""The API keys that the configuration names, one of them or a file of them."""
+
+from pathlib import Path
+
+from runner.config.load import Config
+from runner.errors import ConfigInvalid
+
+
+def keys(config: Config) -> tuple[str, ...]:
+    """Every key that the gateway takes; none when everybody on this machine may call."""
+    stated = {name: config.serve[name].value for name in ("api_key", "api_key_file") if name in config.serve}
+    found = [stated["api_key"]] if stated.get("api_key") else []
+    return (*found, *(_lines(stated["api_key_file"]) if stated.get("api_key_file") else ()))
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        lines = Path(file).expanduser().read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"the keys in {file} cannot be read: {error}") from None
+    found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not found:
+        raise ConfigInvalid(f"{file} holds no key; one a line is expected")
+    return found

@@ -1,0 +1,101 @@
+"""The gateway that is running on this machine, as commands see it: an HTTP client and nothing else."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from runner.answers import decode_object, error_from
+from runner.client import Answer, Broken, Client
+from runner.config import Config
+from runner.config.keys import keys
+from runner.errors import DiptychError, NoGateway, RunnerFailed
+from runner.protocol import encode
+
+Event = dict[str, Any]
+
+# A gateway never blocks: one that takes longer than this to say what is loaded is not there.
+PATIENCE = 5.0
+EVERYWHERE = ("0.0.0.0", "::", "")
+
+
+class Remote:
+    """The gateway at the address that the configuration states. NoGateway when nobody is there, or somebody else."""
+
+    def __init__(self, host: str, port: int, key: str | None = None) -> None:
+        host = "127.0.0.1" if host in EVERYWHERE else host
+        self.address = f"http://{host}:{port}"
+        self._client = Client(port, key, host)
+
+    @classmethod
+    def of(cls, config: Config) -> "Remote":
+        serve = config.serve
+        return cls(serve["host"].value, serve["port"].value, next(iter(keys(config)), None))
+
+    async def state(self) -> dict[str, Any]:
+        """What is loaded, as GET /models says it."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                found = await self._ask("GET", "/models")
+        except TimeoutError:
+            raise self._nobody("it does not answer") from None
+        except RunnerFailed as error:
+            raise self._nobody(error.message) from None
+        if not isinstance(found.get("models"), list) or "budget" not in found:
+            raise self._nobody("what answers there is something else")
+        return found
+
+    async def load(self, model: str) -> None:
+        """Return once it is loaded."""
+        await self._ask("POST", "/models/load", {"model": model})
+
+    async def stop(self, model: str) -> str:
+        """End a model: `stopped`, `stopping` while it still has work, or `not loaded`."""
+        return str((await self._ask("POST", "/models/stop", {"model": model}))["status"])
+
+    async def completion(self, request: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
+        """The events of a text or a picture up to the one with `done`; closing the generator stops the work."""
+        answer = await self._send("POST", "/completion", encode(request))
+        done = False
+        try:
+            if answer.status != 200:
+                raise error_from(answer, decode_object(await answer.read()))
+            async for line in answer.lines():
+                event = decode_object(line)
+                done = bool(event.get("done"))
+                if event.get("error"):
+                    raise RunnerFailed(str(event["error"]))
+                yield event
+        except Broken as error:
+            if not done:
+                raise self._nobody(str(error)) from None
+        finally:
+            answer.close()
+        if not done:
+            raise RunnerFailed("the answer ended in the middle")
+
+    def close(self) -> None:
+        self._client.close()
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        answer = await self._send(method, path, encode(body) if body is not None else b"")
+        try:
+            found = decode_object(await answer.read())
+        except Broken as error:
+            raise self._nobody(str(error)) from None
+        if answer.status == 401:
+            raise DiptychError(
+                f"the gateway at {self.address} needs its API key (DIPTYCH_API_KEY, or serve.api_key)"
+            )
+        if answer.status != 200:
+            raise error_from(answer, found)
+        return found
+
+    async def _send(self, method: str, path: str, body: bytes) -> Answer:
+        try:
+            return await self._client.request(method, path, body, [("content-type", "application/json")])
+        except Broken as error:
+            raise self._nobody(str(error)) from None
+
+    def _nobody(self, why: str) -> NoGateway:
+        shown = "" if why.startswith("no connection") else f" ({why})"
+        return NoGateway(f"no gateway at {self.address}{shown}; `diptych serve` starts one")
