@@ -9,6 +9,8 @@ from typing import Any
 
 PIPELINES: dict[str, str] = {
     "Flux2KleinPipeline": "pipelines.flux2:Flux2Klein",
+    "ZImagePipeline": "pipelines.z_image:ZImage",
+    "FluxPipeline": "pipelines.flux:Flux",
 }
 
 

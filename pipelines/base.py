@@ -41,6 +41,11 @@ class ImageRequest:
         None  # 0 to 1: how far to go from the first picture; None: edit where the model can
     )
     previews: int = 0  # how many on the way, of each picture
+    # Of one family each, under the reference's names: Z-Image's limit on a guided velocity's length and the time from
+    # which it is not guided, and how strongly FLUX.1 is kept from a negative prompt beside its own guidance.
+    cfg_normalization: float | None = None
+    cfg_truncation: float | None = None
+    true_cfg_scale: float | None = None
 
 
 @dataclass(frozen=True)

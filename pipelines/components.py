@@ -13,6 +13,7 @@ from models.files import LocalModel
 from models.quantize import Quantization, quantize
 from models.quantized_files import write_quantized
 from models.safetensors import read_header
+from models.tokenizer import PromptTokenizer
 from models.weights import WeightMap, evaluate, load_component
 from pipelines.settings import Progress, Settings, unheard
 
@@ -129,6 +130,24 @@ def load_all(components: Mapping[Component[Any], float], progress: Progress) -> 
 
 def config_of(model: LocalModel, component: str, name: str = "config.json") -> dict[str, Any]:
     return read_json(model.folder / component / name)
+
+
+def stated(index: Mapping[str, Any], key: str) -> bool | None:
+    """What model_index.json says about a yes-or-no question, if anything."""
+    value = index.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise ConfigError(f"{key} in model_index.json is {value!r}, true or false is needed")
+    return value
+
+
+def require_ids(tokenizer: PromptTokenizer, encoder: str, vocab_size: int) -> None:
+    """A token beyond the embedding's last row would read what lies behind it."""
+    highest = max(tokenizer.backend.get_vocab(with_added_tokens=True).values(), default=0)
+    if highest >= vocab_size:
+        raise ConfigError(
+            f"{tokenizer.folder} has token ids up to {highest}, but {encoder}'s vocab_size is {vocab_size}: "
+            "these parts do not belong together"
+        )
 
 
 def require_equal(one: str, found: int, other: str, needed: int) -> None:

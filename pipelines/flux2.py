@@ -7,13 +7,12 @@ the first of them is where the noise starts, and the others are looked at.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from PIL import Image
 
-from models.config import ConfigError, read_json
+from models.config import read_json
 from models.files import LocalModel
 from models.flux2 import WEIGHTS, Flux2Config, Flux2Transformer, Modulation, Prepared
 from models.qwen3 import Qwen3Config, Qwen3Encoder
@@ -22,11 +21,19 @@ from models.vae import WEIGHTS as VAE_WEIGHTS
 from models.vae import Autoencoder, AutoencoderKLFlux2, AutoencoderKLFlux2Config
 from models.weights import WeightMap
 from pipelines.base import MOST_REFERENCES, ImageRequest, Plan
-from pipelines.components import Component, Reading, config_of, cut_warning, require_equal
+from pipelines.components import (
+    Component,
+    Reading,
+    config_of,
+    cut_warning,
+    require_equal,
+    require_ids,
+    stated,
+)
 from pipelines.images import to_reference
 from pipelines.latents import Noise, flux2_image_ids, flux2_reference_ids, flux2_text_ids
 from pipelines.planning import Defaults, sample_side
-from pipelines.sampling import FlowMatch, flux2_mu
+from pipelines.sampling import FlowMatch, Schedule, flux2_mu
 from pipelines.settings import Settings
 from pipelines.walk import Task, Walk
 
@@ -47,8 +54,9 @@ class Flux2Klein(Walk):
         encoder = Qwen3Config.from_dict(config_of(model, "text_encoder"))
         _check(config, encoder, vae_config)
         self.tokenizer = PromptTokenizer.load(model.folder / "tokenizer")
+        require_ids(self.tokenizer, "text_encoder", encoder.vocab_size)
         self.flow = FlowMatch.from_config(config_of(model, "scheduler", "scheduler_config.json"))
-        self.distilled = _distilled(read_json(model.folder / "model_index.json"))
+        self.distilled = bool(stated(read_json(model.folder / "model_index.json"), "is_distilled"))
         self.encoder = Component(model, "text_encoder", lambda: _encoder(encoder), settings)
         self.encoders = (self.encoder,)
         self.transformer = Component(
@@ -73,8 +81,8 @@ class Flux2Klein(Walk):
         told = tuple(f"{name} has no effect: this model is distilled" for name, value in given if value)
         return replace(plan, guidance=None, warnings=(*plan.warnings, *told))
 
-    def guided(self, request: ImageRequest, plan: Plan) -> bool:
-        return plan.guidance is not None and plan.guidance > 1
+    def guided_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
+        return plan.steps if plan.guidance is not None and plan.guidance > 1 else 0
 
     def read(self, prompt: str) -> Reading:
         """All 512 tokens go on to the transformer, padding too, which only the encoder is told to overlook."""
@@ -124,10 +132,3 @@ def _check(config: Flux2Config, encoder: Qwen3Config, vae: AutoencoderKLFlux2Con
         "the transformer's in_channels", config.in_channels,
         "a patch of the autoencoder's latent_channels", vae.patch_size[0] ** 2 * vae.latent_channels,
     )  # fmt: skip
-
-
-def _distilled(index: dict[str, Any]) -> bool:
-    distilled = index.get("is_distilled", False)
-    if not isinstance(distilled, bool):
-        raise ConfigError(f"is_distilled in model_index.json is {distilled!r}, true or false is needed")
-    return distilled

@@ -23,13 +23,19 @@ SIDE = 1024
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a model takes where a request says nothing, and how far it goes. `edits`: so many pictures to look at."""
+    """What a model takes where a request says nothing, and how far it goes. `edits`: so many pictures to look at;
+    `knows`: those of the special fields that it does something with."""
 
     steps: int
     guidance: float | None
     side: int
     multiple: int
     edits: int = 0
+    knows: tuple[str, ...] = ()
+
+
+# What only some families know.
+SPECIAL = ("cfg_normalization", "cfg_truncation", "true_cfg_scale")
 
 
 def plan(request: ImageRequest, defaults: Defaults) -> Plan:
@@ -46,6 +52,11 @@ def plan(request: ImageRequest, defaults: Defaults) -> Plan:
         guidance=defaults.guidance if request.guidance is None else request.guidance,
         strength=strength,
         asked=asked,
+        warnings=tuple(
+            f"{name} has no effect on this model"
+            for name in SPECIAL
+            if getattr(request, name) is not None and name not in defaults.knows
+        ),
     )
 
 
@@ -86,6 +97,9 @@ def _check_numbers(request: ImageRequest) -> None:
         ("strength", request.strength, 0, 1),
         ("n", request.count, 1, MOST_PICTURES),
         ("previews", request.previews, 0, MOST_STEPS),
+        ("cfg_normalization", request.cfg_normalization, 0, 100),
+        ("cfg_truncation", request.cfg_truncation, 0, 1),
+        ("true_cfg_scale", request.true_cfg_scale, 0, 100),
     )
     for name, value, least, most in limits:
         if value is not None and not (math.isfinite(value) and least <= value <= most):

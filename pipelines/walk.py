@@ -44,19 +44,28 @@ class Task:
     schedule: Schedule
     rows: int
     columns: int
-    guided: bool  # whether the prompt is compared with the negative one, in a batch of two
+    guided_steps: int  # the first so many compare the prompt with the negative one, in a batch of two
 
     @property
     def times(self) -> list[float]:
+        """Of each step, from 1 (noise) to 0 (picture)."""
         return [float(time) for time in self.schedule.timesteps / np.float32(1000)]
 
 
 @dataclass
-class Course:
-    """What the steps of a task share: what the transformer is given beside the latents, and where they start."""
+class Given:
+    """What the transformer is given beside the latents: at every step, and at each in turn."""
 
     conditions: Any
     modulation: Any
+
+
+@dataclass
+class Course:
+    """What the steps of a task share. `compared` is for the guided steps, a batch of two, `alone` for the others."""
+
+    compared: Given | None
+    alone: Given | None
     noise: np.ndarray  # of all pictures, [picture, row, column, channel]
     start: mx.array | None
     dtype: mx.Dtype
@@ -115,16 +124,17 @@ class Walk(ABC):
     def modulation(self, task: Task, readings: Sequence[Reading]) -> Any:
         """What it is given at each step in turn: `modulation.at(step)`."""
 
-    def guided(self, request: ImageRequest, plan: Plan) -> bool:
-        """Whether there is a second, negative prompt to be compared with."""
-        return False
+    def guided_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
+        """How many steps, the first ones, compare the prompt with a second, negative one."""
+        return 0
 
     def velocity(self, answer: mx.array) -> mx.array:
         """Where the latents move, from what the transformer answered."""
         return answer
 
-    def compare(self, wanted: mx.array, unwanted: mx.array, guidance: float) -> mx.array:
-        return unwanted + guidance * (wanted - unwanted)
+    def compare(self, task: Task, wanted: mx.array, unwanted: mx.array) -> mx.array:
+        """One velocity of those of the two prompts."""
+        return unwanted + (task.plan.guidance or 0.0) * (wanted - unwanted)
 
     def references(self, task: Task) -> list[mx.array]:
         """The pictures to look at, as latents."""
@@ -157,7 +167,7 @@ class Walk(ABC):
         schedule = self.flow.schedule(asked, self.mu(rows * columns, asked))
         if plan.strength is not None:
             schedule = schedule.after(plan.strength)
-        return Task(request, plan, schedule, rows, columns, self.guided(request, plan))
+        return Task(request, plan, schedule, rows, columns, self.guided_steps(request, plan, schedule))
 
     def generate(self, request: ImageRequest) -> Iterator[Event]:
         """Draw. Each yield is a place to stop: closing the generator leaves nothing behind."""
@@ -194,7 +204,7 @@ class Walk(ABC):
     def _read(self, task: Task) -> list[Reading]:
         """The prompt, and the negative one where it is compared; from memory where they were read lately."""
         prompts = [task.request.prompt]
-        if task.guided:
+        if task.guided_steps:
             prompts.append(task.request.negative_prompt or "")
         found = {prompt: self.readings.find(prompt) for prompt in prompts}
         if self.settings.staged and None in found.values():
@@ -220,10 +230,14 @@ class Walk(ABC):
         mx.eval(start, references)
         dtype = self.latent_dtype(task, readings[0])
         drawn = self._noise(task, noise, dtype)
-        conditions = self.conditions(task, readings, references)
-        modulation = self.modulation(task, readings)
-        mx.eval(conditions, modulation)
-        return Course(conditions, modulation, drawn, start, dtype)
+        compared = self._given(task, readings, references) if task.guided_steps else None
+        alone = self._given(task, readings[:1], references) if task.guided_steps < task.plan.steps else None
+        return Course(compared, alone, drawn, start, dtype)
+
+    def _given(self, task: Task, readings: Sequence[Reading], references: Sequence[mx.array]) -> Given:
+        given = Given(self.conditions(task, readings, references), self.modulation(task, readings))
+        mx.eval(given.conditions, given.modulation)
+        return given
 
     def _noise(self, task: Task, noise: Noise, dtype: mx.Dtype) -> np.ndarray:
         channels = self._features // self.patch**2
@@ -276,10 +290,10 @@ class Walk(ABC):
         return moved, to_pixels(self.vae().preview(promised, PREVIEW_SIDE))[0]
 
     def _velocity(self, task: Task, course: Course, latents: mx.array, step: int) -> mx.array:
-        modulation = course.modulation.at(step)
-        guidance = task.plan.guidance
-        if not task.guided or guidance is None:
-            return self.velocity(self.transformer.step(latents, course.conditions, modulation))
-        twice = mx.concatenate([latents, latents])
-        both = self.velocity(self.transformer.step(twice, course.conditions, modulation))
-        return self.compare(both[:1], both[1:], guidance)
+        given = course.compared if step < task.guided_steps else course.alone
+        if given is None:
+            raise AssertionError(f"step {step} of {task.plan.steps} was given nothing")
+        batch = latents if given is course.alone else mx.concatenate([latents, latents])
+        answer = self.transformer.step(batch, given.conditions, given.modulation.at(step))
+        velocity = self.velocity(answer)
+        return velocity if given is course.alone else self.compare(task, velocity[:1], velocity[1:])

@@ -81,4 +81,25 @@ def _klein(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
     return told
 
 
-ARGUMENTS = {"Flux2KleinPipeline": _klein}
+def _z_image(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
+    return {
+        "guidance_scale": request.guidance or 0.0,
+        "negative_prompt": request.negative_prompt,
+        "cfg_normalization": request.cfg_normalization or False,
+        "cfg_truncation": 1.0 if request.cfg_truncation is None else request.cfg_truncation,
+    }
+
+
+def _flux(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
+    """With a negative prompt, and nothing said about true_cfg_scale, our guidance is that."""
+    embeds = pipeline.transformer.config.guidance_embeds
+    told: dict[str, Any] = {"max_sequence_length": 512 if embeds else 256}
+    if request.negative_prompt is None:
+        return told | {"guidance_scale": request.guidance or 3.5}
+    told["negative_prompt"] = request.negative_prompt
+    if request.true_cfg_scale is None:
+        return told | {"guidance_scale": 1.0, "true_cfg_scale": request.guidance}
+    return told | {"guidance_scale": request.guidance, "true_cfg_scale": request.true_cfg_scale}
+
+
+ARGUMENTS = {"Flux2KleinPipeline": _klein, "ZImagePipeline": _z_image, "FluxPipeline": _flux}

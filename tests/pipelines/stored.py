@@ -21,6 +21,18 @@ STORED = {
         "klein base",
         ImageRequest("a red circle", 11, "blurry", width=40, height=28, steps=4, guidance=3.0),
     ),
+    "z-image-turbo": Stored("z-image-turbo", ImageRequest("a red circle", 7, width=80, height=48, steps=3)),
+    "z-image, guided": Stored(
+        "z-image", ImageRequest("два яблока", 9, "blurry", width=28, height=40, steps=3, guidance=2.0)
+    ),
+    "flux schnell": Stored("flux schnell", ImageRequest("l'aube", 7, width=80, height=48, steps=3)),
+    "flux dev": Stored(
+        "flux dev", ImageRequest("a red circle", 3, width=40, height=28, steps=3, guidance=4.0)
+    ),
+    "flux dev, guided": Stored(
+        "flux dev",
+        ImageRequest("a red circle", 3, "blurry", width=28, height=28, steps=2, guidance=2.0, count=2),
+    ),
 }
 
 

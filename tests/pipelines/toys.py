@@ -6,8 +6,9 @@ the same numbers, and stored references need hold pictures alone. Names and shap
 """
 
 import json
+import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ import mlx.core as mx
 import numpy as np
 
 from models.files import LocalModel, Shard
-from tests.models import toy_tokenizers
 
 REFERENCES = Path(__file__).parent / "references"
 Config = dict[str, Any]
@@ -39,17 +39,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Toy:
-    """A whole model. `tokenizers` write their folders."""
+    """A whole model. Its tokenizers are stored, as training one does not give the same twice."""
 
     pipeline: str
     parts: Mapping[str, Part]
     scheduler: Config
-    tokenizers: Mapping[str, Callable[[Path], Path]]
+    tokenizers: Mapping[str, str]
     index: Config = field(default_factory=dict)
 
 
 def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """A tensor that depends on its name alone: norms about one, products that keep a stream's size."""
+    if name == "encoder.embed_tokens.weight":  # T5's one embedding under its second name
+        name = "shared.weight"
     noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32)
     if name.endswith("running_var"):
         return 0.5 + np.abs(noise)
@@ -83,8 +85,8 @@ def write_texts(toy: Toy, folder: Path, scheduler: Config | None = None, **index
         key = "_class_name" if content.library == "diffusers" else "architectures"
         config = {key: content.name if key == "_class_name" else [content.name], **content.config}
         _json(folder / part / "config.json", config)
-    for part, make in toy.tokenizers.items():
-        made = make(folder / part)
+    for part, kind in toy.tokenizers.items():
+        made = shutil.copytree(REFERENCES / "tokenizers" / kind, folder / part)
         listed[part] = [
             "transformers",
             json.loads((made / "tokenizer_config.json").read_text())["tokenizer_class"],
@@ -142,6 +144,49 @@ KLEIN_TALL = Part("diffusers", "Flux2Transformer2DModel", {
     "joint_attention_dim": 78, "timestep_guidance_channels": 16, "mlp_ratio": 3.0, "axes_dims_rope": [2, 4, 4, 2],
     "rope_theta": 2000, "eps": 1e-6, "guidance_embeds": False,
 })  # fmt: skip
+Z_IMAGE = Part("diffusers", "ZImageTransformer2DModel", {
+    "in_channels": 3, "dim": 60, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 3, "n_kv_heads": 3,
+    "cap_feat_dim": 22, "axes_dims": [4, 6, 10], "axes_lens": [600, 99, 99], "all_patch_size": [2],
+    "all_f_patch_size": [1], "norm_eps": 1e-5, "qk_norm": True, "rope_theta": 256.0, "t_scale": 1000.0,
+})  # fmt: skip
+Z_IMAGE_BASE = Part("diffusers", "ZImageTransformer2DModel", {
+    "in_channels": 5, "dim": 48, "n_layers": 3, "n_refiner_layers": 2, "n_heads": 4, "n_kv_heads": 4,
+    "cap_feat_dim": 30, "axes_dims": [2, 4, 6], "axes_lens": [700, 70, 70], "all_patch_size": [2],
+    "all_f_patch_size": [1], "norm_eps": 1e-3, "qk_norm": True, "rope_theta": 99.0, "t_scale": 1000.0,
+})  # fmt: skip
+FLUX = Part("diffusers", "FluxTransformer2DModel", {
+    "in_channels": 12, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 20, "num_attention_heads": 2,
+    "joint_attention_dim": 24, "pooled_projection_dim": 18, "guidance_embeds": False, "axes_dims_rope": [4, 6, 10],
+})  # fmt: skip
+FLUX_DEV = Part("diffusers", "FluxTransformer2DModel", {
+    "in_channels": 20, "num_layers": 2, "num_single_layers": 1, "attention_head_dim": 12, "num_attention_heads": 3,
+    "joint_attention_dim": 20, "pooled_projection_dim": 28, "guidance_embeds": True, "axes_dims_rope": [2, 4, 6],
+})  # fmt: skip
+
+
+def clip(hidden: int, heads: int, layers: int, end: int) -> Part:
+    return Part("transformers", "CLIPTextModel", {
+        "model_type": "clip_text_model", "vocab_size": 730, "hidden_size": hidden, "intermediate_size": 3 * hidden,
+        "num_hidden_layers": layers, "num_attention_heads": heads, "max_position_embeddings": 77,
+        "projection_dim": hidden, "bos_token_id": 0, "eos_token_id": end,
+    })  # fmt: skip
+
+
+def t5(hidden: int, heads: int, layers: int) -> Part:
+    return Part("transformers", "T5EncoderModel", {
+        "model_type": "t5", "vocab_size": 420, "d_model": hidden, "d_kv": 10, "d_ff": 2 * hidden + 2,
+        "num_layers": layers, "num_heads": heads, "feed_forward_proj": "gated-gelu", "is_encoder_decoder": False,
+        "relative_attention_num_buckets": 12, "relative_attention_max_distance": 40,
+    })  # fmt: skip
+
+
+SCALED = {
+    "scaling_factor": 0.3611,
+    "shift_factor": 0.1159,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+}
+FLUX_TOKENIZERS = {"tokenizer": "clip", "tokenizer_2": "t5"}
 
 TOYS = {
     # Sixteen pixels a token, as the real one.
@@ -153,7 +198,7 @@ TOYS = {
             "text_encoder": qwen3(layers=5, hidden=22, heads=4, shared=2),
         },
         DYNAMIC,
-        {"tokenizer": toy_tokenizers.qwen},
+        {"tokenizer": "qwen"},
         {"is_distilled": True},
     ),
     # Four pixels a token, a static shift, guidance.
@@ -165,7 +210,49 @@ TOYS = {
             "text_encoder": qwen3(layers=8, hidden=26, heads=3, shared=1),
         },
         STATIC,
-        {"tokenizer": toy_tokenizers.qwen},
+        {"tokenizer": "qwen"},
         {"is_distilled": False},
+    ),
+    "z-image-turbo": Toy(
+        "ZImagePipeline",
+        {
+            "transformer": Z_IMAGE,
+            "vae": vae("AutoencoderKL", (6, 6, 9, 12), 3, **SCALED),
+            "text_encoder": qwen3(layers=4, hidden=22, heads=4, shared=2),
+        },
+        STATIC,
+        {"tokenizer": "qwen"},
+    ),
+    "z-image": Toy(
+        "ZImagePipeline",
+        {
+            "transformer": Z_IMAGE_BASE,
+            "vae": vae("AutoencoderKL", (9, 15), 5, scaling_factor=0.7, shift_factor=-0.2),
+            "text_encoder": qwen3(layers=3, hidden=30, heads=3, shared=3),
+        },
+        DYNAMIC,
+        {"tokenizer": "qwen"},
+    ),
+    "flux schnell": Toy(
+        "FluxPipeline",
+        {
+            "transformer": FLUX,
+            "vae": vae("AutoencoderKL", (6, 6, 9, 12), 3, **SCALED),
+            "text_encoder": clip(hidden=18, heads=3, layers=2, end=2),
+            "text_encoder_2": t5(hidden=24, heads=3, layers=2),
+        },
+        {**STATIC, "shift": 1.0},
+        FLUX_TOKENIZERS,
+    ),
+    "flux dev": Toy(
+        "FluxPipeline",
+        {
+            "transformer": FLUX_DEV,
+            "vae": vae("AutoencoderKL", (9, 15), 5, scaling_factor=0.7, shift_factor=-0.2),
+            "text_encoder": clip(hidden=28, heads=2, layers=3, end=723),
+            "text_encoder_2": t5(hidden=20, heads=2, layers=3),
+        },
+        DYNAMIC,
+        FLUX_TOKENIZERS,
     ),
 }

@@ -1,4 +1,4 @@
-"""Writes toys.json (the reference's names and shapes) and pictures.npz (what it draws) beside itself.
+"""Writes beside itself toys.json (the reference's names and shapes), tokenizers, and pictures.npz (what it draws).
 
 uv run --group reference python -m tests.pipelines.references.make_pictures
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.models import toy_tokenizers
 from tests.pipelines import reference
 from tests.pipelines.stored import STORED
 from tests.pipelines.toys import REFERENCES, TOYS
@@ -22,6 +23,11 @@ def main() -> None:
         }
         for name, toy in TOYS.items()
     }
+    for kind in (toy_tokenizers.qwen, toy_tokenizers.clip, toy_tokenizers.t5):
+        folder = REFERENCES / "tokenizers" / kind.__name__
+        if not folder.exists():  # new ones would change every picture
+            for path in kind(folder).glob("*.json"):
+                path.write_text(json.dumps(json.loads(path.read_text()), separators=(",", ":")) + "\n")
     (REFERENCES / "toys.json").write_text(json.dumps(shapes, separators=(",", ":")) + "\n")
     pictures = {}
     for name, stored in STORED.items():

@@ -1,0 +1,148 @@
+"""FLUX.1: CLIP's pooled vector and T5's sequence, guidance inside the network where it was distilled into it.
+
+The files tell the kinds apart. `guidance_embeds` in the transformer's config: dev and what is made from it, 28 steps and
+a guidance of 3.5. Without it, a schedule whose shift is static (or a name with "schnell" in it): schnell, 4 steps, none.
+Otherwise a network without distilled guidance: 28 steps. schnell reads 256 tokens of a prompt, the others 512.
+
+`guidance` is one number with two uses. Without a negative prompt it goes into the network. With one, it is how strongly
+the two prompts are compared, and the network is told 1, no guidance of its own; `true_cfg_scale` sets the comparison
+apart from it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import mlx.core as mx
+
+from models.clip import CLIPTextConfig, CLIPTextEncoder
+from models.files import LocalModel
+from models.flux import WEIGHTS, FluxConfig, FluxTransformer, Modulation, Prepared
+from models.t5 import T5Config, T5Encoder
+from models.tokenizer import PromptTokenizer
+from models.vae import WEIGHTS as VAE_WEIGHTS
+from models.vae import AutoencoderKL, AutoencoderKLConfig
+from pipelines.base import ImageRequest, Plan
+from pipelines.components import Component, Reading, config_of, cut_warning, require_equal, require_ids
+from pipelines.latents import flux_image_ids, flux_text_ids
+from pipelines.planning import Defaults, sample_side
+from pipelines.sampling import FlowMatch, Schedule
+from pipelines.settings import Settings
+from pipelines.walk import Task, Walk
+
+SCHNELL_TOKENS, DEV_TOKENS = 256, 512
+SCHNELL_STEPS, DEV_STEPS = 4, 28
+DEV_GUIDANCE = 3.5
+UNGUIDED = 1.0
+CLIP_TOKENS = 77
+
+
+class Flux(Walk):
+    def __init__(self, model: LocalModel, settings: Settings) -> None:
+        super().__init__(model, settings)
+        vae, transformer = config_of(model, "vae"), config_of(model, "transformer")
+        vae_config = AutoencoderKLConfig.from_dict(vae)
+        config = self.config = FluxConfig.from_dict(transformer)
+        clip = CLIPTextConfig.from_dict(config_of(model, "text_encoder"))
+        t5 = T5Config.from_dict(config_of(model, "text_encoder_2"))
+        _check(config, clip, t5, vae_config)
+        self.clip_tokenizer = PromptTokenizer.load(model.folder / "tokenizer")
+        self.t5_tokenizer = PromptTokenizer.load(model.folder / "tokenizer_2")
+        require_ids(self.clip_tokenizer, "text_encoder", clip.vocab_size)
+        require_ids(self.t5_tokenizer, "text_encoder_2", t5.vocab_size)
+        self.flow = FlowMatch.from_config(config_of(model, "scheduler", "scheduler_config.json"))
+        self.schnell = _is_schnell(model, config, self.flow)
+        self.context = SCHNELL_TOKENS if self.schnell else DEV_TOKENS
+        self.clip = Component(
+            model, "text_encoder", lambda: (CLIPTextEncoder(clip), CLIPTextEncoder.weight_map), settings
+        )
+        self.t5 = Component(model, "text_encoder_2", lambda: (T5Encoder(t5), T5Encoder.weight_map), settings)
+        self.encoders = (self.clip, self.t5)
+        self.transformer = Component(
+            model, "transformer", lambda: (FluxTransformer(config), WEIGHTS), settings
+        )
+        self.vae = Component(
+            model, "vae", lambda: (AutoencoderKL(vae_config), VAE_WEIGHTS), settings, quantized=False
+        )
+        self.defaults = Defaults(
+            steps=SCHNELL_STEPS if self.schnell else DEV_STEPS,
+            guidance=DEV_GUIDANCE if config.guidance_embeds else None,
+            side=sample_side(transformer, vae, vae_config.scale),
+            multiple=vae_config.scale * self.patch,
+            knows=("true_cfg_scale",),
+        )
+
+    def plan(self, request: ImageRequest) -> Plan:
+        plan = super().plan(request)
+        told = list(plan.warnings)
+        if request.negative_prompt is None and not self.config.guidance_embeds:
+            if request.guidance is not None and request.guidance > UNGUIDED:
+                told.append(
+                    "guidance has no effect without a negative prompt: this model has none of its own"
+                )
+            plan = replace(plan, guidance=None)
+        if request.negative_prompt and not self._comparison(request) > UNGUIDED:
+            told.append("negative_prompt has no effect without guidance above 1")
+        return replace(plan, warnings=tuple(told))
+
+    def guided_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
+        return plan.steps if self._comparison(request) > UNGUIDED else 0
+
+    def _comparison(self, request: ImageRequest) -> float:
+        """How strongly the prompt is compared with the negative one."""
+        if request.negative_prompt is None:
+            return UNGUIDED
+        given = request.guidance if request.true_cfg_scale is None else request.true_cfg_scale
+        return self.defaults.guidance or UNGUIDED if given is None else given
+
+    def _embedded(self, task: Task) -> float | None:
+        """What the network is told, where it was made to be told anything."""
+        if not self.config.guidance_embeds:
+            return None
+        only = task.guided_steps == 0 or task.request.true_cfg_scale is not None
+        return task.plan.guidance if only else UNGUIDED
+
+    def read(self, prompt: str) -> Reading:
+        """T5's states and CLIP's vector. T5 is not told what is padding, as the reference does not tell it."""
+        length = self.clip_tokenizer.max_length or CLIP_TOKENS
+        short = self.clip_tokenizer.encode(prompt, length)
+        whole = self.t5_tokenizer.encode(prompt, self.context)
+        pooled, states = self.clip()(mx.array([short.ids])), self.t5()(mx.array([whole.ids]))
+        summary = cut_warning(short.cut, length, "the prompt's summary by CLIP")
+        return Reading((states, pooled), (*cut_warning(whole.cut, self.context), *summary))
+
+    def mu(self, tokens: int, steps: int) -> float:
+        return self.flow.linear_mu(tokens)
+
+    def conditions(self, task: Task, readings: Sequence[Reading], references: Sequence[mx.array]) -> Prepared:
+        text = mx.concatenate([reading.states[0] for reading in readings])
+        network: FluxTransformer = self.transformer()
+        return network.prepare(text, flux_text_ids(text.shape[1]), flux_image_ids(task.rows, task.columns))
+
+    def modulation(self, task: Task, readings: Sequence[Reading]) -> Modulation:
+        pooled = mx.concatenate([reading.states[1] for reading in readings])
+        network: FluxTransformer = self.transformer()
+        return network.modulation(task.times, pooled, self._embedded(task))
+
+    def compare(self, task: Task, wanted: mx.array, unwanted: mx.array) -> mx.array:
+        return unwanted + self._comparison(task.request) * (wanted - unwanted)
+
+
+def _check(config: FluxConfig, clip: CLIPTextConfig, t5: T5Config, vae: AutoencoderKLConfig) -> None:
+    require_equal(
+        "the transformer's pooled_projection_dim", config.pooled_projection_dim,
+        "text_encoder's hidden_size", clip.hidden_size,
+    )  # fmt: skip
+    require_equal(
+        "the transformer's joint_attention_dim", config.joint_attention_dim,
+        "text_encoder_2's d_model", t5.d_model,
+    )  # fmt: skip
+    require_equal(
+        "the transformer's in_channels", config.in_channels,
+        "a patch of the autoencoder's latent_channels", 4 * vae.latent_channels,
+    )  # fmt: skip
+
+
+def _is_schnell(model: LocalModel, config: FluxConfig, flow: FlowMatch) -> bool:
+    if config.guidance_embeds:
+        return False
+    return "schnell" in model.name.lower() or not flow.use_dynamic_shifting

@@ -1,0 +1,154 @@
+"""Z-Image: a Qwen3 encoder read one layer before its end, padding left out, latents in float32.
+
+Turbo and base have the same networks, so their files must tell them apart: `is_distilled` in model_index.json where it
+is stated, else a name with "turbo" in it, else the scheduler: Turbo's shift is static and 3, base's is not. Turbo takes
+8 steps unguided, base 50 and a guidance of 5. Guidance is any number above 0, and 0 turns it off.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import mlx.core as mx
+import numpy as np
+
+from models.config import ConfigError, read_json
+from models.files import LocalModel
+from models.qwen3 import Qwen3Config, Qwen3Encoder
+from models.tokenizer import PromptTokenizer
+from models.vae import WEIGHTS as VAE_WEIGHTS
+from models.vae import AutoencoderKL, AutoencoderKLConfig
+from models.weights import WeightMap
+from models.z_image import WEIGHTS, Modulation, Prepared, ZImageConfig, ZImageTransformer
+from pipelines.base import ImageRequest, Plan
+from pipelines.components import (
+    Component,
+    Reading,
+    config_of,
+    cut_warning,
+    require_equal,
+    require_ids,
+    stated,
+)
+from pipelines.planning import Defaults, sample_side
+from pipelines.sampling import FlowMatch, Schedule
+from pipelines.settings import Settings
+from pipelines.walk import Task, Walk
+
+PROMPT_TOKENS = 512
+TURBO_STEPS, BASE_STEPS = 8, 50
+BASE_GUIDANCE = 5.0
+TURBO_SHIFT = 3.0
+DEPTH = -2  # as the reference counts hidden states: one layer before the last
+
+
+class ZImage(Walk):
+    context = PROMPT_TOKENS
+    channels_first = False
+
+    def __init__(self, model: LocalModel, settings: Settings) -> None:
+        super().__init__(model, settings)
+        vae, transformer = config_of(model, "vae"), config_of(model, "transformer")
+        vae_config = AutoencoderKLConfig.from_dict(vae)
+        config = ZImageConfig.from_dict(transformer)
+        encoder = Qwen3Config.from_dict(config_of(model, "text_encoder"))
+        _check(config, encoder, vae_config)
+        self.patch = config.all_patch_size[0]
+        self.tokenizer = PromptTokenizer.load(model.folder / "tokenizer")
+        require_ids(self.tokenizer, "text_encoder", encoder.vocab_size)
+        self.flow = FlowMatch.from_config(config_of(model, "scheduler", "scheduler_config.json"))
+        self.turbo = _is_turbo(model, self.flow)
+        self.encoder = Component(model, "text_encoder", lambda: _encoder(encoder), settings)
+        self.encoders = (self.encoder,)
+        self.transformer = Component(
+            model, "transformer", lambda: (ZImageTransformer(config), WEIGHTS), settings
+        )
+        self.vae = Component(
+            model, "vae", lambda: (AutoencoderKL(vae_config), VAE_WEIGHTS), settings, quantized=False
+        )
+        self.defaults = Defaults(
+            steps=TURBO_STEPS if self.turbo else BASE_STEPS,
+            guidance=None if self.turbo else BASE_GUIDANCE,
+            side=sample_side(transformer, vae, vae_config.scale),
+            multiple=vae_config.scale * self.patch,
+            knows=("cfg_normalization", "cfg_truncation"),
+        )
+
+    def plan(self, request: ImageRequest) -> Plan:
+        plan = super().plan(request)
+        guidance = plan.guidance or None
+        if guidance is None and request.negative_prompt:
+            plan = replace(plan, warnings=(*plan.warnings, "negative_prompt has no effect without guidance"))
+        return replace(plan, guidance=guidance)
+
+    def guided_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
+        """Guidance ends after the time that cfg_truncation names."""
+        if plan.guidance is None:
+            return 0
+        until = 1.0 if request.cfg_truncation is None else request.cfg_truncation
+        return int(np.count_nonzero(_times(schedule) <= until))
+
+    def read(self, prompt: str) -> Reading:
+        read = self.tokenizer.encode(
+            self.tokenizer.chat(prompt, enable_thinking=True), PROMPT_TOKENS, pad=False
+        )
+        return Reading((self.encoder()(mx.array([read.ids]))[0],), cut_warning(read.cut, PROMPT_TOKENS))
+
+    def mu(self, tokens: int, steps: int) -> float:
+        return self.flow.linear_mu(tokens)
+
+    def latent_dtype(self, task: Task, reading: Reading) -> mx.Dtype:
+        return mx.float32 if task.plan.strength is None else reading.states[0].dtype
+
+    def conditions(self, task: Task, readings: Sequence[Reading], references: Sequence[mx.array]) -> Prepared:
+        network: ZImageTransformer = self.transformer()
+        return network.prepare([reading.states[0] for reading in readings], task.rows, task.columns)
+
+    def modulation(self, task: Task, readings: Sequence[Reading]) -> Modulation:
+        network: ZImageTransformer = self.transformer()
+        return network.modulation([float(time) for time in _times(task.schedule)])
+
+    def velocity(self, answer: mx.array) -> mx.array:
+        return -answer.astype(mx.float32)
+
+    def compare(self, task: Task, wanted: mx.array, unwanted: mx.array) -> mx.array:
+        """Away from the negative prompt; no longer than so many times the unguided velocity where a limit is asked."""
+        guided = wanted + (task.plan.guidance or 0.0) * (wanted - unwanted)
+        limit = task.request.cfg_normalization
+        if not limit:
+            return guided
+        length = mx.linalg.norm(guided.flatten())
+        longest = limit * mx.linalg.norm(wanted.flatten())
+        return mx.where(length > longest, guided * (longest / length), guided)
+
+
+def _times(schedule: Schedule) -> np.ndarray:
+    """This family's time runs from 0 (noise) to 1 (picture)."""
+    thousand = np.float32(1000)
+    return (thousand - schedule.timesteps) / thousand
+
+
+def _encoder(config: Qwen3Config) -> tuple[Qwen3Encoder, WeightMap]:
+    encoder = Qwen3Encoder(config, (DEPTH,))
+    return encoder, encoder.weight_map
+
+
+def _check(config: ZImageConfig, encoder: Qwen3Config, vae: AutoencoderKLConfig) -> None:
+    require_equal(
+        "the transformer's cap_feat_dim", config.cap_feat_dim,
+        "the text encoder's hidden_size", encoder.hidden_size,
+    )  # fmt: skip
+    require_equal(
+        "the transformer's in_channels", config.in_channels,
+        "the autoencoder's latent_channels", vae.latent_channels,
+    )  # fmt: skip
+    if config.all_f_patch_size[0] != 1:
+        raise ConfigError(f"the transformer's all_f_patch_size is {config.all_f_patch_size}, 1 is supported")
+
+
+def _is_turbo(model: LocalModel, flow: FlowMatch) -> bool:
+    distilled = stated(read_json(model.folder / "model_index.json"), "is_distilled")
+    if distilled is not None:
+        return distilled
+    if "turbo" in model.name.lower():
+        return True
+    return not flow.use_dynamic_shifting and flow.shift == TURBO_SHIFT
