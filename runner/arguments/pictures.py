@@ -39,7 +39,8 @@ def _add_draw(commands: "Commands") -> None:
         commands,
         "draw",
         "make a picture",
-        "Make a picture, and print where it is and its seed. Starts a runner for the call.",
+        "Make a picture, and print where it is and its seed. By the gateway when it is running and neither --quantize nor "
+        "--memory is given, else by a runner for the call.",
     )
     add = parser.add_argument
     add("prompt", nargs="?", help="what is to be seen")

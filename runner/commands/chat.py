@@ -3,12 +3,12 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable
 
-from runner.asking import choose
+from runner.asking import Source, choose
 from runner.chat.background import Background
 from runner.chat.conversation import Conversation
 from runner.chat.session import Session
+from runner.commands.steps import Steps
 from runner.config import Config
 from runner.errors import BadRequest, ModelNotFound
 from runner.library import installed
@@ -34,12 +34,20 @@ def run(options: argparse.Namespace) -> int:
     with Background() as background:
         source = background.run(choose(model, files, options.configuration))
         try:
-            background.run(source.start(_loading(model)))
+            _start(background, source)
             session = Session(background, source, conversation, options.verbose)
             session.talk() if terminal else session.ask(said)
         finally:
             background.run(source.close())
     return 0
+
+
+def _start(background: Background, source: Source) -> None:
+    steps = Steps()
+    try:
+        background.run(source.start(steps.loading))
+    finally:
+        steps.clear()
 
 
 def _text_model(model: str) -> ModelFiles:
@@ -61,16 +69,3 @@ def _only_text_model(config: Config) -> str:
     if not names:
         raise ModelNotFound("no model for text on this machine; name one of the hub, and it is downloaded")
     raise BadRequest(f"which model? There are {', '.join(names[:20])}")
-
-
-def _loading(model: str) -> Callable[[float], None]:
-    """How far a load is, on a line that goes away again."""
-    if not sys.stderr.isatty():
-        return lambda progress: None
-
-    def show(progress: float) -> None:
-        text = f"loading {model}: {progress:4.0%}"
-        sys.stderr.write("\r" + (text if progress < 1 else " " * len(text) + "\r"))
-        sys.stderr.flush()
-
-    return show

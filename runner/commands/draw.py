@@ -1,11 +1,10 @@
-"""`diptych draw`: a runner for one call, its progress on the terminal, its pictures in files."""
+"""`diptych draw`: one request to whoever draws, its progress on the terminal, its pictures in files."""
 
 import argparse
 import asyncio
 import base64
 import contextlib
 import logging
-import secrets
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -15,10 +14,12 @@ from pipelines.images import PictureError
 from pipelines.packing import read_recipe
 from pipelines.recipe import Recipe, RecipeError
 from runner import logs
+from runner.asking import OwnRunner, Source, choose
 from runner.commands.names import Target, format_of
 from runner.commands.steps import Steps
+from runner.config import Config, model_arguments
 from runner.errors import BadRequest
-from runner.supervisor import Server
+from runner.sources import find
 
 PREVIEWS = 8
 LARGEST_INPUT = 64 * 1024**2  # bytes of one input picture
@@ -50,10 +51,10 @@ class DrawOptions:
 
 def run(options: argparse.Namespace) -> int:
     given = {field.name: getattr(options, field.name) for field in fields(DrawOptions)}
-    return draw(DrawOptions(**{**given, "images": tuple(options.images or ())}))
+    return draw(DrawOptions(**{**given, "images": tuple(options.images or ())}), options.configuration)
 
 
-def draw(options: DrawOptions) -> int:
+def draw(options: DrawOptions, config: Config) -> int:
     only = None
     if options.source is not None:
         recipe = recipe_of(options.source)
@@ -72,9 +73,19 @@ def draw(options: DrawOptions) -> int:
     else:
         # What goes wrong is told by the exception; without any handler Python would print warnings.
         logging.getLogger("diptych").addHandler(logging.NullHandler())
-    server = Server(options.model, options=_arguments(options), key=secrets.token_urlsafe())
-    asyncio.run(_Session(target, only).run(server, request))
+    asyncio.run(_ask(_Session(target, only), options, config.resolve(options.model), config, request))
     return 0
+
+
+async def _ask(
+    session: "_Session", options: DrawOptions, model: str, config: Config, request: dict[str, Any]
+) -> None:
+    """By a runner of our own when it is to be called in a way of its own."""
+    if called := _arguments(options):
+        source: Source = OwnRunner(model, [*model_arguments(config.model(model)), *called])
+    else:
+        source = await choose(model, await asyncio.to_thread(find, model), config)
+    await session.run(source, request)
 
 
 def recipe_of(path: Path) -> Recipe:
@@ -137,8 +148,8 @@ def _read(path: Path) -> str:
 
 
 def _arguments(options: DrawOptions) -> list[str]:
-    """What the runner is told beside its model."""
-    found = ["--memory", str(options.memory)]
+    """What the command line says of the runner."""
+    found = ["--memory", str(options.memory)] if options.memory != "auto" else []
     if options.quantize:
         found += ["--quantize", options.quantize]
     if options.verbose:
@@ -155,17 +166,17 @@ class _Session:
         self._steps = Steps()
         self._written: list[Path] = []
 
-    async def run(self, server: Server, request: dict[str, Any]) -> None:
+    async def run(self, source: Source, request: dict[str, Any]) -> None:
         try:
             self._steps.loading(0.0)
-            await server.start(self._steps.loading)
-            async with contextlib.aclosing(server.completion(request)) as events:
+            await source.start(self._steps.loading)
+            async with contextlib.aclosing(source.answer(request)) as events:
                 async for event in events:
                     self._take(event)
         finally:
             self._steps.clear()
             self._target.remove_preview()
-            await server.close()
+            await source.close()
 
     def _take(self, event: dict[str, Any]) -> None:
         if "image" in event:
