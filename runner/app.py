@@ -50,7 +50,7 @@ class RunnerApp:
         self._app = Starlette(
             routes=self._routes(),
             middleware=[Middleware(Around, metrics=self.metrics, key=key)],
-            exception_handlers={HTTPException: _http_error},
+            exception_handlers={HTTPException: http_error},
         )
 
     async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -182,7 +182,7 @@ def answer(value: Any, status: int = 200) -> Response:
     return Response(encode(value), status_code=status, headers=headers, media_type="application/json")
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
+async def http_error(request: Request, error: Exception) -> Response:
     """Starlette's own refusals (404, 405) as JSON."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:

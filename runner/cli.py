@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from runner.arguments import MODEL_HELP, Command, models, natural, pictures, running
+from runner.arguments import MODEL_HELP, Command, models, natural, pictures, running, serve
 from runner.config import load
 from runner.errors import DiptychError
 
@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add(commands)
     pictures.add(commands)
     running.add(commands)
+    serve.add(commands)
     return parser
 
 
@@ -122,11 +123,12 @@ def _add_detect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _runner(options: argparse.Namespace) -> int:
-    from runner import logs, serve
+    from runner import logs
+    from runner.serve import RunnerSettings, run
 
     logs.setup(options.verbose, options.log_format)
-    return serve.run(
-        serve.RunnerSettings(
+    return run(
+        RunnerSettings(
             model=options.model,
             port=options.port,
             host=options.host,

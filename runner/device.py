@@ -38,7 +38,7 @@ def prepare() -> str:
     """Arrange for fast arithmetic; a sentence for the log that says what was found. Call before importing MLX."""
     if sys.platform == "darwin":
         return "computing on Metal"
-    if any(_installed(name) for name in GPU_BACKENDS):
+    if any(is_installed(name) for name in GPU_BACKENDS):
         return "computing on CUDA"
     if "mlx.core" in sys.modules:
         return "computing on the processor; MLX was imported before a BLAS could be loaded"
@@ -102,7 +102,7 @@ def _load(name: str) -> bool:
     return True
 
 
-def _installed(distribution: str) -> bool:
+def is_installed(distribution: str) -> bool:
     try:
         metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -3,9 +3,11 @@
     DiptychError
     ├── BadRequest          400   the request says something that cannot be done
     │   └── TooLarge        413   its body is larger than is read
-    ├── NotAllowed          403   the hub wants a login, a valid token, or its terms accepted
+    ├── KeyNeeded           401   no API key, or not the right one
+    ├── NotAllowed          403   the hub wants a login or its terms accepted; a page that may not call
     ├── ModelNotFound       404   no such model on this machine or the hub
     ├── ModelNotSupported   400   found, but not something Diptych can run (or broken)
+    ├── RequestCancelled    499   by /cancel, before it began
     ├── NotEnoughMemory     507   cannot fit
     ├── NotEnoughDisk       507   the download does not fit on the disk
     ├── HubUnreachable      502   the hub is needed and does not answer
@@ -37,6 +39,10 @@ class TooLarge(BadRequest):
     status = 413
 
 
+class KeyNeeded(DiptychError):
+    status = 401
+
+
 class NotAllowed(DiptychError):
     status = 403
 
@@ -48,6 +54,10 @@ class ModelNotFound(DiptychError):
 
 class ModelNotSupported(DiptychError):
     status = 400
+
+
+class RequestCancelled(DiptychError):
+    status = 499
 
 
 class NotEnoughMemory(DiptychError):

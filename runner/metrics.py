@@ -1,4 +1,4 @@
-"""What the runner counts, in Prometheus' text form."""
+"""What servers count, in Prometheus' text form."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 
-class Metrics:
-    """One registry a server, so that two servers in one process do not mix."""
+class HttpMetrics:
+    """What every server counts. One registry a server, so that two in one process do not mix."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -29,6 +29,23 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self.cancelled = Counter(
+            "diptych_cancelled", "Requests whose client left or that were cancelled", registry=self.registry
+        )
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A number that is read when it is asked for."""
+        Gauge(name, text, registry=self.registry).set_function(read)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)
+
+
+class Metrics(HttpMetrics):
+    """And what a runner does."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.prompt_tokens = Counter("diptych_prompt_tokens", "Tokens of prompts", registry=self.registry)
         self.cached_tokens = Counter(
             "diptych_cached_prompt_tokens",
@@ -44,13 +61,6 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.cancelled = Counter(
-            "diptych_cancelled", "Requests whose client left or that were cancelled", registry=self.registry
-        )
-
-    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """A number that is read when it is asked for."""
-        Gauge(name, text, registry=self.registry).set_function(read)
 
     def count_done(self, event: Any) -> None:
         """A text's last event."""
@@ -63,6 +73,3 @@ class Metrics:
         self.pictures.inc(pictures)
         for part in ("prompt_eval", "eval", "decode"):
             self.picture_seconds.labels(part).observe(getattr(event, f"{part}_duration") / 1e9)
-
-    def text(self) -> bytes:
-        return generate_latest(self.registry)

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runner.errors import Busy, DiptychError
-from runner.metrics import Metrics
+from runner.metrics import HttpMetrics
 from runner.protocol import encode
 
 log = logging.getLogger("diptych.http")
@@ -39,7 +39,7 @@ def exchange(scope: MutableMapping[str, Any]) -> Exchange:
 class Around:
     """ASGI middleware. A plain function call a message: streaming costs nothing extra."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, key: str | None = None) -> None:
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics, key: str | None = None) -> None:
         self._app = app
         self._metrics = metrics
         self._key = key

@@ -8,25 +8,23 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import uvicorn
 
 from models.files import LocalModel
 from runner import device
 from runner.app import RunnerApp
 from runner.engine import Engine, State, Worker
-from runner.errors import BadRequest, ModelNotSupported, RunnerFailed
+from runner.errors import BadRequest, ModelNotSupported
 from runner.mode import detect_model_mode
 from runner.parent import end_with_parent
+from runner.process import LOOPBACK, HttpServer, bind, loop_factory
 from runner.sources import ModelFiles, ModelMode, find
 
 log = logging.getLogger("diptych.serve")
 
 GRACE = 5.0  # seconds for jobs in flight when asked to stop
 LAST_WORDS = 3.0  # seconds that /health goes on saying why the model could not be loaded
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -52,48 +50,15 @@ def run(settings: RunnerSettings) -> int:
         raise BadRequest(f"binding {settings.host} lets others in: that needs --api-key (or DIPTYCH_API_KEY)")
     if settings.supervised:
         end_with_parent()
-    listener = _bind(settings.host, settings.port)
+    listener = bind(settings.host, settings.port)
     if settings.port == 0:
         print(listener.getsockname()[1], flush=True)
     # Handing the interpreter over every 5 ms is long beside a step of a small model.
     sys.setswitchinterval(0.001)
     # Importing and loading make objects that stay: collecting garbage among them is time lost, then and later.
     gc.disable()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_Process(settings, listener).main())
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where it exists, else Python's own."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        # Connections queue from now on, whatever the event loop is busy with.
-        listener.listen(2048)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise RunnerFailed(f"cannot listen on {host}:{port}: {error}") from None
-    listener.setblocking(False)
-    return listener
-
-
-class _Server(uvicorn.Server):
-    """Signals are the runner's business, not uvicorn's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
 
 
 class _Process:
@@ -109,21 +74,7 @@ class _Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signal)
-        server = _Server(
-            uvicorn.Config(
-                self._app.asgi,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                server_header=False,
-                proxy_headers=False,
-                interface="asgi3",
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=1,
-                backlog=2048,
-            )
-        )
+        server = HttpServer(self._app.asgi)
         self._engine.start()
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
         host, port = self._listener.getsockname()[:2]

@@ -124,9 +124,11 @@ class Server:
         if self._client is not None:
             self._client.close()
 
-    async def kill(self) -> None:
-        """End the runner at once."""
+    async def kill(self, why: str = "") -> None:
+        """End the runner at once. `why` stands in for its last line."""
         if self._child is not None:
+            if why and not self._child.has_exited:
+                self._child.last_line = why
             self._child.kill()
             await self._child.wait()
         if self._client is not None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from runner.durations import parse_duration
 from runner.memory import parse_size
 
 Read = Callable[[Any], Any]
@@ -103,6 +104,17 @@ def size(*words: str) -> Kind:
         return value
 
     return Kind(read, ", ".join([*words, "a size such as 8GB, 512MiB or 1.5g is"]))
+
+
+def duration() -> Kind:
+    """Seconds; below 0 for good."""
+
+    def read(value: Any) -> float:
+        if type(value) not in (int, float, str):
+            raise ValueError
+        return parse_duration(value)
+
+    return Kind(read, "a duration such as 90s, 5m, 1h30m or 300 (seconds) is")
 
 
 def _text(value: Any) -> str:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pipelines.settings import QUANTIZATIONS
-from runner.config.kinds import Kind, bits, one_of, size, text, whole
+from runner.config.kinds import Kind, bits, duration, one_of, size, text, texts, whole, yes_or_no
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,26 @@ class Option:
 SERVE: Mapping[str, Option] = MappingProxyType(
     {
         "host": Option(text(), "127.0.0.1", "address to listen on"),
-        "port": Option(whole(0, 65535), 11435, "port to listen on; 0 takes a free one"),
+        "port": Option(
+            whole(0, 65535), 11435, "port to listen on; 0 takes a free one and prints it on stdout"
+        ),
+        "memory": Option(
+            size(), None, "what all models together may take, such as 24GB (default: by the device)"
+        ),
+        "keep_alive": Option(duration(), 300.0, "how long a model stays after its last request; -1 for good"),
+        "max_loaded": Option(whole(1), None, "models that may be loaded at once (default: as many as fit)"),
+        "queue": Option(whole(1), 512, "requests that may wait for their model"),
+        "grace": Option(duration(), 10.0, "how long requests in flight may take when the gateway is stopped"),
+        "stall": Option(duration(), 30.0, "how long a client may read nothing before it is dropped"),
+        "force": Option(yes_or_no(), False, "load models that by their estimate cannot fit"),
+        "api_key": Option(
+            text(), None, "clients must send it as a bearer token; needed beyond loopback", secret=True
+        ),
+        "api_key_file": Option(text(), None, "a file of such keys, one a line"),
+        "allow_origin": Option(
+            texts(), (), "pages elsewhere that may call, such as https://chat.example.org"
+        ),
+        "allow_host": Option(texts(), (), "other names that this machine is called by"),
     }
 )
 

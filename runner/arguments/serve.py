@@ -1,0 +1,63 @@
+"""The command that serves many models."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from runner.arguments import MODEL_HELP, add_command
+from runner.config.options import SERVE
+
+if TYPE_CHECKING:
+    from runner.arguments import Commands
+
+METAVARS = {"host": "ADDRESS", "port": "P", "memory": "SIZE", "api_key": "KEY", "api_key_file": "FILE"}
+METAVARS |= dict.fromkeys(("max_loaded", "queue"), "N")
+METAVARS |= dict.fromkeys(("keep_alive", "grace", "stall"), "TIME")
+METAVARS |= {"allow_origin": "ORIGIN", "allow_host": "NAME"}
+
+
+def add(commands: "Commands") -> None:
+    parser = add_command(
+        commands,
+        "serve",
+        "serve many models over HTTP",
+        "Serve many models on one port: each is loaded when it is asked for, kept while there is memory, and ended when "
+        "there is none. Every option can also stand in the configuration, or in the environment as DIPTYCH_NAME.",
+    )
+    parser.add_argument(
+        "model",
+        nargs="*",
+        metavar="MODEL",
+        help=f"loaded at the start, and kept until its memory is wanted: {MODEL_HELP}",
+    )
+    for name in SERVE:
+        _add_option(parser, name)
+    parser.add_argument("--verbose", action="store_true", help="log more")
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="(default %(default)s)"
+    )
+
+
+def _add_option(parser: argparse.ArgumentParser, name: str) -> None:
+    option = SERVE[name]
+    about = option.about
+    if option.default not in (None, False, ()) and "default" not in about:
+        about += f" (default {option.default})"
+    if option.default is False:
+        kind: dict[str, Any] = {"action": "store_true", "default": None}
+    elif option.kind.many:
+        kind = {"action": "append", "metavar": METAVARS[name]}
+    else:
+        kind = {"type": _reader(name), "metavar": METAVARS[name]}
+    parser.add_argument("--" + name.replace("_", "-"), help=about, **kind)
+
+
+def _reader(name: str) -> Any:
+    kind = SERVE[name].kind
+
+    def read(text: str) -> Any:
+        try:
+            return kind.parse_text(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text[:80]!r} is not allowed; {kind.allowed}") from None
+
+    return read

@@ -1,0 +1,57 @@
+"""Whether a model fits beside the others: an estimate, corrected by what its runner last reported."""
+
+from collections.abc import Sequence
+
+from runner.errors import NotEnoughMemory
+from runner.gateway.names import Known
+from runner.gateway.running import Phase, Running
+from runner.memory import show_size
+
+
+class Admission:
+    def __init__(self, budget: int, most: int | None = None, force: bool = False) -> None:
+        self.budget = budget
+        self._most = most
+        self._force = force
+        self._learned: dict[str, int] = {}
+
+    def learn(self, running: Running) -> None:
+        """Remember what a model that was loaded turned out to need."""
+        if running.weights:
+            self._learned[running.known.argument] = running.needs_again
+
+    def needs(self, known: Known) -> int:
+        learned = self._learned.get(known.argument)
+        return learned or (known.need.staged if self.stage(known) else known.need.resident)
+
+    def stage(self, known: Known) -> bool:
+        """Whether to hold a picture model's parts in turn: nobody said how, and at once they never fit."""
+        return known.memory_is_ours_to_choose and known.need.resident > self.budget
+
+    def check(self, known: Known) -> None:
+        """NotEnoughMemory for what cannot fit even alone, with both numbers and what would help."""
+        needs = self.needs(known)
+        if needs <= self.budget or self._force:
+            return
+        message = f"{known.name} needs about {show_size(needs)}; models may take {show_size(self.budget)} in all (--memory)"
+        if known.need.staged <= self.budget:
+            message += f"; with memory = staged it needs {show_size(known.need.staged)}"
+        elif known.need.smallest <= self.budget:
+            message += f"; with quantize = 4 and memory = staged it needs {show_size(known.need.smallest)}"
+        else:
+            message += "; --force loads it all the same"
+        raise NotEnoughMemory(message)
+
+    def fits(self, needs: int, others: Sequence[Running]) -> bool:
+        """Whether there is room beside the others. Alone, a model that was not refused always has it."""
+        if self._most is not None and len(others) >= self._most:
+            return False
+        return not others or sum(running.held for running in others) + needs <= self.budget
+
+    def in_the_way(self, needs: int, others: Sequence[Running]) -> list[Running]:
+        """The fewest of the others, those that are ending and then the longest loaded, without which it fits."""
+        staying = sorted(others, key=lambda running: (running.phase is not Phase.ENDING, running.began))
+        going = []
+        while staying and not self.fits(needs, staying):
+            going.append(staying.pop(0))
+        return going

@@ -1,0 +1,79 @@
+"""Answers that are still being made: sent as they come, given up when their client leaves."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from runner.errors import DiptychError
+from runner.middleware import exchange
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+async def unless_left(scope: Scope, receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work; cancel it when the client disconnects. The request's body must have been read."""
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        else:
+            exchange(scope).note = "client left"
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        with suppress(asyncio.CancelledError, DiptychError):
+            await working
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
+
+
+class Stream:
+    """An ASGI answer of pieces that a generator makes.
+
+    The status waits for the first piece: an error before it is raised, and answered with its own status. One after it
+    becomes the last piece, in the words of `last`. A client that leaves closes the generator.
+    """
+
+    def __init__(
+        self, pieces: AsyncGenerator[bytes, None], media_type: str, last: Callable[[DiptychError], bytes]
+    ) -> None:
+        self._pieces = pieces
+        self._media_type = media_type
+        self._last = last
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await unless_left(scope, receive, self._send(send))
+
+    async def _send(self, send: Send) -> None:
+        async with aclosing(self._pieces) as pieces:
+            first = await anext(pieces, b"")
+            await begin(
+                send, 200, [(b"content-type", self._media_type.encode()), (b"cache-control", b"no-cache")]
+            )
+            await more(send, first)
+            try:
+                async for piece in pieces:
+                    await more(send, piece)
+            except DiptychError as error:
+                await more(send, self._last(error))
+            await end(send)
+
+
+async def begin(send: Send, status: int, headers: Headers) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+
+async def more(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+async def end(send: Send) -> None:
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

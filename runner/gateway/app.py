@@ -1,0 +1,71 @@
+"""The gateway as a whole, and its HTTP face put together from its dialects."""
+
+import importlib
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp
+
+from runner.app import http_error
+from runner.gateway.access import Access, Cors
+from runner.gateway.budget import default_budget
+from runner.gateway.metrics import GatewayMetrics
+from runner.gateway.names import Names
+from runner.gateway.pool import Pool
+from runner.gateway.running import Lease
+from runner.gateway.settings import Settings
+from runner.middleware import Around
+from runner.supervisor import Report
+
+# Each has `routes(gateway)`. Earlier ones win where two want the same path.
+DIALECTS = ("runner.gateway.native",)
+
+
+class Gateway:
+    """What dialects see: models by name, and what there is to count."""
+
+    def __init__(self, settings: Settings) -> None:
+        budget, self.budget_from = default_budget()
+        if settings.memory is not None:
+            budget, self.budget_from = settings.memory, "--memory"
+        self.settings = settings
+        self.metrics = GatewayMetrics()
+        self.names = Names(settings)
+        self.pool = Pool(settings, budget, self.names, self.metrics)
+        self._add_gauges()
+
+    async def model(
+        self,
+        name: str,
+        keep_alive: float | None = None,
+        *,
+        on_progress: Report = lambda progress: None,
+        id: str = "",
+    ) -> Lease:
+        """The use of the model that a client's name means, once it is loaded: `async with await gateway.model(…)`.
+
+        `keep_alive` is in seconds, 0 for now, below 0 for good. With `id` the request can be cancelled while it waits.
+        Raises the errors of runner/errors.py; cancelling the caller gives up its place in the queue.
+        """
+        return await self.pool.acquire(name, keep_alive, on_progress, id)
+
+    def asgi(self) -> ASGIApp:
+        routes = [route for dialect in DIALECTS for route in importlib.import_module(dialect).routes(self)]
+        return Starlette(
+            routes=routes,
+            middleware=[
+                Middleware(Cors, settings=self.settings),
+                Middleware(Around, metrics=self.metrics),
+                Middleware(Access, settings=self.settings),
+            ],
+            exception_handlers={HTTPException: http_error},
+        )
+
+    def _add_gauges(self) -> None:
+        gauge, pool = self.metrics.gauge, self.pool
+        gauge("diptych_models", "Models loaded", lambda: len(pool.running))
+        gauge("diptych_memory_bytes", "What models are taken to hold", lambda: pool.held)
+        gauge("diptych_memory_budget_bytes", "What models may hold", lambda: pool.budget)
+        gauge("diptych_queue", "Requests waiting for their model", lambda: pool.queued)
+        gauge("diptych_active", "Requests that runners work on", lambda: pool.active)

@@ -1,0 +1,56 @@
+"""What a model will hold, from the sizes its files declare and the way its runner is called. Loads nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runner.errors import ModelNotSupported
+from runner.gateway.budget import has_gpu_backend
+from runner.image_memory import estimate_loaded
+from runner.memory import UNREADABLE_VRAM, allowance
+from runner.sources import ModelFiles, ModelMode
+
+SMALLEST = "4"
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes with everything held at once, with the text encoder and the rest in turn, and the latter in 4 bits."""
+
+    resident: int
+    staged: int
+    smallest: int
+    allowance: int
+
+
+def need(files: ModelFiles, mode: ModelMode, options: Sequence[str]) -> Need:
+    """What a model will need; 8 GiB when its files do not say."""
+    extra = allowance(files, mode)
+    try:
+        float32 = not has_gpu_backend() and option(options, "dtype") != "checkpoint"
+        if mode is ModelMode.TEXT:
+            total = _text_bytes(files, float32) + extra
+            return Need(total, total, total, extra)
+        found = estimate_loaded(files, float32, option(options, "quantize"))
+        small = estimate_loaded(files, float32, SMALLEST)
+        return Need(found.total, found.least, min(small.least, found.least), extra)
+    except ModelNotSupported:
+        return Need(UNREADABLE_VRAM, UNREADABLE_VRAM, UNREADABLE_VRAM, extra)
+
+
+def _text_bytes(files: ModelFiles, float32: bool) -> int:
+    widened = ("F16", "BF16") if float32 else ()
+    sizes = (info.nbytes * (2 if info.dtype in widened else 1) for info in files.tensors("").values())
+    size = sum(sizes)
+    if not size:
+        raise ModelNotSupported(f"{files.place} declares no weights")
+    return size
+
+
+def option(options: Sequence[str], name: str) -> str | None:
+    """The value of `--name VALUE` or `--name=VALUE` among a runner's options."""
+    for place, word in enumerate(options):
+        if word == f"--{name}" and place + 1 < len(options):
+            return options[place + 1]
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    return None

@@ -1,0 +1,243 @@
+"""Who gets which model when. One load at a time, while the loaded ones serve.
+
+Everything happens on the event loop, between awaits: there are no locks. `_work` alone loads and makes room.
+"""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+from runner.errors import Busy, DiptychError, RunnerFailed
+from runner.gateway.admission import Admission
+from runner.gateway.fleet import Fleet
+from runner.gateway.metrics import GatewayMetrics
+from runner.gateway.names import Known, Names
+from runner.gateway.running import Lease, Phase, Running
+from runner.gateway.settings import Settings
+from runner.gateway.waiting import Ticket, Waiting
+from runner.supervisor import Report
+
+log = logging.getLogger("diptych.gateway")
+
+
+class Pool:
+    def __init__(self, settings: Settings, budget: int, names: Names, metrics: GatewayMetrics) -> None:
+        self._names = names
+        self._metrics = metrics
+        self._admission = Admission(budget, settings.max_loaded, settings.force)
+        self._changed = asyncio.Event()
+        self._fleet = Fleet(settings, metrics, self._changed.set)
+        self._waiting = Waiting(settings.queue)
+        # The names under which what is loaded was asked for: they need no looking up.
+        self._called: dict[str, Known] = {}
+        self._closing = False
+        self._worker: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._worker = asyncio.get_running_loop().create_task(self._work())
+
+    # -- what others ask
+
+    async def acquire(
+        self,
+        name: str,
+        keep_alive: float | None = None,
+        on_progress: Report = lambda progress: None,
+        id: str = "",
+    ) -> Lease:
+        """The use of a model, once it is loaded. Cancelling gives up the place in the queue."""
+        known = await self._known(name)
+        if self._closing:
+            raise Busy("the server is stopping", retry_after=5)
+        running = self._fleet.of(known)
+        if running is not None and running.admits:
+            return self._lease(running, keep_alive)
+        self._fleet.check(known)
+        ticket = self._waiting.add(known, keep_alive, on_progress, id)
+        self._changed.set()
+        try:
+            return await ticket.lease
+        except asyncio.CancelledError:
+            _return(ticket)
+            raise
+        finally:
+            self._waiting.remove(ticket)
+            self._changed.set()
+            self._metrics.wait_seconds.observe(time.monotonic() - ticket.since)
+
+    async def stop(self, name: str) -> Running | None:
+        """End a model: at once when it is idle, else as soon as it is. None when it is not loaded."""
+        running = self._fleet.of(await self._known(name))
+        if running is None:
+            return None
+        running.stopping = True
+        if running.phase is Phase.LOADING:
+            await running.server.kill("it was stopped while it loaded")
+        elif running.idle:
+            await self._fleet.end(running, "stopped")
+        return running
+
+    async def cancel(self, id: str) -> bool:
+        """Stop the requests of this id, waiting or in flight; whether there were any."""
+        found = self._waiting.cancel(id)
+        for running in self._fleet.all:
+            if running.phase is Phase.READY and running.active:
+                with suppress(DiptychError):
+                    found |= await running.server.cancel(id)
+        return found
+
+    @property
+    def running(self) -> list[Running]:
+        return self._fleet.all
+
+    @property
+    def budget(self) -> int:
+        return self._admission.budget
+
+    @property
+    def held(self) -> int:
+        """Bytes that models are taken to hold."""
+        return sum(running.held for running in self._fleet.all)
+
+    @property
+    def active(self) -> int:
+        return sum(running.active for running in self._fleet.all)
+
+    @property
+    def queued(self) -> int:
+        return len(self._waiting)
+
+    def waiting_for(self, known: Known) -> int:
+        return len(self._waiting.of(known))
+
+    async def close(self, grace: float) -> None:
+        """No new work; what is in flight gets so many seconds; then every runner ends."""
+        self._closing = True
+        self._waiting.refuse_all(Busy("the server is stopping", retry_after=5))
+        await self._fleet.stop_loading("the server is stopping")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                while self.active:
+                    await self._change()
+        await self._fleet.close()
+        if self._worker is not None:
+            self._worker.cancel()
+
+    # -- leases
+
+    def _lease(self, running: Running, keep_alive: float | None) -> Lease:
+        running.stop_timer()
+        running.active += 1
+        if keep_alive is not None:
+            running.keep_alive = keep_alive
+        return Lease(running, self._give_back)
+
+    def _give_back(self, running: Running) -> None:
+        running.active -= 1
+        running.used = time.monotonic()
+        self._rest(running)
+        self._changed.set()
+
+    def _rest(self, running: Running) -> None:
+        """When nobody uses it, it goes now, later, or stays."""
+        if not running.idle or self._closing:
+            return
+        running.stop_timer()
+        if running.stopping:
+            self._fleet.end_soon(running, "stopped")
+        elif running.keep_alive >= 0:
+            later = asyncio.get_running_loop().call_later
+            running.timer = later(running.keep_alive, self._fleet.end_soon, running, "expired")
+
+    def _grant(self, running: Running) -> None:
+        """Let in everybody who waits for this one."""
+        for ticket in self._waiting.of(running.known):
+            ticket.lease.set_result(self._lease(running, ticket.keep_alive))
+
+    # -- the one that loads
+
+    async def _work(self) -> None:
+        """Serve the one who has waited longest, again and again."""
+        while not self._closing:
+            for running in self._fleet.all:
+                if running.admits:
+                    self._grant(running)
+            ticket = self._waiting.first()
+            if ticket is None:
+                await self._change()
+            else:
+                await self._serve(ticket.known)
+
+    async def _serve(self, known: Known) -> None:
+        try:
+            self._fleet.check(known)
+            self._admission.check(known)
+            if await self._make_room(known):
+                await self._load(known)
+        except DiptychError as error:
+            self._waiting.refuse(known, error)
+        except Exception as error:
+            log.exception("%s could not be loaded", known.name)
+            self._waiting.refuse(known, RunnerFailed(f"{type(error).__name__}: {error}"))
+
+    async def _make_room(self, known: Known) -> bool:
+        """End others until the model fits. False when nobody waits for it any more.
+
+        Idle ones go first, the least recently used before the others. If that is not enough, busy ones let nobody new
+        in, the longest loaded first, until what they have in flight is done: who came first is served first.
+        """
+        needs = self._admission.needs(known)
+        try:
+            while self._waiting.of(known) and not self._closing:
+                if self._fleet.of(known) is not None:
+                    await self._change()  # its former life is still ending
+                    continue
+                others = self._fleet.all
+                if self._admission.fits(needs, others):
+                    return True
+                idle = [running for running in others if running.idle]
+                if idle:
+                    await self._fleet.end(min(idle, key=lambda running: running.used), "evicted")
+                    continue
+                going = self._admission.in_the_way(needs, others)
+                for running in others:
+                    running.wanted = running in going
+                await self._change()
+            return False
+        finally:
+            for running in self._fleet.all:
+                running.wanted = False
+
+    async def _load(self, known: Known) -> None:
+        running = await self._fleet.start(
+            known,
+            self._admission.needs(known),
+            self._admission.stage(known),
+            lambda progress: self._waiting.tell(known, progress),
+        )
+        self._admission.learn(running)
+        self._grant(running)
+        self._rest(running)
+
+    # -- small things
+
+    async def _known(self, name: str) -> Known:
+        called = self._called.get(name)
+        if called is not None and self._fleet.of(called) is not None:
+            return called
+        known = await self._names.look_up(name)
+        self._called = {one: other for one, other in self._called.items() if self._fleet.of(other)}
+        self._called[name] = known
+        return known
+
+    async def _change(self) -> None:
+        """Until something ends, or comes, or tells what it holds."""
+        self._changed.clear()
+        await self._changed.wait()
+
+
+def _return(ticket: Ticket) -> None:
+    """A lease that came at the moment its client left."""
+    if ticket.lease.done() and not ticket.lease.cancelled() and ticket.lease.exception() is None:
+        ticket.lease.result().release()

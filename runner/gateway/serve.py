@@ -1,0 +1,110 @@
+"""The life of a gateway process: its port, the models named at its start, signals, the end."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from typing import Any
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from runner.errors import BadRequest, DiptychError
+from runner.gateway.app import Gateway
+from runner.gateway.settings import Settings
+from runner.memory import show_size
+from runner.process import LOOPBACK, HttpServer, bind, loop_factory
+
+log = logging.getLogger("diptych.gateway")
+
+FOR_GOOD = -1.0
+
+
+def run(settings: Settings) -> int:
+    """Serve until told to stop; the exit code."""
+    if settings.host not in LOOPBACK and not settings.keys:
+        raise BadRequest(
+            f"binding {settings.host} lets others in: that needs --api-key or --api-key-file (or DIPTYCH_API_KEY)"
+        )
+    listener = bind(settings.host, settings.port)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(_Process(settings, listener).main())
+
+
+class _Process:
+    def __init__(self, settings: Settings, listener: Any) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._stopping = asyncio.Event()
+        self._signals = 0
+
+    async def main(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._signal)
+        gateway = Gateway(self._settings)
+        for model in self._settings.models:
+            await gateway.names.look_up(model)
+        host, port = self._listener.getsockname()[:2]
+        if self._settings.port == 0:
+            print(port, flush=True)
+        log.info("serving on http://%s:%d", host, port)
+        log.info("models may take %s (%s)", show_size(gateway.pool.budget), gateway.budget_from)
+        gateway.pool.start()
+        server = HttpServer(gateway.asgi(), http=_dropping(self._settings.stall))
+        serving = asyncio.create_task(server.serve(sockets=[self._listener]))
+        preloading = asyncio.create_task(self._preload(gateway))
+        await self._stopping.wait()
+        preloading.cancel()
+        log.info("stopping: %d requests in flight", gateway.pool.active)
+        await gateway.pool.close(self._settings.grace)
+        server.should_exit = True
+        await serving
+        log.info("stopped")
+        return 0
+
+    async def _preload(self, gateway: Gateway) -> None:
+        """The models named at the start stay until their memory is wanted."""
+        for model in self._settings.models:
+            try:
+                (await gateway.model(model, FOR_GOOD)).release()
+            except DiptychError as error:
+                log.error("%s is not loaded: %s", model, error.message)
+
+    def _signal(self) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            os._exit(130)  # the runners see it, and end
+        self._stopping.set()
+
+
+def _dropping(stall: float) -> type[asyncio.Protocol]:
+    """uvicorn's protocol, which drops a client that has taken nothing for so long while there was something to take."""
+
+    class Dropping(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+        _stalled: asyncio.TimerHandle | None = None
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            later = asyncio.get_running_loop().call_later
+            self._stalled = self._stalled or later(stall, self._drop)
+
+        def resume_writing(self) -> None:
+            self._unstall()
+            super().resume_writing()
+
+        def connection_lost(self, error: Exception | None) -> None:
+            self._unstall()
+            super().connection_lost(error)
+
+        def _unstall(self) -> None:
+            if self._stalled is not None:
+                self._stalled.cancel()
+                self._stalled = None
+
+        def _drop(self) -> None:
+            log.info("a client that does not read is dropped")
+            with contextlib.suppress(OSError):
+                self.transport.abort()
+
+    return Dropping

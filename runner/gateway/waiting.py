@@ -1,0 +1,80 @@
+"""The queue of those who wait for a model, in the order they came."""
+
+import asyncio
+import time
+
+from runner.errors import Busy, DiptychError, RequestCancelled
+from runner.gateway.names import Known
+from runner.gateway.running import Lease
+from runner.supervisor import Report
+
+
+class Ticket:
+    def __init__(self, known: Known, keep_alive: float | None, on_progress: Report, id: str) -> None:
+        self.known = known
+        self.keep_alive = keep_alive
+        self.on_progress = on_progress
+        self.id = id
+        self.since = time.monotonic()
+        self.lease: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+
+    @property
+    def waits(self) -> bool:
+        return not self.lease.done()
+
+
+class Waiting:
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._tickets: dict[Ticket, None] = {}
+
+    def add(self, known: Known, keep_alive: float | None, on_progress: Report, id: str) -> Ticket:
+        """A place at the end; Busy when the queue is full."""
+        if len(self._tickets) >= self._most:
+            raise Busy(
+                f"the queue is full ({self._most} requests wait for their models)",
+                retry_after=self._patience(),
+            )
+        ticket = Ticket(known, keep_alive, on_progress, id)
+        self._tickets[ticket] = None
+        return ticket
+
+    def _patience(self) -> int:
+        """Longer, the more models are waited for and the longer the queue."""
+        models = {ticket.known.argument for ticket in self._tickets}
+        return 2 * len(models) + len(self._tickets) // 64
+
+    def remove(self, ticket: Ticket) -> None:
+        self._tickets.pop(ticket, None)
+
+    def __len__(self) -> int:
+        return len(self._tickets)
+
+    def first(self) -> Ticket | None:
+        """The one who has waited longest."""
+        return next((ticket for ticket in self._tickets if ticket.waits), None)
+
+    def of(self, known: Known) -> list[Ticket]:
+        """Those who wait for this model."""
+        return [
+            ticket for ticket in self._tickets if ticket.known.argument == known.argument and ticket.waits
+        ]
+
+    def tell(self, known: Known, progress: float) -> None:
+        for ticket in self.of(known):
+            ticket.on_progress(progress)
+
+    def refuse(self, known: Known, error: DiptychError) -> None:
+        for ticket in self.of(known):
+            ticket.lease.set_exception(error)
+
+    def refuse_all(self, error: DiptychError) -> None:
+        for ticket in list(self._tickets):
+            if ticket.waits:
+                ticket.lease.set_exception(error)
+
+    def cancel(self, id: str) -> bool:
+        found = [ticket for ticket in self._tickets if ticket.id == id and ticket.waits]
+        for ticket in found:
+            ticket.lease.set_exception(RequestCancelled("the request was cancelled"))
+        return bool(found)

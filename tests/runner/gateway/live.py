@@ -1,0 +1,133 @@
+"""A gateway to ask in tests: a real process, over real runners or over ones that behave as they are told."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from tests.runner.live import ROOT
+from tests.runner.pretend import RUNNER
+
+Event = dict[str, Any]
+
+LAUNCH = """
+import json, sys
+import runner.child
+from runner import logs
+from runner.gateway import serve
+from runner.gateway.settings import Settings
+said = json.loads(sys.argv[1])
+if said.pop("pretend"):
+    runner.child.RUNNER = tuple(said.pop("runner"))
+logs.setup()
+tuples = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
+sys.exit(serve.run(Settings(**{**said, **tuples})))
+"""
+
+
+class Gateway:
+    """`folders` are the models, by their aliases; the rest are Settings."""
+
+    def __init__(
+        self, folders: dict[str, Path], /, pretend: bool = True, key: str | None = None, **settings: Any
+    ) -> None:
+        said = {
+            "aliases": {name: str(folder) for name, folder in folders.items()},
+            "port": 0,
+            "health_every": 0.2,
+            "pretend": pretend,
+            "runner": RUNNER,
+            **settings,
+        }
+        if not pretend:
+            del said["runner"]
+        # A file: a pipe that nobody reads would fill up and stop the gateway.
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on exit
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", LAUNCH, json.dumps(said)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, self.log
+        self.port = int(line)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.http = httpx2.Client(base_url=self.url, timeout=60, headers=headers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+        self._log.close()
+
+    @property
+    def log(self) -> str:
+        self._log.seek(0)
+        return self._log.read()
+
+    def client(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(base_url=self.url, timeout=120, limits=httpx2.Limits(max_connections=None))
+
+    def ask(self, model: str, prompt: str = "Why", **body: Any) -> httpx2.Response:
+        return self.http.post("/completion", json={"model": model, "prompt": prompt, **body})
+
+    def events(self, model: str, **body: Any) -> list[Event]:
+        return lines(self.ask(model, **body))
+
+    def models(self) -> dict[str, Event]:
+        """What is loaded, by the folder's name."""
+        found = self.http.get("/models").json()["models"]
+        return {Path(model["name"]).name: model for model in found}
+
+    def metric(self, name: str) -> float:
+        """A metric's value, summed over its labels."""
+        text = self.http.get("/metrics").text
+        return sum(float(value) for value in re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE))
+
+    def wait_until(self, what: Any, seconds: float = 20) -> None:
+        until = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < until, f"not in time: {self.models()}\n{self.log}"
+            time.sleep(0.02)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def memory(self) -> int:
+        """Resident bytes, as the system counts them."""
+        command = ["ps", "-o", "rss=", "-p", str(self.process.pid)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) * 1024
+
+
+def lines(response: httpx2.Response) -> list[Event]:
+    assert response.status_code == 200, response.text
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and ") Z" in stat.read_text()
