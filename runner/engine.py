@@ -9,14 +9,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec import Struct
 
 from runner.errors import Busy, DiptychError, RunnerFailed
+from runner.jobs import Event, Job, Worker
 from runner.protocol import Failed
 
 log = logging.getLogger("diptych.engine")
@@ -27,102 +28,11 @@ MAILBOX = 20_000
 MOST_FAILURES = 3
 
 
-Event = Struct | Future[Struct]
-
-
 class State(Enum):
     LOADING = "loading"
     READY = "ok"
     FAILED = "error"
     CLOSED = "closed"
-
-
-class Job:
-    """One request on its way through the engine. Made and read on the event loop; the GPU thread only sees its
-    request, its `cancelled` flag and what the worker keeps in `state`."""
-
-    def __init__(self, id: str, request: Any) -> None:
-        self.id = id
-        self.request = request
-        self.cancelled = False
-        self.state: Any = None
-        self.status = 500  # of the answer, should the job fail before its first event
-        self.submitted = time.perf_counter()
-        self.late: deque[tuple[Event, bool]] = deque()  # events that wait for a future, in their order
-        self._events: deque[Struct] = deque()
-        self._arrived = asyncio.Event()
-        self._over = False
-
-    @property
-    def over(self) -> bool:
-        """Whether the last event has come."""
-        return self._over
-
-    def put(self, event: Struct, last: bool) -> None:
-        """On the event loop: one more event for whoever reads."""
-        if self._over:
-            return
-        self._events.append(event)
-        self._over = last
-        self._arrived.set()
-
-    @property
-    def unread(self) -> int:
-        return len(self._events)
-
-    async def batches(self) -> AsyncIterator[list[Struct]]:
-        """The events, as many at a time as have arrived, until the last."""
-        while True:
-            while not self._events:
-                if self._over:
-                    return
-                self._arrived.clear()
-                await self._arrived.wait()
-            batch = list(self._events)
-            self._events.clear()
-            yield batch
-
-
-class Emitted(Struct, frozen=True):
-    """What a worker says of a job. `last`: nothing more will come.
-
-    An event may be a future, which another thread fulfils while the GPU thread goes on; the job's later events wait
-    for it. One that fails ends the job.
-    """
-
-    job: Job
-    event: Event
-    last: bool = False
-
-
-class Worker(Protocol):
-    """What the GPU thread drives. Every method is called on that thread, but `stats`."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether `step` has anything to do."""
-
-    @property
-    def room(self) -> int:
-        """How many more jobs `admit` would take now."""
-
-    def admit(self, job: Job) -> None:
-        """Begin a job. An exception ends that job alone."""
-
-    def step(self) -> Iterable[Emitted]:
-        """A bounded piece of work for all jobs."""
-
-    def drop(self, job: Job) -> None:
-        """Forget a job that was cancelled, wherever it is."""
-
-    def recover(self) -> Iterable[Job]:
-        """After a step that raised: a clean state again; the jobs that were lost by it."""
-
-    def close(self) -> None:
-        """Give back what the thread owns; the thread ends after it."""
-
-    def stats(self) -> dict[str, Any]:
-        """Plain numbers about memory and caches, from any thread."""
 
 
 Loader = Callable[[Callable[[float], None]], Worker]

@@ -21,9 +21,9 @@ from pipelines.recipe import Recipe
 from pipelines.settings import Settings
 from runner import device
 from runner.drawing import Drawing
-from runner.engine import Emitted, Job
 from runner.image_memory import choose_memory, estimate_loaded
 from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawStep, Format
+from runner.jobs import Emitted, Job
 from runner.protocol import Failed
 from runner.sources import ModelFiles, ModelMode
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from models.files import LocalModel
 from runner import device
 from runner.app import RunnerApp
-from runner.engine import Engine, State, Worker
+from runner.engine import Engine, State
 from runner.errors import BadRequest, ModelNotSupported
+from runner.jobs import Worker
 from runner.mode import detect_model_mode
 from runner.parent import end_with_parent
 from runner.process import LOOPBACK, HttpServer, bind, loop_factory

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from msgspec import Struct
 from starlette.types import Message, Receive, Scope, Send
 
-from runner.engine import Engine, Job
+from runner.engine import Engine
+from runner.jobs import Job
 from runner.middleware import exchange, send_error
 from runner.protocol import Failed, line
 

@@ -22,8 +22,8 @@ from models.language.prefix import PrefixCache
 from models.language.sequence import Output, Sequence, TokenLogprob
 from runner import device
 from runner.detokenizer import Detokenizer
-from runner.engine import Emitted, Job
 from runner.errors import BadRequest
+from runner.jobs import Emitted, Job
 from runner.prompts import Embed, Generate, Prompts
 from runner.protocol import EmbeddingDone, Failed, Logprob, LogprobAlternative, TextChunk, TextDone
 from runner.sources import ModelMode

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from runner.engine import Emitted, Engine, Job, State
+from runner.engine import Engine, State
 from runner.errors import BadRequest, Busy, RunnerFailed
+from runner.jobs import Emitted, Job
 from runner.protocol import Failed
 
 

@@ -13,8 +13,9 @@ from msgspec import UNSET, Struct
 from pipelines.base import ImageRequest
 from pipelines.packing import read_recipe
 from runner.drawing import Drawing
-from runner.engine import Engine, Job
+from runner.engine import Engine
 from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawStep
+from runner.jobs import Job
 from runner.protocol import Failed
 from tests.runner.fake_pipeline import HELD, FakePipeline, noise, opened, running, until
 
