@@ -15,6 +15,7 @@ from mlx_lm.models import cache as mlx_cache
 from models.files import LocalModel
 from models.language.architectures import stated_context
 from models.language.caches import Cache
+from models.language.padding import mend
 from models.language.quantized_cache import KVCacheNotQuantizable, check_quantizable, quantized_row
 from models.weights import evaluate, read_shards
 
@@ -73,7 +74,7 @@ def load(
         model=model,
         tokenizer=tokenizer,
         config=config,
-        vocab=_vocabulary(model),
+        vocab=_vocabulary(local.name, model),
         context=min(context, limit) if context else limit,
         stop_tokens=_stop_tokens(local.folder, tokenizer, config),
         kv_bits=kv_bits,
@@ -114,13 +115,16 @@ def build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
 
     try:
         model, config = mlx_utils.load_model(local.folder, lazy=True, strict=False, get_model_classes=classes)
-    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+    except (LookupError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise LoadError(
             f"{local.name}: its config.json cannot be used: {type(error).__name__}: {error}"
         ) from error
     except (ValueError, FileNotFoundError) as error:
         raise LoadError(f"{local.name}: {error}") from error
+    except SystemExit:  # how an architecture of mlx-lm's says that a package of its own is missing
+        raise LoadError(f"{local.name}: its architecture needs a package that is not installed") from None
     _check(local.name, model, given)
+    mend(model)
     return model, config
 
 
@@ -172,8 +176,11 @@ def _tokenizer(folder: Path, config: dict[str, Any]) -> Any:
         raise LoadError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
 
 
-def _vocabulary(model: nn.Module) -> int:
-    return int(model(mx.zeros((1, 1), dtype=mx.uint32)).shape[-1])  # a shape needs no evaluation
+def _vocabulary(name: str, model: nn.Module) -> int:
+    try:
+        return int(model(mx.zeros((1, 1), dtype=mx.uint32)).shape[-1])  # a shape needs no evaluation
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise LoadError(f"{name}: the network that config.json describes cannot be run: {error}") from error
 
 
 def _stop_tokens(folder: Path, tokenizer: Any, config: dict[str, Any]) -> frozenset[int]:

@@ -10,6 +10,7 @@ import mlx.nn as nn
 
 from models.language import caches
 from models.language.caches import Cache
+from models.language.padding import leaves_padding_out
 from models.language.prefix import PrefixCache
 from models.language.sequence import Sequence
 
@@ -48,6 +49,7 @@ class Prefill:
         self._new_cache = new_cache
         self._prefix = prefix
         self._all_cores = all_cores
+        self._most = GROUP if leaves_padding_out(model, new_cache()) else 1
         self._waiting: deque[Sequence] = deque()
         self._long: _Long | None = None
         self._long_had_its_turn = False
@@ -102,7 +104,7 @@ class Prefill:
         """Waiting sequences that fit into one call. A prompt too long for that starts its own way."""
         group: list[tuple[Sequence, Cache]] = []
         widest = 0
-        while self._waiting and len(group) < min(GROUP, room):
+        while self._waiting and len(group) < min(self._most, room):
             row = self._waiting[0]
             cache, covered = self._prefix.fetch(row.prompt)
             rest = len(row.prompt) - 1 - covered
