@@ -66,7 +66,7 @@ class Flux2Config(Config):
 
 
 class Prepared(NamedTuple):
-    """What one picture's steps share: the embedded text (1 or batch, token, width), the embedded reference pictures
+    """What one picture's steps share: the embedded text (batch, token, width), the embedded reference pictures
     if there are any, and the rotations of all tokens."""
 
     text: mx.array
