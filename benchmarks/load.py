@@ -23,13 +23,14 @@ Stamped = list[tuple[float, bytes]]
 @dataclass
 class Load:
     """`clients` connections at once; each sends its share of `bodies` one after another, the first `stagger` seconds
-    after the one before it."""
+    after the one before it. What is not answered after `patience` seconds is counted as lost."""
 
     port: int
     path: str
     bodies: list[dict[str, Any]]
     clients: int
     stagger: float = 0.0
+    patience: float = 120.0
 
 
 @dataclass
@@ -68,9 +69,9 @@ async def ask(load: Load, body: dict[str, Any]) -> tuple[float, Stamped, str | N
         connect = asyncio.get_running_loop().create_connection(Client, "127.0.0.1", load.port)
         transport, client = await asyncio.wait_for(connect, 10)
         transport.write(head.encode() + payload)
-        error = await asyncio.wait_for(client.closed, 120)
+        error = await asyncio.wait_for(client.closed, load.patience)
     except (OSError, TimeoutError) as problem:
-        return started, [], f"{type(problem).__name__}: {problem}"
+        return started, [], str(problem) or "no connection, or no answer in time"
     return started, client.arrived, str(error) if error else None
 
 

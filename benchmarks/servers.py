@@ -115,6 +115,17 @@ class Process:
         )
         return int(found.stdout) * 1024
 
+    def processor_seconds(self) -> float:
+        """What it has used of the processors so far: unlike speed, hardly a matter of what else the machine does."""
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        if stat.exists():
+            fields = stat.read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        command = ["ps", "-o", "time=", "-p", str(self.process.pid)]
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        minutes, _, seconds = found.strip().rpartition(":")
+        return 60 * int(minutes.rpartition(":")[2] or 0) + float(seconds)
+
     def tail(self, size: int = 2000) -> str:
         self.log.seek(0, os.SEEK_END)
         self.log.seek(max(0, self.log.tell() - size))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.runner.live import Live
 from tests.toys import toy_text
 
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 EXAMPLES = [40, pytest.param(1500, marks=pytest.mark.slow)]
 GOOD = {"prompt": "The harbour wakes", "options": {"num_predict": 3}}
 
