@@ -23,7 +23,7 @@ from runner.protocol import Failed
 log = logging.getLogger("diptych.engine")
 
 # A client that does not read holds at most this many events; then it is taken for gone.
-MAILBOX = 20_000
+MAILBOX = 4_096
 # A worker that fails this often without completing a step in between is broken for good.
 MOST_FAILURES = 3
 
@@ -114,12 +114,14 @@ class Engine:
         return 1 + len(self._waiting) // 64
 
     def cancel(self, job: Job) -> None:
-        """Stop a job at its next step, and tell whoever still reads it."""
+        """Stop a job at its next step, or take it out of the queue, and tell whoever still reads it."""
         job.cancelled = True
         job.status = 499
         job.put(Failed("the request was cancelled"), last=True)
         self.forget(job)
         with self._wake:
+            if job in self._waiting:
+                self._waiting.remove(job)
             self._wake.notify()
 
     def cancel_id(self, id: str) -> bool:
@@ -221,9 +223,10 @@ class Engine:
 
     def _die(self, why: str) -> None:
         self.error, self.state = why.strip() or "unknown error", State.FAILED
-        jobs = [*self._active, *self._waiting]
-        self._active.clear()
-        self._waiting.clear()
+        with self._wake:
+            jobs = [*self._active, *self._waiting]
+            self._active.clear()
+            self._waiting.clear()
         self._send([(job, Failed(self.error), True) for job in jobs])
         self._call(self._on_death)
 
@@ -246,10 +249,7 @@ class Engine:
             worker.drop(job)
 
     def _admit(self, worker: Worker, deliveries: list[Delivery]) -> None:
-        while self._waiting and worker.room > 0:
-            job = self._waiting.popleft()
-            if job.cancelled:
-                continue
+        while worker.room > 0 and (job := self._next()) is not None:
             self._active[job] = None
             try:
                 worker.admit(job)
@@ -258,6 +258,10 @@ class Engine:
                 del self._active[job]
                 job.status = getattr(error, "status", 500)
                 deliveries.append((job, Failed(_said(error)), True))
+
+    def _next(self) -> Job | None:
+        with self._wake:
+            return self._waiting.popleft() if self._waiting else None
 
     def _step(self, worker: Worker, deliveries: list[Delivery]) -> None:
         try:

@@ -131,6 +131,24 @@ def test_a_full_queue_is_busy_and_says_when_to_come_back() -> None:
     run(test)
 
 
+def test_whoever_leaves_the_queue_frees_a_place_in_it_while_others_are_still_written() -> None:
+    async def test() -> None:
+        worker = Counting(room=1)
+        worker.gate.clear()
+        engine = await started(worker, queue=2)
+        running = engine.submit("running", 1)
+        await until(lambda: engine.queued == 0)
+        leaving, staying = engine.submit("leaving", 1), engine.submit("staying", 1)
+        engine.cancel(leaving)
+        assert engine.queued == 1
+        late = engine.submit("late", 1)
+        worker.gate.set()
+        assert [e.value for job in (running, staying, late) for e in await events(job)] == [1, 1, 1]
+        await engine.close()
+
+    run(test)
+
+
 def test_cancelling_stops_a_job_wherever_it_is() -> None:
     async def test() -> None:
         worker = Counting(room=1)
