@@ -7,6 +7,15 @@ import numpy as np
 from pipelines.base import Event, Picture, Report, Step
 
 
+def painted(width: int, height: int, seed: int = 0) -> np.ndarray:
+    """A picture with shapes, gradients and some grain."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    waves = [np.sin(x / (3 + 5 * c) + c) * np.cos(y / (4 + 3 * c) - seed) for c in range(3)]
+    grain = random.normal(0, 12, (height, width, 3))
+    return np.clip(128 + 90 * np.stack(waves, axis=-1) + grain, 0, 255).astype(np.uint8)
+
+
 def drawn(events: Iterable[Event]) -> list[np.ndarray]:
     return [event.pixels for event in events if isinstance(event, Picture)]
 

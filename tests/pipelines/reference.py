@@ -1,5 +1,6 @@
 """The reference's side of the toys: modules of its own classes with the same weights, saved as it saves them, and run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,68 @@ def pictures(pipeline: Any, request: ImageRequest, **more: Any) -> list[np.ndarr
     return [np.asarray(picture) for picture in made.images]
 
 
+def from_picture(pipeline: Any, request: ImageRequest) -> list[np.ndarray]:
+    """The same, started from the request's first picture."""
+    picture = PIL.Image.fromarray(request.images[0])
+    if isinstance(pipeline, diffusers.Flux2KleinPipeline):
+        return _klein_from_picture(pipeline, request, picture)
+    name = {"FluxPipeline": "FluxImg2ImgPipeline", "ZImagePipeline": "ZImageImg2ImgPipeline"}[
+        type(pipeline).__name__
+    ]
+    starting = getattr(diffusers, name)(**pipeline.components)
+    starting.set_progress_bar_config(disable=True)
+    more = arguments(pipeline, request)
+    generator = torch.Generator("cpu").manual_seed(request.seed)
+    made = starting(
+        prompt=request.prompt,
+        image=picture,
+        height=request.height,
+        width=request.width,
+        strength=request.strength,
+        num_inference_steps=request.steps,
+        num_images_per_prompt=request.count,
+        generator=generator,
+        **more,
+    )
+    return [np.asarray(picture) for picture in made.images]
+
+
+def _klein_from_picture(pipeline: Any, request: ImageRequest, picture: Any) -> list[np.ndarray]:
+    """The reference has no such pipeline for klein: its own, given noised latents and the rest of the schedule."""
+    from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
+
+    width, height, steps = request.width, request.height, request.steps
+    assert width and height and steps
+    assert request.strength is not None
+    skipped = int(max(steps - min(steps * request.strength, steps), 0))
+
+    class Shortened(diffusers.FlowMatchEulerDiscreteScheduler):
+        def set_timesteps(self, num_inference_steps=None, device=None, sigmas=None, mu=None, timesteps=None):
+            super().set_timesteps(num_inference_steps, device, sigmas=sigmas, mu=mu)
+            self.timesteps, self.sigmas = self.timesteps[skipped:], self.sigmas[skipped:]
+
+    scheduler = Shortened.from_config(pipeline.scheduler.config)
+    side = 2 * pipeline.vae_scale_factor
+    rows, columns = height // side, width // side
+    scheduler.set_timesteps(
+        sigmas=np.linspace(1.0, 1 / steps, steps), mu=compute_empirical_mu(rows * columns, steps)
+    )
+    with torch.no_grad():
+        shown = diffusers.image_processor.VaeImageProcessor(vae_scale_factor=side).preprocess(
+            picture, height, width
+        )
+        clean = pipeline._encode_vae_image(shown, None)
+        generator = torch.Generator("cpu").manual_seed(request.seed)
+        noise = torch.randn((request.count, *clean.shape[1:]), generator=generator)
+    sigma = scheduler.sigmas[0]
+    whole, pipeline.scheduler = pipeline.scheduler, scheduler
+    try:
+        only = replace(request, images=request.images[1:])
+        return pictures(pipeline, only, latents=sigma * noise + (1 - sigma) * clean)
+    finally:
+        pipeline.scheduler = whole
+
+
 def arguments(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
     """What a request says beside prompt, size, steps and seed, as each pipeline is told it."""
     return ARGUMENTS[type(pipeline).__name__](pipeline, request)
@@ -74,9 +137,7 @@ def _klein(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
     if request.images:
         told["image"] = [PIL.Image.fromarray(picture) for picture in request.images]
     if request.guidance is not None:
-        negative, _ = pipeline.encode_prompt(
-            request.negative_prompt or "", num_images_per_prompt=request.count, text_encoder_out_layers=depths
-        )
+        negative, _ = pipeline.encode_prompt(request.negative_prompt or "", text_encoder_out_layers=depths)
         told |= {"guidance_scale": request.guidance, "negative_prompt_embeds": negative}
     return told
 

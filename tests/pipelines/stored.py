@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.base import ImageRequest
+from tests.pipelines.pictures import painted
 from tests.pipelines.toys import REFERENCES
 
 
@@ -32,6 +33,21 @@ STORED = {
     "flux dev, guided": Stored(
         "flux dev",
         ImageRequest("a red circle", 3, "blurry", width=28, height=28, steps=2, guidance=2.0, count=2),
+    ),
+    "klein, edited": Stored(
+        "klein", ImageRequest("make it blue", 6, steps=2, images=(painted(66, 75), painted(90, 64, seed=1)))
+    ),
+    "z-image-turbo, from a picture": Stored(
+        "z-image-turbo",
+        ImageRequest(
+            "a red circle", 2, width=48, height=32, steps=4, images=(painted(48, 32),), strength=0.5
+        ),
+    ),
+    "flux dev, from a picture": Stored(
+        "flux dev",
+        ImageRequest(
+            "a red circle", 2, width=32, height=28, steps=4, images=(painted(40, 36),), strength=0.7
+        ),
     ),
 }
 

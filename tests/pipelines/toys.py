@@ -145,7 +145,7 @@ KLEIN_TALL = Part("diffusers", "Flux2Transformer2DModel", {
     "rope_theta": 2000, "eps": 1e-6, "guidance_embeds": False,
 })  # fmt: skip
 Z_IMAGE = Part("diffusers", "ZImageTransformer2DModel", {
-    "in_channels": 3, "dim": 60, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 3, "n_kv_heads": 3,
+    "in_channels": 6, "dim": 60, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 3, "n_kv_heads": 3,
     "cap_feat_dim": 22, "axes_dims": [4, 6, 10], "axes_lens": [600, 99, 99], "all_patch_size": [2],
     "all_f_patch_size": [1], "norm_eps": 1e-5, "qk_norm": True, "rope_theta": 256.0, "t_scale": 1000.0,
 })  # fmt: skip
@@ -155,7 +155,7 @@ Z_IMAGE_BASE = Part("diffusers", "ZImageTransformer2DModel", {
     "all_f_patch_size": [1], "norm_eps": 1e-3, "qk_norm": True, "rope_theta": 99.0, "t_scale": 1000.0,
 })  # fmt: skip
 FLUX = Part("diffusers", "FluxTransformer2DModel", {
-    "in_channels": 12, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 20, "num_attention_heads": 2,
+    "in_channels": 24, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 20, "num_attention_heads": 2,
     "joint_attention_dim": 24, "pooled_projection_dim": 18, "guidance_embeds": False, "axes_dims_rope": [4, 6, 10],
 })  # fmt: skip
 FLUX_DEV = Part("diffusers", "FluxTransformer2DModel", {
@@ -217,7 +217,7 @@ TOYS = {
         "ZImagePipeline",
         {
             "transformer": Z_IMAGE,
-            "vae": vae("AutoencoderKL", (6, 6, 9, 12), 3, **SCALED),
+            "vae": vae("AutoencoderKL", (6, 6, 9, 12), 6, **SCALED),
             "text_encoder": qwen3(layers=4, hidden=22, heads=4, shared=2),
         },
         STATIC,
@@ -237,7 +237,7 @@ TOYS = {
         "FluxPipeline",
         {
             "transformer": FLUX,
-            "vae": vae("AutoencoderKL", (6, 6, 9, 12), 3, **SCALED),
+            "vae": vae("AutoencoderKL", (6, 6, 9, 12), 6, **SCALED),
             "text_encoder": clip(hidden=18, heads=3, layers=2, end=2),
             "text_encoder_2": t5(hidden=24, heads=3, layers=2),
         },
