@@ -14,6 +14,7 @@ import msgspec
 
 from models.language.options import Sampling
 from runner.errors import BadRequest
+from runner.outline import Outline, marks_of
 from runner.protocol import MAX_SEED, OPTION_NAMES, Message, Options, TextRequest, stop_strings
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Generate:
     stops: list[str]
     logprobs: int | None
     grammar: "Grammar | None" = None
+    outline: Outline | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -60,7 +62,10 @@ class Prompts:
         self._stop_tokens = stop_tokens
 
     def generate(self, request: TextRequest, unknown: Sequence[str] = ()) -> Generate:
-        prompt = self._prompt(request)
+        text = self._text(request)
+        prompt = (
+            self._encode(text, special=False) if request.messages is not None else self.encode_prompt(text)
+        )
         if not prompt:
             raise BadRequest("prompt: it has no tokens; some text is needed")
         if len(prompt) >= self.context:
@@ -76,6 +81,7 @@ class Prompts:
             stops=stop_strings(request.options),
             logprobs=request.top_logprobs if request.logprobs or request.top_logprobs else None,
             grammar=None if request.format in (None, "") else self._grammars.compile(request.format),
+            outline=self._outline(request, text) if request.split else None,
             warnings=[f"options.{name} is not known and was ignored" for name in unknown],
         )
 
@@ -116,10 +122,18 @@ class Prompts:
 
     # -- text to ids and back
 
-    def _prompt(self, request: TextRequest) -> list[int]:
+    def _text(self, request: TextRequest) -> str:
         if request.messages is not None:
             return self._chat(request.messages, request.tools, request.think)
-        return self.encode_prompt(request.prompt or "")
+        return request.prompt or ""
+
+    def _outline(self, request: TextRequest, prompt: str) -> Outline:
+        marks = marks_of(self.tokenizer)
+        if request.tools and marks.parser is None:
+            raise BadRequest("tools: this model has no way to call tools that is known here")
+        opened = marks.think_start is not None and prompt.rstrip().endswith(marks.think_start)
+        # A grammar lets nobody think: all that it allows is the answer.
+        return Outline(marks, request.tools, thinking=opened and request.format in (None, ""))
 
     def encode_prompt(self, text: str) -> list[int]:
         """With the special tokens that the tokenizer puts around a text of its own accord, unless they are there."""
@@ -127,25 +141,24 @@ class Prompts:
         special = start is None or not text.startswith(start)
         return self._encode(text, special)
 
-    def _chat(
-        self, messages: list[Message], tools: list[dict[str, Any]] | None, think: bool | None
-    ) -> list[int]:
+    def _chat(self, messages: list[Message], tools: list[dict[str, Any]] | None, think: bool | None) -> str:
         if not self.tokenizer.has_chat_template:
             raise BadRequest("messages: this model has no chat template; send a prompt instead")
         extra = {} if think is None else {"enable_thinking": think}
         try:
-            text = self.tokenizer.apply_chat_template(
-                [_plain(message) for message in messages],
-                tools=tools or None,
-                add_generation_prompt=True,
-                tokenize=False,
-                **extra,
+            return str(
+                self.tokenizer.apply_chat_template(
+                    [_plain(message) for message in messages],
+                    tools=tools or None,
+                    add_generation_prompt=True,
+                    tokenize=False,
+                    **extra,
+                )
             )
         except RecursionError:
             raise BadRequest("messages: nested too deeply for the chat template") from None
         except Exception as error:  # a template may raise anything; it is the request that it did not like
             raise BadRequest(f"messages: the model's chat template refused them: {error}") from None
-        return self._encode(text, special=False)
 
     def _encode(self, text: str, special: bool) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=special))

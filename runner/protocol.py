@@ -65,6 +65,7 @@ class TextRequest(Struct, frozen=True):
     messages: list[Message] | None = None
     tools: list[dict[str, Any]] | None = None
     think: bool | None = None
+    split: bool = False  # thoughts and tool calls apart from what is said
     options: Options = field(default_factory=Options)
     format: Literal["json", ""] | dict[str, Any] | bool | None = None
     logprobs: bool = False
@@ -109,6 +110,8 @@ class TextChunk(Struct, frozen=True, omit_defaults=True):
     content: str = msgspec.UNSET  # type: ignore[assignment]  # always set; UNSET keeps "" on the wire
     token: int = msgspec.UNSET  # type: ignore[assignment]
     logprobs: list[Logprob] | None = None
+    thinking: str = ""
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)
 
 
 class TextDone(Struct, frozen=True):
@@ -122,6 +125,8 @@ class TextDone(Struct, frozen=True):
     eval_duration: int
     cached: int
     content: str | msgspec.UnsetType = msgspec.UNSET  # what was still held back when the text ended
+    thinking: str | msgspec.UnsetType = msgspec.UNSET
+    tool_calls: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
     warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
     done: Literal[True] = True
 

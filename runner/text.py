@@ -24,6 +24,7 @@ from runner import device
 from runner.detokenizer import Detokenizer
 from runner.errors import BadRequest
 from runner.jobs import Emitted, Job
+from runner.outline import Outline, Parts
 from runner.prompts import Embed, Generate, Prompts
 from runner.protocol import EmbeddingDone, Failed, Logprob, LogprobAlternative, TextChunk, TextDone
 from runner.sources import ModelMode
@@ -205,13 +206,17 @@ class TextWorker:
         sent, met = answer.stops.push(text)
         if output.finish and not met:
             sent += answer.stops.flush()
+        parts = _parts(answer.request.outline, sent, bool(output.finish or met))
         if output.token is not None:
-            yield Emitted(job, TextChunk(sent, output.token, self._logprobs(output.token, output.logprob)))
+            logprobs = self._logprobs(output.token, output.logprob)
+            yield Emitted(
+                job, TextChunk(parts.content, output.token, logprobs, parts.thinking, parts.tool_calls)
+            )
         if met and not output.finish:
             self._batch.remove(output.sequence)
         finish = "stop" if met else output.finish
         if finish:
-            yield Emitted(job, _done(answer, finish, sent if output.token is None else ""), last=True)
+            yield Emitted(job, _done(answer, finish, parts if output.token is None else Parts()), last=True)
             job.state = None
 
     def _logprobs(self, token: int, found: TokenLogprob | None) -> list[Logprob] | None:
@@ -262,7 +267,19 @@ def _job(sequence: Sequence) -> Job:
     return sequence.id
 
 
-def _done(answer: _Answer, finish: str, rest: str) -> TextDone:
+def _parts(outline: Outline | None, text: str, last: bool) -> Parts:
+    if outline is None:
+        return Parts(text)
+    parts = outline.push(text)
+    if last:
+        rest = outline.finish()
+        parts = Parts(
+            parts.content + rest.content, parts.thinking + rest.thinking, parts.tool_calls + rest.tool_calls
+        )
+    return parts
+
+
+def _done(answer: _Answer, finish: str, rest: Parts) -> TextDone:
     now = time.perf_counter()
     first = answer.first or now
     done = TextDone(
@@ -274,9 +291,11 @@ def _done(answer: _Answer, finish: str, rest: str) -> TextDone:
         eval_duration=int((now - first) * 1e9),
         cached=answer.sequence.cached,
     )
-    if not rest and not answer.request.warnings:
-        return done
-    extra: dict[str, Any] = {"content": rest} if rest else {}
-    if answer.request.warnings:
-        extra["warnings"] = answer.request.warnings
-    return msgspec.structs.replace(done, **extra)
+    said = {
+        "content": rest.content,
+        "thinking": rest.thinking,
+        "tool_calls": rest.tool_calls,
+        "warnings": answer.request.warnings,
+    }
+    extra = {name: value for name, value in said.items() if value}
+    return msgspec.structs.replace(done, **extra) if extra else done

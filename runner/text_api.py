@@ -122,6 +122,11 @@ def _whole(events: list[Struct]) -> bytes:
     answer: dict[str, Any] = {"content": "".join(chunk.content for chunk in chunks)}
     if isinstance(done, TextDone) and done.content is not UNSET:
         answer["content"] += done.content
+    spoken: list[TextChunk | TextDone] = [*chunks, *([done] if isinstance(done, TextDone) else [])]
+    thinking = "".join(part.thinking or "" for part in spoken)
+    calls = [call for part in spoken for call in part.tool_calls or []]
+    answer |= {"thinking": thinking} if thinking else {}
+    answer |= {"tool_calls": calls} if calls else {}
     answer["tokens"] = [chunk.token for chunk in chunks]
     if any(chunk.logprobs for chunk in chunks):
         answer["logprobs"] = [found for chunk in chunks for found in chunk.logprobs or []]
