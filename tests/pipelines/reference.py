@@ -92,10 +92,9 @@ def _klein_from_picture(pipeline: Any, request: ImageRequest, picture: Any) -> l
     """The reference has no such pipeline for klein: its own, given noised latents and the rest of the schedule."""
     from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 
-    width, height, steps = request.width, request.height, request.steps
-    assert width and height and steps
-    assert request.strength is not None
-    skipped = int(max(steps - min(steps * request.strength, steps), 0))
+    height, width = request.height or picture.height, request.width or picture.width
+    steps, strength = request.steps or 4, request.strength or 1.0
+    skipped = int(max(steps - min(steps * strength, steps), 0))
 
     class Shortened(diffusers.FlowMatchEulerDiscreteScheduler):
         def set_timesteps(self, num_inference_steps=None, device=None, sigmas=None, mu=None, timesteps=None):
