@@ -93,10 +93,11 @@ async def choose(model: str, files: ModelFiles, config: Config) -> Source:
         remote.close()
         return OwnRunner(model, model_arguments(config.model(model)))
     known = {str(entry.get("name")) for entry in state["models"]} | set(config.aliases.values())
-    if files.kind == "folder" and not known & {model, files.name}:
+    named = next((name for name in (model, files.name) if name in known), None)
+    if files.kind == "folder" and named is None:
         remote.close()
         return OwnRunner(model, model_arguments(config.model(model)))
-    return ThroughGateway(remote, model, files.name)
+    return ThroughGateway(remote, named or model, files.name)
 
 
 def _progress(state: Mapping[str, Any], model: str) -> float:

@@ -4,10 +4,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
+from typing import Any
 
 from runner.arguments import MODEL_HELP, Command, models, natural, pictures, running, serve
-from runner.config import load
+from runner.config import load, model_arguments
 from runner.errors import DiptychError
 
 
@@ -17,10 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # `python -m runner --model …` means the runner itself.
     if given and given[0] in ("--model", "--port"):
         given = ["runner", *given]
-    options = _parser().parse_args(given)
-    command: Command = options.command
     try:
-        _configure(options)
+        options = _configured(_parser(), given)
+        command: Command = options.command
         code = command(options)
     except DiptychError as error:
         print(f"diptych: {error.message}", file=sys.stderr)
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="diptych", description="One runner for text and pictures on MLX.")
-    parser.add_argument("--version", action="version", version=f"diptych {metadata.version('diptych')}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and end")
     parser.add_argument(
         "--config", metavar="FILE", help="configuration (default: DIPTYCH_CONFIG, or the user's)"
     )
@@ -50,14 +49,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _configure(options: argparse.Namespace) -> None:
-    """The configuration for whoever wants it, and aliases in place of which the models themselves stand."""
-    options.configuration = load(options.config)
-    resolve = options.configuration.resolve
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
+        from importlib import metadata  # takes longer to import than everything else here
+
+        print(f"diptych {metadata.version('diptych')}")
+        parser.exit()
+
+
+def _configured(parser: argparse.ArgumentParser, given: list[str]) -> argparse.Namespace:
+    """The options, with the configuration for whoever wants it, and with models in place of their aliases.
+
+    A runner that a user starts takes what the configuration says of its model, unless its own flags say otherwise.
+    """
+    options = parser.parse_args(given)
+    config = load(options.config)
+    if getattr(options, "supervised", None) is False:
+        at = given.index("runner") + 1
+        options = parser.parse_args([*given[:at], *model_arguments(config.model(options.model)), *given[at:]])
+    options.configuration = config
     if isinstance(named := getattr(options, "model", None), list):
-        options.model = [resolve(name) for name in named]
+        options.model = [config.resolve(name) for name in named]
     elif named is not None:
-        options.model = resolve(named)
+        options.model = config.resolve(named)
+    return options
 
 
 def _add_runner(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

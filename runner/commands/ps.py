@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,15 +19,18 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if state["models"]:
         head = ("NAME", "MAKES", "MEMORY", "STATE", "UNTIL", "QUEUE", "PID")
-        print(table(head, [row(entry) for entry in state["models"]]))
+        aliases = options.configuration.aliases
+        print(table(head, [row(entry, aliases) for entry in state["models"]]))
     models = "1 model" if len(state["models"]) == 1 else f"{len(state['models'])} models"
     print(f"{models}, {show_size(state['memory'])} of {show_size(state['budget'])}")
     return 0
 
 
-def row(entry: dict[str, Any], now: datetime | None = None) -> tuple[str, ...]:
+def row(entry: dict[str, Any], aliases: Mapping[str, str], now: datetime | None = None) -> tuple[str, ...]:
+    """A loaded model as /models tells of it."""
+    known = ", ".join(alias for alias, meant in aliases.items() if meant == entry["name"])
     return (
-        entry["name"],
+        f"{entry['name']} ({known})" if known else entry["name"],
         entry["mode"],
         show_size(entry["memory"]),
         _doing(entry),

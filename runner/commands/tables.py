@@ -20,7 +20,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], width: int | None 
 
     A first cell that is wider stands on a line of its own: names are there to be copied, so nothing is cut off.
     """
-    cells = [list(head), *(list(row) for row in rows)]
+    cells = [list(head), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(head))]
     rest = sum(widths[1:]) + len(GAP) * (len(head) - 1)
     widths[0] = min(widths[0], max((width or terminal_width()) - rest, 12))
@@ -34,10 +34,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], width: int | None 
     return "\n".join(lines)
 
 
-def facts(title: str, rows: Sequence[tuple[str, str]]) -> str:
-    """One thing and what is known of it: a label and a value a line."""
-    size = max((len(label) for label, _ in rows), default=0)
-    return "\n".join([title, *(f"  {label:<{size}}  {value}" for label, value in rows)])
+def printable(text: str) -> str:
+    """What a file says of itself, without what would steer the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def paragraph(text: str, indent: str = "") -> str:

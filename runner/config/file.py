@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.kinds import Kind
-from runner.config.options import MODEL, SERVE
+from runner.config.options import MODEL, SERVE, SOME
 from runner.errors import ConfigInvalid
 from runner.sources.base import shorten
 
@@ -52,21 +52,19 @@ def read_file(path: Path, named: bool) -> FileContent:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigInvalid(f"{path} is not TOML: {str(error) or 'it is nested too deeply'}") from None
     _only(content, TABLES, f"{path}: ")
-    aliases = _aliases(_table(content, "aliases", path), path)
+    serve = {name: option.kind for name, option in SERVE.items()}
     models = _table(content, "models", path)
     return FileContent(
         path,
-        _checked(
-            _table(content, "serve", path),
-            {name: option.kind for name, option in SERVE.items()},
-            f"{path}: serve.",
-        ),
-        aliases,
-        {
-            name: _checked(_table(models, name, path, "models."), MODEL, f"{path}: models.{name}.")
-            for name in models
-        },
+        _checked(_table(content, "serve", path), serve, f"{path}: serve."),
+        _aliases(_table(content, "aliases", path), path),
+        {name: _model(name, _table(models, name, path, "models."), path) for name in models},
     )
+
+
+def _model(name: str, found: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    kinds = {key: kind for key, kind in MODEL.items() if name != ANY_MODEL or key not in SOME}
+    return _checked(found, kinds, f"{path}: models.{name}.")
 
 
 def _read(path: Path, named: bool) -> bytes | None:

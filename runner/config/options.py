@@ -56,3 +56,6 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
         "memory": size("auto", "resident", "staged"),
     }
 )
+
+# What only some models take: nothing to say of all of them.
+SOME = ("quantize", "memory")

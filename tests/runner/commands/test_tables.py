@@ -3,7 +3,7 @@
 import pytest
 
 from runner.commands.progress import bar
-from runner.commands.tables import ago, facts, paragraph, stamp, table
+from runner.commands.tables import ago, paragraph, stamp, table
 
 
 def test_a_first_cell_that_is_too_wide_stands_on_a_line_of_its_own() -> None:
@@ -18,6 +18,10 @@ def test_a_first_cell_that_is_too_wide_stands_on_a_line_of_its_own() -> None:
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
     assert table(("A", "B"), [("1", "22"), ("333", "4")], width=80) == "A    B\n1    22\n333  4"
+
+
+def test_what_would_steer_the_terminal_is_shown_as_question_marks() -> None:
+    assert table(("A", "B"), [("x\x1b[2J", "y\n")]).splitlines()[1] == "x?[2J  y?"
 
 
 @pytest.mark.parametrize(
@@ -38,10 +42,6 @@ def test_what_is_long_ago_is_a_date() -> None:
     assert ago(10**9, now=2 * 10**9) in ("2001-09-08", "2001-09-09")
     assert ago(0) == "unknown"
     assert stamp(10**9) == "2001-09-09T01:46:40Z"
-
-
-def test_facts_stand_under_each_other() -> None:
-    assert facts("x", [("a", "1"), ("long", "2")]) == "x\n  a     1\n  long  2"
 
 
 def test_paragraphs_fold_but_never_cut_a_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,7 @@ def test_a_models_settings_stand_under_any_of_its_names(tmp_path: Path) -> None:
         ("[models.x]\ncache_bytes = '2 apples'", "a size such as 8GB"),
         ("[models.x]\nmemory = 'much'", "auto, resident, staged, a size such as 8GB"),
         ("[models.x]\nquantize = 7", "one of 3, 4, 5, 6, 8, mxfp4"),
+        ("[models.'*']\nmemory = 'staged'", "models.*.memory is not known"),
         ("[models.x]\ncontext = 0", "a whole number from 1"),
         ("[aliases]\n'a/b' = 'c'", "'a/b' cannot be an alias"),
         ("[aliases]\na = 1", "aliases.a = '1' is not allowed; a model's name is"),

@@ -1,0 +1,167 @@
+"""Commands beside a gateway that is running: `diptych serve` as a process, real runners of toy models."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.pipelines import toys
+from tests.runner.checkpoints import write
+from tests.runner.commands.run import Diptych
+from tests.runner.commands.terminal import CTRL_C, CTRL_D, ROOT, Terminal
+from tests.toys import toy_text
+
+SHORT = ("--set", "num_predict=8", "--set", "temperature=0")
+CONFIG = """
+[aliases]
+toy = "{toy}"
+klein = "{klein}"
+[models.toy]
+context = 2000
+[serve]
+api_key = "sesame"
+"""
+
+
+@pytest.fixture
+def gateway(machine: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
+    """A gateway whose configuration the commands share."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(machine / "state"))
+    klein = toys.write("klein", machine / "klein").folder
+    config = CONFIG.format(toy=toy_text("qwen3"), klein=klein)
+    write(machine / "config/diptych", {"config.toml": config.encode()})
+    with open(machine / "gateway.log", "wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "runner", "serve"], cwd=ROOT, stderr=log)
+    try:
+        _wait_until(lambda: _listens(int(os.environ["DIPTYCH_PORT"])))
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _wait_until(what: Any, seconds: float = 30) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "not in time"
+        time.sleep(0.05)
+
+
+def ask(*arguments: str, said: bytes = b"hello") -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", "chat", *arguments], cwd=ROOT, input=said, capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout.decode()
+
+
+def loaded(diptych: Diptych) -> list[dict[str, Any]]:
+    models: list[dict[str, Any]] = diptych("ps", "--json").json["models"]
+    return models
+
+
+@pytest.mark.usefixtures("gateway")
+def test_a_model_is_asked_by_its_alias_listed_and_stopped(diptych: Diptych) -> None:
+    assert "0 models" in diptych("ps").out
+    assert ask("toy", *SHORT) == ask("toy", *SHORT)
+    (model,) = loaded(diptych)
+    assert (model["mode"], model["state"], model["context"]) == ("text", "ready", 2000)
+    lines = diptych("ps").out.splitlines()
+    assert lines[0].split() == ["NAME", "MAKES", "MEMORY", "STATE", "UNTIL", "QUEUE", "PID"]
+    assert lines[1].endswith("(toy)")
+    assert str(model["pid"]) in lines[2]
+    stopped = diptych("stop", "toy")
+    assert (stopped.code, stopped.out.endswith(": stopped\n")) == (0, True)
+    assert diptych("stop", "toy").code == 3
+    assert loaded(diptych) == []
+
+
+@pytest.mark.usefixtures("gateway")
+def test_a_folder_that_the_gateway_does_not_know_gets_a_runner_of_its_own(diptych: Diptych) -> None:
+    assert ask(str(toy_text("llama")), *SHORT)
+    assert loaded(diptych) == []
+
+
+@pytest.mark.usefixtures("gateway")
+def test_without_its_key_the_gateway_tells_nothing(diptych: Diptych, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIPTYCH_API_KEY", "wrong")
+    done = diptych("ps")
+    assert (done.code, "needs its API key" in done.err, "wrong" in done.err) == (1, True, False)
+    assert "sesame" not in diptych("config").out + diptych("config", "--json").out
+
+
+@pytest.mark.usefixtures("gateway")
+def test_ctrl_c_frees_the_gateway_and_a_runner_that_dies_is_started_again(diptych: Diptych) -> None:
+    with Terminal("chat", "toy") as chat:
+        chat.until(">>> ")
+        chat.type("hello\n")
+        chat.until(r"hello\r\n(?s:.){40}")
+        chat.type(CTRL_C)
+        chat.until(">>> ")
+        _wait_until(lambda: loaded(diptych)[0]["active"] == 0)
+        chat.type("again\n")
+        chat.until(r"again\r\n(?s:.){40}")
+        os.kill(loaded(diptych)[0]["pid"], signal.SIGKILL)
+        chat.until("killed by SIGKILL(?s:.)*>>> ")
+        chat.type("/set num_predict 5\n")
+        chat.until(">>> ")
+        chat.type("and now\n")
+        chat.until(r"and now\r\n[^>]+\S[^>]*>>> ")
+        chat.type(CTRL_D)
+        assert chat.wait() == 0
+    assert len(loaded(diptych)) == 1
+
+
+def test_a_gateway_that_is_killed_is_missed_and_the_conversation_can_be_saved(
+    gateway: subprocess.Popen[bytes], machine: Path
+) -> None:
+    with Terminal("chat", "toy") as chat:
+        chat.until(">>> ")
+        chat.type("hello\n")
+        chat.until(r"hello\r\n(?s:.){40}")
+        gateway.kill()
+        chat.until("no gateway at(?s:.)*>>> ")
+        chat.type(f"/save {machine}/talk.json\n")
+        chat.until("2 turns saved")
+        chat.type(CTRL_D)
+        assert chat.wait() == 0
+
+
+@pytest.mark.usefixtures("gateway")
+def test_pictures_are_drawn_by_the_gateway_unless_the_runner_is_to_be_called_otherwise(
+    diptych: Diptych,
+) -> None:
+    what = (
+        "draw",
+        "a boat",
+        "--model",
+        "klein",
+        "--width",
+        "64",
+        "--height",
+        "48",
+        "--steps",
+        "1",
+        "--seed",
+        "5",
+    )
+    alone = diptych(*what, "--memory", "resident", "-o", "alone.png")
+    assert (alone.code, loaded(diptych)) == (0, []), alone.err
+    through = diptych(*what, "-o", "through.png")
+    assert (through.out, [model["mode"] for model in loaded(diptych)]) == ("through.png  seed 5\n", ["image"])
+    assert Image.open("through.png").tobytes() == Image.open("alone.png").tobytes()
+    again = diptych("draw", "--from", "through.png", "-o", "again.png")
+    assert (again.code, len(loaded(diptych))) == (0, 1), again.err
