@@ -8,7 +8,7 @@ from runner.answers import decode_object, error_from
 from runner.client import Answer, Broken, Client
 from runner.config import Config
 from runner.config.keys import keys
-from runner.errors import DiptychError, NoGateway, RunnerFailed
+from runner.errors import KeyNeeded, NoGateway, RunnerFailed
 from runner.protocol import encode
 
 Event = dict[str, Any]
@@ -83,7 +83,7 @@ class Remote:
         except Broken as error:
             raise self._nobody(str(error)) from None
         if answer.status == 401:
-            raise DiptychError(
+            raise KeyNeeded(
                 f"the gateway at {self.address} needs its API key (DIPTYCH_API_KEY, or serve.api_key)"
             )
         if answer.status != 200:

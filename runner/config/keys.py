@@ -5,12 +5,13 @@ from pathlib import Path
 from runner.config.load import Config
 from runner.errors import ConfigInvalid
 
+KEYS = ("api_key", "api_key_file")
+
 
 def keys(config: Config) -> tuple[str, ...]:
     """Every key that the gateway takes; none when everybody on this machine may call."""
-    stated = {name: config.serve[name].value for name in ("api_key", "api_key_file") if name in config.serve}
-    found = [stated["api_key"]] if stated.get("api_key") else []
-    return (*found, *(_lines(stated["api_key_file"]) if stated.get("api_key_file") else ()))
+    key, file = (config.serve[name].value for name in KEYS)
+    return (*([key] if key else []), *(_lines(file) if file else []))
 
 
 def _lines(file: str) -> list[str]:
