@@ -50,9 +50,9 @@ class Fleet:
 
     async def start(self, known: Known, needs: int, staged: bool, on_progress: Report) -> Running:
         """A runner of that model, ready; what goes wrong is raised, and counts as a death."""
+        # Without the mode it looks at the files once more: they may have gone since.
         server = Server(
             known.argument,
-            known.mode,
             options=[*known.options, *(["--memory", "staged"] if staged else [])],
             load_timeout=self._settings.load_timeout,
             key=secrets.token_urlsafe(24),

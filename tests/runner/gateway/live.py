@@ -22,12 +22,15 @@ Event = dict[str, Any]
 LAUNCH = """
 import json, sys
 import runner.child
+import runner.supervisor
 from runner import logs
 from runner.gateway import serve
 from runner.gateway.settings import Settings
 said = json.loads(sys.argv[1])
 if said.pop("pretend"):
     runner.child.RUNNER = tuple(said.pop("runner"))
+if "health_timeout" in said:
+    runner.supervisor.HEALTH_TIMEOUT = said.pop("health_timeout")
 logs.setup()
 tuples = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
 sys.exit(serve.run(Settings(**{**said, **tuples})))
@@ -38,7 +41,14 @@ class Gateway:
     """`folders` are the models, by their aliases; the rest are Settings."""
 
     def __init__(
-        self, folders: dict[str, Path], /, pretend: bool = True, key: str | None = None, **settings: Any
+        self,
+        folders: dict[str, Path],
+        /,
+        pretend: bool = True,
+        key: str | None = None,
+        log: str | None = None,
+        environment: dict[str, str] | None = None,
+        **settings: Any,
     ) -> None:
         said = {
             "aliases": {name: str(folder) for name, folder in folders.items()},
@@ -51,12 +61,13 @@ class Gateway:
         if not pretend:
             del said["runner"]
         # A file: a pipe that nobody reads would fill up and stop the gateway.
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on exit
+        self._log = open(log, "w") if log else tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on exit
         self.process = subprocess.Popen(
             [sys.executable, "-c", LAUNCH, json.dumps(said)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=self._log,
+            env={**os.environ, **(environment or {})},
             text=True,
         )
         assert self.process.stdout

@@ -1,0 +1,391 @@
+"""Whatever happens to its runners, its clients and its machine, the gateway goes on; and ends as it should."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.runner.gateway.live import Gateway, gone, lines
+from tests.runner.live import ROOT
+from tests.runner.pretend import pretend_model
+from tests.runner.test_sources_alike import put_into_store
+from tests.toys import toy_text
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> dict[str, Path]:
+    return {name: pretend_model(tmp_path / name, events=100, pause=0.02) for name in "ab"}
+
+
+@pytest.fixture
+def gateway(models: dict[str, Path]) -> Iterator[Gateway]:
+    with Gateway(models) as gateway:
+        yield gateway
+
+
+class Streaming(threading.Thread):
+    """A completion that is being read."""
+
+    def __init__(self, gateway: Gateway, model: str, **body: Any) -> None:
+        super().__init__(daemon=True)
+        self._gateway = gateway
+        self._body = {"model": model, "prompt": "x", **body}
+        self.seen: list[dict[str, Any]] = []
+        self.start()
+        gateway.wait_until(lambda: self.seen)
+
+    def run(self) -> None:
+        with httpx2.stream(
+            "POST", f"{self._gateway.url}/completion", json=self._body, timeout=60
+        ) as response:
+            self.status = response.status_code
+            for line in response.iter_lines():
+                self.seen.append(json.loads(line))
+
+    def last(self) -> dict[str, Any]:
+        self.join(30)
+        assert not self.is_alive()
+        return self.seen[-1]
+
+
+# -- a runner is killed
+
+
+def test_in_mid_stream_its_client_is_told_and_others_notice_nothing(gateway: Gateway) -> None:
+    other = Streaming(gateway, "b")
+    killed = Streaming(gateway, "a")
+    os.kill(killed.seen[0]["pid"], signal.SIGKILL)
+    last = killed.last()
+    assert last["done"] is True
+    assert last["error"].endswith("(killed by SIGKILL)")
+    assert gateway.events("a", events=1)[0]["pid"] != killed.seen[0]["pid"]
+    assert "error" not in other.last()
+    assert len(other.seen) == 101
+    assert gateway.metric("diptych_crashes_total") == 1
+
+
+def test_while_idle_the_next_request_starts_a_new_one(gateway: Gateway) -> None:
+    pid = gateway.events("a", events=1)[0]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    gateway.wait_until(lambda: "a" not in gateway.models())
+    assert gateway.events("a", events=1)[0]["pid"] != pid
+
+
+def test_while_idle_even_a_request_at_that_very_moment_is_answered_or_told(gateway: Gateway) -> None:
+    pid = gateway.events("a", events=1)[0]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    answer = gateway.ask("a", events=1)
+    assert answer.status_code in (200, 500)
+    assert answer.status_code == 200 or "SIGKILL" in answer.json()["error"]
+
+
+def test_in_load_its_clients_are_told_and_the_next_load_works(tmp_path: Path) -> None:
+    models = {"slow": pretend_model(tmp_path / "slow", load=1.5)}
+    with Gateway(models) as gateway:
+        found: list[httpx2.Response] = []
+        asking = threading.Thread(target=lambda: found.append(gateway.ask("slow")))
+        asking.start()
+        gateway.wait_until(lambda: gateway.models().get("slow", {}).get("pid"))
+        os.kill(gateway.models()["slow"]["pid"], signal.SIGKILL)
+        asking.join(20)
+        assert found[0].status_code == 500
+        assert found[0].json()["error"].endswith("(killed by SIGKILL)")
+        assert gateway.events("slow")[-1]["done"] is True
+
+
+def test_the_last_line_is_what_clients_are_told(tmp_path: Path) -> None:
+    models = {"sick": pretend_model(tmp_path / "sick", kill_at=2)}
+    with Gateway(models) as gateway:
+        assert gateway.events("sick")[-1] == {
+            "error": "out of memory, it says (killed by SIGKILL)",
+            "done": True,
+        }
+
+
+def test_three_deaths_within_a_minute_hold_a_model_off(tmp_path: Path) -> None:
+    models = {
+        "sick": pretend_model(tmp_path / "sick", die=[1, "no luck"]),
+        "well": pretend_model(tmp_path / "well"),
+    }
+    with Gateway(models) as gateway:
+        for _ in range(3):
+            refused = gateway.ask("sick")
+            assert (refused.status_code, refused.json()["error"]) == (500, "no luck (exit 1)")
+        held = gateway.ask("sick")
+        assert held.status_code == 503
+        assert "keeps dying" in held.json()["error"]
+        assert "no luck (exit 1)" in held.json()["error"]
+        assert 0 < int(held.headers["retry-after"]) <= 6
+        assert gateway.events("well")[-1]["done"] is True
+
+
+def test_a_runner_that_answers_no_health_check_is_killed(tmp_path: Path) -> None:
+    models = {"deaf": pretend_model(tmp_path / "deaf", deaf=1, events=1000, pause=0.05)}
+    with Gateway(models, unresponsive=0.1, health_timeout=0.5) as gateway:
+        stream = Streaming(gateway, "deaf")
+        assert stream.last()["error"] == "it did not answer its health check (killed by SIGKILL)"
+        gateway.wait_until(lambda: not gateway.models())
+
+
+def test_a_runner_that_is_never_healthy_is_given_up(tmp_path: Path) -> None:
+    models = {"never": pretend_model(tmp_path / "never", never=True, log="thinking")}
+    with Gateway(models, load_timeout=0.5) as gateway:
+        refused = gateway.ask("never")
+        assert refused.status_code == 500
+        assert "did not become ready" in refused.json()["error"]
+        assert "thinking" in refused.json()["error"]
+        assert gateway.models() == {}
+
+
+# -- the gateway is killed, or asked to stop
+
+
+def test_a_gateway_that_is_killed_takes_its_runners_with_it() -> None:
+    with Gateway({"toy": toy_text()}, pretend=False) as gateway:
+        gateway.events("toy", options={"num_predict": 2})
+        pid = next(iter(gateway.models().values()))["pid"]
+        assert not gone(pid)
+        gateway.process.kill()
+        gateway.process.wait()
+        until = time.monotonic() + 15
+        while not gone(pid):
+            assert time.monotonic() < until, "the runner outlives its gateway"
+            time.sleep(0.05)
+
+
+def test_a_stop_waits_for_what_is_in_flight_and_refuses_the_rest(gateway: Gateway) -> None:
+    stream = Streaming(gateway, "a")
+    pid = stream.seen[0]["pid"]
+    gateway.process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    refused = gateway.ask("a")
+    assert refused.status_code == 503
+    assert "stopping" in refused.json()["error"]
+    assert "error" not in stream.last()
+    assert len(stream.seen) == 101
+    assert gateway.process.wait(20) == 0
+    assert gone(pid)
+
+
+def test_what_takes_longer_than_the_grace_ends_with_an_error(models: dict[str, Path]) -> None:
+    with Gateway(models, grace=0.3) as gateway:
+        stream = Streaming(gateway, "a", events=100_000)
+        assert gateway.stop(signal.SIGINT) == 0
+        assert stream.last()["error"]
+        assert stream.last()["done"] is True
+
+
+def test_a_stop_while_a_model_loads_is_quick(tmp_path: Path) -> None:
+    with Gateway({"slow": pretend_model(tmp_path / "slow", load=60)}) as gateway:
+        found: list[httpx2.Response] = []
+        asking = threading.Thread(target=lambda: found.append(gateway.ask("slow")))
+        asking.start()
+        gateway.wait_until(lambda: gateway.models().get("slow", {}).get("pid"))
+        pid = gateway.models()["slow"]["pid"]
+        assert gateway.stop() == 0
+        asking.join(10)
+        assert found[0].status_code == 503
+        assert gone(pid)
+
+
+def test_a_second_signal_ends_it_at_once(gateway: Gateway) -> None:
+    stream = Streaming(gateway, "a", events=100_000)
+    gateway.process.send_signal(signal.SIGTERM)
+    gateway.wait_until(lambda: "stopping" in gateway.log)
+    assert gateway.stop() == 130
+    gateway_gone = time.monotonic() + 10
+    while not gone(stream.seen[0]["pid"]):
+        assert time.monotonic() < gateway_gone
+        time.sleep(0.05)
+
+
+def test_two_gateways_on_one_port() -> None:
+    with Gateway({}) as gateway:
+        command = [sys.executable, "-m", "runner", "serve", "--port", str(gateway.port)]
+        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert second.returncode == 1
+        assert f"cannot listen on 127.0.0.1:{gateway.port}" in second.stderr
+        assert gateway.http.get("/healthz").status_code == 200
+
+
+# -- the machine
+
+
+def test_a_model_whose_folder_is_removed_goes_on_until_it_is_ended(
+    gateway: Gateway, models: dict[str, Path]
+) -> None:
+    gateway.events("a", events=1)
+    shutil.rmtree(models["a"])
+    assert gateway.events("a", events=1)[-1]["done"] is True
+    gateway.http.post("/models/stop", json={"model": "a"})
+    refused = gateway.ask("a")
+    assert refused.status_code == 404
+    assert str(models["a"]) in refused.json()["error"]
+    assert gateway.events("b", events=1)[-1]["done"] is True
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only where there is a device that is always full")
+def test_a_full_disk_under_its_log_stops_nothing(models: dict[str, Path]) -> None:
+    with Gateway(models, log="/dev/full") as gateway:
+        assert gateway.events("a", events=1)[-1]["done"] is True
+        os.kill(gateway.models()["a"]["pid"], signal.SIGKILL)
+        gateway.wait_until(lambda: "a" not in gateway.models())
+        assert gateway.events("a", events=1)[-1]["done"] is True
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    folder = toy_text()
+    put_into_store(
+        tmp_path / "store",
+        folder,
+        {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()},
+    )
+    (tmp_path / "cache").write_text("not a folder")
+    environment = {"OLLAMA_MODELS": str(tmp_path / "store"), "DIPTYCH_CACHE": str(tmp_path / "cache")}
+    with Gateway({}, pretend=False, environment=environment) as gateway:
+        refused = gateway.ask("x/toy:1b")
+        assert refused.status_code == 500
+        assert "cannot be copied to" in refused.json()["error"]
+        assert refused.json()["error"].endswith("(exit 1)")
+        (tmp_path / "cache").unlink()
+        assert gateway.events("x/toy:1b", options={"num_predict": 2})[-1]["done"] is True
+
+
+# -- clients
+
+
+def test_a_client_that_leaves_frees_the_runner(gateway: Gateway) -> None:
+    with gateway.http.stream(
+        "POST", "/completion", json={"model": "a", "prompt": "x", "events": 100_000}
+    ) as response:
+        seen = response.iter_lines()
+        assert next(seen)
+        assert gateway.models()["a"]["active"] == 1
+    gateway.wait_until(lambda: gateway.models()["a"]["active"] == 0)
+
+
+def reader(gateway: Gateway, **body: Any) -> socket.socket:
+    """A client that has asked, and reads as it is told."""
+    payload = json.dumps({"model": "a", "prompt": "x", **body}).encode()
+    connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=60)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    head = f"POST /completion HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(payload)}\r\n\r\n"
+    connection.sendall(head.encode() + payload)
+    return connection
+
+
+def test_a_client_that_reads_a_byte_a_second_is_dropped_and_its_work_ends(tmp_path: Path) -> None:
+    models = {"a": pretend_model(tmp_path / "a", line=100_000, events=100_000)}
+    with Gateway(models, stall=1) as gateway, reader(gateway) as slow:
+        for _ in range(3):
+            slow.recv(1)
+            time.sleep(1)
+        gateway.wait_until(lambda: gateway.models()["a"]["active"] == 0)
+        assert "does not read is dropped" in gateway.log
+        assert gateway.events("a", events=1)[-1]["done"] is True
+
+
+def test_a_slow_client_holds_no_model_whose_answer_is_complete(tmp_path: Path) -> None:
+    """What fits into the gateway's own memory is taken off the runner, whoever reads it when."""
+    models = {"a": pretend_model(tmp_path / "a", line=100_000, events=35)}
+    with Gateway(models, stall=60) as gateway, reader(gateway) as slow:
+        slow.recv(1)
+        gateway.wait_until(lambda: gateway.models()["a"]["active"] == 0)
+        gateway.http.post("/models/stop", json={"model": "a"})
+        assert gateway.models() == {}
+        received = 0
+        while chunk := slow.recv(1 << 20):
+            received += len(chunk)
+            if b'"done_reason"' in chunk:
+                break
+        assert received > 3_500_000
+
+
+# -- what it costs
+
+
+def test_an_idle_gateway_is_small_and_rests(gateway: Gateway) -> None:
+    gateway.events("a", events=5)
+    gateway.http.post("/models/stop", json={"model": "a"})
+    assert gateway.memory() < 80_000_000
+
+    def used() -> float:
+        spent = Path(f"/proc/{gateway.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
+
+    if sys.platform == "linux":
+        before = used()
+        time.sleep(2)
+        assert used() - before <= 0.02
+
+
+@pytest.mark.slow
+def test_ten_rounds_of_loading_and_ending_leave_what_was_there(tmp_path: Path) -> None:
+    models = {name: pretend_model(tmp_path / name) for name in "ab"}
+
+    def files(gateway: Gateway) -> int:
+        return len(os.listdir(f"/proc/{gateway.process.pid}/fd")) if sys.platform == "linux" else 0
+
+    with Gateway(models, max_loaded=1) as gateway:
+
+        def rounds(count: int) -> tuple[int, int]:
+            for _ in range(count):
+                for name in models:
+                    gateway.events(name)
+            gateway.http.post("/models/stop", json={"model": "b"})
+            return gateway.memory(), files(gateway)
+
+        before = rounds(3)
+        after = rounds(10)
+        assert after[0] - before[0] < 2_000_000
+        assert after[1] == before[1]
+        assert gateway.metric("diptych_loads_total") == 26
+        assert gateway.metric("diptych_crashes_total") == 0
+
+
+@pytest.mark.slow
+def test_two_hundred_clients_over_three_models_with_memory_for_two() -> None:
+    """Each is answered or refused cleanly, and none waits for longer than the others together were served."""
+    models = {name: toy_text(family) for name, family in (("a", "qwen3"), ("b", "llama"), ("c", "gemma3"))}
+    latest: dict[str, float] = {}
+
+    async def ask(client: httpx2.AsyncClient, number: int) -> int:
+        name = "abc"[number % 3]
+        body = {"model": name, "prompt": f"Number {number}", "options": {"num_predict": 8}}
+        answer = await client.post("/completion", json=body)
+        if answer.status_code == 200:
+            found = lines(answer)
+            assert found[-1]["done"] is True
+            assert "error" not in found[-1]
+            assert len(found) == 9
+        else:
+            assert answer.status_code == 503
+            assert answer.json()["error"]
+            assert int(answer.headers["retry-after"]) > 0
+        latest[name] = time.monotonic()
+        return answer.status_code
+
+    async def main(gateway: Gateway) -> list[int]:
+        async with gateway.client() as client:
+            return await asyncio.gather(*(ask(client, number) for number in range(200)))
+
+    with Gateway(models, pretend=False, max_loaded=2, queue=150) as gateway:
+        found = asyncio.run(main(gateway))
+        assert found.count(200) + found.count(503) == 200
+        assert found.count(200) >= 150
+        assert latest.keys() == {"a", "b", "c"}
+        # Everyone of a model is served in one go: nothing is loaded twice.
+        assert gateway.metric("diptych_loads_total") == 3
+        assert gateway.metric("diptych_crashes_total") == 0
