@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 
 from models.files import LocalModel
 from runner import device
@@ -51,6 +52,8 @@ def run(settings: RunnerSettings) -> int:
         raise BadRequest(f"binding {settings.host} lets others in: that needs --api-key (or DIPTYCH_API_KEY)")
     if settings.supervised:
         end_with_parent()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)  # until the event loop takes them over, there is nothing to finish
     listener = bind(settings.host, settings.port)
     if settings.port == 0:
         print(listener.getsockname()[1], flush=True)
@@ -60,6 +63,10 @@ def run(settings: RunnerSettings) -> int:
     gc.disable()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_Process(settings, listener).main())
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os._exit(0)
 
 
 class _Process:

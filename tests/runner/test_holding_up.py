@@ -4,6 +4,8 @@ import contextlib
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.runner.live import Live, streaming
+from tests.runner.live import ROOT, Live, streaming
 from tests.toys import toy_text
 
 LONG = {"num_predict": 3000}
@@ -131,6 +133,15 @@ def test_asked_to_stop_while_idle_it_is_gone_at_once(number: int) -> None:
         live.ask_to_stop(number)
         assert live.process.wait(5) == 0
         assert "Traceback" not in live.log
+
+
+def test_asked_to_stop_as_soon_as_the_port_is_known_it_ends_well() -> None:
+    command = [sys.executable, "-m", "runner", "--model", str(toy_text("qwen3")), "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout
+        assert int(process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
 
 
 @pytest.mark.slow
