@@ -45,10 +45,11 @@ class Header:
 def read_header(path: Path) -> Header:
     """The tensors that `path` holds; a WeightsError naming the file when it is cut short or damaged."""
     try:
+        # Opening a pipe would wait for a writer that never comes.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise WeightsError(f"{path} cannot be read: it is no regular file")
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise WeightsError(f"{path} cannot be read: it is no regular file")
             length = header_length(file.read(8), status.st_size, str(path))
             raw = file.read(length)
     except OSError as error:

@@ -15,6 +15,9 @@ CONTEXT_KEYS = (
     "seq_length",
 )
 
+# Some configs state numbers that only mean: no limit.
+LONGEST = 2**31 - 1
+
 
 def stated_context(config: Mapping[str, Any]) -> int | None:
     """The longest text in tokens that a config states."""
@@ -22,7 +25,7 @@ def stated_context(config: Mapping[str, Any]) -> int | None:
     for source in (config, nested if isinstance(nested, dict) else {}):
         for key in CONTEXT_KEYS:
             if type(source.get(key)) is int and source[key] > 0:
-                return int(source[key])
+                return min(int(source[key]), LONGEST)
     return None
 
 

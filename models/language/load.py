@@ -1,6 +1,7 @@
 """A checkpoint's files to a language model: weights checked in both directions, tokenizer, limits."""
 
 import json
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from models.language.quantized_cache import KVCacheNotQuantizable, check_quantiz
 from models.weights import evaluate, read_shards
 
 DEFAULT_CONTEXT = 4096
+TEXTS = (".json", ".jinja", ".txt", ".model", ".tiktoken")
+LARGEST_TEXT = 256 * 1024**2
 
 
 class LoadError(ValueError):
@@ -99,23 +102,33 @@ def _choose_group(loaded: LanguageModel) -> None:
 def build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
     """mlx-lm's own loader makes and quantizes the network; the weights it is given are ours, and so is the checking."""
     stored = read_shards(local.name, local.shards(""))
+    wanted: dict[str, mx.array] = {}
     given: dict[str, mx.array] = {}
 
     def classes(config: dict[str, Any]) -> tuple[type[nn.Module], type]:
+        layers = config.get("num_hidden_layers")
+        if isinstance(layers, int) and layers > len(
+            stored
+        ):  # made one by one: a billion of them would take all memory
+            raise ValueError(
+                f"its config.json states {layers} layers, but its weights are {len(stored)} tensors"
+            )
         base, arguments = mlx_utils._get_classes(config)
 
         class Fed(base):  # type: ignore[misc, valid-type]
             def sanitize(self, _: dict[str, mx.array]) -> dict[str, mx.array]:
                 weights = super().sanitize(stored) if hasattr(base, "sanitize") else stored
+                wanted.update(_parameters(self))  # as made: what is given replaces them
                 given.update(weights)
                 return weights
 
         Fed.__name__, Fed.__qualname__ = base.__name__, base.__qualname__
         return Fed, arguments
 
+    check_texts(local.folder)
     try:
         model, config = mlx_utils.load_model(local.folder, lazy=True, strict=False, get_model_classes=classes)
-    except (LookupError, TypeError, AttributeError, ZeroDivisionError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise LoadError(
             f"{local.name}: its config.json cannot be used: {type(error).__name__}: {error}"
         ) from error
@@ -123,7 +136,7 @@ def build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
         raise LoadError(f"{local.name}: {error}") from error
     except SystemExit:  # how an architecture of mlx-lm's says that a package of its own is missing
         raise LoadError(f"{local.name}: its architecture needs a package that is not installed") from None
-    _check(local.name, model, given)
+    _check(local.name, model, wanted, given)
     mend(model)
     return model, config
 
@@ -132,14 +145,21 @@ def _parameters(model: nn.Module) -> list[tuple[str, mx.array]]:
     return tree_flatten(model.parameters())  # type: ignore[return-value]  # a list unless a destination is given
 
 
-def _check(name: str, model: nn.Module, given: dict[str, mx.array]) -> None:
-    wanted = dict(_parameters(model))
-    missing = sorted(wanted.keys() - given.keys())
-    unexpected = sorted(given.keys() - wanted.keys())
+def _check(name: str, model: nn.Module, wanted: dict[str, mx.array], given: dict[str, mx.array]) -> None:
+    """`wanted`: the network's parameters as it was made, before it was quantized and given weights."""
+    expected = dict(_parameters(model)).keys()
+    missing = sorted(expected - given.keys())
+    unexpected = sorted(given.keys() - expected)
+    plain = [key for key in sorted(wanted.keys() & given.keys()) if _scales(key) not in given]
     misshaped = [
         f"{key} ({list(given[key].shape)}, should be {list(wanted[key].shape)})"
-        for key in sorted(wanted.keys() & given.keys())
+        for key in plain
         if given[key].shape != wanted[key].shape
+    ]
+    mistyped = [
+        f"{key} ({given[key].dtype})"
+        for key in plain
+        if mx.issubdtype(wanted[key].dtype, mx.floating) and not mx.issubdtype(given[key].dtype, mx.floating)
     ]
     problems = [
         f"{what}: {_some(names)}"
@@ -147,11 +167,17 @@ def _check(name: str, model: nn.Module, given: dict[str, mx.array]) -> None:
             ("missing", missing),
             ("unexpected", unexpected),
             ("of the wrong shape", misshaped),
+            ("not of floating point", mistyped),
         )
         if names
     ]
     if problems:
         raise LoadError(f"{name}: the weights do not fit config.json; " + "; ".join(problems))
+
+
+def _scales(key: str) -> str:
+    """What stands beside a quantized weight."""
+    return f"{key.rpartition('.')[0]}.scales"
 
 
 def _some(names: list[str], most: int = 12) -> str:
@@ -187,9 +213,33 @@ def _stop_tokens(folder: Path, tokenizer: Any, config: dict[str, Any]) -> frozen
     """The end-of-text tokens of the tokenizer, of config.json and of generation_config.json together."""
     found = set(tokenizer.eos_token_ids)
     file = folder / "generation_config.json"
-    generation = json.loads(file.read_text()) if file.exists() else {}
+    generation = _read_json(file) if file.exists() else {}
     nested = config.get("text_config")
     for source in (config, nested if isinstance(nested, dict) else {}, generation):
         ids = source.get("eos_token_id") if isinstance(source, dict) else None
         found |= set(ids if isinstance(ids, list) else [ids])
     return frozenset(token for token in found if isinstance(token, int))
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise LoadError(f"{file} cannot be read: {error}") from error
+
+
+def check_texts(folder: Path) -> None:
+    """What the libraries open by themselves, before they do: a pipe would be waited for, a huge file read whole."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in TEXTS or not path.exists():
+            continue
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise LoadError(f"{path} cannot be read: it is not a regular file")
+        if status.st_size > LARGEST_TEXT:
+            raise LoadError(
+                f"{path} is too large to be read: {status.st_size:,} bytes, at most {LARGEST_TEXT:,}"
+            )
+    for name in ("config.json", "generation_config.json"):
+        if (folder / name).exists() and not isinstance(_read_json(folder / name), dict):
+            raise LoadError(f"{folder / name} is not a JSON object")

@@ -1,4 +1,5 @@
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -138,3 +139,9 @@ def test_anything_is_a_header_or_a_clear_error(raw: bytes) -> None:
     else:
         message = "the file" if all(info.end <= 100 for info in tensors.values()) else "beyond its end"
     assert message.startswith("the file")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match="no regular file"):
+        read_header(tmp_path / "model.safetensors")
