@@ -1,0 +1,19 @@
+"""A checkpoint's pipeline, loaded as the runner loads it on a processor."""
+
+from pathlib import Path
+from typing import Any
+
+from runner import device
+
+
+def load(folder: Path) -> Any:
+    """In float32, on the best arithmetic that this machine has, which is arranged before MLX is imported."""
+    print(device.prepare())
+    from pipelines import pipeline_class
+    from pipelines.settings import Settings
+    from runner.mode import detect_model_mode
+    from runner.sources import find
+
+    files = find(str(folder))
+    mode, name = detect_model_mode(files)
+    return pipeline_class(name).load(files.fetch(mode), Settings(dtype="float32"))
