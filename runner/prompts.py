@@ -155,6 +155,8 @@ class Prompts:
                     **extra,
                 )
             )
+        except BadRequest:
+            raise
         except RecursionError:
             raise BadRequest("messages: nested too deeply for the chat template") from None
         except Exception as error:  # a template may raise anything; it is the request that it did not like

@@ -173,9 +173,9 @@ def _decode(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        # Python's own reader takes NaN and Infinity as well, so that the error can name the field they stand in.
-        # It is only asked where there are any: it is slower, and the message above is better.
-        if b"NaN" not in body and b"Infinity" not in body:
+        # Python's own reader takes NaN, Infinity and 1e999 as well, so that the error can name the field they stand
+        # in. It is only asked where there are any: it is slower, and the message above is better.
+        if b"NaN" not in body and b"Infinity" not in body and "out of range" not in str(error):
             raise ValueError(str(error)) from None
         value = json.loads(body)
         json.dumps(

@@ -72,20 +72,19 @@ def _histories(
     rows: Sequence[Sampling], histories: Sequence[list[int]], vocab: int
 ) -> tuple[mx.array, mx.array]:
     """The last tokens of each row, padded on the left with the id beyond the vocabulary, and how many of them count."""
-    lengths = [
-        len(h) + 1 if row.repeat_last_n < 0 else row.repeat_last_n
-        for row, h in zip(rows, histories, strict=True)
+    # Room for what is drawn in the sampler's lifetime, so that nothing falls out at the left; and no more than can be
+    # filled, however far back a request says to look.
+    fillable = [len(history) + 1 + LIFETIME for history in histories]
+    windows = [
+        0 if not row.penalizes else most if row.repeat_last_n < 0 else min(row.repeat_last_n, most)
+        for row, most in zip(rows, fillable, strict=True)
     ]
-    lengths = [n if row.penalizes else 1 for row, n in zip(rows, lengths, strict=True)]
-    unbounded = any(row.repeat_last_n < 0 and row.penalizes for row in rows)
-    # A window over everything grows with the answer; leave it room, so that nothing falls out at its left.
-    width = max(lengths) + (LIFETIME if unbounded else 0)
+    width = max(windows)
     table = np.full((len(rows), width), vocab, dtype=np.uint32)
     for i, history in enumerate(histories):
         tail = history[-width:]
         if tail:
             table[i, width - len(tail) :] = tail
-    windows = [width if row.repeat_last_n < 0 else n for row, n in zip(rows, lengths, strict=True)]
     return mx.array(table), mx.array(windows, dtype=mx.int32)[:, None]
 
 

@@ -88,6 +88,18 @@ def test_an_answer_is_capped_to_what_is_left_of_the_context(live: Live) -> None:
     assert found[-1]["prompt_eval_count"] + found[-1]["eval_count"] == 128
 
 
+def test_penalties_that_look_back_further_than_any_text_see_all_of_it(live: Live) -> None:
+    options = {"num_predict": 20, "repeat_penalty": 1.3}
+    every = [event.get("token") for event in live.complete("Why", **options, repeat_last_n=-1)]
+    assert [event.get("token") for event in live.complete("Why", **options, repeat_last_n=2**31 - 1)] == every
+
+
+def test_a_number_beyond_all_numbers_is_refused_by_its_field(live: Live) -> None:
+    response = live.http.post("/completion", content=b'{"prompt": "x", "options": {"temperature": 1e999}}')
+    assert response.status_code == 400
+    assert response.json()["error"] == "options.temperature: inf is not a finite number"
+
+
 def test_top_k_above_the_vocabulary_means_all_of_it(live: Live) -> None:
     options = {"num_predict": 20, "temperature": 1.0, "seed": 5}
     every = [event.get("token") for event in live.complete("Why", **options)]

@@ -113,13 +113,15 @@ def penalized(row: Sampling, history: list[int], current: int) -> np.ndarray:
     return scores
 
 
-@pytest.mark.parametrize("window", [1, 3, 8, 64, -1])
+@pytest.mark.parametrize("window", [1, 3, 8, 64, 2**31 - 1, -1])
 def test_penalties_look_back_as_far_as_they_are_told(window: int) -> None:
     row = Sampling(
         repeat_last_n=window, repeat_penalty=1.7, presence_penalty=0.6, frequency_penalty=0.9, temperature=0
     )
     history = [5, 9, 5, 40, 41, 5, 60, 2, 9]
-    sampler = Sampler([row, Sampling()], [history, []], [0, 0], VOCAB)
+    none = Sampling(repeat_last_n=0, repeat_penalty=2.0)
+    sampler = Sampler([row, none], [history, []], [0, 0], VOCAB)
+    assert sampler._history.shape[1] <= len(history) + 1 + sampling.LIFETIME, "no more than can be filled"
     table = sampling._penalized(
         mx.concatenate([logits(1), logits(1)]),
         mx.concatenate([sampler._history[:, 1:], mx.array([[7], [7]], dtype=mx.uint32)], axis=1),
@@ -129,7 +131,7 @@ def test_penalties_look_back_as_far_as_they_are_told(window: int) -> None:
         sampler._frequency,
     )
     assert np.allclose(np.array(table[0]), penalized(row, history, 7), atol=1e-6)
-    assert np.array_equal(np.array(table[1]), np.array(logits(1)[0])), "a row without penalties is left alone"
+    assert np.array_equal(np.array(table[1]), np.array(logits(1)[0])), "a row with no window is left alone"
 
 
 def test_penalties_with_no_window_do_nothing() -> None:
