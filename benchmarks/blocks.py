@@ -139,10 +139,13 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--only", default="", help="blocks whose name holds this")
     chosen = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent.parent))
     load_blas()
     for name, step in ENGINES[chosen.engine]((chosen.pixels // 16) ** 2, chosen.dtype):
+        if chosen.only not in name:
+            continue
         step()  # compiles
         took = []
         for _ in range(chosen.repeats):

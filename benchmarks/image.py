@@ -22,7 +22,7 @@ Times = dict[str, list[float]]
 
 def run_blocks(python: str, engine: str, chosen: argparse.Namespace) -> Times:
     command = [python, str(HERE / "blocks.py"), engine, "--pixels", str(chosen.pixels)]
-    command += ["--repeats", str(chosen.repeats), "--dtype", chosen.dtype]
+    command += ["--repeats", str(chosen.repeats), "--dtype", chosen.dtype, "--only", chosen.only]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{engine} failed:\n{done.stderr}")
@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=256, help="side of the picture (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each engine (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="measured steps a turn (default %(default)s)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="blocks whose name holds this")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     chosen = parser.parse_args()
     engines = {"ours": sys.executable} | ({"mflux": chosen.mflux_python} if chosen.mflux_python else {})
