@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.settings import QUANTIZATIONS
-from runner.arguments import MODEL_HELP, add_command, add_json, natural
+from runner.arguments import MODEL_HELP, add_command, add_json
+from runner.arguments.values import natural
 
 if TYPE_CHECKING:
     from runner.arguments import Commands

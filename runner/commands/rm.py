@@ -1,17 +1,22 @@
 """`diptych rm`: remove models from this machine, after asking."""
 
 import argparse
+import asyncio
 import sys
+from collections.abc import Sequence
 
 from runner.commands.tables import print_json, warn
-from runner.errors import BadRequest
+from runner.config import Config
+from runner.errors import BadRequest, Busy, KeyNeeded, NoGateway
 from runner.library.removal import Removal, plan_removal
 from runner.memory import show_size
+from runner.remote import Remote
 
 
 def run(options: argparse.Namespace) -> int:
     # All of them are looked at before the first goes.
     plans = [plan_removal(name) for name in options.model]
+    _refuse_loaded(plans, options.configuration)
     if not options.yes and not sys.stdin.isatty():
         raise BadRequest("nobody can be asked here whether to remove models; -y says yes")
     removed = []
@@ -26,6 +31,19 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"removed": removed})
     return 0 if len(removed) == len(plans) else 1
+
+
+def _refuse_loaded(plans: Sequence[Removal], config: Config) -> None:
+    """What the gateway has loaded may yet be read."""
+    try:
+        state = asyncio.run(Remote.of(config).state())
+    except (NoGateway, KeyNeeded):
+        return
+    loaded = {entry.get("name") for entry in state["models"]}
+    for plan in plans:
+        # The gateway calls repos without an owner by their bare names.
+        if plan.model.name.removeprefix("hf:") in loaded:
+            raise Busy(f"{plan.model.name} is loaded; `diptych stop {plan.model.name}` first")
 
 
 def _asked(plan: Removal) -> bool:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from runner.cli import _configured, _parser
 from tests.runner.checkpoints import write
 from tests.runner.live import Live
@@ -26,3 +28,11 @@ def test_a_runner_that_is_supervised_is_told_everything_by_its_supervisor(machin
     given = ["runner", "--model", "toy", "--port", "0"]
     assert _configured(_parser(), given).context == 100
     assert _configured(_parser(), [*given, "--supervised"]).context is None
+    write(machine / "config/diptych", {"config.toml": b"broken"})
+    assert _configured(_parser(), [*given, "--supervised"]).model == "toy"
+
+
+@pytest.mark.parametrize(("text", "size"), [("0", 0), ("2GB", 2 * 10**9), ("12", 12)])
+def test_the_prefix_cache_may_be_of_any_size(text: str, size: int) -> None:
+    given = ["runner", "--model", "toy", "--port", "0", "--cache-bytes", text]
+    assert _parser().parse_args(given).cache_bytes == size

@@ -17,6 +17,7 @@ from tests.pipelines import toys
 from tests.runner.checkpoints import write
 from tests.runner.commands.run import Diptych
 from tests.runner.commands.terminal import CTRL_C, CTRL_D, ROOT, Terminal
+from tests.runner.hub_cache import add_repo
 from tests.toys import toy_text
 
 SHORT = ("--set", "num_predict=8", "--set", "temperature=0")
@@ -165,3 +166,14 @@ def test_pictures_are_drawn_by_the_gateway_unless_the_runner_is_to_be_called_oth
     assert Image.open("through.png").tobytes() == Image.open("alone.png").tobytes()
     again = diptych("draw", "--from", "through.png", "-o", "again.png")
     assert (again.code, len(loaded(diptych))) == (0, 1), again.err
+
+
+@pytest.mark.usefixtures("gateway")
+def test_a_model_that_is_loaded_is_not_removed(diptych: Diptych) -> None:
+    folder = toy_text("qwen3")
+    add_repo("owner/name", {path.name: path.read_bytes() for path in folder.iterdir()})
+    ask("owner/name", *SHORT)
+    refused = diptych("rm", "-y", "owner/name")
+    assert (refused.code, "diptych stop owner/name" in refused.err) == (1, True)
+    assert diptych("stop", "owner/name").code == 0
+    assert diptych("rm", "-y", "owner/name").code == 0

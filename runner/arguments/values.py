@@ -1,0 +1,27 @@
+"""What a flag's value may be."""
+
+import argparse
+
+from runner.memory import parse_size
+
+
+def natural(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return number
+
+
+def port(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else -1
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; 0 to 65535 are")
+    return number
+
+
+def size(text: str) -> int:
+    """Bytes; 0 is none at all."""
+    try:
+        return 0 if text.strip() == "0" else parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
