@@ -136,4 +136,5 @@ def _whole(events: list[Struct]) -> bytes:
 def _vectors(events: list[Struct], single: bool) -> bytes:
     done = events[-1]
     assert isinstance(done, EmbeddingDone)
-    return encode({"embedding": done.embeddings[0]} if single else {"embeddings": done.embeddings})
+    found = {"embedding": done.embeddings[0]} if single else {"embeddings": done.embeddings}
+    return encode({**found, "prompt_eval_count": done.prompt_eval_count})

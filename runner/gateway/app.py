@@ -18,8 +18,8 @@ from runner.gateway.settings import Settings
 from runner.middleware import Around
 from runner.supervisor import Report
 
-# Each has `routes(gateway)`. Earlier ones win where two want the same path.
-DIALECTS = ("runner.gateway.native",)
+# Each has `routes(gateway)`, and may have `middleware`. Earlier ones win where two want the same path.
+DIALECTS = ("runner.gateway.native", "runner.dialects.openai")
 
 
 class Gateway:
@@ -51,12 +51,15 @@ class Gateway:
         return await self.pool.acquire(name, keep_alive, on_progress, id)
 
     def asgi(self) -> ASGIApp:
-        routes = [route for dialect in DIALECTS for route in importlib.import_module(dialect).routes(self)]
+        dialects = [importlib.import_module(dialect) for dialect in DIALECTS]
+        routes = [route for dialect in dialects for route in dialect.routes(self)]
+        own = [Middleware(one) for dialect in dialects for one in getattr(dialect, "middleware", ())]
         return Starlette(
             routes=routes,
             middleware=[
                 Middleware(Cors, settings=self.settings),
                 Middleware(Around, metrics=self.metrics),
+                *own,
                 Middleware(Access, settings=self.settings),
             ],
             exception_handlers={HTTPException: http_error},

@@ -1,0 +1,194 @@
+"""/v1/chat/completions: the request as native ones, a choice each."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from runner.dialects.openai_sampling import Length, Sampling, check_stream_options, options
+from runner.dialects.openai_tools import Choice, Tool, Toolbox, toolbox
+from runner.errors import BadRequest
+from runner.protocol import parse
+
+ROLES = ("developer", "system", "user", "assistant", "tool")
+
+
+class Part(Struct, frozen=True):
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+
+
+class Turn(Struct, frozen=True):
+    role: str
+    content: str | list[Part] | None = None
+    name: str | None = None
+    refusal: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    audio: Any = None
+    function_call: Any = None
+
+
+class JsonSchema(Struct, frozen=True, rename={"definition": "schema"}):
+    name: str | None = None
+    definition: dict[str, Any] | bool | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Struct, frozen=True):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class Thinking(Struct, frozen=True):
+    """What other servers' clients send for the chat template."""
+
+    enable_thinking: bool | None = None
+
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+class ChatRequest(Sampling, frozen=True, kw_only=True):
+    messages: Annotated[list[Turn], Meta(min_length=1)]
+    max_completion_tokens: Length | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | Choice | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: Effort | None = None
+    think: bool | None = None
+    chat_template_kwargs: Thinking | None = None
+    modalities: list[str] | None = None
+    audio: Any = None
+    functions: Any = None
+    function_call: Any = None
+    web_search_options: Any = None
+
+
+# What would change the answer and is not to be had.
+NOT_HERE = {
+    "audio": "audio is not supported; this server answers in text",
+    "functions": "functions are not supported; tools are",
+    "function_call": "function_call is not supported; tool_choice is",
+    "web_search_options": "there is no web search; this server fetches nothing",
+}
+
+
+class Chat:
+    """A request that was read: `natives` has a native request for every choice."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        self.asked = parse(ChatRequest, body)
+        self._check()
+        self.toolbox: Toolbox = toolbox(self.asked.tools, self.asked.tool_choice)
+        self.format = self._format()
+        self.messages = [message(turn, index) for index, turn in enumerate(self.asked.messages)]
+
+    @property
+    def one_call(self) -> bool:
+        return self.asked.parallel_tool_calls is False
+
+    def natives(self) -> list[dict[str, Any]]:
+        return [self._native(index) for index in range(self.asked.n or 1)]
+
+    def _native(self, index: int) -> dict[str, Any]:
+        asked = self.asked
+        length = asked.max_tokens if asked.max_completion_tokens is None else asked.max_completion_tokens
+        native: dict[str, Any] = {
+            "messages": self.messages,
+            "options": options(asked, length, index),
+            "split": True,
+        }
+        if self.toolbox.tools:
+            native["tools"] = self.toolbox.tools
+        if self.format is not None:
+            native["format"] = self.format
+        think = self._think()
+        if think is not None:
+            native["think"] = think
+        if asked.logprobs:
+            native |= {"logprobs": True, "top_logprobs": asked.top_logprobs or 0}
+        return native
+
+    def _think(self) -> bool | None:
+        """Whether to think first; None leaves it to the model. Under a grammar nobody can."""
+        asked = self.asked
+        if self.format is not None:
+            return False
+        if asked.think is not None:
+            return asked.think
+        if asked.chat_template_kwargs and asked.chat_template_kwargs.enable_thinking is not None:
+            return asked.chat_template_kwargs.enable_thinking
+        return None if asked.reasoning_effort is None else asked.reasoning_effort != "none"
+
+    def _format(self) -> dict[str, Any] | bool | str | None:
+        wanted = self.asked.response_format
+        if self.toolbox.must:
+            return self.toolbox.schema()
+        if wanted is None or wanted.type == "text":
+            return None
+        if self.toolbox.tools:
+            raise BadRequest("response_format: with tools it would forbid every call; send one of the two")
+        if wanted.type == "json_object":
+            return "json"
+        if wanted.json_schema is None or wanted.json_schema.definition is None:
+            raise BadRequest("response_format.json_schema.schema is missing; the schema to follow is needed")
+        return wanted.json_schema.definition
+
+    def _check(self) -> None:
+        asked = self.asked
+        check_stream_options(asked)
+        for name, why in NOT_HERE.items():
+            if getattr(asked, name) is not None:
+                raise BadRequest(f"{name}: {why}")
+        if any(modality != "text" for modality in asked.modalities or []):
+            raise BadRequest(
+                f"modalities: {', '.join(asked.modalities or [])[:64]} is not supported; text is"
+            )
+        if asked.top_logprobs and not asked.logprobs:
+            raise BadRequest("top_logprobs: it needs logprobs to be true")
+
+
+def message(turn: Turn, index: int) -> dict[str, Any]:
+    """A turn as chat templates know it."""
+    place = f"messages[{index}]"
+    if turn.role not in ROLES:
+        raise BadRequest(f"{place}.role: {turn.role[:64]!r} is not supported; {', '.join(ROLES)} are")
+    if turn.audio is not None or turn.function_call is not None:
+        raise BadRequest(f"{place}: audio and function_call are not supported; text and tool_calls are")
+    found: dict[str, Any] = {
+        "role": "system" if turn.role == "developer" else turn.role,
+        "content": text_of(turn.content, place) or turn.refusal or "",
+    }
+    for name in ("name", "tool_call_id", "reasoning_content"):
+        if getattr(turn, name):
+            found[name] = getattr(turn, name)
+    if turn.tool_calls:
+        found["tool_calls"] = [_call(call, place) for call in turn.tool_calls]
+    return found
+
+
+def text_of(content: str | list[Part] | None, place: str) -> str:
+    """The text of a turn. A picture or a sound is refused: nothing here would see or hear it."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    for part in content:
+        if part.type not in ("text", "refusal", "input_text", "output_text"):
+            raise BadRequest(
+                f"{place}.content: a part of type {part.type[:64]!r} is not supported: this model reads text alone"
+            )
+    return "".join(part.text or part.refusal or "" for part in content)
+
+
+def _call(call: dict[str, Any], place: str) -> dict[str, Any]:
+    function = call.get("function")
+    if call.get("type", "function") != "function" or not isinstance(function, dict):
+        raise BadRequest(f"{place}.tool_calls: only calls of type function are supported")
+    if not isinstance(function.get("name"), str):
+        raise BadRequest(f"{place}.tool_calls: function.name is missing; a string is needed")
+    return {"id": str(call.get("id") or ""), "type": "function", "function": {
+        "name": function["name"], "arguments": function.get("arguments") or "{}"}}  # fmt: skip

@@ -1,0 +1,61 @@
+"""/v1/embeddings: texts as vectors, as numbers or as base64 of float32."""
+
+import base64
+import math
+import struct
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from runner.dialects.asking import ask, leased
+from runner.dialects.openai_completions import Input, inputs, texts
+from runner.errors import BadRequest
+from runner.gateway.app import Gateway
+from runner.gateway.native import seconds
+from runner.protocol import parse
+from runner.sources import ModelMode
+
+
+class EmbeddingsRequest(Struct, frozen=True):
+    model: Annotated[str, Meta(min_length=1)]
+    input: Input
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
+    user: str | None = None
+    keep_alive: str | float | None = None
+
+
+async def embeddings(gateway: Gateway, body: dict[str, Any], id: str) -> dict[str, Any]:
+    asked = parse(EmbeddingsRequest, body)
+    given = inputs(asked.input, "input")
+    async with leased(gateway, asked.model, ModelMode.TEXT, seconds(asked.keep_alive), id) as lease:
+        content = await texts(lease, given)
+        found = await ask(lease, "/embedding", {"content": content})
+    vectors = [_cut(vector, asked.dimensions) for vector in found["embeddings"]]
+    tokens = int(found["prompt_eval_count"])
+    return {
+        "object": "list",
+        "model": asked.model,
+        "data": [
+            {"object": "embedding", "index": index, "embedding": _written(vector, asked.encoding_format)}
+            for index, vector in enumerate(vectors)
+        ],
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+
+
+def _cut(vector: list[float], dimensions: int | None) -> list[float]:
+    """The first dimensions, of length 1 again: what models trained for it take as a shorter vector."""
+    if dimensions is None or dimensions == len(vector):
+        return vector
+    if dimensions > len(vector):
+        raise BadRequest(f"dimensions: {dimensions} is not possible; this model's vectors have {len(vector)}")
+    first = vector[:dimensions]
+    length = math.hypot(*first)
+    return [value / length for value in first] if length else first
+
+
+def _written(vector: list[float], format: str | None) -> list[float] | str:
+    if format != "base64":
+        return vector
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

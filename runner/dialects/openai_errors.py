@@ -1,0 +1,103 @@
+"""What goes wrong, in OpenAI's shape: message, type, param, code."""
+
+import re
+from typing import Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from runner.errors import (
+    Busy,
+    DiptychError,
+    HubUnreachable,
+    KeyNeeded,
+    ModelNotFound,
+    ModelNotSupported,
+    NotAllowed,
+    NotEnoughDisk,
+    NotEnoughMemory,
+    RequestCancelled,
+    RunnerFailed,
+    TooLarge,
+)
+from runner.gateway.answering import begin, end, more
+from runner.middleware import exchange
+from runner.protocol import encode
+
+PREFIX = "/v1/"
+CODES: dict[type[DiptychError], str] = {
+    KeyNeeded: "invalid_api_key",
+    NotAllowed: "permission_denied",
+    ModelNotFound: "model_not_found",
+    ModelNotSupported: "model_not_supported",
+    TooLarge: "request_too_large",
+    RequestCancelled: "request_cancelled",
+    NotEnoughMemory: "not_enough_memory",
+    NotEnoughDisk: "not_enough_disk",
+    HubUnreachable: "hub_unreachable",
+    Busy: "server_overloaded",
+    RunnerFailed: "runner_failed",
+}
+# Clients look for this one, to send less.
+TOO_LONG = "context_length_exceeded"
+FIELD = re.compile(r"(?:options\.)?([a-z_][a-z0-9_]*(?:[.\[][^:\s]*)?)(?:: | is (?:missing|empty))")
+# What the native contract calls otherwise.
+THEIRS = {
+    "num_predict": "max_completion_tokens",
+    "format": "response_format",
+    "content": "input",
+    "width": "size",
+    "height": "size",
+    "images": "image",
+}
+
+
+class UnknownPath(DiptychError):
+    """Nothing is here, or not by this method."""
+
+    status = 404
+
+    def __init__(self, message: str, status: int = 404) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def shaped(error: DiptychError) -> dict[str, Any]:
+    """The body of an answer that failed."""
+    found = FIELD.match(error.message)
+    param = found.group(1) if found and error.status in (400, 404) else None
+    code = CODES.get(type(error))
+    if error.status == 400 and "do not fit into the context" in error.message:
+        code = TOO_LONG
+    if isinstance(error, ModelNotFound | ModelNotSupported):
+        param = "model"
+    return {
+        "error": {
+            "message": error.message,
+            "type": "server_error" if error.status >= 500 else "invalid_request_error",
+            "param": THEIRS.get(param, param) if param else None,
+            "code": code,
+        }
+    }
+
+
+class OpenAIErrors:
+    """ASGI middleware: under /v1 errors look as OpenAI's clients expect them, whoever raises them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except DiptychError as error:
+            if not scope.get("path", "").startswith(PREFIX) or exchange(scope).status:
+                raise
+            headers = [(b"content-type", b"application/json")]
+            if isinstance(error, Busy):
+                headers.append((b"retry-after", str(error.retry_after).encode()))
+            elif error.status >= 500:
+                # The clients would try again at once, and it would be the same.
+                headers.append((b"x-should-retry", b"false"))
+            await begin(send, error.status, headers)
+            await more(send, encode(shaped(error)))
+            await end(send)

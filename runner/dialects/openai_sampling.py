@@ -1,0 +1,79 @@
+"""The options that OpenAI's chat and completions share, as native ones."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from runner.errors import BadRequest
+
+MOST_CHOICES = 128
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Length = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+class StreamOptions(Struct, frozen=True):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class Sampling(Struct, frozen=True, kw_only=True):
+    """Fields of a request for text. top_k, min_p, repeat_penalty and keep_alive are Diptych's own."""
+
+    model: Annotated[str, Meta(min_length=1)]
+    n: Annotated[int, Meta(ge=1, le=MOST_CHOICES)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: Length | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    repetition_penalty: float | None = None
+    keep_alive: str | float | None = None
+
+    @property
+    def usage_streamed(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+# By the same name on both sides.
+SAME = ("top_p", "frequency_penalty", "presence_penalty", "logit_bias", "stop", "top_k", "min_p")
+
+
+def options(asked: Sampling, length: int | None, index: int) -> dict[str, Any]:
+    """The native options of the choice with this index."""
+    # OpenAI's default is to draw, the native contract's is greedy.
+    found: dict[str, Any] = {"temperature": 1.0 if asked.temperature is None else asked.temperature}
+    found |= {name: value for name in SAME if (value := getattr(asked, name)) is not None}
+    repeat = asked.repeat_penalty if asked.repeat_penalty is not None else asked.repetition_penalty
+    if repeat is not None:
+        found["repeat_penalty"] = repeat
+    if length is not None:
+        found["num_predict"] = length
+    if asked.seed is not None:
+        found["seed"] = asked.seed + index
+    return found
+
+
+def check_stream_options(asked: Sampling) -> None:
+    if asked.stream_options is not None and not asked.stream:
+        raise BadRequest("stream_options: they are for streams; set stream to true")
+
+
+def usage(done: dict[str, Any], more: list[dict[str, Any]], thoughts: int = 0) -> dict[str, Any]:
+    """Tokens of the last events of all choices; they share one prompt, which counts once."""
+    written = sum(int(event["eval_count"]) for event in [done, *more])
+    read = int(done["prompt_eval_count"])
+    return {
+        "prompt_tokens": read,
+        "completion_tokens": written,
+        "total_tokens": read + written,
+        "prompt_tokens_details": {"cached_tokens": int(done.get("cached", 0))},
+        "completion_tokens_details": {"reasoning_tokens": thoughts},
+    }

@@ -1,0 +1,158 @@
+"""Tools in OpenAI's shape: what may be called, what must be, and the calls that were made."""
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from runner.errors import BadRequest
+
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class Function(Struct, frozen=True, omit_defaults=True):
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Struct, frozen=True):
+    type: str
+    function: Function | None = None
+
+
+class Named(Struct, frozen=True):
+    name: str
+
+
+class Allowed(Struct, frozen=True):
+    mode: Literal["auto", "required"]
+    tools: list[dict[str, Any]]
+
+
+class Choice(Struct, frozen=True):
+    type: str
+    function: Named | None = None
+    allowed_tools: Allowed | None = None
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """`tools` for the chat template. `must`: the answer is a call, held to the tools' schemas by a grammar."""
+
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    must: bool = False
+
+    def schema(self) -> dict[str, Any]:
+        """The schema of one call."""
+        return call_schema(self.tools)
+
+
+def toolbox(tools: list[Tool] | None, choice: str | Choice | None) -> Toolbox:
+    """What a request's tools and tool_choice come to."""
+    known = {function.name: function for function in map(_function, tools or [])}
+    names, must = _chosen(choice, list(known))
+    if must and not names:
+        raise BadRequest("tool_choice: a call is asked for, and tools holds none")
+    return Toolbox([_native(known[name]) for name in names], must)
+
+
+def _function(tool: Tool) -> Function:
+    if tool.type != "function":
+        raise BadRequest(f"tools: type {tool.type[:64]!r} is not supported; function is")
+    if tool.function is None:
+        raise BadRequest("tools: function is missing; its name and parameters are needed")
+    return tool.function
+
+
+def _chosen(choice: str | Choice | None, known: list[str]) -> tuple[list[str], bool]:
+    """The names that may be called, and whether one must be."""
+    if choice is None or choice == "auto":
+        return known, False
+    if choice == "none":
+        return [], False
+    if choice == "required":
+        return known, True
+    if isinstance(choice, Choice) and choice.type == "function" and choice.function:
+        return [_one(choice.function.name, known)], True
+    if isinstance(choice, Choice) and choice.type == "allowed_tools" and choice.allowed_tools:
+        functions = [tool.get("function") or tool for tool in choice.allowed_tools.tools]
+        names = [_one(str(function.get("name")), known) for function in functions]
+        return names, choice.allowed_tools.mode == "required"
+    shown = choice if isinstance(choice, str) else choice.type
+    raise BadRequest(
+        f"tool_choice: {shown[:64]!r} is not supported; none, auto, required, a function or allowed_tools are"
+    )
+
+
+def _one(name: str, known: list[str]) -> str:
+    if name not in known:
+        raise BadRequest(
+            f"tool_choice: {name[:64]!r} is not among tools; {', '.join(known)[:200] or 'none'} are"
+        )
+    return name
+
+
+def _native(function: Function) -> dict[str, Any]:
+    about = {
+        "name": function.name,
+        "description": function.description or "",
+        "parameters": function.parameters or {"type": "object", "properties": {}},
+    }
+    return {"type": "function", "function": about}
+
+
+def call_schema(tools: list[dict[str, Any]]) -> dict[str, Any]:
+    """One call of one of the tools, as JSON. Their schemas keep their own references, at another place."""
+    calls, definitions = [], {}
+    for index, tool in enumerate(tools):
+        function = tool["function"]
+        definitions[f"tool{index}"] = moved(function["parameters"], f"#/$defs/tool{index}")
+        calls.append(
+            {
+                "type": "object",
+                "properties": {
+                    "name": {"const": function["name"]},
+                    "arguments": {"$ref": f"#/$defs/tool{index}"},
+                },
+                "required": ["name", "arguments"],
+                "additionalProperties": False,
+            }
+        )
+    one = calls[0] if len(calls) == 1 else {"anyOf": calls}
+    return {**one, "$defs": definitions}
+
+
+def moved(schema: Any, place: str) -> Any:
+    """A schema whose references into itself lead to another place."""
+    if isinstance(schema, list):
+        return [moved(item, place) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: moved(value, place) for key, value in schema.items()}
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#"):
+        found["$ref"] = place + reference[1:]
+    return found
+
+
+def call_shown(call: dict[str, Any]) -> dict[str, Any]:
+    """A native call in OpenAI's shape, with an id of its own."""
+    arguments = msgspec.json.encode(call["arguments"]).decode()
+    return {
+        "id": f"call_{uuid.uuid4().hex[:24]}",
+        "type": "function",
+        "function": {"name": call["name"], "arguments": arguments},
+    }
+
+
+def call_in(text: str) -> dict[str, Any] | None:
+    """The call that an answer held to `call_schema` is; None when it was cut short."""
+    try:
+        found = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return None
+    return found if isinstance(found, dict) else None

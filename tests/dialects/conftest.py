@@ -1,0 +1,31 @@
+"""A gateway over toy models, which the real clients ask."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines import toys
+from tests.runner.gateway.live import Gateway
+from tests.toys import toy_text
+
+
+@pytest.fixture(scope="session")
+def drawing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toys.write("klein", tmp_path_factory.mktemp("klein") / "toy").folder
+
+
+@pytest.fixture(scope="session")
+def gateway(drawing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Models of nobody's but ours: `toy` writes (nonsense), `plain` knows no tools, `klein` draws."""
+    patch = pytest.MonkeyPatch()
+    home = tmp_path_factory.mktemp("home")
+    patch.setenv("HF_HOME", str(home))
+    patch.setenv("HF_HUB_OFFLINE", "1")
+    patch.setenv("OLLAMA_MODELS", str(home / "store"))
+    folders = {"toy": toy_text(), "plain": toy_text("gemma3"), "klein": drawing}
+    try:
+        with Gateway(folders, pretend=False, memory=64 * 1024**3, force=True) as gateway:
+            yield gateway
+    finally:
+        patch.undo()
