@@ -7,6 +7,7 @@ from typing import Any
 
 from runner.commands.tables import print_json
 from runner.config import Config, Setting
+from runner.config.file import ALIAS
 from runner.config.options import SERVE
 
 HIDDEN = "(set)"
@@ -25,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
         print("\n[aliases]")
         _print(dict(config.content.aliases))
     for name, settings in config.content.models.items():
-        print(f"\n[models.{name}]")
+        print(f"\n[models.{_key(name)}]")
         _print(settings)
     return 0
 
@@ -59,6 +60,10 @@ def _print(values: Mapping[str, Any], config: Config | None = None) -> None:
 def _origin(config: Config, name: str) -> str:
     origin = config.serve[name].origin
     return "file" if origin == str(config.path) else origin
+
+
+def _key(name: str) -> str:
+    return name if ALIAS.fullmatch(name) and "." not in name else json.dumps(name, ensure_ascii=False)
 
 
 def toml(value: Any) -> str:

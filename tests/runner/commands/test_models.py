@@ -161,6 +161,21 @@ def test_config_says_where_each_value_came_from(
     assert found["aliases"] == {"small": "owner/name"}
 
 
+def test_config_prints_what_is_a_configuration_again(
+    diptych: Diptych, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DIPTYCH_PORT")
+    configure(machine, "[aliases]\na = 'b/c'\n[models.'b/c']\ncontext = 100\n[models.'*']\nbatch = 2")
+    lines = [line for line in diptych("config").out.splitlines()[2:] if "(not set)" not in line]
+    first = diptych("config", "--json").json
+    configure(machine, "\n".join(lines))
+    again = diptych("config", "--json").json
+    assert (again["aliases"], again["models"]) == (first["aliases"], first["models"])
+    assert {name: entry["value"] for name, entry in again["serve"].items()} == {
+        name: entry["value"] for name, entry in first["serve"].items()
+    }
+
+
 def test_a_broken_configuration_ends_every_command_as_wrong_usage(diptych: Diptych, machine: Path) -> None:
     configure(machine, "[serve]\nport = 'x'")
     for command in (["list"], ["config"], ["detect", "x"], ["rm", "-y", "x"]):

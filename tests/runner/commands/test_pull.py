@@ -15,6 +15,7 @@ from runner.sources.hub import cache_folder
 from tests.hub_server import HubServer
 from tests.runner.checkpoints import safetensors, text_files
 from tests.runner.commands.run import Diptych
+from tests.runner.commands.terminal import CTRL_C, Terminal
 
 ROOT = Path(__file__).parent.parent.parent.parent
 BIG = safetensors({"model.embed_tokens.weight": ("F32", (3000, 1000))})
@@ -114,3 +115,19 @@ def test_an_interrupted_pull_ends_quietly_and_is_continued_by_the_next(
     assert diptych("pull", "owner/name").code == 0
     assert (hub.asked("GET", "/storage/owner/name/model.safetensors")[-1].start or 0) > 0
     assert find("owner/name").listing()["model.safetensors"] == len(BIG)
+
+
+def test_on_a_terminal_a_bar_shows_how_far_it_is_and_ctrl_c_ends_it(hub: HubServer) -> None:
+    hub.add("owner/name", text_files() | {"model.safetensors": BIG})
+    hub.pause_after = 10_000_000
+    with Terminal("pull", "owner/name") as terminal:
+        terminal.until(r"owner/name: +\d+% [^▕]*▕█")
+        terminal.type(CTRL_C)
+        terminal.until("continues where it was")
+        assert terminal.wait() == 130
+        assert "Traceback" not in terminal.seen
+    hub.pause_after = None
+    with Terminal("pull", "owner/name") as terminal:
+        terminal.until("owner/name is here")
+        assert terminal.wait() == 0
+        assert "owner/name: 100%" in terminal.seen

@@ -1,11 +1,15 @@
 """The configuration: what wins over what, and what is said of a mistake."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from runner.config import Config, load, model_arguments
+from runner.config.file import checked
 from runner.config.options import SERVE
 from runner.errors import ConfigInvalid
 
@@ -146,3 +150,32 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path.chmod(0)
     with pytest.raises(ConfigInvalid, match="cannot be read: Permission denied"):
         load(str(path), {})
+
+
+@given(content=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_the_file_holds_it_is_a_configuration_or_a_clear_error(
+    tmp_path: Path, content: bytes
+) -> None:
+    with contextlib.suppress(ConfigInvalid):
+        load(str(write(tmp_path, content)), {})
+
+
+WORDS = st.one_of(
+    st.text(max_size=20), st.integers(), st.floats(), st.booleans(), st.lists(st.integers(), max_size=2)
+)
+
+
+@given(
+    name=st.sampled_from(sorted(SERVE)),
+    value=WORDS,
+    text=st.text(st.characters(exclude_characters="\0"), max_size=20),
+)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_an_option_is_set_to_it_is_taken_or_a_clear_error(
+    tmp_path: Path, name: str, value: object, text: str
+) -> None:
+    with contextlib.suppress(ConfigInvalid):
+        checked(value, SERVE[name].kind, name)
+    with contextlib.suppress(ConfigInvalid):
+        load(None, {"XDG_CONFIG_HOME": str(tmp_path), f"DIPTYCH_{name.upper()}": text})
