@@ -1,0 +1,147 @@
+"""What the gateway adds to a direct call to the runner: time to the first event, and throughput at eight clients.
+
+    uv run python benchmarks/gateway.py                 a toy model, made for the run
+    uv run python benchmarks/gateway.py --model M --rounds 20
+
+Both ways are measured in turn, round by round, so that what else the machine does falls on both; the figures are medians.
+Also, with --clients-only: processor time an event costs `runner.client`, and httpx2 beside it.
+"""
+
+import argparse
+import asyncio
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx2
+
+from runner.client import Client
+from runner.process import loop_factory
+from runner.supervisor import Server
+from samples.toy_families import SIZES
+from samples.toy_text import make_text_model
+
+CLIENTS = 8
+TOKENS = 200
+# (seconds to the first event, events, seconds in all)
+Timing = tuple[float, int, float]
+
+
+async def ask(client: Client, model: str, tokens: int) -> Timing:
+    body = {"model": model, "prompt": "Once upon a time", "options": {"num_predict": tokens, "seed": 1}}
+    began = time.perf_counter()
+    answer = await client.request("POST", "/completion", json.dumps(body).encode())
+    assert answer.status == 200, await answer.read()
+    first, events = 0.0, 0
+    async for chunk in answer.chunks():
+        first = first or time.perf_counter() - began
+        events += chunk.count(b"\n")
+    return first, events, time.perf_counter() - began
+
+
+async def first_event(client: Client, model: str) -> float:
+    """Milliseconds."""
+    return statistics.median([(await ask(client, model, 1))[0] for _ in range(20)]) * 1e3
+
+
+async def throughput(client: Client, model: str) -> float:
+    """Events a second."""
+    began = time.perf_counter()
+    timings = await asyncio.gather(*(ask(client, model, TOKENS) for _ in range(CLIENTS)))
+    return sum(timing[1] for timing in timings) / (time.perf_counter() - began)
+
+
+async def compare(model: str, rounds: int) -> None:
+    command = [sys.executable, "-m", "runner", "serve", model, "--port", "0"]
+    gateway = subprocess.Popen(  # noqa: ASYNC220 - before anything is measured
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert gateway.stdout
+        ways = {"gateway": Client(int(gateway.stdout.readline()))}
+        async with Server(model) as server:
+            assert server.port
+            ways["direct"] = Client(server.port)
+            await ask(ways["gateway"], model, TOKENS)
+            await report(ways, model, rounds)
+    finally:
+        gateway.terminate()
+        gateway.wait()
+
+
+async def report(ways: dict[str, Client], model: str, rounds: int) -> None:
+    measures: dict[str, Callable[[Client, str], Awaitable[float]]] = {
+        "first event (ms)": first_event,
+        "events a second, 8 clients": throughput,
+    }
+    for label, measure in measures.items():
+        found: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(rounds):
+            for way, client in ways.items():
+                found[way].append(await measure(client, model))
+        direct, through = (statistics.median(found[way]) for way in ("direct", "gateway"))
+        ratio = statistics.median(a / b for a, b in zip(found["gateway"], found["direct"], strict=True))
+        print(
+            f"{label}: direct {direct:.2f}, gateway {through:.2f}, difference {through - direct:+.2f}, ratio {ratio:.3f}"
+        )
+
+
+async def compare_clients(model: str, rounds: int) -> None:
+    async with Server(model) as server:
+        assert server.port
+        ours = Client(server.port)
+        limits = httpx2.Limits(max_connections=None)
+        async with httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{server.port}", timeout=None, limits=limits
+        ) as theirs:
+
+            async def with_httpx2() -> int:
+                body = {"prompt": "Once upon a time", "options": {"num_predict": TOKENS, "seed": 1}}
+                events = 0
+                async with theirs.stream("POST", "/completion", json=body) as response:
+                    async for chunk in response.aiter_raw():
+                        events += chunk.count(b"\n")
+                return events
+
+            async def with_ours() -> int:
+                return (await ask(ours, model, TOKENS))[1]
+
+            for label, way in (("runner.client", with_ours), ("httpx2", with_httpx2)):
+                costs = [await cost(way) for _ in range(rounds)]
+                print(f"{label}: {statistics.median(costs):.0f} µs of processor an event")
+
+
+async def cost(way: Callable[[], Awaitable[int]]) -> float:
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    events = sum(await asyncio.gather(*(way() for _ in range(CLIENTS))))
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return spent / events * 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", help="a folder, a hub repo or an Ollama name (default: a toy)")
+    parser.add_argument(
+        "--size", choices=list(SIZES), default="nano", help="of the toy (default %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--clients-only", action="store_true", help="compare the HTTP clients instead")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        model = options.model or str(make_text_model(Path(scratch) / "toy", **SIZES[options.size]))
+        run = compare_clients if options.clients_only else compare
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(run(model, options.rounds))
+
+
+if __name__ == "__main__":
+    main()
