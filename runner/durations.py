@@ -22,7 +22,7 @@ def parse_duration(value: str | float) -> float:
 
 def _seconds(text: str) -> float | None:
     sign = -1.0 if text.startswith("-") else 1.0
-    text = text.lstrip("+-") if text[:1] in ("+", "-") else text
+    text = text[1:] if text[:1] in ("+", "-") else text
     if _NUMBER.fullmatch(text):
         return sign * float(text)
     if not text or _PART.sub("", text):

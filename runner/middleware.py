@@ -16,6 +16,9 @@ from runner.protocol import encode
 
 log = logging.getLogger("diptych.http")
 
+# Asked for again and again by those who watch.
+QUIET = ("/health", "/healthz", "/metrics", "/models", "/v1/status")
+
 ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -84,7 +87,7 @@ class Around:
         known = getattr(scope.get("route"), "path", None) or "unknown"
         self._metrics.requests.labels(known, str(about.status or 499)).inc()
         self._metrics.seconds.labels(known).observe(took)
-        quiet = known in ("/health", "/metrics") and about.status in (200, 503)
+        quiet = known in QUIET and about.status in (200, 503)
         tokens = "" if about.tokens is None else f" {about.tokens} tokens"
         log.log(
             logging.DEBUG if quiet else logging.INFO,

@@ -1,0 +1,116 @@
+"""Whether a model fits, and what is in its way."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from runner.errors import NotEnoughMemory
+from runner.gateway.admission import Admission
+from runner.gateway.estimate import Need, need, option
+from runner.gateway.names import Known
+from runner.gateway.running import Phase, Running
+from runner.memory import GIB, TEXT_ALLOWANCE, UNREADABLE_VRAM
+from runner.sources import ModelMode, find
+from tests.runner.checkpoints import image_files, write
+from tests.runner.pretend import pretend_model
+
+
+def known(resident: int, staged: int | None = None, smallest: int | None = None, *options: str) -> Known:
+    mode = ModelMode.TEXT if staged is None else ModelMode.IMAGE
+    staged = staged or resident
+    return Known("m", "hf:m", mode, Need(resident, staged, smallest or staged, 1), options)
+
+
+def running(held: int, began: float = 0, phase: Phase = Phase.READY) -> Running:
+    return cast(Running, SimpleNamespace(held=held, began=began, phase=phase))
+
+
+def test_what_fits_beside_the_others_is_let_in() -> None:
+    admission = Admission(100)
+    assert admission.fits(40, [running(30), running(30)])
+    assert not admission.fits(41, [running(30), running(30)])
+    assert not Admission(100, most=2).fits(1, [running(1), running(1)])
+
+
+def test_alone_it_has_whatever_there_is() -> None:
+    assert Admission(100, force=True).fits(1000, [])
+
+
+def test_as_few_as_possible_are_in_the_way_and_the_longest_loaded_first() -> None:
+    old, middle, new = running(30, began=1), running(30, began=2), running(30, began=3)
+    assert Admission(100).in_the_way(10, [new, old, middle]) == []
+    assert Admission(100).in_the_way(40, [new, old, middle]) == [old]
+    assert Admission(100).in_the_way(60, [new, old, middle]) == [old, middle]
+    assert Admission(100, most=2).in_the_way(1, [new, old]) == [old]
+
+
+def test_those_that_are_ending_count_as_gone_already() -> None:
+    old, ending = running(30, began=1), running(30, began=9, phase=Phase.ENDING)
+    assert Admission(60).in_the_way(30, [old, ending]) == [ending]
+
+
+@pytest.mark.parametrize(
+    ("model", "helps"),
+    [
+        (known(200), "--force loads it all the same"),
+        (known(200, 90, 50, "--memory", "resident"), "with memory = staged it needs 90 bytes"),
+        (known(400, 300, 50), "with quantize = 4 and memory = staged it needs 50 bytes"),
+        (known(400, 300, 200), "--force loads it all the same"),
+    ],
+)
+def test_what_never_fits_is_told_both_numbers_and_what_would_help(model: Known, helps: str) -> None:
+    with pytest.raises(NotEnoughMemory) as caught:
+        Admission(100).check(model)
+    assert f"m needs about {Admission(100).needs(model)} bytes" in caught.value.message
+    assert "models may take 100 bytes in all" in caught.value.message
+    assert caught.value.message.endswith(helps)
+    Admission(100, force=True).check(model)
+
+
+def test_a_picture_model_that_does_not_fit_as_a_whole_is_staged_unless_somebody_said_how() -> None:
+    admission = Admission(100)
+    assert admission.stage(known(200, 90))
+    assert admission.needs(known(200, 90)) == 90
+    assert not admission.stage(known(80, 60))
+    assert not admission.stage(known(200, 90, None, "--memory", "resident"))
+    admission.check(known(200, 90))
+
+
+def test_a_text_reports_less_than_its_estimate_and_a_picture_model_is_not_believed_to() -> None:
+    text = Running(known(1000), cast(Any, None), 1000, 0)
+    text.report(200)
+    assert text.held == 201
+    text.report(700)
+    assert text.held == 700
+    picture = Running(known(1000, 600), cast(Any, None), 1000, 0)
+    picture.report(200)
+    assert picture.held == 1000
+    picture.report(1500)
+    assert picture.held == 1500
+
+
+def test_the_next_time_what_was_learned_counts() -> None:
+    admission = Admission(2000)
+    life = Running(known(1000), cast(Any, None), 1000, 0)
+    life.report(200)
+    admission.learn(life)
+    assert admission.needs(known(1000)) == 201
+
+
+def test_needs_come_from_the_declared_sizes(tmp_path: Path) -> None:
+    text = pretend_model(tmp_path / "text", 10 * GIB)
+    found = need(find(str(text)), ModelMode.TEXT, ())
+    assert found.resident == found.staged == 10 * GIB + TEXT_ALLOWANCE
+    picture = write(tmp_path / "picture", image_files())
+    found = need(find(str(picture)), ModelMode.IMAGE, ())
+    assert found.smallest <= found.staged < found.resident
+    (text / "model.safetensors").write_bytes(b"nonsense")
+    assert need(find(str(text)), ModelMode.TEXT, ()).resident == UNREADABLE_VRAM
+
+
+def test_options_are_found_in_either_spelling() -> None:
+    assert option(("--dtype", "float32", "--memory=staged"), "dtype") == "float32"
+    assert option(("--dtype", "float32", "--memory=staged"), "memory") == "staged"
+    assert option(("--dtype",), "dtype") is None

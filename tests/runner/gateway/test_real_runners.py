@@ -1,0 +1,141 @@
+"""The gateway over the runner itself: a text and a picture model side by side, started by the command."""
+
+import base64
+import io
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from PIL import Image
+
+from tests.pipelines import toys
+from tests.runner.gateway.live import gone, lines
+from tests.runner.live import ROOT
+from tests.toys import toy_text
+
+CONFIG = """
+[serve]
+port = 0
+keep_alive = "10m"
+
+[aliases]
+draws = "{klein}"
+
+[models.draws]
+memory = "staged"
+"""
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A gateway as its command starts it, with a folder named at the start and one as an alias."""
+    folder = tmp_path_factory.mktemp("gateway")
+    klein = toys.write("klein", folder / "klein").folder
+    (folder / "config.toml").write_text(CONFIG.format(klein=klein))
+    command = [
+        sys.executable,
+        "-m",
+        "runner",
+        "--config",
+        str(folder / "config.toml"),
+        "serve",
+        str(toy_text()),
+    ]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        url = f"http://127.0.0.1:{int(process.stdout.readline())}"
+        yield url
+        pids = [model["pid"] for model in httpx2.get(f"{url}/models").json()["models"]]
+        process.terminate()
+        assert process.wait(30) == 0
+        assert all(map(gone, pids))
+
+
+def ask(url: str, path: str, **body: object) -> httpx2.Response:
+    return httpx2.post(f"{url}{path}", json=body, timeout=60)
+
+
+def test_text_and_pictures_beside_each_other(url: str) -> None:
+    name = toy_text().name
+    found = lines(ask(url, "/completion", model=name, prompt="Once", options={"num_predict": 5}))
+    assert [event["token"] is not None for event in found[:-1]] == [True] * 5
+    drawn = lines(ask(url, "/completion", model="draws", prompt="a boat", width=64, height=48, steps=2))
+    assert [event.get("step") for event in drawn[:3]] == [None, 1, 2]
+    assert Image.open(io.BytesIO(base64.b64decode(drawn[-1]["image"]))).size == (64, 48)
+    shown = {model["mode"]: model for model in httpx2.get(f"{url}/models").json()["models"]}
+    assert (shown["text"]["keep_alive"], shown["image"]["keep_alive"]) == (-1, 600)
+    assert shown["text"]["context"] == 4096
+
+
+def test_the_other_calls_reach_the_runner_too(url: str) -> None:
+    name = str(toy_text())
+    tokens = ask(url, "/tokenize", model=name, content="Hello").json()["tokens"]
+    assert ask(url, "/detokenize", model=name, tokens=tokens).json() == {"content": "Hello"}
+    assert len(ask(url, "/embedding", model=name, content="Hello").json()["embedding"]) == 64
+    whole = ask(url, "/completion", model=name, prompt="x", stream=False, options={"num_predict": 3}).json()
+    assert whole["done"] is True
+    assert len(whole["tokens"]) == 3
+
+
+def test_a_runners_refusals_keep_their_status_and_words(url: str) -> None:
+    refused = ask(url, "/completion", model=str(toy_text()), prompt="x", options={"temperature": -1})
+    assert refused.status_code == 400
+    assert "options.temperature: -1 is not allowed" in refused.json()["error"]
+    refused = ask(url, "/tokenize", model="draws", content="x")
+    assert refused.status_code == 400
+    assert "makes pictures" in refused.json()["error"]
+
+
+def test_a_request_in_flight_is_cancelled_by_its_id(url: str) -> None:
+    body = {"model": str(toy_text()), "prompt": "x", "options": {"num_predict": 4000}}
+    with httpx2.stream(
+        "POST", f"{url}/completion", json=body, headers={"X-Request-Id": "mine"}, timeout=60
+    ) as response:
+        assert response.headers["x-request-id"] == "mine"
+        seen = response.iter_lines()
+        next(seen)
+        assert ask(url, "/cancel", id="mine").json() == {"cancelled": True}
+        *_, last = seen
+        assert "cancelled" in last
+
+
+def test_a_client_that_leaves_ends_its_work_in_the_runner(url: str) -> None:
+    def active() -> int:
+        return sum(model["active"] for model in httpx2.get(f"{url}/models").json()["models"])
+
+    body = {"model": str(toy_text()), "prompt": "x", "options": {"num_predict": 4000}}
+    with httpx2.stream("POST", f"{url}/completion", json=body, timeout=60) as response:
+        seen = response.iter_lines()
+        next(seen)
+        assert active() == 1
+    until = time.monotonic() + 10
+    while active():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_metrics_tell_of_all(url: str) -> None:
+    text = httpx2.get(f"{url}/metrics").text
+    for name in (
+        "models",
+        "memory_bytes",
+        "memory_budget_bytes",
+        "queue",
+        "active",
+        "loads_total",
+        "load_seconds_count",
+    ):
+        assert f"\ndiptych_{name}" in text
+    assert "diptych_first_event_seconds_bucket" in text
+    assert "diptych_request_seconds_bucket" in text
+
+
+def test_a_model_that_is_not_there_stops_the_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "runner", "serve", "--port", "0", str(tmp_path / "nothing")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3
+    assert "nothing" in done.stderr
