@@ -10,9 +10,10 @@ from runner.chat.conversation import Conversation
 from runner.chat.session import Session
 from runner.commands.steps import Steps
 from runner.config import Config
-from runner.errors import BadRequest, ModelNotFound
+from runner.errors import BadRequest
 from runner.library import installed
 from runner.mode import detect_model_mode
+from runner.sample import announce, sample
 from runner.sources import ModelFiles, ModelMode, find
 
 
@@ -67,5 +68,6 @@ def _only_text_model(config: Config) -> str:
     if len(names) == 1:
         return names[0]
     if not names:
-        raise ModelNotFound("no model for text on this machine; name one of the hub, and it is downloaded")
+        announce(ModelMode.TEXT, "diptych chat")
+        return sample(ModelMode.TEXT)
     raise BadRequest(f"which model? There are {', '.join(names[:20])}")

@@ -19,7 +19,8 @@ from runner.commands.names import Target, format_of
 from runner.commands.steps import Steps
 from runner.config import Config, model_arguments
 from runner.errors import BadRequest
-from runner.sources import find
+from runner.sample import announce, sample
+from runner.sources import ModelMode, find
 
 PREVIEWS = 8
 LARGEST_INPUT = 64 * 1024**2  # bytes of one input picture
@@ -62,8 +63,10 @@ def draw(options: DrawOptions, config: Config) -> int:
         options = follow(options, recipe)
     if options.prompt is None:
         raise BadRequest("a prompt is needed, or --from with a picture that carries its recipe")
-    if options.model is None:
-        raise BadRequest("--model is needed: which model draws?")
+    model = options.model
+    if model is None:
+        model = sample(ModelMode.IMAGE)
+        announce(ModelMode.IMAGE, "--model")
     format = format_of(options.out, options.format)
     request = _request(options, format)
     count = 1 if only is not None else options.n or 1
@@ -73,7 +76,7 @@ def draw(options: DrawOptions, config: Config) -> int:
     else:
         # What goes wrong is told by the exception; without any handler Python would print warnings.
         logging.getLogger("diptych").addHandler(logging.NullHandler())
-    asyncio.run(_ask(_Session(target, only), options, config.resolve(options.model), config, request))
+    asyncio.run(_ask(_Session(target, only), options, config.resolve(model), config, request))
     return 0
 
 

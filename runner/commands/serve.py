@@ -9,12 +9,24 @@ from runner.config.keys import KEYS, keys
 from runner.config.options import SERVE
 from runner.gateway import serve
 from runner.gateway.settings import Settings
+from runner.library import installed
+from runner.sample import announce, sample
+from runner.sources import ModelMode
 
 
 def run(options: argparse.Namespace) -> int:
     logs.setup(options.verbose, options.log_format)
     flags = {name: getattr(options, name) for name in SERVE}
-    return serve.run(settings(load(options.config, flags=flags), tuple(options.model)))
+    config = load(options.config, flags=flags)
+    return serve.run(settings(config, tuple(options.model) or _samples(config)))
+
+
+def _samples(config: Config) -> tuple[str, ...]:
+    """The sample's two halves, where there is nothing else on this machine to serve."""
+    if installed(config.aliases).models:
+        return ()
+    announce(ModelMode.IMAGE, "diptych serve")
+    return sample(ModelMode.IMAGE), sample(ModelMode.TEXT)
 
 
 def settings(config: Config, models: tuple[str, ...] = ()) -> Settings:

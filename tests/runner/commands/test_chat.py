@@ -181,7 +181,6 @@ def test_without_a_terminal_stdin_is_the_prompt_and_the_answer_all_that_is_print
         (("./absent",), b"hello", 3, b"no model folder './absent'"),
         (("TOY",), b"", 1, b"nothing was asked"),
         (("TOY", "--set", "temperature=hot"), b"hello", 1, b"temperature"),
-        ((), b"hello", 3, b"no model for text"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_a_code(

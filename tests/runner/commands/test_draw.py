@@ -132,7 +132,6 @@ def _until(condition: object) -> None:
     ("arguments", "code", "words"),
     [
         (["draw"], 1, "a prompt is needed"),
-        (["draw", "a boat"], 1, "--model is needed"),
         (["draw", "a boat", "--model", "./nowhere"], 3, "no model folder"),
         (["draw", "a boat", "--model", "./m", "-o", "nowhere/x.png"], 1, "no folder"),
         (["draw", "a boat", "--model", "./m", "-o", "x.gif"], 1, ".gif is no format"),
