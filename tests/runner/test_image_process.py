@@ -167,6 +167,20 @@ def test_asked_to_stop_it_finishes_the_picture_and_exits_with_0(klein: Path) -> 
         assert runner.process.wait(20) == 0
 
 
+@pytest.mark.parametrize("family", ["klein base", "z-image-turbo", "z-image", "flux schnell", "flux dev"])
+def test_every_family_draws_and_repeats_itself(family: str, tmp_path: Path) -> None:
+    with Live(toys.write(family, tmp_path / "toy").folder) as runner:
+        fields = {"guidance": 3.0, "negative_prompt": "fog", "seed": 2, "previews": 1}
+        first = draw(runner, **fields)
+        assert first[0] == {"total": 2}
+        assert opened(first[1]["preview"]).size
+        assert opened(first[-1]["image"]).size == (64, 48)
+        assert draw(runner, **fields)[-1]["image"] == first[-1]["image"]
+        started = draw(runner, images=[picture_base64(96, 80)], strength=0.6, steps=5, seed=2)
+        assert started[0] == {"total": 3}
+        assert started[-1]["image"] != first[-1]["image"]
+
+
 def test_quantized_and_staged_it_draws_the_same_picture_but_for_what_bits_cost(klein: Path) -> None:
     with Live(klein, "--memory", "staged") as runner:
         staged = opened(draw(runner, seed=9)[-1]["image"])
