@@ -26,8 +26,10 @@ MAX_JPEG_EXIF = 65_000  # of the 65,533 bytes that a JPEG segment holds
 AVERAGE = 3
 
 
-def pack(pixels: Pixels, kind: str = "png", recipe: Recipe | None = None) -> bytes:
-    """A file of [height, width, 3] pixels. `kind` is png, jpeg or webp.
+def pack(
+    pixels: Pixels, kind: str = "png", recipe: Recipe | None = None, quality: int | None = None
+) -> bytes:
+    """A file of [height, width, 3] pixels. `kind` is png, jpeg or webp; `quality`, 0 to 100, is for the last two.
 
     A recipe that is too long for a JPEG's EXIF is left out of it: the picture matters more.
     """
@@ -44,9 +46,9 @@ def pack(pixels: Pixels, kind: str = "png", recipe: Recipe | None = None) -> byt
     picture = Image.fromarray(pixels)
     if kind == "jpeg":
         fits = exif if len(exif) <= MAX_JPEG_EXIF else b""
-        picture.save(out, "JPEG", quality=95, subsampling=0, exif=fits)
+        picture.save(out, "JPEG", quality=95 if quality is None else quality, subsampling=0, exif=fits)
     else:
-        picture.save(out, "WEBP", quality=92, method=2, exif=exif)
+        picture.save(out, "WEBP", quality=92 if quality is None else quality, method=2, exif=exif)
     return out.getvalue()
 
 

@@ -2,15 +2,18 @@
 decoding pictures takes time; knows no MLX."""
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
-from pipelines.base import ImageRequest, PipelineError, Pixels, Plan
+from pipelines.base import MOST_STEPS, ImageRequest, PipelineError, Pixels, Plan
 from pipelines.images import PictureError, decode, from_base64
 from runner.errors import BadRequest
-from runner.image_protocol import DrawRequest, Format
+from runner.image_protocol import DrawRequest, Format, Quality
+
+# How many of the model's own steps are done, where a quality is asked for and no number of steps.
+SHARES: dict[Quality, float] = {"low": 0.5, "medium": 1, "high": 1.5, "xhigh": 2, "max": 3}
 
 
 class Planner(Protocol):
@@ -27,6 +30,7 @@ class Drawing:
     plan: Plan
     format: Format = "png"
     warnings: tuple[str, ...] = field(default=())
+    compression: int | None = None  # of JPEG and WebP: 100 keeps the most
 
     @property
     def bytes(self) -> int:
@@ -51,9 +55,13 @@ def prepare(wanted: DrawRequest, ignored: list[str], planner: Planner) -> Drawin
     )
     try:
         plan = planner.plan(request)
+        if wanted.quality is not None and not wanted.steps:
+            steps = max(1, round((plan.asked or plan.steps) * SHARES[wanted.quality]))
+            request = replace(request, steps=min(steps, MOST_STEPS))
+            plan = planner.plan(request)
     except (PipelineError, PictureError) as error:
         raise BadRequest(str(error)) from None
-    return Drawing(request, plan, wanted.format, tuple(ignored))
+    return Drawing(request, plan, wanted.format, tuple(ignored), wanted.compression)
 
 
 def draw_seed() -> int:

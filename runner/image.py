@@ -22,7 +22,7 @@ from pipelines.settings import Settings
 from runner import device
 from runner.drawing import Drawing
 from runner.image_memory import choose_memory, estimate_loaded
-from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawStep, Format
+from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawStep
 from runner.jobs import Emitted, Job
 from runner.protocol import Failed
 from runner.sources import ModelFiles, ModelMode
@@ -159,7 +159,7 @@ class ImageWorker:
             return DrawBegun(step.total)
         if step.preview is None:
             return DrawStep(step.index, step.total)
-        return self._packers.submit(_packed_step, step, step.preview, run.drawing.format)
+        return self._packers.submit(_packed_step, step, step.preview, run.drawing)
 
     def _picture(self, run: _Run, picture: Picture) -> Iterable[Emitted]:
         """One of several is packed and sent as it comes; a single one waits for the report and goes with it."""
@@ -168,7 +168,7 @@ class ImageWorker:
             run.single = picture
             return
         recipe = _recipe(run.drawing, self._model, picture.index)
-        yield Emitted(run.job, self._packers.submit(_packed_part, picture, recipe, run.drawing.format))
+        yield Emitted(run.job, self._packers.submit(_packed_part, picture, recipe, run.drawing))
 
     def _finish(self, run: _Run, report: Report | None) -> Iterable[Emitted]:
         wanted = run.drawing.request.count
@@ -181,7 +181,7 @@ class ImageWorker:
             yield Emitted(run.job, done, last=True)
             return
         recipe = _recipe(run.drawing, self._model, 0)
-        packed = self._packers.submit(_packed_done, done, run.single.pixels, recipe)
+        packed = self._packers.submit(_packed_done, done, run.single.pixels, recipe, run.drawing)
         yield Emitted(run.job, packed, last=True)
 
     def _done(self, run: _Run, report: Report) -> DrawDone:
@@ -227,17 +227,17 @@ def _recipe(drawing: Drawing, model: str, index: int) -> Recipe:
 # -- on the packing threads
 
 
-def _text(pixels: Pixels, format: Format, recipe: Recipe | None = None) -> str:
-    return base64.b64encode(pack(pixels, format, recipe)).decode()
+def _text(pixels: Pixels, drawing: Drawing, recipe: Recipe | None = None) -> str:
+    return base64.b64encode(pack(pixels, drawing.format, recipe, drawing.compression)).decode()
 
 
-def _packed_step(step: Step, preview: Pixels, format: Format) -> Struct:
-    return DrawStep(step.index, step.total, _text(preview, format))
+def _packed_step(step: Step, preview: Pixels, drawing: Drawing) -> Struct:
+    return DrawStep(step.index, step.total, _text(preview, drawing))
 
 
-def _packed_part(picture: Picture, recipe: Recipe, format: Format) -> Struct:
-    return DrawnPart(_text(picture.pixels, format, recipe), picture.index)
+def _packed_part(picture: Picture, recipe: Recipe, drawing: Drawing) -> Struct:
+    return DrawnPart(_text(picture.pixels, drawing, recipe), picture.index)
 
 
-def _packed_done(done: DrawDone, pixels: Pixels, recipe: Recipe) -> Struct:
-    return replace(done, image=_text(pixels, done.format, recipe))
+def _packed_done(done: DrawDone, pixels: Pixels, recipe: Recipe, drawing: Drawing) -> Struct:
+    return replace(done, image=_text(pixels, drawing, recipe))

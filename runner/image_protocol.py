@@ -15,6 +15,7 @@ Text = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 # 0 is how some clients leave a number out.
 Side = Annotated[int, Meta(ge=0, le=LONGEST_SIDE)]
 Format = Literal["png", "jpeg", "webp"]
+Quality = Literal["low", "medium", "high", "xhigh", "max"]
 
 
 class DrawRequest(Struct, frozen=True):
@@ -32,6 +33,8 @@ class DrawRequest(Struct, frozen=True):
     n: Annotated[int, Meta(ge=1, le=MOST_PICTURES)] = 1
     previews: Annotated[int, Meta(ge=0, le=MOST_STEPS)] = 0
     format: Format = "png"
+    compression: Annotated[int, Meta(ge=0, le=100)] | None = None
+    quality: Quality | None = None
     stream: bool = True
 
 

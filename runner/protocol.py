@@ -184,13 +184,16 @@ def _decode(body: bytes) -> Any:
         return value
 
 
-def parse(kind: type[T], value: dict[str, Any]) -> T:
-    """A request of this kind, or a BadRequest that names the field, its value and what is allowed."""
+def parse(kind: type[T], value: dict[str, Any], strict: bool = True) -> T:
+    """A request of this kind, or a BadRequest that names the field, its value and what is allowed.
+
+    Not strict: numbers may be written as text, as forms have them.
+    """
     strange = _not_finite(value, "", 0)
     if strange:
         raise BadRequest(f"{strange} is not a finite number")
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
         raise BadRequest(_explained(str(error), value)) from None
     except RecursionError:

@@ -10,11 +10,15 @@ from starlette.routing import BaseRoute, Route
 
 from runner.bodies import read_body
 from runner.dialects.asking import Whole, sse
+from runner.dialects.forms import is_form, read_form
 from runner.dialects.openai_chat import Chat
 from runner.dialects.openai_chat_answers import ChatAnswer
 from runner.dialects.openai_completions import CompletionAnswer
 from runner.dialects.openai_embeddings import embeddings
 from runner.dialects.openai_errors import OpenAIErrors, UnknownPath, shaped
+from runner.dialects.openai_images import Drawing, edit_of_form, edit_of_json
+from runner.dialects.openai_images_answers import DrawingAnswer
+from runner.dialects.pictures import FOLDER, Pictures
 from runner.errors import DiptychError, ModelNotFound
 from runner.gateway.answering import Stream
 from runner.gateway.app import Gateway
@@ -22,6 +26,7 @@ from runner.library import Installed, installed
 from runner.middleware import exchange
 from runner.protocol import encode, read_json
 
+PICTURES_LIMIT = 128 * 1024**2  # as the runner's
 SSE = "text/event-stream; charset=utf-8"
 ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -37,6 +42,9 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         Route("/v1/chat/completions", api.chat, methods=["POST"]),
         Route("/v1/completions", api.completions, methods=["POST"]),
         Route("/v1/embeddings", api.embeddings, methods=["POST"]),
+        Route("/v1/images/generations", api.generations, methods=["POST"]),
+        Route("/v1/images/edits", api.edits, methods=["POST"]),
+        Route(FOLDER + "{name}", api.picture),
     ]
     return [*known, Route("/v1/{rest:path}", _Unknown(known).answer, methods=ANY)]
 
@@ -44,6 +52,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
 class OpenAI:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._pictures = Pictures()
 
     async def models(self, request: Request) -> Response:
         return _json({"object": "list", "data": await self._listed()})
@@ -77,6 +86,32 @@ class OpenAI:
         body = read_json(await read_body(request))
         id = exchange(request.scope).id
         return Whole(lambda: embeddings(self._gateway, body, id))
+
+    async def generations(self, request: Request) -> Any:
+        body = read_json(await read_body(request))
+        return self._draw(request, Drawing(body, "image_generation", []))
+
+    async def edits(self, request: Request) -> Any:
+        raw = await read_body(request, PICTURES_LIMIT)
+        # Megabytes to take apart and to write as base64: not on the event loop.
+        return self._draw(
+            request, await asyncio.to_thread(_edit, request.headers.get("content-type", ""), raw)
+        )
+
+    def _draw(self, request: Request, drawing: Drawing) -> Any:
+        base = str(request.base_url).rstrip("/")
+        answer = DrawingAnswer(self._gateway, drawing, exchange(request.scope).id, self._pictures, base)
+        return Stream(answer.stream(), SSE, _last) if drawing.asked.stream else Whole(answer.whole)
+
+    async def picture(self, request: Request) -> Response:
+        kept = self._pictures.find(request.path_params["name"])
+        return Response(kept.data, media_type=kept.media_type)
+
+
+def _edit(content_type: str, raw: bytes) -> Drawing:
+    if is_form(content_type):
+        return edit_of_form(read_form(content_type, raw))
+    return edit_of_json(read_json(raw))
 
 
 def names(model: Installed) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from runner.gateway.settings import Settings
 
 # Whoever watches over us needs no key to ask whether we live.
 OPEN = ("/healthz",)
+# Names that cannot be guessed are keys of their own: browsers send none for a picture.
+OPEN_UNDER = "/v1/images/files/"
 EXPOSED = b"x-request-id, retry-after"
 METHODS = b"GET, POST, PUT, DELETE, HEAD"
 DAY = b"86400"
@@ -41,13 +43,17 @@ class Access:
             raise NotAllowed(
                 f"pages from {origin[:100]} may not call this server; --allow-origin {origin[:100]} lets them"
             )
-        if self._keys and scope["path"] not in OPEN and not self._knows(header(scope, b"authorization")):
+        if self._keys and not _is_open(scope["path"]) and not self._knows(header(scope, b"authorization")):
             raise KeyNeeded("this server needs its API key: Authorization: Bearer KEY")
 
     def _knows(self, given: str) -> bool:
         """Compares with all keys, and each in constant time."""
         said = given.encode("latin-1")
         return sum(hmac.compare_digest(said, key) for key in self._keys) > 0
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN or path.startswith(OPEN_UNDER)
 
 
 class Hosts:

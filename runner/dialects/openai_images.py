@@ -1,0 +1,167 @@
+"""/v1/images/generations and /v1/images/edits: requests as native ones."""
+
+import base64
+import re
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from runner.dialects.forms import Form
+from runner.errors import BadRequest
+from runner.protocol import parse
+
+Quality = Literal["low", "medium", "high", "xhigh", "max"]
+# The names of retired models' qualities.
+FORMER: dict[str, Quality] = {"standard": "medium", "hd": "high"}
+SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
+MOST_PARTIAL = 3
+
+
+class DrawingRequest(Struct, frozen=True, kw_only=True):
+    """Both endpoints' fields; those from `seed` on are Diptych's own."""
+
+    model: Annotated[str, Meta(min_length=1)]
+    prompt: str
+    n: Annotated[int, Meta(ge=1, le=10)] | None = None
+    size: str | None = None
+    quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] | None = None
+    output_format: Literal["png", "jpeg", "webp"] | None = None
+    output_compression: Annotated[int, Meta(ge=0, le=100)] | None = None
+    background: Literal["auto", "opaque", "transparent"] | None = None
+    response_format: Literal["b64_json", "url"] | None = None
+    stream: bool | None = None
+    partial_images: Annotated[int, Meta(ge=0, le=MOST_PARTIAL)] | None = None
+    seed: int | None = None
+    steps: int | None = None
+    negative_prompt: str | None = None
+    guidance: float | None = None
+    strength: float | None = None
+    keep_alive: str | float | None = None
+
+
+# What would change the picture and is not to be had.
+NOT_HERE = {
+    "mask": "painting inside a mask is not supported; describe in the prompt what is to change",
+    "markup": "markup is not supported; describe in the prompt what is to change",
+    "svg": "only pixels are drawn here",
+    "complexity": "only pixels are drawn here",
+    "frame_count": "only single pictures are drawn here",
+    "frame_duration_ms": "only single pictures are drawn here",
+}
+
+
+class Drawing:
+    """A request that was read. `kind` begins the names of its events."""
+
+    def __init__(self, body: dict[str, Any], kind: str, pictures: list[str], loose: bool = False) -> None:
+        for name, why in NOT_HERE.items():
+            if body.get(name) is not None:
+                raise BadRequest(f"{name}: {why}")
+        self.asked = parse(DrawingRequest, body, strict=not loose)
+        self.kind = kind
+        self.pictures = pictures
+        self._check()
+
+    def _check(self) -> None:
+        asked = self.asked
+        if asked.background == "transparent":
+            raise BadRequest(
+                'background: "transparent" is not possible with these models; opaque and auto are'
+            )
+        if asked.partial_images and not asked.stream:
+            raise BadRequest("partial_images: they are for streams; set stream to true")
+        if asked.stream and asked.response_format == "url":
+            raise BadRequest("response_format: a stream carries its pictures itself; b64_json is possible")
+
+    @property
+    def format(self) -> str:
+        return self.asked.output_format or "png"
+
+    @property
+    def quality(self) -> Quality | None:
+        """None: as the model's own steps have it."""
+        quality = self.asked.quality
+        if quality is None or quality == "auto":
+            return None
+        return FORMER.get(quality, quality)  # type: ignore[arg-type]  # the rest are Quality's
+
+    def native(self) -> dict[str, Any]:
+        asked = self.asked
+        given = {
+            "prompt": asked.prompt,
+            "n": asked.n,
+            "format": self.format,
+            "compression": asked.output_compression,
+            "quality": self.quality,
+            "previews": asked.partial_images,
+            "images": self.pictures or None,
+            "seed": asked.seed,
+            "steps": asked.steps,
+            "negative_prompt": asked.negative_prompt,
+            "guidance": asked.guidance,
+            "strength": asked.strength,
+        }
+        return {name: value for name, value in given.items() if value is not None} | size(asked.size)
+
+
+def size(text: str | None) -> dict[str, int]:
+    """Width and height; none where the model, or the picture, decides."""
+    if text is None or text == "auto":
+        return {}
+    found = SIZE.fullmatch(text)
+    if found is None:
+        raise BadRequest(
+            f'size: {text[:64]!r} is not allowed; "auto", or width and height as in "1024x768", are'
+        )
+    return {"width": int(found.group(1)), "height": int(found.group(2))}
+
+
+# -- pictures that come with a request
+
+
+def edit_of_form(form: Form) -> Drawing:
+    """An edit as the clients send it: files under image or image[]."""
+    for name in ("mask", "markup"):
+        if name in form.files:
+            raise BadRequest(f"{name}: {NOT_HERE[name]}")
+    files = form.files.get("image", []) + form.files.get("image[]", [])
+    pictures = [base64.b64encode(file).decode() for file in files]
+    for name in ("image", "image[]"):
+        pictures += [data_of(text) for text in form.fields.get(name, [])]
+    if not pictures:
+        raise BadRequest("image is missing; a file to edit is needed")
+    body = {name: values[-1] for name, values in form.fields.items() if values[-1] != ""}
+    return Drawing(body, "image_edit", pictures, loose=True)
+
+
+def edit_of_json(body: dict[str, Any]) -> Drawing:
+    """An edit as JSON: data URIs under image, or under images as objects with image_url."""
+    given = body.get("image") if body.get("image") is not None else body.get("images")
+    listed = given if isinstance(given, list) else [given]
+    pictures = [data_of(_text(item)) for item in listed if item is not None]
+    if not pictures:
+        raise BadRequest("image is missing; a picture as a data URI is needed")
+    return Drawing(body, "image_edit", pictures)
+
+
+def _text(item: Any) -> str:
+    if isinstance(item, dict):
+        if item.get("file_id"):
+            raise BadRequest("image: files are not kept here, so file_id means nothing; send a data URI")
+        item = item.get("image_url")
+        item = item.get("url") if isinstance(item, dict) else item
+    if not isinstance(item, str):
+        raise BadRequest("image: a data URI, or a list of them, is needed")
+    return item
+
+
+def data_of(text: str) -> str:
+    """The base64 of a data URI, or of what is base64 already. Nothing is ever fetched."""
+    if text[:8].lower().startswith(("http://", "https://", "file:")):
+        raise BadRequest("image: URLs are not fetched; send the picture itself, as a file or a data URI")
+    if not text.startswith("data:"):
+        return text
+    head, comma, data = text.partition(",")
+    if not comma or not head.endswith(";base64"):
+        raise BadRequest("image: a data URI of the form data:image/png;base64,… is needed")
+    return data

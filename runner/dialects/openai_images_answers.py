@@ -1,0 +1,114 @@
+"""/v1/images: native events as a stream of pictures, or as one answer."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from runner.dialects.asking import leased, sse
+from runner.dialects.openai_images import Drawing
+from runner.dialects.pictures import Pictures
+from runner.gateway.app import Gateway
+from runner.gateway.native import seconds
+from runner.sources import ModelMode
+from runner.supervisor import Event
+
+PATCH = 16  # pixels on each side of what the models treat as one token
+
+
+class DrawingAnswer:
+    def __init__(self, gateway: Gateway, drawing: Drawing, id: str, kept: Pictures, base: str) -> None:
+        self._gateway = gateway
+        self._drawing = drawing
+        self._id = id
+        self._kept = kept
+        self._base = base
+        self._keep_alive = seconds(drawing.asked.keep_alive)
+
+    async def _events(self) -> AsyncGenerator[Event, None]:
+        model = self._drawing.asked.model
+        native = self._drawing.native()
+        async with (
+            leased(self._gateway, model, ModelMode.IMAGE, self._keep_alive, self._id) as lease,
+            aclosing(lease.events(native, id=self._id)) as events,
+        ):
+            async for event in events:
+                yield event
+
+    async def whole(self) -> dict[str, Any]:
+        found: list[str] = []
+        done: Event = {}
+        async with aclosing(self._events()) as events:
+            async for event in events:
+                found += [event["image"]] if "image" in event else []
+                done = event
+        return {
+            "created": int(time.time()),
+            "data": [self._picture(image) for image in found],
+            "background": "opaque",
+            "output_format": self._drawing.format,
+            "quality": self._drawing.quality or "medium",
+            "size": f"{done['width']}x{done['height']}",
+            "usage": usage(done, len(found), detailed=True),
+            "seed": done["seed"],
+            "warnings": done.get("warnings", []),
+        }
+
+    def _picture(self, image: str) -> dict[str, str]:
+        if self._drawing.asked.response_format == "url":
+            return {"url": f"{self._base}{self._kept.keep(image, self._drawing.format)}"}
+        return {"b64_json": image}
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Partial pictures as they come. The finished ones wait for the last event, which knows their size and seed."""
+        count = self._drawing.asked.n or 1
+        found: list[str] = []
+        seen, each = 0, 1
+        async with aclosing(self._events()) as events:
+            async for event in events:
+                if "preview" in event:
+                    each = max(1, min(self._drawing.asked.partial_images or 0, event["total"] // count - 1))
+                    yield self._partial(event["preview"], seen % each)
+                    seen += 1
+                elif "step" not in event and "image" not in event and not event.get("done"):
+                    yield b": drawing\n\n"  # a comment: the answer has begun, and no client sees an event
+                found += [event["image"]] if "image" in event else []
+                if event.get("done"):
+                    for image in found:
+                        yield self._completed(image, event)
+
+    def _partial(self, image: str, index: int) -> bytes:
+        kind = f"{self._drawing.kind}.partial_image"
+        asked = self._drawing.asked
+        about = self._about(kind, image, asked.size or "auto")
+        return sse({**about, "partial_image_index": index}, kind)
+
+    def _completed(self, image: str, done: Event) -> bytes:
+        kind = f"{self._drawing.kind}.completed"
+        about = self._about(kind, image, f"{done['width']}x{done['height']}")
+        return sse({**about, "usage": usage(done, 1), "seed": done["seed"]}, kind)
+
+    def _about(self, kind: str, image: str, size: str) -> dict[str, Any]:
+        return {
+            "type": kind,
+            "b64_json": image,
+            "created_at": int(time.time()),
+            "size": size,
+            "quality": self._drawing.quality or "auto",
+            "background": "opaque",
+            "output_format": self._drawing.format,
+        }
+
+
+def usage(done: Event, pictures: int, detailed: bool = False) -> dict[str, Any]:
+    """A picture's tokens are the patches that the model works on. What it read is not counted."""
+    drawn = pictures * (int(done["width"]) // PATCH) * (int(done["height"]) // PATCH)
+    found: dict[str, Any] = {
+        "input_tokens": 0,
+        "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+        "output_tokens": drawn,
+        "total_tokens": drawn,
+    }
+    return (
+        {**found, "output_tokens_details": {"image_tokens": drawn, "text_tokens": 0}} if detailed else found
+    )

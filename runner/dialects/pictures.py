@@ -1,0 +1,57 @@
+"""Pictures kept for a few minutes, for clients that want an address instead of the picture."""
+
+import base64
+import secrets
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from runner.errors import DiptychError
+
+MINUTES = 10
+MOST_BYTES = 256 * 1024**2
+FOLDER = "/v1/images/files/"
+
+
+class PictureGone(DiptychError):
+    status = 404
+
+
+@dataclass(frozen=True)
+class Kept:
+    data: bytes
+    media_type: str
+    until: float
+
+
+class Pictures:
+    """In memory, up to a limit beyond which the oldest go. Their names cannot be guessed: who knows one may see it."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._bytes = 0
+
+    def keep(self, image: str, format: str) -> str:
+        """The path of a picture that is given as base64."""
+        data = base64.b64decode(image)
+        name = f"{secrets.token_urlsafe(24)}.{format}"
+        self._kept[name] = Kept(data, f"image/{format}", time.monotonic() + MINUTES * 60)
+        self._bytes += len(data)
+        self._clear()
+        return FOLDER + name
+
+    def find(self, name: str) -> Kept:
+        self._clear()
+        found = self._kept.get(name)
+        if found is None:
+            raise PictureGone(f"this picture is not here; pictures are kept for {MINUTES} minutes")
+        return found
+
+    def _clear(self) -> None:
+        now = time.monotonic()
+        while self._kept:
+            name, oldest = next(iter(self._kept.items()))
+            if oldest.until > now and (self._bytes <= MOST_BYTES or len(self._kept) == 1):
+                return
+            del self._kept[name]
+            self._bytes -= len(oldest.data)
