@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import time
 from typing import Any, Literal
@@ -44,3 +45,5 @@ def setup(verbose: bool = False, format: Format = "text") -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("diptych").setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.captureWarnings(True)
+    # It writes its own lines to stderr, in its own form; what it has to say of a prompt's length, we have said.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -367,6 +367,8 @@ def test_deleting_the_model_ends_the_process() -> None:
 def test_logs_are_lines_of_json_when_asked() -> None:
     with Live(toy_text("qwen3"), "--log-format", "json") as runner:
         runner.complete("Why", num_predict=3)
+        # What the tokenizer's library has to say of that must not stand between the lines.
+        assert runner.http.post("/tokenize", json={"content": "one two three " * 4000}).status_code == 200
         runner.ask_to_stop()
         assert runner.process.wait(20) == 0
         lines = [json.loads(line) for line in runner.log.splitlines()]

@@ -182,6 +182,9 @@ def test_bent_chats_are_answered(live: Live, examples: int) -> None:
     many(examples, bent_chats())(lambda body: post(live, "/v1/completions", body))
 
 
+@pytest.mark.timeout(
+    1200
+)  # each schema is tried in a process of its own: a fifth of a second, on a busy machine more
 @pytest.mark.parametrize("examples", [40, pytest.param(600, marks=pytest.mark.slow)])
 def test_odd_schemas_are_answered(live: Live, examples: int) -> None:
     def ask(schema: dict[str, Any]) -> None:
