@@ -19,8 +19,6 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import httpx2
-
 from runner.client import Client
 from runner.process import loop_factory
 from runner.supervisor import Server
@@ -93,6 +91,8 @@ async def report(ways: dict[str, Client], model: str, rounds: int) -> None:
 
 
 async def compare_clients(model: str, rounds: int) -> None:
+    import httpx2
+
     async with Server(model) as server:
         assert server.port
         ours = Client(server.port)

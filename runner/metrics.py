@@ -30,7 +30,7 @@ class HttpMetrics:
             registry=self.registry,
         )
         self.cancelled = Counter(
-            "diptych_cancelled", "Requests whose client left or that were cancelled", registry=self.registry
+            "diptych_cancelled", "Requests whose client left before their end", registry=self.registry
         )
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:

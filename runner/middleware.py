@@ -16,6 +16,7 @@ from runner.protocol import encode
 
 log = logging.getLogger("diptych.http")
 
+LEFT = "client left"
 # Asked for again and again by those who watch.
 QUIET = ("/health", "/healthz", "/metrics", "/models", "/v1/status")
 
@@ -87,6 +88,8 @@ class Around:
         known = getattr(scope.get("route"), "path", None) or "unknown"
         self._metrics.requests.labels(known, str(about.status or 499)).inc()
         self._metrics.seconds.labels(known).observe(took)
+        if about.note == LEFT:
+            self._metrics.cancelled.inc()
         quiet = known in QUIET and about.status in (200, 503)
         tokens = "" if about.tokens is None else f" {about.tokens} tokens"
         log.log(

@@ -10,7 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from runner.engine import Engine
 from runner.jobs import Job
-from runner.middleware import exchange, send_error
+from runner.middleware import LEFT, exchange, send_error
 from runner.protocol import Failed, line
 
 NDJSON = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-cache")]
@@ -54,7 +54,7 @@ class JobResponse:
             if not self._job.over:
                 self._engine.cancel(self._job)
             if self._left:
-                exchange(scope).note = "client left"
+                exchange(scope).note = LEFT
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":

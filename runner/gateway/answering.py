@@ -8,7 +8,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from runner.errors import DiptychError
-from runner.middleware import exchange
+from runner.middleware import LEFT, exchange
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -22,7 +22,7 @@ async def unless_left(scope: Scope, receive: Receive, work: Coroutine[Any, Any, 
         if working.done():
             working.result()
         else:
-            exchange(scope).note = "client left"
+            exchange(scope).note = LEFT
     finally:
         for task in (working, watching):
             task.cancel()

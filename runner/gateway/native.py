@@ -203,14 +203,22 @@ class PassOn:
             while (progress := await heard.get()) is not None:
                 await self._begin(send, 200, [(b"content-type", NDJSON)])
                 await more(send, encode({"status": "loading", "progress": round(progress, 3)}) + b"\n")
-            return waiting.result()
-        finally:
+        except BaseException:
             waiting.cancel()
+            waiting.add_done_callback(_release)
+            raise
+        return waiting.result()
 
     async def _begin(self, send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         if not self._begun:
             self._begun = True
             await begin(send, status, headers)
+
+
+def _release(waiting: "asyncio.Future[Lease]") -> None:
+    """The lease that came for a client who had left."""
+    if not waiting.cancelled() and waiting.exception() is None:
+        waiting.result().release()
 
 
 def _headers(answer: Answer) -> list[tuple[bytes, bytes]]:
