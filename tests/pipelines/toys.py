@@ -117,11 +117,11 @@ def _json(path: Path, values: Config) -> None:
     path.write_text(json.dumps(values))
 
 
-def qwen3(layers: int, hidden: int, heads: int, shared: int) -> Part:
+def qwen3(layers: int, hidden: int, heads: int, shared: int, **more: Any) -> Part:
     return Part("transformers", "Qwen3ForCausalLM", {
         "model_type": "qwen3", "vocab_size": 420, "hidden_size": hidden, "intermediate_size": 2 * hidden + 6,
         "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": shared, "head_dim": 14,
-        "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "rope_theta": 5000.0, "tie_word_embeddings": False,
+        "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "rope_theta": 5000.0, "tie_word_embeddings": False, **more,
     })  # fmt: skip
 
 
@@ -187,6 +187,12 @@ SCALED = {
     "use_post_quant_conv": False,
 }
 FLUX_TOKENIZERS = {"tokenizer": "clip", "tokenizer_2": "t5"}
+# Weights that outweigh what is computed from them: 30 MB of text encoder, 60 of transformer.
+KLEIN_HEAVY = Part("diffusers", "Flux2Transformer2DModel", {
+    "in_channels": 12, "num_layers": 1, "num_single_layers": 3, "attention_head_dim": 120, "num_attention_heads": 4,
+    "joint_attention_dim": 576, "timestep_guidance_channels": 16, "mlp_ratio": 3.0, "axes_dims_rope": [30, 30, 30, 30],
+    "rope_theta": 2000, "eps": 1e-6, "guidance_embeds": False,
+})  # fmt: skip
 
 TOYS = {
     # Sixteen pixels a token, as the real one.
@@ -212,6 +218,17 @@ TOYS = {
         STATIC,
         {"tokenizer": "qwen"},
         {"is_distilled": False},
+    ),
+    "klein heavy": Toy(
+        "Flux2KleinPipeline",
+        {
+            "transformer": KLEIN_HEAVY,
+            "vae": vae("AutoencoderKLFlux2", (6, 6, 9, 12), 3),
+            "text_encoder": qwen3(layers=8, hidden=192, heads=2, shared=1, intermediate_size=2000),
+        },
+        STATIC,
+        {"tokenizer": "qwen"},
+        {"is_distilled": True},
     ),
     "z-image-turbo": Toy(
         "ZImagePipeline",
