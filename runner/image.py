@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,8 @@ from msgspec.structs import replace
 from models.files import LocalModel
 from models.quantize import Quantization
 from pipelines import pipeline_class
-from pipelines.base import Event, Picture, Pipeline, Pixels, Report, Step
+from pipelines.base import Event, Picture, Pipeline, PipelineError, Pixels, Report, Step
+from pipelines.images import PictureError
 from pipelines.packing import pack
 from pipelines.recipe import Recipe
 from pipelines.settings import Settings
@@ -31,6 +33,10 @@ log = logging.getLogger("diptych.image")
 
 # zlib gives the interpreter up while it works, so two pack while the GPU thread goes on.
 PACKERS = 2
+
+
+# What MLX's allocators say, in their several words.
+OUT_OF_MEMORY = re.compile(r"(?i)alloc|out of memory|insufficient memory")
 
 
 @dataclass(frozen=True)
@@ -114,9 +120,17 @@ class ImageWorker:
             return
         try:
             event = next(run.events, None)
-        except ValueError as error:  # what the pipeline says of this request, not a fault
+        except (PipelineError, PictureError) as error:  # of this request, and no fault of ours
             self._stop()
             yield Emitted(run.job, Failed(str(error)), last=True)
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not OUT_OF_MEMORY.search(str(error)) and not isinstance(error, MemoryError):
+                raise
+            log.warning("out of memory: %s", error)
+            self._stop()
+            mx.clear_cache()
+            yield Emitted(run.job, Failed(_does_not_fit(run.drawing)), last=True)
             return
         if isinstance(event, Step):
             yield Emitted(run.job, self._progress(run, event))
@@ -200,6 +214,13 @@ class ImageWorker:
             format=drawing.format,
             warnings=warnings or UNSET,
         )
+
+
+def _does_not_fit(drawing: Drawing) -> str:
+    return (
+        f"{drawing.plan.width} x {drawing.plan.height} does not fit into the device's memory; a smaller picture may, or "
+        "a runner with --memory staged or --quantize 4"
+    )
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -165,14 +165,17 @@ def test_warnings_say_what_was_ignored_and_what_was_cut() -> None:
 def test_a_failure_after_the_first_event_is_the_last_line_and_never_a_success() -> None:
     async def test() -> None:
         pipeline = FakePipeline()
-        pipeline.fail = RuntimeError("out of memory")
+        pipeline.fail = RuntimeError("the device is lost")
         async with client_of(pipeline) as client:
             assert await draw(client) == [
                 {"total": 4},
-                {"error": "RuntimeError: out of memory", "done": True},
+                {"error": "RuntimeError: the device is lost", "done": True},
             ]
             response = await client.post("/completion", json={"prompt": "x", "stream": False})
-            assert (response.status_code, response.json()) == (500, {"error": "RuntimeError: out of memory"})
+            assert (response.status_code, response.json()) == (
+                500,
+                {"error": "RuntimeError: the device is lost"},
+            )
             pipeline.fail = None
             assert (await draw(client))[-1]["done"] is True
 

@@ -167,6 +167,18 @@ def test_asked_to_stop_it_finishes_the_picture_and_exits_with_0(klein: Path) -> 
         assert runner.process.wait(20) == 0
 
 
+@pytest.mark.slow
+def test_asked_to_stop_it_does_not_wait_for_a_long_picture(klein: Path) -> None:
+    with Live(klein) as runner, ThreadPoolExecutor(1) as pool:
+        body = {"prompt": "a boat", **LONG}
+        answer = pool.submit(runner.http.post, "/completion", json=body)
+        _until(lambda: runner.status()["active"] == 1)
+        runner.ask_to_stop(signal.SIGTERM)
+        last = json.loads(answer.result().text.splitlines()[-1])
+        assert last == {"error": "the request was cancelled", "done": True}
+        assert runner.process.wait(30) == 0
+
+
 @pytest.mark.parametrize("family", ["klein base", "z-image-turbo", "z-image", "flux schnell", "flux dev"])
 def test_every_family_draws_and_repeats_itself(family: str, tmp_path: Path) -> None:
     with Live(toys.write(family, tmp_path / "toy").folder) as runner:

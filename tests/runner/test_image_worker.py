@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from msgspec import UNSET, Struct
 
-from pipelines.base import ImageRequest
+from pipelines.base import ImageRequest, PipelineError
 from pipelines.packing import read_recipe
 from runner.drawing import Drawing
 from runner.engine import Engine
@@ -131,15 +131,18 @@ def test_what_the_pipeline_says_of_a_request_is_the_answer_and_the_next_one_is_d
     async def test() -> None:
         pipeline = FakePipeline()
         async with running(pipeline) as engine:
-            pipeline.fail = ValueError("images[0]: too narrow")
+            pipeline.fail = PipelineError("images[0]: too narrow")
             assert (await drawn(engine, pipeline))[-1] == Failed("images[0]: too narrow")
             pipeline.fail = RuntimeError("the device is on fire")
             assert (await drawn(engine, pipeline))[-1] == Failed("RuntimeError: the device is on fire")
+            pipeline.fail = RuntimeError("[malloc_or_wait] Unable to allocate 123 bytes.")
+            (said,) = [e.error for e in await drawn(engine, pipeline) if isinstance(e, Failed)]
+            assert said.startswith("64 x 48 does not fit into the device's memory")
             pipeline.fail = None
             before = mx.get_active_memory()
             assert isinstance((await drawn(engine, pipeline))[-1], DrawDone)
             assert mx.get_active_memory() <= before
-            assert pipeline.closed == 3
+            assert pipeline.closed == 4
 
     run(test)
 
