@@ -1,6 +1,7 @@
 """One conversation from its first prompt to its last: what is typed, what is answered, what Ctrl-C means when."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from runner.errors import BadRequest, DiptychError
 
 HELP = '''\
   /set                  the options in force; /set NAME VALUE changes one, /set NAME is the model's own value again
-  /system [TEXT]        what the model is told before everything; without text: what it is now
+  /system [TEXT]        what the model is told before everything; "" for nothing, without text: what it is now
   /save FILE, /load FILE
   /clear                forget what was said
   /help, /bye
@@ -125,7 +126,7 @@ class Session:
 
     def _system(self, rest: str) -> None:
         if rest:
-            self._conversation.system = rest
+            self._conversation.system = "" if rest == '""' else rest
         print(f"  system: {self._conversation.system or '(nothing)'}")
 
     def _save(self, rest: str) -> None:
@@ -146,7 +147,7 @@ class Session:
 def _path(text: str) -> Path:
     if not text or "\0" in text:
         raise BadRequest("which file? /save FILE, /load FILE")
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))
 
 
 def _speed(done: Event) -> str:

@@ -1,5 +1,6 @@
 """The API keys that the configuration names, one of them or a file of them."""
 
+import os
 from pathlib import Path
 
 from runner.config.load import Config
@@ -16,7 +17,7 @@ def keys(config: Config) -> tuple[str, ...]:
 
 def _lines(file: str) -> list[str]:
     try:
-        lines = Path(file).expanduser().read_text("utf-8").splitlines()
+        lines = Path(os.path.expanduser(file)).read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"the keys in {file} cannot be read: {error}") from None
     found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]

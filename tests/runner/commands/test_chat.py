@@ -112,9 +112,10 @@ def test_a_conversation_is_saved_and_loaded_with_its_options(chat: Terminal, mac
         (f"/load {machine}/talk.json", "2 turns from"),
         ("/set", "seed = 7"),
         ("/system", "system: be brief"),
+        ('/system ""', "system: (nothing)"),
     ):
         chat.type(line + "\n")
-        chat.until(said)
+        chat.until(re.escape(said))
         if not said.startswith(">>>"):
             chat.until(">>> ")
 
@@ -126,6 +127,8 @@ def test_a_mistake_is_said_and_the_conversation_goes_on(chat: Terminal) -> None:
         ("/set colour blue", "colour is no option; these are: think"),
         ("/load /no/such/file", "is not there"),
         ("/load .", "is no file"),
+        ("/load ~nobody-here/x", "is not there"),
+        ("/save " + "x" * 300, "cannot be written"),
         ("/save", "which file"),
         ("/save README.md", "README.md is no saved conversation"),
     ):
