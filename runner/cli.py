@@ -34,7 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="diptych", description="One runner for text and pictures on MLX.")
+    parser = argparse.ArgumentParser(
+        prog="diptych",
+        description="One runner for text and pictures on MLX.",
+        epilog="exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 no such model, 4 no gateway, 130 interrupted",
+    )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and end")
     parser.add_argument(
         "--config", metavar="FILE", help="configuration (default: DIPTYCH_CONFIG, or the user's)"

@@ -33,6 +33,7 @@ def _add_chat(commands: "Commands") -> None:
         help="an option, such as temperature=0 or num_predict=100",
     )
     parser.add_argument("--verbose", action="store_true", help="say how fast each answer was")
+    parser.add_argument("--json", action="store_true", help="one answer to what stdin says, as JSON")
 
 
 def _add_ps(commands: "Commands") -> None:

@@ -24,13 +24,21 @@ HELP = '''\
 
 
 class Session:
+    """`show` takes the answer's words as they come."""
+
     def __init__(
-        self, background: Background, source: Source, conversation: Conversation, verbose: bool
+        self,
+        background: Background,
+        source: Source,
+        conversation: Conversation,
+        verbose: bool = False,
+        show: Callable[[str], None] = write,
     ) -> None:
         self._background = background
         self._source = source
         self._conversation = conversation
         self._verbose = verbose
+        self._show = show
         self._commands: dict[str, Callable[[str], None]] = {
             "set": self._set,
             "system": self._system,
@@ -84,8 +92,8 @@ class Session:
                 raise
             warn(error.message)
 
-    def ask(self, said: str) -> None:
-        """One question; its answer is written as it comes, and remembered as far as it came."""
+    def ask(self, said: str) -> Event:
+        """One question; its answer is shown as it comes, and remembered as far as it came. Returns the last event."""
         parts: list[str] = []
         done: Event = {}
         try:
@@ -93,9 +101,10 @@ class Session:
         finally:
             if parts:
                 self._conversation.add(said, "".join(parts))
-                write("" if parts[-1].endswith("\n") else "\n")
+                self._show("" if parts[-1].endswith("\n") else "\n")
         if self._verbose:
             print(_speed(done), file=sys.stderr)
+        return done
 
     async def _answer(self, said: str, parts: list[str]) -> Event:
         event: Event = {}
@@ -103,7 +112,7 @@ class Session:
             async for event in events:
                 if text := event.get("content"):
                     parts.append(text)
-                    write(text)
+                    self._show(text)
         return event
 
     # Commands

@@ -9,6 +9,7 @@ from runner.chat.background import Background
 from runner.chat.conversation import Conversation
 from runner.chat.session import Session
 from runner.commands.steps import Steps
+from runner.commands.tables import print_json
 from runner.config import Config
 from runner.errors import BadRequest
 from runner.library import installed
@@ -23,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     for given in options.set or ():
         name, _, value = given.partition("=")
         conversation.set(name.strip(), value.strip())
-    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    terminal = sys.stdin.isatty() and sys.stdout.isatty() and not options.json
     said = "" if terminal else sys.stdin.buffer.read().decode("utf-8", "replace")
     if not terminal and not said.strip():
         raise BadRequest(
@@ -36,8 +37,12 @@ def run(options: argparse.Namespace) -> int:
         source = background.run(choose(model, files, options.configuration))
         try:
             _start(background, source)
-            session = Session(background, source, conversation, options.verbose)
-            session.talk() if terminal else session.ask(said)
+            if terminal:
+                Session(background, source, conversation, options.verbose).talk()
+            elif options.json:
+                _answer_as_json(background, source, conversation, said)
+            else:
+                Session(background, source, conversation, options.verbose).ask(said)
         finally:
             background.run(source.close())
     return 0
@@ -49,6 +54,13 @@ def _start(background: Background, source: Source) -> None:
         background.run(source.start(steps.loading))
     finally:
         steps.clear()
+
+
+def _answer_as_json(background: Background, source: Source, conversation: Conversation, said: str) -> None:
+    done = Session(background, source, conversation, show=lambda text: None).ask(said)
+    answer = conversation.turns[-1].content if conversation.turns else ""
+    known = {name: value for name, value in done.items() if name not in ("done", "content")}
+    print_json({"model": conversation.model, "answer": answer, **known})
 
 
 def _text_model(model: str) -> ModelFiles:
