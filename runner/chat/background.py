@@ -39,11 +39,19 @@ class Background:
             tasks.append(self._loop.create_task(work))
             tasks[0].add_done_callback(lambda task: ended.set())
 
-        self._loop.call_soon_threadsafe(begin)
+        def cancel() -> None:
+            if tasks:
+                tasks[0].cancel()
+            else:
+                work.close()
+                ended.set()
+
         try:
+            self._loop.call_soon_threadsafe(begin)
             _wait(ended)
         except KeyboardInterrupt:
-            self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+            # Calls keep their order: the work has begun by then, or never will.
+            self._loop.call_soon_threadsafe(cancel)
             _wait(ended)
             raise
         return tasks[0].result()
