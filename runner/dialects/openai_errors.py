@@ -74,7 +74,7 @@ def shaped(error: DiptychError) -> dict[str, Any]:
         "error": {
             "message": error.message,
             "type": "server_error" if error.status >= 500 else "invalid_request_error",
-            "param": THEIRS.get(param, param) if param else None,
+            "param": THEIRS.get(re.split(r"[.\[]", param)[0], param) if param else None,
             "code": code,
         }
     }

@@ -1,0 +1,60 @@
+"""docs/clients.md: every snippet that can be run here is run, as it stands there but for the port and the model."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.dialects.test_openai_node import NODE, installed
+from tests.runner.gateway.live import Gateway
+from tests.runner.live import ROOT
+
+PAGE = (ROOT / "docs" / "clients.md").read_text()
+TEXT, PICTURE = "Qwen/Qwen3-0.6B", "black-forest-labs/FLUX.2-klein-4B"
+SNIPPETS = re.findall(r"^```(bash|python|js)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def here(snippet: str, gateway: Gateway) -> str:
+    assert "11435" in snippet
+    snippet = snippet.replace("11435", str(gateway.port)).replace(TEXT, "toy").replace(PICTURE, "klein")
+    return snippet.replace("1024x768", "64x48")
+
+
+def of(language: str) -> list[str]:
+    return [snippet for kind, snippet in SNIPPETS if kind == language]
+
+
+def test_the_page_has_a_snippet_of_each() -> None:
+    assert {kind for kind, _ in SNIPPETS} == {"bash", "python", "js"}
+
+
+@pytest.mark.parametrize("snippet", of("bash"))
+def test_curl(gateway: Gateway, snippet: str) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    done = subprocess.run(["bash", "-c", here(snippet, gateway)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert '"chat.completion"' in done.stdout
+
+
+@pytest.mark.parametrize("snippet", of("python"))
+def test_python(gateway: Gateway, snippet: str, tmp_path: Path) -> None:
+    pytest.importorskip("openai", reason="the clients group is not installed")
+    command = [sys.executable, "-c", here(snippet, gateway)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    pictures = list(tmp_path.glob("*.png"))
+    assert done.stdout or Image.open(pictures[0]).size == (64, 48)
+
+
+@pytest.mark.skipif(not installed(), reason="node, or its openai package, is not installed")
+@pytest.mark.parametrize("snippet", of("js"))
+def test_javascript(gateway: Gateway, snippet: str) -> None:
+    command = ["node", "--input-type=module", "--eval", here(snippet, gateway)]
+    done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()

@@ -1,0 +1,115 @@
+"""What the openai package makes of keys, of runners that die, and of calls; and that who leaves stops the work."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.dialects.openai_chat import Chat
+from runner.dialects.openai_chat_answers import ChoiceReader
+from runner.dialects.openai_images import Drawing
+from runner.dialects.openai_tools import call_schema
+from tests.runner.gateway.live import Gateway
+from tests.runner.pretend import pretend_model
+
+openai = pytest.importorskip("openai", reason="the clients group is not installed")
+
+PROMPT: Any = {"model": "a", "prompt": "The sea"}
+
+
+def client_of(gateway: Gateway, key: str = "none", **options: Any) -> Any:
+    return openai.OpenAI(
+        **{"base_url": f"{gateway.url}/v1", "api_key": key, "max_retries": 0, "timeout": 60, **options}
+    )
+
+
+def test_a_wrong_key_has_the_code_that_clients_look_for(tmp_path: Path) -> None:
+    with Gateway({"a": pretend_model(tmp_path / "a")}, keys=["secret"], key="secret") as gateway:
+        with pytest.raises(openai.AuthenticationError) as caught:
+            client_of(gateway).models.list()
+        assert caught.value.code == "invalid_api_key"
+        assert [model.id for model in client_of(gateway, "secret").models.list()] in ([], ["a"])
+
+
+def test_a_runner_that_dies_in_a_stream_is_an_error_of_the_stream(tmp_path: Path) -> None:
+    model = pretend_model(tmp_path / "a", events=5, kill_at=2)
+    with Gateway({"a": model}) as gateway:
+        stream = iter(client_of(gateway).completions.create(stream=True, **PROMPT))
+        assert [next(stream).choices[0].text for _ in range(2)] == ["x", "x"]
+        with pytest.raises(openai.APIError, match="out of memory, it says") as caught:
+            next(stream)
+        assert caught.value.code == "runner_failed"
+
+
+def test_what_can_never_fit_is_not_tried_again(tmp_path: Path) -> None:
+    model = pretend_model(tmp_path / "a", weights=10**12)
+    with Gateway({"a": model}, memory=10**10) as gateway:
+        with pytest.raises(openai.APIStatusError) as caught:
+            client_of(gateway, max_retries=2).completions.create(**PROMPT)
+        assert (caught.value.status_code, caught.value.code) == (507, "not_enough_memory")
+        assert gateway.log.count("/v1/completions") == 1
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_who_leaves_a_stream_stops_its_work(tmp_path: Path, n: int) -> None:
+    model = pretend_model(tmp_path / "a", events=1000, pause=0.05)
+    with Gateway({"a": model}) as gateway:
+        stream = client_of(gateway).completions.create(stream=True, n=n, **PROMPT)
+        next(iter(stream))
+        assert gateway.models()["a"]["active"] == 1
+        stream.close()
+        gateway.wait_until(lambda: gateway.models()["a"]["active"] == 0)
+
+
+# -- calls that a model makes of its own accord
+
+LOOK = {"name": "look", "arguments": {"at": "sea"}}
+END = {"done": True, "done_reason": 0, "prompt_eval_count": 3, "eval_count": 2}
+
+
+def reader(**fields: Any) -> ChoiceReader:
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    body = {"model": "toy", "messages": [{"role": "user", "content": "x"}], "tools": tools, **fields}
+    return ChoiceReader(Chat(body))
+
+
+def test_calls_have_ids_of_their_own_and_end_the_answer() -> None:
+    choice = reader()
+    said = choice.read({"content": "Well. ", "token": 1})
+    assert (said.content, said.calls, said.finish) == ("Well. ", [], None)
+    calls = choice.read({"content": "", "token": 2, "tool_calls": [LOOK, LOOK]}).calls
+    assert calls[0]["id"] != calls[1]["id"]
+    assert calls[0]["function"] == {
+        "name": "look",
+        "arguments": json.dumps({"at": "sea"}, separators=(",", ":")),
+    }
+    assert choice.read(END).finish == "tool_calls"
+
+
+def test_without_parallel_calls_the_first_is_the_only_one() -> None:
+    choice = reader(parallel_tool_calls=False)
+    assert len(choice.read({"content": "", "token": 2, "tool_calls": [LOOK, LOOK]}).calls) == 1
+    assert choice.read({**END, "tool_calls": [LOOK]}).calls == []
+
+
+def test_a_demanded_call_that_was_cut_short_is_none() -> None:
+    choice = reader(tool_choice="required")
+    assert choice.read({"content": '{"name": "loo', "token": 1}).content == ""
+    end = choice.read({**END, "done_reason": 1})
+    assert (end.calls, end.finish) == ([], "length")
+
+
+def test_schemas_of_several_tools_keep_their_own_references() -> None:
+    tree = {"$ref": "#/$defs/Tree", "$defs": {"Tree": {"properties": {"left": {"$ref": "#/$defs/Tree"}}}}}
+    tools = [{"type": "function", "function": {"name": name, "parameters": tree}} for name in ("a", "b")]
+    schema = call_schema(tools)
+    second = schema["$defs"]["tool1"]
+    assert second["$ref"] == "#/$defs/tool1/$defs/Tree"
+    assert second["$defs"]["Tree"]["properties"]["left"]["$ref"] == "#/$defs/tool1/$defs/Tree"
+    assert [one["properties"]["name"]["const"] for one in schema["anyOf"]] == ["a", "b"]
+
+
+def test_a_drawing_says_nothing_that_was_not_asked_for() -> None:
+    body = {"model": "klein", "prompt": "a boat", "size": "auto", "quality": "auto", "n": None, "user": "me"}
+    assert Drawing(body, "image_generation", []).native() == {"prompt": "a boat", "format": "png"}
