@@ -43,7 +43,10 @@ def prepare() -> str:
     if "mlx.core" in sys.modules:
         return "computing on the processor; MLX was imported before a BLAS could be loaded"
     for name in _candidates():
-        if _load(name):
+        if not _load(name):
+            if name == os.environ.get("DIPTYCH_BLAS"):
+                log.warning("DIPTYCH_BLAS names %s, which is no BLAS that can be loaded", name)
+        else:
             return f"computing on the processor, in float32, with {name} for matrix products"
     return (
         "computing on the processor with MLX's own slow matrix products: no BLAS was found. "

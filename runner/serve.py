@@ -16,7 +16,7 @@ from models.files import LocalModel
 from runner import device
 from runner.app import RunnerApp
 from runner.engine import Engine, State
-from runner.errors import BadRequest, ModelNotSupported
+from runner.errors import BadRequest, ModelNotSupported, RunnerFailed
 from runner.jobs import Worker
 from runner.mode import detect_model_mode
 from runner.parent import end_with_parent
@@ -144,7 +144,12 @@ class _Process:
         if settings.quantize or settings.memory != "auto":
             name = "--quantize" if settings.quantize else "--memory"
             raise BadRequest(f"{name} is for models that make pictures; {settings.model} makes text")
-        from runner.text import TextSettings, load_text_worker
+        try:
+            from runner.text import TextSettings, load_text_worker
+        except ValueError as error:  # mlx-lm raises the limit as it is imported
+            raise RunnerFailed(
+                f"the limit of open files cannot be set to 4096: {error} (ulimit -Hn)"
+            ) from error
 
         return load_text_worker(
             local,

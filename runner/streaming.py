@@ -43,10 +43,12 @@ class JobResponse:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         watcher = asyncio.create_task(self._watch(receive))
         try:
-            if self._collect is None:
-                await self._stream(scope, send)
+            if self._collect is not None:
+                await self._whole(send, self._collect, b"application/json")
+            elif scope["http_version"] == "1.0":  # it knows no chunks: the same lines, all at once
+                await self._whole(send, _lines, b"application/x-ndjson")
             else:
-                await self._whole(scope, send, self._collect)
+                await self._stream(scope, send)
         finally:
             watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -78,9 +80,9 @@ class JobResponse:
                 self._on_first(time.perf_counter() - self._job.submitted)
                 await send({"type": "http.response.start", "status": 200, "headers": NDJSON})
             more = not self._job.over or self._job.unread > 0
-            await direct(_body(b"".join(map(line, events)), more))
+            await direct(_body(_lines(events), more))
 
-    async def _whole(self, scope: Scope, send: Send, collect: Collect) -> None:
+    async def _whole(self, send: Send, collect: Collect, kind: bytes) -> None:
         gathered: list[Struct] = []
         async for events in self._job.batches():
             if not gathered:
@@ -91,7 +93,7 @@ class JobResponse:
         if self._left or await self._failed_first(gathered[-1], send):
             return
         body = collect(gathered)
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send(_body(body, more=False))
 
@@ -100,6 +102,10 @@ class JobResponse:
             return False
         await send_error(send, self._job.status, event.error)
         return True
+
+
+def _lines(events: list[Struct]) -> bytes:
+    return b"".join(map(line, events))
 
 
 def _body(data: bytes, more: bool) -> Message:

@@ -111,6 +111,20 @@ def test_without_streaming_it_is_one_object(live: Live) -> None:
     assert whole["done"] is True
 
 
+def test_a_client_of_http_1_0_gets_the_same_lines_without_chunks(live: Live) -> None:
+    body = b'{"prompt": "Why", "options": {"num_predict": 3}}'
+    head = f"POST /completion HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", live.port), timeout=30) as connection:
+        connection.sendall(head + body)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    headers, _, content = answer.partition(b"\r\n\r\n")
+    assert b"chunked" not in headers.lower()
+    assert b"application/x-ndjson" in headers
+    assert tokens([json.loads(line) for line in content.splitlines()]) == tokens(
+        live.complete("Why", num_predict=3)
+    )
+
+
 def test_a_stop_string_is_found_across_tokens_and_nothing_of_it_is_sent(live: Live) -> None:
     whole = text(live.complete("Why", num_predict=40))
     middle = len(whole) // 2
