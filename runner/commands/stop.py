@@ -2,9 +2,11 @@
 
 import argparse
 import asyncio
+from collections.abc import Mapping
 
 from runner.commands.tables import print_json
 from runner.errors import ModelNotFound
+from runner.library import lookup
 from runner.remote import Remote
 
 
@@ -19,6 +21,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _stop(remote: Remote, models: list[str]) -> dict[str, str]:
-    # Whether there is a gateway at all is said before what it thinks of a name.
-    await remote.state()
-    return {model: await remote.stop(model) for model in models}
+    state = await remote.state()
+    loaded = {str(entry.get("name")): str(entry.get("name")) for entry in state["models"]}
+    return {model: await _stop_one(remote, loaded, model) for model in models}
+
+
+async def _stop_one(remote: Remote, loaded: Mapping[str, str], model: str) -> str:
+    """The gateway would look for a repo that it has not loaded on the hub: that is not what is asked here."""
+    meant = loaded.get(model) or lookup(loaded, model)
+    return await remote.stop(meant or model) if meant or "/" not in model else "not loaded"

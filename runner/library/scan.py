@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from runner.errors import DiptychError
 from runner.library.hub import hub_models, modified, shown
@@ -12,6 +13,8 @@ from runner.sources.folder import FolderFiles, find_folder
 from runner.sources.hub import SnapshotFiles, parse_hub_name
 from runner.sources.ollama import OllamaFiles
 from runner.sources.ollama_store import parse_ollama_name
+
+T = TypeVar("T")
 
 
 def installed(aliases: Mapping[str, str] | None = None) -> Library:
@@ -27,8 +30,8 @@ def installed(aliases: Mapping[str, str] | None = None) -> Library:
     return Library(tuple(ordered), tuple(warnings))
 
 
-def lookup(found: Mapping[str, Installed], name: str) -> Installed | None:
-    """The model that a name means, however it is written: with its prefix, or without the tag `latest`."""
+def lookup(found: Mapping[str, T], name: str) -> T | None:
+    """What stands under the name of a model, however that is written: with its prefix, or without the tag `latest`."""
     prefix, _, rest = name.partition(":")
     plain = rest if prefix in ("hf", "ollama", "folder") else name
     hub = parse_hub_name(plain, forced=prefix == "hf") if prefix != "ollama" else None

@@ -87,6 +87,7 @@ def test_a_model_is_asked_by_its_alias_listed_and_stopped(diptych: Diptych) -> N
     stopped = diptych("stop", "toy")
     assert (stopped.code, stopped.out.endswith(": stopped\n")) == (0, True)
     assert diptych("stop", "toy").code == 3
+    assert diptych("stop", "owner/absent", "--json").json == {"owner/absent": "not loaded"}
     assert loaded(diptych) == []
 
 
@@ -175,5 +176,5 @@ def test_a_model_that_is_loaded_is_not_removed(diptych: Diptych) -> None:
     ask("owner/name", *SHORT)
     refused = diptych("rm", "-y", "owner/name")
     assert (refused.code, "diptych stop owner/name" in refused.err) == (1, True)
-    assert diptych("stop", "owner/name").code == 0
+    assert diptych("stop", "hf:owner/name").code == 0
     assert diptych("rm", "-y", "owner/name").code == 0
