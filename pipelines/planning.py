@@ -65,8 +65,7 @@ def skipped(steps: int, strength: float) -> int:
     left_out = int(max(steps - min(steps * strength, steps), 0))
     if left_out >= steps:
         raise PipelineError(
-            f"strength: {strength} of {steps} steps leaves no step to do; "
-            f"at least {1 / steps:.3g} is needed, or more steps"
+            f"strength: {strength} leaves none of {steps} steps to do; a number above 0, up to 1, is allowed"
         )
     return left_out
 

@@ -50,10 +50,7 @@ class Schedule:
             raise ScheduleError(f"strength is {strength}, it must be from 0 to 1")
         skipped = int(max(steps - min(steps * strength, steps), 0))
         if skipped == steps:
-            raise ScheduleError(
-                f"strength {strength} of {steps} steps leaves no step to do; "
-                f"it must be at least {1 / steps:.3g}, or there must be more steps"
-            )
+            raise ScheduleError(f"strength {strength} leaves none of {steps} steps to do, it must be above 0")
         return Schedule(self.sigmas[skipped:], self.timesteps[skipped:])
 
 

@@ -1,0 +1,122 @@
+"""What a request comes to, and what is refused, before any work."""
+
+import math
+
+import numpy as np
+import pytest
+
+from pipelines.base import ImageRequest, PipelineError
+from pipelines.planning import Defaults, plan, preview_steps, sample_side
+
+STARTS = Defaults(steps=8, guidance=None, side=1024, multiple=16)
+EDITS = Defaults(steps=4, guidance=4.0, side=512, multiple=16, edits=10)
+
+
+def request(**given):
+    return ImageRequest("a red circle", 1, **given)
+
+
+def picture(width, height):
+    return np.zeros((height, width, 3), np.uint8)
+
+
+def test_a_bare_request_gets_the_models_own_numbers():
+    made = plan(request(), EDITS)
+    assert (made.width, made.height, made.steps, made.guidance, made.strength) == (512, 512, 4, 4.0, None)
+
+
+def test_no_steps_mean_the_models_own():
+    assert plan(request(steps=0), STARTS).steps == 8
+
+
+@pytest.mark.parametrize(
+    ("asked", "drawn"), [((272, 144), (272, 144)), ((287, 159), (272, 144)), ((16, 4096), (16, 4096))]
+)
+def test_sizes_are_cut_to_the_multiple(asked, drawn):
+    made = plan(request(width=asked[0], height=asked[1]), STARTS)
+    assert (made.width, made.height) == drawn
+
+
+@pytest.mark.parametrize(
+    ("images", "asked", "drawn"),
+    [
+        ([(75, 93)], (None, None), (64, 80)),
+        ([(3000, 1500)], (None, None), (1440, 720)),
+        ([(75, 93), (640, 640)], (None, None), (64, 80)),
+        ([(3000, 1500)], (320, None), (320, 720)),
+        ([(75, 93)], (256, 128), (256, 128)),
+    ],
+)
+def test_without_a_size_the_first_picture_gives_it(images, asked, drawn):
+    pictures = tuple(picture(*size) for size in images)
+    made = plan(request(images=pictures, width=asked[0], height=asked[1]), EDITS)
+    assert (made.width, made.height) == drawn
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"width": 4112}, r"width: 4112 is out of range; 16 to 4096"),
+        ({"height": 15}, r"height: 15 is out of range; 16 to 4096"),
+        ({"width": 4096, "height": 1040}, r"4096 x 1040 is too large; at most 4 megapixels"),
+        ({"steps": 1001}, r"steps: 1001 is out of range; 0 to 1000"),
+        ({"steps": -1}, r"steps: -1"),
+        ({"guidance": math.nan}, r"guidance: nan is out of range; 0 to 100"),
+        ({"guidance": -1.0}, r"guidance: -1.0"),
+        ({"count": 0}, r"n: 0 is out of range; 1 to 16"),
+        ({"previews": -1}, r"previews: -1"),
+        ({"strength": 0.5}, r"strength: it needs a picture in images"),
+        ({"strength": 1.5, "images": (picture(64, 64),)}, r"strength: 1.5 is out of range; 0 to 1"),
+        ({"strength": 0.0, "images": (picture(64, 64),)}, r"strength: 0.0 leaves none of 8 steps"),
+        ({"images": (picture(64, 64),) * 2}, r"images: 2 were given; this model takes at most 1"),
+        ({"images": (picture(6500, 100),)}, r"images\[0\]: .*64 to 1"),
+        ({"negative_prompt": "\ud800"}, r"negative_prompt: .*half a character"),
+        ({"cfg_truncation": 2.0}, r"cfg_truncation: 2.0"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_drawn_is_refused_by_name(given, said):
+    with pytest.raises(PipelineError, match=said):
+        plan(request(**given), STARTS)
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ([(64, 64)] * 11, r"images: 11 were given; this model takes at most 10"),
+        ([(64, 64), (63, 64)], r"images\[1\]: .*at least 64 pixels"),
+        ([(640, 70)], r"images\[0\]: .*8 to 1"),
+    ],
+)
+def test_pictures_that_cannot_be_looked_at_are_refused(images, said):
+    with pytest.raises(PipelineError, match=said):
+        plan(request(images=tuple(picture(*size) for size in images)), EDITS)
+
+
+def test_a_picture_to_start_from_may_be_smaller_than_one_to_look_at():
+    assert plan(request(images=(picture(40, 33),), strength=0.5, steps=4), EDITS).steps == 2
+
+
+def test_a_model_that_cannot_edit_starts_from_the_picture():
+    made = plan(request(images=(picture(64, 64),), steps=10), STARTS)
+    assert (made.strength, made.steps, made.asked) == (0.6, 6, 10)
+
+
+def test_the_least_strength_does_one_step():
+    assert plan(request(images=(picture(64, 64),), strength=0.01), STARTS).steps == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "previews", "shown"),
+    [(4, 0, set()), (4, 1, {2}), (9, 2, {3, 6}), (4, 3, {1, 2, 3}), (4, 99, {1, 2, 3}), (1, 5, set())],
+)
+def test_previews_are_spread_evenly(steps, previews, shown):
+    assert preview_steps(steps, previews) == shown
+
+
+@pytest.mark.parametrize(
+    ("transformer", "vae", "side"),
+    [({}, {}, 1024), ({}, {"sample_size": 512}, 512), ({"sample_size": 96}, {"sample_size": 512}, 768),
+     ({"sample_size": None}, {}, 1024), ({"sample_size": 9999}, {}, 2048)],
+)  # fmt: skip
+def test_the_models_own_size_comes_from_its_files(transformer, vae, side):
+    assert sample_side(transformer, vae, 8) == side
