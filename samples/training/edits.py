@@ -6,13 +6,11 @@ from dataclasses import dataclass, replace
 from samples.training.scenes import (
     COLOURS,
     KINDS,
-    LAYOUTS,
     PLACES,
     STYLES,
     Freedom,
     Picture,
     Placed,
-    Scene,
     Shape,
     held_out,
     place,
@@ -54,7 +52,6 @@ ADD = (
 )
 # How much larger or smaller a shape becomes, and where it then has to be.
 FACTOR = 1.45
-CORNERS = ("top left", "top right", "bottom left", "bottom right")
 
 
 @dataclass(frozen=True)
@@ -190,6 +187,3 @@ def _written(told: str, chance: random.Random) -> str:
     if chance.random() < 0.25:
         told = told[0].upper() + told[1:]
     return told + "." if chance.random() < 0.15 else told
-
-
-__all__ = ["EDITS", "LAYOUTS", "Edit", "Scene", "random_edit"]

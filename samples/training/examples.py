@@ -65,6 +65,9 @@ def talks(count: int, tokenizer: Path, seed: int = 3) -> Iterator[Talks]:
 def _in_chunks(make: Callable[..., T], count: int, tokenizer: Path, seed: int) -> Iterator[T]:
     starts = range(0, count, CHUNK)
     jobs = [(seed * 1_000_003 + start, min(CHUNK, count - start)) for start in starts]
+    if len(jobs) == 1:
+        yield _call(make, str(tokenizer), jobs[0])
+        return
     with multiprocessing.get_context("spawn").Pool() as pool:
         yield from pool.imap(partial(_call, make, str(tokenizer)), jobs)
 
@@ -81,7 +84,7 @@ def _drawings(chance: random.Random, count: int, tokenizer: Tokenizer) -> Drawin
         made.pixels[at] = draw(settle(scene, freedom))
         made.freedom[at] = freedom
         for way in range(PHRASINGS):
-            made.tokens[at, way] = _prompt(lambda: caption(scene, chance), tokenizer)  # noqa: B023
+            made.tokens[at, way] = _prompt(caption(scene, chance), tokenizer)
     return made
 
 
@@ -91,7 +94,7 @@ def _changes(chance: random.Random, count: int, tokenizer: Tokenizer) -> Changes
     for at in range(count):
         edit = random_edit(chance, held=False)
         made.before[at], made.after[at] = draw(edit.before), draw(edit.after)
-        made.tokens[at, 0] = _prompt(lambda: edit.words, tokenizer)  # noqa: B023
+        made.tokens[at, 0] = _prompt(edit.words, tokenizer)
         # Nothing is left open in an edit, so its numbers decide nothing.
         made.freedom[at] = random_freedom(chance)
     return made
@@ -113,9 +116,9 @@ def _talks(chance: random.Random, count: int, tokenizer: Tokenizer) -> Talks:
     return made
 
 
-def _prompt(words: Callable[[], str], tokenizer: Tokenizer) -> NDArray[np.int16]:
+def _prompt(words: str, tokenizer: Tokenizer) -> NDArray[np.int16]:
     pad = tokenizer.token_to_id("<|endoftext|>")
-    ids = tokenizer.encode(prompt_text(words()), add_special_tokens=False).ids[:PROMPT]
+    ids = tokenizer.encode(prompt_text(words), add_special_tokens=False).ids[:PROMPT]
     return np.array(ids + [pad] * (PROMPT - len(ids)), np.int16)
 
 

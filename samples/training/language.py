@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
 from samples.training.examples import talks
@@ -36,8 +37,6 @@ def train(
     folder: Path, budget: Budget, count: int, batch: int = 256, shape: dict[str, int] = SHAPE, seed: int = 0
 ) -> Curve:
     """Write text_encoder into `folder`, where the tokenizer is already."""
-    from tokenizers import Tokenizer
-
     file = folder / "tokenizer" / "tokenizer.json"
     ids = Tokenizer.from_file(str(file))
     pad, end = ids.token_to_id("<|endoftext|>"), ids.token_to_id("<|im_end|>")

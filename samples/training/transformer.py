@@ -9,7 +9,6 @@ picture, so every path is a line, and four steps arrive where forty would.
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from transformers import Qwen3ForCausalLM
 
-from samples.training.autoencoder import LATENTS, decode, encode
+from samples.training.autoencoder import LATENTS, encode
 from samples.training.examples import changes, drawings
 from samples.training.loop import Average, Budget, Curve, device, half, rate, set_rate
 from samples.training.scenes import FREE
@@ -225,19 +224,3 @@ def _latents(vae: AutoencoderKLFlux2, pixels: np.ndarray) -> torch.Tensor:
 
 def _moved(values: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(values).to(device())
-
-
-@torch.no_grad()
-def sample(
-    drawer: Drawer, text: torch.Tensor, steps: int, reference: torch.Tensor | None, noise: torch.Tensor
-) -> torch.Tensor:
-    """Euler steps as the pipeline takes them."""
-    times = [*sigmas(steps, noise.shape[1]), 0.0]
-    latents = noise
-    for now, then in pairwise(times):
-        sigma = torch.full((len(latents),), now, device=latents.device)
-        latents = latents + (then - now) * drawer(latents, sigma, text, reference)
-    return latents
-
-
-__all__ = ["Drawer", "Reader", "decode", "sample", "train"]

@@ -1,6 +1,8 @@
 """The sample model: complete, small, and it draws and edits what is asked for."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +103,17 @@ def test_the_reference_draws_the_same_picture(pipeline: object) -> None:
     away = np.abs(ours - np.round(theirs * 255).astype(int))
     assert (away <= 1).mean() >= 0.999
     assert 20 * np.log10(255 / max(np.sqrt((away**2).mean()), 1e-9)) > 45
+
+
+@pytest.mark.slow
+@pytest.mark.reference
+def test_its_recipe_runs_on_a_processor_and_writes_a_model_of_the_same_kind(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("diffusers")
+    script = [sys.executable, str(ROOT / "samples" / "training" / "train.py"), str(tmp_path / "made")]
+    command = [*script, "--steps", "2", "--small", "--examples", "30"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    made = load(tmp_path / "made")
+    assert drawn(made, "a red circle").shape == (128, 128, 3)
+    assert json.loads((tmp_path / "made" / "curves" / "transformer.json").read_text())["steps"] == 2
