@@ -18,6 +18,8 @@ from runner.dialects.openai_embeddings import embeddings
 from runner.dialects.openai_errors import OpenAIErrors, UnknownPath, shaped
 from runner.dialects.openai_images import Drawing, edit_of_form, edit_of_json
 from runner.dialects.openai_images_answers import DrawingAnswer
+from runner.dialects.openai_responses import Responses
+from runner.dialects.openai_responses_answers import ResponsesAnswer
 from runner.dialects.pictures import FOLDER, Pictures
 from runner.errors import DiptychError, ModelNotFound
 from runner.gateway.answering import Stream
@@ -40,6 +42,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         Route("/v1/models", api.models),
         Route("/v1/models/{name:path}", api.model),
         Route("/v1/chat/completions", api.chat, methods=["POST"]),
+        Route("/v1/responses", api.responses, methods=["POST"]),
         Route("/v1/completions", api.completions, methods=["POST"]),
         Route("/v1/embeddings", api.embeddings, methods=["POST"]),
         Route("/v1/images/generations", api.generations, methods=["POST"]),
@@ -76,6 +79,11 @@ class OpenAI:
         chat = Chat(read_json(await read_body(request)))
         answer = ChatAnswer(self._gateway, chat, exchange(request.scope).id)
         return Stream(answer.stream(), SSE, _last) if chat.asked.stream else Whole(answer.whole)
+
+    async def responses(self, request: Request) -> Any:
+        responses = Responses(read_json(await read_body(request)))
+        answer = ResponsesAnswer(self._gateway, responses, exchange(request.scope).id)
+        return Stream(answer.stream(), SSE, answer.last) if responses.asked.stream else Whole(answer.whole)
 
     async def completions(self, request: Request) -> Any:
         body = read_json(await read_body(request))

@@ -129,9 +129,7 @@ class ChatAnswer:
                 if piece.finish:
                     yield self._chunk(index, {}, finish=piece.finish)
         if self._chat.asked.usage_streamed:
-            yield sse(
-                {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": self._usage()}
-            )
+            yield sse({**self._head, "object": "chat.completion.chunk", "choices": [], "usage": self.usage()})
         yield DONE
 
     def _chunk(
@@ -167,9 +165,9 @@ class ChatAnswer:
             }
             for index, piece in enumerate(said)
         ]
-        return {**self._head, "object": "chat.completion", "choices": choices, "usage": self._usage()}
+        return {**self._head, "object": "chat.completion", "choices": choices, "usage": self.usage()}
 
-    def _usage(self) -> dict[str, Any]:
+    def usage(self) -> dict[str, Any]:
         first, *more = [reader.done or {} for reader in self._readers]
         return usage(first, more, sum(reader.thoughts for reader in self._readers))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.dialects.typed import checked
 from tests.runner.gateway.live import Gateway
 
 openai = pytest.importorskip("openai", reason="the clients group is not installed")
@@ -42,14 +43,6 @@ def chat(client: Any, **fields: Any) -> Any:
     return client.chat.completions.create(
         **{"model": "toy", "messages": ASK, "max_completion_tokens": 12, "seed": 3, **fields}
     )
-
-
-def checked(value: Any) -> Any:
-    """Held against the package's own type, strictly: every field it names is there with its type."""
-    type(value).model_validate(
-        json.loads(value.model_dump_json(exclude_unset=True, warnings="error")), strict=False
-    )
-    return value
 
 
 # -- models

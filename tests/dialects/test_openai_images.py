@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import io
-import json
 import struct
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pipelines.packing import read_recipe
+from tests.dialects.typed import checked
 from tests.runner.gateway.live import Gateway
 
 openai = pytest.importorskip("openai", reason="the clients group is not installed")
@@ -52,12 +52,6 @@ def photo(color: str = "teal") -> io.BytesIO:
     file.seek(0)
     file.name = "photo.png"
     return file
-
-
-def checked(value: Any) -> Any:
-    """Held against the package's own type, whose fields and literals it warns about otherwise."""
-    type(value).model_validate(json.loads(value.model_dump_json(exclude_unset=True, warnings="error")))
-    return value
 
 
 def test_a_picture_is_drawn_and_says_its_seed(client: Any) -> None:

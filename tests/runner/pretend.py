@@ -93,7 +93,7 @@ class Pretend:
             self.whole(writer, 200, {"status": "ok"})
 
     async def complete(self, writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
-        if request.get("prompt") is None:
+        if request.get("prompt") is None and not request.get("messages"):
             self.whole(writer, 400, {"error": "prompt is missing"})
             return
         writer.write(
