@@ -1,5 +1,6 @@
 """A gateway to ask in tests: a real process, over real runners or over ones that behave as they are told."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -142,3 +144,29 @@ def gone(pid: int) -> bool:
         return True
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and ") Z" in stat.read_text()
+
+
+class Streaming(threading.Thread):
+    """A completion that is being read."""
+
+    def __init__(self, gateway: Gateway, model: str, **body: Any) -> None:
+        super().__init__(daemon=True)
+        self._gateway = gateway
+        self._body = {"model": model, "prompt": "x", **body}
+        self.seen: list[dict[str, Any]] = []
+        self.start()
+        gateway.wait_until(lambda: self.seen)
+
+    def run(self) -> None:
+        url = f"{self._gateway.url}/completion"
+        with (
+            contextlib.suppress(httpx2.TransportError),  # the gateway was ended: what was seen, was seen
+            httpx2.stream("POST", url, json=self._body, timeout=60) as response,
+        ):
+            for line in response.iter_lines():
+                self.seen.append(json.loads(line))
+
+    def last(self) -> dict[str, Any]:
+        self.join(30)
+        assert not self.is_alive()
+        return self.seen[-1]

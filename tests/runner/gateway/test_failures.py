@@ -1,23 +1,19 @@
 """Whatever happens to its runners, its clients and its machine, the gateway goes on; and ends as it should."""
 
-import asyncio
-import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 
-from tests.runner.gateway.live import Gateway, gone, lines
+from tests.runner.gateway.live import Gateway, Streaming, gone
 from tests.runner.live import ROOT
 from tests.runner.pretend import pretend_model
 from tests.runner.test_sources_alike import put_into_store
@@ -33,31 +29,6 @@ def models(tmp_path: Path) -> dict[str, Path]:
 def gateway(models: dict[str, Path]) -> Iterator[Gateway]:
     with Gateway(models) as gateway:
         yield gateway
-
-
-class Streaming(threading.Thread):
-    """A completion that is being read."""
-
-    def __init__(self, gateway: Gateway, model: str, **body: Any) -> None:
-        super().__init__(daemon=True)
-        self._gateway = gateway
-        self._body = {"model": model, "prompt": "x", **body}
-        self.seen: list[dict[str, Any]] = []
-        self.start()
-        gateway.wait_until(lambda: self.seen)
-
-    def run(self) -> None:
-        with httpx2.stream(
-            "POST", f"{self._gateway.url}/completion", json=self._body, timeout=60
-        ) as response:
-            self.status = response.status_code
-            for line in response.iter_lines():
-                self.seen.append(json.loads(line))
-
-    def last(self) -> dict[str, Any]:
-        self.join(30)
-        assert not self.is_alive()
-        return self.seen[-1]
 
 
 # -- a runner is killed
@@ -261,131 +232,3 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         assert refused.json()["error"].endswith("(exit 1)")
         (tmp_path / "cache").unlink()
         assert gateway.events("x/toy:1b", options={"num_predict": 2})[-1]["done"] is True
-
-
-# -- clients
-
-
-def test_a_client_that_leaves_frees_the_runner(gateway: Gateway) -> None:
-    with gateway.http.stream(
-        "POST", "/completion", json={"model": "a", "prompt": "x", "events": 100_000}
-    ) as response:
-        seen = response.iter_lines()
-        assert next(seen)
-        assert gateway.models()["a"]["active"] == 1
-    gateway.wait_until(lambda: gateway.models()["a"]["active"] == 0)
-
-
-def reader(gateway: Gateway, **body: Any) -> socket.socket:
-    """A client that has asked, and reads as it is told."""
-    payload = json.dumps({"model": "a", "prompt": "x", **body}).encode()
-    connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=60)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-    head = f"POST /completion HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(payload)}\r\n\r\n"
-    connection.sendall(head.encode() + payload)
-    return connection
-
-
-def test_a_client_that_reads_a_byte_a_second_is_dropped_and_its_work_ends(tmp_path: Path) -> None:
-    models = {"a": pretend_model(tmp_path / "a", line=100_000, events=100_000)}
-    with Gateway(models, stall=1) as gateway, reader(gateway) as slow:
-        for _ in range(3):
-            slow.recv(1)
-            time.sleep(1)
-        gateway.wait_until(lambda: gateway.models()["a"]["active"] == 0)
-        assert "does not read is dropped" in gateway.log
-        assert gateway.events("a", events=1)[-1]["done"] is True
-
-
-def test_a_slow_client_holds_no_model_whose_answer_is_complete(tmp_path: Path) -> None:
-    """What fits into the gateway's own memory is taken off the runner, whoever reads it when."""
-    models = {"a": pretend_model(tmp_path / "a", line=100_000, events=35)}
-    with Gateway(models, stall=60) as gateway, reader(gateway) as slow:
-        slow.recv(1)
-        gateway.wait_until(lambda: gateway.models()["a"]["active"] == 0)
-        gateway.http.post("/models/stop", json={"model": "a"})
-        assert gateway.models() == {}
-        received = 0
-        while chunk := slow.recv(1 << 20):
-            received += len(chunk)
-            if b'"done_reason"' in chunk:
-                break
-        assert received > 3_500_000
-
-
-# -- what it costs
-
-
-def test_an_idle_gateway_is_small_and_rests(gateway: Gateway) -> None:
-    gateway.events("a", events=5)
-    gateway.http.post("/models/stop", json={"model": "a"})
-    assert gateway.memory() < 80_000_000
-
-    def used() -> float:
-        spent = Path(f"/proc/{gateway.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
-
-    if sys.platform == "linux":
-        before = used()
-        time.sleep(2)
-        assert used() - before <= 0.02
-
-
-@pytest.mark.slow
-def test_ten_rounds_of_loading_and_ending_leave_what_was_there(tmp_path: Path) -> None:
-    models = {name: pretend_model(tmp_path / name) for name in "ab"}
-
-    def files(gateway: Gateway) -> int:
-        return len(os.listdir(f"/proc/{gateway.process.pid}/fd")) if sys.platform == "linux" else 0
-
-    with Gateway(models, max_loaded=1) as gateway:
-
-        def rounds(count: int) -> tuple[int, int]:
-            for _ in range(count):
-                for name in models:
-                    gateway.events(name)
-            gateway.http.post("/models/stop", json={"model": "b"})
-            return gateway.memory(), files(gateway)
-
-        before = rounds(3)
-        after = rounds(10)
-        assert after[0] - before[0] < 2_000_000
-        assert after[1] == before[1]
-        assert gateway.metric("diptych_loads_total") == 26
-        assert gateway.metric("diptych_crashes_total") == 0
-
-
-@pytest.mark.slow
-def test_two_hundred_clients_over_three_models_with_memory_for_two() -> None:
-    """Each is answered or refused cleanly, and none waits for longer than the others together were served."""
-    models = {name: toy_text(family) for name, family in (("a", "qwen3"), ("b", "llama"), ("c", "gemma3"))}
-    latest: dict[str, float] = {}
-
-    async def ask(client: httpx2.AsyncClient, number: int) -> int:
-        name = "abc"[number % 3]
-        body = {"model": name, "prompt": f"Number {number}", "options": {"num_predict": 8}}
-        answer = await client.post("/completion", json=body)
-        if answer.status_code == 200:
-            found = lines(answer)
-            assert found[-1]["done"] is True
-            assert "error" not in found[-1]
-            assert len(found) == 9
-        else:
-            assert answer.status_code == 503
-            assert answer.json()["error"]
-            assert int(answer.headers["retry-after"]) > 0
-        latest[name] = time.monotonic()
-        return answer.status_code
-
-    async def main(gateway: Gateway) -> list[int]:
-        async with gateway.client() as client:
-            return await asyncio.gather(*(ask(client, number) for number in range(200)))
-
-    with Gateway(models, pretend=False, max_loaded=2, queue=150) as gateway:
-        found = asyncio.run(main(gateway))
-        assert found.count(200) + found.count(503) == 200
-        assert found.count(200) >= 150
-        assert latest.keys() == {"a", "b", "c"}
-        # Everyone of a model is served in one go: nothing is loaded twice.
-        assert gateway.metric("diptych_loads_total") == 3
-        assert gateway.metric("diptych_crashes_total") == 0

@@ -1,0 +1,122 @@
+"""Many clients, many rounds, and nobody at all: what the gateway holds and how long anyone waits."""
+
+import asyncio
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.runner.gateway.live import Gateway, lines
+from tests.runner.pretend import pretend_model
+from tests.toys import toy_text
+
+
+def test_an_idle_gateway_is_small_and_rests(tmp_path: Path) -> None:
+    with Gateway({"a": pretend_model(tmp_path / "a")}) as gateway:
+        gateway.events("a")
+        gateway.http.post("/models/stop", json={"model": "a"})
+        assert gateway.memory() < 80_000_000
+        if sys.platform == "linux":
+            before = used(gateway)
+            time.sleep(2)
+            assert used(gateway) - before <= 0.02
+
+
+def used(gateway: Gateway) -> float:
+    """Seconds of processor."""
+    spent = Path(f"/proc/{gateway.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.slow
+def test_ten_rounds_of_loading_and_ending_leave_what_was_there(tmp_path: Path) -> None:
+    models = {name: pretend_model(tmp_path / name) for name in "ab"}
+
+    def files(gateway: Gateway) -> int:
+        return len(os.listdir(f"/proc/{gateway.process.pid}/fd")) if sys.platform == "linux" else 0
+
+    with Gateway(models, max_loaded=1) as gateway:
+
+        def rounds(count: int) -> tuple[int, int]:
+            for _ in range(count):
+                for name in models:
+                    gateway.events(name)
+            gateway.http.post("/models/stop", json={"model": "b"})
+            return gateway.memory(), files(gateway)
+
+        before = rounds(3)
+        after = rounds(10)
+        assert after[0] - before[0] < 2_000_000
+        assert after[1] == before[1]
+        assert gateway.metric("diptych_loads_total") == 26
+        assert gateway.metric("diptych_crashes_total") == 0
+
+
+@pytest.mark.slow
+def test_two_hundred_clients_over_three_models_with_memory_for_two() -> None:
+    """Each is answered or refused cleanly, and none waits for longer than the others together were served."""
+    models = {name: toy_text(family) for name, family in (("a", "qwen3"), ("b", "llama"), ("c", "gemma3"))}
+    latest: dict[str, float] = {}
+
+    async def ask(client: httpx2.AsyncClient, number: int) -> int:
+        name = "abc"[number % 3]
+        body = {"model": name, "prompt": f"Number {number}", "options": {"num_predict": 8}}
+        answer = await client.post("/completion", json=body)
+        if answer.status_code == 200:
+            found = lines(answer)
+            assert found[-1]["done"] is True
+            assert "error" not in found[-1]
+            assert len(found) == 9
+        else:
+            assert answer.status_code == 503
+            assert answer.json()["error"]
+            assert int(answer.headers["retry-after"]) > 0
+        latest[name] = time.monotonic()
+        return answer.status_code
+
+    async def main(gateway: Gateway) -> list[int]:
+        async with gateway.client() as client:
+            return await asyncio.gather(*(ask(client, number) for number in range(200)))
+
+    with Gateway(models, pretend=False, max_loaded=2, queue=150) as gateway:
+        found = asyncio.run(main(gateway))
+        assert found.count(200) + found.count(503) == 200
+        assert found.count(200) >= 150
+        assert latest.keys() == {"a", "b", "c"}
+        # Everyone of a model is served in one go: nothing is loaded twice.
+        assert gateway.metric("diptych_loads_total") == 3
+        assert gateway.metric("diptych_crashes_total") == 0
+
+
+@pytest.mark.slow
+def test_a_thousand_requests_in_any_order_and_nobody_starves(tmp_path: Path) -> None:
+    """Two hundred clients ask one of three models again and again, two of which fit at a time."""
+    models = {name: pretend_model(tmp_path / name, events=5, pause=0.02, load=0.3) for name in "abc"}
+    waits: list[float] = []
+
+    async def ask(client: httpx2.AsyncClient, number: int) -> None:
+        choose = random.Random(number)
+        for _ in range(5):
+            began = time.monotonic()
+            answer = await client.post("/completion", json={"model": choose.choice("abc"), "prompt": "x"})
+            assert lines(answer)[-1]["done"] is True
+            waits.append(time.monotonic() - began)
+
+    async def main(gateway: Gateway) -> float:
+        began = time.monotonic()
+        async with gateway.client() as client:
+            await asyncio.gather(*(ask(client, number) for number in range(200)))
+        return time.monotonic() - began
+
+    with Gateway(models, max_loaded=2) as gateway:
+        took = asyncio.run(main(gateway))
+        assert len(waits) == 1000
+        # Who had starved would have waited until the others were done.
+        assert max(waits) < took * 2 / 3
+        assert gateway.metric("diptych_crashes_total") == 0
+        assert gateway.metric("diptych_loads_total") < 60
+        assert gateway.http.get("/models").json()["queue"] == 0
