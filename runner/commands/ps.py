@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from runner.commands.tables import print_json, table
-from runner.durations import show_duration
+from runner.commands.tables import print_json, span, table
 from runner.memory import show_size
 from runner.remote import Remote
 
@@ -46,16 +45,12 @@ def _doing(entry: dict[str, Any]) -> str:
     if entry["active"]:
         return f"busy ({entry['active']})"
     idle = entry["idle_for"]
-    return (
-        f"idle {show_duration(round(idle))}"
-        if entry["state"] == "ready" and idle is not None
-        else entry["state"]
-    )
+    return f"idle {span(idle)}" if entry["state"] == "ready" and idle is not None else entry["state"]
 
 
 def _until(entry: dict[str, Any], now: datetime) -> str:
     """How long it stays when nobody asks for it."""
     if entry["until"]:
         left = (datetime.fromisoformat(entry["until"]) - now).total_seconds()
-        return f"in {show_duration(max(round(left), 0))}"
+        return f"in {span(left)}"
     return "for good" if entry["keep_alive"] is not None and entry["keep_alive"] < 0 else ""

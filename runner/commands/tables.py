@@ -59,6 +59,14 @@ def ago(moment: float, now: float | None = None) -> str:
     return "just now"
 
 
+def span(seconds: float) -> str:
+    """A length of time, as exactly as a glance wants it: `42 s`, `5 min`, `3 h`."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
 def stamp(moment: float) -> str:
     """A time for programs: ISO 8601, UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))

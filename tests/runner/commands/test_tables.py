@@ -3,7 +3,7 @@
 import pytest
 
 from runner.commands.progress import bar
-from runner.commands.tables import ago, paragraph, stamp, table
+from runner.commands.tables import ago, paragraph, span, stamp, table
 
 
 def test_a_first_cell_that_is_too_wide_stands_on_a_line_of_its_own() -> None:
@@ -42,6 +42,14 @@ def test_what_is_long_ago_is_a_date() -> None:
     assert ago(10**9, now=2 * 10**9) in ("2001-09-08", "2001-09-09")
     assert ago(0) == "unknown"
     assert stamp(10**9) == "2001-09-09T01:46:40Z"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(-3, "0 s"), (0.4, "0 s"), (119, "119 s"), (240, "4 min"), (7200, "2 h"), (10**6, "12 days")],
+)
+def test_lengths_of_time_are_as_exact_as_a_glance_wants(seconds: float, shown: str) -> None:
+    assert span(seconds) == shown
 
 
 def test_paragraphs_fold_but_never_cut_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
