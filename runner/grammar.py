@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
 
 from .errors import BadRequest
 from .schema_compiler import SchemaError, compile_schema, reason, try_schema
@@ -149,6 +149,11 @@ def _vocabulary(tokenizer: Any, vocab_size: int, eos_ids: list[int]) -> LLTokeni
     plain = copy(tokenizer)
     plain.no_padding()
     plain.no_truncation()
+    if isinstance(plain.decoder, decoders.Metaspace) and tokenizer.token_to_id("<0x41>") is None:
+        # The engine knows the same by its parts, bytes among them: there are none here.
+        plain.decoder = decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+        )
     # Text that the grammar forces is cut into tokens where it stands; no space belongs before it.
     text = plain.to_str().replace('"add_prefix_space":true', '"add_prefix_space":false')
     try:

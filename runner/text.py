@@ -250,6 +250,9 @@ class TextWorker:
         if len(embedding.vectors) < len(prompts):
             self._embeddings.append(embedding)
             return
+        if not all(np.isfinite(vector).all() for vector in embedding.vectors.values()):
+            yield Emitted(embedding.job, Failed("the model gave a vector that is no number"), last=True)
+            return
         vectors = [embedding.vectors[index].tolist() for index in range(len(prompts))]
         yield Emitted(embedding.job, EmbeddingDone(vectors, sum(map(len, prompts))), last=True)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from runner.errors import BadRequest
 from runner.grammar import SCHEMA_BYTES, Grammars, Matcher
@@ -96,6 +96,24 @@ def test_tokenizers_that_change_text_on_its_way_in_write_json_too(change: str) -
         answer = json.loads(write(grammars(tokenizer).compile(schema).matcher(), tokenizer, seed))
         assert len(answer) == 3
         assert all(item in schema["items"]["enum"] for item in answer)
+
+
+def test_a_vocabulary_of_words_with_their_spaces_writes_json_too() -> None:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    lines = [json.dumps({"name": "a b", "age": age, "x": [True, None, 1.5]}) for age in range(99)]
+    special = ["<unk>", "</s>"]
+    tokenizer.train_from_iterator(
+        lines,
+        trainers.UnigramTrainer(
+            vocab_size=120, special_tokens=special, unk_token="<unk>", show_progress=False
+        ),
+    )
+    schema = {"enum": ["a b", None, 1.5, {"age": [True]}]}
+    for seed in range(5):
+        answer = write(grammars(tokenizer).compile(schema).matcher(), tokenizer, seed)
+        assert json.loads(answer) in schema["enum"]
 
 
 def test_json_means_an_object() -> None:
