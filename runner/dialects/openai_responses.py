@@ -124,12 +124,20 @@ def turns(given: str | list[dict[str, Any]], instructions: str | None) -> list[d
         elif kind == "function_call_output":
             found.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")})
         elif kind == "reasoning":
-            thoughts = item.get("content") or item.get("summary") or []
-            text = "".join(part.get("text", "") for part in thoughts if isinstance(part, dict))
-            found.append({"role": "assistant", "content": "", "reasoning_content": text})
+            found.append({"role": "assistant", "content": "", "reasoning_content": _thoughts(item, index)})
         else:
             raise BadRequest(f"input[{index}]: type {str(kind)[:64]!r} is not supported")
     return found
+
+
+def _thoughts(item: dict[str, Any], index: int) -> str:
+    given = item.get("content") or item.get("summary") or []
+    parts = given if isinstance(given, list) else [given]
+    texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
+    said = [text for text in texts if isinstance(text, str)]
+    if len(said) < len(texts):
+        raise BadRequest(f"input[{index}].content: a list of parts with text is needed")
+    return "".join(said)
 
 
 def _say(found: list[dict[str, Any]], item: dict[str, Any]) -> None:
