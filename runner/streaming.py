@@ -45,7 +45,7 @@ class JobResponse:
         try:
             if self._collect is not None:
                 await self._whole(send, self._collect, b"application/json")
-            elif scope["http_version"] == "1.0":  # it knows no chunks: the same lines, all at once
+            elif scope.get("http_version") == "1.0":  # it knows no chunks: the same lines, all at once
                 await self._whole(send, _lines, b"application/x-ndjson")
             else:
                 await self._stream(scope, send)
