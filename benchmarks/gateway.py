@@ -10,6 +10,7 @@ Also, with --clients-only: processor time an event costs `runner.client`, and ht
 import argparse
 import asyncio
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -68,6 +69,7 @@ async def compare(model: str, rounds: int) -> None:
             ways["direct"] = Client(server.port)
             await ask(ways["gateway"], model, TOKENS)
             await report(ways, model, rounds)
+            await report_processor(ways["gateway"], gateway.pid, model)
     finally:
         gateway.terminate()
         gateway.wait()
@@ -80,14 +82,38 @@ async def report(ways: dict[str, Client], model: str, rounds: int) -> None:
     }
     for label, measure in measures.items():
         found: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(rounds):
-            for way, client in ways.items():
-                found[way].append(await measure(client, model))
-        direct, through = (statistics.median(found[way]) for way in ("direct", "gateway"))
-        ratio = statistics.median(a / b for a, b in zip(found["gateway"], found["direct"], strict=True))
+        for round in range(rounds):
+            # Each way is first as often as the other.
+            for way in sorted(ways, reverse=round % 2 == 0):
+                found[way].append(await measure(ways[way], model))
+        pairs = list(zip(found["gateway"], found["direct"], strict=True))
+        median = {way: statistics.median(values) for way, values in found.items()}
         print(
-            f"{label}: direct {direct:.2f}, gateway {through:.2f}, difference {through - direct:+.2f}, ratio {ratio:.3f}"
+            f"{label}: direct {median['direct']:.2f}, gateway {median['gateway']:.2f}; "
+            f"round by round {statistics.median(a - b for a, b in pairs):+.2f}, "
+            f"times {statistics.median(a / b for a, b in pairs):.3f}"
         )
+
+
+async def report_processor(gateway: Client, pid: int, model: str) -> None:
+    """What the gateway itself uses, whatever else the machine does. Linux tells."""
+    if sys.platform != "linux":
+        return
+    before = processor(pid)
+    for _ in range(300):
+        await ask(gateway, model, 1)
+    request = (processor(pid) - before) / 300
+    before, events = processor(pid), 0
+    for _ in range(4):
+        timings = await asyncio.gather(*(ask(gateway, model, TOKENS) for _ in range(CLIENTS)))
+        events += sum(timing[1] for timing in timings)
+    event = (processor(pid) - before - 4 * CLIENTS * request) / events
+    print(f"the gateway's processor time: {request * 1e3:.2f} ms a request, {event * 1e6:.0f} µs an event")
+
+
+def processor(pid: int) -> float:
+    spent = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def compare_clients(model: str, rounds: int) -> None:
