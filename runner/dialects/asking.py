@@ -14,6 +14,7 @@ from runner.errors import BadRequest
 from runner.gateway.answering import unless_left
 from runner.gateway.app import Gateway
 from runner.gateway.running import Lease
+from runner.library import Installed
 from runner.protocol import encode
 from runner.sources import ModelMode
 from runner.supervisor import Event
@@ -84,6 +85,11 @@ async def ask(lease: Lease, path: str, body: Mapping[str, Any]) -> dict[str, Any
     if answer.status != 200:
         raise error_from(answer, found)
     return found
+
+
+def names(model: Installed) -> tuple[str, ...]:
+    """What clients call it: a folder only by its aliases."""
+    return model.aliases if model.source == "folder" else (model.name, *model.aliases)
 
 
 class Whole:

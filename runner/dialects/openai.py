@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from runner.bodies import read_body
-from runner.dialects.asking import Whole, sse
+from runner.dialects.asking import Whole, names, sse
 from runner.dialects.forms import is_form, read_form
 from runner.dialects.openai_chat import Chat
 from runner.dialects.openai_chat_answers import ChatAnswer
@@ -120,11 +120,6 @@ def _edit(content_type: str, raw: bytes) -> Drawing:
     if is_form(content_type):
         return edit_of_form(read_form(content_type, raw))
     return edit_of_json(read_json(raw))
-
-
-def names(model: Installed) -> tuple[str, ...]:
-    """What clients call it: a folder only by its aliases."""
-    return model.aliases if model.source == "folder" else (model.name, *model.aliases)
 
 
 def shown(model: Installed, name: str) -> dict[str, Any]:

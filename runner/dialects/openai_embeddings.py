@@ -31,7 +31,7 @@ async def embeddings(gateway: Gateway, body: dict[str, Any], id: str) -> dict[st
     async with leased(gateway, asked.model, ModelMode.TEXT, seconds(asked.keep_alive), id) as lease:
         content = await texts(lease, given)
         found = await ask(lease, "/embedding", {"content": content})
-    vectors = [_cut(vector, asked.dimensions) for vector in found["embeddings"]]
+    vectors = [cut(vector, asked.dimensions) for vector in found["embeddings"]]
     tokens = int(found["prompt_eval_count"])
     return {
         "object": "list",
@@ -44,7 +44,7 @@ async def embeddings(gateway: Gateway, body: dict[str, Any], id: str) -> dict[st
     }
 
 
-def _cut(vector: list[float], dimensions: int | None) -> list[float]:
+def cut(vector: list[float], dimensions: int | None) -> list[float]:
     """The first dimensions, of length 1 again: what models trained for it take as a shorter vector."""
     if dimensions is None or dimensions == len(vector):
         return vector

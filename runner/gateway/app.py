@@ -19,7 +19,7 @@ from runner.middleware import Around
 from runner.supervisor import Report
 
 # Each has `routes(gateway)`, and may have `middleware`. Earlier ones win where two want the same path.
-DIALECTS = ("runner.gateway.native", "runner.dialects.openai")
+DIALECTS = ("runner.gateway.native", "runner.dialects.openai", "runner.dialects.ollama")
 
 
 class Gateway:

@@ -73,6 +73,20 @@ class ModelFiles(ABC):
     def read_json(self, path: str) -> dict[str, Any] | None:
         """A JSON object of the model; None when there is no such file. A file that is too large, cannot be read
         or holds anything else is a ModelNotSupported that names it."""
+        raw = self._read_whole(path)
+        return None if raw is None else parse_object(raw, f"{path} in {self.place}")
+
+    def read_text(self, path: str) -> str | None:
+        """A text of the model; None when there is no such file. Otherwise as read_json."""
+        raw = self._read_whole(path)
+        try:
+            return None if raw is None else raw.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ModelNotSupported(
+                f"{path} in {self.place} is not UTF-8 text (byte {error.start})"
+            ) from None
+
+    def _read_whole(self, path: str) -> bytes | None:
         size = self.listing().get(path)
         if size is None:
             return None
@@ -82,10 +96,9 @@ class ModelFiles(ABC):
                 f"{shown} is too large to be read: {size:,} bytes, at most {JSON_LIMIT:,}"
             )
         try:
-            raw = self._read(path)
+            return self._read(path)
         except OSError as error:
             raise ModelNotSupported(f"{shown} cannot be read: {error.strerror or error}") from error
-        return parse_object(raw, shown)
 
 
 def parse_object(raw: bytes, shown: str) -> dict[str, Any]:

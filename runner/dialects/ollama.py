@@ -1,0 +1,103 @@
+"""Ollama's API: its paths, and what is at each."""
+
+from importlib import metadata
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from runner.bodies import read_body
+from runner.dialects.asking import Whole
+from runner.dialects.ollama_answers import Answer
+from runner.dialects.ollama_embeddings import embed, embeddings
+from runner.dialects.ollama_models import Shelf
+from runner.dialects.ollama_requests import Chat, Generate
+from runner.errors import DiptychError
+from runner.gateway.answering import Stream
+from runner.gateway.app import Gateway
+from runner.middleware import exchange
+from runner.protocol import encode, parse, read_json
+
+# The version of the API that is spoken here: clients compare it with what they need.
+VERSION = "0.14.0"
+NDJSON = "application/x-ndjson"
+PICTURES_LIMIT = 128 * 1024**2  # as the runner's
+
+
+class Named(Struct, frozen=True):
+    model: Annotated[str, Meta(min_length=1)] | None = None
+    name: Annotated[str, Meta(min_length=1)] | None = None  # what older clients send
+
+
+def routes(gateway: Gateway) -> list[BaseRoute]:
+    api = Ollama(gateway)
+    return [
+        Route("/api/version", api.version),
+        Route("/api/tags", api.tags),
+        Route("/api/ps", api.ps),
+        Route("/api/show", api.show, methods=["POST"]),
+        Route("/api/generate", api.generate, methods=["POST"]),
+        Route("/api/chat", api.chat, methods=["POST"]),
+        Route("/api/embed", api.embed, methods=["POST"]),
+        Route("/api/embeddings", api.embeddings, methods=["POST"]),
+    ]
+
+
+class Ollama:
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._shelf = Shelf(gateway)
+
+    async def version(self, request: Request) -> Response:
+        return _json({"version": VERSION, "diptych": metadata.version("diptych")})
+
+    async def tags(self, request: Request) -> Response:
+        return _json(await self._shelf.tags())
+
+    async def ps(self, request: Request) -> Response:
+        return _json(await self._shelf.loaded())
+
+    async def show(self, request: Request) -> Response:
+        return _json(await self._shelf.show(named(read_json(await read_body(request)))))
+
+    async def generate(self, request: Request) -> Any:
+        return self._answer(request, Generate(read_json(await read_body(request, PICTURES_LIMIT))))
+
+    async def chat(self, request: Request) -> Any:
+        return self._answer(request, Chat(read_json(await read_body(request))))
+
+    def _answer(self, request: Request, asked: Generate | Chat) -> Any:
+        answer = Answer(self._gateway, self._shelf, asked, exchange(request.scope).id)
+        if asked.asked.stream is False or asked.empty:
+            return Whole(answer.whole)
+        return Stream(answer.stream(), NDJSON, _last)
+
+    async def embed(self, request: Request) -> Any:
+        body, id = read_json(await read_body(request)), exchange(request.scope).id
+        return Whole(lambda: embed(self._gateway, self._shelf, body, id))
+
+    async def embeddings(self, request: Request) -> Any:
+        body, id = read_json(await read_body(request)), exchange(request.scope).id
+        return Whole(lambda: embeddings(self._gateway, self._shelf, body, id))
+
+
+def named(body: dict[str, Any]) -> str:
+    """The model that a body names."""
+    found = parse(Named, body)
+    if name := found.model or found.name:
+        return name
+    return parse(_Needed, body).model
+
+
+class _Needed(Struct, frozen=True):
+    model: str
+
+
+def _last(error: DiptychError) -> bytes:
+    return encode({"error": error.message}) + b"\n"
+
+
+def _json(value: Any) -> Response:
+    return Response(encode(value), media_type="application/json")

@@ -1,0 +1,68 @@
+"""Ollama's /api/embed and the older /api/embeddings."""
+
+from time import perf_counter_ns
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from runner.dialects.asking import ask, leased
+from runner.dialects.ollama_models import Shelf
+from runner.dialects.ollama_options import Chosen
+from runner.dialects.openai_embeddings import cut
+from runner.gateway.app import Gateway
+from runner.gateway.native import seconds
+from runner.protocol import parse
+from runner.sources import ModelMode
+
+
+class EmbedRequest(Struct, frozen=True):
+    """truncate is taken: what does not fit is refused, and the error says so."""
+
+    model: Annotated[str, Meta(min_length=1)]
+    input: str | list[str] = ""
+    truncate: bool | None = None
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
+    options: dict[str, Any] | None = None
+    keep_alive: str | float | None = None
+
+
+class EmbeddingsRequest(Struct, frozen=True):
+    model: Annotated[str, Meta(min_length=1)]
+    prompt: str = ""
+    options: dict[str, Any] | None = None
+    keep_alive: str | float | None = None
+
+
+async def embed(gateway: Gateway, shelf: Shelf, body: dict[str, Any], id: str) -> dict[str, Any]:
+    asked = parse(EmbedRequest, body)
+    texts = [asked.input] if isinstance(asked.input, str) else asked.input
+    found = await _vectors(gateway, shelf, asked, texts if asked.input else [], id)
+    return found | {"embeddings": [cut(vector, asked.dimensions) for vector in found["embeddings"]]}
+
+
+async def embeddings(gateway: Gateway, shelf: Shelf, body: dict[str, Any], id: str) -> dict[str, Any]:
+    asked = parse(EmbeddingsRequest, body)
+    found = await _vectors(gateway, shelf, asked, [asked.prompt] if asked.prompt else [], id)
+    return {"embedding": found["embeddings"][0] if found["embeddings"] else []}
+
+
+async def _vectors(
+    gateway: Gateway, shelf: Shelf, asked: EmbedRequest | EmbeddingsRequest, texts: list[str], id: str
+) -> dict[str, Any]:
+    """Without a text the model is only loaded."""
+    began = perf_counter_ns()
+    options = Chosen(asked.options)
+    keep_alive = seconds(asked.keep_alive)
+    name = await shelf.meant(asked.model)
+    async with leased(gateway, name, ModelMode.TEXT, keep_alive, id) as lease:
+        loaded = perf_counter_ns()
+        options.check_context(lease.server.context_length)
+        empty: dict[str, Any] = {"embeddings": [], "prompt_eval_count": 0}
+        found = await ask(lease, "/embedding", {"content": texts}) if texts else empty
+    return {
+        "model": asked.model,
+        "embeddings": found["embeddings"],
+        "total_duration": perf_counter_ns() - began,
+        "load_duration": loaded - began,
+        "prompt_eval_count": int(found["prompt_eval_count"]),
+    }

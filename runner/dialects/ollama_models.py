@@ -1,0 +1,184 @@
+"""Ollama's view of the models: which there are, what they are, which are loaded."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from runner.capabilities import chat_template, text_capabilities
+from runner.detect import Detection, detect
+from runner.dialects.asking import names
+from runner.errors import BadRequest, ModelNotFound
+from runner.gateway.app import Gateway
+from runner.gateway.running import Phase, Running
+from runner.library import Installed, installed, lookup
+from runner.sources import ModelFiles, ModelMode, find
+from runner.sources.base import shorten
+
+# What a model that stays for good expires in: clients want a date.
+FOR_GOOD = timedelta(days=36500)
+LATEST = ":latest"
+# config.json's names, and what a GGUF calls them.
+NUMBERS = {
+    "num_hidden_layers": "block_count",
+    "hidden_size": "embedding_length",
+    "intermediate_size": "feed_forward_length",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "vocab_size": "vocab_size",
+}
+
+
+class Shelf:
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def meant(self, name: str) -> str:
+        """The name that the gateway knows: Ollama's clients like to end one in `:latest`."""
+        bare = name.removesuffix(LATEST)
+        if bare == name or name in self._gateway.names.aliases:
+            return name
+        if bare in self._gateway.names.aliases:
+            return bare
+        try:
+            await self._gateway.names.look_up(name)
+        except ModelNotFound:
+            return bare
+        return name
+
+    async def find(self, name: str) -> Installed:
+        """A model of this machine."""
+        return await asyncio.to_thread(self._find, name)
+
+    def _find(self, name: str) -> Installed:
+        models = installed(self._gateway.names.aliases).models
+        for called in (name, name.removesuffix(LATEST)):
+            for model in models:
+                if called in model.aliases:
+                    return model
+            model_here = lookup({model.name: model for model in models if model.source != "folder"}, called)
+            if model_here is not None:
+                return model_here
+        raise ModelNotFound(f"model {shorten(name)} not found; GET /api/tags lists those on this machine")
+
+    async def check_thinking(self, name: str, called: str) -> None:
+        if "thinking" not in await asyncio.to_thread(capabilities, await self.find(name)):
+            raise BadRequest(f"think: {shorten(called)} does not support thinking; false is allowed")
+
+    # -- what the endpoints answer
+
+    async def tags(self) -> dict[str, Any]:
+        return await asyncio.to_thread(self._tags)
+
+    def _tags(self) -> dict[str, Any]:
+        models = installed(self._gateway.names.aliases).models
+        usable = [model for model in models if model.fault is None]
+        return {"models": [_entry(model, name) for model in usable for name in names(model)]}
+
+    async def show(self, name: str) -> dict[str, Any]:
+        return await asyncio.to_thread(lambda: shown(self._find(name), name))
+
+    async def loaded(self) -> dict[str, Any]:
+        ready = [running for running in self._gateway.pool.running if running.phase is Phase.READY]
+        library = await asyncio.to_thread(installed, self._gateway.names.aliases)
+        models = {model.name: model for model in library.models}
+        entries = await asyncio.to_thread(
+            lambda: [_loaded_entry(running, models.get(running.known.name)) for running in ready]
+        )
+        expiries = [expires(running) for running in ready]
+        return {"models": [entry | {"expires_at": at} for entry, at in zip(entries, expiries, strict=True)]}
+
+
+def _loaded_entry(running: Running, model: Installed | None) -> dict[str, Any]:
+    called = (names(model) if model else ()) or (running.known.name,)
+    found = _entry(model, called[0]) if model else {"name": called[0], "model": called[0]}
+    about = {"size": running.held, "size_vram": running.held}
+    return found | about | {"context_length": running.server.context_length or 0}
+
+
+def expires(running: Running) -> str:
+    """When it is ended for want of requests; while it is used, as if the last had just ended."""
+    left = running.expires
+    if left is None and running.keep_alive >= 0:
+        left = running.keep_alive
+    later = FOR_GOOD if left is None else min(FOR_GOOD, timedelta(seconds=min(left, 1e9)))
+    return (datetime.now(UTC) + later).isoformat()
+
+
+def _entry(model: Installed, name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "model": name,
+        "modified_at": modified(model),
+        "size": model.bytes,
+        "digest": model.digest,
+        "details": details(model),
+    }
+
+
+def modified(model: Installed) -> str:
+    return datetime.fromtimestamp(model.modified, UTC).isoformat()
+
+
+def shown(model: Installed, name: str) -> dict[str, Any]:
+    files = _files(model)
+    text = model.mode is ModelMode.TEXT
+    return {
+        "modelfile": f"FROM {name}\n",
+        "parameters": "",
+        "template": chat_template(files) if text else "",
+        "details": details(model),
+        "model_info": _numbers(model, files),
+        "capabilities": capabilities(model),
+        "modified_at": modified(model),
+    }
+
+
+def details(model: Installed) -> dict[str, Any]:
+    found = _detected(model)
+    return {
+        "parent_model": "",
+        "format": "safetensors",
+        "family": model.type,
+        "families": [model.type],
+        "parameter_size": parameters(found.parameters),
+        "quantization_level": found.quantization or "",
+    }
+
+
+def parameters(count: int | None) -> str:
+    """As Ollama writes it: 8.0B, 560.5M."""
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if count is not None and count >= size:
+            return f"{count / size:.1f}{unit}"
+    return "" if count is None else str(count)
+
+
+def _numbers(model: Installed, files: ModelFiles) -> dict[str, Any]:
+    found = _detected(model)
+    info: dict[str, Any] = {
+        "general.architecture": model.type,
+        "general.parameter_count": found.parameters,
+    }
+    if model.mode is not ModelMode.TEXT:
+        return info
+    config = files.read_json("config.json") or {}
+    config = config["text_config"] if isinstance(config.get("text_config"), dict) else config
+    info[f"{model.type}.context_length"] = found.context_length
+    info |= {f"{model.type}.{ours}": config[theirs] for theirs, ours in NUMBERS.items() if theirs in config}
+    return info
+
+
+@lru_cache(256)
+def capabilities(model: Installed) -> tuple[str, ...]:
+    return ("image",) if model.mode is ModelMode.IMAGE else tuple(text_capabilities(_files(model)))
+
+
+@lru_cache(256)
+def _detected(model: Installed) -> Detection:
+    return detect(_files(model))
+
+
+def _files(model: Installed) -> ModelFiles:
+    prefix = {"folder": "folder:", "hub": "hf:", "ollama": "ollama:"}[model.source]
+    return find(prefix + model.name, folders=True)

@@ -1,0 +1,230 @@
+"""Ollama's /api/generate and /api/chat: requests as native ones."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from runner.dialects.ollama_options import Chosen
+from runner.errors import BadRequest
+from runner.protocol import parse
+
+ROLES = ("system", "user", "assistant", "tool")
+Model = Annotated[str, Meta(min_length=1)]
+Format = str | dict[str, Any] | None
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """What both have."""
+
+    model: Model
+    stream: bool | None = None
+    format: Format = None
+    options: dict[str, Any] | None = None
+    keep_alive: str | float | None = None
+    think: bool | Literal["low", "medium", "high", "max"] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    truncate: bool | None = None
+    shift: bool | None = None
+
+
+class GenerateRequest(Asked, frozen=True, kw_only=True):
+    prompt: str | None = None
+    suffix: str | None = None
+    system: str | None = None
+    template: str | None = None
+    context: list[int] | None = None
+    raw: bool | None = None
+    images: list[str] | None = None
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+
+
+class Turn(Struct, frozen=True):
+    role: str
+    content: str | None = None
+    thinking: str | None = None
+    images: list[str] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_name: str | None = None
+    tool_call_id: str | None = None
+
+
+class ChatRequest(Asked, frozen=True, kw_only=True):
+    messages: list[Turn] | None = None
+    tools: list[dict[str, Any]] | None = None
+
+
+class Request:
+    """A request that was read. `empty`: it only loads its model, or ends it."""
+
+    asked: Asked
+    kind: Literal["generate", "chat"]
+    empty: bool
+
+    def _read(self, asked: Asked) -> None:
+        self.asked = asked
+        self.options = Chosen(asked.options)
+        self.warnings = list(self.options.warnings)
+        if isinstance(asked.think, str):
+            self.warnings.append(f"think: {asked.think!r} is taken as true")
+        if asked.truncate:
+            self.warnings.append(
+                "truncate: nothing is left out; what does not fit into the context is refused"
+            )
+        if asked.shift:
+            self.warnings.append("shift: the context does not move on; an answer ends where it is full")
+
+    @property
+    def thinks(self) -> bool | None:
+        """Whether to think first; None leaves it to the model. Under a grammar nobody can."""
+        think = self.asked.think
+        wanted = think if think is None or isinstance(think, bool) else True
+        if self.asked.format and wanted:
+            raise BadRequest(
+                "think: with format the answer is held to it from its start; send one of the two"
+            )
+        return False if self.asked.format else wanted
+
+    def _common(self) -> dict[str, Any]:
+        asked = self.asked
+        native: dict[str, Any] = {"options": self.options.native}
+        if isinstance(asked.format, str) and asked.format not in ("", "json"):
+            raise BadRequest(f'format: {asked.format[:64]!r} is not supported; "json" or a JSON schema is')
+        if asked.format:
+            native["format"] = asked.format
+        if asked.logprobs or asked.top_logprobs:
+            native |= {"logprobs": True, "top_logprobs": asked.top_logprobs or 0}
+        return native
+
+    def text(self) -> dict[str, Any]:
+        """The native request for a text."""
+        raise NotImplementedError
+
+
+class Generate(Request):
+    kind = "generate"
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        self.given = parse(GenerateRequest, body)
+        self._read(self.given)
+        self.empty = not self.given.prompt and not self.given.images
+
+    def text(self) -> dict[str, Any]:
+        given = self.given
+        self._refuse(
+            {
+                "images": "this model reads text alone",
+                "width": "this model writes text",
+                "height": "this model writes text",
+                "steps": "this model writes text",
+                "suffix": "filling in between is not supported; put all that comes before into prompt",
+                "template": "models keep their own chat template; raw takes a prompt as it is",
+                "context": "answers carry none; send the conversation to /api/chat",
+            }
+        )
+        native = self._common()
+        if given.raw:
+            if given.system or given.think:
+                raise BadRequest(
+                    "raw: the prompt goes to the model as it is; system and think need a template"
+                )
+            return native | {"prompt": given.prompt}
+        system = [{"role": "system", "content": given.system}] if given.system else []
+        native |= {"messages": [*system, {"role": "user", "content": given.prompt}], "split": True}
+        return native if self.thinks is None else native | {"think": self.thinks}
+
+    def picture(self) -> dict[str, Any]:
+        """The native request for a picture."""
+        given = self.given
+        text_alone = "it is for text, and this model draws pictures"
+        names = (
+            "suffix",
+            "system",
+            "template",
+            "context",
+            "raw",
+            "format",
+            "think",
+            "logprobs",
+            "top_logprobs",
+        )
+        self._refuse(dict.fromkeys(names, text_alone))
+        self.options.check_picture()
+        fields = {
+            "prompt": given.prompt or "",
+            "width": given.width,
+            "height": given.height,
+            "steps": given.steps,
+            "images": given.images or None,
+            "seed": self.options.seed,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def _refuse(self, reasons: dict[str, str]) -> None:
+        for name, why in reasons.items():
+            if getattr(self.given, name):
+                raise BadRequest(f"{name}: {why}")
+
+
+class Chat(Request):
+    kind = "chat"
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        self.given = parse(ChatRequest, body)
+        self._read(self.given)
+        self.empty = not self.given.messages
+        self.messages = [message(turn, index) for index, turn in enumerate(self.given.messages or [])]
+
+    def text(self) -> dict[str, Any]:
+        native = self._common() | {"messages": self.messages, "split": True}
+        if self.given.tools:
+            if self.given.format:
+                raise BadRequest("format: with tools it would forbid every call; send one of the two")
+            native["tools"] = [_tool(tool, index) for index, tool in enumerate(self.given.tools)]
+        return native if self.thinks is None else native | {"think": self.thinks}
+
+
+def message(turn: Turn, index: int) -> dict[str, Any]:
+    """A turn as chat templates know it."""
+    place = f"messages[{index}]"
+    if turn.role not in ROLES:
+        raise BadRequest(f"{place}.role: {turn.role[:64]!r} is not supported; {', '.join(ROLES)} are")
+    if turn.images:
+        raise BadRequest(f"{place}.images: pictures are not supported in a chat: models here read text alone")
+    found: dict[str, Any] = {"role": turn.role, "content": turn.content or ""}
+    if turn.thinking:
+        found["reasoning_content"] = turn.thinking
+    if turn.tool_name:
+        found["name"] = turn.tool_name
+    if turn.tool_call_id:
+        found["tool_call_id"] = turn.tool_call_id
+    if turn.tool_calls:
+        found["tool_calls"] = [_call(call, place) for call in turn.tool_calls]
+    return found
+
+
+def _tool(tool: dict[str, Any], index: int) -> dict[str, Any]:
+    function = tool.get("function")
+    if tool.get("type") not in (None, "function") or not isinstance(function, dict):
+        raise BadRequest(f"tools[{index}]: only tools of type function, with a function, are supported")
+    if not isinstance(function.get("name"), str) or not function["name"]:
+        raise BadRequest(f"tools[{index}].function.name is missing; a string is needed")
+    about = {
+        "name": function["name"],
+        "description": function.get("description") or "",
+        "parameters": function.get("parameters") or {"type": "object", "properties": {}},
+    }
+    return {"type": "function", "function": about}
+
+
+def _call(call: dict[str, Any], place: str) -> dict[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise BadRequest(f"{place}.tool_calls: function.name is missing; a string is needed")
+    arguments = function.get("arguments") or {}
+    if not isinstance(arguments, dict):
+        raise BadRequest(f"{place}.tool_calls: arguments must be an object")
+    about = {"name": function["name"], "arguments": arguments}
+    return {"id": str(call.get("id") or ""), "type": "function", "function": about}

@@ -1,0 +1,288 @@
+"""Chat, generate and embed by the real ollama package, against a gateway over toys."""
+
+import asyncio
+import base64
+import io
+import json
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.runner.gateway.live import Gateway
+
+ollama = pytest.importorskip("ollama", reason="the clients group is not installed")
+
+ASK: Any = [{"role": "user", "content": "Why is the sea blue?"}]
+OPTIONS: Any = {"seed": 3, "num_predict": 12}
+LOOK: Any = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "description": "Looks somewhere",
+        "parameters": {"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"]},
+    },
+}
+SCHEMA: Any = {"type": "object", "properties": {"boats": {"enum": [1, 17]}, "open": {"type": "boolean"}},
+               "required": ["boats", "open"], "additionalProperties": False}  # fmt: skip
+
+
+@pytest.fixture
+def client(gateway: Gateway) -> Any:
+    return ollama.Client(host=gateway.url, timeout=120)
+
+
+@pytest.fixture
+def other(gateway: Gateway) -> Any:
+    return ollama.AsyncClient(host=gateway.url, timeout=120)
+
+
+def chat(client: Any, **fields: Any) -> Any:
+    return client.chat(**{"model": "toy", "messages": ASK, "options": OPTIONS, **fields})
+
+
+def generate(client: Any, **fields: Any) -> Any:
+    return client.generate(**{"model": "toy", "prompt": "The sea", "options": OPTIONS, **fields})
+
+
+def refused(call: Any, words: str, status: int = 400) -> None:
+    with pytest.raises(ollama.ResponseError, match=words) as caught:
+        call()
+    assert caught.value.status_code == status
+
+
+# -- models
+
+
+def test_models_are_listed_by_the_names_that_clients_use(client: Any) -> None:
+    found = {model.model: model for model in client.list().models}
+    assert set(found) == {"toy", "plain", "klein"}
+    assert found["toy"].size > 0
+    assert found["toy"].details.family == "qwen3"
+    assert found["toy"].modified_at.year >= 2024
+
+
+def test_a_model_is_shown_with_what_it_can_do(client: Any) -> None:
+    toy = client.show("toy")
+    assert toy.capabilities == ["completion", "tools", "thinking"]
+    assert "messages" in toy.template
+    assert toy.modelinfo["qwen3.context_length"] > 0
+    assert toy.details.parameter_size
+    assert client.show("plain").capabilities == ["completion"]
+    assert client.show("klein").capabilities == ["image"]
+    assert client.show("toy:latest").capabilities == toy.capabilities
+    refused(lambda: client.show("nobody"), "not found", 404)
+
+
+def test_what_is_loaded_is_listed_until_it_is_unloaded(client: Any) -> None:
+    assert client.generate("plain", keep_alive="1h").done_reason == "load"
+    (found,) = [model for model in client.ps().models if model.model == "plain"]
+    assert found.size > 0
+    assert found.context_length > 0
+    assert found.expires_at is not None
+    assert client.generate("plain", keep_alive=0).done_reason == "unload"
+    assert "plain" not in {model.model for model in client.ps().models}
+    answer = client.chat("plain", messages=[])
+    assert (answer.done_reason, answer.message.role) == ("load", "assistant")
+
+
+def test_the_version_is_one_that_clients_can_compare(gateway: Gateway) -> None:
+    found = gateway.http.get("/api/version").json()["version"]
+    assert all(part.isdigit() for part in found.split("."))
+
+
+# -- chat
+
+
+def test_a_chat_answers_with_counts_and_durations(client: Any) -> None:
+    answer = chat(client)
+    assert answer.message.role == "assistant"
+    assert answer.message.content
+    assert (answer.done, answer.done_reason) == (True, "length")
+    assert answer.eval_count == 12
+    assert answer.prompt_eval_count > 0
+    assert answer.total_duration >= answer.load_duration + answer.eval_duration > 0
+    assert chat(client).message.content == answer.message.content, "the same seed, the same text"
+
+
+def test_a_stream_says_the_same_line_by_line(client: Any) -> None:
+    whole = chat(client)
+    lines = list(chat(client, stream=True))
+    assert "".join(line.message.content for line in lines) == whole.message.content
+    assert [line.done for line in lines] == [False] * (len(lines) - 1) + [True]
+    assert lines[-1].done_reason == "length"
+    assert lines[-1].eval_count == whole.eval_count
+
+
+def test_the_asynchronous_client_gets_the_same(client: Any, other: Any) -> None:
+    async def both() -> tuple[Any, str]:
+        whole = await chat(other)
+        said = ""
+        async for line in await chat(other, stream=True):
+            said += line.message.content
+        return whole, said
+
+    whole, said = asyncio.run(both())
+    assert said == whole.message.content == chat(client).message.content
+
+
+def test_the_defaults_are_those_that_ollama_documents(client: Any) -> None:
+    stated = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "repeat_penalty": 1.1, "repeat_last_n": 64}
+    assert chat(client, options=OPTIONS | stated).message.content == chat(client).message.content
+    greedy = chat(client, options=OPTIONS | {"temperature": 0}).message.content
+    assert greedy != chat(client).message.content
+
+
+def test_an_answer_follows_its_schema(client: Any) -> None:
+    answer = chat(client, format=SCHEMA, options={"seed": 3, "num_predict": 200})
+    found = json.loads(answer.message.content)
+    assert found["boats"] in (1, 17)
+    assert isinstance(found["open"], bool)
+    assert answer.done_reason == "stop"
+    said = chat(client, format="json", options={"seed": 3, "num_predict": 60}).message.content
+    assert said.lstrip().startswith("{")
+
+
+def test_tools_and_their_answers_go_to_the_model(client: Any) -> None:
+    plain = chat(client)
+    offered = chat(client, tools=[LOOK])
+    assert offered.prompt_eval_count > plain.prompt_eval_count
+    call = {"function": {"name": "look", "arguments": {"at": "sea"}}}
+    messages = [
+        *ASK,
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_name": "look", "content": "blue"},
+    ]
+    answered = chat(client, messages=messages, tools=[LOOK])
+    assert answered.prompt_eval_count > offered.prompt_eval_count
+
+
+def test_a_thought_stands_apart(client: Any, gateway: Gateway) -> None:
+    with_thought = chat(client, think=True)
+    assert chat(client, think=False).prompt_eval_count != with_thought.prompt_eval_count
+    refused(lambda: chat(client, model="plain", think=True), "does not support thinking")
+
+
+def test_log_probabilities_follow_the_text(client: Any) -> None:
+    answer = chat(client, logprobs=True, top_logprobs=2)
+    assert len(answer.logprobs) == 12
+    assert all(token.logprob <= 0 and len(token.top_logprobs) == 2 for token in answer.logprobs)
+
+
+# -- generate
+
+
+def test_a_prompt_is_answered_as_a_chat_is_and_raw_as_it_stands(client: Any, gateway: Gateway) -> None:
+    user = [{"role": "user", "content": "The sea"}]
+    answer = generate(client)
+    assert answer.response == chat(client, messages=user).message.content
+    system = generate(client, system="Be brief.")
+    assert system.prompt_eval_count > answer.prompt_eval_count
+    raw = generate(client, raw=True)
+    tokens = gateway.http.post("/tokenize", json={"model": "toy", "content": "The sea"}).json()["tokens"]
+    assert raw.prompt_eval_count == len(tokens)
+    lines = list(generate(client, stream=True))
+    assert "".join(line.response for line in lines) == answer.response
+    assert lines[-1].done_reason == "length"
+
+
+def test_a_text_ends_before_a_stop_string(client: Any) -> None:
+    text = generate(client).response
+    stop = text[5:8]
+    stopped = generate(client, options=OPTIONS | {"stop": [stop]})
+    assert stopped.response == text[: text.index(stop)]
+    assert stopped.done_reason == "stop"
+
+
+def test_a_picture_is_drawn_step_by_step(client: Any) -> None:
+    fields: Any = {
+        "model": "klein",
+        "prompt": "a boat",
+        "width": 64,
+        "height": 64,
+        "steps": 2,
+        "options": {"seed": 7},
+    }
+    lines = list(client.generate(**fields, stream=True))
+    steps = [(line.completed, line.total) for line in lines[:-1]]
+    assert steps[-2:] == [(1, 2), (2, 2)]
+    last = lines[-1]
+    assert (last.done, last.done_reason) == (True, "stop")
+    assert Image.open(io.BytesIO(base64.b64decode(last.image))).size == (64, 64)
+    whole = client.generate(**fields)
+    assert whole.image == last.image, "the same seed, the same picture"
+    edited = client.generate(**fields, images=[whole.image])
+    assert edited.image != whole.image
+
+
+# -- embed
+
+
+def test_texts_become_vectors(client: Any) -> None:
+    found = client.embed("toy", input=["The sea", "The land"])
+    assert len(found.embeddings) == 2
+    assert sum(value * value for value in found.embeddings[0]) == pytest.approx(1, abs=1e-4)
+    assert found.prompt_eval_count > 0
+    assert found.total_duration > 0
+    one = client.embed("toy", input="The sea", truncate=True, dimensions=8)
+    assert len(one.embeddings[0]) == 8
+    former = client.embeddings("toy", prompt="The sea")
+    assert former.embedding == pytest.approx(found.embeddings[0], abs=1e-5)
+    refused(lambda: client.embed("klein", input="The sea"), "draws pictures")
+    refused(lambda: client.embed("toy", input="sea " * 20000), "do not fit")
+
+
+# -- what cannot be done
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"suffix": "end"}, "suffix"),
+        ({"template": "{{ .Prompt }}"}, "template"),
+        ({"context": [1, 2]}, "context"),
+        ({"images": [base64.b64encode(b"picture").decode()]}, "images"),
+        ({"width": 64}, "width"),
+        ({"raw": True, "system": "Be brief."}, "raw"),
+        ({"format": SCHEMA, "think": True}, "think"),
+        ({"options": {"mirostat": 1}}, "mirostat"),
+        ({"options": {"typical_p": 0.5}}, "typical_p"),
+        ({"options": {"nonsense": 1}}, "nonsense"),
+        ({"options": {"temperature": "hot"}}, "options.temperature"),
+        ({"options": {"num_ctx": 10**9}}, "num_ctx"),
+        ({"keep_alive": "soon"}, "keep_alive"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_name(client: Any, fields: Any, words: str) -> None:
+    refused(lambda: generate(client, **fields), words)
+    with pytest.raises(ollama.ResponseError, match=words):
+        list(generate(client, stream=True, **fields))
+
+
+def test_a_chat_refuses_pictures_and_unknown_roles(client: Any) -> None:
+    picture = [{**ASK[0], "images": [base64.b64encode(b"picture").decode()]}]
+    refused(lambda: chat(client, messages=picture), "reads? text alone")
+    refused(lambda: chat(client, messages=[{"role": "wizard", "content": "x"}]), "role")
+    refused(lambda: chat(client, model="klein"), "draws pictures")
+    refused(lambda: chat(client, model="nobody"), "nobody", 404)
+    refused(lambda: chat(client, model="plain", tools=[LOOK]), "no way to call tools")
+    refused(lambda: generate(client, model="klein", system="x"), "system")
+
+
+def test_hints_are_taken_and_named(gateway: Gateway) -> None:
+    body = {
+        "model": "toy",
+        "prompt": "x",
+        "stream": False,
+        "options": {"num_predict": 2, "num_gpu": 1, "num_ctx": 64},
+    }
+    answer = gateway.http.post("/api/generate", json=body).json()
+    assert {warning.split()[0] for warning in answer["warnings"]} == {"options.num_gpu", "options.num_ctx"}
+
+
+def test_bodies_that_are_no_requests_are_400s(gateway: Gateway) -> None:
+    for path in ("/api/generate", "/api/chat", "/api/embed", "/api/embeddings", "/api/show"):
+        for body in (b"", b"nonsense", b"[]", b"{}", b'{"model": 3}', b'{"model": "toy", "messages": 3, "prompt": {}, "input": {}, "name": 3}'):  # fmt: skip
+            answer = gateway.http.post(path, content=body)
+            assert answer.status_code == 400, (path, body, answer.text)
+            assert isinstance(answer.json()["error"], str)
