@@ -157,7 +157,7 @@ def test_tools_and_their_answers_go_to_the_model(client: Any) -> None:
     assert answered.prompt_eval_count > offered.prompt_eval_count
 
 
-def test_a_thought_stands_apart(client: Any, gateway: Gateway) -> None:
+def test_think_reaches_the_template_or_is_refused(client: Any, gateway: Gateway) -> None:
     with_thought = chat(client, think=True)
     assert chat(client, think=False).prompt_eval_count != with_thought.prompt_eval_count
     refused(lambda: chat(client, model="plain", think=True), "does not support thinking")
