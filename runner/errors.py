@@ -7,6 +7,8 @@
     ├── NotAllowed          403   the hub wants a login or its terms accepted; a page that may not call
     ├── ModelNotFound       404   no such model on this machine or the hub
     ├── ModelNotSupported   400   found, but not something Diptych can run (or broken)
+    ├── UnknownPath         404   nothing is there to be asked
+    ├── WrongMethod         405   something is, but not by this method
     ├── RequestCancelled    499   by /cancel, before it began
     ├── NotEnoughMemory     507   cannot fit
     ├── NotEnoughDisk       507   the download does not fit on the disk
@@ -29,6 +31,11 @@ class DiptychError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What an HTTP answer says beside it."""
+        return []
 
 
 class BadRequest(DiptychError):
@@ -56,6 +63,24 @@ class ModelNotSupported(DiptychError):
     status = 400
 
 
+class UnknownPath(DiptychError):
+    status = 404
+
+
+class WrongMethod(DiptychError):
+    """`allowed` is for the Allow header: the methods that would have been right."""
+
+    status = 405
+
+    def __init__(self, message: str, allowed: str) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"allow", self.allowed.encode())]
+
+
 class RequestCancelled(DiptychError):
     status = 499
 
@@ -80,6 +105,10 @@ class Busy(DiptychError):
     def __init__(self, message: str, retry_after: int = 1) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"retry-after", str(self.retry_after).encode())]
 
 
 class RunnerFailed(DiptychError):

@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runner.errors import Busy, DiptychError
+from runner.errors import DiptychError
 from runner.metrics import HttpMetrics
 from runner.protocol import encode
 
@@ -80,8 +80,7 @@ class Around:
     async def _answer(self, about: Exchange, send: Send, error: DiptychError) -> None:
         if about.status:  # too late for a status: the stream has said what went wrong
             raise error
-        headers = [(b"retry-after", str(error.retry_after).encode())] if isinstance(error, Busy) else []
-        await send_error(send, error.status, error.message, headers)
+        await send_error(send, error.status, error.message, error.headers)
 
     def _finish(self, scope: Scope, about: Exchange) -> None:
         took = time.perf_counter() - about.began

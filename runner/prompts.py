@@ -68,15 +68,16 @@ class Prompts:
         )
         if not prompt:
             raise BadRequest("prompt: it has no tokens; some text is needed")
-        if len(prompt) >= self.context:
+        context = self._context(request.options.num_ctx)
+        if len(prompt) >= context:
             raise BadRequest(
-                f"prompt: its {len(prompt)} tokens do not fit into the context of {self.context} tokens "
+                f"prompt: its {len(prompt)} tokens do not fit into the context of {context} tokens "
                 "and leave room for an answer"
             )
         self.check_ids(prompt, "prompt")
         return Generate(
             prompt=prompt,
-            max_tokens=self._max_tokens(request.options, len(prompt)),
+            max_tokens=self._max_tokens(request.options, context - len(prompt)),
             sampling=self._sampling(request.options),
             stops=stop_strings(request.options),
             logprobs=request.top_logprobs if request.logprobs or request.top_logprobs else None,
@@ -91,9 +92,12 @@ class Prompts:
 
         return Grammars(self.tokenizer, self.vocab, self._stop_tokens)
 
-    def _max_tokens(self, options: Options, used: int) -> int:
+    def _context(self, stated: int | None) -> int:
+        """How much of the model's context a request may use."""
+        return min(self.context, stated or self.context)
+
+    def _max_tokens(self, options: Options, left: int) -> int:
         asked = options.num_predict if options.num_predict is not None else options.max_tokens
-        left = self.context - used
         return min(left, MOST_TOKENS if asked is None or asked < 1 else asked)
 
     def _sampling(self, options: Options) -> Sampling:
@@ -179,20 +183,30 @@ class Prompts:
         self.check_ids(tokens, "tokens")
         return str(self.tokenizer.decode(tokens))
 
-    def embed(self, texts: list[str]) -> Embed:
-        prompts = []
+    def embed(self, texts: list[str], truncate: bool = False, num_ctx: int | None = None) -> Embed:
+        context, prompts = self._context(num_ctx), []
         for index, text in enumerate(texts):
             name = f"content[{index}]" if len(texts) > 1 else "content"
             ids = self._embedding_tokens(text)
             if not ids:
                 raise BadRequest(f"{name}: it has no tokens; some text is needed")
-            if len(ids) > self.context:
-                raise BadRequest(
-                    f"{name}: its {len(ids)} tokens do not fit into the context of {self.context}"
-                )
+            if len(ids) > context:
+                if not truncate:
+                    raise BadRequest(
+                        f"{name}: its {len(ids)} tokens do not fit into the context of {context}"
+                    )
+                ids = self._cut(ids, context)
             self.check_ids(ids, name)
             prompts.append(ids)
         return Embed(prompts)
+
+    def _cut(self, ids: list[int], most: int) -> list[int]:
+        """A text's beginning, and the special tokens at its end: some models put the whole of it into the last."""
+        special, end = set(self.tokenizer.all_special_ids), len(ids)
+        while end and ids[end - 1] in special:
+            end -= 1
+        tail = ids[end:][-most:]
+        return ids[: most - len(tail)] + tail
 
     def check_ids(self, tokens: list[int], name: str) -> None:
         """Ids beyond the vocabulary are refused: feeding one to a model may end the process."""

@@ -28,6 +28,7 @@ class Options(Struct, frozen=True):
 
     num_predict: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
     max_tokens: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
+    num_ctx: Count | None = None  # of the model's context so much may be used; 0: all of it
     temperature: Annotated[float, Meta(ge=0, le=100)] = 0.0
     top_p: Share = 1.0
     top_k: Count = 0
@@ -82,7 +83,11 @@ class DetokenizeRequest(Struct, frozen=True):
 
 
 class EmbeddingRequest(Struct, frozen=True):
+    """`truncate`: what does not fit into the context (or `num_ctx` of it) is cut, and not refused."""
+
     content: str | list[str]
+    truncate: bool = False
+    num_ctx: Count | None = None
 
 
 class CancelRequest(Struct, frozen=True):

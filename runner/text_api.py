@@ -67,11 +67,14 @@ class TextApi:
 
     async def embedding(self, request: Request, service: TextService) -> JobResponse:
         raw = await read_body(request)
-        content = parse(EmbeddingRequest, read_json(raw)).content
+        asked = parse(EmbeddingRequest, read_json(raw))
+        content = asked.content
         texts = [content] if isinstance(content, str) else content
         if not texts or len(texts) > MOST_EMBEDDINGS:
             raise BadRequest(f"content: {len(texts)} texts are not allowed; 1 to {MOST_EMBEDDINGS} are")
-        wanted = await self._aside(len(raw), lambda: service.prompts.embed(texts))
+        wanted = await self._aside(
+            len(raw), lambda: service.prompts.embed(texts, asked.truncate, asked.num_ctx)
+        )
         job = self._engine.submit(exchange(request.scope).id, wanted)
         return JobResponse(
             self._engine, job, collect=lambda events: _vectors(events, isinstance(content, str))

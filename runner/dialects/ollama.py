@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from runner.bodies import read_body
@@ -14,14 +14,17 @@ from runner.dialects.ollama_answers import Answer
 from runner.dialects.ollama_embeddings import embed, embeddings
 from runner.dialects.ollama_models import Shelf
 from runner.dialects.ollama_requests import Chat, Generate
-from runner.errors import DiptychError
+from runner.errors import BadRequest, DiptychError
 from runner.gateway.answering import Stream
 from runner.gateway.app import Gateway
 from runner.middleware import exchange
 from runner.protocol import encode, parse, read_json
 
-# The version of the API that is spoken here: clients compare it with what they need.
-VERSION = "0.14.0"
+# The version of the API that is spoken here: clients compare it with what they need, and some read its numbers one by
+# one. With 0.14.3 came pictures; VS Code asks for 0.6.4, Codex for 0.13.4. Later ones have nothing that clients need.
+VERSION = "0.14.3"
+# What some clients compare, letter by letter, to know whether a server is there.
+RUNNING = "Ollama is running"
 NDJSON = "application/x-ndjson"
 PICTURES_LIMIT = 128 * 1024**2  # as the runner's
 
@@ -34,6 +37,7 @@ class Named(Struct, frozen=True):
 def routes(gateway: Gateway) -> list[BaseRoute]:
     api = Ollama(gateway)
     return [
+        Route("/", api.running),
         Route("/api/version", api.version),
         Route("/api/tags", api.tags),
         Route("/api/ps", api.ps),
@@ -42,6 +46,9 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         Route("/api/chat", api.chat, methods=["POST"]),
         Route("/api/embed", api.embed, methods=["POST"]),
         Route("/api/embeddings", api.embeddings, methods=["POST"]),
+        Route("/api/create", api.create, methods=["POST"]),
+        Route("/api/blobs/{digest}", api.create, methods=["HEAD", "POST"]),
+        Route("/api/push", api.push, methods=["POST"]),
     ]
 
 
@@ -49,6 +56,9 @@ class Ollama:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._shelf = Shelf(gateway)
+
+    async def running(self, request: Request) -> Response:
+        return PlainTextResponse(RUNNING)
 
     async def version(self, request: Request) -> Response:
         return _json({"version": VERSION, "diptych": metadata.version("diptych")})
@@ -73,6 +83,15 @@ class Ollama:
         if asked.asked.stream is False or asked.empty:
             return Whole(answer.whole)
         return Stream(answer.stream(), NDJSON, _last)
+
+    async def create(self, request: Request) -> Response:
+        raise BadRequest(
+            "models are not made here, and no blobs are taken: bring one with /api/pull, make one smaller with "
+            "`diptych quantize`, name one with an alias in the configuration"
+        )
+
+    async def push(self, request: Request) -> Response:
+        raise BadRequest("models are not published from here; `hf upload` brings one to the hub")
 
     async def embed(self, request: Request) -> Any:
         body, id = read_json(await read_body(request)), exchange(request.scope).id

@@ -1,5 +1,6 @@
 """Ollama's /api/generate and /api/chat: native events as lines, or as one answer."""
 
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -60,7 +61,7 @@ class Answer:
             self._loaded = perf_counter_ns()
             if native.get("think"):
                 await self._shelf.check_thinking(name, self._request.asked.model)
-            self._request.options.check_context(lease.server.context_length)
+            self._request.options.warn_of_context(lease.server.context_length)
             async with aclosing(self._events(lease, native, mode)) as found:
                 async for line in found:
                     yield line
@@ -116,7 +117,7 @@ class Answer:
     def _call(self, call: Line) -> Line:
         self._calls += 1
         about = {"index": self._calls - 1, "name": call["name"], "arguments": call["arguments"]}
-        return {"function": about}
+        return {"id": f"call_{secrets.token_hex(4)}", "function": about}
 
     def _drawn(self, event: Event) -> Line:
         if event.get("done"):
@@ -130,7 +131,8 @@ class Answer:
 
     def _done(self, event: Event) -> Line:
         counts = ("prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration")
-        warnings = [*self._request.warnings, *event.get("warnings", [])]
+        asked = self._request
+        warnings = [*asked.warnings, *asked.options.warnings, *event.get("warnings", [])]
         return {
             "done": True,
             "done_reason": "length" if event.get("done_reason") else "stop",

@@ -16,8 +16,6 @@ from runner.sources import ModelMode
 
 
 class EmbedRequest(Struct, frozen=True):
-    """truncate is taken: what does not fit is refused, and the error says so."""
-
     model: Annotated[str, Meta(min_length=1)]
     input: str | list[str] = ""
     truncate: bool | None = None
@@ -36,33 +34,40 @@ class EmbeddingsRequest(Struct, frozen=True):
 async def embed(gateway: Gateway, shelf: Shelf, body: dict[str, Any], id: str) -> dict[str, Any]:
     asked = parse(EmbedRequest, body)
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
-    found = await _vectors(gateway, shelf, asked, texts if asked.input else [], id)
+    found = await _vectors(gateway, shelf, asked, texts if asked.input else [], asked.truncate, id)
     return found | {"embeddings": [cut(vector, asked.dimensions) for vector in found["embeddings"]]}
 
 
 async def embeddings(gateway: Gateway, shelf: Shelf, body: dict[str, Any], id: str) -> dict[str, Any]:
     asked = parse(EmbeddingsRequest, body)
-    found = await _vectors(gateway, shelf, asked, [asked.prompt] if asked.prompt else [], id)
+    found = await _vectors(gateway, shelf, asked, [asked.prompt] if asked.prompt else [], None, id)
     return {"embedding": found["embeddings"][0] if found["embeddings"] else []}
 
 
 async def _vectors(
-    gateway: Gateway, shelf: Shelf, asked: EmbedRequest | EmbeddingsRequest, texts: list[str], id: str
+    gateway: Gateway,
+    shelf: Shelf,
+    asked: EmbedRequest | EmbeddingsRequest,
+    texts: list[str],
+    truncate: bool | None,
+    id: str,
 ) -> dict[str, Any]:
-    """Without a text the model is only loaded."""
+    """Without a text the model is only loaded. What is too long is cut, unless that is forbidden."""
     began = perf_counter_ns()
     options = Chosen(asked.options)
     keep_alive = seconds(asked.keep_alive)
     name = await shelf.meant(asked.model)
     async with leased(gateway, name, ModelMode.TEXT, keep_alive, id) as lease:
         loaded = perf_counter_ns()
-        options.check_context(lease.server.context_length)
+        options.warn_of_context(lease.server.context_length)
         empty: dict[str, Any] = {"embeddings": [], "prompt_eval_count": 0}
-        found = await ask(lease, "/embedding", {"content": texts}) if texts else empty
+        wanted = {"content": texts, "truncate": truncate is not False, "num_ctx": options.context}
+        found = await ask(lease, "/embedding", wanted) if texts else empty
     return {
         "model": asked.model,
         "embeddings": found["embeddings"],
         "total_duration": perf_counter_ns() - began,
         "load_duration": loaded - began,
         "prompt_eval_count": int(found["prompt_eval_count"]),
+        **({"warnings": options.warnings} if options.warnings else {}),
     }

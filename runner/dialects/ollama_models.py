@@ -1,6 +1,8 @@
 """Ollama's view of the models: which there are, what they are, which are loaded."""
 
 import asyncio
+import hashlib
+import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -18,6 +20,7 @@ from runner.sources.base import shorten
 # What a model that stays for good expires in: clients want a date.
 FOR_GOOD = timedelta(days=36500)
 LATEST = ":latest"
+SHA256 = re.compile(r"[0-9a-f]{64}")
 # config.json's names, and what a GGUF calls them.
 NUMBERS = {
     "num_hidden_layers": "block_count",
@@ -111,9 +114,26 @@ def _entry(model: Installed, name: str) -> dict[str, Any]:
         "model": name,
         "modified_at": modified(model),
         "size": model.bytes,
-        "digest": model.digest,
+        "digest": digest(model),
         "details": details(model),
     }
+
+
+def digest(model: Installed) -> str:
+    """64 hex digits that change when the model does. Only Ollama's manifests have them already: of a commit they are
+    made, and of a folder from what lies in it."""
+    if SHA256.fullmatch(model.digest):
+        return model.digest
+    return _made_digest(model)
+
+
+@lru_cache(256)
+def _made_digest(model: Installed) -> str:
+    said = [model.source, model.name, model.digest]
+    if not model.digest:
+        said += [f"{path} {size}" for path, size in sorted(_files(model).listing().items())]
+        said.append(str(model.modified))
+    return hashlib.sha256("\n".join(said).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def modified(model: Installed) -> str:

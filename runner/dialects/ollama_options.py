@@ -8,30 +8,29 @@ from msgspec import Struct
 from runner.errors import BadRequest
 from runner.protocol import Options, parse
 
-# What Ollama's documentation states.
+# What the documentation of its Modelfile states. The penalty was 1.1 until August 2026; 1 is none.
 DEFAULTS: dict[str, Any] = {
     "temperature": 0.8,
     "top_k": 40,
     "top_p": 0.9,
     "min_p": 0.0,
     "repeat_last_n": 64,
-    "repeat_penalty": 1.1,
+    "repeat_penalty": 1.0,
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
-SAME = (*DEFAULTS, "num_predict", "seed", "stop")
-# How a server works, and not what it answers. Taken, and named among the warnings.
+SAME = (*DEFAULTS, "num_predict", "num_ctx", "seed", "stop")
+# How a server works, and not what it answers; clients send them as a matter of course. Taken, and named among the
+# warnings. A context that never moves on keeps everything, and Mirostat's numbers mean nothing without it.
 HINTS = (
     "numa", "num_batch", "num_gpu", "main_gpu", "low_vram", "f16_kv", "use_mmap", "use_mlock", "num_thread",
-    "num_gqa", "num_keep",
+    "num_gqa", "num_keep", "draft_num_predict", "mirostat_tau", "mirostat_eta",
 )  # fmt: skip
 # What would change the answer; the value that changes nothing is taken.
 ABSENT: dict[str, tuple[Callable[[Any], bool], str]] = {
     "typical_p": (lambda value: value in (0, 1), "typical sampling is not supported; 1 (off) is"),
     "tfs_z": (lambda value: value in (0, 1), "tail free sampling is not supported; 1 (off) is"),
     "mirostat": (lambda value: value == 0, "Mirostat is not supported; 0 (off) is"),
-    "mirostat_tau": (lambda value: True, ""),
-    "mirostat_eta": (lambda value: True, ""),
     "penalize_newline": (
         lambda value: value is True,
         "line breaks are penalized as all else; true is allowed",
@@ -53,23 +52,23 @@ class Chosen:
         parse(_Checked, {"options": own})
         self.native: dict[str, Any] = {**DEFAULTS, **own}
         self.seed: int | None = own.get("seed")
-        self.context: int | None = stated.get("num_ctx")
+        self.context: int | None = own.get("num_ctx")
         self.named = frozenset(own)
-        self.warnings = [
-            f"options.{name} changes nothing here" for name in stated if name in HINTS or name == "num_ctx"
-        ]
+        self.warnings = [f"options.{name} changes nothing here" for name in stated if name in HINTS]
 
-    def check_context(self, has: int | None) -> None:
-        """Models run with all the context they were started with; a smaller one is contained in it."""
+    def warn_of_context(self, has: int | None) -> None:
+        """No model runs with more context than it was started with; less of it is a limit that holds."""
         if self.context is not None and has is not None and self.context > has:
-            raise BadRequest(
-                f"options.num_ctx: {self.context} is more than the {has} that this model runs with"
+            self.warnings.append(
+                f"options.num_ctx: {self.context} is more than the {has} that this model runs with, which hold"
             )
 
     def check_picture(self) -> None:
-        foreign = sorted(self.named - {"seed"})
+        foreign = sorted(self.named - {"seed", "num_ctx"})
         if foreign:
             raise BadRequest(f"options.{foreign[0]}: it is for text; of a picture seed can be set")
+        if self.context is not None:
+            self.warnings.append("options.num_ctx changes nothing for a picture")
 
 
 def _check(name: str, value: Any) -> None:
@@ -77,11 +76,8 @@ def _check(name: str, value: Any) -> None:
         allowed, why = ABSENT[name]
         if not allowed(value):
             raise BadRequest(f"options.{name}: {why}")
-    elif name == "num_ctx":
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise BadRequest("options.num_ctx: a number of tokens above 0 is needed")
     elif name not in SAME and name not in HINTS:
-        raise BadRequest(f"options.{name[:64]} is not supported; {', '.join(SAME)} and num_ctx are")
+        raise BadRequest(f"options.{name[:64]} is not supported; {', '.join(SAME)} are")
 
 
 class _Checked(Struct, frozen=True):

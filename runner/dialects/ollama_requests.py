@@ -8,6 +8,7 @@ from runner.dialects.ollama_options import Chosen
 from runner.errors import BadRequest
 from runner.protocol import parse
 
+MOST_WARNINGS = 16
 ROLES = ("system", "user", "assistant", "tool")
 Model = Annotated[str, Meta(min_length=1)]
 Format = str | dict[str, Any] | None
@@ -63,10 +64,11 @@ class Request:
     kind: Literal["generate", "chat"]
     empty: bool
 
-    def _read(self, asked: Asked) -> None:
+    def _read(self, asked: Asked, body: dict[str, Any]) -> None:
         self.asked = asked
         self.options = Chosen(asked.options)
-        self.warnings = list(self.options.warnings)
+        unknown = sorted(body.keys() - set(asked.__struct_fields__))[:MOST_WARNINGS]
+        self.warnings = [f"{name[:64]} is not known and was ignored" for name in unknown]
         if isinstance(asked.think, str):
             self.warnings.append(f"think: {asked.think!r} is taken as true")
         if asked.truncate:
@@ -108,7 +110,7 @@ class Generate(Request):
 
     def __init__(self, body: dict[str, Any]) -> None:
         self.given = parse(GenerateRequest, body)
-        self._read(self.given)
+        self._read(self.given, body)
         self.empty = not self.given.prompt and not self.given.images
 
     def text(self) -> dict[str, Any]:
@@ -173,7 +175,7 @@ class Chat(Request):
 
     def __init__(self, body: dict[str, Any]) -> None:
         self.given = parse(ChatRequest, body)
-        self._read(self.given)
+        self._read(self.given, body)
         self.empty = not self.given.messages
         self.messages = [message(turn, index) for index, turn in enumerate(self.given.messages or [])]
 

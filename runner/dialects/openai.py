@@ -1,7 +1,6 @@
 """OpenAI's API: its paths, and what is at each."""
 
 import asyncio
-import difflib
 from typing import Any
 
 from starlette.requests import Request
@@ -15,7 +14,7 @@ from runner.dialects.openai_chat import Chat
 from runner.dialects.openai_chat_answers import ChatAnswer
 from runner.dialects.openai_completions import CompletionAnswer
 from runner.dialects.openai_embeddings import embeddings
-from runner.dialects.openai_errors import OpenAIErrors, UnknownPath, shaped
+from runner.dialects.openai_errors import OpenAIErrors, shaped
 from runner.dialects.openai_images import Drawing, edit_of_form, edit_of_json
 from runner.dialects.openai_images_answers import DrawingAnswer
 from runner.dialects.openai_responses import Responses
@@ -30,7 +29,6 @@ from runner.protocol import encode, read_json
 
 PICTURES_LIMIT = 128 * 1024**2  # as the runner's
 SSE = "text/event-stream; charset=utf-8"
-ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 # Around the whole gateway, though for the paths under /v1 alone.
 middleware = (OpenAIErrors,)
@@ -38,7 +36,7 @@ middleware = (OpenAIErrors,)
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
     api = OpenAI(gateway)
-    known = [
+    return [
         Route("/v1/models", api.models),
         Route("/v1/models/{name:path}", api.model),
         Route("/v1/chat/completions", api.chat, methods=["POST"]),
@@ -49,7 +47,6 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         Route("/v1/images/edits", api.edits, methods=["POST"]),
         Route(FOLDER + "{name}", api.picture),
     ]
-    return [*known, Route("/v1/{rest:path}", _Unknown(known).answer, methods=ANY)]
 
 
 class OpenAI:
@@ -126,21 +123,6 @@ def shown(model: Installed, name: str) -> dict[str, Any]:
     owner, slash, _ = model.name.partition("/")
     owned_by = owner if slash and model.source != "folder" else model.source
     return {"id": name, "object": "model", "created": int(model.modified), "owned_by": owned_by}
-
-
-class _Unknown:
-    """Paths under /v1 that are not there, and methods that a path does not take."""
-
-    def __init__(self, known: list[Route]) -> None:
-        self._methods = {route.path: sorted(route.methods or ()) for route in known}
-
-    async def answer(self, request: Request) -> Response:
-        path = request.url.path
-        if path in self._methods:
-            allowed = ", ".join(self._methods[path])
-            raise UnknownPath(f"{path} does not take {request.method}; {allowed} it does", status=405)
-        near = difflib.get_close_matches(path, self._methods, n=1, cutoff=0)
-        raise UnknownPath(f"there is nothing at {path[:200]}; the nearest is {near[0]}")
 
 
 def _last(error: DiptychError) -> bytes:

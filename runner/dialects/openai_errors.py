@@ -51,16 +51,6 @@ THEIRS = {
 }
 
 
-class UnknownPath(DiptychError):
-    """Nothing is here, or not by this method."""
-
-    status = 404
-
-    def __init__(self, message: str, status: int = 404) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 def shaped(error: DiptychError) -> dict[str, Any]:
     """The body of an answer that failed."""
     found = FIELD.match(error.message)
@@ -92,10 +82,8 @@ class OpenAIErrors:
         except DiptychError as error:
             if not scope.get("path", "").startswith(PREFIX) or exchange(scope).status:
                 raise
-            headers = [(b"content-type", b"application/json")]
-            if isinstance(error, Busy):
-                headers.append((b"retry-after", str(error.retry_after).encode()))
-            elif error.status >= 500:
+            headers = [(b"content-type", b"application/json"), *error.headers]
+            if error.status >= 500 and not isinstance(error, Busy):
                 # The clients would try again at once, and it would be the same.
                 headers.append((b"x-should-retry", b"false"))
             await begin(send, error.status, headers)

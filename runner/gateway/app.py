@@ -7,11 +7,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from runner.app import http_error
 from runner.gateway.access import Access, Cors
 from runner.gateway.budget import default_budget
 from runner.gateway.metrics import GatewayMetrics
 from runner.gateway.names import Names
+from runner.gateway.paths import Paths
 from runner.gateway.pool import Pool
 from runner.gateway.running import Lease
 from runner.gateway.settings import Settings
@@ -62,7 +62,7 @@ class Gateway:
                 *own,
                 Middleware(Access, settings=self.settings),
             ],
-            exception_handlers={HTTPException: http_error},
+            exception_handlers={HTTPException: Paths(routes).answer},
         )
 
     def _add_gauges(self) -> None:

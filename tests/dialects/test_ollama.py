@@ -4,6 +4,8 @@ import asyncio
 import base64
 import io
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +62,10 @@ def test_models_are_listed_by_the_names_that_clients_use(client: Any) -> None:
     assert found["toy"].size > 0
     assert found["toy"].details.family == "qwen3"
     assert found["toy"].modified_at.year >= 2024
+    digests = {model.digest for model in found.values()}
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
+    assert len(digests) == 3
+    assert {model.digest for model in client.list().models} == digests
 
 
 def test_a_model_is_shown_with_what_it_can_do(client: Any) -> None:
@@ -88,7 +94,21 @@ def test_what_is_loaded_is_listed_until_it_is_unloaded(client: Any) -> None:
 
 def test_the_version_is_one_that_clients_can_compare(gateway: Gateway) -> None:
     found = gateway.http.get("/api/version").json()["version"]
-    assert all(part.isdigit() for part in found.split("."))
+    assert tuple(map(int, found.split("."))) >= (0, 14, 3)
+
+
+def test_clients_that_look_whether_a_server_is_there_see_one(gateway: Gateway) -> None:
+    answer = gateway.http.get("/", headers={"Accept": "*/*"})
+    assert (answer.status_code, answer.text) == (200, "Ollama is running")
+    assert gateway.http.head("/").status_code == 200
+
+
+def test_models_are_neither_made_nor_published_here(client: Any, gateway: Gateway, tmp_path: Path) -> None:
+    refused(lambda: client.create("mine", from_="toy"), "not made here")
+    refused(lambda: client.push("mine"), "not published")
+    (tmp_path / "adapter.bin").write_bytes(b"x" * 100_000)
+    refused(lambda: client.create_blob(tmp_path / "adapter.bin"), "no blobs are taken")
+    assert gateway.http.head("/api/blobs/sha256:00").status_code == 400
 
 
 # -- chat
@@ -127,7 +147,14 @@ def test_the_asynchronous_client_gets_the_same(client: Any, other: Any) -> None:
 
 
 def test_the_defaults_are_those_that_ollama_documents(client: Any) -> None:
-    stated = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "repeat_penalty": 1.1, "repeat_last_n": 64}
+    stated = {
+        "temperature": 0.8,
+        "top_k": 40,
+        "top_p": 0.9,
+        "repeat_penalty": 1,
+        "repeat_last_n": 64,
+        "min_p": 0,
+    }
     assert chat(client, options=OPTIONS | stated).message.content == chat(client).message.content
     greedy = chat(client, options=OPTIONS | {"temperature": 0}).message.content
     assert greedy != chat(client).message.content
@@ -229,7 +256,19 @@ def test_texts_become_vectors(client: Any) -> None:
     former = client.embeddings("toy", prompt="The sea")
     assert former.embedding == pytest.approx(found.embeddings[0], abs=1e-5)
     refused(lambda: client.embed("klein", input="The sea"), "draws pictures")
-    refused(lambda: client.embed("toy", input="sea " * 20000), "do not fit")
+
+
+def test_texts_that_are_too_long_are_cut_unless_that_is_forbidden(client: Any) -> None:
+    long = "The sea is blue, and the sky above it. " * 20000
+    found = client.embed("toy", input=long)
+    assert found.prompt_eval_count == client.show("toy").modelinfo["qwen3.context_length"]
+    refused(lambda: client.embed("toy", input=long, truncate=False), "do not fit")
+    short = client.embed("toy", input="The sea is blue", options={"num_ctx": 2})
+    assert short.prompt_eval_count == 2
+    refused(
+        lambda: client.embed("toy", input="The sea is blue", truncate=False, options={"num_ctx": 2}),
+        "do not fit",
+    )
 
 
 # -- what cannot be done
@@ -249,7 +288,9 @@ def test_texts_become_vectors(client: Any) -> None:
         ({"options": {"typical_p": 0.5}}, "typical_p"),
         ({"options": {"nonsense": 1}}, "nonsense"),
         ({"options": {"temperature": "hot"}}, "options.temperature"),
-        ({"options": {"num_ctx": 10**9}}, "num_ctx"),
+        ({"options": {"num_ctx": 3}}, "do not fit into the context of 3"),
+        ({"options": {"num_ctx": -1}}, "num_ctx"),
+        ({"options": {"logit_bias": {"1": 1}}}, "logit_bias"),
         ({"keep_alive": "soon"}, "keep_alive"),
     ],
 )
@@ -269,15 +310,32 @@ def test_a_chat_refuses_pictures_and_unknown_roles(client: Any) -> None:
     refused(lambda: generate(client, model="klein", system="x"), "system")
 
 
-def test_hints_are_taken_and_named(gateway: Gateway) -> None:
-    body = {
-        "model": "toy",
-        "prompt": "x",
-        "stream": False,
-        "options": {"num_predict": 2, "num_gpu": 1, "num_ctx": 64},
+def test_hints_and_unknown_fields_are_taken_and_named(gateway: Gateway) -> None:
+    """What clients send as a matter of course: Continue, Open WebUI, LangChain."""
+    options = {
+        "num_predict": 2,
+        "num_gpu": 1,
+        "num_thread": 8,
+        "use_mmap": True,
+        "mirostat": 0,
+        "mirostat_tau": 5.0,
     }
+    body = {"model": "toy", "prompt": "x", "stream": False, "options": options, "runner": "mlx"}
     answer = gateway.http.post("/api/generate", json=body).json()
-    assert {warning.split()[0] for warning in answer["warnings"]} == {"options.num_gpu", "options.num_ctx"}
+    named = {warning.split()[0].removeprefix("options.") for warning in answer["warnings"]}
+    assert named == {"num_gpu", "num_thread", "use_mmap", "mirostat_tau", "runner"}
+    assert gateway.http.post(
+        "/api/generate", json={**body, "options": {"num_predict": 2}, "runner": None}
+    ).json()
+
+
+def test_a_context_is_a_limit_and_never_more_than_the_model_has(client: Any) -> None:
+    used = generate(client, raw=True).prompt_eval_count
+    short = generate(client, raw=True, options={"seed": 3, "num_ctx": used + 4})
+    assert (short.eval_count, short.done_reason) == (4, "length")
+    large = generate(client, raw=True, options={**OPTIONS, "num_ctx": 10**9})
+    assert large.response == generate(client, raw=True).response
+    assert "10" in large.warnings[0] if hasattr(large, "warnings") else True
 
 
 def test_bodies_that_are_no_requests_are_400s(gateway: Gateway) -> None:
