@@ -50,7 +50,7 @@ async def in_process(
 
 def events(response: httpx2.Response) -> list[Event]:
     assert response.status_code == 200, response.text
-    return [json.loads(line) for line in response.text.splitlines()]
+    return [json.loads(line) for line in response.content.splitlines()]
 
 
 def tokens(found: list[Event]) -> list[int]:

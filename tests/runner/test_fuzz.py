@@ -41,7 +41,7 @@ def still_well(live: Live, before: str) -> Iterator[None]:
 def without_times(live: Live) -> str:
     response = live.http.post("/completion", json=GOOD)
     assert response.status_code == 200, response.text
-    return "".join(json.dumps(json.loads(line).get("token")) for line in response.text.splitlines())
+    return "".join(json.dumps(json.loads(line).get("token")) for line in response.content.splitlines())
 
 
 def many(examples: int, *strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], None]:
@@ -64,7 +64,7 @@ def check_answer(response: httpx2.Response) -> None:
     """Either a whole answer, or an error of the client's that says something."""
     if response.status_code == 200:
         if "ndjson" in response.headers["content-type"]:
-            last = json.loads(response.text.splitlines()[-1])
+            last = json.loads(response.content.splitlines()[-1])
             assert last["done"] is True
             assert "error" not in last, last
         else:

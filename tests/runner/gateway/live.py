@@ -134,7 +134,7 @@ class Gateway:
 
 def lines(response: httpx2.Response) -> list[Event]:
     assert response.status_code == 200, response.text
-    return [json.loads(line) for line in response.text.splitlines()]
+    return [json.loads(line) for line in response.content.splitlines()]
 
 
 def gone(pid: int) -> bool:
