@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from runner.config import Config, model_arguments
 from runner.errors import NoGateway
-from runner.remote import Remote
+from runner.remote import Remote, reach
 from runner.sources import ModelFiles
 from runner.supervisor import Event, Server
 
@@ -86,11 +86,9 @@ async def choose(model: str, files: ModelFiles, config: Config) -> Source:
 
     Folders are the gateway's only when they were named to it.
     """
-    remote = Remote.of(config)
     try:
-        state = await remote.state()
+        remote, state = await reach(config)
     except NoGateway:
-        remote.close()
         return OwnRunner(model, model_arguments(config.model(model)))
     known = {str(entry.get("name")) for entry in state["models"]} | set(config.aliases.values())
     named = next((name for name in (model, files.name) if name in known), None)

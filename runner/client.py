@@ -207,7 +207,8 @@ class Client:
         self.port = port
         self._idle: list[_Connection] = []
         self._all: set[_Connection] = set()
-        self._common = f"host: {host}:{port}\r\n" + (f"authorization: Bearer {key}\r\n" if key else "")
+        self.address = address(host, port)
+        self._common = f"host: {self.address}\r\n" + (f"authorization: Bearer {key}\r\n" if key else "")
 
     async def request(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Answer:
         """The answer, once its head has arrived; Broken when there is none."""
@@ -242,7 +243,7 @@ class Client:
                 lambda: _Connection(self._free), self._host, self.port
             )
         except OSError as error:
-            raise Broken(f"no connection to {self._host}:{self.port}: {error.strerror or error}") from None
+            raise Broken(f"no connection to {self.address}: {error.strerror or error}") from None
         self._all.add(connection)
         return connection
 
@@ -253,3 +254,8 @@ class Client:
             self._all.discard(connection)
             if connection in self._idle:
                 self._idle.remove(connection)
+
+
+def address(host: str, port: int) -> str:
+    """As URLs and Host headers have it: an IPv6 address has colons of its own."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,6 +1,7 @@
 """The gateway that is running on this machine, as commands see it: an HTTP client and nothing else."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -9,29 +10,28 @@ from runner.client import Answer, Broken, Client
 from runner.config import Config
 from runner.config.keys import keys
 from runner.errors import KeyNeeded, NoGateway, RunnerFailed
+from runner.presence import gateways
 from runner.protocol import encode
 
 Event = dict[str, Any]
+State = dict[str, Any]
 
 # A gateway never blocks: one that takes longer than this to say what is loaded is not there.
 PATIENCE = 5.0
-EVERYWHERE = ("0.0.0.0", "::", "")
+# Who listens everywhere is asked here.
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+# Who states an address for this one call means that one and no other.
+STATED = ("DIPTYCH_HOST", "DIPTYCH_PORT")
 
 
 class Remote:
-    """The gateway at the address that the configuration states. NoGateway when nobody is there, or somebody else."""
+    """The gateway at an address. NoGateway when nobody is there, or somebody else."""
 
     def __init__(self, host: str, port: int, key: str | None = None) -> None:
-        host = "127.0.0.1" if host in EVERYWHERE else host
-        self.address = f"http://{host}:{port}"
-        self._client = Client(port, key, host)
+        self._client = Client(port, key, EVERYWHERE.get(host, host))
+        self.address = f"http://{self._client.address}"
 
-    @classmethod
-    def of(cls, config: Config) -> "Remote":
-        serve = config.serve
-        return cls(serve["host"].value, serve["port"].value, next(iter(keys(config)), None))
-
-    async def state(self) -> dict[str, Any]:
+    async def state(self) -> State:
         """What is loaded, as GET /models says it."""
         try:
             async with asyncio.timeout(PATIENCE):
@@ -99,3 +99,30 @@ class Remote:
     def _nobody(self, why: str) -> NoGateway:
         shown = "" if why.startswith("no connection") else f" ({why})"
         return NoGateway(f"no gateway at {self.address}{shown}; `diptych serve` starts one")
+
+
+def remotes(config: Config) -> list[Remote]:
+    """Where a gateway may be: the address that the configuration states, and those that say that they run, the latest
+    first. What runs comes before what is only stated."""
+    stated = (str(config.serve["host"].value), int(config.serve["port"].value))
+    running = [(one.host, one.port) for one in gateways()]
+    if any(os.environ.get(name) for name in STATED):
+        places = [stated]
+    elif stated in running:
+        places = [stated, *running]
+    else:
+        places = [*running, stated]
+    key = next(iter(keys(config)), None)
+    return [Remote(host, port, key) for host, port in dict.fromkeys(places)]
+
+
+async def reach(config: Config) -> tuple[Remote, State]:
+    """The gateway of this machine, and what it has loaded. NoGateway when none answers."""
+    missed = []
+    for remote in remotes(config):
+        try:
+            return remote, await remote.state()
+        except NoGateway as error:
+            remote.close()
+            missed.append(error)
+    raise missed[-1]

@@ -15,6 +15,7 @@ from types import FrameType
 from models.files import LocalModel
 from runner import device
 from runner.app import RunnerApp
+from runner.client import address
 from runner.engine import Engine, State
 from runner.errors import BadRequest, ModelNotSupported, RunnerFailed
 from runner.jobs import Worker
@@ -86,7 +87,7 @@ class _Process:
         self._engine.start()
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
         host, port = self._listener.getsockname()[:2]
-        log.info("serving %s on http://%s:%d", self._settings.model, host, port)
+        log.info("serving %s on http://%s", self._settings.model, address(host, port))
         await self._stopping.wait()
         failed = self._engine.state is State.FAILED
         if not failed or self._signals:

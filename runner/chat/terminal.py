@@ -1,13 +1,13 @@
 """Reading a prompt from a terminal, several lines of it, with a history; and writing what a model says to one."""
 
 import contextlib
-import os
 import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 from runner.commands.tables import warn
+from runner.places import state_folder
 
 PROMPT = ">>> "
 MORE = "... "
@@ -73,8 +73,7 @@ def _with_history() -> ModuleType | None:
 
 
 def history_file() -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(os.path.expanduser(base)) / "diptych" / "history"
+    return state_folder() / "history"
 
 
 def harmless(text: str) -> str:

@@ -7,22 +7,29 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runner.commands.tables import print_json, span, table
+from runner.config import Config
 from runner.memory import show_size
-from runner.remote import Remote
+from runner.remote import State, reach
 
 
 def run(options: argparse.Namespace) -> int:
-    state = asyncio.run(Remote.of(options.configuration).state())
+    address, state = asyncio.run(_look(options.configuration))
     if options.json:
-        print_json(state)
+        print_json({"address": address, **state})
         return 0
     if state["models"]:
         head = ("NAME", "MAKES", "MEMORY", "STATE", "UNTIL", "QUEUE", "PID")
         aliases = options.configuration.aliases
         print(table(head, [row(entry, aliases) for entry in state["models"]]))
     models = "1 model" if len(state["models"]) == 1 else f"{len(state['models'])} models"
-    print(f"{models}, {show_size(state['memory'])} of {show_size(state['budget'])}")
+    print(f"{models}, {show_size(state['memory'])} of {show_size(state['budget'])}, at {address}")
     return 0
+
+
+async def _look(config: Config) -> tuple[str, State]:
+    remote, state = await reach(config)
+    remote.close()
+    return remote.address, state
 
 
 def row(entry: dict[str, Any], aliases: Mapping[str, str], now: datetime | None = None) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import sys
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ from runner.config import Config
 from runner.errors import BadRequest, Busy, KeyNeeded, NoGateway
 from runner.library.removal import Removal, plan_removal
 from runner.memory import show_size
-from runner.remote import Remote
+from runner.remote import remotes
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,16 +35,22 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _refuse_loaded(plans: Sequence[Removal], config: Config) -> None:
-    """What the gateway has loaded may yet be read."""
-    try:
-        state = asyncio.run(Remote.of(config).state())
-    except (NoGateway, KeyNeeded):
-        return
-    loaded = {entry.get("name") for entry in state["models"]}
+    """What a gateway has loaded may yet be read."""
+    loaded = asyncio.run(_loaded(config))
     for plan in plans:
         # The gateway calls repos without an owner by their bare names.
         if plan.model.name.removeprefix("hf:") in loaded:
             raise Busy(f"{plan.model.name} is loaded; `diptych stop {plan.model.name}` first")
+
+
+async def _loaded(config: Config) -> set[str]:
+    """What every gateway that answers has loaded."""
+    found = set()
+    for remote in remotes(config):
+        with contextlib.suppress(NoGateway, KeyNeeded):
+            found |= {str(entry.get("name")) for entry in (await remote.state())["models"]}
+        remote.close()
+    return found
 
 
 def _asked(plan: Removal) -> bool:

@@ -38,6 +38,7 @@ def settings(config: Config, models: tuple[str, ...] = ()) -> Settings:
         models=models,
         aliases=config.aliases,
         options=lambda model: model_arguments(config.model(model)),
+        keep_alive_of=lambda model: config.model(model).get("keep_alive"),
         keys=keys(config),
         origins=tuple(value.pop("allow_origin")),
         hosts=tuple(value.pop("allow_host")),

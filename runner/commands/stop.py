@@ -2,16 +2,15 @@
 
 import argparse
 import asyncio
-from collections.abc import Mapping
 
 from runner.commands.tables import print_json
+from runner.config import Config
 from runner.errors import ModelNotFound
-from runner.library import lookup
-from runner.remote import Remote
+from runner.remote import reach
 
 
 def run(options: argparse.Namespace) -> int:
-    said = asyncio.run(_stop(Remote.of(options.configuration), options.model))
+    said = asyncio.run(_stop(options.configuration, options.model))
     if options.json:
         print_json(said)
     else:
@@ -20,13 +19,9 @@ def run(options: argparse.Namespace) -> int:
     return 0 if "not loaded" not in said.values() else ModelNotFound.exit_code
 
 
-async def _stop(remote: Remote, models: list[str]) -> dict[str, str]:
-    state = await remote.state()
-    loaded = {str(entry.get("name")): str(entry.get("name")) for entry in state["models"]}
-    return {model: await _stop_one(remote, loaded, model) for model in models}
-
-
-async def _stop_one(remote: Remote, loaded: Mapping[str, str], model: str) -> str:
-    """The gateway would look for a repo that it has not loaded on the hub: that is not what is asked here."""
-    meant = loaded.get(model) or lookup(loaded, model)
-    return await remote.stop(meant or model) if meant or "/" not in model else "not loaded"
+async def _stop(config: Config, models: list[str]) -> dict[str, str]:
+    remote, _ = await reach(config)
+    try:
+        return {model: await remote.stop(model) for model in models}
+    finally:
+        remote.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.file import ANY_MODEL, FileContent, checked, config_path, read_file
-from runner.config.options import SERVE
+from runner.config.options import OF_THE_GATEWAY, SERVE
 
 DEFAULT = "default"
 
@@ -41,12 +41,18 @@ class Config:
 
     def model(self, name: str) -> dict[str, Any]:
         """How a model is to be loaded: what [models."*"] says for all, then what stands under any of its names."""
-        meant = self.resolve(name)
+        meant = _plain(self.resolve(name))
         found = dict(self.content.models.get(ANY_MODEL, {}))
         for key, settings in self.content.models.items():
-            if self.resolve(key) == meant:
+            if _plain(self.resolve(key)) == meant:
                 found |= settings
         return found
+
+
+def _plain(name: str) -> str:
+    """A model's name without what may as well be left out: where it is looked for, and Ollama's usual tag."""
+    prefix, _, rest = name.partition(":")
+    return (rest if prefix in ("hf", "ollama", "folder") else name).removesuffix(":latest")
 
 
 def load(
@@ -81,4 +87,5 @@ def _setting(
 
 def model_arguments(settings: Mapping[str, Any]) -> list[str]:
     """A model's settings as arguments of `diptych runner`."""
-    return [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    flags = {name: str(value) for name, value in settings.items() if name not in OF_THE_GATEWAY}
+    return [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]

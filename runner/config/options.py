@@ -44,7 +44,7 @@ SERVE: Mapping[str, Option] = MappingProxyType(
     }
 )
 
-# [models.NAME]: how one model is loaded; what is absent is the runner's own choice.
+# [models.NAME]: how one model is loaded; what is absent is the runner's own choice, or the gateway's.
 MODEL: Mapping[str, Kind] = MappingProxyType(
     {
         "context": whole(1),
@@ -54,8 +54,11 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
         "dtype": one_of("auto", "float32", "checkpoint"),
         "quantize": one_of(*QUANTIZATIONS),
         "memory": size("auto", "resident", "staged"),
+        "keep_alive": duration(),
     }
 )
 
-# What only some models take: nothing to say of all of them.
-SOME = ("quantize", "memory")
+# What only some models take, and what [serve] says for all: nothing to say of "*".
+SOME = ("quantize", "memory", "keep_alive")
+# What is no flag of `diptych runner`.
+OF_THE_GATEWAY = ("keep_alive",)

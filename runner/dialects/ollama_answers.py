@@ -76,7 +76,8 @@ class Answer:
     async def _load(self, name: str) -> Line:
         """Without a prompt a model is loaded, or ended by a keep_alive of 0."""
         if self._keep_alive == 0:
-            await self._gateway.pool.stop(name)
+            if await self._gateway.pool.stop(name) is None:
+                await self._shelf.find(name)  # which says so when there is no such model at all
             return self._line() | self._said() | {"done": True, "done_reason": "unload"}
         (await self._gateway.model(name, self._keep_alive, id=self._id)).release()
         return self._line() | self._said() | {"done": True, "done_reason": "load"}

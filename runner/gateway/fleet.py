@@ -57,7 +57,8 @@ class Fleet:
             load_timeout=self._settings.load_timeout,
             key=secrets.token_urlsafe(24),
         )
-        running = self._running[known.argument] = Running(known, server, needs, self._settings.keep_alive)
+        keep_alive = self._settings.keep_alive if known.keep_alive is None else known.keep_alive
+        running = self._running[known.argument] = Running(known, server, needs, keep_alive)
         try:
             await server.start(on_progress)
         except BaseException as error:

@@ -1,6 +1,7 @@
 """The names that clients use, and the models that they mean. Names never become paths unchecked."""
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from runner.gateway.estimate import Need, need, option
 from runner.gateway.settings import Settings
 from runner.mode import detect_model_mode
 from runner.sources import ModelFiles, ModelMode, find
+from runner.sources.hub import parse_hub_name
+from runner.sources.ollama_store import parse_ollama_name
 
 # A name that was looked up a moment ago still means the same: many requests may wait for one model.
 FRESH = 2.0
@@ -25,6 +28,7 @@ class Known:
     mode: ModelMode
     need: Need
     options: tuple[str, ...]
+    keep_alive: float | None = None  # what is stated for this model, in seconds
 
     @property
     def memory_is_ours_to_choose(self) -> bool:
@@ -59,14 +63,33 @@ class Names:
         self._known[name] = (time.monotonic(), known)
         return known
 
+    def arguments(self, name: str) -> list[str]:
+        """The arguments that a model of this name would have, by source. Reads nothing and asks nobody."""
+        meant = self._aliases.get(name, name)
+        prefix, _, rest = meant.partition(":")
+        forced = f"{prefix}:" in PREFIX.values()
+        plain = rest if forced else meant
+        hub = parse_hub_name(plain, forced=prefix == "hf") if not forced or prefix == "hf" else None
+        ollama = parse_ollama_name(plain) if not forced or prefix == "ollama" else None
+        found = [_absolute(plain)] if meant in self._trusted and prefix not in ("hf", "ollama") else []
+        return [
+            *(PREFIX["folder"] + folder for folder in found),
+            *([PREFIX["hub"] + str(hub)] if hub else []),
+            *([PREFIX["ollama"] + str(ollama)] if ollama else []),
+        ]
+
     def _find(self, name: str) -> Known:
         meant = self._aliases.get(name, name)
         files = find(meant, folders=meant in self._trusted)
         mode = detect_model_mode(files).mode
         options = tuple(self._settings.options(meant))
-        return Known(files.name, _argument(files), mode, need(files, mode, options), options)
+        keep_alive = self._settings.keep_alive_of(meant)
+        return Known(files.name, _argument(files), mode, need(files, mode, options), options, keep_alive)
 
 
 def _argument(files: ModelFiles) -> str:
-    name = str(Path(files.name).absolute()) if files.kind == "folder" else files.name
-    return PREFIX[files.kind] + name
+    return PREFIX[files.kind] + (_absolute(files.name) if files.kind == "folder" else files.name)
+
+
+def _absolute(folder: str) -> str:
+    return str(Path(os.path.expanduser(folder)).absolute())

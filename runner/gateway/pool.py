@@ -67,8 +67,11 @@ class Pool:
             self._metrics.wait_seconds.observe(time.monotonic() - ticket.since)
 
     async def stop(self, name: str) -> Running | None:
-        """End a model: at once when it is idle, else as soon as it is. None when it is not loaded."""
-        running = self._fleet.of(await self._known(name))
+        """End a model: at once when it is idle, else as soon as it is. None when it is not loaded.
+
+        Looks at what is loaded and nowhere else: no name is worth a question to the hub here.
+        """
+        running = self._loaded(name)
         if running is None:
             return None
         running.stopping = True
@@ -230,6 +233,14 @@ class Pool:
         self._called = {one: other for one, other in self._called.items() if self._fleet.of(other)}
         self._called[name] = known
         return known
+
+    def _loaded(self, name: str) -> Running | None:
+        """What is loaded under a name, however that is written."""
+        called = self._called.get(name)
+        if called is not None and (running := self._fleet.of(called)) is not None:
+            return running
+        found = {running.known.argument: running for running in self._fleet.all}
+        return next((found[argument] for argument in self._names.arguments(name) if argument in found), None)
 
     async def _change(self) -> None:
         """Until something ends, or comes, or tells what it holds."""

@@ -9,10 +9,12 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from runner.client import address
 from runner.errors import BadRequest, DiptychError
 from runner.gateway.app import Gateway
 from runner.gateway.settings import Settings
 from runner.memory import show_size
+from runner.presence import announced
 from runner.process import LOOPBACK, HttpServer, bind, loop_factory
 
 log = logging.getLogger("diptych.gateway")
@@ -45,16 +47,13 @@ class _Process:
         gateway = Gateway(self._settings)
         for model in self._settings.models:
             await gateway.names.look_up(model)
-        host, port = self._listener.getsockname()[:2]
-        if self._settings.port == 0:
-            print(port, flush=True)
-        log.info("serving on http://%s:%d", host, port)
-        log.info("models may take %s (%s)", show_size(gateway.pool.budget), gateway.budget_from)
         gateway.pool.start()
         server = HttpServer(gateway.asgi(), http=_dropping(self._settings.stall))
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
         preloading = asyncio.create_task(self._preload(gateway))
-        await self._stopping.wait()
+        with announced(*self._listener.getsockname()[:2]):
+            self._tell(gateway)
+            await self._stopping.wait()
         preloading.cancel()
         log.info("stopping: %d requests in flight", gateway.pool.active)
         await gateway.pool.close(self._settings.grace)
@@ -63,11 +62,20 @@ class _Process:
         log.info("stopped")
         return 0
 
+    def _tell(self, gateway: Gateway) -> None:
+        """Whoever reads this can ask from now on."""
+        host, port = self._listener.getsockname()[:2]
+        if self._settings.port == 0:
+            print(port, flush=True)
+        log.info("serving on http://%s", address(host, port))
+        log.info("models may take %s (%s)", show_size(gateway.pool.budget), gateway.budget_from)
+
     async def _preload(self, gateway: Gateway) -> None:
-        """The models named at the start stay until their memory is wanted."""
+        """The models named at the start stay until their memory is wanted, unless the configuration says how long."""
         for model in self._settings.models:
+            stated = self._settings.keep_alive_of(model)
             try:
-                (await gateway.model(model, FOR_GOOD)).release()
+                (await gateway.model(model, FOR_GOOD if stated is None else stated)).release()
             except DiptychError as error:
                 log.error("%s is not loaded: %s", model, error.message)
 

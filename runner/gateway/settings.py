@@ -8,6 +8,10 @@ def _no_options(model: str) -> Sequence[str]:
     return ()
 
 
+def _no_keep_alive(model: str) -> float | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Settings:
     host: str = "127.0.0.1"
@@ -20,6 +24,7 @@ class Settings:
     memory: int | None = None  # bytes for all models; None: the device's, less a margin
     force: bool = False  # load what the estimate says will never fit
     keep_alive: float = 300.0  # seconds after a model's last request; below 0: for good
+    keep_alive_of: Callable[[str], float | None] = _no_keep_alive  # what is stated for one model, by its name
     max_loaded: int | None = None
     queue: int = 512  # requests that may wait for a model to be loaded
     grace: float = 10.0  # seconds for what is in flight when asked to stop

@@ -19,6 +19,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "store"))
     monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "made"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("DIPTYCH_PORT", str(unused_port()))
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,5 +1,6 @@
 """Commands beside a gateway that is running: `diptych serve` as a process, real runners of toy models."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from tests.pipelines import toys
 from tests.runner.checkpoints import write
 from tests.runner.commands.run import Diptych
 from tests.runner.commands.terminal import CTRL_C, CTRL_D, ROOT, Terminal
+from tests.runner.conftest import unused_port
 from tests.runner.hub_cache import add_repo
 from tests.toys import toy_text
 
@@ -140,6 +142,37 @@ def test_a_gateway_that_is_killed_is_missed_and_the_conversation_can_be_saved(
         chat.until("2 turns saved")
         chat.type(CTRL_D)
         assert chat.wait() == 0
+
+
+def test_a_gateway_is_found_on_whatever_port_it_runs(
+    diptych: Diptych, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DIPTYCH_PORT")
+    write(machine / "config/diptych", {"config.toml": f"[serve]\nport = {unused_port()}".encode()})
+    assert diptych("ps").code == 4
+    with serving() as first, serving() as second:
+        assert diptych("ps", "--json").json["address"] == f"http://127.0.0.1:{second[1]}"
+        monkeypatch.setenv("DIPTYCH_PORT", str(first[1]))
+        assert diptych("ps", "--json").json["address"] == f"http://127.0.0.1:{first[1]}"
+        monkeypatch.delenv("DIPTYCH_PORT")
+        second[0].kill()
+        second[0].wait()
+        assert diptych("ps").out.endswith(f"at http://127.0.0.1:{first[1]}\n")
+        first[0].terminate()
+        assert first[0].wait(30) == 0
+        assert diptych("ps").code == 4
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A gateway on a port that nobody was told."""
+    command = [sys.executable, "-m", "runner", "serve", "--port", "0", str(toy_text())]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout
+        yield process, int(process.stdout.readline())
+        process.kill()
 
 
 @pytest.mark.usefixtures("gateway")

@@ -179,3 +179,19 @@ def test_whatever_an_option_is_set_to_it_is_taken_or_a_clear_error(
         checked(value, SERVE[name].kind, name)
     with contextlib.suppress(ConfigInvalid):
         load(None, {"XDG_CONFIG_HOME": str(tmp_path), f"DIPTYCH_{name.upper()}": text})
+
+
+def test_a_models_keep_alive_is_the_gateways_and_no_flag_of_its_runner(tmp_path: Path) -> None:
+    config = configured(tmp_path, "[aliases]\ns = 'o/small'\n[models.s]\nkeep_alive = '1h'\nbatch = 2")
+    assert config.model("o/small") == {"keep_alive": 3600, "batch": 2}
+    assert model_arguments(config.model("o/small")) == ["--batch", "2"]
+    assert "keep_alive = 'soon' is not allowed; a duration" in failure(
+        tmp_path, "[models.s]\nkeep_alive = 'soon'"
+    )
+    assert "keep_alive is not known" in failure(tmp_path, "[models.'*']\nkeep_alive = 3")
+
+
+@pytest.mark.parametrize("name", ["hf:o/small", "o/small", "o/small:latest", "ollama:o/small"])
+def test_settings_hold_however_a_models_name_is_written(tmp_path: Path, name: str) -> None:
+    config = configured(tmp_path, "[models.'o/small']\nbatch = 2")
+    assert config.model(name) == {"batch": 2}

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from runner.memory import MIB, TEXT_ALLOWANCE
+from tests.hub_server import HubServer
 from tests.runner.gateway.live import Gateway, gone, lines
 from tests.runner.pretend import pretend_model
 
@@ -154,6 +155,17 @@ def test_loading_and_stopping_on_request(gateway: Gateway) -> None:
     assert post("/models/stop", model="a") == {"status": "stopped"}
     assert post("/models/stop", model="a") == {"status": "not loaded"}
     assert gateway.models() == {}
+
+
+def test_a_stop_asks_nobody_else(models: dict[str, Path]) -> None:
+    names = ["owner/absent", "hf:absent", "absent", "absent:1b", "../a", "a\0b", "x" * 10_000, "/", "\n", "é"]
+    with HubServer() as hub, Gateway(models, environment={"HF_ENDPOINT": hub.url}) as gateway:
+        gateway.events("a")
+        for name in names:
+            answer = gateway.http.post("/models/stop", json={"model": name})
+            assert answer.json() == {"status": "not loaded"}, name
+        assert hub.requests == []
+        assert gateway.models().keys() == {"a"}
 
 
 def test_stopping_a_model_in_use_waits_for_its_requests(gateway: Gateway) -> None:

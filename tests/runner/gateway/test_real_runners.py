@@ -27,6 +27,7 @@ draws = "{klein}"
 
 [models.draws]
 memory = "staged"
+keep_alive = "20m"
 """
 
 
@@ -67,7 +68,7 @@ def test_text_and_pictures_beside_each_other(url: str) -> None:
     assert [event.get("step") for event in drawn[:3]] == [None, 1, 2]
     assert Image.open(io.BytesIO(base64.b64decode(drawn[-1]["image"]))).size == (64, 48)
     shown = {model["mode"]: model for model in httpx2.get(f"{url}/models").json()["models"]}
-    assert (shown["text"]["keep_alive"], shown["image"]["keep_alive"]) == (-1, 600)
+    assert (shown["text"]["keep_alive"], shown["image"]["keep_alive"]) == (-1, 1200)
     assert shown["text"]["context"] == 4096
 
 
