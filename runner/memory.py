@@ -19,11 +19,14 @@ KIB, MIB, GIB = 1024, 1024**2, 1024**3
 # What a model is taken to need when its files do not say: 8 GiB.
 UNREADABLE_VRAM = 8 * GIB
 
-# On top of the weights. Text: activations and buffers, and a KV cache for this many tokens. Pictures: the
-# activations of a megapixel, of which the decoder's are the largest.
+# On top of the weights. Text: activations and buffers, and a KV cache for this many tokens. Pictures: activations,
+# of which the decoder's are the largest; this much for a megapixel with the 256 channels that decoders of real models
+# have at full size, and in proportion for smaller ones.
 TEXT_ALLOWANCE = 256 * MIB
 TEXT_TOKENS = 4096
 IMAGE_ALLOWANCE = 2 * GIB
+SMALLEST_IMAGE_ALLOWANCE = 128 * MIB
+_BYTES_A_PIXEL_AND_CHANNEL = IMAGE_ALLOWANCE // (1024 * 1024 * 256)
 
 _UNITS = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024 * GIB}
 _UNITS |= {f"{letter}ib": _UNITS[letter] for letter in "kmgt"}
@@ -57,8 +60,8 @@ class MemoryEstimate:
 def estimate_memory(model: str | ModelFiles) -> MemoryEstimate:
     """What a model will take once it is loaded, from the sizes that its files declare; loads nothing.
 
-    The allowance on top of the weights is 2 GiB for pictures (a megapixel), and for text 256 MiB and the KV cache of
-    4,096 tokens at 16 bits. Raises ModelNotSupported when the files cannot be read.
+    The allowance on top of the weights is 2 GiB for pictures (a megapixel; 128 MiB and more for models that were made
+    for smaller pictures), and for text 256 MiB and the KV cache of 4,096 tokens at 16 bits. Raises ModelNotSupported when the files cannot be read.
     """
     files = find(model) if isinstance(model, str) else model
     mode = detect_model_mode(files).mode
@@ -68,8 +71,20 @@ def estimate_memory(model: str | ModelFiles) -> MemoryEstimate:
 def allowance(files: ModelFiles, mode: ModelMode) -> int:
     """What the work itself takes, as `estimate_memory` states it."""
     if mode is ModelMode.IMAGE:
-        return IMAGE_ALLOWANCE
+        return _image_allowance(files.read_json("vae/config.json") or {})
     return TEXT_ALLOWANCE + TEXT_TOKENS * cache_bytes_a_token(files.read_json("config.json") or {})
+
+
+def _image_allowance(vae: Mapping[str, Any]) -> int:
+    """For one picture of the size that the autoencoder was made for; a config that does not say is a real model's."""
+    channels = vae.get("decoder_block_out_channels") or vae.get("block_out_channels")
+    side = _count(vae, "sample_size")
+    if not side or not isinstance(channels, list) or len(channels) < 2:
+        return IMAGE_ALLOWANCE
+    # The last block begins with what the one below it left, made as large as the picture.
+    widest = _count({"widest": channels[1]}, "widest")
+    size = side * side * widest * _BYTES_A_PIXEL_AND_CHANNEL
+    return min(max(size, SMALLEST_IMAGE_ALLOWANCE), IMAGE_ALLOWANCE) if size else IMAGE_ALLOWANCE
 
 
 def component_bytes(files: ModelFiles, mode: ModelMode) -> dict[str, int]:

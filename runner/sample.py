@@ -6,17 +6,20 @@ from pathlib import Path
 from runner.errors import ModelNotFound
 from runner.sources import ModelMode
 
-FOLDER = Path(__file__).resolve().parent.parent / "samples" / "shapes"
+# Beside the package in a checkout; a wheel carries it within.
+_PLACES = (Path(__file__).resolve().parent.parent / "samples" / "shapes", Path(__file__).parent / "shapes")
+FOLDER = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
 FOLDERS = {ModelMode.IMAGE: FOLDER, ModelMode.TEXT: FOLDER / "text_encoder"}
+NAMES = {ModelMode.IMAGE: "shapes", ModelMode.TEXT: "shapes-chat"}  # what a gateway calls them
 REAL = {ModelMode.IMAGE: "black-forest-labs/FLUX.2-klein-4B", ModelMode.TEXT: "Qwen/Qwen3-0.6B"}
 
 
 def sample(mode: ModelMode) -> str:
-    """The sample's name; an installed package has none with it, and says what to do instead."""
+    """The sample's name; where somebody left it out, what to do instead."""
     folder = FOLDERS[mode]
     if not folder.is_dir():
         raise ModelNotFound(
-            f"no model was named, and Diptych's sample comes with a checkout only; name one, such as {REAL[mode]}"
+            f"no model was named, and Diptych's sample is not in {folder.parent}; name one, such as {REAL[mode]}"
         )
     return str(folder)
 

@@ -53,6 +53,30 @@ def test_a_picture_model_can_do_without_its_encoder_and_the_rest_at_once(
 
 
 @pytest.mark.parametrize(
+    ("vae", "mebibytes"),
+    [
+        ({"sample_size": 1024, "block_out_channels": [128, 256, 512, 512]}, 2048),  # what real models state
+        ({"sample_size": 512, "block_out_channels": [128, 256, 512, 512]}, 512),
+        (
+            {"sample_size": 1024, "block_out_channels": [64, 64], "decoder_block_out_channels": [96, 192]},
+            1536,
+        ),
+        ({"sample_size": 128, "block_out_channels": [32, 64, 64]}, 128),
+        ({"sample_size": 10**6, "block_out_channels": [8, 10**6]}, 2048),
+        ({"sample_size": "128", "block_out_channels": [32, 64]}, 2048),
+        ({"sample_size": 128, "block_out_channels": [32, "64"]}, 2048),
+        ({"sample_size": 128, "block_out_channels": [32]}, 2048),
+        ({}, 2048),
+    ],
+)
+def test_the_work_on_a_picture_grows_with_its_pixels_and_the_decoders_width(
+    tmp_path: Path, vae: dict[str, object], mebibytes: int
+) -> None:
+    files = image_files() | {"vae/config.json": vae}
+    assert estimate_memory(str(write(tmp_path, files))).allowance == mebibytes * 1024**2
+
+
+@pytest.mark.parametrize(
     "config",
     [
         {},

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,13 @@ def test_where_there_is_no_sample_the_error_names_a_model(
     monkeypatch.setattr(sample, "FOLDERS", {ModelMode.IMAGE: tmp_path / "none"})
     with pytest.raises(ModelNotFound, match=r"FLUX\.2-klein-4B"):
         sample.sample(ModelMode.IMAGE)
+
+
+def test_a_wheel_carries_all_of_the_sample_but_its_pictures() -> None:
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    inside = {Path(source).name: target for source, target in built["force-include"].items()}
+    assert inside == {
+        entry.name: f"runner/shapes/{entry.name}"
+        for entry in sample.FOLDER.iterdir()
+        if entry.suffix != ".png"
+    }
