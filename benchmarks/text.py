@@ -14,36 +14,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers import DIPTYCH, MLX_LM, Dialect, Process, environment, fast_blas
+from runner.bench.servers import DIPTYCH, MLX_LM, Dialect, Process, fast_blas
+from runner.bench.texts import LOAD, ask_together, prompts
+from runner.bench.turns import running
 from samples.toy_families import SIZES
 from samples.toy_text import make_text_model
 
-HERE = Path(__file__).parent
-WORDS = [
-    "harbour",
-    "gull",
-    "boat",
-    "net",
-    "dog",
-    "rope",
-    "door",
-    "sea",
-    "blue",
-    "town",
-    "morning",
-    "bread",
-    "rain",
-    "roof",
-    "book",
-    "tea",
-    "light",
-    "north",
-]
 Figures = dict[str, float]
 
 
@@ -62,19 +42,12 @@ class Scenario:
     patience: float = 120.0
     prompt_words: int = 40
 
-    def prompts(self, round_number: int) -> Iterator[str]:
-        """A new prompt every time, so that no prompt cache answers for the model; the same for both servers."""
-        for number in range(self.clients * self.each):
-            words = [
-                WORDS[(round_number * 7 + number * 5 + i * (i + 3)) % len(WORDS)]
-                for i in range(self.prompt_words)
-            ]
-            yield f"Round {round_number}, {self.name}, {number}: {' '.join(words)}."
-
     def bodies(self, dialect: Dialect, round_number: int) -> list[dict[str, Any]]:
         return [
             dialect.body(prompt, self.tokens, self.temperature, number + 1 if self.seeded else None)
-            for number, prompt in enumerate(self.prompts(round_number))
+            for number, prompt in enumerate(
+                prompts(self.clients * self.each, round_number, self.prompt_words)
+            )
         ]
 
 
@@ -98,18 +71,9 @@ METRICS = (
 
 
 def measure(process: Process, scenario: Scenario, round_number: int) -> Figures:
-    load = {
-        "port": process.port,
-        "path": process.dialect.path,
-        "bodies": scenario.bodies(process.dialect, round_number),
-        "clients": scenario.clients,
-        "stagger": scenario.stagger,
-        "patience": scenario.patience,
-    }
-    command = [sys.executable, str(HERE / "load.py")]
+    bodies = scenario.bodies(process.dialect, round_number)
     before = process.processor_seconds()
-    done = subprocess.run(command, input=json.dumps(load), capture_output=True, text=True, check=True)
-    figures = json.loads(done.stdout)
+    figures = ask_together(process, bodies, scenario.clients, scenario.stagger, scenario.patience)
     figures["processor"] = (process.processor_seconds() - before) / max(figures["tokens"], 1)
     for failure in figures.pop("failures"):
         print(f"    {process.dialect.name}, {scenario.name}: {failure}", file=sys.stderr)
@@ -117,10 +81,11 @@ def measure(process: Process, scenario: Scenario, round_number: int) -> Figures:
 
 
 def library(model: Path, scenario: Scenario) -> float:
-    command = [sys.executable, str(HERE / "library.py"), str(model), "--clients", str(scenario.clients)]
-    command += ["--tokens", str(scenario.tokens)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout)["tokens_per_second"])
+    asked = prompts(scenario.clients, 0, scenario.prompt_words)
+    with running("mlx-lm") as engine:
+        engine.ask("build", folder=str(model))
+        engine.ask("write", prompts=asked, tokens=16)  # compiles and warms
+        return float(engine.ask("write", prompts=asked, tokens=scenario.tokens)["tokens_per_second"])
 
 
 def start_times(model: Path, rounds: int) -> dict[str, list[Figures]]:
@@ -221,7 +186,7 @@ def main() -> None:
     )
     print(f"BLAS for all: {fast_blas() or 'as MLX brings it'}")
     own = subprocess.run(
-        [sys.executable, str(HERE / "load.py"), "--own-speed"], capture_output=True, text=True, check=True
+        [sys.executable, str(LOAD), "--own-speed"], capture_output=True, text=True, check=True
     )
     print(f"Load generator alone: {json.loads(own.stdout)['events_per_second']:.0f} events/s")
     results = {}

@@ -34,7 +34,7 @@ def write_quantized(
     """
     owner = type(module).__name__
     load_tensors(module, read_shards(owner, shards), weight_map)
-    chosen = _chosen(module, weight_map, quantization.group_size)
+    chosen = chosen_layers(module, weight_map, quantization.group_size)
     # Mapped once more: what the module holds on to would stay in memory after it was written.
     stored = read_shards(owner, shards)
     tensors: dict[str, mx.array] = {}
@@ -48,21 +48,21 @@ def write_quantized(
         else:
             tensors[key] = value
     del stored
-    return _write(tensors, folder, stem)
+    return write_tensors(tensors, folder, stem)
 
 
 def write_as_stored(shards: Sequence[Shard], folder: Path, stem: str) -> list[Path]:
     """Write `shards` again as they are, under the names that they are read by."""
-    return _write(read_shards(folder.name, shards), folder, stem)
+    return write_tensors(read_shards(folder.name, shards), folder, stem)
 
 
-def _chosen(module: nn.Module, weight_map: WeightMap, group_size: int) -> set[str]:
+def chosen_layers(module: nn.Module, weight_map: WeightMap, group_size: int) -> set[str]:
     """The layers to quantize, those that the network joins named apart."""
     paths = [path for path, layer in module.named_modules() if quantizable(path, layer, group_size)]
     return {part for path in paths for part in (fused_parts(path, weight_map.fuse) or [path])} | set(paths)
 
 
-def _write(tensors: dict[str, mx.array], folder: Path, stem: str) -> list[Path]:
+def write_tensors(tensors: dict[str, mx.array], folder: Path, stem: str) -> list[Path]:
     """A file at a time, so that no more than one is in memory."""
     groups = _groups(tensors)
     folder.mkdir(parents=True, exist_ok=True)

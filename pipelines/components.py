@@ -12,6 +12,7 @@ from models.config import ConfigError, read_json
 from models.files import LocalModel
 from models.quantize import Quantization, quantize
 from models.quantized_files import write_quantized
+from models.random_weights import write_checkpoint
 from models.safetensors import read_header
 from models.tokenizer import PromptTokenizer
 from models.weights import WeightMap, evaluate, load_component
@@ -35,10 +36,12 @@ class Component(Generic[Network]):
         self.name = name
         self._model, self._build = model, build
         self._dtype = DTYPES[settings.dtype] if settings.dtype else None
+        self._quantized = quantized
         self._quantization = settings.quantization if quantized else None
         self._compiled = mx.default_device() == mx.gpu if settings.compiled is None else settings.compiled
         self._held: Network | None = None
         self._step: Callable[..., mx.array] | None = None
+        self._fill: Callable[[Network], None] | None = None
 
     def __call__(self) -> Network:
         return self.load() if self._held is None else self._held
@@ -53,9 +56,21 @@ class Component(Generic[Network]):
         self._held = network
         return network
 
+    def fill_with(self, fill: Callable[[Network], None]) -> None:
+        """Have weights put in by `fill` instead of reading them: what is measured need not be on a disk."""
+        self._fill = fill
+
     def check(self) -> None:
         """Whether the weights fit their config, without reading them."""
         self._mapped()
+
+    def write_random(
+        self, dtype: mx.Dtype, quantization: Quantization | None, folder: Path, stem: str
+    ) -> None:
+        """A checkpoint of random weights for it; `quantization` spares what loading would spare."""
+        network, weight_map = self._build()
+        how = quantization if self._quantized else None
+        write_checkpoint(network, weight_map, dtype, folder, stem, how)
 
     def write_quantized(self, quantization: Quantization, folder: Path, stem: str) -> bool:
         """Its weights again, smaller, in the checkpoint's layout; whether any layer is quantized now."""
@@ -78,7 +93,10 @@ class Component(Generic[Network]):
 
     def _mapped(self) -> Network:
         network, weight_map = self._build()
-        load_component(network, self._model.shards(self.name), weight_map, self._dtype)
+        if self._fill is not None:
+            self._fill(network)
+        else:
+            load_component(network, self._model.shards(self.name), weight_map, self._dtype)
         if self._quantization is not None:
             quantize(network, self._quantization)
         return network

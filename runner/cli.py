@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from runner.arguments import Command, models, pictures, runner, running, serve
+from runner.arguments import Command, bench, models, pictures, runner, running, serve
 from runner.config import load, model_arguments
 from runner.errors import DiptychError
 
@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     pictures.add(commands)
     running.add(commands)
     serve.add(commands)
+    bench.add(commands)
     return parser
 
 

@@ -27,7 +27,7 @@ def add_loading(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--memory",
-        type=_memory,
+        type=memory,
         default="auto",
         metavar="HOW",
         help="picture models: resident (all at once), staged (text encoder and transformer in turn), a size such as "
@@ -93,7 +93,7 @@ def _add_quantize(commands: "Commands") -> None:
     parser.add_argument("--bits", required=True, choices=QUANTIZATIONS, help="bits a weight, or a format")
 
 
-def _memory(text: str) -> str | int:
+def memory(text: str) -> str | int:
     from runner.image_memory import parse_memory
 
     try:

@@ -9,9 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+from runner.child import environment as runner_environment
+from runner.errors import RunnerFailed
 
 OPENBLAS = (
     "/usr/lib/x86_64-linux-gnu/libopenblas.so.0",
@@ -31,7 +35,7 @@ def fast_blas() -> str | None:
 def environment() -> dict[str, str]:
     """For every process measured: the same BLAS, preloaded, so that what is compared is not the BLAS."""
     blas = fast_blas()
-    found = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    found = {**runner_environment(), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     return found | ({"LD_PRELOAD": blas} if blas else {})
 
 
@@ -43,8 +47,8 @@ class Dialect:
     path: str
     module: tuple[str, ...]
 
-    def command(self, model: Path, port: int) -> list[str]:
-        return [sys.executable, "-m", *self.module, "--model", str(model), "--port", str(port)]
+    def command(self, model: Path, port: int, options: Sequence[str] = ()) -> list[str]:
+        return [sys.executable, "-m", *self.module, "--model", str(model), "--port", str(port), *options]
 
     def body(self, prompt: str, tokens: int, temperature: float, seed: int | None) -> dict[str, Any]:
         if self.name == "diptych":
@@ -63,7 +67,7 @@ MLX_LM = Dialect("mlx_lm.server", "/v1/completions", ("mlx_lm", "server"))
 class Process:
     """One running server."""
 
-    def __init__(self, dialect: Dialect, model: Path) -> None:
+    def __init__(self, dialect: Dialect, model: Path, options: Sequence[str] = ()) -> None:
         self.dialect = dialect
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -71,7 +75,7 @@ class Process:
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         began = time.perf_counter()
         self.process = subprocess.Popen(
-            dialect.command(model, self.port), env=environment(), stdout=self.log, stderr=self.log
+            dialect.command(model, self.port, options), env=environment(), stdout=self.log, stderr=self.log
         )
         self._wait_until_healthy()
         self.healthy_after = time.perf_counter() - began
@@ -82,7 +86,7 @@ class Process:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             if self.process.poll() is not None:
-                raise RuntimeError(f"{self.dialect.name} ended ({self.process.returncode}):\n{self.tail()}")
+                raise RunnerFailed(f"{self.dialect.name} ended ({self.process.returncode}):\n{self.tail()}")
             try:
                 status, _ = self._request("GET", "/health")
                 if status == 200:
@@ -90,7 +94,7 @@ class Process:
             except OSError:
                 status = 0
             time.sleep(0.02)
-        raise RuntimeError(f"{self.dialect.name} was not healthy after {seconds} s:\n{self.tail()}")
+        raise RunnerFailed(f"{self.dialect.name} was not healthy after {seconds} s:\n{self.tail()}")
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -106,7 +110,7 @@ class Process:
         """One short answer: the peer says it is healthy before its weights are loaded."""
         status, answer = self._request("POST", self.dialect.path, self.dialect.body("Hello", 1, 0.0, None))
         if status != 200:
-            raise RuntimeError(f"{self.dialect.name} answered {status}: {answer[:500]!r}")
+            raise RunnerFailed(f"{self.dialect.name} answered {status}: {answer[:500]!r}")
 
     def memory(self) -> float:
         """Resident bytes now."""

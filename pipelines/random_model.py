@@ -1,0 +1,48 @@
+"""Models with random weights, for measuring: a folder's configs and tokenizers are all they need."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from models.files import LocalModel
+from models.quantize import Quantization
+from models.qwen3 import Qwen3Config, Qwen3Encoder
+from models.random_weights import fill, write_checkpoint
+from pipelines import pipeline_class
+from pipelines.components import DTYPES
+from pipelines.settings import RESIDENT, Settings
+from pipelines.walk import Walk
+
+
+def load_random(folder: Path, pipeline: str, settings: Settings) -> Walk:
+    """A picture model whose weights are drawn on the device, in `settings.dtype`."""
+    walk: Walk = pipeline_class(pipeline)(_without_weights(folder), settings)
+    dtype = DTYPES[settings.dtype or "bfloat16"]
+    for component in (*walk.encoders, walk.transformer, walk.vae):
+        component.fill_with(partial(fill, dtype=dtype))
+    walk.load_parts(lambda done: None)
+    return walk
+
+
+def write_random(folder: Path, pipeline: str, dtype: str, quantization: Quantization | None) -> None:
+    """Weights beside the configs of `folder`, so that it is a checkpoint like any other."""
+    if not pipeline:
+        _write_text(folder, dtype)
+        return
+    walk: Walk = pipeline_class(pipeline)(_without_weights(folder), RESIDENT)
+    for component in (*walk.encoders, walk.transformer, walk.vae):
+        stem = "model" if component in walk.encoders else "diffusion_pytorch_model"
+        component.write_random(DTYPES[dtype], quantization, folder / component.name, stem)
+
+
+def _write_text(folder: Path, dtype: str) -> None:
+    """A Qwen3: what encodes prompts is what writes text, read at its last layer."""
+    network = Qwen3Encoder(Qwen3Config.from_file(folder / "config.json"), (-1,))
+    write_checkpoint(network, network.weight_map, DTYPES[dtype], folder, "model", prefix="model.")
+
+
+def _without_weights(folder: Path) -> LocalModel:
+    def shards(component: str) -> tuple[Any, ...]:
+        return ()
+
+    return LocalModel(folder.name, folder, shards)

@@ -1,0 +1,140 @@
+"""Diptych's own pipelines, driven as the runner drives them: the times are those between a picture's events."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from runner import device
+
+device.prepare()  # a BLAS, where there is no GPU, before MLX is imported
+
+import mlx.core as mx  # noqa: E402
+
+from models.operations import device_rate, operations  # noqa: E402
+from models.quantize import Quantization  # noqa: E402
+from pipelines import pipeline_class  # noqa: E402
+from pipelines.base import ImageRequest, Report, Step  # noqa: E402
+from pipelines.components import DTYPES  # noqa: E402
+from pipelines.random_model import load_random, write_random  # noqa: E402
+from pipelines.settings import STRIP, Settings  # noqa: E402
+from runner.mode import detect_model_mode  # noqa: E402
+from runner.sources import find  # noqa: E402
+
+Times = dict[str, Any]
+
+
+class Engine:
+    def __init__(self, name: str, job: dict[str, Any]) -> None:
+        self.job = job
+        self.folder = Path(job["folder"])
+        self.dtype: Any = job["dtype"] or ("bfloat16" if device.has_gpu() else "float32")
+        how = job.get("quantize")
+        self.quantization = Quantization.parse(how) if how else None
+        self.pipeline: Any = None
+        self.built: Times = {
+            "dtype": self.dtype,
+            "device": str(mx.default_device()),
+            "device_name": _device_name(),
+        }
+        if job.get("write"):
+            write_random(self.folder, job["pipeline"], self.dtype, self.quantization)
+        elif job.get("pipeline"):
+            self._load()
+        self.built["active"] = mx.get_active_memory()
+        self.prompts = 0
+
+    def _load(self) -> None:
+        # Staged weights would be drawn anew for each picture: what memory does is measured over HTTP, on a checkpoint.
+        settings = Settings(dtype=self.dtype, quantization=self.quantization)
+        began = time.perf_counter()
+        if self.job["random"]:
+            self.pipeline = load_random(self.folder, self.job["pipeline"], settings)
+        else:
+            files = find(str(self.folder))
+            mode = detect_model_mode(files)
+            self.pipeline = pipeline_class(mode.pipeline).load(files.fetch(mode.mode), settings)
+            self.built["load"] = [time.perf_counter() - began]
+
+    def run(self, width: int, height: int, steps: int | None, n: int) -> Times:
+        """One request, with a prompt that was never read before."""
+        self.prompts += 1
+        prompt = f"{self.prompts:4} {self.job['prompt']}"
+        request = ImageRequest(prompt, self.prompts, width=width, height=height, steps=steps, count=n)
+        found: Times = {"step": []}
+        began = last = time.perf_counter()
+        first = True
+        for event in self.pipeline.generate(request):
+            now = time.perf_counter()
+            if isinstance(event, Step) and event.index:
+                # The first one's time also holds the prompt and what all steps share.
+                found["step"] += [] if first else [now - last]
+                first = False
+            elif isinstance(event, Report):
+                found |= {
+                    "encode": [event.encode_seconds],
+                    "peak": event.peak_bytes,
+                    "steps": event.plan.steps,
+                }
+            else:
+                first = True  # a picture's first step holds its noise
+            last = now
+        return found | {"picture": [last - began]}
+
+    def decode(self, width: int, height: int, strips: bool) -> Times:
+        vae, latents = self.pipeline.vae(), self._latents(width, height)
+        mx.eval(latents)
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        before, began = mx.get_active_memory(), time.perf_counter()
+        picture = vae.decode(latents, STRIP if strips else None)
+        mx.eval(picture)
+        took, peak = time.perf_counter() - began, mx.get_peak_memory() - before
+        return {"seconds": [took], "peak": peak}
+
+    def _latents(self, width: int, height: int) -> mx.array:
+        multiple, patch, config = (
+            self.pipeline.defaults.multiple,
+            self.pipeline.patch,
+            self.pipeline.vae().config,
+        )
+        channels = config.latent_channels * (multiple // patch // config.scale) ** 2
+        shape = (1, height // multiple * patch, width // multiple * patch, channels)
+        return mx.random.normal(shape, dtype=DTYPES[self.dtype])
+
+    def count(self, width: int, height: int) -> Times:
+        """Operations of each part at a size: of a step with what a picture's steps are given."""
+        given: list[Any] = []
+        transformer = self.pipeline.transformer
+
+        class Met(Exception):
+            """The step's arguments are known: nothing of it need be computed."""
+
+        def meet(*arguments: Any) -> mx.array:
+            given[:] = arguments
+            raise Met
+
+        transformer.step = meet
+        try:
+            list(
+                self.pipeline.generate(
+                    ImageRequest(f"   1 {self.job['prompt']}", 1, width=width, height=height)
+                )
+            )
+        except Met:
+            latents, *rest = given
+        finally:
+            del transformer.step
+        network, one = transformer(), mx.zeros((1,))
+        prompt = f"   2 {self.job['prompt']}"
+        return {
+            "step": operations(lambda x: network.step(x, *rest), latents),
+            "decode": operations(self.pipeline.vae().decode, self._latents(width, height)),
+            "encode": operations(lambda x: self.pipeline.read(prompt).states, one),
+        }
+
+    def rate(self) -> Times:
+        return {"rate": device_rate(DTYPES[self.dtype])}
+
+
+def _device_name() -> str:
+    return str(mx.device_info().get("device_name") or mx.device_info().get("architecture") or "")

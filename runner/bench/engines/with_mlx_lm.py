@@ -1,0 +1,46 @@
+"""mlx-lm used as a library, with no server: how far away a server is from what it is built on."""
+
+import time
+from typing import Any
+
+from runner import device
+
+device.prepare()  # a BLAS, where there is no GPU, before MLX is imported
+
+import mlx_lm  # noqa: E402
+from mlx_lm.generate import BatchGenerator  # noqa: E402
+
+
+class Engine:
+    def __init__(self, name: str, job: dict[str, Any]) -> None:
+        began = time.perf_counter()
+        self.model, self.tokenizer = mlx_lm.load(job["folder"])[:2]
+        self.built = {"load": [time.perf_counter() - began]}
+
+    def write(self, prompts: list[str], tokens: int) -> dict[str, float]:
+        """Tokens a second of stream_generate for one prompt, or of BatchGenerator for several."""
+        if len(prompts) == 1:
+            began = time.perf_counter()
+            count = sum(
+                1 for _ in mlx_lm.stream_generate(self.model, self.tokenizer, prompts[0], max_tokens=tokens)
+            )
+            return {"tokens_per_second": count / (time.perf_counter() - began)}
+        return {"tokens_per_second": self._together(prompts, tokens)}
+
+    def _together(self, prompts: list[str], tokens: int) -> float:
+        generator = BatchGenerator(
+            self.model,
+            max_tokens=tokens,
+            completion_batch_size=len(prompts),
+            prefill_batch_size=len(prompts),
+        )
+        began = time.perf_counter()
+        generator.insert([self.tokenizer.encode(prompt) for prompt in prompts], [tokens] * len(prompts))
+        left, count = len(prompts), 0
+        while left:
+            _, responses = generator.next()
+            count += len(responses)
+            left -= sum(response.finish_reason is not None for response in responses)
+        took = time.perf_counter() - began
+        generator.close()
+        return count / took

@@ -1,0 +1,155 @@
+"""PyTorch's side: diffusers' and transformers' classes at the same dimensions, random weights, eager or compiled.
+
+A step is one forward of the transformer on inputs as its pipeline gives them; latents, prompts and times are random.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Times = dict[str, Any]
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+class Engine:
+    def __init__(self, name: str, job: dict[str, Any]) -> None:
+        self.gpu = torch.cuda.is_available()
+        self.device = torch.device("cuda" if self.gpu else "cpu")
+        dtype = job["dtype"] or ("bfloat16" if self.gpu else "float32")
+        self.dtype = DTYPES[dtype]
+        self.parts, self.text_tokens = job["parts"], job["text_tokens"] or 512
+        self.transformer = self._built("diffusers", "transformer")
+        self.vae = self._built("diffusers", "vae")
+        self.encoders = [
+            self._encoder(part) for part in ("text_encoder", "text_encoder_2") if part in self.parts
+        ]
+        if name == "torch-compile":
+            self.transformer.forward = torch.compile(self.transformer.forward)
+        self.family = FAMILIES[self.parts["transformer"]["_class_name"]]
+        # Along one side of a token: two latents, in all three families.
+        self.pixels = 2 ** len(self.vae.config.block_out_channels)
+        self.built = {"dtype": dtype, "device": torch.cuda.get_device_name() if self.gpu else "cpu"}
+
+    def run(self, width: int, height: int, steps: int | None, n: int) -> Times:
+        """One reading of the prompt and some forwards: no whole picture, which is left out."""
+        if self.gpu:
+            torch.cuda.reset_peak_memory_stats()
+        inputs = self.family(self, height // self.pixels, width // self.pixels)
+        began = time.perf_counter()
+        found: Times = {"encode": [self._timed(self._encode)], "picture": []}
+        found["step"] = [
+            self._timed(lambda: self.transformer(**inputs, return_dict=False)) for _ in range(steps or 4)
+        ]
+        peak = torch.cuda.max_memory_allocated() if self.gpu else 0
+        return found | {"first": time.perf_counter() - began, "peak": peak}
+
+    def decode(self, width: int, height: int, strips: bool) -> Times:
+        scale = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        latents = self.new(1, self.vae.config.latent_channels, height // scale, width // scale)
+        before = torch.cuda.memory_allocated() if self.gpu else 0
+        if self.gpu:
+            torch.cuda.reset_peak_memory_stats()
+        seconds = self._timed(lambda: self.vae.decode(latents, return_dict=False))
+        return {"seconds": [seconds], "peak": torch.cuda.max_memory_allocated() - before if self.gpu else 0}
+
+    def new(self, *shape: int) -> torch.Tensor:
+        return torch.randn(*shape, device=self.device, dtype=self.dtype)
+
+    def _built(self, library: str, part: str) -> Any:
+        module = __import__(library)
+        config = {key: value for key, value in self.parts[part].items() if not key.startswith("_")}
+        kind = getattr(module, self.parts[part]["_class_name"])
+        return self._made(lambda: kind.from_config(config))
+
+    def _encoder(self, part: str) -> Any:
+        import transformers
+
+        config = dict(self.parts[part])
+        kind = config["model_type"]
+        names = {"qwen3": "Qwen3", "clip_text_model": "CLIPText", "t5": "T5"}
+        classes = {"qwen3": "Qwen3Model", "clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel"}
+        settings = getattr(transformers, f"{names[kind]}Config")(**config)
+        return self._made(lambda: getattr(transformers, classes[kind])(settings))
+
+    def _made(self, make: Callable[[], Any]) -> Any:
+        """On the device and in the type from the start."""
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(self.dtype)
+        try:
+            with self.device:
+                return make().eval()
+        finally:
+            torch.set_default_dtype(before)
+
+    def _encode(self) -> None:
+        for encoder in self.encoders:
+            length = min(
+                self.text_tokens, getattr(encoder.config, "max_position_embeddings", self.text_tokens)
+            )
+            encoder(torch.ones(1, length, dtype=torch.long, device=self.device))
+
+    def _timed(self, call: Callable[[], Any]) -> float:
+        with torch.no_grad():
+            self._wait()
+            began = time.perf_counter()
+            call()
+            self._wait()
+            return time.perf_counter() - began
+
+    def _wait(self) -> None:
+        if self.gpu:
+            torch.cuda.synchronize()
+
+
+def _flux2(engine: Engine, rows: int, columns: int) -> Times:
+    config = engine.transformer.config
+    tokens, device = rows * columns, engine.device
+    return {
+        "hidden_states": engine.new(1, tokens, config.in_channels),
+        "encoder_hidden_states": engine.new(1, engine.text_tokens, config.joint_attention_dim),
+        "timestep": torch.full((1,), 0.5, device=device, dtype=engine.dtype),
+        "img_ids": _grid(rows, columns, 4, device),
+        "txt_ids": torch.nn.functional.pad(torch.arange(engine.text_tokens, device=device)[:, None], (3, 0)),
+        "guidance": None,
+    }
+
+
+def _flux1(engine: Engine, rows: int, columns: int) -> Times:
+    config = engine.transformer.config
+    return {
+        "hidden_states": engine.new(1, rows * columns, config.in_channels),
+        "encoder_hidden_states": engine.new(1, engine.text_tokens, config.joint_attention_dim),
+        "pooled_projections": engine.new(1, config.pooled_projection_dim),
+        "timestep": torch.full((1,), 0.5, device=engine.device, dtype=engine.dtype),
+        "img_ids": _grid(rows, columns, 3, engine.device),
+        "txt_ids": torch.zeros(engine.text_tokens, 3, device=engine.device),
+        "guidance": engine.new(1) if config.guidance_embeds else None,
+    }
+
+
+def _z_image(engine: Engine, rows: int, columns: int) -> Times:
+    config = engine.transformer.config
+    patch = config.all_patch_size[0]
+    return {
+        "x": [engine.new(config.in_channels, 1, rows * patch, columns * patch)],
+        "t": torch.full((1,), 0.5, device=engine.device, dtype=engine.dtype),
+        "cap_feats": [engine.new(engine.text_tokens, config.cap_feat_dim)],
+    }
+
+
+def _grid(rows: int, columns: int, axes: int, device: torch.device) -> torch.Tensor:
+    row, column = torch.meshgrid(
+        torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij"
+    )
+    ids = torch.zeros(rows * columns, axes, device=device, dtype=torch.long)
+    ids[:, 1], ids[:, 2] = row.flatten(), column.flatten()
+    return ids
+
+
+FAMILIES: dict[str, Callable[[Engine, int, int], Times]] = {
+    "Flux2Transformer2DModel": _flux2,
+    "FluxTransformer2DModel": _flux1,
+    "ZImageTransformer2DModel": _z_image,
+}

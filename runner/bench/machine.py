@@ -1,0 +1,47 @@
+"""What a measurement depends on and a reader must know: the device, the system, the versions of what took part."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+
+from runner.memory import device_memory, show_size
+
+PACKAGES = (
+    "diptych",
+    "mlx",
+    "mlx-lm",
+    "mlx-cuda-13",
+    "mlx-cuda-12",
+    "torch",
+    "diffusers",
+    "transformers",
+    "mflux",
+)
+ASK = "import json, mlx.core as mx; i = mx.device_info(); print(json.dumps([str(i.get('device_name') or i.get('architecture') or ''), mx.default_device() == mx.gpu]))"
+
+
+def machine() -> dict[str, str]:
+    """MLX is asked in a process of its own: this one needs none of it."""
+    done = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True)
+    name, gpu = json.loads(done.stdout) if done.returncode == 0 else ("unknown", False)
+    memory = device_memory()
+    return {
+        "device": name if gpu else f"{name or platform.processor()} (no GPU)",
+        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+        + (f", {show_size(memory)}" if memory else ""),
+        "python": platform.python_version(),
+    }
+
+
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    found = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

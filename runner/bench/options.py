@@ -1,0 +1,36 @@
+"""What is to be measured, and how. The names are the command line's. No MLX."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PICTURE_PARTS = ("load", "first", "encode", "step", "decode", "strips", "pack", "picture", "http")
+TEXT_PARTS = ("load", "first", "http", "library")
+PARTS = tuple(dict.fromkeys((*PICTURE_PARTS, *TEXT_PARTS)))
+PICTURE_ENGINES = ("mlx", "torch", "torch-compile", "mflux")
+TEXT_ENGINES = ("mlx", "mlx-lm", "mlx_lm.server")
+ENGINES = tuple(dict.fromkeys((*PICTURE_ENGINES, *TEXT_ENGINES)))
+# About as long as people's: with the chat template around it, a caption of 128 tokens for Z-Image.
+PROMPT = "a lighthouse in the rain, seen from the sea"
+
+
+@dataclass(frozen=True)
+class Options:
+    """None: as the model suggests, or all there are."""
+
+    engines: tuple[str, ...] | None = None
+    parts: tuple[str, ...] = PARTS
+    sizes: tuple[tuple[int, int], ...] | None = None
+    counts: tuple[int, ...] = (1,)
+    steps: int | None = None
+    clients: tuple[int, ...] = (1, 8, 32)
+    tokens: int = 256
+    quantize: str | None = None
+    memory: str = "auto"
+    dtype: str | None = None
+    layers: int | None = None
+    rounds: int = 3
+    scratch: Path | None = None
+    mflux: Path | None = None  # an interpreter that has it, or a folder of packages
+
+    def wants(self, *parts: str) -> bool:
+        return any(part in self.parts for part in parts)

@@ -1,0 +1,113 @@
+"""Reports as a chart: a bar for each engine, a tick for the floor, and how cost grows with size and number."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from runner.bench.records import Record, Report
+from runner.bench.table import amount
+from runner.errors import BadRequest
+
+COLOURS = {
+    "mlx": "#c2410c",
+    "torch": "#64748b",
+    "torch-compile": "#334155",
+    "mflux": "#2563eb",
+    "mlx-lm": "#0d9488",
+    "mlx_lm.server": "#0369a1",
+}
+OTHER, INK, PALE, PAPER = "#7c3aed", "#1c1917", "#d6d3d1", "#ffffff"
+WIDTH, LEFT, RIGHT, MARGIN = 1200, 430, 130, 24
+BAR, GAP, TITLE = 20, 8, 34
+# Loading, packing and first calls are seconds beside milliseconds: they are in the tables.
+SHOWN = ("encode", "step", "decode", "strips", "picture", "http", "library")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Bars of one scale under a title."""
+
+    title: str
+    records: tuple[Record, ...]
+
+    @property
+    def height(self) -> int:
+        return TITLE + len(self.records) * (BAR + GAP) + MARGIN
+
+    @property
+    def longest(self) -> float:
+        return max(record.median for record in self.records)
+
+
+def plot(reports: Iterable[Report], path: Path) -> None:
+    panels = _panels([record for report in reports for record in report.records])
+    if not panels:
+        raise BadRequest(f"nothing of what was measured is drawn; {', '.join(SHOWN)} are")
+    titles = dict.fromkeys(f"{report.date[:10]}, {report.machine.get('device', '')}" for report in reports)
+    heading = "; ".join(titles)
+    height = MARGIN + TITLE + sum(panel.height for panel in panels)
+    picture = Image.new("RGB", (WIDTH, height), PAPER)
+    draw = ImageDraw.Draw(picture)
+    draw.text((MARGIN, MARGIN), heading, INK, _font(18))
+    top = MARGIN + TITLE
+    for panel in panels:
+        _draw(draw, panel, top)
+        top += panel.height
+    picture.save(path, "PNG")
+
+
+def _panels(records: Sequence[Record]) -> list[Panel]:
+    """One for each model and part, its bars from small to large."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if record.part in SHOWN:
+            groups.setdefault((record.model, _scale(record)), []).append(record)
+    return [
+        Panel(f"{model}: {part}", tuple(sorted(found, key=_order)))
+        for (model, part), found in sorted(groups.items())
+    ]
+
+
+def _scale(record: Record) -> str:
+    """Parts that are compared with one another share a panel."""
+    if record.unit == "tokens/s":
+        return "tokens a second"
+    names = {"strips": "decode", "picture": "whole picture", "http": "whole picture"}
+    return names.get(record.part, record.part)
+
+
+def _order(record: Record) -> tuple[int, int, int, str, str]:
+    return (record.width * record.height, record.n, record.clients, record.part, record.engine)
+
+
+def _draw(draw: ImageDraw.ImageDraw, panel: Panel, top: int) -> None:
+    draw.text((MARGIN, top), panel.title, INK, _font(16))
+    room = WIDTH - LEFT - RIGHT
+    for at, record in enumerate(panel.records):
+        y = top + TITLE + at * (BAR + GAP)
+        end = LEFT + max(2, round(room * record.median / panel.longest))
+        draw.text((LEFT - 10, y + 1), _label(record), INK, _font(13), anchor="ra")
+        draw.rectangle((LEFT, y, end, y + BAR - 4), fill=COLOURS.get(record.engine, OTHER))
+        low, high = (
+            LEFT + round(room * value / panel.longest) for value in (min(record.values), max(record.values))
+        )
+        draw.line((low, y + 8, min(high, WIDTH - RIGHT), y + 8), fill=PALE, width=2)
+        if record.floor:
+            floor = LEFT + round(room * record.floor / panel.longest)
+            draw.line((floor, y - 2, floor, y + BAR - 2), fill=INK, width=2)
+        draw.text((end + 8, y + 1), amount(record.median, record.unit), INK, _font(13))
+
+
+def _label(record: Record) -> str:
+    told = [record.engine, record.part, record.size, f"n={record.n}" if record.n > 1 else ""]
+    told += [
+        f"{record.clients} clients" if record.clients else "",
+        record.quantize and f"{record.quantize} bits",
+    ]
+    return " ".join(filter(None, told))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

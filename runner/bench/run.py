@@ -1,0 +1,125 @@
+"""A run of the bench: which models, which parts, one report."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.bench import packing, pictures, serving, texts
+from runner.bench.machine import machine, versions
+from runner.bench.options import PICTURE_ENGINES, TEXT_ENGINES, Options
+from runner.bench.records import Report
+from runner.bench.specs import SPECS, Spec, write_texts
+from runner.bench.turns import installed, running
+from runner.child import RUNNER
+from runner.errors import BadRequest
+from runner.memory import show_size
+from runner.mode import detect_model_mode
+from runner.sources import ModelMode, find
+
+SIDE = 1024  # where a model's files state no size of its own
+
+
+def run(models: Sequence[str], options: Options, command: str) -> Report:
+    """Measure all; `models` are names in SPECS, or checkpoints."""
+    specs = [spec_of(model).cut(options.layers) for model in models]
+    _check(specs, options)
+    report = Report(
+        date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        command=command,
+        machine=machine(),
+        versions=versions(),
+    )
+    for spec in specs:
+        with tempfile.TemporaryDirectory(prefix="diptych-bench-", dir=options.scratch) as scratch:
+            (_pictures if spec.draws else _texts)(spec, Path(scratch), options, report)
+    if options.wants("pack") and any(spec.draws for spec in specs):
+        for width, height in options.sizes or ((SIDE, SIDE),):
+            report.records += packing.measure(width, height, options.rounds)
+    return report
+
+
+def spec_of(model: str) -> Spec:
+    if model in SPECS:
+        return SPECS[model]
+    files = find(model)
+    mode = detect_model_mode(files)
+    local = files.fetch(mode.mode)
+    if mode.mode is ModelMode.TEXT:
+        config = files.read_json("config.json") or {}
+        return Spec(_short(model, files.name), "", {"": config}, {}, {}, folder=local.folder)
+    parts = {
+        part: files.read_json(f"{part}/config.json")
+        for part in ("transformer", "vae", "text_encoder", "text_encoder_2")
+    }
+    known = {part: config for part, config in parts.items() if config is not None}
+    return Spec(
+        files.name, mode.pipeline, known, {}, {}, folder=Path(model) if Path(model).is_dir() else local.folder
+    )
+
+
+def _short(model: str, name: str) -> str:
+    """A folder's own name, not its path."""
+    return Path(model).resolve().name if Path(model).is_dir() else name
+
+
+def _check(specs: Sequence[Spec], options: Options) -> None:
+    """What can be refused before anything is built."""
+    for name in options.engines or ():
+        if not any(name in (PICTURE_ENGINES if spec.draws else TEXT_ENGINES) for spec in specs):
+            raise BadRequest(
+                f"--engines {name} takes no part in measuring {', '.join(spec.name for spec in specs)}"
+            )
+        if missing := installed(name, options.mflux):
+            raise BadRequest(f"--engines {name}: {missing}")
+
+
+def _pictures(spec: Spec, scratch: Path, options: Options, report: Report) -> None:
+    if spec.folder is None:
+        write_texts(spec, scratch)
+    folder = spec.folder or scratch
+    size = _own_size(spec)
+    pictures.measure(spec, folder, size, options, report, tell)
+    over_http = options.wants("http") or (spec.folder is None and options.wants("load"))
+    if over_http and (options.engines is None or "mlx" in options.engines):
+        if spec.folder is None:
+            write_weights(spec, scratch, options)
+        report.records += serving.measure(spec, folder, size, options, spec.folder is None, tell)
+
+
+def _texts(spec: Spec, scratch: Path, options: Options, report: Report) -> None:
+    folder = spec.folder or scratch
+    if spec.folder is None:
+        write_texts(spec, scratch)
+        write_weights(spec, scratch, options)
+        if options.quantize:
+            folder = scratch / "quantized"
+            command = [*RUNNER, "quantize", str(scratch), str(folder), "--bits", options.quantize]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    texts.measure(spec, folder, options, report, tell)
+
+
+def _own_size(spec: Spec) -> tuple[int, int]:
+    """The model's files say how large it draws; SIDE where they do not."""
+    if spec.folder is None:
+        return SIDE, SIDE
+    side = spec.parts.get("vae", {}).get("sample_size")
+    return (side, side) if isinstance(side, int) else (SIDE, SIDE)
+
+
+def write_weights(spec: Spec, folder: Path, options: Options) -> None:
+    """A checkpoint of random weights, by a process that gives its memory back when it ends."""
+    began = time.perf_counter()
+    with running("mlx") as engine:
+        engine.ask(
+            "build", folder=str(folder), pipeline=spec.pipeline, write=True, dtype=options.dtype,
+            quantize=options.quantize if spec.draws else None,
+        )  # fmt: skip
+    size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    tell(f"{spec.name}: {show_size(size)} of random weights written in {time.perf_counter() - began:.0f} s")
+
+
+def tell(message: str) -> None:
+    print(f"bench: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,115 @@
+"""Whole pictures over HTTP: a real runner process, from its start to the packed file that its client has."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runner.bench.options import PROMPT, Options
+from runner.bench.records import Record
+from runner.bench.specs import Spec
+from runner.errors import RunnerFailed
+from runner.supervisor import Server
+
+Size = tuple[int, int]
+# The second start finds the kernels that the first one compiled.
+STARTS = 2
+
+
+@dataclass
+class Served:
+    starts: list[float] = field(default_factory=list)
+    firsts: list[float] = field(default_factory=list)
+    warm: dict[tuple[Size, int], list[float]] = field(default_factory=dict)
+    again: dict[tuple[Size, int], list[float]] = field(default_factory=dict)  # the same prompt once more
+    peaks: dict[tuple[Size, int], int] = field(default_factory=dict)
+    total: int = 0
+
+
+def measure(
+    spec: Spec, folder: Path, size: Size, options: Options, written: bool, tell: Any
+) -> Iterator[Record]:
+    sizes = options.sizes or (size,)
+    served = asyncio.run(_serve(folder, sizes, options, runner_options(options, written), tell))
+    told: dict[str, Any] = {
+        "model": spec.name, "engine": "mlx", "unit": "s", "dtype": options.dtype or "", "quantize": options.quantize or "",
+        "memory": options.memory, "layers": spec.layers or 0,
+    }  # fmt: skip
+    yield Record(
+        **told, part="load", values=tuple(served.starts), note="from start to healthy; cold, then again"
+    )
+    if options.wants("first"):
+        width, height = sizes[0]
+        yield Record(
+            **told, part="first", values=tuple(served.firsts), width=width, height=height, steps=served.total,
+            note="over HTTP, after start; cold, then again",
+        )  # fmt: skip
+    for part, found in (("http", served.warm), ("http, known prompt", served.again)):
+        for ((width, height), n), seconds in found.items():
+            yield Record(
+                **told, part=part, values=tuple(seconds), width=width, height=height, n=n, steps=served.total,
+                peak=served.peaks[(width, height), n], peak_of="all",
+            )  # fmt: skip
+
+
+def runner_options(options: Options, written: bool) -> list[str]:
+    """How the runner is told the same. A checkpoint that was written quantized is so already."""
+    given = ["--memory", options.memory]
+    if options.dtype == "float32":
+        given += ["--dtype", "float32"]
+    elif options.dtype:
+        given += ["--dtype", "checkpoint"]
+    return given + (["--quantize", options.quantize] if options.quantize and not written else [])
+
+
+async def _serve(
+    folder: Path, sizes: tuple[Size, ...], options: Options, arguments: list[str], tell: Any
+) -> Served:
+    served = Served()
+    for start in range(STARTS):
+        began = time.perf_counter()
+        async with Server(str(folder), options=arguments) as server:
+            served.starts.append(time.perf_counter() - began)
+            tell(f"a runner was healthy after {served.starts[-1]:.1f} s")
+            seconds, _ = await _draw(server, sizes[0], 1, options, start + 1)
+            served.firsts.append(seconds)
+            if start == STARTS - 1 and options.wants("http"):
+                await _warm(server, sizes, options, served, tell)
+    return served
+
+
+async def _warm(server: Server, sizes: tuple[Size, ...], options: Options, served: Served, tell: Any) -> None:
+    number = STARTS
+    for size in sizes:
+        for n in options.counts:
+            await _draw(server, size, n, options, number := number + 1)  # compiles, where the size is new
+            for _ in range(options.rounds):
+                seconds, done = await _draw(server, size, n, options, number := number + 1)
+                served.warm.setdefault((size, n), []).append(seconds)
+                served.peaks[size, n] = max(served.peaks.get((size, n), 0), done.get("peak_memory", 0))
+                served.total = int(done["total"]) // n
+                seconds, _ = await _draw(server, size, n, options, number)
+                served.again.setdefault((size, n), []).append(seconds)
+            tell(f"{size[0]}x{size[1]} n={n} over HTTP")
+
+
+async def _draw(
+    server: Server, size: Size, n: int, options: Options, number: int
+) -> tuple[float, dict[str, Any]]:
+    """Seconds until the client has the last picture, and the last event."""
+    request: dict[str, Any] = {
+        "prompt": f"{number:4} {PROMPT}",
+        "seed": number,
+        "width": size[0],
+        "height": size[1],
+    }
+    request |= {"n": n} if n > 1 else {}
+    request |= {"steps": options.steps} if options.steps else {}
+    began, last = time.perf_counter(), {}
+    async for event in server.completion(request):
+        last = event
+    if not last.get("done"):
+        raise RunnerFailed(f"the runner's last event was {last}")
+    return time.perf_counter() - began, last

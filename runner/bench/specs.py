@@ -1,0 +1,171 @@
+"""What can be measured without a checkpoint: the published models' configurations, and how to cut them. No MLX."""
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+Config = dict[str, Any]
+
+QWEN3: Config = {
+    "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "vocab_size": 151936, "num_hidden_layers": 36,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "hidden_act": "silu", "rms_norm_eps": 1e-6,
+    "rope_theta": 1000000.0, "max_position_embeddings": 40960, "attention_bias": False, "tie_word_embeddings": True,
+}  # fmt: skip
+QWEN3_06B = QWEN3 | {
+    "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
+}  # fmt: skip
+QWEN3_4B = QWEN3 | {"hidden_size": 2560, "intermediate_size": 9728}
+QWEN3_8B = QWEN3 | {"hidden_size": 4096, "intermediate_size": 12288}
+CLIP_L: Config = {
+    "model_type": "clip_text_model", "vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072,
+    "num_hidden_layers": 12, "num_attention_heads": 12, "max_position_embeddings": 77, "projection_dim": 768,
+    "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "bos_token_id": 49406, "eos_token_id": 49407,
+}  # fmt: skip
+T5_XXL: Config = {
+    "model_type": "t5", "vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24,
+    "num_heads": 64, "feed_forward_proj": "gated-gelu", "is_encoder_decoder": False,
+    "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128, "layer_norm_epsilon": 1e-6,
+}  # fmt: skip
+BLOCKS: Config = {
+    "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "norm_num_groups": 32, "act_fn": "silu",
+    "in_channels": 3, "out_channels": 3, "sample_size": 1024, "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+}  # fmt: skip
+VAE = BLOCKS | {
+    "_class_name": "AutoencoderKL", "latent_channels": 16, "scaling_factor": 0.3611, "shift_factor": 0.1159,
+    "use_quant_conv": False, "use_post_quant_conv": False,
+}  # fmt: skip
+VAE_FLUX2 = BLOCKS | {"_class_name": "AutoencoderKLFlux2", "latent_channels": 32}
+KLEIN: Config = {
+    "_class_name": "Flux2Transformer2DModel", "in_channels": 128, "num_layers": 5, "num_single_layers": 20,
+    "attention_head_dim": 128, "num_attention_heads": 24, "joint_attention_dim": 7680, "patch_size": 1,
+    "timestep_guidance_channels": 256, "mlp_ratio": 3.0, "axes_dims_rope": [32, 32, 32, 32], "rope_theta": 2000,
+    "eps": 1e-6, "guidance_embeds": False,
+}  # fmt: skip
+KLEIN_9B = KLEIN | {
+    "num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288,
+}  # fmt: skip
+Z_IMAGE: Config = {
+    "_class_name": "ZImageTransformer2DModel", "in_channels": 16, "dim": 3840, "n_layers": 30, "n_refiner_layers": 2,
+    "n_heads": 30, "n_kv_heads": 30, "cap_feat_dim": 2560, "axes_dims": [32, 48, 48], "axes_lens": [1536, 512, 512],
+    "all_patch_size": [2], "all_f_patch_size": [1], "norm_eps": 1e-5, "qk_norm": True, "rope_theta": 256.0,
+    "t_scale": 1000.0,
+}  # fmt: skip
+FLUX1: Config = {
+    "_class_name": "FluxTransformer2DModel", "in_channels": 64, "num_layers": 19, "num_single_layers": 38,
+    "attention_head_dim": 128, "num_attention_heads": 24, "joint_attention_dim": 4096, "pooled_projection_dim": 768,
+    "guidance_embeds": False, "axes_dims_rope": [16, 56, 56], "patch_size": 1,
+}  # fmt: skip
+STATIC: Config = {"num_train_timesteps": 1000, "shift": 3.0, "use_dynamic_shifting": False}
+DYNAMIC = STATIC | {
+    "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256,
+    "max_image_seq_len": 4096, "time_shift_type": "exponential",
+}  # fmt: skip
+# Which keys count the blocks of a component.
+DEPTHS = ("num_layers", "num_single_layers", "n_layers", "n_refiner_layers")
+# A prompt is read at a quarter, half and three quarters of an encoder's depth: it is cut to that many times the blocks.
+ENCODER_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A model to be measured. `parts` are the components' configs, "" a language model's; `tokenizers` the kinds that
+    stand in for its own. `layers`: what it was cut to, None for all. `folder`: a real checkpoint's, which has it all."""
+
+    name: str
+    pipeline: str  # "" for text
+    parts: Mapping[str, Config]
+    tokenizers: Mapping[str, str]
+    scheduler: Config
+    steps: int = 0
+    text_tokens: int = 0  # that the transformer is given
+    index: Mapping[str, Any] | None = None
+    layers: int | None = None
+    folder: Path | None = None
+
+    @property
+    def draws(self) -> bool:
+        return bool(self.pipeline)
+
+    def cut(self, layers: int | None) -> "Spec":
+        """The same in width, with so many blocks of each kind."""
+        if layers is None or self.folder is not None:
+            return self
+        parts = {name: _cut(config, layers) for name, config in self.parts.items()}
+        return replace(self, parts=parts, layers=layers)
+
+
+def _cut(config: Config, layers: int) -> Config:
+    cut = copy.deepcopy(config)
+    for key in DEPTHS:
+        if key in cut:
+            cut[key] = min(layers, cut[key])
+    if "num_hidden_layers" in cut:
+        cut["num_hidden_layers"] = min(ENCODER_DEPTH * layers, cut["num_hidden_layers"])
+    return cut
+
+
+def _klein(name: str, transformer: Config, encoder: Config) -> Spec:
+    parts = {"transformer": transformer, "vae": VAE_FLUX2, "text_encoder": encoder}
+    distilled = {"is_distilled": True}
+    return Spec(name, "Flux2KleinPipeline", parts, {"tokenizer": "qwen"}, DYNAMIC, 4, 512, distilled)
+
+
+SPECS = {
+    spec.name: spec
+    for spec in (
+        _klein("klein-4b", KLEIN, QWEN3_4B),
+        _klein("klein-9b", KLEIN_9B, QWEN3_8B),
+        Spec(
+            "z-image",
+            "ZImagePipeline",
+            {"transformer": Z_IMAGE, "vae": VAE, "text_encoder": QWEN3_4B},
+            {"tokenizer": "qwen"},
+            STATIC,
+            8,
+            128,
+            {"is_distilled": True},
+        ),
+        Spec(
+            "flux1-schnell",
+            "FluxPipeline",
+            {"transformer": FLUX1, "vae": VAE, "text_encoder": CLIP_L, "text_encoder_2": T5_XXL},
+            {"tokenizer": "clip", "tokenizer_2": "t5"},
+            STATIC | {"shift": 1.0},
+            4,
+            256,
+        ),
+        Spec("qwen3-0.6b", "", {"": QWEN3_06B}, {"": "text"}, {}),
+        Spec("qwen3-4b", "", {"": QWEN3_4B}, {"": "text"}, {}),
+    )
+}
+# What the published pipelines call these classes, for model_index.json.
+LIBRARIES = {"qwen3": "Qwen3ForCausalLM", "clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel"}
+
+
+def write_texts(spec: Spec, folder: Path) -> None:
+    """All of a model's folder but its weights."""
+    from runner.bench.tokenizers import write_tokenizer  # which takes a moment to import
+
+    for part, kind in spec.tokenizers.items():
+        config = spec.parts.get(part.replace("tokenizer", "text_encoder"), {})
+        write_tokenizer(folder / part, kind, config["vocab_size"])
+    for part, config in spec.parts.items():
+        _write(folder / part / "config.json", config)
+    if not spec.draws:
+        return
+    index: Config = {"_class_name": spec.pipeline, **(spec.index or {})}
+    for part, config in spec.parts.items():
+        name = config.get("_class_name") or LIBRARIES[config["model_type"]]
+        index[part] = ["diffusers" if "_class_name" in config else "transformers", name]
+    _write(folder / "model_index.json", index)
+    scheduler = {"_class_name": "FlowMatchEulerDiscreteScheduler", **spec.scheduler}
+    _write(folder / "scheduler" / "scheduler_config.json", scheduler)
+
+
+def _write(path: Path, values: Config) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,151 @@
+"""A language model over HTTP: ours, mlx_lm.server and mlx-lm called directly, in turns, for one client and for many."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.bench.options import TEXT_ENGINES, Options
+from runner.bench.records import Record, Report
+from runner.bench.servers import DIPTYCH, MLX_LM, Dialect, Process
+from runner.bench.specs import Spec
+from runner.bench.turns import Engine, in_turn, installed, running
+from runner.errors import RunnerFailed
+
+LOAD = Path(__file__).with_name("load.py")
+DIALECTS = {"mlx": DIPTYCH, "mlx_lm.server": MLX_LM}
+LIBRARY = "mlx-lm"
+WORDS = [
+    "harbour",
+    "gull",
+    "boat",
+    "net",
+    "dog",
+    "rope",
+    "door",
+    "sea",
+    "blue",
+    "town",
+    "morning",
+    "bread",
+    "rain",
+    "roof",
+    "book",
+    "tea",
+    "light",
+    "north",
+]
+Values = dict[tuple[str, str, int], list[float]]  # engine, part, clients
+
+
+def prompts(count: int, round_number: int, words: int = 40) -> list[str]:
+    """New ones every time, so that no prompt cache answers for the model; the same for every engine."""
+    return [
+        f"Round {round_number}, {number}: "
+        + " ".join(WORDS[(round_number * 7 + number * 5 + i * (i + 3)) % len(WORDS)] for i in range(words))
+        for number in range(count)
+    ]
+
+
+def ask_together(
+    process: Process,
+    bodies: Sequence[dict[str, Any]],
+    clients: int,
+    stagger: float = 0.005,
+    patience: float = 120,
+) -> dict[str, Any]:
+    """What so many clients at once saw, as a process of its own counted it."""
+    load = {"port": process.port, "path": process.dialect.path, "bodies": list(bodies), "clients": clients}
+    given = json.dumps(load | {"stagger": stagger, "patience": patience})
+    done = subprocess.run(
+        [sys.executable, str(LOAD)], input=given, capture_output=True, text=True, check=True
+    )
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
+
+
+def measure(spec: Spec, folder: Path, options: Options, report: Report, tell: Any) -> None:
+    names = [name for name in options.engines or TEXT_ENGINES if name in TEXT_ENGINES]
+    for name in [name for name in names if (why := installed(name, None))]:
+        report.missing[name] = why or ""
+        names.remove(name)
+    found: Values = {}
+    with _running(names, folder, options, found, tell) as engines:
+        for clients in options.clients:
+            for number in range(options.rounds + 1):  # the first warms
+                for name in in_turn(list(engines), number):
+                    figures = _once(engines[name], clients, number, options.tokens)
+                    for part, value in figures.items() if number else ():
+                        found.setdefault((name, part, clients), []).append(value)
+                tell(f"{spec.name}, {clients} clients: round {number} of {options.rounds}")
+    report.records += _records(spec, options, found)
+
+
+@contextlib.contextmanager
+def _running(
+    names: Sequence[str], folder: Path, options: Options, found: Values, tell: Any
+) -> Iterator[dict[str, Process | Engine]]:
+    with contextlib.ExitStack() as stack:
+        engines: dict[str, Process | Engine] = {}
+        for name in names:
+            tell(f"{name} is being started")
+            if name == LIBRARY:
+                engine = stack.enter_context(running(name))
+                found[name, "load", 0] = engine.ask("build", folder=str(folder))["load"]
+                engines[name] = engine
+                continue
+            process = engines[name] = _started(DIALECTS[name], folder, options)
+            stack.callback(process.stop)
+            found[name, "load", 0] = [process.healthy_after]
+            found[name, "first", 0] = [process.answers_after]
+        yield engines
+
+
+def _started(dialect: Dialect, folder: Path, options: Options) -> Process:
+    ours = dialect is DIPTYCH and options.dtype
+    return Process(
+        dialect,
+        folder,
+        ("--dtype", "float32" if options.dtype == "float32" else "checkpoint") if ours else (),
+    )
+
+
+def _once(engine: Process | Engine, clients: int, number: int, tokens: int) -> dict[str, float]:
+    asked = prompts(clients, number)
+    if isinstance(engine, Engine):
+        return {"library": engine.ask("write", prompts=asked, tokens=tokens)["tokens_per_second"]}
+    bodies = [engine.dialect.body(prompt, tokens, 0.0, None) for prompt in asked]
+    figures = ask_together(engine, bodies, clients)
+    if figures["lost"]:
+        raise RunnerFailed(
+            f"{engine.dialect.name} lost {figures['lost']} of {clients} requests: {figures['failures']}"
+        )
+    return {"http": figures["tokens_per_second"], "first token": figures["first_token"]}
+
+
+def _records(spec: Spec, options: Options, found: Values) -> Iterator[Record]:
+    for (engine, part, clients), values in found.items():
+        wanted = "http" if part == "first token" else part
+        if wanted in options.parts:
+            yield Record(
+                model=spec.name,
+                engine=engine,
+                part=part,
+                unit="tokens/s" if part in ("http", "library") else "s",
+                values=tuple(values),
+                clients=clients,
+                dtype=options.dtype or "",
+                quantize=options.quantize or "",
+                layers=spec.layers or 0,
+                note=_NOTES.get(part, ""),
+            )
+
+
+_NOTES = {
+    "load": "from start to healthy (mlx_lm.server says so before it has loaded)",
+    "first": "from start to the first answer",
+    "library": "mlx-lm called directly: stream_generate for one, BatchGenerator for several",
+}

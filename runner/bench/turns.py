@@ -1,0 +1,107 @@
+"""Engines as processes, asked in turn, so that what else the machine does falls on all of them."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from runner.child import environment
+from runner.errors import RunnerFailed
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PATIENCE = 10.0
+T = TypeVar("T")
+
+
+class EngineFailed(RunnerFailed):
+    """An engine that could not do what it was asked; the message is its own."""
+
+
+class Engine:
+    """One engine's process. `where`: another interpreter, or a folder of packages that comes first for ours."""
+
+    def __init__(self, name: str, where: Path | None = None) -> None:
+        self.name = name
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
+        found, python = environment(), sys.executable
+        if where is not None and where.is_file():
+            python = str(where)
+        first = [str(where)] if where is not None and where.is_dir() else []
+        stated = found.get("PYTHONPATH")
+        found["PYTHONPATH"] = os.pathsep.join([*first, str(ROOT), *([stated] if stated else [])])
+        found["TOKENIZERS_PARALLELISM"] = "false"
+        self._process = subprocess.Popen(
+            [python, "-P", "-m", "runner.bench.work", name],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=found, text=True,
+        )  # fmt: skip
+
+    def ask(self, do: str, **job: Any) -> dict[str, Any]:
+        assert self._process.stdin
+        assert self._process.stdout
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **job}) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            code = self._process.wait()
+            raise EngineFailed(f"{self.name} ended (exit {code}): {self._last_words()}")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise EngineFailed(f"{self.name}: {answer['error']}")
+        return answer
+
+    def stop(self) -> None:
+        assert self._process.stdin
+        assert self._process.stdout
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._log.close()
+
+    def _last_words(self) -> str:
+        self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, self._log.tell() - 2000))
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+
+@contextlib.contextmanager
+def running(name: str, where: Path | None = None) -> Iterator[Engine]:
+    engine = Engine(name, where)
+    try:
+        yield engine
+    finally:
+        engine.stop()
+
+
+def in_turn(all: Sequence[T], number: int) -> list[T]:
+    """Whoever goes first in one round goes last in the next."""
+    at = number % max(len(all), 1)
+    return [*all[at:], *all[:at]]
+
+
+def installed(engine: str, mflux: Path | None) -> str | None:
+    """Why an engine cannot take part; None: it can."""
+    from importlib.util import find_spec
+
+    needs: Mapping[str, tuple[str, ...]] = {
+        "torch": ("torch", "diffusers", "transformers"),
+        "torch-compile": ("torch", "diffusers", "transformers"),
+        "mflux": () if mflux is not None else ("mflux",),
+        "mlx-lm": ("mlx_lm",),
+        "mlx_lm.server": ("mlx_lm",),
+    }
+    absent = [module for module in needs.get(engine, ()) if find_spec(module) is None]
+    return f"{', '.join(absent)} not installed" if absent else None

@@ -1,0 +1,46 @@
+"""One engine's process: jobs come as JSON lines on stdin, answers go as JSON lines to stdout. Standard library alone.
+
+python -m runner.bench.work with_mlx
+{"do": "build", …}                                          → {"seconds": 1.2, …}
+{"do": "run", "width": 1024, "height": 1024, "steps": 4}    → {"encode": [0.01], "step": [0.06, …], …}
+"""
+
+import importlib
+import json
+import os
+import sys
+from typing import Any
+
+ENGINES = {
+    "mlx": "with_mlx",
+    "torch": "with_torch",
+    "torch-compile": "with_torch",
+    "mflux": "with_mflux",
+    "mlx-lm": "with_mlx_lm",
+}
+
+
+def main() -> None:
+    name = sys.argv[1]
+    module = importlib.import_module(f"runner.bench.engines.{ENGINES[name]}")
+    # What libraries print is no answer.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    engine: Any = None
+    for line in sys.stdin:
+        job = json.loads(line)
+        do = job.pop("do")
+        try:
+            if do == "build":
+                engine = module.Engine(name, job)
+                answer = engine.built
+            else:
+                answer = getattr(engine, do)(**job)
+        except Exception as error:  # whatever a peer raises belongs into the report, and the process lives on
+            answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""`diptych bench` as it is called."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner import cli
+from runner.bench.specs import SPECS, write_texts
+from tests.toys import toy_text
+
+SMALL = ["--size", "64x64", "--steps", "1", "--rounds", "1"]
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "runner", "bench", *arguments], capture_output=True, text=True, timeout=240
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--parts", "nonsense"], "'nonsense' is unknown; there are load, first,"),
+        (["--engines", "cuda"], "'cuda' is unknown; there are mlx, torch,"),
+        (["--engines", ","], "nothing is named"),
+        (["--size", "1024"], "'1024' is no size; 1024x1024 is one"),
+        (["--size", "0x64"], "not a positive whole number"),
+        (["--n", "1,x"], "'x' is not a positive whole number"),
+        (["--memory", "lots"], "auto, resident and staged"),
+    ],
+)
+def test_wrong_words_are_answered_with_the_right_ones(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["bench", *arguments])
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["klein-5b"], "klein-5b"),
+        (["klein-4b", "--engines", "mflux"], "mflux not installed"),
+        (["klein-4b", "--engines", "mlx_lm.server"], "takes no part in measuring klein-4b"),
+        (["klein-4b", "--json", "/nowhere/a.json"], "/nowhere is no folder to write a.json to"),
+        (["--add", "/nowhere/a.json"], "/nowhere/a.json cannot be read"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_built(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["bench", *arguments])
+    assert ended.value.code in (1, 3)
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_sample_is_measured_part_by_part_and_over_http(tmp_path: Path) -> None:
+    kept, chart = tmp_path / "sample.json", tmp_path / "sample.png"
+    done = bench(*SMALL, "--engines", "mlx", "--json", str(kept), "--plot", str(chart))
+    assert done.returncode == 0, done.stderr
+    records = json.loads(kept.read_text())["records"]
+    parts = {record["part"] for record in records}
+    assert {"load", "first", "encode", "decode", "strips", "picture", "pack", "http"} <= parts
+    decode = next(record for record in records if record["part"] == "decode")
+    assert decode["floor"] > 0
+    assert decode["peak"] > 0
+    assert "shapes" in done.stdout
+    assert chart.stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_language_model_is_measured_beside_mlx_lm(tmp_path: Path) -> None:
+    kept = tmp_path / "text.json"
+    options = ["--clients", "1,2", "--tokens", "4", "--rounds", "1", "--json", str(kept)]
+    done = bench("--model", str(toy_text()), *options)
+    assert done.returncode == 0, done.stderr
+    found = {(r["engine"], r["part"], r.get("clients", 0)) for r in json.loads(kept.read_text())["records"]}
+    for engine in ("mlx", "mlx_lm.server"):
+        assert {(engine, "http", 1), (engine, "http", 2), (engine, "load", 0)} <= found
+    assert ("mlx-lm", "library", 2) in found
+
+
+def test_named_models_are_cut_in_depth_alone(tmp_path: Path) -> None:
+    cut = SPECS["klein-4b"].cut(1)
+    assert cut.layers == 1
+    assert (cut.parts["transformer"]["num_layers"], cut.parts["text_encoder"]["num_hidden_layers"]) == (1, 4)
+    assert cut.parts["transformer"]["num_attention_heads"] == 24
+    assert SPECS["klein-4b"].parts["transformer"]["num_layers"] == 5
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_named_models_are_models_to_the_runner(name: str, tmp_path: Path) -> None:
+    from runner.mode import detect_model_mode
+    from runner.sources import find
+
+    write_texts(SPECS[name], tmp_path)
+    assert detect_model_mode(find(str(tmp_path))).pipeline == SPECS[name].pipeline

@@ -1,0 +1,118 @@
+"""Records to tables, pages, charts and JSON, and back."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from runner.bench.page import keep
+from runner.bench.plot import COLOURS, plot
+from runner.bench.records import Record, Report, read_reports
+from runner.bench.table import amount, markdown, row, show
+from runner.errors import BadRequest
+
+STEP = Record(
+    model="klein-4b", engine="mlx", part="step", unit="s", values=(0.061, 0.059, 0.065), width=1024, height=1024,
+    dtype="bfloat16", floor=0.044, peak=17_000_000_000, peak_of="all",
+)  # fmt: skip
+TEXT = Record(
+    model="qwen3-4b", engine="mlx_lm.server", part="http", unit="tokens/s", values=(240.0, 250.0), clients=8
+)
+PEER = Record(
+    model="klein-4b", engine="torch", part="step", unit="s", values=(0.085,), width=1024, height=1024
+)
+
+
+def report(date: str = "2026-11-20T21:00:00Z") -> Report:
+    return Report(
+        date=date,
+        command="diptych bench klein-4b",
+        machine={"device": "H200"},
+        versions={"mlx": "0.32.4"},
+        records=[STEP, PEER, TEXT],
+        rates={"bfloat16": 7.1e14},
+        missing={"mflux": "mflux not installed"},
+    )
+
+
+def test_a_median_is_put_beside_its_floor() -> None:
+    assert STEP.median == 0.061
+    assert STEP.of_floor == pytest.approx(0.061 / 0.044)
+    assert row(STEP) == (
+        "step", "mlx", "1024x1024", "bfloat16", "61 ms", "59 to 65, 3", "44 ms (x1.39)", "17.00 GB",
+    )  # fmt: skip
+
+
+def test_speed_has_no_floor_and_a_single_value_no_spread() -> None:
+    assert TEXT.of_floor is None
+    assert row(PEER)[5] == "once"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (0.0612, "s", "61.2 ms"),
+        (2.345, "s", "2.35 s"),
+        (252.4, "tokens/s", "252 tokens/s"),
+        (9.87, "tokens/s", "9.9 tokens/s"),
+    ],
+)
+def test_amounts_have_about_three_digits(value: float, unit: str, shown: str) -> None:
+    assert amount(value, unit) == shown
+
+
+def test_a_table_tells_what_a_reader_must_know() -> None:
+    told = show(report())
+    for word in ("2026-11-20", "H200", "mlx 0.32.4", "mflux not installed", "710 TFLOP/s"):
+        assert word in told
+    assert "`diptych bench klein-4b`" in markdown(report())
+
+
+def test_a_report_comes_back_from_its_file(tmp_path: Path) -> None:
+    report().write(tmp_path / "a.json")
+    (found,) = read_reports([tmp_path / "a.json"])
+    assert found == report()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"date": 1}', '{"date": "", "command": ""}'])
+def test_what_is_no_report_is_named(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "b.json"
+    path.write_text(content)
+    with pytest.raises(BadRequest, match=r"b\.json is no report"):
+        read_reports([path])
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match=r"none\.json cannot be read"):
+        read_reports([tmp_path / "none.json"])
+
+
+def test_a_page_is_made_anew_and_its_notes_stay(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    keep([report()], page)
+    page.write_text(page.read_text() + "\nFusing the norms: expected 2 ms, found 1.\n")
+    keep([report(), report("2026-12-01T10:00:00Z")], page)
+    text = page.read_text()
+    assert text.count("Fusing the norms: expected 2 ms, found 1.") == 1
+    assert text.index("2026-12-01") < text.index("2026-11-20")
+    assert text.count("## Notes") == 1
+
+
+def test_another_page_is_never_overwritten(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("# Mine\n")
+    with pytest.raises(BadRequest, match="no page of the bench"):
+        keep([report()], page)
+    assert page.read_text() == "# Mine\n"
+
+
+def test_a_chart_has_a_bar_in_each_engines_colour(tmp_path: Path) -> None:
+    plot([report()], tmp_path / "chart.png")
+    with Image.open(tmp_path / "chart.png") as picture:
+        seen = {f"#{r:02x}{g:02x}{b:02x}" for _, (r, g, b) in picture.convert("RGB").getcolors(1 << 20)}
+    assert {COLOURS["mlx"], COLOURS["torch"], COLOURS["mlx_lm.server"]} <= seen
+
+
+def test_a_chart_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="nothing of what was measured is drawn"):
+        plot([Report(date="", command="", machine={}, versions={})], tmp_path / "chart.png")
