@@ -37,8 +37,9 @@ CODES: dict[type[DiptychError], str] = {
     Busy: "server_overloaded",
     RunnerFailed: "runner_failed",
 }
-# Clients look for this one, to send less.
+# Clients look for this code, or for OpenAI's words, to send less.
 TOO_LONG = "context_length_exceeded"
+CONTEXT = re.compile(r"do not fit into the context of ([0-9]+)")
 FIELD = re.compile(r"(?:options\.)?([a-z_][a-z0-9_]*(?:[.\[][^:\s]*)?)(?:: | is (?:missing|empty))")
 # What the native contract calls otherwise.
 THEIRS = {
@@ -55,14 +56,15 @@ def shaped(error: DiptychError) -> dict[str, Any]:
     """The body of an answer that failed."""
     found = FIELD.match(error.message)
     param = found.group(1) if found and error.status in (400, 404) else None
-    code = CODES.get(type(error))
-    if error.status == 400 and "do not fit into the context" in error.message:
+    message, code = error.message, CODES.get(type(error))
+    if error.status == 400 and (context := CONTEXT.search(message)):
         code = TOO_LONG
+        message = f"{message}. This model's maximum context length is {context.group(1)} tokens."
     if isinstance(error, ModelNotFound | ModelNotSupported):
         param = "model"
     return {
         "error": {
-            "message": error.message,
+            "message": message,
             "type": "server_error" if error.status >= 500 else "invalid_request_error",
             "param": THEIRS.get(re.split(r"[.\[]", param)[0], param) if param else None,
             "code": code,
