@@ -52,6 +52,7 @@ class RunnerApp:
             middleware=[Middleware(Around, metrics=self.metrics, key=key)],
             exception_handlers={HTTPException: http_error},
         )
+        self._app.router.redirect_slashes = False  # clients drop a body on the way
 
     async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["direct_send"] = send

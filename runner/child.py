@@ -88,6 +88,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environment(key),
+                cwd=_place(),
                 **_apart(),
             )
         except OSError as error:
@@ -171,6 +172,15 @@ class Child:
         stamp = _STAMP.match(line)
         level = logging.getLevelNamesMapping()[stamp[1].upper()] if stamp else logging.INFO
         log.log(level, "%s: %s", self._label, line[stamp.end() :] if stamp else line)
+
+
+def _place() -> str | None:
+    """Where a runner stands: where we do, unless that folder is no more."""
+    try:
+        os.getcwd()
+    except OSError:
+        return os.path.abspath(os.sep)
+    return None
 
 
 def _apart() -> dict[str, Any]:

@@ -18,19 +18,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given and given[0] in ("--model", "--port"):
         given = ["runner", *given]
     try:
+        _check_place()
         options = _configured(_parser(), given)
         command: Command = options.command
         code = command(options)
+        sys.stdout.flush()
     except DiptychError as error:
         print(f"diptych: {error.message}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
-        # Whoever read the output has gone; there is nobody to write to, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()  # whoever read the output has gone
         code = 141
+    except OSError as error:
+        # A disk that is full, a folder that went away meanwhile: nobody's mistake.
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"diptych: {where}{error.strerror or error}", file=sys.stderr)
+        _say_no_more()
+        code = 1
     raise SystemExit(code)
+
+
+def _check_place() -> None:
+    """Much fails oddly in a folder that is no more, Python's own parts among it."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise DiptychError(
+            f"the folder this was started in is not there any more ({error.strerror})"
+        ) from None
+
+
+def _say_no_more() -> None:
+    """What is still to be written goes nowhere, or Python would fail on it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

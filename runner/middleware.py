@@ -132,11 +132,17 @@ def _request_id(scope: Scope) -> str:
 
 
 def _knows(scope: Scope, key: str) -> bool:
+    return hmac.compare_digest(bearer(scope), key.encode())
+
+
+def bearer(scope: Scope) -> bytes:
+    """The key that came with a request; empty when none did. `Bearer` may be written in capitals or not."""
     given = b""
     for name, value in scope["headers"]:
         if name == b"authorization":
             given = value
-    return hmac.compare_digest(given, b"Bearer " + key.encode())
+    scheme, _, key = given.partition(b" ")
+    return bytes(key.strip()) if scheme.lower() == b"bearer" else b""
 
 
 def _printable(path: str) -> str:

@@ -22,6 +22,10 @@ from models.language.sampling import Sampler
 from models.language.sequence import Output, Sequence, TokenLogprob
 
 CLEAR_EVERY = 512  # steps, between handing unused buffers back
+NO_NUMBERS = (
+    "the model gave logits that are no numbers: its weights are broken, or overflow in their precision "
+    "(--dtype float32)"
+)
 
 
 @dataclass
@@ -125,11 +129,12 @@ class Batch:
         launch = any(row.fresh or row.told or row.generated + 1 < row.max_tokens for row in self._rows)
         beginning = all(row.fresh for row in self._rows)
         if launch:
-            logits = self._model(inputs[:, None], cache=self._cache)[:, -1]
+            known = sampling.fed(inputs, self._vocab)
+            logits = self._model(known[:, None], cache=self._cache)[:, -1]
             if constrained:
                 mx.async_eval(logits)
             else:
-                self._choose(logits, inputs, [row.tokens for row in self._rows])
+                self._choose(logits, known, [row.tokens for row in self._rows])
         read: Any = inputs.tolist()
         logprobs = details.read() if details else {}
         outputs = []
@@ -140,10 +145,10 @@ class Batch:
                 outputs.append(self._emit(row, token, logprobs.get(row)))
             row.fresh = row.told = False
         if launch and constrained:
-            ended = {output.sequence for output in outputs if output.finish}
+            ended = {output.sequence for output in outputs if output.finish or output.error}
             logits, failed = self._masked(logits, ended)
             outputs += failed
-            self._choose(logits, inputs, [row.tokens[:-1] for row in self._rows])
+            self._choose(logits, known, [row.tokens[:-1] for row in self._rows])
         if beginning:
             outputs += self._first({output.sequence for output in outputs})
         finished = [output.sequence for output in outputs if output.finish or output.error]
@@ -161,6 +166,9 @@ class Batch:
         return [self._emit(row, token, logprobs.get(row)) for row, token in drawn]
 
     def _emit(self, row: Sequence, token: int, logprob: TokenLogprob | None) -> Output:
+        if token == sampling.NO_TOKEN:
+            row.broken = True
+            return Output(row, None, error=NO_NUMBERS)
         if row.matcher is not None and token not in row.stop_tokens:
             try:
                 row.matcher.accept(token)
@@ -202,7 +210,7 @@ class Batch:
             index = mx.array(wanting)
             picked, tokens = (logits, self._inputs) if every else (logits[index], self._inputs[index])
             top = max(row.logprobs or 0 for row in rows)
-            self._details = _Details(rows, *sampling.logprobs(picked, tokens, top))
+            self._details = _Details(rows, *sampling.logprobs(picked, sampling.fed(tokens, self._vocab), top))
             mx.async_eval(self._inputs, self._details.chosen, self._details.ids, self._details.values)
         else:
             mx.async_eval(self._inputs)
@@ -240,7 +248,7 @@ class Batch:
             caches.keep(self._cache, left)
 
     def _remember(self, row: Sequence) -> None:
-        if not self._prefix.max_bytes:
+        if not self._prefix.max_bytes or row.broken:
             return
         index = self._rows.index(row)
         cache = self._cache if self._single else caches.extracted(self._cache, index)

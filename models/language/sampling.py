@@ -15,6 +15,8 @@ from models.language.options import Sampling
 
 # A sampler lasts this many steps; then it is made anew from the histories.
 LIFETIME = 4096
+# What a row gets whose logits are no numbers: no id of any vocabulary.
+NO_TOKEN = 2**32 - 1
 
 
 class Sampler:
@@ -48,8 +50,13 @@ class Sampler:
         return mx.array(bias)
 
     def __call__(self, logits: mx.array, inputs: mx.array) -> mx.array:
-        """The next token of each row, from logits [B, V] that `inputs` [B] gave."""
+        """The next token of each row, from logits [B, V] that `inputs` [B] gave; NO_TOKEN where they are no numbers."""
         self.age += 1
+        # The largest of several is no number when one of them is none.
+        sound = mx.isfinite(mx.max(logits, axis=-1))
+        return mx.where(sound, self._next(logits, inputs), mx.array(NO_TOKEN, dtype=mx.uint32))
+
+    def _next(self, logits: mx.array, inputs: mx.array) -> mx.array:
         if self._penalties:
             self._history = mx.concatenate([self._history[:, 1:], inputs[:, None]], axis=1)
             logits = _penalized(
@@ -157,6 +164,11 @@ def _draw(
     step_keys = mx.stack([keys[:, 0], keys[:, 1] + steps], axis=1)
     noisy = logits / temperature + _noise(step_keys, logits.shape[-1])
     return mx.where(greedy, mx.argmax(logits, axis=-1), mx.argmax(noisy, axis=-1)).astype(mx.uint32)
+
+
+def fed(tokens: mx.array, vocab: int) -> mx.array:
+    """Tokens that a model may be given: what is read beyond its vocabulary may end the process."""
+    return mx.minimum(tokens, mx.array(vocab - 1, dtype=tokens.dtype))
 
 
 def logprobs(logits: mx.array, tokens: mx.array, top: int) -> tuple[mx.array, mx.array, mx.array]:

@@ -51,6 +51,7 @@ class Sequence:
     generated: int = 0
     fresh: bool = True  # fed with its prompt's last token, has not drawn yet
     told: bool = False  # the token it is to be fed with next was told already
+    broken: bool = False  # what was computed for it are no numbers
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 from runner.arguments import MODEL_HELP, add_command, add_json, pictures
-from runner.arguments.values import natural, port, size
+from runner.arguments.values import natural, port, size, words
 
 if TYPE_CHECKING:
     from runner.arguments import Commands
@@ -29,7 +29,8 @@ def _add_runner(commands: "Commands") -> None:
     add("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     add(
         "--api-key",
-        default=os.environ.get("DIPTYCH_API_KEY"),
+        default=os.environ.get("DIPTYCH_API_KEY") or None,
+        type=words,
         metavar="KEY",
         help="clients must send it as a bearer token; needed beyond loopback",
     )

@@ -25,3 +25,9 @@ def size(text: str) -> int:
         return 0 if text.strip() == "0" else parse_size(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def words(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return text

@@ -49,10 +49,14 @@ class Target:
             return path
         for candidate in _alternatives(path):
             try:
-                with candidate.open("xb") as file:
-                    file.write(data)
+                candidate.touch(exist_ok=False)
             except FileExistsError:
                 continue
+            try:
+                replace(candidate, data)
+            except BaseException:
+                candidate.unlink(missing_ok=True)
+                raise
             return candidate
         raise AssertionError("names never run out")
 

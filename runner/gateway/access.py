@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runner.errors import KeyNeeded, NotAllowed
 from runner.gateway.settings import Settings
+from runner.middleware import bearer
 
 # Whoever watches over us needs no key to ask whether we live.
 OPEN = ("/healthz",)
@@ -24,7 +25,7 @@ class Access:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._keys = [b"Bearer " + key.encode() for key in settings.keys]
+        self._keys = [key.encode() for key in settings.keys]
         self._hosts = Hosts(settings.hosts)
         self._origins = Origins(settings.origins)
 
@@ -43,13 +44,12 @@ class Access:
             raise NotAllowed(
                 f"pages from {origin[:100]} may not call this server; --allow-origin {origin[:100]} lets them"
             )
-        if self._keys and not _is_open(scope["path"]) and not self._knows(header(scope, b"authorization")):
+        if self._keys and not _is_open(scope["path"]) and not self._knows(bearer(scope)):
             raise KeyNeeded("this server needs its API key: Authorization: Bearer KEY")
 
-    def _knows(self, given: str) -> bool:
+    def _knows(self, given: bytes) -> bool:
         """Compares with all keys, and each in constant time."""
-        said = given.encode("latin-1")
-        return sum(hmac.compare_digest(said, key) for key in self._keys) > 0
+        return sum(hmac.compare_digest(given, key) for key in self._keys) > 0
 
 
 def _is_open(path: str) -> bool:

@@ -54,7 +54,7 @@ class Gateway:
         dialects = [importlib.import_module(dialect) for dialect in DIALECTS]
         routes = [route for dialect in dialects for route in dialect.routes(self)]
         own = [Middleware(one) for dialect in dialects for one in getattr(dialect, "middleware", ())]
-        return Starlette(
+        app = Starlette(
             routes=routes,
             middleware=[
                 Middleware(Cors, settings=self.settings),
@@ -64,6 +64,8 @@ class Gateway:
             ],
             exception_handlers={HTTPException: Paths(routes).answer},
         )
+        app.router.redirect_slashes = False  # clients drop a body on the way; there is nothing at /chat/
+        return app
 
     def _add_gauges(self) -> None:
         gauge, pool = self.metrics.gauge, self.pool

@@ -1,5 +1,6 @@
 """What every source of a model can do: list its files, read its JSON, declare its tensors, bring it here."""
 
+import codecs
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -103,8 +104,11 @@ class ModelFiles(ABC):
 
 def parse_object(raw: bytes, shown: str) -> dict[str, Any]:
     """A JSON object, or a ModelNotSupported that says what `shown` holds instead."""
+    if raw.startswith(codecs.BOM_UTF8):
+        # The libraries that load the model read no such file: it is refused where that costs nothing.
+        raise ModelNotSupported(f"{shown} begins with a byte order mark; it has to be UTF-8 without one")
     try:
-        found = json.loads(raw.decode("utf-8-sig"))
+        found = json.loads(raw.decode())
     except UnicodeDecodeError as error:
         raise ModelNotSupported(f"{shown} is not UTF-8 text (byte {error.start})") from None
     except RecursionError:

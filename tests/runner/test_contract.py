@@ -52,6 +52,7 @@ def test_the_model_is_listed_and_loading_it_again_succeeds(live: Live) -> None:
         ("PUT", "/v1/models", 405),
         ("GET", "/embedding", 405),
         ("GET", "/v1/nothing", 404),
+        ("POST", "/completion/", 404),
         ("POST", "/../etc/passwd", 404),
     ],
 )

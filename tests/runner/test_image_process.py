@@ -198,7 +198,7 @@ def test_quantized_and_staged_it_draws_the_same_picture_but_for_what_bits_cost(k
         staged = opened(draw(runner, seed=9)[-1]["image"])
         assert "memory: staged, as asked" in runner.log
         assert opened(draw(runner, "another", seed=9)[-1]["image"]) != staged
-    with Live(klein, "--memory", "1GB", "--quantize", "8") as runner:
+    with Live(klein, "--memory", "100MB", "--quantize", "8") as runner:
         draw(runner, seed=9)
         assert "memory: staged: even in turn" in runner.log
     with Live(klein) as runner:

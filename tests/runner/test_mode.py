@@ -140,9 +140,10 @@ def test_a_config_without_a_model_type_is_an_error(tmp_path: Path, config: dict[
         detect_model_mode(str(folder))
 
 
-def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_refused_here_since_loading_would_refuse_it(tmp_path: Path) -> None:
     content = b"\xef\xbb\xbf" + json.dumps({"_class_name": "Flux2KleinPipeline"}).encode()
-    assert detect_model_mode(index(tmp_path, content)).mode is ModelMode.IMAGE
+    with pytest.raises(ModelNotSupported, match="byte order mark"):
+        detect_model_mode(index(tmp_path, content))
 
 
 def test_a_model_that_is_nowhere_is_not_found(tmp_path: Path) -> None:

@@ -28,9 +28,17 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 def test_every_key_opens_and_nothing_else_does(gateway: Gateway) -> None:
     assert gateway.events("a")[-1]["done"] is True
-    for header in ("Bearer first", "Bearer second"):
+    for header in ("Bearer first", "Bearer second", "bearer first", "BEARER second"):
         assert httpx2.get(f"{gateway.url}/models", headers={"Authorization": header}).status_code == 200
-    for header in ("", "Bearer", "Bearer firs", "Bearer firstsecond", "Basic first", "Bearer f\u00e4"):
+    for header in (
+        "",
+        "Bearer",
+        "first",
+        "Bearer firs",
+        "Bearer firstsecond",
+        "Basic first",
+        "Bearer f\u00e4",
+    ):
         refused = httpx2.get(f"{gateway.url}/models", headers={"Authorization": header.encode("latin-1")})
         assert refused.status_code == 401
         assert "API key" in refused.json()["error"]
