@@ -1,0 +1,97 @@
+// Calls to the gateway that this page came from, with its key where it asks for one. Errors are sentences.
+
+import { forget, keyed, obtain } from "./key.js";
+import { sentence } from "./format.js";
+
+const BASE = new URL(".", document.baseURI);
+
+export class Refused extends Error {
+  constructor(message, status = 0) {
+    super(sentence(message));
+    this.status = status;
+  }
+}
+
+export const stopped = (error) => error.name === "AbortError";
+
+const AWAY = "The gateway does not answer. If it was stopped, start it again with `diptych serve`";
+const CUT = "The connection was cut before the answer was complete";
+
+// The answer to a request. `ask: false` leaves the key's dialog closed: for what happens in the background.
+async function send(path, { body, signal, id, ask = true } = {}) {
+  for (;;) {
+    const headers = keyed();
+    if (body !== undefined) headers["Content-Type"] = "application/json";
+    if (id) headers["X-Request-Id"] = id;
+    const text = body === undefined ? undefined : JSON.stringify(body);
+    const method = body === undefined ? "GET" : "POST";
+    let answer;
+    try {
+      answer = await fetch(new URL(path, BASE), { method, headers, body: text, signal, cache: "no-store" });
+    } catch (error) {
+      throw stopped(error) ? error : new Refused(AWAY);
+    }
+    if (answer.ok) return answer;
+    if (answer.status !== 401) throw await refusal(answer);
+    forget(headers.Authorization);
+    if (!ask || !(await obtain(Boolean(headers.Authorization)))) {
+      throw new Refused("This gateway needs its key", 401);
+    }
+  }
+}
+
+async function refusal(answer) {
+  let said;
+  try {
+    said = (await answer.json()).error;
+  } catch {
+    said = `The gateway answered ${answer.status} and nothing else`;
+  }
+  const wait = Number(answer.headers.get("Retry-After"));
+  const later = answer.status === 503 && wait ? `. Try again in ${wait} s` : "";
+  return new Refused(`${typeof said === "string" ? said : said?.message}${later}`, answer.status);
+}
+
+export async function call(path, options) {
+  const answer = await send(path, options);
+  try {
+    return await answer.json();
+  } catch (error) {
+    throw stopped(error) ? error : new Refused(CUT);
+  }
+}
+
+// The events of a completion, up to the one with `done`. Aborting the signal ends the work.
+export async function* events(path, options) {
+  const answer = await send(path, options);
+  for await (const line of lines(answer)) {
+    const event = JSON.parse(line);
+    if (event.error) throw new Refused(event.error, 500);
+    yield event;
+    if (event.done) return;
+  }
+  throw new Refused(CUT);
+}
+
+// A line may be a picture of some megabytes: what was searched is not searched again.
+async function* lines(answer) {
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let parts = [];
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      const pieces = value.split("\n");
+      parts.push(pieces.shift());
+      for (const piece of pieces) {
+        const line = parts.join("");
+        parts = [piece];
+        if (line) yield line;
+      }
+    }
+  } catch (error) {
+    throw stopped(error) ? error : new Refused(CUT);
+  } finally {
+    reader.cancel().catch(() => undefined);
+  }
+}

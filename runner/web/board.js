@@ -1,0 +1,138 @@
+// The drawing board: a form that is a recipe, and becomes a drawing.
+
+import { Choice } from "./choice.js";
+import { draw } from "./drawing.js";
+import { $ } from "./dom.js";
+import { randomSeed } from "./format.js";
+import { jobs } from "./jobs.js";
+import { machine } from "./machine.js";
+import { References } from "./references.js";
+import { Sizes, number } from "./sizes.js";
+
+export class Board {
+  begun = () => undefined; // who shows a drawing that begins
+
+  constructor() {
+    this.choice = new Choice($("draw-model"), "draw");
+    this.references = new References($("view-draw"));
+    this.sizes = new Sizes($("shapes"), $("custom-size"), $("width"), $("height"));
+    this.choice.addEventListener("change", () => this.sizes.made(this.choice.model?.side));
+    machine.addEventListener("change", () => this.sizes.made(this.choice.model?.side));
+    this.#listen();
+    this.#showStrength();
+  }
+
+  #listen() {
+    $("board").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.submit();
+    });
+    $("board").addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+        event.preventDefault();
+        this.submit();
+      }
+    });
+    $("dice").addEventListener("click", () => this.#seed(String(randomSeed())));
+    $("no-seed").addEventListener("click", () => {
+      this.#seed("");
+      $("seed").focus();
+    });
+    $("seed").addEventListener("input", () => this.#seed($("seed").value));
+    $("prompt").addEventListener("input", () => hint(""));
+    $("start").addEventListener("change", () => this.#showStrength());
+    $("strength").addEventListener("input", () => this.#showStrength());
+    this.references.addEventListener("change", () => this.#showStrength());
+    this.references.addEventListener("fault", () => hint(this.references.fault));
+  }
+
+  get recipe() {
+    const [width, height] = this.sizes.value;
+    const { blobs } = this.references;
+    return {
+      model: this.choice.select.value,
+      prompt: $("prompt").value.trim(),
+      negative: $("negative").value.trim(),
+      width,
+      height,
+      steps: number($("steps")),
+      seed: $("seed").value.trim(),
+      guidance: number($("guidance")),
+      strength: blobs.length && $("start").checked ? Number($("strength").value) : null,
+      count: number($("count")) ?? 1,
+      references: [...blobs],
+    };
+  }
+
+  set recipe(recipe) {
+    this.choice.choose(recipe.model);
+    $("prompt").value = recipe.prompt;
+    $("negative").value = recipe.negative ?? "";
+    this.sizes.value = [recipe.width, recipe.height];
+    $("steps").value = recipe.steps ?? "";
+    $("guidance").value = recipe.guidance ?? "";
+    $("count").value = recipe.count ?? 1;
+    $("start").checked = recipe.strength !== null && recipe.strength !== undefined;
+    if ($("start").checked) $("strength").value = recipe.strength;
+    this.references.set(recipe.references ?? []);
+    this.#seed(recipe.seed ?? "");
+  }
+
+  submit() {
+    const { recipe } = this;
+    if (!recipe.prompt) {
+      hint("Say what is to be seen.");
+      $("prompt").focus();
+      return;
+    }
+    if (!recipe.model) {
+      hint("There is no model here that draws. The part “Models” says how to get one.");
+      return;
+    }
+    if (recipe.seed && !/^[0-9]+$/.test(recipe.seed)) {
+      hint("A seed is a whole number; leave it empty for one by chance.");
+      $("seed").focus();
+      return;
+    }
+    hint("");
+    this.draw(recipe);
+  }
+
+  draw(recipe) {
+    this.begun(jobs.add("draw", recipe.prompt, recipe.model, (job) => draw(recipe, job)));
+  }
+
+  // The same again; with another seed, something like it.
+  again(picture) {
+    this.recipe = picture.recipe;
+    this.draw(this.recipe);
+  }
+
+  vary(picture) {
+    this.recipe = { ...picture.recipe, seed: "" };
+    this.draw({ ...this.recipe, seed: String(randomSeed()) });
+  }
+
+  edit(picture) {
+    const { model } = picture.recipe;
+    this.recipe = { model, prompt: "", width: null, height: null, count: 1, strength: null, references: [picture.blob] };
+    hint("Say what is to be different, such as: make the circle green.");
+    $("prompt").focus();
+  }
+
+  #seed(text) {
+    if ($("seed").value !== text) $("seed").value = text;
+    $("no-seed").hidden = !text;
+  }
+
+  #showStrength() {
+    $("strength-field").hidden = !this.references.blobs.length;
+    $("strength-slide").hidden = !$("start").checked;
+    $("strength-value").textContent = $("strength").value;
+  }
+}
+
+function hint(text) {
+  $("prompt-hint").textContent = text;
+  $("prompt-hint").hidden = !text;
+}

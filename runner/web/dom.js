@@ -1,0 +1,72 @@
+// Elements made by hand: whatever a model, a server or a user says becomes text, never markup.
+
+export const $ = (id) => document.getElementById(id);
+
+// el("button", { class: "quiet", type: "button", on: { click } }, "Copy"): attributes by name, null and false left out.
+export function el(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name === "on") {
+      for (const [event, heard] of Object.entries(value)) node.addEventListener(event, heard);
+    } else if (name === "value") {
+      node.value = value;
+    } else {
+      node.setAttribute(name, value === true ? "" : value);
+    }
+  }
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+
+const ICONS = {
+  again: "M4 12a8 8 0 0 1 13.7-5.6L20 8.5M20 4v4.5h-4.5M20 12a8 8 0 0 1-13.7 5.6L4 15.5M4 20v-4.5h4.5",
+  box: "M12 3l8 4.5v9L12 21l-8-4.5v-9zM4 7.5l8 4.5 8-4.5M12 12v9",
+  brush: "M14.5 5.5l4-2 2 2-2 4-7 7-4-4zM7.5 12.5c-2 .5-2.5 2-2.7 4-.1 1.5-.8 2.5-1.8 3 3 1.5 7.5.5 8.5-3",
+  chat: "M4 5h16v11H9.500L5 20v-4H4z",
+  check: "M5 12.5l4.5 4.500L19 7.5",
+  close: "M6 6l12 12M18 6L6 18",
+  copy: "M9 9h11v11H9zM5 15H4V4h11v1",
+  dice: "M5 5h14v14H5zM9 9h.01M15 15h.01M15 9h.01M9 15h.01M12 12h.01",
+  download: "M12 4v11M7.5 11l4.5 4.500L16.5 11M5 20h14",
+  edit: "M4 20l1-4.500L15.5 5l3.5 3.500L8.5 19zM13 7.500l3.5 3.5",
+  grid: "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
+  plus: "M12 5v14M5 12h14",
+  queue: "M4 6h16M4 12h16M4 18h10",
+  send: "M12 19V5M6 11l6-6 6 6",
+  stop: "M7 7h10v10H7z",
+  trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
+  vary: "M4 7h4l8 10h4M4 17h4l2-2.500M14 9.500L16 7h4M18 4.500L20.5 7 18 9.500M18 14.500l2.5 2.5-2.5 2.5",
+};
+
+export function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", width: 20, height: 20, class: "icon" })) {
+    svg.setAttribute(key, value);
+  }
+  svg.setAttribute("aria-hidden", "true");
+  path.setAttribute("d", ICONS[name]);
+  svg.append(path);
+  return svg;
+}
+
+export function button(label, name, pressed, { kind = "quiet", bare = false, ...rest } = {}) {
+  const attributes = { type: "button", class: bare ? `${kind} icon` : kind, on: { click: pressed }, ...rest };
+  if (bare) Object.assign(attributes, { "aria-label": label, title: label });
+  return el("button", attributes, name && icon(name), bare ? null : label);
+}
+
+export function fillIcons(root) {
+  for (const place of root.querySelectorAll("[data-icon]")) place.replaceWith(icon(place.dataset.icon));
+}
+
+// What a screen reader says, and nobody sees.
+export function announce(text) {
+  $("status").textContent = text;
+}
+
+// A fault as a sentence, and what can be done about it.
+export function fault(text, ...actions) {
+  return el("div", { class: "fault", role: "alert" }, el("p", {}, text), ...actions);
+}

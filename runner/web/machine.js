@@ -1,0 +1,77 @@
+// What the gateway has: the models of this machine, and which of them are loaded.
+
+import { call } from "./api.js";
+
+const OFTEN = 1500;
+const SELDOM = 8000;
+
+class Machine extends EventTarget {
+  models = []; // of the library, each with `loaded`: its entry among the loaded ones, or null
+  loaded = [];
+  budget = 0;
+  memory = 0;
+  waiting = 0;
+  fault = null;
+  known = false;
+  watched = () => false; // whether somebody looks on: then it asks more often
+  #timer = 0;
+
+  // The library is read from the disk: when the page opens, and when somebody looks at it.
+  async look(options) {
+    try {
+      const found = await call("library", options);
+      this.models = found.models.map((model) => ({ ...model, loaded: null }));
+      this.known = true;
+      await this.ask(options);
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  async ask(options = { ask: false }) {
+    clearTimeout(this.#timer);
+    try {
+      const found = await call("models", options);
+      const recovered = this.fault !== null;
+      this.fault = null;
+      this.loaded = found.models;
+      Object.assign(this, { budget: found.budget, memory: found.memory, waiting: found.queue });
+      for (const model of this.models) model.loaded = this.loaded.find((one) => one.name === model.model) ?? null;
+      this.#changed();
+      if (recovered && !this.known) await this.look({ ask: false });
+    } catch (error) {
+      this.#failed(error);
+    }
+    this.#later();
+  }
+
+  async load(name) {
+    const loading = call("models/load", { body: { model: name } });
+    setTimeout(() => this.ask(), 150);
+    await loading.finally(() => this.ask());
+  }
+
+  async unload(name) {
+    await call("models/stop", { body: { model: name } }).finally(() => this.ask());
+  }
+
+  #later() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.ask(), !document.hidden && this.watched() ? OFTEN : SELDOM);
+  }
+
+  #failed(error) {
+    this.fault = error;
+    this.#changed();
+    this.#later();
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+export const machine = new Machine();
+
+export const can = (model, what) =>
+  !model.fault && (what === "draw" ? model.mode === "image" : model.mode === "text" && model.capabilities.includes("completion"));

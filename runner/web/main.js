@@ -1,0 +1,86 @@
+// The page put together: its parts by their addresses (#draw, #chat, …), and what they share.
+
+import { Board } from "./board.js";
+import { Chat } from "./chat.js";
+import { $, announce, button, fillIcons } from "./dom.js";
+import { bytes } from "./format.js";
+import { Gallery } from "./gallery.js";
+import { jobs } from "./jobs.js";
+import { machine } from "./machine.js";
+import { showModels } from "./models.js";
+import { showQueue } from "./queue.js";
+import { Stage } from "./stage.js";
+
+const VIEWS = ["draw", "chat", "gallery", "models", "queue"];
+
+fillIcons(document);
+const board = new Board();
+const stage = new Stage($("stage"), board);
+const gallery = new Gallery(board, () => go("draw"));
+board.begun = (job) => stage.show(job);
+const chat = new Chat();
+
+function current() {
+  const wanted = location.hash.slice(1);
+  return VIEWS.includes(wanted) ? wanted : "draw";
+}
+
+function go(view) {
+  location.hash = view;
+}
+
+function route(event) {
+  if (location.hash === "#main") return;
+  const here = current();
+  for (const view of VIEWS) {
+    $(`view-${view}`).hidden = view !== here;
+    const link = document.querySelector(`.tabs a[href="#${view}"]`);
+    if (view === here) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  document.body.dataset.view = here;
+  const title = $(`${here}-title`).textContent;
+  document.title = `${title} · Diptych`;
+  if (event) announce(title);
+  if (here === "chat") chat.focus();
+  if (here === "gallery") gallery.show();
+  if (here === "models") machine.look();
+  else if (here === "queue") machine.ask();
+}
+
+function tell() {
+  const { fault } = machine;
+  const notice = $("notice");
+  const said = fault ? fault.message : "";
+  if (notice.dataset.said !== said) {
+    notice.dataset.said = said;
+    notice.hidden = !said;
+    const again = fault?.status === 401 ? "Give the key" : "Try again";
+    notice.replaceChildren(said, button(again, null, () => machine.look()));
+  }
+  $("machine").textContent = machine.budget
+    ? `${bytes(machine.memory)} of ${bytes(machine.budget)} in use`
+    : "";
+}
+
+function count() {
+  const going = jobs.going.length;
+  $("queue-count").hidden = !going;
+  $("queue-count").textContent = going || "";
+  if (going) $("queue-count").setAttribute("aria-label", `${going} going on`);
+}
+
+machine.watched = () => jobs.going.length > 0 || ["models", "queue"].includes(current());
+machine.addEventListener("change", tell);
+machine.addEventListener("change", () => {
+  showModels($("models"), go, board.choice, chat.choice);
+  showQueue($("queue"));
+});
+jobs.addEventListener("change", count);
+jobs.addEventListener("change", () => showQueue($("queue")));
+window.addEventListener("hashchange", route);
+document.addEventListener("visibilitychange", () => !document.hidden && machine.ask());
+showModels($("models"), go, board.choice, chat.choice);
+showQueue($("queue"));
+route();
+machine.look();

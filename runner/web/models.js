@@ -1,0 +1,89 @@
+// The models of this machine: what they make, what they take, whether they are loaded.
+
+import { button, el, fault } from "./dom.js";
+import { bytes, plural, span } from "./format.js";
+import { can, machine } from "./machine.js";
+
+const MAKES = { image: "draws", text: "writes" };
+const faults = new Map();
+const loading = new Set();
+
+export function showModels(root, go, drawing, writing) {
+  const focused = root.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  const use = (model) => {
+    const draws = can(model, "draw");
+    (draws ? drawing : writing).choose(model.name);
+    go(draws ? "draw" : "chat");
+  };
+  const parts = machine.models.length ? [el("ul", { class: "rows" }, ...machine.models.map((model) => card(model, use)))] : [none()];
+  root.replaceChildren(memory(), ...parts);
+  if (focused) root.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+}
+
+function memory() {
+  if (!machine.budget) return el("p", { class: "hint" }, "Asking the gateway …");
+  const said = `${bytes(machine.memory)} of ${bytes(machine.budget)} that models may take`;
+  return el("div", { class: "memory" },
+    el("meter", { min: 0, max: machine.budget, value: machine.memory, "aria-label": said }),
+    el("p", { class: "hint" }, said),
+  );
+}
+
+function none() {
+  if (!machine.known) return el("p", {}, "");
+  return el("div", { class: "welcome" },
+    el("p", {}, "There is no model on this machine yet. On the command line:"),
+    el("pre", {}, el("code", {}, "diptych pull Qwen/Qwen3-0.6B\ndiptych pull black-forest-labs/FLUX.2-klein-4B")),
+    el("p", { class: "hint" }, "fetches one that writes and one that draws. They are listed here as soon as they have come."),
+  );
+}
+
+function card(model, use) {
+  const badge = el("span", { class: `badge ${model.mode ?? "unknown"}` }, makes(model));
+  const facts = [model.type, `${bytes(model.bytes)} on disk`, state(model)].filter(Boolean).join(" · ");
+  const about = el("div", {},
+    el("p", { class: "name" }, model.name, " ", badge),
+    el("p", { class: "hint" }, facts),
+    model.fault && el("p", { class: "hint broken" }, `Cannot be run: ${model.fault}`),
+    faults.has(model.name) && fault(faults.get(model.name)),
+  );
+  return el("li", { class: `row-item ${model.loaded ? "loaded" : ""}` }, about, model.fault ? null : tools(model, use));
+}
+
+function makes(model) {
+  if (model.capabilities.includes("embedding")) return "embeds";
+  return MAKES[model.mode] ?? "broken";
+}
+
+function state({ loaded }) {
+  if (!loaded) return "not loaded";
+  if (loaded.state === "loading") return `loading, ${Math.round((loaded.progress ?? 0) * 100)} %`;
+  if (loaded.state === "ending") return "leaving";
+  const until = loaded.until ? `, leaves in ${span(Math.max(0, (Date.parse(loaded.until) - Date.now()) / 1000))}` : "";
+  const busy = loaded.active ? `, ${plural(loaded.active, "request")} in hand` : until;
+  return `loaded, ${bytes(loaded.memory)}${busy}`;
+}
+
+function tools(model, use) {
+  const draws = can(model, "draw");
+  const usable = draws || can(model, "write");
+  const label = draws ? "Draw" : "Chat";
+  const named = (what) => ({ "data-key": `${what} ${model.name}`, "aria-label": `${what} ${model.name}` });
+  const change = model.loaded
+    ? button("Unload", null, () => attempt(model, () => machine.unload(model.name)), named("Unload"))
+    : button("Load", null, () => attempt(model, () => machine.load(model.name)), { ...named("Load"), disabled: loading.has(model.name) });
+  const going = usable ? button(label, draws ? "brush" : "chat", () => use(model), { "aria-label": `${label} with ${model.name}`, "data-key": `use ${model.name}` }) : null;
+  return el("div", { class: "tools" }, change, going);
+}
+
+async function attempt(model, what) {
+  faults.delete(model.name);
+  loading.add(model.name);
+  try {
+    await what();
+  } catch (error) {
+    faults.set(model.name, error.message);
+  }
+  loading.delete(model.name);
+  machine.ask();
+}

@@ -1,0 +1,79 @@
+// One picture with its recipe, large, and what can be done with it.
+
+import { $, announce, button, el } from "./dom.js";
+import { address, remove } from "./pictures.js";
+
+// What the board does with a picture, and how to get there; main.js fills it in through the gallery.
+export const hands = { board: null, go: () => undefined };
+
+export function actions(picture, over = () => undefined) {
+  const onBoard = (what) => () => {
+    over();
+    hands.go();
+    hands.board[what](picture);
+  };
+  const away = async () => {
+    over();
+    await remove(picture.id);
+    announce("Deleted");
+  };
+  return [
+    button("Again", "again", onBoard("again"), { title: "Draw the same once more" }),
+    button("Vary", "vary", onBoard("vary"), { title: "The same recipe with another seed" }),
+    button("Edit this", "edit", onBoard("edit"), { title: "Take it as the picture to edit" }),
+    button("Download", "download", () => download(picture), { bare: true }),
+    button("Delete", "trash", away, { bare: true }),
+  ];
+}
+
+export function openPicture(picture) {
+  const dialog = $("picture");
+  const close = button("Close", "close", () => dialog.close(), { bare: true, class: "quiet icon close" });
+  const image = el("img", { src: address(picture), alt: picture.recipe.prompt });
+  const about = el("div", { class: "about" },
+    el("h2", { id: "picture-title" }, "Recipe"),
+    recipe(picture),
+    el("div", { class: "tools" }, ...actions(picture, () => dialog.close())),
+  );
+  dialog.replaceChildren(el("div", { class: "frame" }, image), about, close);
+  dialog.showModal();
+}
+
+function recipe(picture) {
+  const made = picture.recipe;
+  const [width, height] = picture.size;
+  const rows = {
+    Prompt: made.prompt,
+    Without: made.negative,
+    Model: made.model,
+    Size: `${width} × ${height}`,
+    Steps: String(picture.steps),
+    Seed: made.seed,
+    Guidance: made.guidance,
+    Strength: made.strength,
+    Picture: made.count > 1 ? `${picture.index + 1} of ${made.count}` : null,
+    Drawn: new Date(picture.made).toLocaleString(),
+  };
+  const list = el("dl", { class: "recipe" });
+  for (const [name, value] of Object.entries(rows)) {
+    if (value !== null && value !== undefined && value !== "") list.append(el("dt", {}, name), el("dd", {}, String(value)));
+  }
+  if (made.references.length) list.append(el("dt", {}, "From"), el("dd", { class: "from" }, ...made.references.map(small)));
+  return list;
+}
+
+function small(blob) {
+  const url = URL.createObjectURL(blob);
+  const image = el("img", { src: url, alt: "A picture that it was made from" });
+  image.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
+  return image;
+}
+
+function download(picture) {
+  const words = picture.recipe.prompt.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? ["picture"];
+  const name = `${words.join("-").slice(0, 60)}-${picture.recipe.seed}.png`;
+  const link = el("a", { href: address(picture), download: name, hidden: true });
+  document.body.append(link);
+  link.click();
+  link.remove();
+}

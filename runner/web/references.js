@@ -1,0 +1,103 @@
+// The pictures to edit or to start from: dropped, pasted, or chosen.
+
+import { $, announce, button, el } from "./dom.js";
+
+const MOST = 10;
+// What a gateway reads; anything else that the browser can show is drawn anew.
+const READ = ["image/png", "image/jpeg", "image/webp"];
+
+export class References extends EventTarget {
+  blobs = [];
+  #urls = [];
+
+  constructor(where) {
+    super();
+    $("add-picture").addEventListener("click", () => $("file").click());
+    $("file").addEventListener("change", () => {
+      this.add(Array.from($("file").files));
+      $("file").value = "";
+    });
+    this.#takeDrops(where);
+    document.addEventListener("paste", (event) => {
+      const files = Array.from(event.clipboardData?.files ?? []);
+      if (where.hidden || !files.length) return;
+      event.preventDefault();
+      this.add(files);
+    });
+  }
+
+  set(blobs) {
+    this.blobs = blobs.slice(0, MOST);
+    this.#show();
+  }
+
+  async add(files) {
+    const faults = [];
+    for (const file of files) {
+      if (this.blobs.length >= MOST) {
+        faults.push(`No more than ${MOST} pictures can be given.`);
+        break;
+      }
+      const picture = await readable(file);
+      if (picture) this.blobs.push(picture);
+      else faults.push(`${file.name || "What was given"} is not a picture that can be read.`);
+    }
+    this.#show();
+    this.fault = faults[0] ?? "";
+    this.dispatchEvent(new Event("fault"));
+  }
+
+  #takeDrops(where) {
+    const files = (event) => event.dataTransfer?.types.includes("Files");
+    // Wherever it falls: a browser would otherwise leave the page to show the file.
+    document.addEventListener("dragover", (event) => {
+      if (!files(event)) return;
+      event.preventDefault();
+      where.classList.toggle("dropping", !where.hidden);
+    });
+    document.addEventListener("dragleave", (event) => {
+      if (!event.relatedTarget) where.classList.remove("dropping");
+    });
+    document.addEventListener("drop", (event) => {
+      if (!files(event)) return;
+      event.preventDefault();
+      where.classList.remove("dropping");
+      if (!where.hidden) this.add(Array.from(event.dataTransfer.files));
+    });
+  }
+
+  #show() {
+    this.#urls.forEach((url) => URL.revokeObjectURL(url));
+    this.#urls = this.blobs.map((blob) => URL.createObjectURL(blob));
+    $("references").replaceChildren(...this.#urls.map((url, index) => this.#item(url, index)));
+    $("references").hidden = !this.blobs.length;
+    announce(this.blobs.length ? `${this.blobs.length} pictures given` : "");
+    this.dispatchEvent(new Event("change"));
+  }
+
+  #item(url, index) {
+    const away = () => {
+      this.set(this.blobs.filter((_, place) => place !== index));
+      $("add-picture").focus();
+    };
+    const remove = button(`Take picture ${index + 1} away`, "close", away, { bare: true });
+    return el("li", {}, el("img", { src: url, alt: `Picture ${index + 1} to edit or to start from` }), remove);
+  }
+}
+
+async function readable(file) {
+  try {
+    const bitmap = await createImageBitmap(file);
+    if (READ.includes(file.type)) {
+      bitmap.close();
+      return file;
+    }
+    const canvas = el("canvas");
+    canvas.width = bitmap.width;
+    canvas.height = bitmap.height;
+    canvas.getContext("2d").drawImage(bitmap, 0, 0);
+    return await new Promise((done) => canvas.toBlob(done, "image/png"));
+  } catch {
+    return null;
+  }
+}

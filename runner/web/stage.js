@@ -1,0 +1,142 @@
+// Where a drawing is seen on its way: previews, steps, the time that is left; then the pictures, or what went wrong.
+
+import { actions } from "./picture.js";
+import { announce, button, el, fault } from "./dom.js";
+import { plural, span } from "./format.js";
+import { GOING, jobs } from "./jobs.js";
+import { address, all, changes } from "./pictures.js";
+import { openPicture } from "./picture.js";
+
+export class Stage {
+  #job = null;
+  #pictures = [];
+  #at = 0;
+
+  constructor(root, board) {
+    this.board = board;
+    this.easel = el("div", { class: "easel" });
+    this.strip = el("ul", { class: "strip", "aria-label": "The last pictures" });
+    root.append(this.easel, this.strip);
+    jobs.addEventListener("change", ({ detail }) => {
+      if (detail === this.#job) this.#follow();
+      else if (detail.kind === "draw" && this.#over && detail.state === "working") this.show(detail);
+    });
+    changes.addEventListener("change", () => this.#showStrip());
+    this.#empty();
+    this.#showStrip();
+  }
+
+  get #over() {
+    return !this.#job || !GOING.includes(this.#job.state);
+  }
+
+  // A drawing that begins; one that is still being drawn is looked at to its end.
+  show(job) {
+    if (!this.#over) return;
+    this.#job = job;
+    this.#build();
+    this.#follow();
+    job.done.then(
+      (pictures) => this.#job === job && this.#done(pictures),
+      (error) => this.#job === job && this.#failed(job, error),
+    );
+  }
+
+  #build() {
+    this.preview = el("div", { class: "preview" });
+    this.bar = el("progress", { max: 1, "aria-label": "How far the drawing is" });
+    this.said = el("p", { class: "said" });
+    const stop = button("Stop", "stop", () => this.#job.stop());
+    const about = el("div", { class: "under" }, el("div", { class: "going" }, this.said, this.bar), stop);
+    this.easel.replaceChildren(this.preview, about);
+    this.easel.setAttribute("aria-busy", "true");
+  }
+
+  #follow() {
+    const job = this.#job;
+    if (!GOING.includes(job.state)) return;
+    this.said.textContent = progress(job);
+    const part = job.state === "loading" ? job.progress : job.step / job.total;
+    if (Number.isFinite(part) && job.state !== "waiting") this.bar.value = part;
+    else this.bar.removeAttribute("value");
+    if (job.preview && this.preview.dataset.of !== String(job.step)) {
+      this.preview.dataset.of = String(job.step);
+      this.preview.replaceChildren(el("img", { src: job.preview, alt: "The drawing, not finished yet" }));
+    }
+  }
+
+  #done(pictures) {
+    announce(`${plural(pictures.length, "picture")} drawn`);
+    this.#look(pictures, 0);
+  }
+
+  #look(pictures, at) {
+    this.#pictures = pictures;
+    this.#at = at;
+    const picture = pictures[at];
+    this.easel.removeAttribute("aria-busy");
+    const image = el("img", { src: address(picture), alt: picture.recipe.prompt });
+    const large = el("button", { type: "button", class: "canvas", "aria-label": `Look at: ${picture.recipe.prompt}` }, image);
+    large.addEventListener("click", () => openPicture(picture));
+    const others = pictures.length > 1 ? this.#others() : null;
+    const warnings = picture.warnings.map((warning) => el("p", { class: "hint" }, warning));
+    const under = el("div", { class: "under" }, el("p", { class: "said" }, ...caption(picture)), el("div", { class: "tools" }, ...actions(picture)));
+    this.easel.replaceChildren(large, ...(others ? [others] : []), under, ...warnings);
+  }
+
+  #others() {
+    const choices = this.#pictures.map((picture, index) => {
+      const image = el("img", { src: address(picture), alt: "" });
+      const choose = () => this.#look(this.#pictures, index);
+      const pressed = { "aria-label": `Picture ${index + 1}`, "aria-pressed": String(index === this.#at) };
+      return el("button", { type: "button", class: "thumb", ...pressed, on: { click: choose } }, image);
+    });
+    return el("div", { class: "others", role: "group", "aria-label": "Pictures of this drawing" }, ...choices);
+  }
+
+  #failed(job, error) {
+    this.easel.removeAttribute("aria-busy");
+    if (job.state === "stopped") {
+      announce("Stopped");
+      this.#empty("Stopped. Nothing was kept of it.");
+      return;
+    }
+    this.easel.replaceChildren(fault(error.message, button("Try again", "again", () => this.board.submit())));
+  }
+
+  #empty(said = "What you draw is seen here.") {
+    this.easel.replaceChildren(el("div", { class: "preview empty" }, el("p", {}, said)));
+  }
+
+  async #showStrip() {
+    const pictures = (await all()).slice(0, 12);
+    const items = pictures.map((picture) => {
+      const image = el("img", { src: address(picture), alt: "", loading: "lazy" });
+      const look = () => (this.#over ? this.#look([picture], 0) : openPicture(picture));
+      return el("li", {}, el("button", { type: "button", class: "thumb", "aria-label": picture.recipe.prompt, on: { click: look } }, image));
+    });
+    this.strip.replaceChildren(...items);
+    this.strip.hidden = !items.length;
+    const shown = this.#pictures[this.#at];
+    if (shown && this.#over && !pictures.some((picture) => picture.id === shown.id)) {
+      const still = (await all()).some((picture) => picture.id === shown.id);
+      if (!still && this.easel.querySelector(".canvas")) this.#empty();
+    }
+  }
+}
+
+function progress(job) {
+  if (job.state === "queued") return "Waits for the drawings before it";
+  if (job.state === "waiting") return "Waits for its turn";
+  if (job.state === "loading") return `Loads the model, ${Math.round(job.progress * 100)} %`;
+  if (!job.step) return "Reads the prompt";
+  const left = job.left === null ? "" : job.step < job.total ? `, about ${span(job.left)} left` : ", nearly done";
+  return `Step ${job.step} of ${job.total}${left}`;
+}
+
+function caption(picture) {
+  const [width, height] = picture.size;
+  return [`${width} × ${height}, seed ${picture.recipe.seed}, ${span(picture.seconds)}`];
+}
+
+export { progress };
