@@ -18,7 +18,7 @@ log = logging.getLogger("diptych.http")
 
 LEFT = "client left"
 # Asked for again and again by those who watch.
-QUIET = ("/health", "/healthz", "/metrics", "/models", "/v1/status")
+QUIET = ("/health", "/healthz", "/metrics", "/models", "/v1/status", "/page/{name}")
 
 ID = re.compile(r"[\x21-\x7e]{1,200}")
 
@@ -89,7 +89,7 @@ class Around:
         self._metrics.seconds.labels(known).observe(took)
         if about.note == LEFT:
             self._metrics.cancelled.inc()
-        quiet = known in QUIET and about.status in (200, 503)
+        quiet = known in QUIET and about.status in (200, 304, 503)
         tokens = "" if about.tokens is None else f" {about.tokens} tokens"
         log.log(
             logging.DEBUG if quiet else logging.INFO,

@@ -77,6 +77,7 @@ def test_serving_touches_mlx_in_its_workers_alone() -> None:
         "runner.gateway.native",
         "runner.dialects.openai",
         "runner.dialects.ollama",
+        "runner.dialects.page",
         "runner.commands.serve",
         "runner.commands.bench",
     ],

@@ -131,7 +131,7 @@ def digest(model: Installed) -> str:
 def _made_digest(model: Installed) -> str:
     said = [model.source, model.name, model.digest]
     if not model.digest:
-        said += [f"{path} {size}" for path, size in sorted(_files(model).listing().items())]
+        said += [f"{path} {size}" for path, size in sorted(files_of(model).listing().items())]
         said.append(str(model.modified))
     return hashlib.sha256("\n".join(said).encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -141,7 +141,7 @@ def modified(model: Installed) -> str:
 
 
 def shown(model: Installed, name: str) -> dict[str, Any]:
-    files = _files(model)
+    files = files_of(model)
     text = model.mode is ModelMode.TEXT
     return {
         "modelfile": f"FROM {name}\n",
@@ -191,14 +191,14 @@ def _numbers(model: Installed, files: ModelFiles) -> dict[str, Any]:
 
 @lru_cache(256)
 def capabilities(model: Installed) -> tuple[str, ...]:
-    return ("image",) if model.mode is ModelMode.IMAGE else tuple(text_capabilities(_files(model)))
+    return ("image",) if model.mode is ModelMode.IMAGE else tuple(text_capabilities(files_of(model)))
 
 
 @lru_cache(256)
 def _detected(model: Installed) -> Detection:
-    return detect(_files(model))
+    return detect(files_of(model))
 
 
-def _files(model: Installed) -> ModelFiles:
+def files_of(model: Installed) -> ModelFiles:
     prefix = {"folder": "folder:", "hub": "hf:", "ollama": "ollama:"}[model.source]
     return find(prefix + model.name, folders=True)

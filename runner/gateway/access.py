@@ -11,10 +11,10 @@ from runner.errors import KeyNeeded, NotAllowed
 from runner.gateway.settings import Settings
 from runner.middleware import bearer
 
-# Whoever watches over us needs no key to ask whether we live.
-OPEN = ("/healthz",)
+# Whoever watches over us needs no key to ask whether we live, and the page is what asks people for theirs.
+OPEN = ("/healthz", "/")
 # Names that cannot be guessed are keys of their own: browsers send none for a picture.
-OPEN_UNDER = "/v1/images/files/"
+OPEN_UNDER = ("/v1/images/files/", "/page/")
 EXPOSED = b"x-request-id, retry-after"
 METHODS = b"GET, POST, PUT, DELETE, HEAD"
 DAY = b"86400"

@@ -19,7 +19,12 @@ from runner.middleware import Around
 from runner.supervisor import Report
 
 # Each has `routes(gateway)`, and may have `middleware`. Earlier ones win where two want the same path.
-DIALECTS = ("runner.gateway.native", "runner.dialects.openai", "runner.dialects.ollama")
+DIALECTS = (
+    "runner.gateway.native",
+    "runner.dialects.page",
+    "runner.dialects.openai",
+    "runner.dialects.ollama",
+)
 
 
 class Gateway:

@@ -42,7 +42,7 @@ const ICONS = {
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", width: 20, height: 20, class: "icon" })) {
+  for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", width: 20, height: 20, class: "glyph" })) {
     svg.setAttribute(key, value);
   }
   svg.setAttribute("aria-hidden", "true");

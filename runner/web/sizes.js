@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 
 const SHAPES = [
-  ["Model’s own", null],
+  ["Auto", null],
   ["Square", [1, 1]],
   ["Portrait", [3, 4]],
   ["Landscape", [4, 3]],

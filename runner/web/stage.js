@@ -1,11 +1,10 @@
 // Where a drawing is seen on its way: previews, steps, the time that is left; then the pictures, or what went wrong.
 
-import { actions } from "./picture.js";
 import { announce, button, el, fault } from "./dom.js";
 import { plural, span } from "./format.js";
 import { GOING, jobs } from "./jobs.js";
 import { address, all, changes } from "./pictures.js";
-import { openPicture } from "./picture.js";
+import { actions, openPicture } from "./picture.js";
 
 export class Stage {
   #job = null;
@@ -50,6 +49,8 @@ export class Stage {
     const about = el("div", { class: "under" }, el("div", { class: "going" }, this.said, this.bar), stop);
     this.easel.replaceChildren(this.preview, about);
     this.easel.setAttribute("aria-busy", "true");
+    // On a phone it lies below the board.
+    this.easel.scrollIntoView({ block: "nearest", behavior: "smooth" });
   }
 
   #follow() {

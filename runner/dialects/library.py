@@ -1,0 +1,50 @@
+"""GET /library: the models of this machine as the page lists them, those that are broken too."""
+
+import asyncio
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runner.dialects.asking import names
+from runner.dialects.ollama_models import capabilities, files_of
+from runner.gateway.app import Gateway
+from runner.library import Installed, installed
+from runner.protocol import encode
+from runner.sources import ModelMode
+
+
+class Listing:
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def answer(self, request: Request) -> Response:
+        found = await asyncio.to_thread(self._listed)
+        return Response(encode({"models": found}), media_type="application/json")
+
+    def _listed(self) -> list[dict[str, Any]]:
+        models = installed(self._gateway.names.aliases).models
+        return [listed(model) for model in models if names(model)]
+
+
+def listed(model: Installed) -> dict[str, Any]:
+    """`name` is for requests, `model` what GET /models calls it."""
+    usable = model.fault is None
+    return {
+        "name": (*model.aliases, model.name)[0],
+        "names": names(model),
+        "model": model.name,
+        "source": model.source,
+        "mode": model.mode.value if model.mode else None,
+        "type": model.type,
+        "bytes": model.bytes,
+        "fault": model.fault,
+        "capabilities": capabilities(model) if usable else (),
+        "side": side(model) if usable and model.mode is ModelMode.IMAGE else None,
+    }
+
+
+def side(model: Installed) -> int | None:
+    """The side of the pictures that a model was made for, where its autoencoder's files say so."""
+    stated = (files_of(model).read_json("vae/config.json") or {}).get("sample_size")
+    return stated if isinstance(stated, int) and stated > 0 else None

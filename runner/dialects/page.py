@@ -1,0 +1,96 @@
+"""The page that people use a gateway on: files as they lie in runner/web, which load nothing from anywhere else."""
+
+import hashlib
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope
+
+from runner.dialects.library import Listing
+from runner.errors import UnknownPath
+from runner.gateway.access import header
+from runner.gateway.app import Gateway
+
+FOLDER = Path(__file__).parent.parent / "web"
+INDEX = "index.html"
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+# Nothing inline, nothing from elsewhere, and no text ever parsed as markup.
+POLICY = (
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self' data: blob:",
+    "connect-src 'self'",
+    "frame-ancestors 'none'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "require-trusted-types-for 'script'",
+    "trusted-types 'none'",
+)
+HEADERS = {
+    "Content-Security-Policy": "; ".join(POLICY),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+
+def routes(gateway: Gateway) -> list[BaseRoute]:
+    page = Page()
+    return [
+        ForReaders("/", page.index),
+        Route("/page/{name}", page.file),
+        Route("/library", Listing(gateway).answer),
+    ]
+
+
+class ForReaders(Route):
+    """A path that browsers and people ask for. Programs that ask for JSON or nothing in particular find whatever else
+    is there."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] != "http" or not takes_html(header(scope, b"accept")):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+def takes_html(accept: str) -> bool:
+    return "text/html" in accept or accept.strip() == "*/*"
+
+
+class File:
+    def __init__(self, path: Path) -> None:
+        self.content = path.read_bytes()
+        self.headers = HEADERS | {
+            "Content-Type": TYPES[path.suffix],
+            "ETag": f'"{hashlib.sha256(self.content).hexdigest()[:32]}"',
+        }
+
+
+class Page:
+    def __init__(self) -> None:
+        # Read once: names that clients send are looked up here, and never become paths.
+        self._files = {path.name: File(path) for path in FOLDER.iterdir() if path.suffix in TYPES}
+
+    async def index(self, request: Request) -> Response:
+        return self._answer(request, INDEX)
+
+    async def file(self, request: Request) -> Response:
+        return self._answer(request, request.path_params["name"])
+
+    def _answer(self, request: Request, name: str) -> Response:
+        file = self._files.get(name)
+        if file is None:
+            raise UnknownPath(f"there is nothing at {request.url.path[:200]}; the page is at /")
+        if request.headers.get("if-none-match") == file.headers["ETag"]:
+            return Response(status_code=304, headers=file.headers)
+        return Response(file.content, headers=file.headers)

@@ -1,0 +1,78 @@
+// One message of a conversation as it is seen, also while it is being written.
+
+import { copying } from "./code.js";
+import { button, el, fault } from "./dom.js";
+import { plural } from "./format.js";
+import { Markdown } from "./markdown.js";
+
+export function question(text) {
+  return el("article", { class: "message yours", "aria-label": "You" }, el("p", {}, text));
+}
+
+export class Answer {
+  text = "";
+  thinking = "";
+  #drawn = 0;
+
+  constructor(name) {
+    this.said = el("p", { class: "hint said" }, "Waits for its turn");
+    this.body = el("div", { class: "prose" });
+    this.foot = el("div", { class: "foot" }, this.said);
+    this.node = el("article", { class: "message", "aria-label": `${name} answers`, "aria-busy": "true" }, this.body, this.foot);
+    this.markdown = new Markdown(this.body);
+  }
+
+  // What is written is shown once a frame, however quickly it comes.
+  add(text, thinking) {
+    this.text += text ?? "";
+    this.thinking += thinking ?? "";
+    this.#drawn ||= requestAnimationFrame(() => this.#draw());
+  }
+
+  say(text) {
+    this.said.textContent = text;
+  }
+
+  #draw() {
+    this.#drawn = 0;
+    if (this.thinking) this.#think();
+    this.markdown.text = this.text;
+    this.node.dispatchEvent(new CustomEvent("grown", { bubbles: true }));
+  }
+
+  #think() {
+    if (!this.thoughts) {
+      this.thoughts = el("p", { class: "thoughts" });
+      this.node.prepend(el("details", { class: "thinking" }, el("summary", {}, "Thoughts"), this.thoughts));
+    }
+    this.thoughts.textContent = this.thinking;
+  }
+
+  // Done, or stopped, or broken: `note` says how, `again` asks for another.
+  end(note, again) {
+    cancelAnimationFrame(this.#drawn);
+    this.#draw();
+    this.node.removeAttribute("aria-busy");
+    this.say(note);
+    const copy = this.text ? copying(() => this.text) : null;
+    this.foot.replaceChildren(...[copy, again && retry("Answer again", again), this.said].filter(Boolean));
+  }
+
+  fail(message, again) {
+    this.end("", null);
+    this.foot.replaceChildren(fault(message, retry("Try again", again)));
+  }
+}
+
+function retry(label, pressed) {
+  const made = button(label, "again", pressed);
+  made.classList.add("small", "retry");
+  return made;
+}
+
+export function figures(done) {
+  const rate = done.eval_count / (done.eval_duration / 1e9);
+  const speed = Number.isFinite(rate) && rate > 0 ? `, ${rate < 10 ? rate.toFixed(1) : Math.round(rate)} a second` : "";
+  const cut = done.done_reason === 1 ? "; the limit of length was reached" : "";
+  return `${plural(done.eval_count, "token")}${speed}${cut}`;
+}

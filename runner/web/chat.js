@@ -1,0 +1,146 @@
+// A conversation with a model that writes.
+
+import { Answer, figures, question } from "./answer.js";
+import { events, stopped } from "./api.js";
+import { Choice } from "./choice.js";
+import { $, announce, el } from "./dom.js";
+import { jobs } from "./jobs.js";
+import { number } from "./sizes.js";
+
+export class Chat {
+  #messages = []; // {role, content}, without what the model is told first
+  #job = null;
+  #follows = true;
+
+  constructor() {
+    this.choice = new Choice($("chat-model"), "chat");
+    this.choice.addEventListener("change", () => this.#capable());
+    $("composer").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#send();
+    });
+    $("message").addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+        event.preventDefault();
+        this.#send();
+      }
+    });
+    $("message").addEventListener("input", fit);
+    $("stop-chat").addEventListener("click", () => this.#job?.stop());
+    $("new-chat").addEventListener("click", () => this.#clear());
+    $("transcript").addEventListener("scroll", () => {
+      const { scrollTop, scrollHeight, clientHeight } = $("transcript");
+      this.#follows = scrollHeight - scrollTop - clientHeight < 40;
+    });
+    $("transcript").addEventListener("grown", () => this.#scroll());
+    this.#clear();
+  }
+
+  focus() {
+    if (matchMedia("(hover: hover)").matches) $("message").focus();
+  }
+
+  #capable() {
+    $("think-field").hidden = !this.choice.model?.capabilities.includes("thinking");
+  }
+
+  #clear() {
+    this.#job?.stop();
+    this.#messages = [];
+    $("transcript").replaceChildren(el("p", { class: "hint begin" }, "Nothing said yet. What is said here is forgotten when the page is closed."));
+    this.focus();
+  }
+
+  #send() {
+    const text = $("message").value.trim();
+    if (!text || this.#job || !this.choice.select.value) return;
+    if (!this.#messages.length) $("transcript").replaceChildren();
+    // Only the last answer can be asked for again; what got none is no part of the conversation.
+    for (const made of $("transcript").querySelectorAll(".retry")) made.remove();
+    if (this.#messages.at(-1)?.role === "user") this.#messages.pop();
+    $("message").value = "";
+    fit();
+    this.#messages.push({ role: "user", content: text });
+    $("transcript").append(question(text));
+    this.#answer();
+  }
+
+  #answer() {
+    const model = this.choice.select.value;
+    const messages = this.#messages;
+    const answer = new Answer(model);
+    $("transcript").append(answer.node);
+    this.#follows = true;
+    this.#scroll();
+    const job = jobs.add("chat", messages.at(-1).content, model, (one) => this.#write(one, answer, [...messages]));
+    this.#going(job);
+    // Of a conversation that was left for a new one nothing is remembered.
+    const over = (note, kept) => {
+      if (kept) messages.push({ role: "assistant", content: answer.text });
+      answer.end(note, kept && (() => this.#again(messages, answer)));
+    };
+    job.done
+      .then((done) => {
+        over(figures(done), true);
+        announce("The answer is complete");
+      })
+      .catch((error) => {
+        if (stopped(error)) over("Stopped", true);
+        else answer.fail(error.message, () => this.#again(messages, answer));
+      })
+      .finally(() => this.#job === job && this.#going(null));
+  }
+
+  // The last answer once more; earlier ones stay as they are.
+  #again(messages, answer) {
+    if (this.#job || messages !== this.#messages) return;
+    if (messages.at(-1).role === "assistant") messages.pop();
+    answer.node.remove();
+    this.#answer();
+  }
+
+  async #write(job, answer, messages) {
+    for await (const event of events("completion", { body: this.#request(job.model, messages), signal: job.signal, id: job.id })) {
+      if (event.status === "loading") {
+        job.tell({ state: "loading", note: "loads the model" });
+        answer.say(`Loads the model, ${Math.round(event.progress * 100)} %`);
+        continue;
+      }
+      if (job.state !== "working") {
+        job.tell({ state: "working", note: "writes" });
+        answer.say("Writes");
+      }
+      answer.add(event.content, event.thinking);
+      if (event.done) return event;
+    }
+    return null;
+  }
+
+  #request(model, messages) {
+    const system = $("system").value.trim();
+    const told = system ? [{ role: "system", content: system }] : [];
+    const options = {};
+    if ($("temperature").value.trim()) options.temperature = number($("temperature"));
+    if ($("most").value.trim()) options.num_predict = number($("most"));
+    const think = $("think-field").hidden ? "" : $("think").value;
+    const thought = think ? { think: think === "on" } : {};
+    return { model, messages: [...told, ...messages], options, split: true, progress: true, ...thought };
+  }
+
+  #going(job) {
+    this.#job = job;
+    $("send").hidden = Boolean(job);
+    $("stop-chat").hidden = !job;
+    $("transcript").classList.toggle("going", Boolean(job));
+  }
+
+  #scroll() {
+    if (this.#follows) $("transcript").scrollTop = $("transcript").scrollHeight;
+  }
+}
+
+function fit() {
+  const area = $("message");
+  area.style.height = "auto";
+  area.style.height = `${Math.min(area.scrollHeight + 2, 220)}px`;
+}
