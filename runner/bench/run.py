@@ -49,7 +49,7 @@ def spec_of(model: str) -> Spec:
     local = files.fetch(mode.mode)
     if mode.mode is ModelMode.TEXT:
         config = files.read_json("config.json") or {}
-        return Spec(_short(model, files.name), "", {"": config}, {}, {}, folder=local.folder)
+        return Spec(_short(files.name), "", {"": config}, {}, {}, folder=local.folder)
     parts = {
         part: files.read_json(f"{part}/config.json")
         for part in ("transformer", "vae", "text_encoder", "text_encoder_2")
@@ -60,9 +60,9 @@ def spec_of(model: str) -> Spec:
     )
 
 
-def _short(model: str, name: str) -> str:
+def _short(name: str) -> str:
     """A folder's own name, not its path."""
-    return Path(model).resolve().name if Path(model).is_dir() else name
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def _check(specs: Sequence[Spec], options: Options) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from runner.child import environment
+from runner.bench.servers import environment
 from runner.errors import RunnerFailed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -34,7 +34,6 @@ class Engine:
         first = [str(where)] if where is not None and where.is_dir() else []
         stated = found.get("PYTHONPATH")
         found["PYTHONPATH"] = os.pathsep.join([*first, str(ROOT), *([stated] if stated else [])])
-        found["TOKENIZERS_PARALLELISM"] = "false"
         self._process = subprocess.Popen(
             [python, "-P", "-m", "runner.bench.work", name],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=found, text=True,

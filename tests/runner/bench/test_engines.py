@@ -1,0 +1,54 @@
+"""The peers, each in its process, on toys: what they are given is what their classes take."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.bench.turns import EngineFailed, in_turn, installed, running
+from tests.pipelines import toys
+
+
+def parts(name: str, folder: Path) -> dict[str, Any]:
+    toys.write_texts(toys.TOYS[name], folder)
+    return {part: json.loads((folder / part / "config.json").read_text()) for part in toys.TOYS[name].parts}
+
+
+@pytest.mark.slow
+@pytest.mark.reference
+@pytest.mark.parametrize("name", ["klein", "z-image-turbo", "flux schnell"])
+def test_torch_runs_every_family(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("diffusers")
+    with running("torch") as engine:
+        engine.ask("build", parts=parts(name, tmp_path), dtype="float32", text_tokens=32)
+        run = engine.ask("run", width=64, height=32, steps=2, n=1)
+        assert len(run["step"]) == 2
+        assert run["encode"][0] > 0
+        assert engine.ask("decode", width=64, height=32, strips=False)["seconds"][0] > 0
+
+
+def test_an_engine_says_what_is_wrong_and_lives_on() -> None:
+    with running("mlx") as engine:
+        with pytest.raises(EngineFailed, match="KeyError: 'folder'"):
+            engine.ask("build")
+        with pytest.raises(EngineFailed, match="AttributeError"):
+            engine.ask("rate")
+
+
+def test_an_engine_that_ends_leaves_its_last_words() -> None:
+    with (
+        running("nonsense") as engine,
+        pytest.raises(EngineFailed, match=r"nonsense ended \(exit 1\): KeyError"),
+    ):
+        engine.ask("build")
+
+
+def test_who_goes_first_changes_from_round_to_round() -> None:
+    assert [in_turn(["a", "b", "c"], number)[0] for number in range(4)] == ["a", "b", "c", "a"]
+
+
+def test_our_own_engine_is_always_there_and_a_missing_one_is_named() -> None:
+    assert installed("mlx", None) is None
+    assert installed("mflux", Path("/an/interpreter")) is None
