@@ -1,6 +1,6 @@
 """One true-width block of each kind, random weights: `blocks.py ours` or `blocks.py mflux`, a JSON line a block and round.
 
-benchmarks/image.py runs both in turns. It imports only the engine that it is asked for.
+benchmarks/image.py --blocks runs both in turns. It imports only the engine that it is asked for.
 """
 
 import argparse

@@ -31,17 +31,13 @@ class Gathered:
 
 def measure(spec: Spec, folder: Path, size: Size, options: Options, report: Report, tell: Any) -> None:
     """All parts that are asked for, into `report`. `size` is the model's own, where none is given."""
-    if not options.wants("first", "encode", "step", "picture", "decode", "strips") and (
-        spec.folder is None or not options.wants("load")
-    ):
-        return
     sizes = options.sizes or (size,)
     with _engines(spec, folder, options, report, tell) as engines:
         gathered = Gathered()
         dtype = _built(spec, engines, gathered, size)
         floors = _floors(engines, sizes, dtype, report) if OURS in engines else {}
         for size in sizes:
-            if options.wants("first", "encode", "step", "picture"):
+            if options.wants("encode", "step", "picture"):
                 for n in options.counts:
                     _draw(engines, size, n, spec, options, gathered, tell)
             for strips in (False, True):

@@ -81,12 +81,13 @@ def _pictures(spec: Spec, scratch: Path, options: Options, report: Report) -> No
         write_texts(spec, scratch)
     folder = spec.folder or scratch
     size = _own_size(spec)
-    pictures.measure(spec, folder, size, options, report, tell)
-    over_http = options.wants("http") or (spec.folder is None and options.wants("load"))
+    in_process = options.wants("encode", "step", "picture", "decode", "strips")
+    if in_process:
+        pictures.measure(spec, folder, size, options, report, tell)
+    over_http = options.wants("http") or (not in_process and options.wants("load", "first"))
     if over_http and (options.engines is None or "mlx" in options.engines):
-        if spec.folder is None:
-            write_weights(spec, scratch, options)
-        report.records += serving.measure(spec, folder, size, options, spec.folder is None, tell)
+        written = write_weights(spec, scratch, options) if spec.folder is None else ""
+        report.records += serving.measure(spec, folder, size, options, written, tell)
 
 
 def _texts(spec: Spec, scratch: Path, options: Options, report: Report) -> None:
@@ -109,16 +110,17 @@ def _own_size(spec: Spec) -> tuple[int, int]:
     return (side, side) if isinstance(side, int) else (SIDE, SIDE)
 
 
-def write_weights(spec: Spec, folder: Path, options: Options) -> None:
-    """A checkpoint of random weights, by a process that gives its memory back when it ends."""
+def write_weights(spec: Spec, folder: Path, options: Options) -> str:
+    """A checkpoint of random weights, by a process that gives its memory back when it ends; the type of them."""
     began = time.perf_counter()
     with running("mlx") as engine:
-        engine.ask(
+        built = engine.ask(
             "build", folder=str(folder), pipeline=spec.pipeline, write=True, dtype=options.dtype,
             quantize=options.quantize if spec.draws else None,
         )  # fmt: skip
     size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     tell(f"{spec.name}: {show_size(size)} of random weights written in {time.perf_counter() - began:.0f} s")
+    return str(built["dtype"])
 
 
 def tell(message: str) -> None:

@@ -16,42 +16,50 @@ from runner.supervisor import Server
 Size = tuple[int, int]
 # The second start finds the kernels that the first one compiled.
 STARTS = 2
+# What the runner says of a picture: the rest is packing and the way.
+INSIDE = {
+    "http, encode": "prompt_eval_duration",
+    "http, steps": "eval_duration",
+    "http, decode": "decode_duration",
+}
 
 
 @dataclass
 class Served:
     starts: list[float] = field(default_factory=list)
     firsts: list[float] = field(default_factory=list)
-    warm: dict[tuple[Size, int], list[float]] = field(default_factory=dict)
-    again: dict[tuple[Size, int], list[float]] = field(default_factory=dict)  # the same prompt once more
+    warm: dict[tuple[str, Size, int], list[float]] = field(default_factory=dict)  # by part, size and number
     peaks: dict[tuple[Size, int], int] = field(default_factory=dict)
     total: int = 0
 
+    def add(self, part: str, size: Size, n: int, seconds: float) -> None:
+        self.warm.setdefault((part, size, n), []).append(seconds)
+
 
 def measure(
-    spec: Spec, folder: Path, size: Size, options: Options, written: bool, tell: Any
+    spec: Spec, folder: Path, size: Size, options: Options, written: str, tell: Any
 ) -> Iterator[Record]:
+    """`written`: the type of random weights, which are quantized already where they are to be; "" for a checkpoint."""
     sizes = options.sizes or (size,)
-    served = asyncio.run(_serve(folder, sizes, options, runner_options(options, written), tell))
+    served = asyncio.run(_serve(folder, sizes, options, runner_options(options, bool(written)), tell))
     told: dict[str, Any] = {
-        "model": spec.name, "engine": "mlx", "unit": "s", "dtype": options.dtype or "", "quantize": options.quantize or "",
-        "memory": options.memory, "layers": spec.layers or 0,
+        "model": spec.name, "engine": "mlx", "unit": "s", "dtype": written or options.dtype or "",
+        "quantize": options.quantize or "", "memory": options.memory, "layers": spec.layers or 0,
     }  # fmt: skip
-    yield Record(
-        **told, part="load", values=tuple(served.starts), note="from start to healthy; cold, then again"
-    )
+    if options.wants("load"):
+        note = "from start to healthy; cold, then again"
+        yield Record(**told, part="load", values=tuple(served.starts), note=note)
     if options.wants("first"):
         width, height = sizes[0]
         yield Record(
             **told, part="first", values=tuple(served.firsts), width=width, height=height, steps=served.total,
             note="over HTTP, after start; cold, then again",
         )  # fmt: skip
-    for part, found in (("http", served.warm), ("http, known prompt", served.again)):
-        for ((width, height), n), seconds in found.items():
-            yield Record(
-                **told, part=part, values=tuple(seconds), width=width, height=height, n=n, steps=served.total,
-                peak=served.peaks[(width, height), n], peak_of="all",
-            )  # fmt: skip
+    for (part, (width, height), n), seconds in served.warm.items():
+        yield Record(
+            **told, part=part, values=tuple(seconds), width=width, height=height, n=n, steps=served.total,
+            peak=served.peaks[(width, height), n] if part == "http" else 0, peak_of="all",
+        )  # fmt: skip
 
 
 def runner_options(options: Options, written: bool) -> list[str]:
@@ -87,11 +95,13 @@ async def _warm(server: Server, sizes: tuple[Size, ...], options: Options, serve
             await _draw(server, size, n, options, number := number + 1)  # compiles, where the size is new
             for _ in range(options.rounds):
                 seconds, done = await _draw(server, size, n, options, number := number + 1)
-                served.warm.setdefault((size, n), []).append(seconds)
+                served.add("http", size, n, seconds)
+                for part, key in INSIDE.items():
+                    served.add(part, size, n, done[key] / 1e9)
                 served.peaks[size, n] = max(served.peaks.get((size, n), 0), done.get("peak_memory", 0))
                 served.total = int(done["total"]) // n
                 seconds, _ = await _draw(server, size, n, options, number)
-                served.again.setdefault((size, n), []).append(seconds)
+                served.add("http, known prompt", size, n, seconds)
             tell(f"{size[0]}x{size[1]} n={n} over HTTP")
 
 
