@@ -11,8 +11,10 @@ from starlette.routing import BaseRoute, Route
 from runner.bodies import read_body
 from runner.dialects.asking import Whole
 from runner.dialects.ollama_answers import Answer
+from runner.dialects.ollama_changes import Changes
 from runner.dialects.ollama_embeddings import embed, embeddings
 from runner.dialects.ollama_models import Shelf
+from runner.dialects.ollama_pull import Pulls
 from runner.dialects.ollama_requests import Chat, Generate
 from runner.errors import BadRequest, DiptychError
 from runner.gateway.answering import Stream
@@ -34,6 +36,12 @@ class Named(Struct, frozen=True):
     name: Annotated[str, Meta(min_length=1)] | None = None  # what older clients send
 
 
+class PullRequest(Struct, frozen=True):
+    """`insecure` changes nothing: some clients send it whatever is pulled."""
+
+    stream: bool | None = None
+
+
 def routes(gateway: Gateway) -> list[BaseRoute]:
     api = Ollama(gateway)
     return [
@@ -46,6 +54,9 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         Route("/api/chat", api.chat, methods=["POST"]),
         Route("/api/embed", api.embed, methods=["POST"]),
         Route("/api/embeddings", api.embeddings, methods=["POST"]),
+        Route("/api/pull", api.pull, methods=["POST"]),
+        Route("/api/delete", api.delete, methods=["DELETE"]),
+        Route("/api/copy", api.copy, methods=["POST"]),
         Route("/api/create", api.create, methods=["POST"]),
         Route("/api/blobs/{digest}", api.create, methods=["HEAD", "POST"]),
         Route("/api/push", api.push, methods=["POST"]),
@@ -56,6 +67,8 @@ class Ollama:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._shelf = Shelf(gateway)
+        self._pulls = Pulls(gateway, self._shelf)
+        self._changes = Changes(gateway, self._shelf)
 
     async def running(self, request: Request) -> Response:
         return PlainTextResponse(RUNNING)
@@ -83,6 +96,21 @@ class Ollama:
         if asked.asked.stream is False or asked.empty:
             return Whole(answer.whole)
         return Stream(answer.stream(), NDJSON, _last)
+
+    async def pull(self, request: Request) -> Any:
+        body = read_json(await read_body(request))
+        name, stream = named(body), parse(PullRequest, body).stream
+        if stream is False:
+            return Whole(lambda: self._pulls.whole(name))
+        return Stream(self._pulls.stream(name), NDJSON, _last)
+
+    async def delete(self, request: Request) -> Response:
+        await self._changes.delete(named(read_json(await read_body(request))))
+        return Response()
+
+    async def copy(self, request: Request) -> Response:
+        await self._changes.copy(read_json(await read_body(request)))
+        return Response()
 
     async def create(self, request: Request) -> Response:
         raise BadRequest(

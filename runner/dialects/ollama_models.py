@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -20,7 +19,6 @@ from runner.sources.base import shorten
 # What a model that stays for good expires in: clients want a date.
 FOR_GOOD = timedelta(days=36500)
 LATEST = ":latest"
-SHA256 = re.compile(r"[0-9a-f]{64}")
 # config.json's names, and what a GGUF calls them.
 NUMBERS = {
     "num_hidden_layers": "block_count",
@@ -122,17 +120,22 @@ def _entry(model: Installed, name: str) -> dict[str, Any]:
 def digest(model: Installed) -> str:
     """64 hex digits that change when the model does. Only Ollama's manifests have them already: of a commit they are
     made, and of a folder from what lies in it."""
-    if SHA256.fullmatch(model.digest):
-        return model.digest
-    return _made_digest(model)
+    if model.source == "hub":
+        return hub_digest(model.name, model.digest)
+    return model.digest or _folder_digest(model)
+
+
+def hub_digest(name: str, commit: str) -> str:
+    return _made([name.removeprefix("hf:"), commit])
 
 
 @lru_cache(256)
-def _made_digest(model: Installed) -> str:
-    said = [model.source, model.name, model.digest]
-    if not model.digest:
-        said += [f"{path} {size}" for path, size in sorted(files_of(model).listing().items())]
-        said.append(str(model.modified))
+def _folder_digest(model: Installed) -> str:
+    files = sorted(files_of(model).listing().items())
+    return _made([model.name, str(model.modified), *(f"{path} {size}" for path, size in files)])
+
+
+def _made(said: list[str]) -> str:
     return hashlib.sha256("\n".join(said).encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -54,8 +54,8 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
 
 
 class ForReaders(Route):
-    """A path that browsers and people ask for. Programs that ask for JSON or nothing in particular find whatever else
-    is there."""
+    """A path that browsers ask for, by name: text/html. Programs that ask for nothing in particular, as fetch and curl
+    do, find whatever else is there: Ollama's clients compare that text."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if scope["type"] != "http" or not takes_html(header(scope, b"accept")):
@@ -64,7 +64,7 @@ class ForReaders(Route):
 
 
 def takes_html(accept: str) -> bool:
-    return "text/html" in accept or accept.strip() == "*/*"
+    return "text/html" in accept
 
 
 class File:

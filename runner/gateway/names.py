@@ -78,6 +78,10 @@ class Names:
             *([PREFIX["ollama"] + str(ollama)] if ollama else []),
         ]
 
+    def forget(self) -> None:
+        """What is on the disk has changed: look again."""
+        self._known.clear()
+
     def _find(self, name: str) -> Known:
         meant = self._aliases.get(name, name)
         files = find(meant, folders=meant in self._trusted)

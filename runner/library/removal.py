@@ -21,17 +21,18 @@ class Removal:
     notes: tuple[str, ...] = ()
 
 
-def plan_removal(name: str) -> Removal:
+def plan_removal(name: str, *, folders: bool = True) -> Removal:
     """How a model would be removed; nothing is changed yet.
 
     From the hub's cache goes the one commit that the name means, from the Ollama store the manifest and the blobs that
-    no other manifest needs. Folders are the user's own: they are refused with a ModelNotSupported.
+    no other manifest needs. Folders are the user's own: they are refused with a ModelNotSupported; `folders=False` does
+    not even look for them, for names that come from a network client.
     """
     is_path = name.startswith(("/", "./", "../", "~", "folder:"))
     model = None if is_path else lookup({model.name: model for model in installed().models}, name)
     if model is not None:
         return _plan(model)
-    if folder := find_folder(name.removeprefix("folder:"), forced=is_path):
+    if folders and (folder := find_folder(name.removeprefix("folder:"), forced=is_path)):
         raise ModelNotSupported(
             f"{shorten(folder.folder, 300)} is a folder of yours, which is never removed here; delete it yourself"
         )

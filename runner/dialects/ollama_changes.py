@@ -1,0 +1,82 @@
+"""Ollama's /api/delete and /api/copy: what changes the models on this machine."""
+
+import asyncio
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from runner.dialects.ollama_models import LATEST, Shelf
+from runner.errors import BadRequest, Busy, ModelNotFound
+from runner.gateway.app import Gateway
+from runner.library.copying import copy_manifest
+from runner.library.removal import Removal, plan_removal
+from runner.protocol import parse
+from runner.sources.base import shorten
+from runner.sources.ollama_store import parse_ollama_name
+
+Name = Annotated[str, Meta(min_length=1)]
+
+
+class CopyRequest(Struct, frozen=True):
+    source: Name
+    destination: Name
+
+
+class Changes:
+    def __init__(self, gateway: Gateway, shelf: Shelf) -> None:
+        self._gateway = gateway
+        self._shelf = shelf
+
+    async def delete(self, name: str) -> None:
+        """As `diptych rm` does, but that what is loaded and idle is ended first."""
+        if alias := self._alias(name):
+            raise BadRequest(
+                f"{alias} is an alias, which the configuration holds; what it means can be deleted by its own name"
+            )
+        plan = await asyncio.to_thread(_plan, name)
+        await self._end(plan)
+        await asyncio.to_thread(plan.run)
+        self._gateway.names.forget()
+
+    async def _end(self, plan: Removal) -> None:
+        # The gateway calls repos without an owner by their bare names.
+        going = {called.removeprefix("hf:") for called in (plan.model.name, *plan.also)}
+        for running in self._gateway.pool.running:
+            if running.known.name not in going or running.known.argument.startswith("folder:"):
+                continue
+            if not running.idle:
+                raise Busy(f"{running.known.name} is in use; delete it when that has ended", retry_after=5)
+            await self._gateway.pool.stop(running.known.argument)
+
+    async def copy(self, body: dict[str, Any]) -> None:
+        asked = parse(CopyRequest, body)
+        if alias := self._alias(asked.destination):
+            raise BadRequest(f"destination: {alias} is an alias already, and would be found first")
+        destination = parse_ollama_name(asked.destination)
+        if destination is None:
+            raise BadRequest(
+                f"destination: {shorten(asked.destination)} is no name in the Ollama store; name, name:tag or "
+                "namespace/name:tag are"
+            )
+        model = await self._shelf.find(asked.source)
+        source = parse_ollama_name(model.name) if model.source == "ollama" else None
+        if source is None:
+            raise BadRequest(
+                f"source: {shorten(asked.source)} is not in the Ollama store, where alone models get second names by "
+                "copying; an alias in the configuration names any model"
+            )
+        await asyncio.to_thread(copy_manifest, source, destination)
+        self._gateway.names.forget()
+
+    def _alias(self, name: str) -> str | None:
+        called = (name, name.removesuffix(LATEST))
+        return next((one for one in called if one in self._gateway.names.aliases), None)
+
+
+def _plan(name: str) -> Removal:
+    try:
+        return plan_removal(name, folders=False)
+    except ModelNotFound:
+        if not name.endswith(LATEST):
+            raise
+        return plan_removal(name.removesuffix(LATEST), folders=False)

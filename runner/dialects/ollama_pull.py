@@ -1,0 +1,154 @@
+"""Ollama's /api/pull: a model from the hub, and how far it is."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from typing import Any, Self
+
+from runner.dialects.ollama_models import LATEST, Shelf, digest, hub_digest
+from runner.errors import Busy, DiptychError, ModelNotFound, ModelNotSupported, RunnerFailed
+from runner.gateway.app import Gateway
+from runner.library.download import Download, plan_download
+from runner.protocol import encode
+
+log = logging.getLogger("diptych.gateway")
+
+Line = dict[str, Any]
+EACH = 0.1  # seconds between two lines
+MOST_AT_ONCE = 4
+
+
+class Stopped(DiptychError):
+    """Nobody waits for it any more."""
+
+
+class Pull:
+    """A download on a thread of its own, for all who wait for it; with the last of them it stops."""
+
+    def __init__(self, download: Download) -> None:
+        self.digest = hub_digest(download.name, download.commit)
+        self.total = download.bytes
+        self.done = 0
+        self.waiting = 0
+        self.stopped = False
+        self.ended = asyncio.get_running_loop().create_future()
+        self._download = download
+        self._loop = asyncio.get_running_loop()
+        # A daemon: the gateway's end waits for no gigabytes.
+        threading.Thread(target=self._work, name="pull", daemon=True).start()
+
+    async def lines(self) -> AsyncGenerator[Line, None]:
+        """What has arrived, until it is all there. Raises what went wrong."""
+        said = -1
+        while not self.ended.done():
+            await asyncio.wait([self.ended], timeout=EACH)
+            if self.done != said:
+                said = self.done
+                yield arrived(self.digest, self.total, said)
+        if error := self.ended.result():
+            raise error
+
+    def join(self) -> Self:
+        self.waiting += 1
+        return self
+
+    def leave(self) -> None:
+        self.waiting -= 1
+        self.stopped = self.stopped or not self.waiting
+
+    def _work(self) -> None:
+        error: DiptychError | None = None
+        try:
+            self._download.run(self._progress)
+        except DiptychError as raised:
+            error = raised
+        except Exception as raised:
+            log.exception("pulling %s failed", self._download.name)
+            error = RunnerFailed(f"pulling {self._download.name} failed: {raised}")
+        with suppress(RuntimeError):  # the gateway has ended meanwhile
+            self._loop.call_soon_threadsafe(self.ended.set_result, error)
+
+    def _progress(self, done: int, total: int) -> None:
+        if self.stopped:
+            raise Stopped("nobody waits for it any more")
+        self.done = done
+
+
+class Pulls:
+    def __init__(self, gateway: Gateway, shelf: Shelf) -> None:
+        self._gateway = gateway
+        self._shelf = shelf
+        self._under_way: dict[str, Pull] = {}
+
+    async def stream(self, name: str) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self.lines(name)) as lines:
+            async for line in lines:
+                yield encode(line) + b"\n"
+
+    async def whole(self, name: str) -> Line:
+        async with aclosing(self.lines(name)) as lines:
+            found = [line async for line in lines]
+        return found[-1]
+
+    async def lines(self, name: str) -> AsyncGenerator[Line, None]:
+        here = await self._here(name)
+        pull = None if here else await self._pull(self._meant(name))
+        try:
+            yield {"status": "pulling manifest"}
+            if here:
+                yield here
+            if pull:
+                async with aclosing(pull.lines()) as lines:
+                    async for line in lines:
+                        yield line
+        finally:
+            if pull:
+                pull.leave()
+        yield {"status": "verifying sha256 digest"}
+        yield {"status": "writing manifest"}
+        yield {"status": "success"}
+
+    def _meant(self, name: str) -> str:
+        aliases = self._gateway.names.aliases
+        bare = name.removesuffix(LATEST)
+        return aliases.get(name) or aliases.get(bare) or (bare if "/" in bare else name)
+
+    async def _here(self, name: str) -> Line | None:
+        """A model that no hub could bring, as it lies here. Those of the hub are looked at again."""
+        try:
+            model = await self._shelf.find(name)
+        except ModelNotFound:
+            return None
+        return None if model.source == "hub" else arrived(digest(model), model.bytes, model.bytes)
+
+    async def _pull(self, name: str) -> Pull:
+        download = await asyncio.to_thread(plan_download, name, folders=False)
+        if download.fault:
+            raise ModelNotSupported(f"{download.files.place} cannot be run: {download.fault}")
+        key = download.files.place
+        while (pull := self._under_way.get(key)) is not None and pull.stopped:
+            await asyncio.wait([pull.ended])
+        if pull is None:
+            if len(self._under_way) >= MOST_AT_ONCE:
+                raise Busy(
+                    f"{MOST_AT_ONCE} models are being pulled; try again when one is here", retry_after=30
+                )
+            pull = self._under_way[key] = Pull(download)
+            pull.ended.add_done_callback(lambda _: self._over(key))
+        return pull.join()
+
+    def _over(self, key: str) -> None:
+        del self._under_way[key]
+        self._gateway.names.forget()
+
+
+def arrived(digest: str, total: int, done: int) -> Line:
+    """One line a model, as Ollama has one a layer: clients draw a bar for each digest."""
+    return {
+        "status": f"pulling {digest[:12]}",
+        "digest": f"sha256:{digest}",
+        "total": total,
+        "completed": done,
+    }
