@@ -85,14 +85,37 @@ class Report:
     denoise_seconds: float
     decode_seconds: float
     warnings: tuple[str, ...] = field(default=())
-    peak_bytes: int = 0  # the most memory that MLX held on the way
+    peak_bytes: int = 0  # the most memory that was held on the way; 0: as the device says
 
 
 Event: TypeAlias = Step | Picture | Report
 
 
+class DeviceMemory(Protocol):
+    """What an engine holds on its device, in bytes."""
+
+    relief: str  # what to try where a picture does not fit, to end a sentence with
+
+    def held(self) -> int:
+        """Now, spare buffers included. From any thread."""
+
+    def peak(self) -> int:
+        """The most since `begin`."""
+
+    def begin(self) -> None:
+        """A picture begins: its peak is counted from here."""
+
+    def clear(self) -> None:
+        """Give spare buffers back."""
+
+    def close(self) -> None:
+        """Give back what the thread owns, which ends after it."""
+
+
 class Pipeline(Protocol):
     """One loaded model. Everything but `plan` runs on the thread that loaded it."""
+
+    memory: DeviceMemory
 
     @property
     def context(self) -> int:

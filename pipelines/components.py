@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.config import ConfigError, read_json
+from models.config import ConfigError
 from models.files import LocalModel
 from models.quantize import Quantization, quantize
 from models.quantized_files import write_quantized
@@ -144,18 +144,6 @@ def load_all(components: Mapping[Component[Any], float], progress: Progress) -> 
     for component, share in components.items():
         component.load(lambda done, before=before, share=share: progress((before + done * share) / whole))  # type: ignore[misc]
         before += share
-
-
-def config_of(model: LocalModel, component: str, name: str = "config.json") -> dict[str, Any]:
-    return read_json(model.folder / component / name)
-
-
-def stated(index: Mapping[str, Any], key: str) -> bool | None:
-    """What model_index.json says about a yes-or-no question, if anything."""
-    value = index.get(key)
-    if value is not None and not isinstance(value, bool):
-        raise ConfigError(f"{key} in model_index.json is {value!r}, true or false is needed")
-    return value
 
 
 def require_ids(tokenizer: PromptTokenizer, encoder: str, vocab_size: int) -> None:

@@ -22,16 +22,14 @@ from models.tokenizer import PromptTokenizer
 from models.vae import WEIGHTS as VAE_WEIGHTS
 from models.vae import AutoencoderKL, AutoencoderKLConfig
 from pipelines.base import ImageRequest, Plan
-from pipelines.components import Component, Reading, config_of, cut_warning, require_equal, require_ids
+from pipelines.components import Component, Reading, cut_warning, require_equal, require_ids
+from pipelines.kinds import config_of, flux
 from pipelines.latents import flux_image_ids, flux_text_ids
 from pipelines.planning import Defaults, sample_side
 from pipelines.sampling import FlowMatch, Schedule
 from pipelines.settings import Settings
 from pipelines.walk import Task, Walk
 
-SCHNELL_TOKENS, DEV_TOKENS = 256, 512
-SCHNELL_STEPS, DEV_STEPS = 4, 28
-DEV_GUIDANCE = 3.5
 UNGUIDED = 1.0
 CLIP_TOKENS = 77
 
@@ -50,8 +48,8 @@ class Flux(Walk):
         require_ids(self.clip_tokenizer, "text_encoder", clip.vocab_size)
         require_ids(self.t5_tokenizer, "text_encoder_2", t5.vocab_size)
         self.flow = FlowMatch.from_config(config_of(model, "scheduler", "scheduler_config.json"))
-        self.schnell = _is_schnell(model, config, self.flow)
-        self.context = SCHNELL_TOKENS if self.schnell else DEV_TOKENS
+        kind = flux(model)
+        self.context = kind.tokens
         self.clip = Component(
             model, "text_encoder", lambda: (CLIPTextEncoder(clip), CLIPTextEncoder.weight_map), settings
         )
@@ -64,8 +62,8 @@ class Flux(Walk):
             model, "vae", lambda: (AutoencoderKL(vae_config), VAE_WEIGHTS), settings, quantized=False
         )
         self.defaults = Defaults(
-            steps=SCHNELL_STEPS if self.schnell else DEV_STEPS,
-            guidance=DEV_GUIDANCE if config.guidance_embeds else None,
+            steps=kind.steps,
+            guidance=kind.guidance,
             side=sample_side(transformer, vae, vae_config.scale),
             multiple=vae_config.scale * self.patch,
             knows=("true_cfg_scale",),
@@ -140,9 +138,3 @@ def _check(config: FluxConfig, clip: CLIPTextConfig, t5: T5Config, vae: Autoenco
         "the transformer's in_channels", config.in_channels,
         "a patch of the autoencoder's latent_channels", 4 * vae.latent_channels,
     )  # fmt: skip
-
-
-def _is_schnell(model: LocalModel, config: FluxConfig, flow: FlowMatch) -> bool:
-    if config.guidance_embeds:
-        return False
-    return "schnell" in model.name.lower() or not flow.use_dynamic_shifting

@@ -12,7 +12,6 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image
 
-from models.config import read_json
 from models.files import LocalModel
 from models.flux2 import WEIGHTS, Flux2Config, Flux2Transformer, Modulation, Prepared
 from models.qwen3 import Qwen3Config, Qwen3Encoder
@@ -21,29 +20,18 @@ from models.vae import WEIGHTS as VAE_WEIGHTS
 from models.vae import Autoencoder, AutoencoderKLFlux2, AutoencoderKLFlux2Config
 from models.weights import WeightMap
 from pipelines.base import MOST_REFERENCES, ImageRequest, Plan
-from pipelines.components import (
-    Component,
-    Reading,
-    config_of,
-    cut_warning,
-    require_equal,
-    require_ids,
-    stated,
-)
+from pipelines.components import Component, Reading, cut_warning, require_equal, require_ids
 from pipelines.images import to_reference
+from pipelines.kinds import KLEIN_TOKENS, config_of, klein
 from pipelines.latents import Noise, flux2_image_ids, flux2_reference_ids, flux2_text_ids
 from pipelines.planning import Defaults, sample_side
 from pipelines.sampling import FlowMatch, Schedule, flux2_mu
 from pipelines.settings import Settings
 from pipelines.walk import Task, Walk
 
-PROMPT_TOKENS = 512
-DISTILLED_STEPS, BASE_STEPS = 4, 50
-BASE_GUIDANCE = 4.0
-
 
 class Flux2Klein(Walk):
-    context = PROMPT_TOKENS
+    context = KLEIN_TOKENS
     patch = 1
 
     def __init__(self, model: LocalModel, settings: Settings) -> None:
@@ -56,7 +44,8 @@ class Flux2Klein(Walk):
         self.tokenizer = PromptTokenizer.load(model.folder / "tokenizer")
         require_ids(self.tokenizer, "text_encoder", encoder.vocab_size)
         self.flow = FlowMatch.from_config(config_of(model, "scheduler", "scheduler_config.json"))
-        self.distilled = bool(stated(read_json(model.folder / "model_index.json"), "is_distilled"))
+        kind = klein(model)
+        self.distilled = kind.fast
         self.encoder = Component(model, "text_encoder", lambda: _encoder(encoder), settings)
         self.encoders = (self.encoder,)
         self.transformer = Component(
@@ -66,8 +55,8 @@ class Flux2Klein(Walk):
             model, "vae", lambda: (AutoencoderKLFlux2(vae_config), VAE_WEIGHTS), settings, quantized=False
         )
         self.defaults = Defaults(
-            steps=DISTILLED_STEPS if self.distilled else BASE_STEPS,
-            guidance=None if self.distilled else BASE_GUIDANCE,
+            steps=kind.steps,
+            guidance=kind.guidance,
             side=sample_side(transformer, vae, vae_config.scale),
             multiple=vae_config.scale * vae_config.patch_size[0],
             edits=MOST_REFERENCES,
@@ -86,9 +75,9 @@ class Flux2Klein(Walk):
 
     def read(self, prompt: str) -> Reading:
         """All 512 tokens go on to the transformer, padding too, which only the encoder is told to overlook."""
-        read = self.tokenizer.encode(self.tokenizer.chat(prompt, enable_thinking=False), PROMPT_TOKENS)
+        read = self.tokenizer.encode(self.tokenizer.chat(prompt, enable_thinking=False), KLEIN_TOKENS)
         states = self.encoder()(mx.array([read.ids]), mx.array([read.mask]))
-        return Reading((states,), cut_warning(read.cut, PROMPT_TOKENS))
+        return Reading((states,), cut_warning(read.cut, KLEIN_TOKENS))
 
     def mu(self, tokens: int, steps: int) -> float:
         return flux2_mu(tokens, steps)
@@ -109,7 +98,7 @@ class Flux2Klein(Walk):
             tokens = mx.concatenate([reference.flatten(1, 2) for reference in references], axis=1)
         text = mx.concatenate([reading.states[0] for reading in readings])
         network: Flux2Transformer = self.transformer()
-        return network.prepare(text, flux2_text_ids(PROMPT_TOKENS), np.concatenate(positions), tokens)
+        return network.prepare(text, flux2_text_ids(KLEIN_TOKENS), np.concatenate(positions), tokens)
 
     def modulation(self, task: Task, readings: Sequence[Reading]) -> Modulation:
         network: Flux2Transformer = self.transformer()

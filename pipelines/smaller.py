@@ -9,7 +9,8 @@ from models.files import LocalModel
 from models.quantize import Quantization, QuantizationError
 from models.quantized_files import write_as_stored
 from pipelines import pipeline_class
-from pipelines.components import Component, config_of
+from pipelines.components import Component
+from pipelines.kinds import config_of
 from pipelines.settings import RESIDENT
 
 

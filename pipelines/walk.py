@@ -23,10 +23,11 @@ from models.files import LocalModel
 from models.patches import patchify, unpatchify
 from models.vae import Autoencoder
 from pipelines import planning
-from pipelines.base import Event, ImageRequest, Picture, Pixels, Plan, Report, Step
+from pipelines.base import DeviceMemory, Event, ImageRequest, Picture, Pixels, Plan, Report, Step
 from pipelines.components import Component, Reading, Readings, load_all
 from pipelines.images import to_pixels, to_start
 from pipelines.latents import Noise
+from pipelines.mlx_memory import MlxMemory
 from pipelines.planning import Defaults
 from pipelines.sampling import FlowMatch, Schedule, add_noise, euler_step, predict_clean
 from pipelines.settings import RESIDENT, Progress, Settings, unheard
@@ -86,6 +87,7 @@ class Clock:
 class Walk(ABC):
     """A loaded model of one family."""
 
+    memory: DeviceMemory = MlxMemory()
     context: int
     defaults: Defaults
     flow: FlowMatch

@@ -11,7 +11,7 @@ from dataclasses import replace
 import mlx.core as mx
 import numpy as np
 
-from models.config import ConfigError, read_json
+from models.config import ConfigError
 from models.files import LocalModel
 from models.qwen3 import Qwen3Config, Qwen3Encoder
 from models.tokenizer import PromptTokenizer
@@ -20,29 +20,18 @@ from models.vae import AutoencoderKL, AutoencoderKLConfig
 from models.weights import WeightMap
 from models.z_image import WEIGHTS, Modulation, Prepared, ZImageConfig, ZImageTransformer
 from pipelines.base import ImageRequest, Plan
-from pipelines.components import (
-    Component,
-    Reading,
-    config_of,
-    cut_warning,
-    require_equal,
-    require_ids,
-    stated,
-)
+from pipelines.components import Component, Reading, cut_warning, require_equal, require_ids
+from pipelines.kinds import Z_IMAGE_TOKENS, config_of, z_image
 from pipelines.planning import Defaults, sample_side
 from pipelines.sampling import FlowMatch, Schedule
 from pipelines.settings import Settings
 from pipelines.walk import Task, Walk
 
-PROMPT_TOKENS = 512
-TURBO_STEPS, BASE_STEPS = 8, 50
-BASE_GUIDANCE = 5.0
-TURBO_SHIFT = 3.0
 DEPTH = -2  # as the reference counts hidden states: one layer before the last
 
 
 class ZImage(Walk):
-    context = PROMPT_TOKENS
+    context = Z_IMAGE_TOKENS
     channels_first = False
 
     def __init__(self, model: LocalModel, settings: Settings) -> None:
@@ -56,7 +45,7 @@ class ZImage(Walk):
         self.tokenizer = PromptTokenizer.load(model.folder / "tokenizer")
         require_ids(self.tokenizer, "text_encoder", encoder.vocab_size)
         self.flow = FlowMatch.from_config(config_of(model, "scheduler", "scheduler_config.json"))
-        self.turbo = _is_turbo(model, self.flow)
+        kind = z_image(model)
         self.encoder = Component(model, "text_encoder", lambda: _encoder(encoder), settings)
         self.encoders = (self.encoder,)
         self.transformer = Component(
@@ -66,8 +55,8 @@ class ZImage(Walk):
             model, "vae", lambda: (AutoencoderKL(vae_config), VAE_WEIGHTS), settings, quantized=False
         )
         self.defaults = Defaults(
-            steps=TURBO_STEPS if self.turbo else BASE_STEPS,
-            guidance=None if self.turbo else BASE_GUIDANCE,
+            steps=kind.steps,
+            guidance=kind.guidance,
             side=sample_side(transformer, vae, vae_config.scale),
             multiple=vae_config.scale * self.patch,
             knows=("cfg_normalization", "cfg_truncation"),
@@ -89,9 +78,9 @@ class ZImage(Walk):
 
     def read(self, prompt: str) -> Reading:
         read = self.tokenizer.encode(
-            self.tokenizer.chat(prompt, enable_thinking=True), PROMPT_TOKENS, pad=False
+            self.tokenizer.chat(prompt, enable_thinking=True), Z_IMAGE_TOKENS, pad=False
         )
-        return Reading((self.encoder()(mx.array([read.ids]))[0],), cut_warning(read.cut, PROMPT_TOKENS))
+        return Reading((self.encoder()(mx.array([read.ids]))[0],), cut_warning(read.cut, Z_IMAGE_TOKENS))
 
     def mu(self, tokens: int, steps: int) -> float:
         return self.flow.linear_mu(tokens)
@@ -143,12 +132,3 @@ def _check(config: ZImageConfig, encoder: Qwen3Config, vae: AutoencoderKLConfig)
     )  # fmt: skip
     if config.all_f_patch_size[0] != 1:
         raise ConfigError(f"the transformer's all_f_patch_size is {config.all_f_patch_size}, 1 is supported")
-
-
-def _is_turbo(model: LocalModel, flow: FlowMatch) -> bool:
-    distilled = stated(read_json(model.folder / "model_index.json"), "is_distilled")
-    if distilled is not None:
-        return distilled
-    if "turbo" in model.name.lower():
-        return True
-    return not flow.use_dynamic_shifting and flow.shift == TURBO_SHIFT

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from models.language.architectures import has_architecture, has_mlx_lm, stated_context
-from pipelines import PIPELINES
 from runner.contents import Contents, contents
 from runner.errors import ModelNotSupported
+from runner.image_engine import choose_engine, no_engine
 from runner.memory import MemoryEstimate, allowance, show_size
 from runner.mode import ModelMode, detect_model_type, mode_of
 from runner.sources import ModelFiles, find
-from runner.sources.base import shorten, some
+from runner.sources.base import shorten
 from runner.sources.selection import wanted_files, weight_folders
 
 MAKES = {ModelMode.TEXT: "text", ModelMode.IMAGE: "pictures"}
+ENGINES = {"mlx": "mlx", "torch": "torch, by diffusers"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Component:
 
 @dataclass(frozen=True)
 class Detection:
-    """What `detect` found. What the files do not say is None; `reason` says why a model is not supported."""
+    """What `detect` found. What the files do not say is None; `reason` says why a model is not supported, `engine` what
+    runs it: mlx, or torch."""
 
     name: str
     source: str
@@ -38,6 +40,7 @@ class Detection:
     type: str
     supported: bool
     reason: str | None
+    engine: str | None
     components: tuple[Component, ...]
     parameters: int | None
     bytes: int | None
@@ -58,7 +61,7 @@ def detect(name: str | ModelFiles) -> Detection:
     try:
         wanted_files(files, mode)
         found = {part: _contents(files, part) for part in weight_folders(files, mode)}
-        reason = unsupported(mode, type_name)
+        reason = unsupported(files, mode, type_name)
     except ModelNotSupported as error:
         reason = error.message
     sizes = {part: content.bytes for part, content in found.items() if content.bytes}
@@ -70,6 +73,7 @@ def detect(name: str | ModelFiles) -> Detection:
         type=type_name,
         supported=reason is None,
         reason=reason,
+        engine=_engine(files, mode, type_name) if reason is None else None,
         components=tuple(_component(files, part, found[part]) for part in sizes),
         parameters=sum(content.parameters for content in found.values()) if sizes else None,
         bytes=sum(sizes.values()) if sizes else None,
@@ -88,15 +92,17 @@ def _contents(files: ModelFiles, component: str) -> Contents:
     return contents(files.tensors(component), stated if isinstance(stated, dict) else None)
 
 
-def unsupported(mode: ModelMode, type_name: str) -> str | None:
+def unsupported(files: ModelFiles, mode: ModelMode, type_name: str) -> str | None:
     """Why a model of that type cannot be run here; None when it can."""
     if mode is ModelMode.IMAGE:
-        if type_name in PIPELINES:
-            return None
-        return f"no pipeline for {shorten(type_name)}; pipelines there are: {some(sorted(PIPELINES), 50)}"
+        return no_engine(files, type_name)
     if not has_mlx_lm():
         return "mlx-lm is not installed, which runs language models"
     return None if has_architecture(type_name) else f"mlx-lm has no architecture {shorten(type_name)}"
+
+
+def _engine(files: ModelFiles, mode: ModelMode, type_name: str) -> str:
+    return choose_engine(files, type_name).value if mode is ModelMode.IMAGE else "mlx"
 
 
 def _component(files: ModelFiles, part: str, content: Contents) -> Component:
@@ -131,6 +137,7 @@ def render(detection: Detection, as_json: bool = False) -> str:
         ("makes", MAKES[detection.mode]),
         ("type", detection.type),
         ("supported", "yes" if detection.supported else f"no: {detection.reason}"),
+        *([("engine", ENGINES[detection.engine])] if detection.engine else []),
         ("source", detection.source),
         *_size_rows(detection),
     ]

@@ -1,33 +1,28 @@
-"""The worker that draws: a pipeline walked a step at a time. Runs on the GPU thread; packing does not."""
+"""The worker that draws: a pipeline walked a step at a time. Runs on the GPU thread; packing does not.
+
+Knows nothing of what computes: it asks the pipeline, and its `memory`.
+"""
 
 import base64
 import logging
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import mlx.core as mx
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from models.files import LocalModel
-from models.quantize import Quantization
-from pipelines import pipeline_class
 from pipelines.base import Event, Picture, Pipeline, PipelineError, Pixels, Report, Step
 from pipelines.images import PictureError
 from pipelines.packing import pack
 from pipelines.recipe import Recipe
-from pipelines.settings import Settings
-from runner import device
 from runner.drawing import Drawing
-from runner.image_memory import choose_memory, estimate_loaded
 from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawStep
 from runner.jobs import Emitted, Job
 from runner.protocol import Failed
-from runner.sources import ModelFiles, ModelMode
+from runner.sources import ModelMode
 
 log = logging.getLogger("diptych.image")
 
@@ -35,41 +30,8 @@ log = logging.getLogger("diptych.image")
 PACKERS = 2
 
 
-# What MLX's allocators say, in their several words.
+# What allocators say, in their several words.
 OUT_OF_MEMORY = re.compile(r"(?i)alloc|out of memory|insufficient memory")
-
-
-@dataclass(frozen=True)
-class ImageSettings:
-    quantize: str | None = None  # one of settings.QUANTIZATIONS; None: as the checkpoint is
-    memory: str | int = "auto"  # or resident, staged, a budget in bytes
-    float32: bool = False
-
-
-def load_image_worker(
-    files: ModelFiles,
-    local: LocalModel,
-    pipeline: str,
-    settings: ImageSettings,
-    progress: Callable[[float], None],
-) -> "ImageWorker":
-    """Load the class that `pipeline` names in PIPELINES, on the calling thread, which owns it from then on."""
-    began = time.perf_counter()
-    estimate = estimate_loaded(files, settings.float32, settings.quantize)
-    choice = choose_memory(settings.memory, estimate, device.memory())
-    log.info("memory: %s", choice.why)
-    if isinstance(settings.memory, int):
-        mx.set_memory_limit(settings.memory)  # beyond it MLX gives its spare buffers back first
-    loaded: Pipeline = pipeline_class(pipeline).load(
-        local,
-        Settings(
-            dtype="float32" if settings.float32 else None,
-            quantization=Quantization.parse(settings.quantize) if settings.quantize else None,
-            memory=choice.memory,
-        ),
-        progress,
-    )
-    return ImageWorker(loaded, local.name, time.perf_counter() - began)
 
 
 @dataclass(eq=False)
@@ -111,7 +73,7 @@ class ImageWorker:
         drawing = job.request
         if not isinstance(drawing, Drawing):
             raise TypeError(f"an image worker does not know {type(drawing).__name__}")
-        mx.reset_peak_memory()
+        self.pipeline.memory.begin()
         self._run = _Run(job, drawing, iter(self.pipeline.generate(drawing.request)))
 
     def step(self) -> Iterable[Emitted]:
@@ -129,8 +91,8 @@ class ImageWorker:
                 raise
             log.warning("out of memory: %s", error)
             self._stop()
-            mx.clear_cache()
-            yield Emitted(run.job, Failed(_does_not_fit(run.drawing)), last=True)
+            self.pipeline.memory.clear()
+            yield Emitted(run.job, Failed(self._does_not_fit(run.drawing)), last=True)
             return
         if isinstance(event, Step):
             yield Emitted(run.job, self._progress(run, event))
@@ -147,16 +109,16 @@ class ImageWorker:
     def recover(self) -> list[Job]:
         run = self._run
         self._stop()
-        mx.clear_cache()
+        self.pipeline.memory.clear()
         return [run.job] if run else []
 
     def close(self) -> None:
         self._stop()
         self._packers.shutdown(wait=False, cancel_futures=True)
-        mx.clear_streams()
+        self.pipeline.memory.close()
 
     def stats(self) -> dict[str, Any]:
-        return {"memory": mx.get_active_memory() + mx.get_cache_memory()}
+        return {"memory": self.pipeline.memory.held()}
 
     def _stop(self) -> None:
         """Forget the current job; its pipeline cleans up where it stands."""
@@ -164,6 +126,10 @@ class ImageWorker:
         close = getattr(run.events, "close", None) if run else None
         if close is not None:
             close()
+
+    def _does_not_fit(self, drawing: Drawing) -> str:
+        size = f"{drawing.plan.width} x {drawing.plan.height}"
+        return f"{size} does not fit into the device's memory; {self.pipeline.memory.relief}"
 
     # -- a pipeline's events to ours
 
@@ -210,17 +176,10 @@ class ImageWorker:
             prompt_eval_duration=_nanoseconds(report.encode_seconds),
             eval_duration=_nanoseconds(report.denoise_seconds),
             decode_duration=_nanoseconds(report.decode_seconds),
-            peak_memory=report.peak_bytes or mx.get_peak_memory(),
+            peak_memory=report.peak_bytes or self.pipeline.memory.peak(),
             format=drawing.format,
             warnings=warnings or UNSET,
         )
-
-
-def _does_not_fit(drawing: Drawing) -> str:
-    return (
-        f"{drawing.plan.width} x {drawing.plan.height} does not fit into the device's memory; a smaller picture may, or "
-        "a runner with --memory staged or --quantize 4"
-    )
 
 
 def _nanoseconds(seconds: float) -> int:

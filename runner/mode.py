@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from pipelines import PIPELINES
 from runner.errors import ModelNotSupported
+from runner.image_engine import choose_engine
 from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.base import shorten, some
 
@@ -11,7 +11,7 @@ __all__ = ["ModelMode", "ModelType", "detect_model_mode", "detect_model_type"]
 
 
 class ModelType(NamedTuple):
-    """The mode, and for pictures the class that PIPELINES registers (for text, "")."""
+    """The mode, and for pictures the class of the pipeline that makes them (for text, "")."""
 
     mode: ModelMode
     pipeline: str
@@ -29,18 +29,14 @@ def detect_model_type(model: str | ModelFiles) -> str:
 def detect_model_mode(model: str | ModelFiles) -> ModelType:
     """Whether a model makes text or pictures, and the pipeline class that makes them.
 
-    A model_index.json means pictures, and its class must be registered in `pipelines.PIPELINES`; otherwise a config.json
-    means text. Anything else is a ModelNotSupported that says what was found and what would be accepted.
+    A model_index.json means pictures, and some engine must have its class (`runner.image_engine`); otherwise a
+    config.json means text. Anything else is a ModelNotSupported that says what was found and what would be accepted.
     """
     files = find(model) if isinstance(model, str) else model
     mode, stated = _stated(files)
     if mode is ModelMode.TEXT:
         return ModelType(mode, "")
-    if stated not in PIPELINES:
-        raise ModelNotSupported(
-            f"{files.place} is a {shorten(stated)} model, which Diptych cannot run; "
-            f"picture models it runs: {some(sorted(PIPELINES), 50)}"
-        )
+    choose_engine(files, stated)
     return ModelType(mode, stated)
 
 

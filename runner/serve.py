@@ -18,6 +18,7 @@ from runner.app import RunnerApp
 from runner.client import address
 from runner.engine import Engine, State
 from runner.errors import BadRequest, ModelNotSupported, RunnerFailed
+from runner.image_engine import ImageEngine, choose_engine
 from runner.jobs import Worker
 from runner.mode import detect_model_mode
 from runner.parent import end_with_parent
@@ -43,6 +44,7 @@ class RunnerSettings:
     dtype: str = "auto"
     quantize: str | None = None
     memory: str | int = "auto"
+    engine: str = "auto"
     api_key: str | None = None
     supervised: bool = False  # by a parent that reads our stderr, and that we do not outlive
 
@@ -127,23 +129,36 @@ class _Process:
         settings = self._settings
         files = find(settings.model)
         mode = detect_model_mode(files)
-        log.info("%s", device.prepare())
+        engine = ImageEngine.MLX
+        if mode.mode is ModelMode.IMAGE:
+            engine = choose_engine(files, mode.pipeline, settings.engine)
+        log.info("%s", device.prepare() if engine is ImageEngine.MLX else "computing by diffusers on torch")
         local = files.fetch(mode.mode, lambda done, total: progress(0.5 * done / max(total, 1)))
-        load = self._image if mode.mode is ModelMode.IMAGE else self._text
+
+        def report(done: float) -> None:
+            progress(0.5 + 0.5 * done)
+
         try:
-            worker = load(files, local, mode.pipeline, lambda done: progress(0.5 + 0.5 * done))
+            if mode.mode is ModelMode.IMAGE:
+                worker = self._image(files, local, mode.pipeline, engine, report)
+            else:
+                worker = self._text(local, report)
         except ImportError as error:
             raise ModelNotSupported(f"{device.BACKEND_ADVICE} ({error})") from None
         gc.freeze()
         gc.enable()
         return worker
 
-    def _text(
-        self, files: ModelFiles, local: LocalModel, _: str, progress: Callable[[float], None]
-    ) -> Worker:
+    def _text(self, local: LocalModel, progress: Callable[[float], None]) -> Worker:
         settings = self._settings
-        if settings.quantize or settings.memory != "auto":
-            name = "--quantize" if settings.quantize else "--memory"
+        if settings.quantize or settings.memory != "auto" or settings.engine == "torch":
+            name = (
+                "--quantize"
+                if settings.quantize
+                else "--memory"
+                if settings.memory != "auto"
+                else "--engine torch"
+            )
             raise BadRequest(f"{name} is for models that make pictures; {settings.model} makes text")
         try:
             from runner.text import TextSettings, load_text_worker
@@ -159,20 +174,21 @@ class _Process:
                 cache_bytes=settings.cache_bytes,
                 context=settings.context,
                 kv_bits=settings.kv_bits,
-                float32=self._float32(),
+                float32=settings.dtype == "float32" or (settings.dtype == "auto" and not device.has_gpu()),
             ),
             progress,
         )
 
     def _image(
-        self, files: ModelFiles, local: LocalModel, pipeline: str, progress: Callable[[float], None]
+        self,
+        files: ModelFiles,
+        local: LocalModel,
+        pipeline: str,
+        engine: ImageEngine,
+        progress: Callable[[float], None],
     ) -> Worker:
-        from runner.image import ImageSettings, load_image_worker
+        from runner.image_loading import ImageSettings, load_image_worker
 
         settings = self._settings
-        chosen = ImageSettings(settings.quantize, settings.memory, self._float32())
-        return load_image_worker(files, local, pipeline, chosen, progress)
-
-    def _float32(self) -> bool:
-        dtype = self._settings.dtype
-        return dtype == "float32" or (dtype == "auto" and not device.has_gpu())
+        chosen = ImageSettings(settings.quantize, settings.memory, settings.dtype)
+        return load_image_worker(files, local, pipeline, engine, chosen, progress)

@@ -14,10 +14,12 @@ FORBIDDEN = {
     "runner": set(),
 }
 # The only places that may touch MLX in the serving layer, and mlx-lm anywhere.
-MLX_IN_RUNNER = {"text.py", "image.py", "device.py"}
+MLX_IN_RUNNER = {"text.py", "image_loading.py", "device.py"}
 REFERENCE = {"torch", "diffusers", "transformers"}
 # What the bench compares with, each in a process of its own.
 ENGINES = ROOT / "runner" / "bench" / "engines"
+# Where they run models that Diptych has no pipeline for: imported when that is chosen, and not before.
+FALLBACK = ROOT / "pipelines" / "fallback"
 
 
 def imports(file: Path) -> set[str]:
@@ -44,8 +46,17 @@ def test_a_layer_never_imports_the_layers_above_it(package: str) -> None:
 def test_a_plain_run_never_imports_the_references() -> None:
     for package in FORBIDDEN:
         for file in sorted((ROOT / package).rglob("*.py")):
-            if not file.is_relative_to(ENGINES):
+            running = file.is_relative_to(FALLBACK) and file.name not in ("__init__.py", "catalog.py")
+            if not running and not file.is_relative_to(ENGINES):
                 assert not tops(file) & REFERENCE, f"{file} imports a reference"
+
+
+def test_the_fallback_is_imported_by_what_loads_it_alone() -> None:
+    for package in FORBIDDEN:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            used = {name for name in imports(file) if name.startswith("pipelines.fallback.")}
+            if used - {"pipelines.fallback.catalog"} and not file.is_relative_to(FALLBACK):
+                assert file.name == "image_loading.py", f"{file} imports the fallback"
 
 
 def test_mlx_lm_is_touched_by_its_adapter_alone() -> None:

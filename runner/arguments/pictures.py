@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pipelines.settings import QUANTIZATIONS
 from runner.arguments import MODEL_HELP, add_command, add_json
 from runner.arguments.values import natural
+from runner.image_engine import CHOICES
 
 if TYPE_CHECKING:
     from runner.arguments import Commands
@@ -20,6 +21,13 @@ def add(commands: "Commands") -> None:
 
 def add_loading(parser: argparse.ArgumentParser) -> None:
     """How a picture model is loaded."""
+    parser.add_argument(
+        "--engine",
+        choices=CHOICES,
+        default="auto",
+        help="picture models: mlx, torch (diffusers', with the extra diptych[torch]), or auto: MLX where it has the "
+        "pipeline",
+    )
     parser.add_argument(
         "--quantize",
         choices=QUANTIZATIONS,
@@ -40,8 +48,8 @@ def _add_draw(commands: "Commands") -> None:
         commands,
         "draw",
         "make a picture",
-        "Make a picture, and print where it is and its seed. By the gateway when it is running and neither --quantize nor "
-        "--memory is given, else by a runner for the call.",
+        "Make a picture, and print where it is and its seed. By the gateway when it is running and none of --engine, "
+        "--quantize and --memory is given, else by a runner for the call.",
     )
     add = parser.add_argument
     add("prompt", nargs="?", help="what is to be seen")

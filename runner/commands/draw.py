@@ -47,6 +47,7 @@ class DrawOptions:
     source: Path | None = None  # --from: a picture whose recipe fills what is not given
     quantize: str | None = None
     memory: str | int = "auto"
+    engine: str = "auto"
     verbose: bool = False
 
 
@@ -153,6 +154,8 @@ def _read(path: Path) -> str:
 def _arguments(options: DrawOptions) -> list[str]:
     """What the command line says of the runner."""
     found = ["--memory", str(options.memory)] if options.memory != "auto" else []
+    if options.engine != "auto":
+        found += ["--engine", options.engine]
     if options.quantize:
         found += ["--quantize", options.quantize]
     if options.verbose:

@@ -12,6 +12,7 @@ from pathlib import Path
 from models.files import LocalModel
 from runner import device
 from runner.errors import BadRequest, ModelNotSupported
+from runner.image_engine import choose_engine
 from runner.memory import show_size
 from runner.mode import ModelMode, ModelType, detect_model_mode
 from runner.sources import ModelFiles, find
@@ -27,6 +28,8 @@ def run(options: argparse.Namespace) -> int:
 def quantize(model: str, folder: Path, bits: str) -> int:
     files = find(model)
     mode = detect_model_mode(files)
+    if mode.mode is ModelMode.IMAGE:
+        choose_engine(files, mode.pipeline, "mlx")  # the other engine's weights stay as they are
     with _appearing(folder) as partial:
         device.prepare()
         local = files.fetch(mode.mode)

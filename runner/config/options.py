@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.settings import QUANTIZATIONS
 from runner.config.kinds import Kind, bits, duration, one_of, size, text, texts, whole, yes_or_no
+from runner.image_engine import CHOICES
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,12 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
         "dtype": one_of("auto", "float32", "checkpoint"),
         "quantize": one_of(*QUANTIZATIONS),
         "memory": size("auto", "resident", "staged"),
+        "engine": one_of(*CHOICES),
         "keep_alive": duration(),
     }
 )
 
 # What only some models take, and what [serve] says for all: nothing to say of "*".
-SOME = ("quantize", "memory", "keep_alive")
+SOME = ("quantize", "memory", "engine", "keep_alive")
 # What is no flag of `diptych runner`.
 OF_THE_GATEWAY = ("keep_alive",)

@@ -1,10 +1,12 @@
 """What a model will hold, from the sizes its files declare and the way its runner is called. Loads nothing."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.errors import ModelNotSupported
-from runner.gateway.budget import has_gpu_backend
+from runner.gateway.budget import card_memory, has_gpu_backend
+from runner.image_engine import ImageEngine
 from runner.image_memory import estimate_loaded
 from runner.memory import UNREADABLE_VRAM, allowance
 from runner.sources import ModelFiles, ModelMode
@@ -22,10 +24,16 @@ class Need:
     allowance: int
 
 
-def need(files: ModelFiles, mode: ModelMode, options: Sequence[str]) -> Need:
+def need(
+    files: ModelFiles, mode: ModelMode, options: Sequence[str], engine: ImageEngine = ImageEngine.MLX
+) -> Need:
     """What a model will need; 8 GiB when its files do not say."""
     extra = allowance(files, mode)
     try:
+        if engine is ImageEngine.TORCH:
+            float32 = option(options, "dtype") == "float32" or not _torch_has_gpu()
+            total = estimate_loaded(files, float32, None).total
+            return Need(total, total, total, extra)
         float32 = not has_gpu_backend() and option(options, "dtype") != "checkpoint"
         if mode is ModelMode.TEXT:
             total = _text_bytes(files, float32) + extra
@@ -35,6 +43,11 @@ def need(files: ModelFiles, mode: ModelMode, options: Sequence[str]) -> Need:
         return Need(found.total, found.least, min(small.least, found.least), extra)
     except ModelNotSupported:
         return Need(UNREADABLE_VRAM, UNREADABLE_VRAM, UNREADABLE_VRAM, extra)
+
+
+def _torch_has_gpu() -> bool:
+    """As far as can be told without torch."""
+    return sys.platform == "darwin" or card_memory() is not None
 
 
 def _text_bytes(files: ModelFiles, float32: bool) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runner.gateway.estimate import Need, need, option
 from runner.gateway.settings import Settings
+from runner.image_engine import ImageEngine, choose_engine
 from runner.mode import detect_model_mode
 from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.hub import parse_hub_name
@@ -29,11 +30,13 @@ class Known:
     need: Need
     options: tuple[str, ...]
     keep_alive: float | None = None  # what is stated for this model, in seconds
+    engine: ImageEngine = ImageEngine.MLX
 
     @property
     def memory_is_ours_to_choose(self) -> bool:
         """Whether nobody said how a picture model is to be held in memory."""
-        return self.mode is ModelMode.IMAGE and option(self.options, "memory") in (None, "auto")
+        ours = self.mode is ModelMode.IMAGE and self.engine is ImageEngine.MLX
+        return ours and option(self.options, "memory") in (None, "auto")
 
 
 class Names:
@@ -85,10 +88,14 @@ class Names:
     def _find(self, name: str) -> Known:
         meant = self._aliases.get(name, name)
         files = find(meant, folders=meant in self._trusted)
-        mode = detect_model_mode(files).mode
+        mode, pipeline = detect_model_mode(files)
         options = tuple(self._settings.options(meant))
         keep_alive = self._settings.keep_alive_of(meant)
-        return Known(files.name, _argument(files), mode, need(files, mode, options), options, keep_alive)
+        engine = ImageEngine.MLX
+        if mode is ModelMode.IMAGE:
+            engine = choose_engine(files, pipeline, option(options, "engine") or "auto")
+        needed = need(files, mode, options, engine)
+        return Known(files.name, _argument(files), mode, needed, options, keep_alive, engine)
 
 
 def _argument(files: ModelFiles) -> str:

@@ -51,4 +51,6 @@ def plan_download(name: str, *, folders: bool = True) -> Download:
     files = RemoteFiles(hub)
     mode = mode_of(files)
     size = sum(files.listing()[path] for path in wanted_files(files, mode))
-    return Download(files.name, files.commit, size, unsupported(mode, detect_model_type(files)), files, mode)
+    return Download(
+        files.name, files.commit, size, unsupported(files, mode, detect_model_type(files)), files, mode
+    )

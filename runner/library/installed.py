@@ -44,6 +44,6 @@ def described(model: Installed, files: ModelFiles) -> Installed:
         if lacks:
             return replace(model, fault=f"not complete: {lacks}")
         mode, type_name = mode_of(files), detect_model_type(files)
-        return replace(model, mode=mode, type=type_name, fault=unsupported(mode, type_name))
+        return replace(model, mode=mode, type=type_name, fault=unsupported(files, mode, type_name))
     except ModelNotSupported as error:
         return replace(model, fault=error.message)

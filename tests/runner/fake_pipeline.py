@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.base import Event, ImageRequest, Picture, PipelineError, Pixels, Plan, Report, Step
+from pipelines.mlx_memory import MlxMemory
 from runner.app import RunnerApp
 from runner.engine import Engine, State
 from runner.image import ImageWorker
@@ -26,6 +27,7 @@ class FakePipeline:
     """Each picture depends on the prompt, the seed, the size, and nothing else."""
 
     context = 77
+    memory = MlxMemory()
 
     def __init__(self) -> None:
         self.requests: list[ImageRequest] = []

@@ -1,0 +1,197 @@
+"""What the call of a diffusers pipeline takes, and a request in its words. What it does not take is refused by name."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from PIL import Image
+
+from pipelines import planning
+from pipelines.base import MOST_REFERENCES, ImageRequest, PipelineError, Plan
+from pipelines.kinds import Kind
+from pipelines.planning import SPECIAL, Defaults, sample_side
+
+# Our fields, and what calls name them: the first that a call takes is meant.
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "width": ("width",),
+    "height": ("height",),
+    "steps": ("num_inference_steps",),
+    "guidance": ("guidance_scale", "true_cfg_scale"),
+    "negative_prompt": ("negative_prompt",),
+    "images": ("image", "control_image"),
+    "strength": ("strength",),
+}
+# Pipelines that look at several pictures, and those that can do nothing without one.
+SEVERAL = ("Flux2", "EditPlus")
+STARTED = ("Img2Img", "Edit", "Pix2Pix", "ControlNet", "Upscale", "Depth2Img")
+UNGUIDED = 1.0
+LANCZOS = Image.Resampling.LANCZOS
+SCALE = 8  # of an autoencoder, where a pipeline does not say
+
+
+@dataclass(frozen=True)
+class Call:
+    """One pipeline's. `kind` is that of the families that have pipelines of our own: what a request leaves open is
+    then what it is there. `embedded`: guidance is told to the network, which was made for it."""
+
+    pipeline: Any
+    takes: Mapping[str, inspect.Parameter]
+    defaults: Defaults
+    kind: Kind | None
+    embedded: bool
+
+    @classmethod
+    def of(cls, pipeline: Any, kind: Kind | None) -> "Call":
+        takes = inspect.signature(type(pipeline).__call__).parameters
+        network = getattr(pipeline, "transformer", None) or getattr(pipeline, "unet", None)
+        embedded = bool(_config(network).get("guidance_embeds", False))
+        vae, scale = (
+            _config(getattr(pipeline, "vae", None)),
+            int(getattr(pipeline, "vae_scale_factor", SCALE)),
+        )
+        call = cls(pipeline, takes, Defaults(1, None, scale, 2 * scale), kind, embedded)
+        defaults = Defaults(
+            steps=kind.steps if kind else int(call.default("num_inference_steps") or 1),
+            guidance=kind.guidance if kind else call.guidance,
+            side=sample_side(_square(_config(network)), _square(vae), scale),
+            multiple=2 * scale,
+            edits=0 if "strength" in takes else call.pictures,
+            knows=tuple(name for name in SPECIAL if name in takes),
+        )
+        return replace(call, defaults=defaults)
+
+    @property
+    def name(self) -> str:
+        return type(self.pipeline).__name__
+
+    def called(self, field: str) -> str | None:
+        """What the call names one of our fields; None when it takes no such thing."""
+        return next((name for name in NAMES[field] if name in self.takes), None)
+
+    def default(self, name: str | None) -> Any:
+        """What the call takes where it is not told; None where it does not say."""
+        found = self.takes[name].default if name is not None and name in self.takes else None
+        return None if found is inspect.Parameter.empty else found
+
+    @property
+    def compares(self) -> bool:
+        """Whether guidance has two uses: told to the network, or comparing the prompt with a negative one."""
+        return "true_cfg_scale" in self.takes and "guidance_scale" in self.takes
+
+    @property
+    def guidance(self) -> float | None:
+        """What is in force where nothing is asked."""
+        return None if self.compares and not self.embedded else self.default(self.called("guidance"))
+
+    @property
+    def pictures(self) -> int:
+        """How many it can be given."""
+        if self.called("images") is None:
+            return 0
+        return MOST_REFERENCES if any(word in self.name for word in SEVERAL) else 1
+
+    def plan(self, request: ImageRequest) -> Plan:
+        """The request made whole; PipelineError names the first field that this call does not take."""
+        self._check(request)
+        plan = self._walked(planning.plan(request, self.defaults))
+        if self.pipeline.config.get("is_distilled"):
+            return _unguided(plan, request, "guidance has no effect: this model is distilled")
+        if not self.compares or self.embedded:
+            return plan
+        if request.negative_prompt is not None:
+            given = self.default("true_cfg_scale") if plan.guidance is None else plan.guidance
+            return replace(plan, guidance=given)
+        told = "guidance has no effect without a negative prompt: this model has none of its own"
+        return _unguided(plan, request, told)
+
+    def _walked(self, plan: Plan) -> Plan:
+        """Older calls cut steps times strength to a whole number, newer ones do not: they are a step apart."""
+        if plan.strength is None or not self.cuts:
+            return plan
+        steps = int((plan.asked or plan.steps) * plan.strength)
+        if steps < 1:
+            raise PipelineError(f"strength: {plan.strength} leaves none of {plan.asked} steps to do")
+        return replace(plan, steps=steps)
+
+    @property
+    def cuts(self) -> bool:
+        method = getattr(type(self.pipeline), "get_timesteps", None)
+        return method is not None and "int(num_inference_steps * strength)" in inspect.getsource(method)
+
+    @property
+    def sized(self) -> bool:
+        """Whether it is told a size. Else a picture that it is given has the size that is wanted."""
+        return "width" in self.takes
+
+    def _check(self, request: ImageRequest) -> None:
+        for field, names in NAMES.items():
+            if field in ("width", "height") and request.images:
+                continue
+            if getattr(request, field) and self.called(field) is None:
+                raise PipelineError(
+                    f"{field}: diffusers' {self.name} takes no {' or '.join(names)}; leave it out"
+                )
+        if len(request.images) > self.pictures:
+            raise PipelineError(
+                f"images: {len(request.images)} are too many; diffusers' {self.name} takes {self.pictures}"
+            )
+        if not request.images and any(word in self.name for word in STARTED):
+            raise PipelineError(f"images: none is there; diffusers' {self.name} begins with one")
+
+    def arguments(self, request: ImageRequest, plan: Plan) -> dict[str, Any]:
+        """What the call is given of a request."""
+        given: dict[str, Any] = {
+            "prompt": request.prompt,
+            "negative_prompt": request.negative_prompt,
+            "width": plan.width,
+            "height": plan.height,
+            "num_inference_steps": plan.asked,
+            "strength": plan.strength,
+            "output_type": "pil",
+            **{name: getattr(request, name) for name in SPECIAL},
+            **self._guidance(request, plan),
+            **self._families(),
+        }
+        if request.images and (name := self.called("images")):
+            shown = [Image.fromarray(picture) for picture in request.images]
+            if not self.sized:
+                shown = [picture.resize((plan.width, plan.height), LANCZOS) for picture in shown]
+            given[name] = shown if self.pictures > 1 else shown[0]
+        return {name: value for name, value in given.items() if value is not None and name in self.takes}
+
+    def _guidance(self, request: ImageRequest, plan: Plan) -> dict[str, float | None]:
+        name = self.called("guidance")
+        if not self.compares:
+            # A call's own default is no guidance for a model that was made to do without.
+            return {name: 0.0 if plan.guidance is None and self.kind else plan.guidance} if name else {}
+        told = plan.guidance if self.embedded else None
+        if request.negative_prompt is None or request.true_cfg_scale is not None:
+            return {"guidance_scale": told}
+        return {"guidance_scale": UNGUIDED if self.embedded else None, "true_cfg_scale": plan.guidance}
+
+    def _families(self) -> dict[str, Any]:
+        """What our own pipelines take from the files, and calls from their callers."""
+        if self.kind is None:
+            return {}
+        found: dict[str, Any] = {"max_sequence_length": self.kind.tokens}
+        if "text_encoder_out_layers" in self.takes:
+            layers = self.pipeline.text_encoder.config.num_hidden_layers
+            found["text_encoder_out_layers"] = (layers // 4, layers // 2, 3 * layers // 4)
+        return found
+
+
+def _unguided(plan: Plan, request: ImageRequest, told: str) -> Plan:
+    warnings = (told,) if (request.guidance or 0) > UNGUIDED else ()
+    return replace(plan, guidance=None, warnings=(*plan.warnings, *warnings))
+
+
+def _config(network: Any) -> Mapping[str, Any]:
+    """A component's, as far as it is one of diffusers' own."""
+    config = getattr(network, "config", None)
+    return config if isinstance(config, Mapping) else {}
+
+
+def _square(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without a sample size that is no side of a square."""
+    return {} if not isinstance(config.get("sample_size"), int) else config

@@ -1,0 +1,144 @@
+"""A diffusers pipeline put together from a checkpoint's components, each read from safetensors and checked.
+
+Only classes of diffusers and transformers are made, only from this machine's files; no pickle and no code of the
+model's is ever opened.
+"""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+
+from models.config import read_json
+from models.files import LocalModel
+from models.safetensors import read_header
+from pipelines.fallback import catalog
+from pipelines.settings import Progress
+
+# `model.fp16.safetensors`, `diffusion_pytorch_model.fp16-00001-of-00002.safetensors`
+VARIANT = re.compile(r"[a-z_]+(?:-\d+-of-\d+)?\.([A-Za-z0-9_]+)(?:-\d+-of-\d+)?\.safetensors")
+LONGEST = 600  # characters of another library's message
+LOCAL = {"local_files_only": True}
+# Without accelerate a network is first made of random numbers, which takes time and memory.
+LAZILY = {"low_cpu_mem_usage": find_spec("accelerate") is not None}
+
+
+class FallbackError(ValueError):
+    """A checkpoint that diffusers cannot run; the message says which part, and why."""
+
+
+def load(model: LocalModel, name: str, dtype: torch.dtype, device: torch.device, progress: Progress) -> Any:
+    """The pipeline of diffusers' class `name`, on the device."""
+    index = read_json(model.folder / "model_index.json")
+    if reason := catalog.refusal(name, index):
+        raise FallbackError(f"{model.name} cannot be run by diffusers: {reason}")
+    _be_quiet()
+    sizes = {
+        part: sum(shard.path.stat().st_size for shard in model.shards(part))
+        for part, *_ in catalog.parts(index)
+    }
+    whole, done = sum(sizes.values()) or 1, 0
+    made: dict[str, Any] = {}
+    for part, library, kind in catalog.parts(index):
+        made[part] = _part(model, part, _class(library, kind), dtype, device)
+        done += sizes[part]
+        progress(done / whole)
+    return _assembled(model, name, made)
+
+
+def stored_dtype(model: LocalModel) -> str | None:
+    """What most of the weights are stored in."""
+    found: Counter[str] = Counter()
+    for part, *_ in catalog.parts(read_json(model.folder / "model_index.json")):
+        for shard in model.shards(part):
+            for info in read_header(shard.path).tensors.values():
+                found[info.dtype] += info.nbytes
+    return found.most_common(1)[0][0] if found else None
+
+
+def _be_quiet() -> None:
+    """Progress is ours to tell, and prompts, which diffusers quotes in its warnings, are nothing for a log."""
+    diffusers.utils.logging.disable_default_handler()
+    logging.getLogger("diffusers").addHandler(logging.NullHandler())
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()  # what it warns of is what else could be installed
+
+
+def _class(library: str, name: str) -> Any:
+    """A component's class, from where `catalog` allows it to be."""
+    home = {"diffusers": diffusers, "transformers": transformers}.get(library)
+    if home is None:
+        home = getattr(diffusers.pipelines, library, None)
+    found = getattr(home, name, None)
+    if not isinstance(found, type):
+        raise FallbackError(f"{library}, as it is installed, has no class {name}")
+    return found
+
+
+def _part(model: LocalModel, part: str, kind: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    folder = model.folder / part
+    if not folder.is_dir():
+        raise FallbackError(f"model_index.json lists {part}, but {model.name} has no folder {part}")
+    try:
+        if not issubclass(kind, torch.nn.Module):
+            code = {"trust_remote_code": False} if kind.__module__.startswith("transformers.") else {}
+            return kind.from_pretrained(str(folder), **LOCAL, **code)
+        return _network(model, part, kind, dtype).to(device)
+    except FallbackError:
+        raise
+    # Whatever these libraries stumble over, it means that this part cannot be loaded.
+    except Exception as error:
+        raise FallbackError(f"{part} ({kind.__name__}) cannot be loaded: {said(error)}") from error
+
+
+def _network(model: LocalModel, part: str, kind: Any, dtype: torch.dtype) -> Any:
+    shards = model.shards(part)
+    for shard in shards:
+        read_header(shard.path)  # says which file is damaged, and how
+    variants = {found[1] for shard in shards if (found := VARIANT.fullmatch(shard.path.name))}
+    network, found = kind.from_pretrained(
+        str(model.folder / part),
+        dtype=dtype,
+        use_safetensors=True,
+        variant=min(variants, default=None),
+        output_loading_info=True,
+        **(LAZILY if issubclass(kind, diffusers.ModelMixin) else {}),
+        **LOCAL,
+    )
+    _check(part, found)
+    return network.eval()
+
+
+def _check(part: str, found: Mapping[str, Any]) -> None:
+    """Weights that are not in the files would be random numbers."""
+    for key, what in (("missing_keys", "lacks"), ("mismatched_keys", "has in another shape")):
+        names = sorted(str(name) for name in found.get(key) or ())
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            raise FallbackError(f"{part} {what} {', '.join(names[:5])}{more}")
+    if errors := found.get("error_msgs"):
+        raise FallbackError(f"{part} cannot be loaded: {str(errors)[:LONGEST]}")
+
+
+def _assembled(model: LocalModel, name: str, made: Mapping[str, Any]) -> Any:
+    try:
+        pipeline = getattr(diffusers, name).from_pretrained(
+            str(model.folder), **made, **LOCAL, **LAZILY, use_safetensors=True, trust_remote_code=False
+        )
+    except Exception as error:  # as above
+        raise FallbackError(f"{name} cannot be put together: {said(error)}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def said(error: BaseException) -> str:
+    """Another library's message as one line of bounded length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

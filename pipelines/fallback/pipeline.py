@@ -1,0 +1,179 @@
+"""A diffusers pipeline behind the interface of our own: progress, previews, stopping, seeds.
+
+Pictures of one request are made one after another, their noise drawn from one generator, as our own pipelines do it.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Self
+
+import diffusers
+import numpy as np
+import torch
+from PIL import Image
+
+from models.files import LocalModel
+from pipelines.base import DeviceMemory, Event, ImageRequest, Picture, PipelineError, Plan, Report, Step
+from pipelines.fallback.calls import Call
+from pipelines.fallback.device import TorchMemory, choose_device, choose_dtype
+from pipelines.fallback.loading import load, said, stored_dtype
+from pipelines.fallback.previews import Previews
+from pipelines.fallback.stepwise import stepwise
+from pipelines.fallback.words import Overheard
+from pipelines.kinds import KINDS
+from pipelines.planning import preview_steps
+from pipelines.settings import Progress, unheard
+
+LONGEST_CONTEXT = 1_000_000  # tokenizers that know no limit state a huge one
+
+
+class TorchPipeline:
+    """One loaded model. `call` is its own; `start` begins with a picture, where that is another class's work."""
+
+    def __init__(self, pipeline: Any, model: LocalModel, device: torch.device) -> None:
+        kind = KINDS[type(pipeline).__name__](model) if type(pipeline).__name__ in KINDS else None
+        self.call = Call.of(pipeline, kind)
+        self.start = self.call if self.call.pictures else _starting(pipeline, self.call)
+        self.memory: DeviceMemory = TorchMemory(device, _weights(pipeline))
+        self.context = kind.tokens if kind else _context(self.call)
+
+    @classmethod
+    def load(cls, model: LocalModel, name: str, dtype: str = "auto", progress: Progress = unheard) -> Self:
+        device = choose_device()
+        stored = stored_dtype(model) if dtype == "checkpoint" else None
+        pipeline = load(model, name, choose_dtype(dtype, device, stored), device, progress)
+        return cls(pipeline, model, device)
+
+    def plan(self, request: ImageRequest) -> Plan:
+        return self._call(request).plan(request)
+
+    def generate(self, request: ImageRequest) -> Iterator[Event]:
+        """Draw. Each yield is a place to stop: closing the generator leaves nothing behind."""
+        call = self._call(request)
+        plan = call.plan(request)
+        yield Step(0, plan.steps * request.count)
+        try:
+            with Overheard() as overheard:
+                yield from self._draw(call, request, plan, overheard)
+        finally:
+            self.memory.clear()
+
+    def _draw(self, call: Call, request: ImageRequest, plan: Plan, overheard: Overheard) -> Iterator[Event]:
+        generator = torch.Generator("cpu").manual_seed(request.seed)
+        times, warnings = _Times(), list(plan.warnings)
+        for index in range(request.count):
+            run = _Run(call, request, plan, index)
+            picture, hidden = yield from run.steps(generator)
+            times.add(run)
+            plan = replace(plan, width=picture.width, height=picture.height)
+            if hidden:
+                warnings.append(f"picture {index}: the model's safety checker blacked it out")
+            yield Picture(np.asarray(picture.convert("RGB")), index)
+        yield Report(
+            plan, times.encode, times.denoise, times.decode, (*warnings, *overheard.words), self.memory.peak()
+        )
+
+    def _call(self, request: ImageRequest) -> Call:
+        return self.start if request.images and self.start is not None else self.call
+
+
+@dataclass
+class _Run:
+    """One picture, as the pipeline's call makes it. `marks` are the times of its beginning, its steps and its end."""
+
+    call: Call
+    request: ImageRequest
+    plan: Plan
+    index: int
+    marks: list[float] = field(default_factory=list)
+
+    def steps(self, generator: torch.Generator) -> Generator[Event, None, tuple[Image.Image, bool]]:
+        """The picture after its steps, and whether it was hidden."""
+        try:
+            made = yield from stepwise(partial(self._make, generator))
+        except ValueError as error:  # what this call does not allow, found out before it began
+            raise PipelineError(f"diffusers' {self.call.name}: {said(error)}") from error
+        pictures = getattr(made, "images", None)
+        if not pictures or not isinstance(pictures[0], Image.Image):
+            raise PipelineError(f"diffusers' {self.call.name} made no picture")
+        hidden = getattr(made, "nsfw_content_detected", None)
+        return pictures[0], bool(hidden and hidden[0])
+
+    def _make(self, generator: torch.Generator, report: Callable[[Event], None]) -> Any:
+        previews = Previews(self.call.pipeline, self.plan.width, self.plan.height)
+        arguments = self.call.arguments(self.request, self.plan)
+
+        def step(index: int, latents: torch.Tensor | None) -> None:
+            total = int(getattr(self.call.pipeline, "num_timesteps", None) or self.plan.steps)
+            preview = None
+            if self.request.previews and latents is not None:
+                clean = previews.follow(latents)
+                if index + 1 in preview_steps(total, self.request.previews):
+                    preview = previews.show(clean)
+            self.marks.append(time.perf_counter())
+            report(Step(self.index * total + index + 1, total * self.request.count, preview))
+
+        def on_step_end(pipeline: Any, index: int, moment: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            step(index, tensors.get("latents"))
+            return {}
+
+        if "callback_on_step_end" in self.call.takes:
+            arguments["callback_on_step_end"] = on_step_end
+        elif "callback_steps" in self.call.takes:  # as older pipelines have it
+            arguments |= {
+                "callback": lambda index, moment, latents: step(index, latents),
+                "callback_steps": 1,
+            }
+        self.marks = [time.perf_counter()]
+        made = self.call.pipeline(generator=generator, **arguments)
+        self.marks.append(time.perf_counter())
+        return made
+
+
+@dataclass
+class _Times:
+    """Seconds. A call tells when a step has ended, not when the first begins: that one is taken to be as long as the
+    others."""
+
+    encode: float = 0.0
+    denoise: float = 0.0
+    decode: float = 0.0
+
+    def add(self, run: _Run) -> None:
+        begin, *steps, end = run.marks
+        if not steps:
+            self.denoise += end - begin
+            return
+        walked = steps[-1] - steps[0]
+        first = min(steps[0] - begin, walked / (len(steps) - 1)) if len(steps) > 1 else steps[0] - begin
+        self.encode += steps[0] - begin - first
+        self.denoise += first + walked
+        self.decode += end - steps[-1]
+
+
+def _starting(pipeline: Any, call: Call) -> Call | None:
+    """The class that diffusers has for beginning with a picture, over the same components."""
+    try:
+        found = diffusers.AutoPipelineForImage2Image.from_pipe(pipeline)
+    except ValueError:  # it has none
+        return None
+    found.set_progress_bar_config(disable=True)
+    return Call.of(found, call.kind)
+
+
+def _weights(pipeline: Any) -> int:
+    networks = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    tensors = [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _context(call: Call) -> int:
+    """The longest prompt in tokens, as the call or its tokenizers state it; 0 where neither does."""
+    stated = call.default("max_sequence_length")
+    if isinstance(stated, int):
+        return stated
+    parts = call.pipeline.components.items()
+    lengths = [getattr(part, "model_max_length", 0) for name, part in parts if name.startswith("tokenizer")]
+    return min((length for length in lengths if 0 < length < LONGEST_CONTEXT), default=0)

@@ -1,0 +1,53 @@
+"""What computes a picture model: Diptych's own pipelines on MLX, or diffusers' on torch. Reads JSON only; imports
+neither."""
+
+from enum import StrEnum
+from typing import Literal, TypeAlias, get_args
+
+from pipelines import PIPELINES
+from pipelines.fallback import catalog
+from runner.errors import ModelNotSupported
+from runner.sources import ModelFiles
+from runner.sources.base import shorten, some
+
+Wanted: TypeAlias = Literal["auto", "mlx", "torch"]
+CHOICES: tuple[str, ...] = get_args(Wanted)
+
+
+class ImageEngine(StrEnum):
+    MLX = "mlx"
+    TORCH = "torch"
+
+
+def choose_engine(files: ModelFiles, class_name: str, wanted: str = "auto") -> ImageEngine:
+    """The engine for the class that a model_index.json names: MLX's where there is one, unless another is wanted."""
+    if wanted != "torch" and class_name in PIPELINES:
+        return ImageEngine.MLX
+    reason = None if wanted == "mlx" else not_by_torch(files, class_name)
+    if wanted != "mlx" and reason is None:
+        return ImageEngine.TORCH
+    if wanted == "torch":
+        raise ModelNotSupported(f"{files.place} cannot be run by the torch engine: {reason}")
+    raise ModelNotSupported(
+        f"{files.place} is a {shorten(class_name)} model, which Diptych cannot run; {_why(reason)}"
+    )
+
+
+def no_engine(files: ModelFiles, class_name: str) -> str | None:
+    """Why no engine runs that class here; None when one does."""
+    if class_name in PIPELINES:
+        return None
+    reason = not_by_torch(files, class_name)
+    return f"no pipeline for {shorten(class_name)}; {_why(reason)}" if reason else None
+
+
+def not_by_torch(files: ModelFiles, class_name: str) -> str | None:
+    """Why diffusers does not run that model here; None when it does."""
+    if files.kind == "ollama":
+        return "the torch engine reads folders and hub repos, and this is in the Ollama store"
+    return catalog.refusal(class_name, files.read_json("model_index.json") or {})
+
+
+def _why(reason: str | None) -> str:
+    ours = f"picture models it runs: {some(sorted(PIPELINES), 50)}"
+    return f"{ours}; {reason}" if reason else f"{ours}; --engine torch may run it"

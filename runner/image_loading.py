@@ -1,0 +1,88 @@
+"""A picture model loaded by the engine that was chosen for it. Each engine is imported when it is wanted."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from models.files import LocalModel
+from pipelines.base import Pipeline
+from runner.errors import BadRequest
+from runner.image import ImageWorker
+from runner.image_engine import ImageEngine
+from runner.image_memory import choose_memory, estimate_loaded
+from runner.memory import show_size
+from runner.sources import ModelFiles
+
+log = logging.getLogger("diptych.image")
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    quantize: str | None = None  # one of settings.QUANTIZATIONS; None: as the checkpoint is
+    memory: str | int = "auto"  # or resident, staged, a budget in bytes
+    dtype: str = "auto"  # or float32, checkpoint
+
+
+def load_image_worker(
+    files: ModelFiles,
+    local: LocalModel,
+    pipeline: str,
+    engine: ImageEngine,
+    settings: ImageSettings,
+    progress: Progress,
+) -> ImageWorker:
+    """Load the class that model_index.json names, on the calling thread, which owns it from then on."""
+    began = time.perf_counter()
+    load = _by_torch if engine is ImageEngine.TORCH else _by_mlx
+    loaded = load(files, local, pipeline, settings, progress)
+    return ImageWorker(loaded, local.name, time.perf_counter() - began)
+
+
+def _by_mlx(
+    files: ModelFiles, local: LocalModel, pipeline: str, settings: ImageSettings, progress: Progress
+) -> Pipeline:
+    import mlx.core as mx
+
+    from models.quantize import Quantization
+    from pipelines import pipeline_class
+    from pipelines.settings import Settings
+    from runner import device
+
+    float32 = settings.dtype == "float32" or (settings.dtype == "auto" and not device.has_gpu())
+    choice = choose_memory(
+        settings.memory, estimate_loaded(files, float32, settings.quantize), device.memory()
+    )
+    log.info("memory: %s", choice.why)
+    if isinstance(settings.memory, int):
+        mx.set_memory_limit(settings.memory)  # beyond it MLX gives its spare buffers back first
+    loaded: Pipeline = pipeline_class(pipeline).load(
+        local,
+        Settings(
+            dtype="float32" if float32 else None,
+            quantization=Quantization.parse(settings.quantize) if settings.quantize else None,
+            memory=choice.memory,
+        ),
+        progress,
+    )
+    return loaded
+
+
+def _by_torch(
+    files: ModelFiles, local: LocalModel, pipeline: str, settings: ImageSettings, progress: Progress
+) -> Pipeline:
+    if settings.quantize:
+        raise BadRequest(
+            f"--quantize {settings.quantize} is for MLX; the torch engine runs weights as they are"
+        )
+    if settings.memory not in ("auto", "resident"):
+        raise BadRequest(
+            f"--memory {settings.memory} is for MLX; the torch engine holds everything at once (auto, resident)"
+        )
+    size = estimate_loaded(files, False, None).weights  # reads every header: what is damaged is said now
+    log.info("memory: resident, as torch holds it: %s of weights as they are stored", show_size(size))
+    from pipelines.fallback.pipeline import TorchPipeline
+
+    return TorchPipeline.load(local, pipeline, settings.dtype, progress)
