@@ -9,8 +9,8 @@ PARTS = tuple(dict.fromkeys((*PICTURE_PARTS, *TEXT_PARTS)))
 PICTURE_ENGINES = ("mlx", "torch", "torch-compile", "mflux")
 TEXT_ENGINES = ("mlx", "mlx-lm", "mlx_lm.server")
 ENGINES = tuple(dict.fromkeys((*PICTURE_ENGINES, *TEXT_ENGINES)))
-# About as long as people's: with the chat template around it, a caption of 128 tokens for Z-Image.
-PROMPT = "a lighthouse in the rain, seen from the sea"
+# With the chat template around it, a caption of 128 tokens for Z-Image.
+PROMPT = "a lighthouse in the rain, seen from the sea, gulls above it, oil on canvas, tall"
 
 
 @dataclass(frozen=True)

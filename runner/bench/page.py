@@ -10,10 +10,9 @@ from runner.errors import BadRequest
 HEAD = """\
 # Performance
 
-The figures are written by the bench (`diptych bench --markdown`, `benchmarks/gpu.py`), never by hand: medians, in brackets
-the least and the most, of how many. Engines take turns in one run. `floor` is the arithmetic of a part (matrix products,
-attention, convolutions, counted from its graph) at the rate of the best large product that the device did in the same run,
-and in brackets how many times that the part took. Weights are random where a model is named without a checkpoint.
+The figures are written by the bench ([bench.md](bench.md)), never by hand: medians, beside them the least and the most, of
+how many. Engines take turns in one run. `floor` is the arithmetic of a part at the rate of the best large matrix product
+that the device did in the same run, and in brackets how many times that the part took.
 
 """
 FIGURES = "## Figures\n"

@@ -34,7 +34,7 @@ def measure(spec: Spec, folder: Path, size: Size, options: Options, report: Repo
     sizes = options.sizes or (size,)
     with _engines(spec, folder, options, report, tell) as engines:
         gathered = Gathered()
-        dtype = _built(spec, engines, gathered, size)
+        dtype = next((str(told["dtype"]) for _, told in engines.values()), "")
         floors = _floors(engines, sizes, dtype, report) if OURS in engines else {}
         for size in sizes:
             if options.wants("encode", "step", "picture"):
@@ -85,16 +85,6 @@ def _job(spec: Spec, folder: Path, options: Options) -> dict[str, Any]:
         "quantize": options.quantize,
         "prompt": PROMPT,
     }
-
-
-def _built(
-    spec: Spec, engines: dict[str, tuple[Engine, dict[str, Any]]], gathered: Gathered, size: Size
-) -> str:
-    """Notes what building told; the type that all compute in."""
-    for name, (_, told) in engines.items():
-        if spec.folder is not None and "load" in told:
-            gathered.add((name, "load", size, 1), told["load"])
-    return next((str(told["dtype"]) for _, told in engines.values()), "")
 
 
 def _floors(

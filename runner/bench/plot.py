@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
 from PIL import Image, ImageDraw, ImageFont
 
 from runner.bench.records import Record, Report
@@ -21,6 +22,7 @@ COLOURS = {
 OTHER, INK, PALE, PAPER = "#7c3aed", "#1c1917", "#d6d3d1", "#ffffff"
 WIDTH, LEFT, RIGHT, MARGIN = 1200, 430, 130, 24
 BAR, GAP, TITLE = 20, 8, 34
+GROWING = 3  # sizes or numbers from which on it is shown how cost grows
 # Loading, packing and first calls are seconds beside milliseconds: they are in the tables.
 SHOWN = ("encode", "step", "decode", "strips", "picture", "http", "library")
 
@@ -38,7 +40,7 @@ class Panel:
 
     @property
     def longest(self) -> float:
-        return max(record.median for record in self.records)
+        return max(max(record.values) for record in self.records)
 
 
 def plot(reports: Iterable[Report], path: Path) -> None:
@@ -46,7 +48,7 @@ def plot(reports: Iterable[Report], path: Path) -> None:
     if not panels:
         raise BadRequest(f"nothing of what was measured is drawn; {', '.join(SHOWN)} are")
     titles = dict.fromkeys(f"{report.date[:10]}, {report.machine.get('device', '')}" for report in reports)
-    heading = "; ".join(titles)
+    heading = "; ".join(titles) + "   (a tick: the floor that arithmetic sets; a pale line: least to most)"
     height = MARGIN + TITLE + sum(panel.height for panel in panels)
     picture = Image.new("RGB", (WIDTH, height), PAPER)
     draw = ImageDraw.Draw(picture)
@@ -64,10 +66,22 @@ def _panels(records: Sequence[Record]) -> list[Panel]:
     for record in records:
         if record.part in SHOWN:
             groups.setdefault((record.model, _scale(record)), []).append(record)
-    return [
-        Panel(f"{model}: {part}", tuple(sorted(found, key=_order)))
-        for (model, part), found in sorted(groups.items())
-    ]
+    panels: list[Panel] = []
+    for (model, part), found in sorted(groups.items()):
+        panels.append(Panel(f"{model}: {part}", tuple(sorted(found, key=_order))))
+        growing = [record for record in panels[-1].records if record.engine == "mlx" and record.unit == "s"]
+        if len({(record.width, record.height, record.n) for record in growing}) >= GROWING:
+            panels.append(Panel(f"{model}: {part}, for each megapixel", tuple(map(_each_megapixel, growing))))
+    return panels
+
+
+def _each_megapixel(record: Record) -> Record:
+    """Where all of these are equal, cost grows as the picture does."""
+    megapixels = record.n * record.width * record.height / 2**20
+    if record.part == "step":
+        megapixels /= record.n
+    values = tuple(value / megapixels for value in record.values)
+    return replace(record, values=values, floor=record.floor / megapixels)
 
 
 def _scale(record: Record) -> str:
@@ -78,8 +92,9 @@ def _scale(record: Record) -> str:
     return names.get(record.part, record.part)
 
 
-def _order(record: Record) -> tuple[int, int, int, str, str]:
-    return (record.width * record.height, record.n, record.clients, record.part, record.engine)
+def _order(record: Record) -> tuple[int, int, int, str, int]:
+    engine = (*COLOURS, record.engine).index(record.engine)  # ours first
+    return (record.width * record.height, record.n, record.clients, record.part, engine)
 
 
 def _draw(draw: ImageDraw.ImageDraw, panel: Panel, top: int) -> None:
@@ -93,20 +108,24 @@ def _draw(draw: ImageDraw.ImageDraw, panel: Panel, top: int) -> None:
         low, high = (
             LEFT + round(room * value / panel.longest) for value in (min(record.values), max(record.values))
         )
-        draw.line((low, y + 8, min(high, WIDTH - RIGHT), y + 8), fill=PALE, width=2)
+        draw.line((low, y + 8, high, y + 8), fill=PALE, width=2)
         if record.floor:
             floor = LEFT + round(room * record.floor / panel.longest)
             draw.line((floor, y - 2, floor, y + BAR - 2), fill=INK, width=2)
-        draw.text((end + 8, y + 1), amount(record.median, record.unit), INK, _font(13))
+        draw.text((max(end, high) + 8, y + 1), amount(record.median, record.unit), INK, _font(13))
 
 
 def _label(record: Record) -> str:
     told = [record.engine, record.part, record.size, f"n={record.n}" if record.n > 1 else ""]
     told += [
-        f"{record.clients} clients" if record.clients else "",
+        _many(record.clients),
         record.quantize and f"{record.quantize} bits",
     ]
     return " ".join(filter(None, told))
+
+
+def _many(clients: int) -> str:
+    return "" if not clients else "1 client" if clients == 1 else f"{clients} clients"
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

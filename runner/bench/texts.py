@@ -68,7 +68,12 @@ def ask_together(
 
 
 def measure(spec: Spec, folder: Path, options: Options, report: Report, tell: Any) -> None:
-    names = [name for name in options.engines or TEXT_ENGINES if name in TEXT_ENGINES]
+    needed = {"mlx-lm": ("library",)}
+    names = [
+        name
+        for name in options.engines or TEXT_ENGINES
+        if name in TEXT_ENGINES and options.wants(*needed.get(name, ("load", "first", "http")))
+    ]
     for name in [name for name in names if (why := installed(name, None))]:
         report.missing[name] = why or ""
         names.remove(name)

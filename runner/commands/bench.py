@@ -41,7 +41,7 @@ def _measured(options: argparse.Namespace) -> Report:
         clients=options.clients,
         tokens=options.tokens,
         quantize=options.quantize,
-        memory=str(options.memory),
+        memory=options.memory,
         dtype=options.dtype,
         layers=options.layers,
         rounds=options.rounds,

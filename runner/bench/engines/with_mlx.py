@@ -46,14 +46,12 @@ class Engine:
     def _load(self) -> None:
         # Staged weights would be drawn anew for each picture: what memory does is measured over HTTP, on a checkpoint.
         settings = Settings(dtype=self.dtype, quantization=self.quantization)
-        began = time.perf_counter()
         if self.job["random"]:
             self.pipeline = load_random(self.folder, self.job["pipeline"], settings)
         else:
             files = find(str(self.folder))
             mode = detect_model_mode(files)
             self.pipeline = pipeline_class(mode.pipeline).load(files.fetch(mode.mode), settings)
-            self.built["load"] = [time.perf_counter() - began]
 
     def run(self, width: int, height: int, steps: int | None, n: int) -> Times:
         """One request, with a prompt that was never read before."""

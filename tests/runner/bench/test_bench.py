@@ -1,6 +1,7 @@
 """`diptych bench` as it is called."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner import cli
+from runner.bench.records import Record, Report
 from runner.bench.specs import SPECS, write_texts
 from tests.toys import toy_text
 
@@ -103,3 +105,32 @@ def test_named_models_are_models_to_the_runner(name: str, tmp_path: Path) -> Non
 
     write_texts(SPECS[name], tmp_path)
     assert detect_model_mode(find(str(tmp_path))).pipeline == SPECS[name].pipeline
+
+
+@pytest.mark.parametrize("plan", ["small", "full"])
+def test_every_run_of_a_plan_is_understood(plan: str) -> None:
+    listed = subprocess.run(
+        [sys.executable, "benchmarks/gpu.py", "--plan", plan, "--list"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    runs = [line.split(": diptych ", 1)[1] for line in listed.stdout.splitlines()]
+    assert len(runs) >= 4
+    for run in runs:
+        options = cli._parser().parse_args(shlex.split(run))
+        assert set(options.names) <= set(SPECS)
+
+
+def test_figures_of_earlier_runs_make_chart_and_page_without_measuring(tmp_path: Path) -> None:
+    kept = tmp_path / "a.json"
+    Report(
+        date="2026-11-20T21:00:00Z", command="diptych bench", machine={"device": "H200"}, versions={},
+        records=[Record(model="m", engine="mlx", part="step", unit="s", values=(0.1,), width=64, height=64)],
+    ).write(kept)  # fmt: skip
+    chart, page = tmp_path / "a.png", tmp_path / "a.md"
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["bench", "--add", str(kept), "--plot", str(chart), "--markdown", str(page)])
+    assert ended.value.code == 0
+    assert chart.read_bytes().startswith(b"\x89PNG")
+    assert "| step | mlx | 64x64 |" in page.read_text()

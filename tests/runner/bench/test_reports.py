@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
 from runner.bench.page import keep
-from runner.bench.plot import COLOURS, plot
+from runner.bench.plot import COLOURS, _panels, plot
 from runner.bench.records import Record, Report, read_reports
 from runner.bench.table import amount, markdown, row, show
 from runner.errors import BadRequest
@@ -116,3 +117,12 @@ def test_a_chart_has_a_bar_in_each_engines_colour(tmp_path: Path) -> None:
 def test_a_chart_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="nothing of what was measured is drawn"):
         plot([Report(date="", command="", machine={}, versions={})], tmp_path / "chart.png")
+
+
+def test_where_sizes_grow_the_chart_shows_what_a_megapixel_costs() -> None:
+    sizes = [
+        replace(STEP, width=side, height=side, values=(0.06 * side / 1024,)) for side in (512, 1024, 2048)
+    ]
+    panels = _panels(sizes)
+    assert [panel.title for panel in panels] == ["klein-4b: step", "klein-4b: step, for each megapixel"]
+    assert [record.median for record in panels[1].records] == pytest.approx([0.12, 0.06, 0.03])
