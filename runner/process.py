@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 from collections.abc import Callable, Generator
 from typing import Any
@@ -10,8 +11,15 @@ import uvicorn
 
 from runner.errors import RunnerFailed
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BACKLOG = 2048
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can come in by that address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def bind(host: str, port: int) -> socket.socket:

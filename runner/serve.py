@@ -17,12 +17,12 @@ from runner import device
 from runner.app import RunnerApp
 from runner.client import address
 from runner.engine import Engine, State
-from runner.errors import BadRequest, ModelNotSupported, RunnerFailed
+from runner.errors import BadRequest, ConfigInvalid, ModelNotSupported, RunnerFailed
 from runner.image_engine import ImageEngine, choose_engine
 from runner.jobs import Worker
 from runner.mode import detect_model_mode
 from runner.parent import end_with_parent
-from runner.process import LOOPBACK, HttpServer, bind, loop_factory
+from runner.process import HttpServer, bind, is_loopback, loop_factory
 from runner.sources import ModelFiles, ModelMode, find
 
 log = logging.getLogger("diptych.serve")
@@ -51,8 +51,10 @@ class RunnerSettings:
 
 def run(settings: RunnerSettings) -> int:
     """Serve until told to stop; the exit code."""
-    if settings.host not in LOOPBACK and not settings.api_key:
-        raise BadRequest(f"binding {settings.host} lets others in: that needs --api-key (or DIPTYCH_API_KEY)")
+    if not is_loopback(settings.host) and not settings.api_key:
+        raise ConfigInvalid(
+            f"binding {settings.host} lets others in: that needs --api-key (or DIPTYCH_API_KEY)"
+        )
     if settings.supervised:
         end_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -50,7 +50,8 @@ class Server:
         self._model = model
         self._mode = ModelMode(mode) if mode is not None else None
         self._options = tuple(options)
-        self._load_timeout = load_timeout if load_timeout is not None else _stated_timeout()
+        timeout = load_timeout if load_timeout is not None else _stated_timeout()
+        self._load_timeout = timeout if timeout > 0 else None
         self._key = key
         self._child: Child | None = None
         self._client: Client | None = None
@@ -301,11 +302,10 @@ class Server:
         return self._child
 
 
-def _stated_timeout() -> float | None:
-    """DIPTYCH_LOAD_TIMEOUT, a duration; None (none at all) for zero and below."""
+def _stated_timeout() -> float:
+    """DIPTYCH_LOAD_TIMEOUT, a duration; none at all for zero and below."""
     stated = os.environ.get("DIPTYCH_LOAD_TIMEOUT")
     try:
-        seconds = parse_duration(stated) if stated else LOAD_TIMEOUT
+        return parse_duration(stated) if stated else LOAD_TIMEOUT
     except ValueError as error:
         raise BadRequest(f"DIPTYCH_LOAD_TIMEOUT: {error}") from None
-    return seconds if seconds > 0 else None

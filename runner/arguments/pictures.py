@@ -78,6 +78,7 @@ def _add_draw(commands: "Commands") -> None:
         "what else is given comes first")  # fmt: skip
     add_loading(parser)
     add("--verbose", action="store_true", help="show the runner's log")
+    add_json(parser)
 
 
 def _add_recipe(commands: "Commands") -> None:
@@ -99,6 +100,7 @@ def _add_quantize(commands: "Commands") -> None:
     parser.add_argument("model", metavar="SRC", help=MODEL_HELP)
     parser.add_argument("folder", type=Path, metavar="DST", help="a folder that is not there yet")
     parser.add_argument("--bits", required=True, choices=QUANTIZATIONS, help="bits a weight, or a format")
+    add_json(parser)
 
 
 def memory(text: str) -> str | int:

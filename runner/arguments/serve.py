@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from runner.arguments import MODEL_HELP, add_command
 from runner.config.options import SERVE
+from runner.durations import show_duration
 
 if TYPE_CHECKING:
     from runner.arguments import Commands
 
 METAVARS = {"host": "ADDRESS", "port": "P", "memory": "SIZE", "api_key": "KEY", "api_key_file": "FILE"}
 METAVARS |= dict.fromkeys(("max_loaded", "queue"), "N")
-METAVARS |= dict.fromkeys(("keep_alive", "grace", "stall"), "TIME")
+METAVARS |= dict.fromkeys(("keep_alive", "load_timeout", "grace", "stall"), "TIME")
 METAVARS |= {"allow_origin": "ORIGIN", "allow_host": "NAME"}
 
 
@@ -41,7 +42,8 @@ def _add_option(parser: argparse.ArgumentParser, name: str) -> None:
     option = SERVE[name]
     about = option.about
     if option.default not in (None, False, ()) and "default" not in about:
-        about += f" (default {option.default})"
+        default = option.default
+        about += f" (default {show_duration(default) if isinstance(default, float) else default})"
     if option.default is False:
         kind: dict[str, Any] = {"action": "store_true", "default": None}
     elif option.kind.many:

@@ -17,6 +17,7 @@ from runner import logs
 from runner.asking import OwnRunner, Source, choose
 from runner.commands.names import Target, format_of
 from runner.commands.steps import Steps
+from runner.commands.tables import print_json
 from runner.config import Config, model_arguments
 from runner.errors import BadRequest
 from runner.sample import announce, sample
@@ -49,6 +50,7 @@ class DrawOptions:
     memory: str | int = "auto"
     engine: str = "auto"
     verbose: bool = False
+    json: bool = False
 
 
 def run(options: argparse.Namespace) -> int:
@@ -77,7 +79,7 @@ def draw(options: DrawOptions, config: Config) -> int:
     else:
         # What goes wrong is told by the exception; without any handler Python would print warnings.
         logging.getLogger("diptych").addHandler(logging.NullHandler())
-    asyncio.run(_ask(_Session(target, only), options, config.resolve(model), config, request))
+    asyncio.run(_ask(_Session(target, only, options.json), options, config.resolve(model), config, request))
     return 0
 
 
@@ -166,7 +168,8 @@ def _arguments(options: DrawOptions) -> list[str]:
 class _Session:
     """One request's events on the terminal and in files. `only`: of several pictures, the one that is kept."""
 
-    def __init__(self, target: Target, only: int | None) -> None:
+    def __init__(self, target: Target, only: int | None, as_json: bool) -> None:
+        self._as_json = as_json
         self._target = target
         self._only = only
         self._steps = Steps()
@@ -200,5 +203,9 @@ class _Session:
         self._steps.clear()
         for warning in done.get("warnings", []):
             print(f"diptych: {warning}", file=sys.stderr)
+        if self._as_json:
+            told = {name: value for name, value in done.items() if name not in ("image", "done", "total")}
+            print_json({"paths": [str(path) for path in self._written], **told})
+            return
         for path in self._written:
             print(f"{path}  seed {done['seed']}")

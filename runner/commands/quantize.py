@@ -11,6 +11,7 @@ from pathlib import Path
 
 from models.files import LocalModel
 from runner import device
+from runner.commands.tables import print_json
 from runner.errors import BadRequest, ModelNotSupported
 from runner.image_engine import choose_engine
 from runner.memory import show_size
@@ -22,10 +23,10 @@ TERMS = ("license", "notice", "readme")  # what a copy must be accompanied by, o
 
 
 def run(options: argparse.Namespace) -> int:
-    return quantize(options.model, options.folder, options.bits)
+    return quantize(options.model, options.folder, options.bits, options.json)
 
 
-def quantize(model: str, folder: Path, bits: str) -> int:
+def quantize(model: str, folder: Path, bits: str, as_json: bool = False) -> int:
     files = find(model)
     mode = detect_model_mode(files)
     if mode.mode is ModelMode.IMAGE:
@@ -39,7 +40,11 @@ def quantize(model: str, folder: Path, bits: str) -> int:
         except ValueError as error:  # what the weights or the config do not allow
             raise ModelNotSupported(str(error)) from None
         size = _bytes(partial)
-    print(f"{folder}  {show_size(size)}, where {model} has {show_size(sum(files.listing().values()))}")
+    before = sum(files.listing().values())
+    if as_json:
+        print_json({"path": str(folder), "bytes": size, "model": model, "model_bytes": before})
+    else:
+        print(f"{folder}  {show_size(size)}, where {model} has {show_size(before)}")
     return 0
 
 

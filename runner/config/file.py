@@ -1,5 +1,6 @@
 """The configuration file: where it is, and what it says, checked key by key."""
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -88,7 +89,7 @@ def _table(content: Mapping[str, Any], name: str, path: Path, prefix: str = "") 
     found = content.get(name, {})
     if not isinstance(found, dict):
         raise ConfigInvalid(
-            f"{path}: {prefix}{name} = {shorten(found)} is not allowed; a table, [{prefix}{name}], is"
+            f"{path}: {prefix}{name} = {_shown(found)} is not allowed; a table, [{prefix}{name}], is"
         )
     return found
 
@@ -114,7 +115,15 @@ def checked(value: Any, kind: Kind, where: str, text: bool = False) -> Any:
     try:
         return kind.parse_text(value) if text else kind.parse(value)
     except ValueError:
-        raise ConfigInvalid(f"{where} = {shorten(value)} is not allowed; {kind.allowed}") from None
+        raise ConfigInvalid(f"{where} = {_shown(value)} is not allowed; {kind.allowed}") from None
+
+
+def _shown(value: Any) -> str:
+    """A value as the file has it: strings quoted, and nothing else."""
+    if isinstance(value, str):
+        return shorten(value)
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:60]}…"
 
 
 def _aliases(found: Mapping[str, Any], path: Path) -> dict[str, str]:
@@ -125,7 +134,7 @@ def _aliases(found: Mapping[str, Any], path: Path) -> dict[str, str]:
             )
         if not isinstance(target, str) or not target.strip():
             raise ConfigInvalid(
-                f"{path}: aliases.{name} = {shorten(target)} is not allowed; a model's name is"
+                f"{path}: aliases.{name} = {_shown(target)} is not allowed; a model's name is"
             )
     for name in found:
         seen = [name]

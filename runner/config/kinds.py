@@ -1,5 +1,6 @@
 """What an option's value may be: read from TOML or from text, checked, and said in words."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -91,30 +92,34 @@ def yes_or_no() -> Kind:
     return Kind(read, "true or false is")
 
 
-def size(*words: str) -> Kind:
+def size(*words: str, least: int = 1) -> Kind:
     """Bytes, or a word that stands for some."""
 
     def read(value: Any) -> int | str:
         if isinstance(value, str) and value.lower() in words:
             return value.lower()
         if isinstance(value, str):
-            return 0 if value.strip() == "0" else parse_size(value)
-        if type(value) is not int or value < 0:
+            value = 0 if value.strip() == "0" else parse_size(value)
+        if type(value) is not int or not least <= value < 2**63:
             raise ValueError
-        return value
+        return int(value)
 
     return Kind(read, ", ".join([*words, "a size such as 8GB, 512MiB or 1.5g is"]))
 
 
-def duration() -> Kind:
-    """Seconds; below 0 for good."""
+def duration(least: float = -math.inf) -> Kind:
+    """Seconds; below 0, where that is allowed, for good."""
 
     def read(value: Any) -> float:
         if type(value) not in (int, float, str):
             raise ValueError
-        return parse_duration(value)
+        seconds = parse_duration(value)
+        if seconds < least:
+            raise ValueError
+        return seconds
 
-    return Kind(read, "a duration such as 90s, 5m, 1h30m or 300 (seconds) is")
+    bound = f" of {least:g} s or more," if math.isfinite(least) else ""
+    return Kind(read, f"a duration{bound} such as 90s, 5m, 1h30m or 300 (seconds) is")
 
 
 def _text(value: Any) -> str:

@@ -31,8 +31,13 @@ SERVE: Mapping[str, Option] = MappingProxyType(
         "keep_alive": Option(duration(), 300.0, "how long a model stays after its last request; -1 for good"),
         "max_loaded": Option(whole(1), None, "models that may be loaded at once (default: as many as fit)"),
         "queue": Option(whole(1), 512, "requests that may wait for their model"),
-        "grace": Option(duration(), 10.0, "how long requests in flight may take when the gateway is stopped"),
-        "stall": Option(duration(), 30.0, "how long a client may read nothing before it is dropped"),
+        "load_timeout": Option(
+            duration(0), 300.0, "how long the progress of a load may stand still; 0 for as long as it likes"
+        ),
+        "grace": Option(
+            duration(0), 10.0, "how long requests in flight may take when the gateway is stopped"
+        ),
+        "stall": Option(duration(1), 30.0, "how long a client may read nothing before it is dropped"),
         "force": Option(yes_or_no(), False, "load models that by their estimate cannot fit"),
         "api_key": Option(
             text(), None, "clients must send it as a bearer token; needed beyond loopback", secret=True
@@ -50,7 +55,7 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
     {
         "context": whole(1),
         "kv_bits": bits(2, 3, 4, 6, 8),
-        "cache_bytes": size(),
+        "cache_bytes": size(least=0),
         "batch": whole(1),
         "dtype": one_of("auto", "float32", "checkpoint"),
         "quantize": one_of(*QUANTIZATIONS),

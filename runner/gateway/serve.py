@@ -10,12 +10,12 @@ from typing import Any
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from runner.client import address
-from runner.errors import BadRequest, DiptychError
+from runner.errors import ConfigInvalid, DiptychError
 from runner.gateway.app import Gateway
 from runner.gateway.settings import Settings
 from runner.memory import show_size
 from runner.presence import announced
-from runner.process import LOOPBACK, HttpServer, bind, loop_factory
+from runner.process import HttpServer, bind, is_loopback, loop_factory
 
 log = logging.getLogger("diptych.gateway")
 
@@ -24,8 +24,8 @@ FOR_GOOD = -1.0
 
 def run(settings: Settings) -> int:
     """Serve until told to stop; the exit code."""
-    if settings.host not in LOOPBACK and not settings.keys:
-        raise BadRequest(
+    if not is_loopback(settings.host) and not settings.keys:
+        raise ConfigInvalid(
             f"binding {settings.host} lets others in: that needs --api-key or --api-key-file (or DIPTYCH_API_KEY)"
         )
     listener = bind(settings.host, settings.port)

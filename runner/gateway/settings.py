@@ -31,7 +31,7 @@ class Settings:
     stall: float = 30.0  # seconds without a byte taken after which a client is dropped
     health_every: float = 5.0
     unresponsive: float = 30.0  # seconds without an answer after which a runner is killed
-    load_timeout: float | None = None  # None: DIPTYCH_LOAD_TIMEOUT, or five minutes
+    load_timeout: float | None = None  # seconds; 0: none at all; None: DIPTYCH_LOAD_TIMEOUT, or five minutes
     keys: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()  # pages elsewhere that may call: `https://chat.example.org`
     hosts: tuple[str, ...] = ()  # names that this machine is called by, beyond its own

@@ -44,8 +44,9 @@ def test_a_picture_is_drawn_its_recipe_printed_and_repeated(diptych: Diptych, kl
     told = diptych("recipe", name)
     assert f"seed    {seed}" in told.out
     assert diptych("recipe", name, "--json").json["prompt"] == "a red circle"
-    again = diptych("draw", "--from", name, "-o", "again.png")
-    assert again.out == f"again.png  seed {seed}\n"
+    again = diptych("draw", "--from", name, "-o", "again.png", "--json").json
+    assert (again["paths"], again["seed"]) == (["again.png"], int(seed))
+    assert (again["width"], again["height"], "image" in again) == (64, 48, False)
     assert Path("again.png").read_bytes() == Path(name).read_bytes()
 
 

@@ -70,6 +70,8 @@ def test_a_language_models_copy_writes(diptych: Diptych, tmp_path: Path) -> None
     plain = load(find(str(source)).fetch(ModelMode.TEXT)).model(mx.array([[1, 2, 3]]))
     close = mx.linalg.norm(logits - plain) / mx.linalg.norm(plain)
     assert close.item() < 0.1
+    once_more = diptych("quantize", str(source), "six", "--bits", "6", "--json").json
+    assert (once_more["path"], once_more["bytes"] < once_more["model_bytes"]) == ("six", True)
     again = diptych("quantize", "copy", "more", "--bits", "4")
     assert again.code == 1
     assert "quantized already" in again.err
