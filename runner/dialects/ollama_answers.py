@@ -117,8 +117,10 @@ class Answer:
 
     def _call(self, call: Line) -> Line:
         self._calls += 1
-        about = {"index": self._calls - 1, "name": call["name"], "arguments": call["arguments"]}
-        return {"id": f"call_{secrets.token_hex(4)}", "function": about}
+        place = self._calls - 1
+        about = {"index": place, "name": call["name"], "arguments": call["arguments"]}
+        # Ollama has the index in the function alone; LiteLLM looks for it here, and else takes two calls for one.
+        return {"id": f"call_{secrets.token_hex(4)}", "index": place, "function": about}
 
     def _drawn(self, event: Event) -> Line:
         if event.get("done"):

@@ -49,12 +49,16 @@ class Chosen:
         for name, value in stated.items():
             _check(name, value)
         own = {name: value for name, value in stated.items() if name in SAME}
+        self.warnings = [f"options.{name} changes nothing here" for name in stated if name in HINTS]
+        # Where others' frequency_penalty of 0 ends up, by way of LiteLLM.
+        if own.get("repeat_penalty") == 0:
+            own["repeat_penalty"] = 1.0
+            self.warnings.append("options.repeat_penalty: 0 is taken as 1, no penalty")
         parse(_Checked, {"options": own})
         self.native: dict[str, Any] = {**DEFAULTS, **own}
         self.seed: int | None = own.get("seed")
         self.context: int | None = own.get("num_ctx")
         self.named = frozenset(own)
-        self.warnings = [f"options.{name} changes nothing here" for name in stated if name in HINTS]
 
     def warn_of_context(self, has: int | None) -> None:
         """No model runs with more context than it was started with; less of it is a limit that holds."""

@@ -7,6 +7,7 @@ import pytest
 
 from tests.pipelines import toys
 from tests.runner.gateway.live import Gateway
+from tests.saying import make_saying_model
 from tests.toys import toy_text
 
 
@@ -29,3 +30,16 @@ def gateway(drawing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             yield gateway
     finally:
         patch.undo()
+
+
+@pytest.fixture(scope="session")
+def calling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """`caller` thinks, says something and calls two tools, whatever it is asked."""
+    pieces = (
+        "<think>", "The sea, then.", "</think>", "I look.",
+        "<tool_call>", '{"name": "look", "arguments": {"at": "sea", "far": true}}', "</tool_call>",
+        '\n<tool_call>\n{"name": "wait", "arguments": {}}\n</tool_call>',
+    )  # fmt: skip
+    folder = make_saying_model(tmp_path_factory.mktemp("caller") / "toy", *pieces)
+    with Gateway({"caller": folder}, pretend=False, memory=64 * 1024**3, force=True) as gateway:
+        yield gateway
