@@ -20,8 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = "--parts first,encode,step,decode,strips,picture"
 HTTP = "--engines mlx --parts load,first,http"
-MEMORY = "--engines mlx --parts http --rounds 1"
-FAMILIES = ("klein-4b", "z-image", "klein-9b", "flux1-schnell")
+BOTH = "--memory resident,staged"
+SIZES = "512x512,768x768,1024x1024,1536x1536,2048x2048"
 
 SMALL = {
     "klein-parts": f"klein-4b {PARTS} --size 1024x1024 --rounds 2",
@@ -29,33 +29,32 @@ SMALL = {
     "klein-http": f"klein-4b {HTTP} --rounds 3",
     "text": "qwen3-0.6b --clients 1,8 --rounds 1 --tokens 128",
 }
-FULL = (
-    {f"{name}-parts": f"{name} {PARTS} --size 1024x1024 --rounds 5" for name in FAMILIES}
-    | {"pack": "klein-4b --parts pack --rounds 9"}
-    | {f"{name}-http": f"{name} {HTTP} --rounds 7" for name in FAMILIES}
-    | {
-        "qwen3-4b-text": "qwen3-4b --clients 1,8,32 --rounds 5",
-        "qwen3-4b-text-4bit": "qwen3-4b --clients 1,8,32 --rounds 5 --quantize 4",
-        "klein-4b-sizes": "klein-4b --engines mlx --parts step,picture,decode,strips "
-        "--size 512x512,768x768,1024x1024,1536x1536,2048x2048 --rounds 3",
-        "klein-4b-numbers": "klein-4b --engines mlx --parts step,picture --n 1,2,4,8 --rounds 3",
+QUICK, LARGE = ("klein-4b", "z-image"), ("flux1-schnell", "klein-9b")
+FAMILIES = (*QUICK, *LARGE)
+
+
+def _full() -> dict[str, str]:
+    """What is asked for most comes first; the large checkpoints, which take longest to write, last."""
+    runs = {
+        f"{name}-parts": f"{name} {PARTS} --size 1024x1024 --rounds 5" for name in (*QUICK, "flux1-schnell")
     }
-    | {
-        f"{name}-4bit": f"{name} --engines mlx --parts encode,step,picture --quantize 4 --rounds 3"
-        for name in FAMILIES
+    runs |= {"pack": "klein-4b --parts pack --rounds 9"}
+    runs |= {f"{name}-http": f"{name} {HTTP} --rounds 5 {BOTH}" for name in QUICK}
+    runs |= {"qwen3-4b-text": "qwen3-4b --clients 1,8,32 --rounds 5"}
+    runs |= {"qwen3-4b-text-4bit": "qwen3-4b --clients 1,8,32 --rounds 5 --quantize 4"}
+    runs |= {
+        "klein-4b-sizes": f"klein-4b --engines mlx --parts first,step,picture,decode,strips --size {SIZES} --rounds 3"
     }
-    | {
-        f"{name}-memory-{label}": f"{name} {MEMORY} {how}"
-        for name in FAMILIES
-        for label, how in (
-            ("4bit-staged", "--quantize 4 --memory staged"),
-            ("4bit-resident", "--quantize 4 --memory resident"),
-            ("staged", "--memory staged"),
-            ("resident", "--memory resident"),
-        )
-    }
-)
-PLANS = {"small": SMALL, "full": FULL}
+    runs |= {"klein-4b-numbers": "klein-4b --engines mlx --parts step,picture --n 1,2,4,8 --rounds 3"}
+    small = "--engines mlx --parts encode,step,picture --quantize 4 --rounds 3"
+    runs |= {f"{name}-4bit-parts": f"{name} {small}" for name in FAMILIES}
+    small = f"--engines mlx --parts http --quantize 4 --rounds 2 {BOTH}"
+    runs |= {f"{name}-4bit-http": f"{name} {small}" for name in FAMILIES}
+    runs |= {"klein-9b-parts": f"klein-9b {PARTS} --size 1024x1024 --rounds 5"}
+    return runs | {f"{name}-http": f"{name} {HTTP} --rounds 5 {BOTH}" for name in LARGE}
+
+
+PLANS = {"small": SMALL, "full": _full()}
 
 
 def bench(arguments: list[str], python: str) -> int:

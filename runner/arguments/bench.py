@@ -73,7 +73,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     add("--dtype", choices=("bfloat16", "float16", "float32"), help="of the weights (default: bfloat16, on a processor "
         "float32)")  # fmt: skip
     add("--quantize", choices=QUANTIZATIONS, help="our weights: bits, or a format")
-    add("--memory", type=_memory, default="auto", metavar="HOW", help="how the runner holds a picture model: resident, "
+    add("--memory", type=_memory, default=("auto",), metavar="HOW,…", help="how the runner holds a picture model: resident, "
         "staged, a size, or auto")  # fmt: skip
     add("--layers", type=natural, metavar="N", help="cut models by name to so many blocks of each kind, at true width: for "
         "small machines; the figures say so")  # fmt: skip
@@ -87,10 +87,12 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _memory(text: str) -> str:
-    """As it was written: the runner is told the same."""
-    memory(text)
-    return text
+def _memory(text: str) -> tuple[str, ...]:
+    """As they were written: the runner is told the same."""
+    words = tuple(word.strip() for word in text.split(","))
+    for word in words:
+        memory(word)
+    return words
 
 
 def _some(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:

@@ -25,7 +25,7 @@ class Options:
     clients: tuple[int, ...] = (1, 8, 32)
     tokens: int = 256
     quantize: str | None = None
-    memory: str = "auto"
+    memory: tuple[str, ...] = ("auto",)
     dtype: str | None = None
     layers: int | None = None
     rounds: int = 3

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines import PIPELINES
 from runner.bench import packing, pictures, serving, texts
 from runner.bench.machine import machine, versions
 from runner.bench.options import PICTURE_ENGINES, TEXT_ENGINES, Options
@@ -82,7 +83,9 @@ def _pictures(spec: Spec, scratch: Path, options: Options, report: Report) -> No
     folder = spec.folder or scratch
     size = _own_size(spec)
     in_process = options.wants("encode", "step", "picture", "decode", "strips")
-    if in_process:
+    if in_process and spec.pipeline not in PIPELINES:
+        tell(f"{spec.name} is drawn by diffusers ({spec.pipeline}): measured over HTTP alone")
+    elif in_process:
         pictures.measure(spec, folder, size, options, report, tell)
     over_http = options.wants("http") or (not in_process and options.wants("load", "first"))
     if over_http and (options.engines is None or "mlx" in options.engines):

@@ -31,6 +31,7 @@ class Served:
     warm: dict[tuple[str, Size, int], list[float]] = field(default_factory=dict)  # by part, size and number
     peaks: dict[tuple[Size, int], int] = field(default_factory=dict)
     total: int = 0
+    size: Size = (0, 0)  # of the first pictures
 
     def add(self, part: str, size: Size, n: int, seconds: float) -> None:
         self.warm.setdefault((part, size, n), []).append(seconds)
@@ -40,17 +41,22 @@ def measure(
     spec: Spec, folder: Path, size: Size, options: Options, written: str, tell: Any
 ) -> Iterator[Record]:
     """`written`: the type of random weights, which are quantized already where they are to be; "" for a checkpoint."""
-    sizes = options.sizes or (size,)
-    served = asyncio.run(_serve(folder, sizes, options, runner_options(options, bool(written)), tell))
-    told: dict[str, Any] = {
-        "model": spec.name, "engine": "mlx", "unit": "s", "dtype": written or options.dtype or "",
-        "quantize": options.quantize or "", "memory": options.memory, "layers": spec.layers or 0,
-    }  # fmt: skip
+    for memory in options.memory:
+        arguments = runner_options(options, memory, bool(written))
+        served = asyncio.run(_serve(folder, options.sizes or (size,), options, arguments, tell))
+        told: dict[str, Any] = {
+            "model": spec.name, "engine": "mlx", "unit": "s", "dtype": written or options.dtype or "",
+            "quantize": options.quantize or "", "memory": memory, "layers": spec.layers or 0,
+        }  # fmt: skip
+        yield from _records(served, told, options)
+
+
+def _records(served: Served, told: dict[str, Any], options: Options) -> Iterator[Record]:
     if options.wants("load"):
         note = "from start to healthy; cold, then again"
         yield Record(**told, part="load", values=tuple(served.starts), note=note)
     if options.wants("first"):
-        width, height = sizes[0]
+        width, height = served.size
         yield Record(
             **told, part="first", values=tuple(served.firsts), width=width, height=height, steps=served.total,
             note="over HTTP, after start; cold, then again",
@@ -62,9 +68,9 @@ def measure(
         )  # fmt: skip
 
 
-def runner_options(options: Options, written: bool) -> list[str]:
+def runner_options(options: Options, memory: str, written: bool) -> list[str]:
     """How the runner is told the same. A checkpoint that was written quantized is so already."""
-    given = ["--memory", options.memory]
+    given = ["--memory", memory]
     if options.dtype == "float32":
         given += ["--dtype", "float32"]
     elif options.dtype:
@@ -75,15 +81,16 @@ def runner_options(options: Options, written: bool) -> list[str]:
 async def _serve(
     folder: Path, sizes: tuple[Size, ...], options: Options, arguments: list[str], tell: Any
 ) -> Served:
-    served = Served()
-    for start in range(STARTS):
+    served = Served(size=sizes[0])
+    starts = STARTS if options.wants("load", "first") else 1
+    for start in range(starts):
         began = time.perf_counter()
         async with Server(str(folder), options=arguments) as server:
             served.starts.append(time.perf_counter() - began)
             tell(f"a runner was healthy after {served.starts[-1]:.1f} s")
             seconds, _ = await _draw(server, sizes[0], 1, options, start + 1)
             served.firsts.append(seconds)
-            if start == STARTS - 1 and options.wants("http"):
+            if start == starts - 1 and options.wants("http"):
                 await _warm(server, sizes, options, served, tell)
     return served
 

@@ -26,7 +26,7 @@ class Engine:
             self._encoder(part) for part in ("text_encoder", "text_encoder_2") if part in self.parts
         ]
         if name == "torch-compile":
-            self.transformer.forward = torch.compile(self.transformer.forward)
+            self.transformer.forward = torch.compile(self.transformer.forward, dynamic=False)
         self.family = FAMILIES[self.parts["transformer"]["_class_name"]]
         # Along one side of a token: two latents, in all three families.
         self.pixels = 2 ** len(self.vae.config.block_out_channels)
