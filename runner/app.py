@@ -162,7 +162,7 @@ class RunnerApp:
         engine, gauge = self.engine, self.metrics.gauge
         gauge("diptych_queue", "Requests waiting", lambda: engine.queued)
         gauge("diptych_active", "Requests being worked on", lambda: engine.active)
-        gauge("diptych_memory_bytes", "What MLX holds", lambda: self._stats().get("memory", 0))
+        gauge("diptych_memory_bytes", "What is held on the device", lambda: self._stats().get("memory", 0))
         gauge(
             "diptych_cache_bytes", "What the prefix cache holds", lambda: self._stats().get("cache_bytes", 0)
         )

@@ -107,12 +107,26 @@ class Call:
 
     def _walked(self, plan: Plan) -> Plan:
         """Older calls cut steps times strength to a whole number, newer ones do not: they are a step apart."""
-        if plan.strength is None or not self.cuts:
+        if plan.strength is None:
+            return replace(plan, steps=self._scheduled(plan.steps))
+        if not self.cuts:
             return plan
         steps = int((plan.asked or plan.steps) * plan.strength)
         if steps < 1:
             raise PipelineError(f"strength: {plan.strength} leaves none of {plan.asked} steps to do")
         return replace(plan, steps=steps)
+
+    def _scheduled(self, steps: int) -> int:
+        """Some schedulers walk more than they are asked for."""
+        scheduler = getattr(self.pipeline, "scheduler", None)
+        if scheduler is None:
+            return steps
+        try:
+            another = type(scheduler).from_config(scheduler.config)
+            another.set_timesteps(steps)
+        except (ValueError, TypeError):  # it is told more by its pipeline, and walks what it is told
+            return steps
+        return len(another.timesteps)
 
     @property
     def cuts(self) -> bool:

@@ -61,6 +61,35 @@ def _vae(latents: int) -> Any:
     )  # fmt: skip
 
 
+def _sd() -> Parts:
+    """With the class of a component that only diffusers' own folder of this pipeline has."""
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=16,
+    )
+    checker = diffusers.pipelines.stable_diffusion.safety_checker.StableDiffusionSafetyChecker(
+        transformers.CLIPConfig(vision_config=vision.to_dict(), projection_dim=8)
+    )
+    unet = diffusers.UNet2DConditionModel(
+        block_out_channels=(8, 16), layers_per_block=1, sample_size=16, norm_num_groups=4, attention_head_dim=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16,
+    )  # fmt: skip
+    return {
+        "unet": unet,
+        "vae": _vae(4),
+        "text_encoder": _clip(16, projected=False),
+        "tokenizer": _tokenizer("clip"),
+        "scheduler": diffusers.PNDMScheduler(skip_prk_steps=True, steps_offset=1),
+        "safety_checker": checker,
+        "feature_extractor": transformers.CLIPImageProcessorPil(size=32, crop_size=32),
+    }
+
+
 def _sdxl() -> Parts:
     unet = diffusers.UNet2DConditionModel(
         block_out_channels=(8, 16), layers_per_block=1, sample_size=16, norm_num_groups=4, attention_head_dim=(2, 4),
@@ -148,6 +177,7 @@ def _pixart() -> Parts:
 
 
 MADE: dict[str, tuple[str, Callable[[], Parts]]] = {
+    "sd": ("StableDiffusionPipeline", _sd),
     "sdxl": ("StableDiffusionXLPipeline", _sdxl),
     "sd3": ("StableDiffusion3Pipeline", _sd3),
     "qwen image": ("QwenImagePipeline", _qwen_image),
