@@ -78,9 +78,20 @@ class Child:
         self._waiter = asyncio.create_task(self._wait())
 
     @classmethod
-    async def start(cls, arguments: Sequence[str], label: str, key: str | None = None) -> "Child":
-        """`python -m runner ARGUMENTS`; what it prints goes to the log under `label`."""
-        command = [*RUNNER, *arguments]
+    async def start(
+        cls,
+        arguments: Sequence[str],
+        label: str,
+        key: str | None = None,
+        *,
+        command: Sequence[str] = (),
+        keep: Sequence[int] = (),
+    ) -> "Child":
+        """`python -m runner ARGUMENTS`, or another command; what it prints goes to the log under `label`.
+
+        `keep`: files that stay open in it.
+        """
+        command = [*(command or RUNNER), *arguments]
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -89,6 +100,7 @@ class Child:
                 stderr=subprocess.PIPE,
                 env=environment(key),
                 cwd=_place(),
+                pass_fds=keep,
                 **_apart(),
             )
         except OSError as error:

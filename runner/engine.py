@@ -144,6 +144,11 @@ class Engine:
         """No new jobs from now on; those in flight go on."""
         self._closing = True
 
+    def fail(self, why: str) -> None:
+        """Give up, whatever the GPU thread is at."""
+        if self.state in (State.LOADING, State.READY):
+            self._die(why)
+
     async def close(self) -> None:
         """End the GPU thread after its current step."""
         self.refuse_work()
@@ -152,7 +157,8 @@ class Engine:
             self.state = State.CLOSED if self.state is State.READY else self.state
             self._wake.notify()
         # Loading is not interrupted: its thread is a daemon, which ends with the process.
-        patience = 1 if self.state is State.LOADING else 10
+        # Nor is one that has failed waited for: it may hang in what failed.
+        patience = 10 if self.state is State.CLOSED else 1
         if self._thread.is_alive():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.closed.wait(), patience)
@@ -199,7 +205,10 @@ class Engine:
                 self._serve(self.worker)
         except BaseException as error:
             log.exception("the GPU thread died")
-            self._die(f"the GPU thread died: {error}")
+            if self.state is not State.FAILED:
+                self._die(
+                    _said(error) if isinstance(error, DiptychError) else f"the GPU thread died: {error}"
+                )
         finally:
             if self.worker is not None:
                 self.worker.close()

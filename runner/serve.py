@@ -23,6 +23,7 @@ from runner.jobs import Worker
 from runner.mode import detect_model_mode
 from runner.parent import end_with_parent
 from runner.process import HttpServer, bind, is_loopback, loop_factory
+from runner.ranks import Others, World
 from runner.sources import ModelFiles, ModelMode, find
 
 log = logging.getLogger("diptych.serve")
@@ -46,6 +47,7 @@ class RunnerSettings:
     memory: str | int = "auto"
     engine: str = "auto"
     api_key: str | None = None
+    tensor_parallel: int = 1
     supervised: bool = False  # by a parent that reads our stderr, and that we do not outlive
 
 
@@ -81,10 +83,12 @@ class _Process:
         self._stopping = asyncio.Event()
         self._signals = 0
         self._engine = Engine(self._load, queue=settings.queue, on_death=self._stopping.set)
+        self._others = Others(on_loss=self._engine.fail)
+        self._loop: asyncio.AbstractEventLoop
         self._app = RunnerApp(self._engine, settings.model, self._stopping.set, settings.api_key)
 
     async def main(self) -> int:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signal)
         server = HttpServer(self._app.asgi)
@@ -98,19 +102,21 @@ class _Process:
             await self._drain()
         elif not self._settings.supervised:
             await asyncio.sleep(LAST_WORDS)
+        self._others.let_go()
         await self._engine.close()
+        await self._others.close()
         server.should_exit = True
         await serving
         self._app.close()
         if failed:
             log.error("%s", " ".join(self._engine.error.split()))
-            return 1
-        log.info("stopped")
+        else:
+            log.info("stopped")
         if self._engine.working:
-            # In the middle of a load or a download: MLX would abort if Python tore down under its thread.
+            # In the middle of a load, a download or a hang: MLX would abort if Python tore down under its thread.
             logging.shutdown()
-            os._exit(0)
-        return 0
+            os._exit(int(failed))
+        return int(failed)
 
     async def _drain(self) -> None:
         """No new work; those in flight get a few seconds."""
@@ -162,6 +168,9 @@ class _Process:
                 else "--engine torch"
             )
             raise BadRequest(f"{name} is for models that make pictures; {settings.model} makes text")
+        world = World(settings.tensor_parallel) if settings.tensor_parallel > 1 else None
+        if world is not None:
+            os.environ.update(world.environment(0))
         try:
             from runner.text import TextSettings, load_text_worker
         except ValueError as error:  # mlx-lm raises the limit as it is imported
@@ -169,17 +178,20 @@ class _Process:
                 f"the limit of open files cannot be set to 4096: {error} (ulimit -Hn)"
             ) from error
 
-        return load_text_worker(
-            local,
-            TextSettings(
-                batch=settings.batch,
-                cache_bytes=settings.cache_bytes,
-                context=settings.context,
-                kv_bits=settings.kv_bits,
-                float32=settings.dtype == "float32" or (settings.dtype == "auto" and not device.has_gpu()),
-            ),
-            progress,
+        chosen = TextSettings(
+            batch=settings.batch,
+            cache_bytes=settings.cache_bytes,
+            context=settings.context,
+            kv_bits=settings.kv_bits,
+            float32=settings.dtype == "float32" or (settings.dtype == "auto" and not device.has_gpu()),
         )
+        if world is None:
+            return load_text_worker(local, chosen, progress)
+        from runner.leading import lead
+
+        with world:
+            ranks = lead(local, settings.model, chosen, world, self._others, self._loop)
+        return load_text_worker(local, chosen, progress, ranks, self._others.why_lost)
 
     def _image(
         self,
@@ -192,5 +204,7 @@ class _Process:
         from runner.image_loading import ImageSettings, load_image_worker
 
         settings = self._settings
+        if settings.tensor_parallel > 1:
+            raise BadRequest(f"--tensor-parallel is for models that write; {settings.model} makes pictures")
         chosen = ImageSettings(settings.quantize, settings.memory, settings.dtype)
         return load_image_worker(files, local, pipeline, engine, chosen, progress)

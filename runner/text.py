@@ -19,10 +19,11 @@ from models.language.embedding import Embedder
 from models.language.load import LanguageModel, load
 from models.language.pooling import EmbeddingError
 from models.language.prefix import PrefixCache
+from models.language.ranks import Ranks
 from models.language.sequence import Output, Sequence, TokenLogprob
 from runner import device
 from runner.detokenizer import Detokenizer
-from runner.errors import BadRequest
+from runner.errors import BadRequest, RunnerFailed
 from runner.jobs import Emitted, Job
 from runner.outline import Outline, Parts
 from runner.prompts import Embed, Generate, Prompts
@@ -46,18 +47,29 @@ class TextSettings:
 
 
 def load_text_worker(
-    local: LocalModel, settings: TextSettings, progress: Callable[[float], None]
+    local: LocalModel,
+    settings: TextSettings,
+    progress: Callable[[float], None],
+    ranks: Ranks | None = None,
+    why_lost: Callable[[], str] = str,
 ) -> "TextWorker":
+    """`ranks`: the processes that the model is spread over, of which `why_lost` says what has become."""
     model = load(
         local,
         float32=settings.float32,
         kv_bits=settings.kv_bits,
         context=settings.context,
         progress=progress,
+        group=ranks.group if ranks else None,
     )
     for note in model.notes:
         log.info("%s", note)
-    return TextWorker(model, settings)
+    return TextWorker(model, settings, ranks or Ranks(), why_lost)
+
+
+def cache_limit(settings: TextSettings) -> int:
+    """The bytes of the prefix cache."""
+    return device.memory() // 10 if settings.cache_bytes is None else settings.cache_bytes
 
 
 @dataclass(eq=False)
@@ -88,10 +100,18 @@ class TextWorker:
 
     mode = ModelMode.TEXT
 
-    def __init__(self, model: LanguageModel, settings: TextSettings) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        settings: TextSettings,
+        ranks: Ranks,
+        why_lost: Callable[[], str],
+    ) -> None:
         self.model = model
+        self._ranks = ranks
+        self._why_lost = why_lost
         self.context = model.context
-        self._embedder = _embedder(model)
+        self._embedder = embedder_of(model, ranks)
         self.prompts = Prompts(
             model.tokenizer,
             model.vocab,
@@ -99,8 +119,7 @@ class TextWorker:
             model.stop_tokens,
             self._embedding_tokens,
         )
-        cache_bytes = device.memory() // 10 if settings.cache_bytes is None else settings.cache_bytes
-        self._prefix = PrefixCache(cache_bytes)
+        self._prefix = PrefixCache(cache_limit(settings))
         self._batch = Batch(
             model.model,
             model.vocab,
@@ -108,6 +127,7 @@ class TextWorker:
             self._prefix,
             settings.batch,
             device.leave_a_core(),
+            ranks,
         )
         self._embeddings: deque[_Embedding] = deque()
         self.words = Words(model.tokenizer)
@@ -163,6 +183,10 @@ class TextWorker:
         job.state = None
 
     def recover(self) -> list[Job]:
+        if self._ranks.spread:
+            raise RunnerFailed(
+                self._why_lost() or "a step failed that other ranks have taken, so they end too"
+            )
         lost = [_job(sequence) for sequence in self._batch.clear()]
         lost += [embedding.job for embedding in self._embeddings]
         self._embeddings.clear()
@@ -170,6 +194,7 @@ class TextWorker:
 
     def close(self) -> None:
         self._batch.clear()
+        self._ranks.close()
         mx.clear_streams()
 
     def stats(self) -> dict[str, Any]:
@@ -243,6 +268,8 @@ class TextWorker:
         try:
             embedding.vectors.update(next(embedding.steps))
         except Exception as error:  # whatever it is, it ends this job alone
+            if self._ranks.spread and not isinstance(error, EmbeddingError):
+                raise
             log.warning("an embedding failed: %s", error)
             yield Emitted(embedding.job, Failed(str(error)), last=True)
             return
@@ -257,10 +284,10 @@ class TextWorker:
         yield Emitted(embedding.job, EmbeddingDone(vectors, sum(map(len, prompts))), last=True)
 
 
-def _embedder(model: LanguageModel) -> Embedder | EmbeddingError:
+def embedder_of(model: LanguageModel, ranks: Ranks) -> Embedder | EmbeddingError:
     """What embeds with this model, or why nothing does."""
     try:
-        return Embedder(model.model, model.folder, model.tokenizer, EMBEDDING_TOKENS)
+        return Embedder(model.model, model.folder, model.tokenizer, EMBEDDING_TOKENS, ranks)
     except (EmbeddingError, ConfigError) as error:
         return error if isinstance(error, EmbeddingError) else EmbeddingError(str(error))
 

@@ -18,6 +18,7 @@ from models.language.caches import Cache
 from models.language.masking import apply_bitmask
 from models.language.prefill import Prefill, Prefilled
 from models.language.prefix import PrefixCache
+from models.language.ranks import Add, Ranks, Remove, Step
 from models.language.sampling import Sampler
 from models.language.sequence import Output, Sequence, TokenLogprob
 
@@ -58,12 +59,15 @@ class Batch:
         prefix: PrefixCache,
         max_rows: int = 64,
         all_cores: Callable[[bool], None] = lambda wanted: None,
+        ranks: Ranks | None = None,
     ) -> None:
-        """`all_cores` hears when prompts are processed, and when the server needs its share again."""
+        """`all_cores` hears when prompts are processed, and when the server needs its share again. `ranks`: the other
+        processes that hold a share of the model, if there are any."""
+        self._ranks = ranks or Ranks()
         self._model = model
         self._vocab = vocab
         self._prefix = prefix
-        self._prefill = Prefill(model, new_cache, prefix, all_cores)
+        self._prefill = Prefill(model, new_cache, prefix, all_cores, self._ranks)
         self.max_rows = max_rows if caches.batchable(new_cache()) else 1
         self._steps = 0
         self._reset()
@@ -88,12 +92,22 @@ class Batch:
         return len(self._rows)
 
     def add(self, sequence: Sequence) -> None:
+        if self._ranks.spread:
+            ends = sorted(sequence.stop_tokens)
+            self._ranks.tell(Add(sequence.number, sequence.prompt, sequence.max_tokens, ends))
         self._prefill.add(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is. What it has computed stays in the prefix cache."""
+        self._ranks.tell(Remove(sequence.number))
         if not self._prefill.remove(sequence) and sequence in self._rows:
             self._retire([sequence], self._inputs)
+
+    def remove_number(self, number: int) -> None:
+        """The same for a sequence that another rank names; it may have ended already."""
+        for row in [*self._rows, *self._prefill.rows()]:
+            if row.number == number:
+                self.remove(row)
 
     def clear(self) -> list[Sequence]:
         """Give up everything, after a failure whose extent is unknown; the sequences that were lost."""
@@ -106,12 +120,15 @@ class Batch:
 
     def step(self) -> list[Output]:
         """One token for every decoding sequence, and one turn of prompt processing."""
+        self._ranks.tell(Step())
         outputs = self._decode() if self._rows else []
         room = self.max_rows - len(self._rows)
         if len(self._prefill) and room > 0:
             try:
                 ready = self._prefill.run(room, hurry=bool(self._rows))
             except Exception as error:  # a prompt that is too much costs itself, not those who are writing
+                if self._ranks.spread:  # unless others have done what failed here
+                    raise
                 outputs += [Output(row, None, error=str(error)) for row in self._prefill.abandon()]
                 ready = None
             if ready is not None:
@@ -151,9 +168,10 @@ class Batch:
             self._choose(logits, known, [row.tokens[:-1] for row in self._rows])
         if beginning:
             outputs += self._first({output.sequence for output in outputs})
-        finished = [output.sequence for output in outputs if output.finish or output.error]
+        finished = [self._rows.index(output.sequence) for output in outputs if output.finish or output.error]
+        finished = self._ranks.decide("who has finished", finished)
         if finished:
-            self._retire(finished, self._inputs)
+            self._retire([self._rows[index] for index in finished], self._inputs)
         return outputs
 
     def _first(self, failed: set[Sequence]) -> list[Output]:
@@ -198,10 +216,14 @@ class Batch:
 
     def _choose(self, logits: mx.array, inputs: mx.array, before: list[list[int]]) -> None:
         """Draw what comes after `inputs`, and set it going on the device. `before`: the tokens fed before those."""
+        if not self._ranks.leads:
+            self._inputs = self._ranks.tokens(logits)
+            mx.async_eval(self._inputs)
+            return
         if self._sampler is None or self._sampler.age >= sampling.LIFETIME:
             drawn = [len(fed) + 1 - len(row.prompt) for row, fed in zip(self._rows, before, strict=True)]
             self._sampler = Sampler([row.sampling for row in self._rows], before, drawn, self._vocab)
-        self._inputs = self._sampler(logits, inputs)
+        self._inputs = self._ranks.tokens(self._sampler(logits, inputs))
         wanting = [i for i, row in enumerate(self._rows) if row.logprobs is not None]
         self._details = None
         if wanting:

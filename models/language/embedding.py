@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..config import Config, read_json
 from .pooling import EmbeddingError, read_head
+from .ranks import Embed, Ranks
 
 WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
 
@@ -49,7 +50,15 @@ class Embedder:
     Texts are padded on the right, which no causal model sees.
     """
 
-    def __init__(self, model: nn.Module, folder: Path, tokenizer: Any, token_budget: int = 8192) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        folder: Path,
+        tokenizer: Any,
+        token_budget: int = 8192,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self._ranks = ranks or Ranks()
         config = read_json(folder / "config.json")
         inner = config.get("text_config")
         config = {**config, **inner} if isinstance(inner, dict) else config
@@ -90,9 +99,11 @@ class Embedder:
             if not 0 <= min(text) <= max(text) < self._vocab_size:
                 raise EmbeddingError(f"text {index} has a token beyond the vocabulary of {self._vocab_size}")
         for batch in self._batches(texts):
-            yield dict(zip(batch, self._embed([texts[index] for index in batch]), strict=True))
+            yield dict(zip(batch, self.together([texts[index] for index in batch]), strict=True))
 
-    def _embed(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    def together(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """The vectors of texts that go through the network side by side, all at once."""
+        self._ranks.tell(Embed([list(text) for text in texts]))
         longest = max(map(len, texts))
         tokens = mx.array([[*text, *[0] * (longest - len(text))] for text in texts])
         lengths = mx.array([len(text) for text in texts])

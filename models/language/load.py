@@ -18,6 +18,7 @@ from models.language.architectures import stated_context
 from models.language.caches import Cache
 from models.language.padding import mend
 from models.language.quantized_cache import KVCacheNotQuantizable, check_quantizable, quantized_row
+from models.language.sharding import shard
 from models.weights import evaluate, read_shards
 
 DEFAULT_CONTEXT = 4096
@@ -60,16 +61,22 @@ def load(
     kv_bits: int | None = None,
     context: int | None = None,
     progress: Callable[[float], None] = lambda _: None,
+    group: mx.distributed.Group | None = None,
 ) -> LanguageModel:
-    """Load everything, on the calling thread, which from then on owns the arrays."""
+    """Load everything, on the calling thread, which from then on owns the arrays; of a group, this rank's share."""
     model, config = build(local)
     notes = []
     if float32 and "quantization" not in config and _widen(model):
         notes.append("half precision weights are computed in float32: a processor has no fast path for them")
+    if group is not None:
+        shard(local.name, model, group)
+        notes.append(f"spread over {group.size()} processes; this is rank {group.rank()}")
     tokenizer = _tokenizer(local.folder, config)
     progress(0.2)
     evaluate(model, lambda done: progress(0.2 + 0.8 * done))
     model.eval()
+    if group is not None:  # ready when all are
+        mx.eval(mx.distributed.all_sum(mx.zeros(1), group=group))
     limit = stated_context(config) or DEFAULT_CONTEXT
     loaded = LanguageModel(
         name=local.name,

@@ -12,6 +12,7 @@ from models.language import caches
 from models.language.caches import Cache
 from models.language.padding import leaves_padding_out
 from models.language.prefix import PrefixCache
+from models.language.ranks import Ranks
 from models.language.sequence import Sequence
 
 GROUP = 8
@@ -44,11 +45,13 @@ class Prefill:
         new_cache: Callable[[], Cache],
         prefix: PrefixCache,
         all_cores: Callable[[bool], None],
+        ranks: Ranks,
     ) -> None:
         self._model = model
         self._new_cache = new_cache
         self._prefix = prefix
         self._all_cores = all_cores
+        self._ranks = ranks
         self._most = GROUP if leaves_padding_out(model, new_cache()) else 1
         self._waiting: deque[Sequence] = deque()
         self._long: _Long | None = None
@@ -87,7 +90,7 @@ class Prefill:
 
     def run(self, room: int, hurry: bool) -> Prefilled | None:
         """Work for one turn; what came out of it ready to decode, if anything did."""
-        budget = self._budget(hurry)
+        [budget] = self._ranks.decide("how much of the prompts", [self._budget(hurry)])
         if self._long is not None and (not self._waiting or not self._long_had_its_turn):
             self._long_had_its_turn = True
             return self._advance(self._long, budget)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Literal, Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from models.language.options import Sampling
 
+_numbers = count()
 Finish = Literal["stop", "length"]
 
 
@@ -44,6 +46,8 @@ class Sequence:
     logprobs: int | None = None  # how many alternatives; None: not even its own
     matcher: Matcher | None = None
     on_started: Callable[[], None] | None = None  # its prefill begins
+
+    number: int = field(default_factory=lambda: next(_numbers))  # its name among ranks
 
     # How far it is.
     tokens: list[int] = field(default_factory=list)  # what its cache holds

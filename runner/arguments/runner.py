@@ -61,6 +61,13 @@ def _add_runner(commands: "Commands") -> None:
         default="auto",
         help="auto: the checkpoint's, but float32 for half precision on a processor",
     )
+    add(
+        "--tensor-parallel",
+        type=natural,
+        default=1,
+        metavar="N",
+        help="spread a model that writes over N devices of this machine, a process each (default %(default)s)",
+    )
     pictures.add_loading(parser)
     add("--verbose", action="store_true", help="log more")
     add("--log-format", choices=("text", "json"), default="text", help="(default %(default)s)")

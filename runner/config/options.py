@@ -57,6 +57,7 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
         "kv_bits": bits(2, 3, 4, 6, 8),
         "cache_bytes": size(least=0),
         "batch": whole(1),
+        "tensor_parallel": whole(1, 64),
         "dtype": one_of("auto", "float32", "checkpoint"),
         "quantize": one_of(*QUANTIZATIONS),
         "memory": size("auto", "resident", "staged"),
@@ -66,6 +67,6 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
 )
 
 # What only some models take, and what [serve] says for all: nothing to say of "*".
-SOME = ("quantize", "memory", "engine", "keep_alive")
+SOME = ("quantize", "memory", "engine", "keep_alive", "tensor_parallel")
 # What is no flag of `diptych runner`.
 OF_THE_GATEWAY = ("keep_alive",)

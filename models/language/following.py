@@ -1,0 +1,40 @@
+"""What every rank but the first does: the steps that the first one tells, on its own share of the model."""
+
+from collections.abc import Callable
+
+from models.language.batch import Batch
+from models.language.embedding import Embedder
+from models.language.load import LanguageModel
+from models.language.pooling import EmbeddingError
+from models.language.prefix import PrefixCache
+from models.language.ranks import Add, Decided, Embed, Follower, Remove, Step
+from models.language.sequence import Sequence
+from models.language.wire import OutOfStep
+
+
+def follow(
+    model: LanguageModel,
+    ranks: Follower,
+    rows: int,
+    cache_bytes: int,
+    embedder: Embedder | EmbeddingError,
+    all_cores: Callable[[bool], None],
+) -> None:
+    """Until the first rank leaves. `rows` and `cache_bytes` as it has them: what is kept and dropped follows from both."""
+    prefix = PrefixCache(cache_bytes)
+    batch = Batch(model.model, model.vocab, model.new_cache, prefix, rows, all_cores, ranks)
+    while (told := ranks.hear()) is not None:
+        match told:
+            case Add(number, prompt, max_tokens, stop_tokens):
+                ends = frozenset(stop_tokens)
+                batch.add(Sequence(number, prompt, max_tokens, stop_tokens=ends, number=number))
+            case Remove(number):
+                batch.remove_number(number)
+            case Step():
+                batch.step()
+            case Embed(texts):
+                if isinstance(embedder, EmbeddingError):
+                    raise embedder
+                embedder.together(texts)
+            case Decided(what):
+                raise OutOfStep(f"the first rank decided {what!r} where nothing was to be decided")

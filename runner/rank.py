@@ -1,0 +1,60 @@
+"""`python -m runner.rank FD`: one of the other ranks of a model that is spread over several devices (ranks.py)."""
+
+import logging
+import os
+import socket
+import sys
+
+from models.files import LocalModel
+from models.language.wire import Wire
+from runner import device, logs
+from runner.errors import DiptychError
+from runner.parent import end_with_parent
+from runner.ranks import Begin
+from runner.sources import ModelMode, find
+
+log = logging.getLogger("diptych.rank")
+
+
+def main(arguments: list[str]) -> int:
+    end_with_parent()
+    logs.setup()
+    wire = Wire(socket.socket(fileno=int(arguments[0])))
+    begin = wire.receive(Begin)
+    if begin is None:  # the first rank has changed its mind
+        return 0
+    try:
+        _serve(begin, wire)
+    except (DiptychError, ValueError, ImportError, RuntimeError) as error:
+        log.debug("this rank ends", exc_info=True)
+        log.error("%s", " ".join(str(error).split()))
+        return 1
+    return 0
+
+
+def _serve(begin: Begin, wire: Wire) -> None:
+    os.environ.update(begin.environment)
+    log.info("%s", device.prepare())
+    local = find(begin.model).fetch(ModelMode.TEXT)
+    _follow(begin, local, wire)
+
+
+def _follow(begin: Begin, local: LocalModel, wire: Wire) -> None:
+    # MLX reads the environment as it is imported.
+    from models.language.following import follow
+    from models.language.load import load
+    from models.language.ranks import Follower
+    from runner.text import embedder_of
+
+    ranks = Follower(begin.backend, wire)
+    model = load(
+        local, float32=begin.float32, kv_bits=begin.kv_bits, context=begin.context, group=ranks.group
+    )
+    follow(model, ranks, begin.rows, begin.cache_bytes, embedder_of(model, ranks), device.leave_a_core())
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    logging.shutdown()
+    # What the other ranks have computed may still be on its way to us; nobody waits for it.
+    os._exit(code)

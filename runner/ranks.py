@@ -1,0 +1,138 @@
+"""The other processes of a model that is spread over several devices: started, watched, let go. No MLX."""
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from msgspec import Struct, msgpack
+
+from models.language.wire import Wire
+from runner import device
+from runner.child import Child
+from runner.errors import BadRequest
+
+RANK = (sys.executable, "-P", "-m", "runner.rank")
+HERE = "127.0.0.1"
+PATIENCE = 5.0  # seconds that a rank may take to leave
+LAST_WORDS = 5.0  # seconds from a failed step to the end of the rank that caused it
+
+
+class Begin(Struct):
+    """What a rank is told first: who it is, and how the model is loaded, as the first rank loads it."""
+
+    rank: int
+    backend: str
+    environment: dict[str, str]
+    model: str
+    float32: bool
+    kv_bits: int | None
+    context: int | None
+    rows: int
+    cache_bytes: int
+
+
+class World:
+    """How the ranks of one machine find each other: by NCCL on NVIDIA cards, one each, by TCP elsewhere."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.backend = "nccl" if any(map(device.is_installed, device.GPU_BACKENDS)) else "ring"
+        self._folder = tempfile.TemporaryDirectory(prefix="diptych-ranks-")
+        self._ports = _free_ports(size)
+        if self.backend == "ring":
+            hosts = [[f"{HERE}:{port}"] for port in self._ports]
+            self._hosts.write_text(json.dumps(hosts))
+
+    @property
+    def _hosts(self) -> Path:
+        return Path(self._folder.name) / "hosts.json"
+
+    def environment(self, rank: int) -> dict[str, str]:
+        """What MLX reads as its backend begins."""
+        if self.backend == "ring":
+            return {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(self._hosts)}
+        stated = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        cards = stated or [str(index) for index in range(self.size)]
+        if len(cards) < self.size:
+            raise BadRequest(
+                f"--tensor-parallel {self.size} needs as many cards; CUDA_VISIBLE_DEVICES lists {len(cards)}"
+            )
+        return {
+            "MLX_RANK": str(rank),
+            "MLX_WORLD_SIZE": str(self.size),
+            "NCCL_HOST_IP": HERE,
+            "NCCL_PORT": str(self._ports[0]),
+            "CUDA_VISIBLE_DEVICES": cards[rank],
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The group has been formed, or never will be."""
+        self._folder.cleanup()
+
+
+class Others:
+    """Every rank but the first. When one ends before it is let go, `on_loss` hears why, on the event loop."""
+
+    def __init__(self, on_loss: Callable[[str], None]) -> None:
+        self._on_loss = on_loss
+        self._children: list[Child] = []
+        self._watches: list[asyncio.Task[None]] = []
+        self._leaving = False
+        self._lost = threading.Event()
+        self._why = ""
+
+    async def start(self, begins: list[Begin]) -> list[Wire]:
+        """One process for each; the wires over which they are told what to do."""
+        wires = []
+        for begin in begins:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                label = f"rank {begin.rank}"
+                child = await Child.start([str(theirs.fileno())], label, command=RANK, keep=[theirs.fileno()])
+            self._children.append(child)
+            self._watches.append(asyncio.create_task(self._watch(child, label)))
+            wires.append(Wire(ours))
+            wires[-1].send(msgpack.encode(begin))
+        return wires
+
+    async def _watch(self, child: Child, label: str) -> None:
+        await child.wait()
+        if not self._leaving:
+            self._why = self._why or f"{label} of the model ended: {child.last_words}"
+            self._lost.set()
+            self._on_loss(self._why)
+
+    def why_lost(self) -> str:
+        """From any other thread: which rank has ended and how; "" when none does within a few seconds."""
+        self._lost.wait(LAST_WORDS)
+        return self._why
+
+    def let_go(self) -> None:
+        """From now on they may end."""
+        self._leaving = True
+
+    async def close(self) -> None:
+        """Until they have ended, which they do when their wires close; those that do not are killed."""
+        self.let_go()
+        for child in self._children:
+            if not await child.ended(PATIENCE):
+                child.kill()
+        await asyncio.gather(*self._watches)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody has taken now; MLX takes them a moment later."""
+    with contextlib.ExitStack() as held:
+        listeners = [held.enter_context(socket.create_server((HERE, 0))) for _ in range(count)]
+        return [listener.getsockname()[1] for listener in listeners]

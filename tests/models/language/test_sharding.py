@@ -1,0 +1,54 @@
+"""What can be spread over several devices is known from config.json."""
+
+import json
+from typing import Any
+
+import pytest
+
+from models.language.sharding import NotShardable, check_shardable
+from tests.toys import toy_text
+
+
+def config(family: str, **other: Any) -> dict[str, Any]:
+    return {**json.loads((toy_text(family) / "config.json").read_text()), **other}
+
+
+def test_heads_that_divide_evenly_can_be_spread() -> None:
+    check_shardable("toy", config("qwen3"), 2)
+    check_shardable("toy", config("llama"), 2)
+    check_shardable("toy", config("mistral"), 2)
+    check_shardable("toy", config("glm4_moe_lite"), 4)
+
+
+@pytest.mark.parametrize(
+    ("heads", "groups", "ranks", "said"),
+    [
+        (
+            4,
+            2,
+            3,
+            "its 4 attention heads cannot be spread evenly over 3 devices; --tensor-parallel can be 1, 2$",
+        ),
+        (32, 8, 16, "its 8 key value heads cannot .* over 16 devices; --tensor-parallel can be 1, 2, 4, 8$"),
+        (14, 2, 4, "its 14 attention heads .* can be 1, 2$"),
+        (5, 1, 2, "can be 1$"),
+    ],
+)
+def test_heads_that_do_not_are_refused_with_what_would_do(
+    heads: int, groups: int, ranks: int, said: str
+) -> None:
+    stated = config("qwen3", num_attention_heads=heads, num_key_value_heads=groups)
+    with pytest.raises(NotShardable, match=said):
+        check_shardable("toy", stated, ranks)
+
+
+@pytest.mark.parametrize("family", ["gemma3", "lfm2", "qwen3_next"])
+def test_an_architecture_that_cannot_be_spread_is_named(family: str) -> None:
+    stated = config(family)
+    with pytest.raises(NotShardable, match=f"cannot spread its architecture '{stated['model_type']}'"):
+        check_shardable("toy", stated, 2)
+
+
+def test_an_unknown_architecture_is_named() -> None:
+    with pytest.raises(NotShardable, match="unheard_of"):
+        check_shardable("toy", {"model_type": "unheard_of"}, 2)

@@ -1,0 +1,179 @@
+"""A model spread over two processes writes what it writes in one, and ends with either of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runner.checkpoints import image_files, write
+from tests.runner.live import ROOT, Live, events, text, tokens
+from tests.toys import toy_text
+
+pytestmark = pytest.mark.slow
+
+RUNNER = (sys.executable, "-m", "runner", "runner")
+PROMPTS = ("Once upon a time", "The harbour wakes and " * 20, "Hello", "a b c d " * 100)
+DRAWN: dict[str, Any] = {"temperature": 1.0, "seed": 5, "repeat_penalty": 1.2}
+
+
+def spread(folder: Path, *arguments: str) -> Live:
+    # Two processes on a few cores wait for each other: threads that spin would keep the other from its work.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENBLAS_NUM_THREADS", "1")
+        return Live(folder, "--tensor-parallel", "2", *arguments)
+
+
+def ask(live: Live, prompt: str, **options: Any) -> list[int]:
+    asked = {"prompt": prompt, "options": {"num_predict": 12, **options}}
+    return tokens(events(live.http.post("/completion", json=asked)))
+
+
+def rank_of(live: Live) -> int:
+    """The process of the other rank."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(live.process.pid)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [pid] = [line.split()[0] for line in found.stdout.splitlines() if "runner.rank" in line]
+    return int(pid)
+
+
+def gone(pid: int, seconds: float = 60) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Live]:
+    with spread(toy_text()) as live:
+        yield live
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, list[int]]:
+    """What one process writes."""
+    with Live(toy_text()) as one:
+        return {prompt: ask(one, prompt) for prompt in PROMPTS} | {"drawn": ask(one, PROMPTS[0], **DRAWN)}
+
+
+def test_two_ranks_write_what_one_process_writes(two: Live, alone: dict[str, list[int]]) -> None:
+    assert [ask(two, prompt) for prompt in PROMPTS] == [alone[prompt] for prompt in PROMPTS]
+    assert ask(two, PROMPTS[0], **DRAWN) == alone["drawn"]
+
+
+def test_many_requests_share_their_steps(two: Live, alone: dict[str, list[int]]) -> None:
+    found: dict[int, list[int]] = {}
+    asking = [
+        threading.Thread(
+            target=lambda index=index: found.update({index: ask(two, PROMPTS[index % len(PROMPTS)])})
+        )
+        for index in range(8)
+    ]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert found == {index: alone[PROMPTS[index % len(PROMPTS)]] for index in range(8)}
+
+
+def test_a_grammar_a_stop_string_and_log_probabilities_are_the_first_ranks_business(two: Live) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    asked = {"prompt": "Say", "format": schema, "options": {"num_predict": 40, "temperature": 1, "seed": 1}}
+    assert text(events(two.http.post("/completion", json=asked))).startswith("{")
+    first = events(two.http.post("/completion", json={"prompt": "Hello", "options": {"num_predict": 12}}))
+    stop = text(first)[3:6]
+    asked = {"prompt": "Hello", "logprobs": True, "options": {"num_predict": 12, "stop": [stop]}}
+    stopped = events(two.http.post("/completion", json=asked))
+    assert text(stopped) == text(first)[: text(first).index(stop)]
+    assert stopped[-1]["stop_reason"] == "stop"
+    assert stopped[0]["logprobs"][0]["logprob"] <= 0
+
+
+def test_a_client_that_leaves_leaves_on_every_rank(two: Live, alone: dict[str, list[int]]) -> None:
+    endless = {"prompt": "Hello", "options": {"num_predict": 4000}}
+    with two.http.stream("POST", "/completion", json=endless) as response:
+        assert next(response.iter_lines())
+    with two.http.stream("POST", "/completion", json=endless, headers={"X-Request-Id": "it"}) as response:
+        lines = response.iter_lines()
+        assert next(lines)
+        assert two.http.post("/cancel", json={"id": "it"}).json() == {"cancelled": True}
+        assert '"error"' in list(lines)[-1]
+    assert ask(two, PROMPTS[0]) == alone[PROMPTS[0]]
+    assert two.http.get("/v1/status").json()["active"] == 0
+
+
+def test_embeddings_are_those_of_one_process(two: Live) -> None:
+    body = {"content": ["a red circle", "the harbour wakes"]}
+    found = two.http.post("/embedding", json=body).json()["embeddings"]
+    with Live(toy_text()) as one:
+        wanted = one.http.post("/embedding", json=body).json()["embeddings"]
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_a_runner_that_is_asked_to_stop_takes_its_ranks_along() -> None:
+    with spread(toy_text(), "--kv-bits", "8") as live:
+        rank = rank_of(live)
+        assert len(ask(live, PROMPTS[1])) == 12
+        live.ask_to_stop()
+        assert live.process.wait(60) == 0
+        assert gone(rank)
+        assert "error" not in live.log
+
+
+@pytest.mark.parametrize("when", ["idle", "writing"])
+def test_a_rank_that_dies_ends_the_runner_which_says_so(when: str) -> None:
+    with spread(toy_text()) as live:
+        rank = rank_of(live)
+        if when == "idle":
+            os.kill(rank, signal.SIGKILL)
+        else:
+            asked = {"prompt": "Hello", "options": {"num_predict": 4000}}
+            with live.http.stream("POST", "/completion", json=asked) as response:
+                lines = response.iter_lines()
+                assert next(lines)
+                os.kill(rank, signal.SIGKILL)
+                last = list(lines)[-1]
+            assert "rank 1 of the model ended" in last
+            assert '"done":true' in last
+        assert live.process.wait(60) == 1
+        assert "rank 1 of the model ended" in live.log.splitlines()[-1]
+        assert "killed by SIGKILL" in live.log.splitlines()[-1]
+
+
+def test_no_rank_outlives_the_first() -> None:
+    with spread(toy_text()) as live:
+        rank = rank_of(live)
+        live.process.kill()
+        assert gone(rank)
+
+
+def refused(folder: Path, ranks: str) -> str:
+    done = subprocess.run(
+        [*RUNNER, "--model", str(folder), "--port", "0", "--tensor-parallel", ranks],
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    return done.stderr.splitlines()[-1]
+
+
+def test_what_cannot_be_spread_is_refused_by_name(tmp_path: Path) -> None:
+    assert "cannot be spread evenly over 3 devices; --tensor-parallel can be 1, 2" in refused(toy_text(), "3")
+    pictures = write(tmp_path, image_files())
+    assert "makes pictures" in refused(pictures, "2")
+    assert "needs to be divisible by the quantization group size" in refused(toy_text(bits=8), "2")
