@@ -5,6 +5,7 @@ from starlette.requests import ClientDisconnect, Request
 from runner.errors import BadRequest, TooLarge
 
 LIMIT = 64 * 1024**2
+PICTURES_LIMIT = 128 * 1024**2  # ten pictures of nine megabytes in base64
 # A client that is still sending when it is refused may never read why: this much of the rest is read and thrown away.
 DRAIN = 1024**3
 

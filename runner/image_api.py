@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from msgspec import Struct, to_builtins
 from starlette.requests import Request
 
-from runner.bodies import read_body
+from runner.bodies import PICTURES_LIMIT, read_body
 from runner.drawing import Drawing, Planner, prepare
 from runner.engine import Engine
 from runner.errors import Busy
@@ -18,7 +18,6 @@ from runner.protocol import encode, read_json
 from runner.streaming import JobResponse
 
 MIB = 1024**2
-BODY_LIMIT = 128 * MIB  # ten pictures of nine megabytes in base64
 # What the decoded pictures of all requests in flight may hold; one request alone may always.
 MOST_HELD = 4096 * MIB
 
@@ -37,7 +36,7 @@ class ImageApi:
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="pictures")
 
     async def completion(self, request: Request, service: ImageService) -> JobResponse:
-        raw = await read_body(request, BODY_LIMIT)
+        raw = await read_body(request, PICTURES_LIMIT)
         loop = asyncio.get_running_loop()
         drawing, stream = await loop.run_in_executor(self._threads, _read, raw, service.pipeline)
         self._check_held(drawing)

@@ -12,7 +12,7 @@ from typing import Any
 from runner.errors import ModelNotSupported
 from runner.mode import ModelMode, detect_model_mode, mode_of
 from runner.sources import ModelFiles, find
-from runner.sources.selection import weight_folders
+from runner.sources.selection import indexed_bytes, weight_folders
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
@@ -96,11 +96,22 @@ def component_bytes(files: ModelFiles, mode: ModelMode) -> dict[str, int]:
 
 
 def weights_bytes(files: ModelFiles) -> int | None:
-    """The sum of the tensor bytes that a model's files declare; None when they cannot be read."""
+    """The sum of the tensor bytes that a model's files declare, by their headers, or by an index where its shards cannot
+    be read; None when nothing says."""
     try:
-        return sum(component_bytes(files, mode_of(files)).values()) or None
+        return sum(_declared_bytes(files, name) for name in weight_folders(files, mode_of(files))) or None
     except ModelNotSupported:
         return None
+
+
+def _declared_bytes(files: ModelFiles, component: str) -> int:
+    try:
+        return sum(tensor.nbytes for tensor in files.tensors(component).values())
+    except ModelNotSupported:
+        stated = indexed_bytes(files, component)
+        if stated is None:
+            raise
+        return stated
 
 
 def estimated_vram(files: ModelFiles) -> int:

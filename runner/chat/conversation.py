@@ -81,8 +81,13 @@ class Conversation:
                 _read(path)
             saved = Saved(FORMAT, self.model, self.turns, self.system, self.options, self.think)
             fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            fresh.write_text(json.dumps(msgspec.to_builtins(saved), indent=2, ensure_ascii=False), "utf-8")
-            os.replace(fresh, path)
+            try:
+                fresh.write_text(
+                    json.dumps(msgspec.to_builtins(saved), indent=2, ensure_ascii=False), "utf-8"
+                )
+                os.replace(fresh, path)
+            finally:
+                fresh.unlink(missing_ok=True)
         except OSError as error:
             raise DiptychError(f"{path} cannot be written: {error.strerror or error}") from error
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from runner.bodies import read_body
+from runner.bodies import PICTURES_LIMIT, read_body
 from runner.dialects.asking import Whole
 from runner.dialects.ollama_answers import Answer
 from runner.dialects.ollama_changes import Changes
@@ -28,7 +28,6 @@ VERSION = "0.14.3"
 # What some clients compare, letter by letter, to know whether a server is there.
 RUNNING = "Ollama is running"
 NDJSON = "application/x-ndjson"
-PICTURES_LIMIT = 128 * 1024**2  # as the runner's
 
 
 class Named(Struct, frozen=True):

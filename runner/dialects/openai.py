@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from runner.bodies import read_body
+from runner.bodies import PICTURES_LIMIT, read_body
 from runner.dialects.asking import Whole, names, sse
 from runner.dialects.forms import is_form, read_form
 from runner.dialects.openai_chat import Chat
@@ -27,7 +27,6 @@ from runner.library import Installed, installed
 from runner.middleware import exchange
 from runner.protocol import encode, read_json
 
-PICTURES_LIMIT = 128 * 1024**2  # as the runner's
 SSE = "text/event-stream; charset=utf-8"
 
 # Around the whole gateway, though for the paths under /v1 alone.

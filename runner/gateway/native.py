@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from runner.bodies import read_body
+from runner.bodies import PICTURES_LIMIT, read_body
 from runner.client import Answer, Broken
 from runner.durations import parse_duration
 from runner.errors import BadRequest, DiptychError
@@ -105,7 +105,7 @@ class Native:
         return _json({"cancelled": await self._gateway.pool.cancel(id)})
 
     async def pass_on(self, request: Request) -> Any:
-        raw = await read_body(request)
+        raw = await read_body(request, PICTURES_LIMIT)  # the runner says what is too much for a text
         return PassOn(self._gateway, request.url.path, raw, addressed(raw))
 
 

@@ -45,6 +45,18 @@ def weight_files(files: ModelFiles, component: str) -> tuple[str, ...]:
     return tuple(prefix + name for name in chosen)
 
 
+def indexed_bytes(files: ModelFiles, component: str) -> int | None:
+    """The tensor bytes of a component as its index states them; None without an index that does."""
+    prefix = f"{component}/" if component else ""
+    for base in _BASES:
+        content = files.read_json(f"{prefix}{base}.safetensors.index.json")
+        if content is not None:
+            about = content.get("metadata")
+            size = about.get("total_size") if isinstance(about, dict) else None
+            return size if type(size) is int and 0 < size < 2**60 else None
+    return None
+
+
 def _indexed(index: Mapping[str, Any], names: Mapping[str, int], shown: str) -> list[str]:
     shards = index.get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):

@@ -11,7 +11,7 @@ import pytest
 from starlette.types import Message
 
 from runner.app import RunnerApp
-from runner.image_api import BODY_LIMIT
+from runner.bodies import PICTURES_LIMIT
 from tests.runner.fake_pipeline import FakePipeline, client_of, opened, picture_base64, running, until
 
 Event = dict[str, Any]
@@ -193,7 +193,7 @@ def test_a_body_of_200_megabytes_is_too_large_and_one_of_64_is_not() -> None:
         async with client_of(FakePipeline()) as client:
             large = await client.post("/completion", content=body(200 * 10**6))
             assert large.status_code == 413
-            assert str(BODY_LIMIT) in large.json()["error"]
+            assert str(PICTURES_LIMIT) in large.json()["error"]
             assert lines(await client.post("/completion", content=body(65 * 2**20)))[-1]["done"] is True
 
     run(test)

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -330,6 +333,56 @@ def test_the_estimate_is_the_declared_bytes_and_8_gib_when_there_are_none(tmp_pa
     assert Server(str(tmp_path / "missing")).estimated_vram == 8 * GIB
     (model / "model.safetensors").write_bytes(b"\0" * 20)
     assert Server(str(model)).estimated_vram == 8 * GIB
+    for name in ("", "a\0b", "../..", "x" * 10_000, "hf:", "folder:"):
+        assert Server(name).estimated_vram == 8 * GIB
+
+
+def test_an_index_says_what_shards_that_cannot_be_read_hold(tmp_path: Path) -> None:
+    model = pretend_model(tmp_path / "model")
+    index = model / "model.safetensors.index.json"
+    shards = {"w": "model-00001-of-00001.safetensors"}
+    index.write_text(json.dumps({"metadata": {"total_size": 123_456}, "weight_map": shards}))
+    assert Server(str(model)).estimated_vram == 123_456
+    for size in (-1, 0, 1.5, "many", 10**30, None):
+        index.write_text(json.dumps({"metadata": {"total_size": size}, "weight_map": shards}))
+        assert Server(str(model)).estimated_vram == 8 * GIB
+
+
+def test_no_other_program_can_take_its_port_between_choosing_and_binding() -> None:
+    """While another takes one free port after another."""
+    taken: list[socket.socket] = []
+    stopping = threading.Event()
+
+    def take() -> None:
+        while not stopping.wait(0.001):
+            taken.append(socket.create_server(("127.0.0.1", 0)))
+            if len(taken) > 200:
+                taken.pop(0).close()
+
+    async def main() -> None:
+        async with Server(str(toy_text())) as server:
+            assert await server.tokenize("hello")
+            with pytest.raises(OSError, match="in use"):
+                socket.create_server(("127.0.0.1", server.port or 0))
+
+    taker = threading.Thread(target=take)
+    taker.start()
+    try:
+        run(main)
+    finally:
+        stopping.set()
+        taker.join()
+        for one in taken:
+            one.close()
+
+
+def test_a_runner_whose_port_is_taken_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "runner", "--model", "owner/name", "--port", port]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"diptych: cannot listen on 127.0.0.1:{port}: ")
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,9 @@ def test_two_hundred_clients_over_three_models_with_memory_for_two() -> None:
         async with gateway.client() as client:
             return await asyncio.gather(*(ask(client, number) for number in range(200)))
 
-    with Gateway(models, pretend=False, max_loaded=2, queue=150) as gateway:
+    with Gateway(models, pretend=False, memory=600_000_000, queue=150) as gateway:
         found = asyncio.run(main(gateway))
+        assert len(gateway.models()) == 2
         assert found.count(200) + found.count(503) == 200
         assert found.count(200) >= 150
         assert latest.keys() == {"a", "b", "c"}

@@ -1,6 +1,7 @@
 """Whatever happens to its runners, its clients and its machine, the gateway goes on; and ends as it should."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -216,16 +217,37 @@ def test_a_full_disk_under_its_log_stops_nothing(models: dict[str, Path]) -> Non
         assert gateway.events("a", events=1)[-1]["done"] is True
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+@pytest.fixture
+def stored(tmp_path: Path) -> dict[str, str]:
+    """A toy in an Ollama store, whose texts are copied to a cache before they are read: the environment for it."""
     folder = toy_text()
-    put_into_store(
-        tmp_path / "store",
-        folder,
-        {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()},
-    )
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    put_into_store(tmp_path / "store", folder, files)
+    return {"OLLAMA_MODELS": str(tmp_path / "store"), "DIPTYCH_CACHE": str(tmp_path / "cache")}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit cannot be set from outside")
+def test_a_full_disk_under_its_cache_is_named_and_once_there_is_room_it_loads(
+    tmp_path: Path, stored: dict[str, str]
+) -> None:
+    with Gateway({}, pretend=False, environment=stored) as gateway:
+
+        def room(size: int) -> None:
+            resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+        room(1000)
+        refused = gateway.ask("x/toy:1b")
+        assert refused.status_code == 500
+        assert f"cannot be copied to {tmp_path / 'cache'}" in refused.json()["error"]
+        assert "File too large" in refused.json()["error"]
+        assert gateway.http.get("/healthz").status_code == 200
+        room(resource.RLIM_INFINITY)
+        assert gateway.events("x/toy:1b", options={"num_predict": 2})[-1]["done"] is True
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, stored: dict[str, str]) -> None:
     (tmp_path / "cache").write_text("not a folder")
-    environment = {"OLLAMA_MODELS": str(tmp_path / "store"), "DIPTYCH_CACHE": str(tmp_path / "cache")}
-    with Gateway({}, pretend=False, environment=environment) as gateway:
+    with Gateway({}, pretend=False, environment=stored) as gateway:
         refused = gateway.ask("x/toy:1b")
         assert refused.status_code == 500
         assert "cannot be copied to" in refused.json()["error"]

@@ -2,6 +2,9 @@
 
 import base64
 import io
+import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -117,6 +120,20 @@ def test_a_client_that_leaves_ends_its_work_in_the_runner(url: str) -> None:
     while active():
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+def test_a_runner_that_is_killed_in_mid_stream_is_told_of_and_started_again(url: str) -> None:
+    body = {"model": str(toy_text()), "prompt": "x", "options": {"num_predict": 4000}}
+    with httpx2.stream("POST", f"{url}/completion", json=body, timeout=60) as response:
+        seen = response.iter_lines()
+        next(seen)
+        models = httpx2.get(f"{url}/models").json()["models"]
+        os.kill(next(model["pid"] for model in models if model["mode"] == "text"), signal.SIGKILL)
+        *_, last = seen
+    assert json.loads(last)["done"] is True
+    assert json.loads(last)["error"].endswith("(killed by SIGKILL)")
+    again = lines(ask(url, "/completion", model=str(toy_text()), prompt="x", options={"num_predict": 2}))
+    assert again[-1]["done"] is True
 
 
 def test_metrics_tell_of_all(url: str) -> None:
