@@ -71,6 +71,7 @@ function retry(label, pressed) {
 }
 
 export function figures(done) {
+  if (!done.eval_count) return "";
   const rate = done.eval_count / (done.eval_duration / 1e9);
   const speed = Number.isFinite(rate) && rate > 0 ? `, ${rate < 10 ? rate.toFixed(1) : Math.round(rate)} a second` : "";
   const cut = done.done_reason === 1 ? "; the limit of length was reached" : "";

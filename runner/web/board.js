@@ -99,7 +99,9 @@ export class Board {
   }
 
   draw(recipe) {
-    this.begun(jobs.add("draw", recipe.prompt, recipe.model, (job) => draw(recipe, job)));
+    const job = jobs.add("draw", recipe.prompt, recipe.model, (one) => draw(recipe, one));
+    job.recipe = recipe;
+    this.begun(job);
   }
 
   // The same again; with another seed, something like it.

@@ -2,6 +2,7 @@
 
 import { el } from "./dom.js";
 import { can, machine } from "./machine.js";
+import { forGood } from "./store.js";
 
 export class Choice extends EventTarget {
   constructor(select, what) {
@@ -10,7 +11,7 @@ export class Choice extends EventTarget {
     this.what = what;
     this.place = `diptych-${what}-model`;
     select.addEventListener("change", () => {
-      localStorage.setItem(this.place, select.value);
+      forGood.set(this.place, select.value);
       this.dispatchEvent(new Event("change"));
     });
     machine.addEventListener("change", () => this.show());
@@ -36,7 +37,7 @@ export class Choice extends EventTarget {
     const names = this.models.map((model) => model.name);
     const shown = Array.from(this.select.options, (option) => option.value).filter(Boolean);
     if (names.length && names.join("\n") === shown.join("\n")) return;
-    const wanted = this.select.value || localStorage.getItem(this.place);
+    const wanted = this.select.value || forGood.get(this.place);
     const none = machine.known ? "there is none on this machine" : "…";
     const options = names.length ? names.map((name) => el("option", { value: name }, name)) : [el("option", { value: "" }, none)];
     this.select.replaceChildren(...options);

@@ -47,7 +47,7 @@ function coloured(source, language) {
 
 export function codeBlock(source, about) {
   const language = about.toLowerCase();
-  const code = el("code", {}, ...coloured(source, language));
+  const code = el("code", {}, coloured(source, language));
   const head = el("figcaption", {}, el("span", {}, about.slice(0, 40) || "text"), copying(() => source));
   return el("figure", { class: "code" }, head, el("pre", { tabindex: 0, role: "region", "aria-label": `Code${about ? `, ${about.slice(0, 40)}` : ""}` }, code));
 }

@@ -24,7 +24,7 @@ export class Gallery {
     const pictures = await all();
     const wanted = $("search").value.trim().toLowerCase();
     const found = pictures.filter((picture) => picture.recipe.prompt.toLowerCase().includes(wanted));
-    $("pictures").replaceChildren(...found.slice(0, this.#most).map(item));
+    $("pictures").replaceChildren(...found.slice(0, this.#most).map((picture) => item(picture, found)));
     $("more-pictures").hidden = found.length <= this.#most;
     $("gallery-note").textContent = note(pictures, found);
   }
@@ -38,8 +38,8 @@ function note(pictures, found) {
   return `${plural(found.length, "picture")}, ${how}.`;
 }
 
-function item(picture) {
+function item(picture, others) {
   const image = el("img", { src: address(picture), alt: "", loading: "lazy" });
-  const open = { "aria-label": picture.recipe.prompt, on: { click: () => openPicture(picture) } };
+  const open = { "aria-label": picture.recipe.prompt, on: { click: () => openPicture(picture, others) } };
   return el("li", {}, el("button", { type: "button", class: "thumb", ...open }, image, el("span", { "aria-hidden": "true" }, picture.recipe.prompt)));
 }

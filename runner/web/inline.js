@@ -104,10 +104,10 @@ function link(address, words) {
   try {
     url = new URL(address);
   } catch {
-    return el("span", {}, ...words);
+    return el("span", {}, words);
   }
-  if (!["http:", "https:", "mailto:"].includes(url.protocol)) return el("span", {}, ...words);
-  return el("a", { href: url.href, target: "_blank", rel: "noopener noreferrer nofollow" }, ...words);
+  if (!["http:", "https:", "mailto:"].includes(url.protocol)) return el("span", {}, words);
+  return el("a", { href: url.href, target: "_blank", rel: "noopener noreferrer nofollow" }, words);
 }
 
 // The end of a sentence is not the end of an address.
@@ -165,7 +165,7 @@ function close(done, openers, piece) {
     const taken = Math.min(2, opener.count, piece.count);
     openers.length = found + 1;
     const inside = done.splice(place + 1).map(letters);
-    done.push(el(element(piece.letter, taken), {}, ...inside));
+    done.push(el(element(piece.letter, taken), {}, inside));
     opener.count -= taken;
     piece.count -= taken;
     if (!opener.count) {

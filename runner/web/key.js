@@ -1,23 +1,24 @@
 // The gateway's key: asked for when it is needed, kept until the tab is closed.
 
 import { $ } from "./dom.js";
+import { forTab } from "./store.js";
 
 const PLACE = "diptych-key";
 let asking = null;
 
 export function keyed() {
-  const key = sessionStorage.getItem(PLACE);
+  const key = forTab.get(PLACE);
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
 // The key that was refused, unless another has come in the meantime.
 export function forget(header) {
-  if (header && header === keyed().Authorization) sessionStorage.removeItem(PLACE);
+  if (header && header === keyed().Authorization) forTab.remove(PLACE);
 }
 
 // Whether there is a key now. Many may ask at once; they share one dialog.
 export function obtain(refused) {
-  if (sessionStorage.getItem(PLACE)) return Promise.resolve(true);
+  if (forTab.get(PLACE)) return Promise.resolve(true);
   asking ??= ask(refused).finally(() => {
     asking = null;
   });
@@ -36,7 +37,7 @@ function ask(refused) {
     const finish = (key) => {
       listening.abort();
       // Headers hold Latin letters only; anything else is no key of any gateway.
-      if (key) sessionStorage.setItem(PLACE, key.replace(/[^\x20-\x7e]/g, "?"));
+      if (key) forTab.set(PLACE, key.replace(/[^\x20-\x7e]/g, "?"));
       dialog.close();
       answer(Boolean(key));
     };

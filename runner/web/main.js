@@ -14,6 +14,7 @@ import { Stage } from "./stage.js";
 const VIEWS = ["draw", "chat", "gallery", "models", "queue"];
 
 fillIcons(document);
+if (/Mac|iP(hone|ad)/.test(navigator.platform)) document.querySelector(".keys kbd").textContent = "⌘";
 const board = new Board();
 const stage = new Stage($("stage"), board);
 const gallery = new Gallery(board, () => go("draw"));

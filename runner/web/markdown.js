@@ -93,13 +93,13 @@ const SHOWN = {
   heading([line]) {
     const [, marks, text = ""] = HEADING.exec(line);
     // The page has a first heading of its own, and each answer is below one.
-    return el(`h${Math.min(6, marks.length + 2)}`, {}, ...inline(text.trimEnd().replace(/(?:^|[ \t])#+$/, "").trim()));
+    return el(`h${Math.min(6, marks.length + 2)}`, {}, inline(text.trimEnd().replace(/(?:^|[ \t])#+$/, "").trim()));
   },
   rule: () => el("hr"),
-  quote: (lines, depth) => el("blockquote", {}, ...inside(lines.map((line) => line.replace(QUOTE, "")), depth)),
+  quote: (lines, depth) => el("blockquote", {}, inside(lines.map((line) => line.replace(QUOTE, "")), depth)),
   list,
   table,
-  paragraph: (lines) => el("p", {}, ...inline(lines.map((line) => line.trimStart()).join("\n"))),
+  paragraph: (lines) => el("p", {}, inline(lines.map((line) => line.trimStart()).join("\n"))),
 };
 
 function list(lines, depth) {
@@ -119,22 +119,22 @@ function list(lines, depth) {
   }
   const loose = items.some((own) => own.some((line, place) => !line.trim() && own.slice(place + 1).some((after) => after.trim())));
   const entries = items.map((own) => entry(own, loose, depth));
-  return ordered ? el("ol", { start: Number.parseInt(mark, 10) }, ...entries) : el("ul", {}, ...entries);
+  return ordered ? el("ol", { start: Number.parseInt(mark, 10) }, entries) : el("ul", {}, entries);
 }
 
 function entry(lines, loose, depth) {
   const nodes = inside(lines, depth);
   const first = nodes[0];
-  if (loose || first?.tagName !== "P") return el("li", {}, ...nodes);
-  return el("li", {}, ...first.childNodes, ...nodes.slice(1));
+  if (loose || first?.tagName !== "P") return el("li", {}, nodes);
+  return el("li", {}, [...first.childNodes], nodes.slice(1));
 }
 
 function table(lines) {
   const sides = cells(lines[1]).map((cell) => (cell.endsWith(":") ? (cell.startsWith(":") ? "middle" : "right") : null));
   const row = (tag) => (line) =>
-    el("tr", {}, ...cells(line).slice(0, sides.length).map((cell, place) => el(tag, { class: sides[place], scope: tag === "th" && "col" }, ...inline(cell))));
+    el("tr", {}, cells(line).slice(0, sides.length).map((cell, place) => el(tag, { class: sides[place], scope: tag === "th" && "col" }, inline(cell))));
   const head = el("thead", {}, row("th")(lines[0]));
-  const body = el("tbody", {}, ...lines.slice(2).map(row("td")));
+  const body = el("tbody", {}, lines.slice(2).map(row("td")));
   return el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Table" }, el("table", {}, head, body));
 }
 

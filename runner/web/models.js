@@ -4,7 +4,7 @@ import { button, el, fault } from "./dom.js";
 import { bytes, plural, span } from "./format.js";
 import { can, machine } from "./machine.js";
 
-const MAKES = { image: "draws", text: "writes" };
+const MAKES = { image: "pictures", text: "text" };
 const faults = new Map();
 const loading = new Set();
 
@@ -40,10 +40,11 @@ function none() {
 
 function card(model, use) {
   const badge = el("span", { class: `badge ${model.mode ?? "unknown"}` }, makes(model));
-  const facts = [model.type, `${bytes(model.bytes)} on disk`, state(model)].filter(Boolean).join(" · ");
+  const facts = [model.type, `${bytes(model.bytes)} on disk`].filter(Boolean).join(" · ");
   const about = el("div", {},
     el("p", { class: "name" }, model.name, " ", badge),
     el("p", { class: "hint" }, facts),
+    !model.fault && el("p", { class: "hint" }, el("span", { class: "dot" }), state(model)),
     model.fault && el("p", { class: "hint broken" }, `Cannot be run: ${model.fault}`),
     faults.has(model.name) && fault(faults.get(model.name)),
   );
@@ -51,7 +52,7 @@ function card(model, use) {
 }
 
 function makes(model) {
-  if (model.capabilities.includes("embedding")) return "embeds";
+  if (model.capabilities.includes("embedding")) return "vectors";
   return MAKES[model.mode] ?? "broken";
 }
 

@@ -26,9 +26,22 @@ export function actions(picture, over = () => undefined) {
   ];
 }
 
-export function openPicture(picture) {
+// Large, in the company of `others`: the arrow keys go from one to the next.
+export function openPicture(picture, others = []) {
   const dialog = $("picture");
-  const close = button("Close", "close", () => dialog.close(), { bare: true, class: "quiet icon close" });
+  show(picture);
+  dialog.onclick = (event) => event.target === dialog && dialog.close();
+  dialog.onkeydown = ({ key }) => {
+    const way = { ArrowLeft: -1, ArrowRight: 1 }[key];
+    const next = way && others[others.indexOf(picture) + way];
+    if (next) show((picture = next));
+  };
+  dialog.showModal();
+}
+
+function show(picture) {
+  const dialog = $("picture");
+  const close = button("Close", "close", () => dialog.close(), { bare: true, class: "quiet icon close", autofocus: true });
   const image = el("img", { src: address(picture), alt: picture.recipe.prompt });
   const about = el("div", { class: "about" },
     el("h2", { id: "picture-title" }, "Recipe"),
@@ -36,7 +49,7 @@ export function openPicture(picture) {
     el("div", { class: "tools" }, ...actions(picture, () => dialog.close())),
   );
   dialog.replaceChildren(el("div", { class: "frame" }, image), about, close);
-  dialog.showModal();
+  close.focus();
 }
 
 function recipe(picture) {

@@ -15,9 +15,9 @@ export function showQueue(root) {
   root.replaceChildren(
     el("h2", {}, "From this page"),
     going.length ? el("ol", { class: "rows" }, ...going.map(row)) : el("p", { class: "hint" }, "Nothing is going on."),
-    ...(over.length ? [el("h2", {}, "Lately"), el("ul", { class: "rows" }, ...over.map(row))] : []),
     el("h2", {}, "On the gateway, for everybody"),
     everybody(),
+    ...(over.length ? [el("h2", {}, "Lately"), el("ul", { class: "rows light" }, ...over.map(row))] : []),
   );
   if (focused) root.querySelector(`[data-job="${focused}"]`)?.focus();
 }

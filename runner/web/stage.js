@@ -18,7 +18,7 @@ export class Stage {
     root.append(this.easel, this.strip);
     jobs.addEventListener("change", ({ detail }) => {
       if (detail === this.#job) this.#follow();
-      else if (detail.kind === "draw" && this.#over && detail.state === "working") this.show(detail);
+      else if (detail.kind === "draw" && this.#over && detail.state === "working") this.#watch(detail);
     });
     changes.addEventListener("change", () => this.#showStrip());
     this.#empty();
@@ -29,16 +29,21 @@ export class Stage {
     return !this.#job || !GOING.includes(this.#job.state);
   }
 
-  // A drawing that begins; one that is still being drawn is looked at to its end.
+  // A drawing that was asked for; one that is still being drawn is looked at to its end.
   show(job) {
-    if (!this.#over) return;
+    const free = () => this.#job === job || this.#over;
+    job.done.then(
+      (pictures) => free() && this.#done(pictures),
+      (error) => free() && this.#failed(job, error),
+    );
+    if (this.#over) this.#watch(job);
+    else this.#follow();
+  }
+
+  #watch(job) {
     this.#job = job;
     this.#build();
     this.#follow();
-    job.done.then(
-      (pictures) => this.#job === job && this.#done(pictures),
-      (error) => this.#job === job && this.#failed(job, error),
-    );
   }
 
   #build() {
@@ -56,7 +61,8 @@ export class Stage {
   #follow() {
     const job = this.#job;
     if (!GOING.includes(job.state)) return;
-    this.said.textContent = progress(job);
+    const more = jobs.going.filter((one) => one.kind === "draw").length - 1;
+    this.said.textContent = `${progress(job)}${more ? `; ${more} more in the queue` : ""}`;
     const part = job.state === "loading" ? job.progress : job.step / job.total;
     if (Number.isFinite(part) && job.state !== "waiting") this.bar.value = part;
     else this.bar.removeAttribute("value");
@@ -102,7 +108,7 @@ export class Stage {
       this.#empty("Stopped. Nothing was kept of it.");
       return;
     }
-    this.easel.replaceChildren(fault(error.message, button("Try again", "again", () => this.board.submit())));
+    this.easel.replaceChildren(fault(error.message, button("Try again", "again", () => this.board.draw(job.recipe))));
   }
 
   #empty(said = "What you draw is seen here.") {

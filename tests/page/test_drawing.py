@@ -1,17 +1,27 @@
-"""The drawing board: previews, stopping, editing, the gallery."""
+"""The drawing board: previews, stopping, editing, what was drawn before."""
 
+import io
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+
+from tests.runner.gateway.live import Gateway
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 pytestmark = pytest.mark.slow
 SLOW = 60_000
+CIRCLE = "a large red circle in the middle on a white background"
+
+
+def fill(page: Any, prompt: str, **fields: str) -> None:
+    for label, value in {"Prompt": prompt, **fields}.items():
+        page.get_by_label(label, exact=True).fill(value)
 
 
 def draw(page: Any, prompt: str, **fields: str) -> None:
-    for label, value in {"Prompt": prompt, **fields}.items():
-        page.get_by_label(label, exact=True).fill(value)
+    fill(page, prompt, **fields)
     page.get_by_role("button", name="Draw", exact=True).click()
 
 
@@ -22,28 +32,183 @@ def finished(page: Any, prompt: str) -> Any:
     return picture
 
 
-def colour(page: Any, picture: Any, x: float, y: float) -> list[int]:
-    """The pixel at a place of a picture on the page."""
-    return picture.locator("img").evaluate(
-        """async (image, [x, y]) => {
+def middle(picture: Any) -> str:
+    """The colour in the middle of a picture on the page: the strongest of its three, or white."""
+    red, green, blue = picture.locator("img").evaluate(
+        """async (image) => {
             await image.decode();
             const canvas = document.createElement("canvas");
-            canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
-            const context = canvas.getContext("2d");
-            context.drawImage(image, 0, 0);
-            return [...context.getImageData(x * canvas.width, y * canvas.height, 1, 1).data].slice(0, 3);
-        }""",
-        [x, y],
+            canvas.width = canvas.height = 3;
+            canvas.getContext("2d").drawImage(image, 0, 0, 3, 3);
+            return [...canvas.getContext("2d").getImageData(1, 1, 1, 1).data].slice(0, 3);
+        }"""
     )
+    if min(red, green, blue) > 180:
+        return "white"
+    return max((red, "red"), (green, "green"), (blue, "blue"))[1]
+
+
+def tab(page: Any, name: str) -> None:
+    page.get_by_role("navigation").get_by_role("link", name=name).click()
 
 
 def test_a_picture_is_drawn_with_previews_and_a_progress_that_moves(opened: Any) -> None:
-    prompt = "a large red circle in the middle on a white background"
-    draw(opened, prompt, Steps="6", Seed="7")
+    draw(opened, CIRCLE, Steps="6", Seed="7")
     expect(opened.get_by_alt_text("The drawing, not finished yet")).to_be_visible(timeout=SLOW)
-    expect(opened.get_by_role("progressbar")).to_be_visible()
-    picture = finished(opened, prompt)
-    red, green, blue = colour(opened, picture, 0.5, 0.5)
-    assert red > 150
-    assert max(green, blue) < 100
-    expect(opened.locator("#stage")).to_contain_text("seed 7")
+    expect(opened.get_by_role("progressbar")).to_have_attribute("value", "0.5", timeout=SLOW)
+    picture = finished(opened, CIRCLE)
+    assert middle(picture) == "red"
+    expect(opened.locator("#stage")).to_contain_text("128 × 128, seed 7")
+
+
+def test_a_drawing_is_stopped_in_the_middle_and_the_runner_with_it(opened: Any, gateway: Gateway) -> None:
+    draw(opened, CIRCLE, Steps="900")
+    expect(opened.locator("#stage")).to_contain_text("of 900, about", timeout=SLOW)
+    assert gateway.models()["shapes"]["active"] == 1
+    opened.get_by_role("button", name="Stop", exact=True).click()
+    expect(opened.locator("#stage")).to_contain_text("Stopped")
+    gateway.wait_until(lambda: gateway.models()["shapes"]["active"] == 0)
+    draw(opened, CIRCLE, Steps="1")
+    finished(opened, CIRCLE)
+
+
+def test_a_picture_is_edited_in_words(opened: Any) -> None:
+    draw(opened, CIRCLE, Seed="7")
+    finished(opened, CIRCLE)
+    opened.get_by_role("button", name="Edit this").click()
+    expect(opened.get_by_alt_text("Picture 1 to edit or to start from")).to_be_visible()
+    expect(opened.get_by_label("Prompt", exact=True)).to_be_focused()
+    draw(opened, "make the circle green", Seed="3")
+    assert middle(finished(opened, "make the circle green")) == "green"
+
+
+def test_a_picture_is_started_from_as_far_as_is_said(opened: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (128, 128), "blue").save(tmp_path / "blue.png")
+    opened.locator("#file").set_input_files(tmp_path / "blue.png")
+    opened.get_by_label("Start from the first one, instead of editing it").check()
+    opened.get_by_label("Strength").fill("0.3")
+    draw(opened, CIRCLE, Seed="7", Steps="8")
+    finished(opened, CIRCLE).click()
+    recipe = opened.get_by_role("dialog")
+    expect(recipe).to_contain_text("Strength0.3")
+    expect(recipe.get_by_alt_text("A picture that it was made from")).to_be_visible()
+
+
+def test_pictures_are_taken_by_drop_and_by_paste_and_given_away(opened: Any) -> None:
+    give = """([place, event, kind]) => {
+        const canvas = document.createElement("canvas");
+        return new Promise((done) => canvas.toBlob((blob) => {
+            const data = new DataTransfer();
+            data.items.add(new File([blob], "a.png", { type: kind }));
+            const how = { bubbles: true, cancelable: true };
+            const made = event === "drop" ? new DragEvent("drop", { ...how, dataTransfer: data })
+                                          : new ClipboardEvent("paste", { ...how, clipboardData: data });
+            document.querySelector(place).dispatchEvent(made);
+            done();
+        }));
+    }"""
+    pictures = opened.get_by_role("list", name="Pictures to edit or to start from").get_by_role("listitem")
+    opened.evaluate(give, ["#drop", "drop", "image/png"])
+    expect(pictures).to_have_count(1)
+    opened.evaluate(give, ["#prompt", "paste", "image/png"])
+    expect(pictures).to_have_count(2)
+    opened.get_by_role("button", name="Take picture 1 away").click()
+    expect(pictures).to_have_count(1)
+
+
+def test_what_is_no_picture_is_refused_in_a_sentence(opened: Any) -> None:
+    opened.locator("#file").set_input_files({"name": "a.txt", "mimeType": "image/png", "buffer": b"no"})
+    expect(opened.locator("#prompt-hint")).to_have_text("a.txt is not a picture that can be read.")
+
+
+def test_again_is_the_same_and_vary_is_another(opened: Any) -> None:
+    draw(opened, CIRCLE, Seed="11", Steps="1")
+    finished(opened, CIRCLE)
+    opened.get_by_role("button", name="Again").click()
+    pictures = opened.get_by_role("list", name="The last pictures").get_by_role("listitem")
+    expect(pictures).to_have_count(2, timeout=SLOW)
+    opened.get_by_role("button", name="Vary").click()
+    expect(pictures).to_have_count(3, timeout=SLOW)
+    files = """async () => {
+        const images = [...document.querySelectorAll("#stage .strip img")];
+        const canvas = (image) => { const made = document.createElement("canvas"); made.width = made.height = 128;
+            made.getContext("2d").drawImage(image, 0, 0); return made.toDataURL(); };
+        await Promise.all(images.map((image) => image.decode()));
+        return images.map(canvas);
+    }"""
+    varied, again, first = opened.evaluate(files)
+    assert again == first
+    assert varied != first
+
+
+def test_several_pictures_of_one_drawing_are_looked_at_in_turn(opened: Any) -> None:
+    draw(opened, CIRCLE, Pictures="3", Steps="1")
+    finished(opened, CIRCLE)
+    third = opened.get_by_role("button", name="Picture 3")
+    third.click()
+    expect(opened.get_by_role("button", name="Picture 3")).to_have_attribute("aria-pressed", "true")
+    finished(opened, CIRCLE).click()
+    expect(opened.get_by_role("dialog")).to_contain_text("3 of 3")
+
+
+def test_the_gallery_keeps_pictures_and_their_recipes_until_they_are_deleted(opened: Any) -> None:
+    draw(opened, CIRCLE, Seed="7", Steps="1")
+    finished(opened, CIRCLE)
+    opened.reload()
+    tab(opened, "Gallery")
+    opened.get_by_label("Find by what the prompt says").fill("nothing like it")
+    expect(opened.locator("#gallery-note")).to_have_text("No prompt says that.")
+    opened.get_by_label("Find by what the prompt says").fill("RED")
+    opened.get_by_role("button", name=CIRCLE).click()
+    recipe = opened.get_by_role("dialog", name="Recipe")
+    expect(recipe).to_contain_text("Seed7")
+    with opened.expect_download() as downloading:
+        recipe.get_by_role("button", name="Download").click()
+    assert (
+        downloading.value.suggested_filename == "a-large-red-circle-in-the-middle-on-a-white-background-7.png"
+    )
+    picture = Image.open(io.BytesIO(Path(downloading.value.path()).read_bytes()))
+    assert picture.size == (128, 128)
+    assert CIRCLE in picture.info["parameters"]
+    recipe.get_by_role("button", name="Delete").click()
+    expect(opened.locator("#gallery-note")).to_contain_text("Empty so far")
+
+
+def test_a_refusal_is_a_sentence_and_drawing_goes_on(opened: Any) -> None:
+    opened.get_by_label("Other", exact=True).check()
+    draw(opened, CIRCLE, Width="9000", Height="64", Steps="1")
+    expect(opened.get_by_role("alert").filter(has_text="9000")).to_contain_text("4096")
+    fill(opened, CIRCLE, Width="64")
+    opened.get_by_role("button", name="Draw", exact=True).click()
+    finished(opened, CIRCLE)
+    expect(opened.locator("#stage")).to_contain_text("64 × 64")
+
+
+def test_the_dice_throw_a_seed_that_can_be_taken_back(opened: Any) -> None:
+    seed = opened.get_by_label("Seed", exact=True)
+    opened.get_by_role("button", name="Throw the dice for a seed").click()
+    first = seed.input_value()
+    assert 0 < int(first) < 2**32
+    opened.get_by_role("button", name="Throw the dice for a seed").click()
+    assert seed.input_value() != first
+    opened.get_by_role("button", name="Leave the seed to chance").click()
+    assert seed.input_value() == ""
+
+
+def test_the_queue_shows_what_waits_and_lets_it_go(opened: Any) -> None:
+    draw(opened, CIRCLE, Steps="900")
+    expect(opened.locator("#stage")).to_contain_text("of 900", timeout=SLOW)
+    for prompt in ("a blue ring", "a green star", "a yellow cross"):
+        draw(opened, prompt, Steps="1")
+    tab(opened, "Queue")
+    rows = opened.locator("#queue ol").get_by_role("listitem")
+    expect(rows).to_have_count(4)
+    expect(rows.nth(1)).to_contain_text("Waits for its turn")
+    expect(rows.nth(3)).to_contain_text("Waits for the drawings before it")
+    expect(opened.locator("#queue")).to_contain_text("requests in hand", timeout=SLOW)
+    opened.get_by_role("button", name="Stop: a yellow cross").click()
+    expect(rows).to_have_count(3)
+    opened.get_by_role("button", name=f"Stop: {CIRCLE}").click()
+    expect(opened.get_by_text("Nothing is going on.")).to_be_visible(timeout=SLOW)
+    tab(opened, "Draw")
+    expect(opened.get_by_role("list", name="The last pictures").get_by_role("listitem")).to_have_count(2)

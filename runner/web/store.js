@@ -1,0 +1,20 @@
+// What is remembered for longer than the page: for a tab, or for good. Some browsers allow neither; then, for the page.
+
+function kept(area) {
+  const instead = new Map();
+  const within = (work, otherwise) => {
+    try {
+      return work(area());
+    } catch {
+      return otherwise();
+    }
+  };
+  return {
+    get: (name) => within((store) => store.getItem(name), () => instead.get(name) ?? null),
+    set: (name, value) => within((store) => store.setItem(name, value), () => instead.set(name, value)),
+    remove: (name) => within((store) => store.removeItem(name), () => instead.delete(name)),
+  };
+}
+
+export const forTab = kept(() => sessionStorage);
+export const forGood = kept(() => localStorage);

@@ -1,0 +1,132 @@
+"""The page as a window: its key, its models, day and night, small and large, by keyboard, for screen readers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.page.conftest import serving
+from tests.page.test_drawing import CIRCLE, SLOW, draw, finished, tab
+from tests.page.window import Window
+from tests.runner.gateway.live import Gateway
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
+pytestmark = pytest.mark.slow
+VIEWS = ("Draw", "Chat", "Gallery", "Models", "Queue")
+
+
+def test_a_key_is_asked_for_refused_and_taken(browser: Any, folders: dict[str, Path], tmp_path: Path) -> None:
+    with serving(folders, tmp_path, keys=["open sesame"]) as gateway, Window(browser, gateway.url) as window:
+        page = window.page
+        asked = page.get_by_role("dialog", name="This gateway asks for a key")
+        expect(asked).to_be_visible()
+        asked.get_by_label("Key").fill("open barley")
+        page.keyboard.press("Enter")
+        expect(asked.get_by_role("alert")).to_contain_text("not one that this gateway knows")
+        asked.get_by_label("Key").fill("open sesame")
+        asked.get_by_role("button", name="Go on").click()
+        expect(asked).to_be_hidden()
+        draw(page, CIRCLE, Steps="1")
+        finished(page, CIRCLE)
+        page.reload()
+        expect(page.locator("#draw-model")).to_have_value("shapes")
+        expect(asked).to_be_hidden()
+        kept = page.evaluate(
+            "() => [JSON.stringify(sessionStorage), JSON.stringify(localStorage), document.cookie]"
+        )
+        assert "sesame" in kept[0]
+        assert "sesame" not in "".join(kept[1:])
+
+
+def test_without_a_key_the_page_says_what_it_lacks(
+    browser: Any, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    with serving(folders, tmp_path, keys=["secret"]) as gateway, Window(browser, gateway.url) as window:
+        window.page.get_by_role("button", name="Not now").click()
+        notice = window.page.locator("#notice")
+        expect(notice).to_contain_text("This gateway needs its key.")
+        notice.get_by_role("button", name="Give the key").click()
+        expect(window.page.get_by_role("dialog")).to_be_visible()
+
+
+def test_models_are_listed_loaded_and_unloaded(opened: Any, gateway: Gateway) -> None:
+    tab(opened, "Models")
+    row = opened.locator("#models li").filter(has=opened.get_by_text("talk", exact=False))
+    expect(row).to_contain_text("text")
+    if row.get_by_role("button", name="Unload talk").count():
+        row.get_by_role("button", name="Unload talk").click()
+    expect(row).to_contain_text("not loaded", timeout=SLOW)
+    row.get_by_role("button", name="Load talk").click()
+    expect(row).to_contain_text("loaded, ", timeout=SLOW)
+    assert gateway.models()["text_encoder"]["state"] == "ready"
+    expect(opened.get_by_role("meter")).to_be_visible()
+    row.get_by_role("button", name="Chat with talk").click()
+    expect(opened.locator("#chat-model")).to_have_value("talk")
+    expect(opened.get_by_role("heading", name="Chat")).to_be_visible()
+
+
+def test_a_gateway_that_goes_away_is_missed_in_a_sentence(
+    browser: Any, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    with serving(folders, tmp_path) as gateway, Window(browser, gateway.url) as window:
+        page = window.page
+        expect(page.locator("#draw-model")).to_have_value("shapes")
+        assert gateway.stop() == 0
+        draw(page, CIRCLE, Steps="1")
+        expect(page.locator("#stage").get_by_role("alert")).to_contain_text("The gateway does not answer.")
+        expect(page.locator("#notice")).to_contain_text("diptych serve", timeout=SLOW)
+
+
+def test_everything_can_be_reached_and_done_by_keyboard(opened: Any) -> None:
+    opened.keyboard.press("Tab")
+    expect(opened.get_by_role("link", name="Skip to the content")).to_be_focused()
+    opened.keyboard.press("Enter")
+    opened.keyboard.press("Tab")
+    expect(opened.locator("#draw-model")).to_be_focused()
+    opened.keyboard.press("Tab")
+    opened.keyboard.type(CIRCLE)
+    opened.keyboard.press("Control+Enter")
+    picture = finished(opened, CIRCLE)
+    picture.focus()
+    opened.keyboard.press("Enter")
+    expect(opened.get_by_role("dialog", name="Recipe")).to_be_visible()
+    opened.keyboard.press("Escape")
+    expect(opened.get_by_role("dialog")).to_have_count(0)
+    expect(picture).to_be_focused()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 320), ("dark", 390)], ids=str
+)
+def test_every_view_is_for_everybody_by_day_and_by_night_small_and_large(
+    browser: Any, gateway: Gateway, scheme: str, width: int
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    how = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}, "bypass_csp": True}
+    with Window(browser, gateway.url, **how) as window:
+        page = window.page
+        draw(page, CIRCLE, Steps="1")
+        finished(page, CIRCLE)
+        for view in VIEWS:
+            tab(page, view)
+            expect(page.get_by_role("heading", name=view, exact=True)).to_be_visible()
+            check(axe, page, view)
+            room = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+            assert room <= 0, f"{view} is wider than its window by {room}"
+        tab(page, "Gallery")
+        page.get_by_role("button", name=CIRCLE).click()
+        check(axe, page, "a picture")
+        paper = page.evaluate(
+            "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+        )
+        assert (max(paper) < 64) is (scheme == "dark")
+    assert not window.complaints
+
+
+def check(axe: Any, page: Any, view: str) -> None:
+    found = axe.run(page).response["violations"]
+    grave = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+    assert not grave, (
+        view,
+        [(fault["id"], [node["html"][:200] for node in fault["nodes"]]) for fault in grave],
+    )
