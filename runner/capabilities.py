@@ -1,6 +1,7 @@
 """What a language model can do beside writing, by its files: think apart, call tools, or only make vectors. No MLX.
 
-The marks are those that mlx-lm knows: what it cannot take apart is no capability here.
+The marks are those that mlx-lm knows: what it cannot take apart is no capability here. They are written down again,
+because importing it brings MLX; a test holds them to those of the one that is installed.
 """
 
 from typing import Any
@@ -24,6 +25,8 @@ CALLS = (
     ("<atem:function_calls>",),
     ("<tool_call>", "tool_call.name"),
 )
+# Of some models whose template names none, these tokens say so.
+CALL_WORDS = ("<|tool_call_start|>", "<|tool_call_end|>")
 # Pairs of tokens around a thought.
 THOUGHTS = (
     ("<think>", "</think>"),
@@ -53,13 +56,15 @@ def text_capabilities(files: ModelFiles) -> list[str]:
     """By Ollama's names for them."""
     if "modules.json" in files.listing():  # sentence-transformers': trained for vectors, not for writing
         return ["embedding"]
+    config = files.read_json("tokenizer_config.json") or {}
     template = chat_template(files)
     words = added_words(files)
     both = words.issuperset(BOTH)
     called = any(all(mark in template for mark in marks) for marks in CALLS)
-    calls = called or both or words.issuperset(("<|tool_call_start|>", "<|tool_call_end|>"))
+    calls = called or both or words.issuperset(CALL_WORDS) or bool(config.get("tool_parser_type"))
+    templated = bool(template or config.get("chat_template_type"))
     thinks = both or any(words.issuperset(pair) for pair in THOUGHTS)
-    found = {"completion": True, "tools": bool(template) and calls, "thinking": thinks}
+    found = {"completion": True, "tools": templated and calls, "thinking": thinks}
     return [name for name, can in found.items() if can]
 
 
