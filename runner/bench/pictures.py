@@ -3,16 +3,16 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from runner.bench.options import PROMPT, Options
+from runner.bench.options import PICTURE_ENGINES, PROMPT, Options
 from runner.bench.records import Record, Report
 from runner.bench.specs import Spec
-from runner.bench.turns import Engine, EngineFailed, in_turn, installed
+from runner.bench.turns import Engine, EngineFailed, Tell, in_turn, installed
 
 OURS = "mlx"
 Size = tuple[int, int]
+Engines = dict[str, tuple[Engine, dict[str, Any]]]  # and what it told when it was built
 Key = tuple[str, str, Size, int]  # engine, part, size, pictures
 
 
@@ -29,31 +29,29 @@ class Gathered:
         self.peaks[key] = max(self.peaks.get(key, 0), peak)
 
 
-def measure(spec: Spec, folder: Path, size: Size, options: Options, report: Report, tell: Any) -> None:
+def measure(spec: Spec, folder: str, size: Size, options: Options, report: Report, tell: Tell) -> None:
     """All parts that are asked for, into `report`. `size` is the model's own, where none is given."""
     sizes = options.sizes or (size,)
     with _engines(spec, folder, options, report, tell) as engines:
         gathered = Gathered()
         dtype = next((str(told["dtype"]) for _, told in engines.values()), "")
-        floors = _floors(engines, sizes, dtype, report) if OURS in engines else {}
         for size in sizes:
             if options.wants("encode", "step", "picture"):
                 for n in options.counts:
-                    _draw(engines, size, n, spec, options, gathered, tell)
+                    _draw(engines, size, n, options, gathered, report)
+                    tell(f"{spec.name}: {size[0]}x{size[1]}, n={n}")
             for strips in (False, True):
                 if options.wants("strips" if strips else "decode"):
-                    _decode(engines, size, strips, options, gathered, tell)
+                    _decode(engines, size, strips, options, gathered, report)
+        # At the end: counting runs parts, which would then not be the first time.
+        floors = _floors(engines, sizes, dtype, report) if OURS in engines else {}
         report.records += _records(spec, options, dtype, gathered, floors)
 
 
 @contextlib.contextmanager
-def _engines(
-    spec: Spec, folder: Path, options: Options, report: Report, tell: Any
-) -> Iterator[dict[str, tuple[Engine, dict[str, Any]]]]:
+def _engines(spec: Spec, folder: str, options: Options, report: Report, tell: Tell) -> Iterator[Engines]:
     """Those that can take part, built; one that was asked for by name and cannot is an error."""
-    from runner.bench.options import PICTURE_ENGINES
-
-    engines: dict[str, tuple[Engine, dict[str, Any]]] = {}
+    engines: Engines = {}
     with contextlib.ExitStack() as stack:
         for name in options.engines or PICTURE_ENGINES:
             if name not in PICTURE_ENGINES:
@@ -74,13 +72,13 @@ def _engines(
         yield engines
 
 
-def _job(spec: Spec, folder: Path, options: Options) -> dict[str, Any]:
+def _job(spec: Spec, folder: str, options: Options) -> dict[str, Any]:
     return {
-        "folder": str(folder),
+        "folder": folder,
         "pipeline": spec.pipeline,
         "parts": dict(spec.parts),
         "text_tokens": spec.text_tokens,
-        "random": spec.folder is None,
+        "random": spec.checkpoint is None,
         "dtype": options.dtype,
         "quantize": options.quantize,
         "prompt": PROMPT,
@@ -88,7 +86,7 @@ def _job(spec: Spec, folder: Path, options: Options) -> dict[str, Any]:
 
 
 def _floors(
-    engines: Any, sizes: tuple[Size, ...], dtype: str, report: Report
+    engines: Engines, sizes: tuple[Size, ...], dtype: str, report: Report
 ) -> dict[tuple[str, Size], float]:
     """Seconds that the arithmetic of each part takes at the device's measured rate."""
     ours: Engine = engines[OURS][0]
@@ -103,36 +101,41 @@ def _floors(
     return floors
 
 
-def _draw(
-    engines: Any, size: Size, n: int, spec: Spec, options: Options, gathered: Gathered, tell: Any
-) -> None:
+def _draw(engines: Engines, size: Size, n: int, options: Options, gathered: Gathered, report: Report) -> None:
     """Round 0 is the first at this size: what it costs more is compiling, and is told apart."""
-    width, height = size
+    asked: dict[str, Any] = {"width": size[0], "height": size[1], "steps": options.steps, "n": n}
     for number in range(options.rounds + 1):
-        for name, (engine, _) in in_turn(list(engines.items()), number):
-            if n > 1 and name != OURS:
-                continue
-            answer = engine.ask("run", width=width, height=height, steps=options.steps, n=n)
+        for name in in_turn([name for name in engines if n == 1 or name == OURS], number):
+            answer = _ask(engines, name, report, "run", asked)
             gathered.steps = answer.get("steps", gathered.steps)
-            if number == 0:
+            if number == 0 and answer:
                 gathered.add((name, "first", size, n), answer["picture"] or [answer["first"]])
-                continue
-            for part in ("encode", "step", "picture"):
+            for part in ("encode", "step", "picture") if number else ():
                 gathered.add((name, part, size, n), answer.get(part, []), answer.get("peak", 0))
-        tell(f"{spec.name} {width}x{height} n={n}: round {number} of {options.rounds}")
 
 
-def _decode(engines: Any, size: Size, strips: bool, options: Options, gathered: Gathered, tell: Any) -> None:
-    width, height = size
-    for number in range(options.rounds + 1):
-        for name, (engine, _) in in_turn(list(engines.items()), number):
-            if strips and name != OURS:
-                continue
-            answer = engine.ask("decode", width=width, height=height, strips=strips)
+def _decode(
+    engines: Engines, size: Size, strips: bool, options: Options, gathered: Gathered, report: Report
+) -> None:
+    asked: dict[str, Any] = {"width": size[0], "height": size[1], "strips": strips}
+    for number in range(options.rounds + 1):  # the first warms
+        for name in in_turn([name for name in engines if not strips or name == OURS], number):
+            answer = _ask(engines, name, report, "decode", asked)
             if number:
                 part = "strips" if strips else "decode"
-                gathered.add((name, part, size, 1), answer["seconds"], answer.get("peak", 0))
-    tell(f"decoded {width}x{height}{' in strips' if strips else ''}")
+                gathered.add((name, part, size, 1), answer.get("seconds", []), answer.get("peak", 0))
+
+
+def _ask(engines: Engines, name: str, report: Report, do: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """A peer that fails is out from then on, and the others go on."""
+    try:
+        return engines[name][0].ask(do, **asked)
+    except EngineFailed as error:
+        if name == OURS:
+            raise
+        report.missing[name] = f"{error.message} ({asked['width']}x{asked['height']})"
+        engines.pop(name)[0].stop()
+        return {}
 
 
 def _records(

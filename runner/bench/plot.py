@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec.structs import replace
 from PIL import Image, ImageDraw, ImageFont
 
-from runner.bench.records import Record, Report
+from runner.bench.records import Record, Report, counted
 from runner.bench.table import amount
 from runner.errors import BadRequest
 
@@ -118,14 +118,10 @@ def _draw(draw: ImageDraw.ImageDraw, panel: Panel, top: int) -> None:
 def _label(record: Record) -> str:
     told = [record.engine, record.part, record.size, f"n={record.n}" if record.n > 1 else ""]
     told += [
-        _many(record.clients),
+        counted(record.clients, "client"),
         record.quantize and f"{record.quantize} bits",
     ]
     return " ".join(filter(None, told))
-
-
-def _many(clients: int) -> str:
-    return "" if not clients else "1 client" if clients == 1 else f"{clients} clients"
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

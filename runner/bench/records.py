@@ -51,7 +51,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def how(self) -> str:
         """All that tells this measurement from others of the same part."""
-        told = [f"n={self.n}" if self.n > 1 else "", f"{self.steps} steps" if self.steps else ""]
+        told = [f"n={self.n}" if self.n > 1 else "", counted(self.steps, "step")]
         told += [
             f"{self.clients} client{'s' if self.clients > 1 else ''}" if self.clients else "",
             self.dtype,
@@ -61,8 +61,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return ", ".join(filter(None, told))
 
 
+def counted(number: int, what: str) -> str:
+    """`1 step`, `4 steps`, nothing for none."""
+    return f"{number} {what}{'s' if number > 1 else ''}" if number else ""
+
+
 class Report(msgspec.Struct, kw_only=True):
-    """One run. `machine`: device, memory, system; `versions`: of what took part; `rates`: operations a second, by type."""
+    """One run. `machine`: device, memory, system; `versions`: of what took part; `rates`: operations a second, by
+    type; `missing`: engines that took no part, and why; `failed`: what could not be measured."""
 
     date: str
     command: str
@@ -71,6 +77,7 @@ class Report(msgspec.Struct, kw_only=True):
     records: list[Record] = []
     rates: dict[str, float] = {}
     missing: dict[str, str] = {}
+    failed: list[str] = []
 
     def write(self, path: Path) -> None:
         path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")

@@ -14,8 +14,8 @@ from runner.bench.options import PICTURE_ENGINES, TEXT_ENGINES, Options
 from runner.bench.records import Report
 from runner.bench.specs import SPECS, Spec, write_texts
 from runner.bench.turns import installed, running
-from runner.child import RUNNER
-from runner.errors import BadRequest
+from runner.child import RUNNER, environment
+from runner.errors import BadRequest, RunnerFailed
 from runner.memory import show_size
 from runner.mode import detect_model_mode
 from runner.sources import ModelMode, find
@@ -35,7 +35,10 @@ def run(models: Sequence[str], options: Options, command: str) -> Report:
     )
     for spec in specs:
         with tempfile.TemporaryDirectory(prefix="diptych-bench-", dir=options.scratch) as scratch:
-            (_pictures if spec.draws else _texts)(spec, Path(scratch), options, report)
+            try:
+                (_pictures if spec.draws else _texts)(spec, Path(scratch), options, report)
+            except RunnerFailed as error:  # what was measured before is kept
+                report.failed.append(f"{spec.name}: {error.message}")
     if options.wants("pack") and any(spec.draws for spec in specs):
         for width, height in options.sizes or ((SIDE, SIDE),):
             report.records += packing.measure(width, height, options.rounds)
@@ -50,15 +53,13 @@ def spec_of(model: str) -> Spec:
     local = files.fetch(mode.mode)
     if mode.mode is ModelMode.TEXT:
         config = files.read_json("config.json") or {}
-        return Spec(_short(files.name), "", {"": config}, {}, {}, folder=local.folder)
+        return Spec(_short(files.name), "", {"": config}, {}, {}, checkpoint=str(local.folder))
     parts = {
         part: files.read_json(f"{part}/config.json")
         for part in ("transformer", "vae", "text_encoder", "text_encoder_2")
     }
     known = {part: config for part, config in parts.items() if config is not None}
-    return Spec(
-        files.name, mode.pipeline, known, {}, {}, folder=Path(model) if Path(model).is_dir() else local.folder
-    )
+    return Spec(_short(files.name), mode.pipeline, known, {}, {}, checkpoint=model)
 
 
 def _short(name: str) -> str:
@@ -78,9 +79,9 @@ def _check(specs: Sequence[Spec], options: Options) -> None:
 
 
 def _pictures(spec: Spec, scratch: Path, options: Options, report: Report) -> None:
-    if spec.folder is None:
+    if spec.checkpoint is None:
         write_texts(spec, scratch)
-    folder = spec.folder or scratch
+    folder = spec.checkpoint or str(scratch)
     size = _own_size(spec)
     in_process = options.wants("encode", "step", "picture", "decode", "strips")
     if in_process and spec.pipeline not in PIPELINES:
@@ -89,25 +90,27 @@ def _pictures(spec: Spec, scratch: Path, options: Options, report: Report) -> No
         pictures.measure(spec, folder, size, options, report, tell)
     over_http = options.wants("http") or (not in_process and options.wants("load", "first"))
     if over_http and (options.engines is None or "mlx" in options.engines):
-        written = write_weights(spec, scratch, options) if spec.folder is None else ""
+        written = write_weights(spec, scratch, options) if spec.checkpoint is None else ""
         report.records += serving.measure(spec, folder, size, options, written, tell)
 
 
 def _texts(spec: Spec, scratch: Path, options: Options, report: Report) -> None:
-    folder = spec.folder or scratch
-    if spec.folder is None:
+    folder = spec.checkpoint or str(scratch)
+    if spec.checkpoint is None:
         write_texts(spec, scratch)
         write_weights(spec, scratch, options)
         if options.quantize:
-            folder = scratch / "quantized"
-            command = [*RUNNER, "quantize", str(scratch), str(folder), "--bits", options.quantize]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            folder = str(scratch / "quantized")
+            command = [*RUNNER, "quantize", str(scratch), folder, "--bits", options.quantize]
+            done = subprocess.run(command, capture_output=True, text=True, env=environment())
+            if done.returncode:
+                raise RunnerFailed(f"quantizing failed: {done.stderr.strip().splitlines()[-1:]}")
     texts.measure(spec, folder, options, report, tell)
 
 
 def _own_size(spec: Spec) -> tuple[int, int]:
     """The model's files say how large it draws; SIDE where they do not."""
-    if spec.folder is None:
+    if spec.checkpoint is None:
         return SIDE, SIDE
     side = spec.parts.get("vae", {}).get("sample_size")
     return (side, side) if isinstance(side, int) else (SIDE, SIDE)

@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from runner.bench.options import PROMPT, Options
 from runner.bench.records import Record
 from runner.bench.specs import Spec
+from runner.bench.turns import Tell
 from runner.errors import RunnerFailed
 from runner.supervisor import Server
 
@@ -38,7 +38,7 @@ class Served:
 
 
 def measure(
-    spec: Spec, folder: Path, size: Size, options: Options, written: str, tell: Any
+    spec: Spec, folder: str, size: Size, options: Options, written: str, tell: Tell
 ) -> Iterator[Record]:
     """`written`: the type of random weights, which are quantized already where they are to be; "" for a checkpoint."""
     for memory in options.memory:
@@ -79,13 +79,13 @@ def runner_options(options: Options, memory: str, written: bool) -> list[str]:
 
 
 async def _serve(
-    folder: Path, sizes: tuple[Size, ...], options: Options, arguments: list[str], tell: Any
+    folder: str, sizes: tuple[Size, ...], options: Options, arguments: list[str], tell: Tell
 ) -> Served:
     served = Served(size=sizes[0])
     starts = STARTS if options.wants("load", "first") else 1
     for start in range(starts):
         began = time.perf_counter()
-        async with Server(str(folder), options=arguments) as server:
+        async with Server(folder, options=arguments) as server:
             served.starts.append(time.perf_counter() - began)
             tell(f"a runner was healthy after {served.starts[-1]:.1f} s")
             seconds, _ = await _draw(server, sizes[0], 1, options, start + 1)
@@ -95,7 +95,9 @@ async def _serve(
     return served
 
 
-async def _warm(server: Server, sizes: tuple[Size, ...], options: Options, served: Served, tell: Any) -> None:
+async def _warm(
+    server: Server, sizes: tuple[Size, ...], options: Options, served: Served, tell: Tell
+) -> None:
     number = STARTS
     for size in sizes:
         for n in options.counts:

@@ -73,7 +73,8 @@ ENCODER_DEPTH = 4
 @dataclass(frozen=True)
 class Spec:
     """A model to be measured. `parts` are the components' configs, "" a language model's; `tokenizers` the kinds that
-    stand in for its own. `layers`: what it was cut to, None for all. `folder`: a real checkpoint's, which has it all."""
+    stand in for its own. `layers`: what it was cut to, None for all. `checkpoint`: a real
+    one's name, which has it all."""
 
     name: str
     pipeline: str  # "" for text
@@ -84,7 +85,7 @@ class Spec:
     text_tokens: int = 0  # that the transformer is given
     index: Mapping[str, Any] | None = None
     layers: int | None = None
-    folder: Path | None = None
+    checkpoint: str | None = None
 
     @property
     def draws(self) -> bool:
@@ -92,7 +93,7 @@ class Spec:
 
     def cut(self, layers: int | None) -> "Spec":
         """The same in width, with so many blocks of each kind."""
-        if layers is None or self.folder is not None:
+        if layers is None or self.checkpoint is not None:
             return self
         parts = {name: _cut(config, layers) for name, config in self.parts.items()}
         return replace(self, parts=parts, layers=layers)

@@ -41,6 +41,7 @@ def title(report: Report) -> str:
 
 def remarks(report: Report) -> list[str]:
     told = [f"{name} took no part: {why}" for name, why in report.missing.items()]
+    told += [f"not measured: {what}" for what in report.failed]
     told += [
         f"measured rate of {dtype} products: {rate / 1e12:.3g} TFLOP/s"
         for dtype, rate in report.rates.items()

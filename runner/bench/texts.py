@@ -12,7 +12,7 @@ from runner.bench.options import TEXT_ENGINES, Options
 from runner.bench.records import Record, Report
 from runner.bench.servers import DIPTYCH, MLX_LM, Dialect, Process
 from runner.bench.specs import Spec
-from runner.bench.turns import Engine, in_turn, installed, running
+from runner.bench.turns import Engine, Tell, in_turn, installed, running
 from runner.errors import RunnerFailed
 
 LOAD = Path(__file__).with_name("load.py")
@@ -67,7 +67,7 @@ def ask_together(
     return figures
 
 
-def measure(spec: Spec, folder: Path, options: Options, report: Report, tell: Any) -> None:
+def measure(spec: Spec, folder: str, options: Options, report: Report, tell: Tell) -> None:
     needed = {"mlx-lm": ("library",)}
     names = [
         name
@@ -91,7 +91,7 @@ def measure(spec: Spec, folder: Path, options: Options, report: Report, tell: An
 
 @contextlib.contextmanager
 def _running(
-    names: Sequence[str], folder: Path, options: Options, found: Values, tell: Any
+    names: Sequence[str], folder: str, options: Options, found: Values, tell: Tell
 ) -> Iterator[dict[str, Process | Engine]]:
     with contextlib.ExitStack() as stack:
         engines: dict[str, Process | Engine] = {}
@@ -99,7 +99,7 @@ def _running(
             tell(f"{name} is being started")
             if name == LIBRARY:
                 engine = stack.enter_context(running(name))
-                found[name, "load", 0] = engine.ask("build", folder=str(folder))["load"]
+                found[name, "load", 0] = engine.ask("build", folder=folder)["load"]
                 engines[name] = engine
                 continue
             process = engines[name] = _started(DIALECTS[name], folder, options)
@@ -109,11 +109,11 @@ def _running(
         yield engines
 
 
-def _started(dialect: Dialect, folder: Path, options: Options) -> Process:
+def _started(dialect: Dialect, folder: str, options: Options) -> Process:
     ours = dialect is DIPTYCH and options.dtype
     return Process(
         dialect,
-        folder,
+        Path(folder),
         ("--dtype", "float32" if options.dtype == "float32" else "checkpoint") if ours else (),
     )
 

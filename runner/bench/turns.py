@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -16,6 +16,7 @@ from runner.errors import RunnerFailed
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 10.0
 T = TypeVar("T")
+Tell = Callable[[str], None]  # hears how far it is
 
 
 class EngineFailed(RunnerFailed):

@@ -7,6 +7,7 @@ from runner.bench.options import Options
 from runner.bench.records import Report, read_reports
 from runner.bench.run import run as measure
 from runner.bench.table import quoted, show
+from runner.commands.tables import warn
 from runner.errors import BadRequest
 from runner.sample import sample
 from runner.sources import ModelMode
@@ -14,8 +15,9 @@ from runner.sources import ModelMode
 
 def run(options: argparse.Namespace) -> int:
     reports = read_reports(options.add)
-    if not (options.add and not options.names and options.model is None):
-        reports.append(_measured(options))
+    earlier_alone = options.add and not options.names and options.model is None
+    measured = None if earlier_alone else _measured(options)
+    reports += [measured] if measured is not None else []
     if options.plot is not None:
         from runner.bench.plot import plot
 
@@ -24,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
         from runner.bench.page import keep
 
         keep(reports, options.markdown)
-    return 0
+    return 1 if measured is not None and measured.failed else 0
 
 
 def _measured(options: argparse.Namespace) -> Report:
@@ -52,4 +54,6 @@ def _measured(options: argparse.Namespace) -> Report:
     if options.json_file is not None:
         report.write(options.json_file)
     print(show(report))
+    for what in report.failed:
+        warn(f"not measured: {what}")
     return report

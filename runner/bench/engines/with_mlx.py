@@ -26,30 +26,24 @@ Times = dict[str, Any]
 class Engine:
     def __init__(self, name: str, job: dict[str, Any]) -> None:
         self.job = job
-        self.folder = Path(job["folder"])
         self.dtype: Any = job["dtype"] or ("bfloat16" if device.has_gpu() else "float32")
         how = job.get("quantize")
         self.quantization = Quantization.parse(how) if how else None
         self.pipeline: Any = None
-        self.built: Times = {
-            "dtype": self.dtype,
-            "device": str(mx.default_device()),
-            "device_name": _device_name(),
-        }
+        self.built: Times = {"dtype": self.dtype}
         if job.get("write"):
-            write_random(self.folder, job["pipeline"], self.dtype, self.quantization)
+            write_random(Path(job["folder"]), job["pipeline"], self.dtype, self.quantization)
         elif job.get("pipeline"):
             self._load()
-        self.built["active"] = mx.get_active_memory()
         self.prompts = 0
 
     def _load(self) -> None:
         # Staged weights would be drawn anew for each picture: what memory does is measured over HTTP, on a checkpoint.
         settings = Settings(dtype=self.dtype, quantization=self.quantization)
         if self.job["random"]:
-            self.pipeline = load_random(self.folder, self.job["pipeline"], settings)
+            self.pipeline = load_random(Path(self.job["folder"]), self.job["pipeline"], settings)
         else:
-            files = find(str(self.folder))
+            files = find(self.job["folder"])
             mode = detect_model_mode(files)
             self.pipeline = pipeline_class(mode.pipeline).load(files.fetch(mode.mode), settings)
 
@@ -132,7 +126,3 @@ class Engine:
 
     def rate(self) -> Times:
         return {"rate": device_rate(DTYPES[self.dtype])}
-
-
-def _device_name() -> str:
-    return str(mx.device_info().get("device_name") or mx.device_info().get("architecture") or "")

@@ -134,3 +134,13 @@ def test_figures_of_earlier_runs_make_chart_and_page_without_measuring(tmp_path:
     assert ended.value.code == 0
     assert chart.read_bytes().startswith(b"\x89PNG")
     assert "| step | mlx | 64x64 |" in page.read_text()
+
+
+@pytest.mark.slow
+def test_an_engine_that_cannot_take_part_is_said_and_what_was_measured_is_kept(tmp_path: Path) -> None:
+    kept = tmp_path / "a.json"
+    engines = ["--engines", "mlx,mflux", "--mflux", sys.executable, "--parts", "encode,pack"]
+    done = bench(*SMALL, *engines, "--json", str(kept))
+    assert done.returncode == 1
+    assert "mflux cannot take part: mflux ended (exit 1): ModuleNotFoundError" in done.stderr
+    assert {record["part"] for record in json.loads(kept.read_text())["records"]} == {"pack"}

@@ -31,7 +31,7 @@ def test_torch_runs_every_family(name: str, tmp_path: Path) -> None:
 
 def test_an_engine_says_what_is_wrong_and_lives_on() -> None:
     with running("mlx") as engine:
-        with pytest.raises(EngineFailed, match="KeyError: 'folder'"):
+        with pytest.raises(EngineFailed, match="KeyError: 'dtype'"):
             engine.ask("build")
         with pytest.raises(EngineFailed, match="AttributeError"):
             engine.ask("rate")
