@@ -55,7 +55,9 @@ class Answer:
         if self._request.empty:
             yield await self._load(name)
             return
-        mode = (await self._gateway.names.look_up(name)).mode
+        known = await self._gateway.names.look_up(name)
+        mode = known.mode
+        self._request.take(await self._shelf.stated(known))
         native = self._native(mode)
         async with await self._gateway.model(name, self._keep_alive, id=self._id) as lease:
             self._loaded = perf_counter_ns()

@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import json
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -11,10 +13,12 @@ from runner.detect import Detection, detect
 from runner.dialects.asking import names
 from runner.errors import BadRequest, ModelNotFound
 from runner.gateway.app import Gateway
+from runner.gateway.names import Known
 from runner.gateway.running import Phase, Running
 from runner.library import Installed, installed, lookup
 from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.base import shorten
+from runner.sources.ollama import OllamaFiles
 
 # What a model that stays for good expires in: clients want a date.
 FOR_GOOD = timedelta(days=36500)
@@ -28,6 +32,16 @@ NUMBERS = {
     "num_key_value_heads": "attention.head_count_kv",
     "vocab_size": "vocab_size",
 }
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a model of the Ollama store comes with: options, a system message."""
+
+    name: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    system: str = ""
+    license: str = ""
 
 
 class Shelf:
@@ -61,6 +75,12 @@ class Shelf:
             if model_here is not None:
                 return model_here
         raise ModelNotFound(f"model {shorten(name)} not found; GET /api/tags lists those on this machine")
+
+    async def stated(self, known: Known) -> Stated:
+        """What the model's maker put beside its weights."""
+        if not known.argument.startswith("ollama:"):
+            return Stated()
+        return await asyncio.to_thread(lambda: _stated(find(known.argument)))
 
     async def check_thinking(self, name: str, called: str) -> None:
         if "thinking" not in await asyncio.to_thread(capabilities, await self.find(name)):
@@ -143,18 +163,34 @@ def modified(model: Installed) -> str:
     return datetime.fromtimestamp(model.modified, UTC).isoformat()
 
 
+def _stated(files: ModelFiles) -> Stated:
+    if not isinstance(files, OllamaFiles):
+        return Stated()
+    return Stated(files.name, files.parameters(), files.system(), files.license())
+
+
 def shown(model: Installed, name: str) -> dict[str, Any]:
     files = files_of(model)
     text = model.mode is ModelMode.TEXT
+    stated = _stated(files)
     return {
         "modelfile": f"FROM {name}\n",
-        "parameters": "",
+        "parameters": "\n".join(_parameter(*one) for one in stated.options.items()),
+        "system": stated.system,
+        "license": stated.license,
         "template": chat_template(files) if text else "",
         "details": details(model),
         "model_info": _numbers(model, files),
         "capabilities": capabilities(model),
         "modified_at": modified(model),
     }
+
+
+def _parameter(name: str, value: Any) -> str:
+    """As Ollama writes them: one a line, each of a list's on its own."""
+    return "\n".join(
+        f"{name:<30} {json.dumps(one)}" for one in (value if isinstance(value, list) else [value])
+    )
 
 
 def details(model: Installed) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from runner.errors import BadRequest
+from runner.errors import BadRequest, ModelNotSupported
 from runner.protocol import Options, parse
 
 # What the documentation of its Modelfile states. The penalty was 1.1 until August 2026; 1 is none.
@@ -55,10 +55,21 @@ class Chosen:
             own["repeat_penalty"] = 1.0
             self.warnings.append("options.repeat_penalty: 0 is taken as 1, no penalty")
         parse(_Checked, {"options": own})
+        self._own = own
         self.native: dict[str, Any] = {**DEFAULTS, **own}
         self.seed: int | None = own.get("seed")
         self.context: int | None = own.get("num_ctx")
         self.named = frozenset(own)
+
+    def put_over(self, stated: dict[str, Any], name: str) -> None:
+        """What the request leaves open is as the model's maker stated it, and else as Ollama has it."""
+        theirs = {option: value for option, value in stated.items() if option in SAME}
+        try:
+            parse(_Checked, {"options": theirs})
+        except BadRequest as error:
+            raise ModelNotSupported(f"the parameters of {name} cannot be used: {error.message}") from None
+        self.native = {**DEFAULTS, **theirs, **self._own}
+        self.context = self.native.get("num_ctx")
 
     def warn_of_context(self, has: int | None) -> None:
         """No model runs with more context than it was started with; less of it is a limit that holds."""

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from runner.dialects.ollama_models import Stated
 from runner.dialects.ollama_options import Chosen
 from runner.errors import BadRequest
 from runner.protocol import parse
@@ -63,6 +64,7 @@ class Request:
     asked: Asked
     kind: Literal["generate", "chat"]
     empty: bool
+    system = ""
 
     def _read(self, asked: Asked, body: dict[str, Any]) -> None:
         self.asked = asked
@@ -77,6 +79,11 @@ class Request:
             )
         if asked.shift:
             self.warnings.append("shift: the context does not move on; an answer ends where it is full")
+
+    def take(self, stated: Stated) -> None:
+        """What the model comes with, where the request says nothing."""
+        self.options.put_over(stated.options, stated.name)
+        self.system = stated.system
 
     @property
     def thinks(self) -> bool | None:
@@ -133,7 +140,7 @@ class Generate(Request):
                     "raw: the prompt goes to the model as it is; system and think need a template"
                 )
             return native | {"prompt": given.prompt}
-        system = [{"role": "system", "content": given.system}] if given.system else []
+        system = _system(given.system or self.system)
         native |= {"messages": [*system, {"role": "user", "content": given.prompt}], "split": True}
         return native if self.thinks is None else native | {"think": self.thinks}
 
@@ -180,12 +187,18 @@ class Chat(Request):
         self.messages = [message(turn, index) for index, turn in enumerate(self.given.messages or [])]
 
     def text(self) -> dict[str, Any]:
-        native = self._common() | {"messages": self.messages, "split": True}
+        first = self.messages[0]["role"] if self.messages else ""
+        system = [] if first == "system" else _system(self.system)
+        native = self._common() | {"messages": [*system, *self.messages], "split": True}
         if self.given.tools:
             if self.given.format:
                 raise BadRequest("format: with tools it would forbid every call; send one of the two")
             native["tools"] = [_tool(tool, index) for index, tool in enumerate(self.given.tools)]
         return native if self.thinks is None else native | {"think": self.thinks}
+
+
+def _system(content: str) -> list[dict[str, Any]]:
+    return [{"role": "system", "content": content}] if content else []
 
 
 def message(turn: Turn, index: int) -> dict[str, Any]:

@@ -6,15 +6,27 @@ import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from models.files import LocalModel, Shard
 from models.safetensors import Header, TensorInfo
 from runner.errors import ModelNotSupported
-from runner.sources.base import Kind, ModelFiles, ModelMode, Progress, declared, some
+from runner.sources.base import (
+    JSON_LIMIT,
+    Kind,
+    ModelFiles,
+    ModelMode,
+    Progress,
+    declared,
+    parse_object,
+    some,
+)
 from runner.sources.ollama_store import (
     GGUF,
     JSON,
+    LICENSE,
+    PARAMS,
+    SYSTEM,
     TENSOR,
     Layer,
     Manifest,
@@ -61,6 +73,29 @@ class OllamaFiles(ModelFiles):
     @cached_property
     def _json(self) -> dict[str, Layer]:
         return {layer.name: layer for layer in self.manifest.of_type(JSON)}
+
+    def parameters(self) -> dict[str, Any]:
+        """The options that its maker stated for it."""
+        found: dict[str, Any] = {}
+        for layer in self.manifest.of_type(PARAMS):
+            found |= parse_object(self._blob(layer), f"the parameters of {self.place}")
+        return found
+
+    def system(self) -> str:
+        """The system message that its maker gave it."""
+        return self._text(SYSTEM)
+
+    def license(self) -> str:
+        return self._text(LICENSE)
+
+    def _text(self, media_type: str) -> str:
+        blobs = (self._blob(layer) for layer in self.manifest.of_type(media_type))
+        return "\n".join(blob.decode("utf-8", "replace") for blob in blobs)
+
+    def _blob(self, layer: Layer) -> bytes:
+        if self._present(layer).st_size > JSON_LIMIT:
+            raise ModelNotSupported(f"{layer.digest[:19]}… of {self.place} is too large to be read")
+        return layer.path.read_bytes()
 
     def _present(self, layer: Layer) -> os.stat_result:
         try:

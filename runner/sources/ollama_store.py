@@ -13,6 +13,9 @@ from runner.sources.base import JSON_LIMIT, is_plain_path, parse_object, shorten
 TENSOR = "application/vnd.ollama.image.tensor"
 JSON = "application/vnd.ollama.image.json"
 GGUF = "application/vnd.ollama.image.model"
+PARAMS = "application/vnd.ollama.image.params"
+SYSTEM = "application/vnd.ollama.image.system"
+LICENSE = "application/vnd.ollama.image.license"
 
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")

@@ -14,7 +14,7 @@ import pytest
 from tests.hub_server import HubServer
 from tests.runner.checkpoints import safetensors, text_files
 from tests.runner.gateway.live import Gateway
-from tests.runner.ollama_store import layer, manifest
+from tests.runner.ollama_store import layer, manifest, store_model
 from tests.toys import toy_text
 
 ollama = pytest.importorskip("ollama", reason="the clients group is not installed")
@@ -256,6 +256,36 @@ def test_a_model_in_use_is_not_deleted(client: Any, hub: HubServer) -> None:
         with contextlib.suppress(ollama.ResponseError):  # until its runner has noticed that nobody reads
             client.delete("owner/busy")
         time.sleep(0.05)
+
+
+def test_what_a_model_of_the_store_comes_with_holds_where_the_request_says_nothing(
+    client: Any, place: Path
+) -> None:
+    root, params = place / "store", {"temperature": 0, "num_predict": 5, "stop": ["##"], "num_keep": 4}
+    store_model(root, f"{LIBRARY}/bare/latest", toy_text())
+    store_model(root, f"{LIBRARY}/made/latest", toy_text(), params=params, system="Be brief.", license="free")
+    shown = client.show("made")
+    assert shown.parameters.splitlines()[:2] == [f"{'temperature':<30} 0", f"{'num_predict':<30} 5"]
+    assert shown.license == "free"
+
+    made = client.generate("made", "The sea")
+    options = {"temperature": 0, "num_predict": 5}
+    assert made.eval_count == 5
+    assert made.response == client.generate("bare", "The sea", system="Be brief.", options=options).response
+    ask = [{"role": "user", "content": "The sea"}]
+    assert client.chat("made", ask).message.content == made.response
+    # The request has the last word.
+    other = client.generate("made", "The sea", system="Be long.", options={"num_predict": 3})
+    assert other.eval_count == 3
+    bare = client.generate("bare", "The sea", system="Be long.", options={"num_predict": 3})
+    assert other.prompt_eval_count == bare.prompt_eval_count
+    assert (
+        client.chat("made", [{"role": "system", "content": "x"}, *ask]).prompt_eval_count
+        < made.prompt_eval_count
+    )
+
+    store_model(root, f"{LIBRARY}/wrong/latest", toy_text(), params={"temperature": "hot"})
+    refused(lambda: client.generate("wrong", "The sea"), "the parameters of wrong:latest cannot be used")
 
 
 def test_bodies_that_are_no_requests_are_400s(gateway: Gateway) -> None:

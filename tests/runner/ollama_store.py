@@ -24,6 +24,18 @@ def layer(root: Path, kind: str, name: str, content: Any) -> dict[str, Any]:
     return found | ({"name": name} if name else {})
 
 
+def store_model(root: Path, path: str, folder: Path, **beside: Any) -> Path:
+    """A model of one weight file, as it lies in a folder, put into the store; `beside` are its params, system, …"""
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    weights = layer(root, "tensor", "weights", files.pop("model.safetensors"))
+    texts = [layer(root, "json", name, content) for name, content in files.items()]
+    others = [
+        layer(root, kind, "", content.encode() if isinstance(content, str) else content)
+        for kind, content in beside.items()
+    ]
+    return manifest(root, path, [weights, *texts, *others])
+
+
 def manifest(root: Path, path: str, layers: Iterable[Any], **changes: Any) -> Path:
     content = {
         "schemaVersion": 2,
