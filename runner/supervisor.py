@@ -18,6 +18,7 @@ from runner.memory import UNREADABLE_VRAM, estimated_vram
 from runner.mode import detect_model_mode
 from runner.protocol import encode
 from runner.sources import ModelMode, find
+from runner.sources.base import shorten
 
 log = logging.getLogger("diptych.server")
 
@@ -48,7 +49,7 @@ class Server:
         key: str | None = None,
     ) -> None:
         self._model = model
-        self._mode = ModelMode(mode) if mode is not None else None
+        self._mode = _mode(mode)
         self._options = tuple(options)
         timeout = load_timeout if load_timeout is not None else _stated_timeout()
         self._load_timeout = timeout if timeout > 0 else None
@@ -300,6 +301,12 @@ class Server:
         if self._child is None:
             raise RunnerFailed(f"the runner of {self._model} is not started")
         return self._child
+
+
+def _mode(stated: ModelMode | str | None) -> ModelMode | None:
+    if stated is None or stated in set(ModelMode):
+        return None if stated is None else ModelMode(stated)
+    raise BadRequest(f"mode: {shorten(stated)} is not allowed; {', '.join(ModelMode)} are")
 
 
 def _stated_timeout() -> float:

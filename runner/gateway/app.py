@@ -11,6 +11,7 @@ from runner.gateway.access import Access, Cors
 from runner.gateway.budget import default_budget
 from runner.gateway.metrics import GatewayMetrics
 from runner.gateway.names import Names
+from runner.gateway.old_http import OldHttp
 from runner.gateway.paths import Paths
 from runner.gateway.pool import Pool
 from runner.gateway.running import Lease
@@ -62,6 +63,7 @@ class Gateway:
         app = Starlette(
             routes=routes,
             middleware=[
+                Middleware(OldHttp),
                 Middleware(Cors, settings=self.settings),
                 Middleware(Around, metrics=self.metrics),
                 *own,

@@ -421,5 +421,11 @@ def test_a_child_gets_its_own_key_and_the_libraries_of_the_cuda_wheels(tmp_path:
     ]
 
 
+def test_a_mode_that_is_none_is_refused() -> None:
+    assert Server("anything", "image").mode == "image"
+    with pytest.raises(BadRequest, match="mode: 'video' is not allowed; text, image are"):
+        Server("anything", "video")
+
+
 def test_errors_are_one_family() -> None:
     assert issubclass(Busy, DiptychError)

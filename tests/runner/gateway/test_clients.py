@@ -56,3 +56,21 @@ def test_a_slow_client_holds_no_model_whose_answer_is_complete(tmp_path: Path) -
             if b'"done_reason"' in chunk:
                 break
         assert received > 3_500_000
+
+
+def test_a_client_of_http_1_0_gets_its_answer_whole_and_without_chunks(tmp_path: Path) -> None:
+    payload = b'{"model": "a", "prompt": "x", "events": 3, "progress": true}'
+    head = b"POST /completion HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(payload)
+    with (
+        Gateway({"a": pretend_model(tmp_path / "a", load=0.3)}) as gateway,
+        socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as connection,
+    ):
+        connection.sendall(head + payload)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    headers, _, body = answer.partition(b"\r\n\r\n")
+    assert b"chunked" not in headers.lower()
+    assert b"content-length: %d\r\n" % len(body) in headers + b"\r\n"
+    events = [json.loads(line) for line in body.splitlines()]
+    assert events[0]["status"] == "loading"
+    assert [event.get("token") for event in events if "token" in event] == [0, 1, 2]
+    assert events[-1]["done"] is True

@@ -1,8 +1,11 @@
 """Many clients, many rounds, and nobody at all: what the gateway holds and how long anyone waits."""
 
 import asyncio
+import contextlib
+import json
 import os
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -10,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.runner.gateway.live import Gateway, lines
+from tests.runner.gateway.live import Gateway, gone, lines
 from tests.runner.pretend import pretend_model
 from tests.toys import toy_text
 
@@ -91,6 +94,57 @@ def test_two_hundred_clients_over_three_models_with_memory_for_two() -> None:
         # Everyone of a model is served in one go: nothing is loaded twice.
         assert gateway.metric("diptych_loads_total") == 3
         assert gateway.metric("diptych_crashes_total") == 0
+
+
+@pytest.mark.slow
+def test_whatever_is_killed_and_stopped_every_request_is_answered_and_nothing_is_left(tmp_path: Path) -> None:
+    models = {name: pretend_model(tmp_path / name, events=5, pause=0.01, load=0.1) for name in "abcd"}
+    pids: set[int] = set()
+
+    async def ask(client: httpx2.AsyncClient, chance: random.Random) -> None:
+        model = chance.choice("abcd")
+        if chance.random() < 0.2:
+            path = chance.choice(["/models/stop", "/models/load"])
+            assert (await client.post(path, json={"model": model})).status_code in (200, 500, 503)
+            return
+        body = {"model": model, "prompt": "x", "keep_alive": chance.choice([0, 1, -1])}
+        answer = await client.post(
+            "/completion", json=body | {"progress": chance.random() < 0.3, "events": chance.choice([1, 30])}
+        )
+        last = json.loads(answer.text.splitlines()[-1])
+        assert answer.status_code in (200, 500, 503), answer.text
+        assert last["done"] is True if answer.status_code == 200 else last["error"]
+
+    async def asking(client: httpx2.AsyncClient, seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(10):
+            try:
+                await asyncio.wait_for(ask(client, chance), 0.2 if chance.random() < 0.2 else 60)
+            except TimeoutError:
+                continue  # a client that leaves
+
+    async def killing(client: httpx2.AsyncClient) -> None:
+        chance = random.Random(0)
+        while True:
+            await asyncio.sleep(chance.random())
+            for model in (await client.get("/models")).json()["models"]:
+                pids.add(model["pid"] or 0)
+                if model["pid"] and chance.random() < 0.3:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(model["pid"], chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP]))
+
+    async def main(gateway: Gateway) -> None:
+        async with gateway.client() as client:
+            killer = asyncio.create_task(killing(client))
+            await asyncio.gather(*(asking(client, seed) for seed in range(30)))
+            killer.cancel()
+
+    with Gateway(models, max_loaded=2, unresponsive=0.5, health_timeout=0.5, load_timeout=5) as gateway:
+        asyncio.run(main(gateway))
+        gateway.wait_until(lambda: gateway.http.get("/models").json()["queue"] == 0)
+        assert "Traceback" not in gateway.log
+        assert gateway.stop() == 0
+        assert all(gone(pid) for pid in pids if pid)
 
 
 @pytest.mark.slow
