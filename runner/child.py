@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +86,11 @@ class Child:
         *,
         command: Sequence[str] = (),
         keep: Sequence[int] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> "Child":
         """`python -m runner ARGUMENTS`, or another command; what it prints goes to the log under `label`.
 
-        `keep`: files that stay open in it.
+        `keep`: files that stay open in it. `variables`: what its environment has beside ours.
         """
         command = [*(command or RUNNER), *arguments]
         try:
@@ -98,7 +99,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=environment(key),
+                env=environment(key) | dict(variables or {}),
                 cwd=_place(),
                 pass_fds=keep,
                 **_apart(),

@@ -37,6 +37,7 @@ class Server:
 
     `mode` is detected from the model's files unless it is given. `options` go to `diptych runner` as they are
     (`["--context", "4096"]`). With `key`, only requests that carry it are answered: ours do.
+    `variables` are what its environment has beside ours.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Server:
         options: Sequence[str] = (),
         load_timeout: float | None = None,
         key: str | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self._model = model
         self._mode = _mode(mode)
@@ -54,6 +56,7 @@ class Server:
         timeout = load_timeout if load_timeout is not None else _stated_timeout()
         self._load_timeout = timeout if timeout > 0 else None
         self._key = key
+        self._variables = variables
         self._child: Child | None = None
         self._client: Client | None = None
         self._status: dict[str, Any] = {}
@@ -72,7 +75,7 @@ class Server:
         if self._mode is None:
             self._mode = await asyncio.to_thread(lambda: detect_model_mode(self._model).mode)
         arguments = ["runner", f"--model={self._model}", "--port=0", "--supervised", *self._options]
-        self._child = await Child.start(arguments, self._model, self._key)
+        self._child = await Child.start(arguments, self._model, self._key, variables=self._variables)
         try:
             await self._wait_until_healthy(self._child, on_progress)
             await self.refresh()

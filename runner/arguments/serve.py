@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from runner.arguments import Commands
 
 METAVARS = {"host": "ADDRESS", "port": "P", "memory": "SIZE", "api_key": "KEY", "api_key_file": "FILE"}
-METAVARS |= dict.fromkeys(("max_loaded", "queue"), "N")
+METAVARS |= dict.fromkeys(("max_loaded", "queue", "replicas"), "N")
 METAVARS |= dict.fromkeys(("keep_alive", "load_timeout", "grace", "stall"), "TIME")
 METAVARS |= {"allow_origin": "ORIGIN", "allow_host": "NAME"}
 

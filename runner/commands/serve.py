@@ -42,6 +42,7 @@ def settings(config: Config, models: tuple[str, ...] = ()) -> Settings:
         aliases=samples | config.aliases,
         options=lambda model: model_arguments(config.model(model)),
         keep_alive_of=lambda model: config.model(model).get("keep_alive"),
+        replicas_of=lambda model: config.model(model).get("replicas"),
         keys=keys(config),
         origins=tuple(value.pop("allow_origin")),
         hosts=tuple(value.pop("allow_host")),

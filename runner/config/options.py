@@ -29,6 +29,9 @@ SERVE: Mapping[str, Option] = MappingProxyType(
             size(), None, "what all models together may take, such as 24GB (default: by the device)"
         ),
         "keep_alive": Option(duration(), 300.0, "how long a model stays after its last request; -1 for good"),
+        "replicas": Option(
+            whole(1, 64), 1, "runners of each picture model, on a GPU each; on a processor they share it"
+        ),
         "max_loaded": Option(whole(1), None, "models that may be loaded at once (default: as many as fit)"),
         "queue": Option(whole(1), 512, "requests that may wait for their model"),
         "load_timeout": Option(
@@ -63,10 +66,11 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
         "memory": size("auto", "resident", "staged"),
         "engine": one_of(*CHOICES),
         "keep_alive": duration(),
+        "replicas": whole(1, 64),
     }
 )
 
 # What only some models take, and what [serve] says for all: nothing to say of "*".
-SOME = ("quantize", "memory", "engine", "keep_alive", "tensor_parallel")
+SOME = ("quantize", "memory", "engine", "keep_alive", "replicas", "tensor_parallel")
 # What is no flag of `diptych runner`.
-OF_THE_GATEWAY = ("keep_alive",)
+OF_THE_GATEWAY = ("keep_alive", "replicas")

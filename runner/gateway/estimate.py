@@ -1,11 +1,10 @@
 """What a model will hold, from the sizes its files declare and the way its runner is called. Loads nothing."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.errors import ModelNotSupported
-from runner.gateway.budget import card_memory, has_gpu_backend
+from runner.gateway.cards import has_gpu_backend, on_gpu
 from runner.image_engine import ImageEngine
 from runner.image_memory import estimate_loaded
 from runner.memory import UNREADABLE_VRAM, allowance
@@ -23,6 +22,10 @@ class Need:
     smallest: int
     allowance: int
 
+    def times(self, count: int) -> "Need":
+        """So many of them beside each other."""
+        return Need(self.resident * count, self.staged * count, self.smallest * count, self.allowance * count)
+
 
 def need(
     files: ModelFiles, mode: ModelMode, options: Sequence[str], engine: ImageEngine = ImageEngine.MLX
@@ -31,7 +34,7 @@ def need(
     extra = allowance(files, mode)
     try:
         if engine is ImageEngine.TORCH:
-            float32 = option(options, "dtype") == "float32" or not _torch_has_gpu()
+            float32 = option(options, "dtype") == "float32" or not on_gpu(engine)
             total = estimate_loaded(files, float32, None).total
             return Need(total, total, total, extra)
         float32 = not has_gpu_backend() and option(options, "dtype") != "checkpoint"
@@ -43,11 +46,6 @@ def need(
         return Need(found.total, found.least, min(small.least, found.least), extra)
     except ModelNotSupported:
         return Need(UNREADABLE_VRAM, UNREADABLE_VRAM, UNREADABLE_VRAM, extra)
-
-
-def _torch_has_gpu() -> bool:
-    """As far as can be told without torch."""
-    return sys.platform == "darwin" or card_memory() is not None
 
 
 def _text_bytes(files: ModelFiles, float32: bool) -> int:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from runner.errors import Busy, DiptychError, RunnerFailed
+from runner.gateway.cards import VISIBLE
 from runner.gateway.holdoff import Holdoff
 from runner.gateway.metrics import GatewayMetrics
 from runner.gateway.names import Known
+from runner.gateway.replicas import Replicas
 from runner.gateway.running import Phase, Running
 from runner.gateway.settings import Settings
 from runner.memory import show_size
@@ -50,13 +52,7 @@ class Fleet:
 
     async def start(self, known: Known, needs: int, staged: bool, on_progress: Report) -> Running:
         """A runner of that model, ready; what goes wrong is raised, and counts as a death."""
-        # Without the mode it looks at the files once more: they may have gone since.
-        server = Server(
-            known.argument,
-            options=[*known.options, *(["--memory", "staged"] if staged else [])],
-            load_timeout=self._settings.load_timeout,
-            key=secrets.token_urlsafe(24),
-        )
+        server = self._server(known, staged)
         keep_alive = self._settings.keep_alive if known.keep_alive is None else known.keep_alive
         running = self._running[known.argument] = Running(known, server, needs, keep_alive)
         try:
@@ -74,6 +70,29 @@ class Fleet:
         log.info("%s is loaded after %.1f s: %s", known.name, took, show_size(running.held))
         running.tasks = [self._spawn(self._watch(running)), self._spawn(self._look_after(running))]
         return running
+
+    def _server(self, known: Known, staged: bool) -> Server | Replicas:
+        """One runner of it, or several as one."""
+
+        def make(place: int) -> Server:
+            # Without the mode it looks at the files once more: they may have gone since.
+            return Server(
+                known.argument,
+                options=[*known.options, *(["--memory", "staged"] if staged else [])],
+                load_timeout=self._settings.load_timeout,
+                key=secrets.token_urlsafe(24),
+                variables={VISIBLE: known.cards[place]} if known.cards else None,
+            )
+
+        if known.replicas == 1:
+            return make(0)
+        return Replicas(
+            make,
+            known.replicas,
+            apart=bool(known.cards),
+            unresponsive=self._settings.unresponsive,
+            on_death=self._metrics.crashes.labels(known.name).inc,
+        )
 
     def end_soon(self, running: Running, why: str) -> None:
         """From now on it takes no request; it is gone a little later."""

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.errors import BadRequest
+from runner.gateway.cards import cards_for
 from runner.gateway.estimate import Need, need, option
 from runner.gateway.settings import Settings
 from runner.image_engine import ImageEngine, choose_engine
@@ -31,6 +33,8 @@ class Known:
     options: tuple[str, ...]
     keep_alive: float | None = None  # what is stated for this model, in seconds
     engine: ImageEngine = ImageEngine.MLX
+    replicas: int = 1
+    cards: tuple[str, ...] = ()  # one for each replica; none where they share a processor
 
     @property
     def memory_is_ours_to_choose(self) -> bool:
@@ -91,11 +95,21 @@ class Names:
         mode, pipeline = detect_model_mode(files)
         options = tuple(self._settings.options(meant))
         keep_alive = self._settings.keep_alive_of(meant)
-        engine = ImageEngine.MLX
+        engine, replicas = ImageEngine.MLX, self._replicas(meant, mode)
         if mode is ModelMode.IMAGE:
             engine = choose_engine(files, pipeline, option(options, "engine") or "auto")
-        needed = need(files, mode, options, engine)
-        return Known(files.name, _argument(files), mode, needed, options, keep_alive, engine)
+        cards = cards_for(replicas, engine)
+        needed = need(files, mode, options, engine).times(1 if cards else replicas)
+        argument = _argument(files)
+        return Known(files.name, argument, mode, needed, options, keep_alive, engine, replicas, cards)
+
+    def _replicas(self, meant: str, mode: ModelMode) -> int:
+        stated = self._settings.replicas_of(meant)
+        if mode is ModelMode.IMAGE:
+            return self._settings.replicas if stated is None else stated
+        if stated is not None:
+            raise BadRequest(f"replicas is for models that make pictures; {meant} makes text")
+        return 1
 
 
 def _argument(files: ModelFiles) -> str:

@@ -18,6 +18,7 @@ from runner.durations import parse_duration
 from runner.errors import BadRequest, DiptychError
 from runner.gateway.answering import begin, end, more, unless_left
 from runner.gateway.app import Gateway
+from runner.gateway.replicas import Replicas
 from runner.gateway.running import Lease, Running
 from runner.middleware import exchange
 from runner.protocol import CancelRequest, Failed, encode, line, parse, read_json
@@ -113,6 +114,7 @@ def state(running: Running, waiting: int) -> dict[str, Any]:
     """A loaded model as /models shows it."""
     left = running.expires
     until = None if left is None else datetime.now(UTC) + timedelta(seconds=min(left, 1e9))
+    several = {"replicas": running.server.state()} if isinstance(running.server, Replicas) else {}
     return {
         "name": running.known.name,
         "mode": running.known.mode.value,
@@ -126,6 +128,7 @@ def state(running: Running, waiting: int) -> dict[str, Any]:
         "keep_alive": running.keep_alive,
         "until": until.isoformat(timespec="seconds") if until else None,
         "pid": running.server.pid,
+        **several,
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from runner.client import Answer
 from runner.gateway.names import Known
+from runner.gateway.replicas import Replicas
 from runner.sources import ModelMode
 from runner.supervisor import Event, Server
 
@@ -20,7 +21,7 @@ class Phase(Enum):
 
 
 class Running:
-    def __init__(self, known: Known, server: Server, needs: int, keep_alive: float) -> None:
+    def __init__(self, known: Known, server: Server | Replicas, needs: int, keep_alive: float) -> None:
         self.known = known
         self.server = server
         self.keep_alive = keep_alive
@@ -73,6 +74,8 @@ class Lease:
         self._running = running
         self._give_back = give_back
         self._released = False
+        server = running.server
+        self.server = server.pick() if isinstance(server, Replicas) else server
 
     @property
     def name(self) -> str:
@@ -81,10 +84,6 @@ class Lease:
     @property
     def mode(self) -> ModelMode:
         return self._running.known.mode
-
-    @property
-    def server(self) -> Server:
-        return self._running.server
 
     def events(self, request: Mapping[str, Any], id: str | None = None) -> AsyncGenerator[Event, None]:
         """The runner's events for a request of the native contract; `Server.completion` says what is raised."""
@@ -103,6 +102,8 @@ class Lease:
     def release(self) -> None:
         if not self._released:
             self._released = True
+            if isinstance(self._running.server, Replicas):
+                self._running.server.give_back(self.server)
             self._give_back(self._running)
 
     async def __aenter__(self) -> Self:

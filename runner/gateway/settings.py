@@ -12,6 +12,10 @@ def _no_keep_alive(model: str) -> float | None:
     return None
 
 
+def _no_replicas(model: str) -> int | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Settings:
     host: str = "127.0.0.1"
@@ -25,6 +29,8 @@ class Settings:
     force: bool = False  # load what the estimate says will never fit
     keep_alive: float = 300.0  # seconds after a model's last request; below 0: for good
     keep_alive_of: Callable[[str], float | None] = _no_keep_alive  # what is stated for one model, by its name
+    replicas: int = 1  # runners of each picture model, on a card of its own where there are cards
+    replicas_of: Callable[[str], int | None] = _no_replicas  # what is stated for one model, by its name
     max_loaded: int | None = None
     queue: int = 512  # requests that may wait for a model to be loaded
     grace: float = 10.0  # seconds for what is in flight when asked to stop
