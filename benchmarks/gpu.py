@@ -96,8 +96,12 @@ def main() -> None:
             failed.append(f"{name} (no time left)")
             continue
         print(f"== {name}, {time.monotonic() - began:.0f} s in", flush=True)
+        partial = chosen.out / f"{name}.failed.json"
+        partial.unlink(missing_ok=True)
         if bench([*shlex.split(run), *chosen.more, "--json", str(kept)], sys.executable):
             failed.append(name)
+            if kept.exists():  # what was measured before counts, and the run is made again next time
+                kept.rename(partial)
     found = sorted(map(str, chosen.out.glob("*.json")))
     if found:
         made = [

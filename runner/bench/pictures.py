@@ -34,6 +34,8 @@ def measure(spec: Spec, folder: str, size: Size, options: Options, report: Repor
     sizes = options.sizes or (size,)
     with _engines(spec, folder, options, report, tell) as engines:
         gathered = Gathered()
+        for _, told in engines.values():
+            report.versions |= told.get("versions", {})
         dtype = next((str(told["dtype"]) for _, told in engines.values()), "")
         for size in sizes:
             if options.wants("encode", "step", "picture"):

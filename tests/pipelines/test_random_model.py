@@ -60,6 +60,14 @@ def test_a_checkpoint_can_be_written_quantized(tmp_path: Path) -> None:
     assert draw(loaded).std() > 0
 
 
+def test_what_is_drawn_in_place_can_be_quantized(tmp_path: Path) -> None:
+    wide.write(tmp_path)
+    settings = Settings(dtype="float32", quantization=Quantization.parse("4"))
+    pipeline = load_random(tmp_path, "Flux2KleinPipeline", settings)
+    assert pipeline.transformer().transformer_blocks[0].attn.to_qkv.scales.size
+    assert draw(pipeline).std() > 0
+
+
 def test_a_language_model_is_written_too(tmp_path: Path) -> None:
     config = toys.qwen3(layers=2, hidden=24, heads=4, shared=2).config
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -6,6 +6,7 @@ nothing is imported here but MLX, mflux, and what fills a network.
 
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import mlx.core as mx
@@ -33,7 +34,10 @@ class Engine:
         for module in (self.network, self.vae):
             fill(module, self.dtype)
             mx.eval(module.parameters())
-        self.built = {"dtype": dtype, "device": str(mx.default_device())}
+        versions = {
+            f"mflux's {name}" if name != "mflux" else name: version(name) for name in ("mflux", "mlx")
+        }
+        self.built = {"dtype": dtype, "versions": versions}
         self.steps: dict[tuple[int, int], Step] = {}
 
     def run(self, width: int, height: int, steps: int | None, n: int) -> Times:

@@ -30,7 +30,7 @@ class Engine:
         self.family = FAMILIES[self.parts["transformer"]["_class_name"]]
         # Along one side of a token: two latents, in all three families.
         self.pixels = 2 ** len(self.vae.config.block_out_channels)
-        self.built = {"dtype": dtype, "device": torch.cuda.get_device_name() if self.gpu else "cpu"}
+        self.built = {"dtype": dtype}
 
     def run(self, width: int, height: int, steps: int | None, n: int) -> Times:
         """One reading of the prompt and some forwards: no whole picture, which is left out."""

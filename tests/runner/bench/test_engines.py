@@ -29,6 +29,27 @@ def test_torch_runs_every_family(name: str, tmp_path: Path) -> None:
         assert engine.ask("decode", width=64, height=32, strips=False)["seconds"][0] > 0
 
 
+@pytest.mark.parametrize("name", ["klein", "z-image-turbo", "flux schnell"])
+def test_ours_draws_counts_and_decodes_every_family(name: str, tmp_path: Path) -> None:
+    toys.write_texts(toys.TOYS[name], tmp_path)
+    build = {
+        "folder": str(tmp_path),
+        "pipeline": toys.TOYS[name].pipeline,
+        "random": True,
+        "prompt": "a red circle",
+    }
+    with running("mlx") as engine:
+        assert engine.ask("build", dtype="float32", **build)["dtype"] == "float32"
+        drawn = engine.ask("run", width=64, height=32, steps=3, n=2)
+        assert len(drawn["step"]) == 2 * (3 - 1)
+        assert drawn["peak"] > 0
+        small, large = (engine.ask("count", width=64, height=32 * times) for times in (1, 4))
+        assert large["decode"] > 3 * small["decode"] > 0
+        assert large["step"] > small["step"] > 0
+        assert large["encode"] == small["encode"] > 0
+        assert engine.ask("decode", width=64, height=128, strips=True)["seconds"][0] > 0
+
+
 def test_an_engine_says_what_is_wrong_and_lives_on() -> None:
     with running("mlx") as engine:
         with pytest.raises(EngineFailed, match="KeyError: 'dtype'"):
