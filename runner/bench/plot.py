@@ -23,8 +23,8 @@ OTHER, INK, PALE, PAPER = "#7c3aed", "#1c1917", "#d6d3d1", "#ffffff"
 WIDTH, LEFT, RIGHT, MARGIN = 1200, 430, 130, 24
 BAR, GAP, TITLE = 20, 8, 34
 GROWING = 3  # sizes or numbers from which on it is shown how cost grows
-# Loading, packing and first calls are seconds beside milliseconds: they are in the tables.
-SHOWN = ("encode", "step", "decode", "strips", "picture", "http", "library")
+# Loading and first calls are seconds beside milliseconds: they are in the tables.
+SHOWN = ("encode", "step", "decode", "strips", "picture", "pack", "http", "library")
 
 
 @dataclass(frozen=True)
