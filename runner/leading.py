@@ -37,5 +37,6 @@ def lead(
         )
         for rank in range(1, world.size)
     ]
-    wires = asyncio.run_coroutine_threadsafe(others.start(begins), loop).result()
-    return Leader(world.backend, wires)
+    with world:
+        wires = asyncio.run_coroutine_threadsafe(others.start(begins), loop).result()
+        return Leader(world.backend, wires)

@@ -1,5 +1,6 @@
 """`python -m runner.rank FD`: one of the other ranks of a model that is spread over several devices (ranks.py)."""
 
+import gc
 import logging
 import os
 import socket
@@ -50,6 +51,7 @@ def _follow(begin: Begin, local: LocalModel, wire: Wire) -> None:
     model = load(
         local, float32=begin.float32, kv_bits=begin.kv_bits, context=begin.context, group=ranks.group
     )
+    gc.freeze()  # what has been loaded stays
     follow(model, ranks, begin.rows, begin.cache_bytes, embedder_of(model, ranks), device.leave_a_core())
 
 

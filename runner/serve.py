@@ -189,8 +189,7 @@ class _Process:
             return load_text_worker(local, chosen, progress)
         from runner.leading import lead
 
-        with world:
-            ranks = lead(local, settings.model, chosen, world, self._others, self._loop)
+        ranks = lead(local, settings.model, chosen, world, self._others, self._loop)
         return load_text_worker(local, chosen, progress, ranks, self._others.why_lost)
 
     def _image(

@@ -65,6 +65,13 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         help="of a language model (default 1,8,32)",
     )
     add("--tokens", type=natural, metavar="N", default=256, help="of each text (default %(default)s)")
+    add(
+        "--tensor-parallel",
+        type=natural,
+        metavar="N",
+        default=1,
+        help="our runner a second time, over so many devices",
+    )
 
 
 def _add_how(parser: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ class Options:
     steps: int | None = None
     clients: tuple[int, ...] = (1, 8, 32)
     tokens: int = 256
+    tensor_parallel: int = 1
     quantize: str | None = None
     memory: tuple[str, ...] = ("auto",)
     dtype: str | None = None

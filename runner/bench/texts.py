@@ -10,14 +10,15 @@ from typing import Any
 
 from runner.bench.options import TEXT_ENGINES, Options
 from runner.bench.records import Record, Report
-from runner.bench.servers import DIPTYCH, MLX_LM, Dialect, Process
+from runner.bench.servers import DIPTYCH, MLX_LM, Process
 from runner.bench.specs import Spec
 from runner.bench.turns import Engine, Tell, in_turn, installed, running
 from runner.errors import RunnerFailed
 
 LOAD = Path(__file__).with_name("load.py")
-DIALECTS = {"mlx": DIPTYCH, "mlx_lm.server": MLX_LM}
 LIBRARY = "mlx-lm"
+SPREAD = "mlx-spread"  # our runner over several devices
+DIALECTS = {"mlx": DIPTYCH, SPREAD: DIPTYCH, "mlx_lm.server": MLX_LM}
 WORDS = [
     "harbour",
     "gull",
@@ -77,6 +78,8 @@ def measure(spec: Spec, folder: str, options: Options, report: Report, tell: Tel
     for name in [name for name in names if (why := installed(name, None))]:
         report.missing[name] = why or ""
         names.remove(name)
+    if options.tensor_parallel > 1:
+        names.append(SPREAD)
     found: Values = {}
     with _running(names, folder, options, found, tell) as engines:
         for clients in options.clients:
@@ -102,20 +105,21 @@ def _running(
                 found[name, "load", 0] = engine.ask("build", folder=folder)["load"]
                 engines[name] = engine
                 continue
-            process = engines[name] = _started(DIALECTS[name], folder, options)
+            process = engines[name] = _started(name, folder, options)
             stack.callback(process.stop)
             found[name, "load", 0] = [process.healthy_after]
             found[name, "first", 0] = [process.answers_after]
         yield engines
 
 
-def _started(dialect: Dialect, folder: str, options: Options) -> Process:
-    ours = dialect is DIPTYCH and options.dtype
-    return Process(
-        dialect,
-        Path(folder),
-        ("--dtype", "float32" if options.dtype == "float32" else "checkpoint") if ours else (),
-    )
+def _started(name: str, folder: str, options: Options) -> Process:
+    dialect = DIALECTS[name]
+    told: list[str] = []
+    if dialect is DIPTYCH and options.dtype:
+        told += ["--dtype", "float32" if options.dtype == "float32" else "checkpoint"]
+    if name == SPREAD:
+        told += ["--tensor-parallel", str(options.tensor_parallel)]
+    return Process(dialect, Path(folder), told)
 
 
 def _once(engine: Process | Engine, clients: int, number: int, tokens: int) -> dict[str, float]:

@@ -42,6 +42,7 @@ def _measured(options: argparse.Namespace) -> Report:
         steps=options.steps,
         clients=options.clients,
         tokens=options.tokens,
+        tensor_parallel=options.tensor_parallel,
         quantize=options.quantize,
         memory=options.memory,
         dtype=options.dtype,

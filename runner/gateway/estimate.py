@@ -39,7 +39,7 @@ def need(
             return Need(total, total, total, extra)
         float32 = not has_gpu_backend() and option(options, "dtype") != "checkpoint"
         if mode is ModelMode.TEXT:
-            total = _text_bytes(files, float32) + extra
+            total = _text_bytes(files, float32, int(option(options, "tensor-parallel") or 1)) + extra
             return Need(total, total, total, extra)
         found = estimate_loaded(files, float32, option(options, "quantize"))
         small = estimate_loaded(files, float32, SMALLEST)
@@ -48,10 +48,13 @@ def need(
         return Need(UNREADABLE_VRAM, UNREADABLE_VRAM, UNREADABLE_VRAM, extra)
 
 
-def _text_bytes(files: ModelFiles, float32: bool) -> int:
+def _text_bytes(files: ModelFiles, float32: bool, ranks: int) -> int:
+    """On each of so many devices."""
     widened = ("F16", "BF16") if float32 else ()
-    sizes = (info.nbytes * (2 if info.dtype in widened else 1) for info in files.tensors("").values())
-    size = sum(sizes)
+    size = 0
+    for name, info in files.tensors("").items():
+        whole = "embed" in name or "lm_head" in name
+        size += info.nbytes * (2 if info.dtype in widened else 1) // (1 if whole else ranks)
     if not size:
         raise ModelNotSupported(f"{files.place} declares no weights")
     return size

@@ -90,6 +90,27 @@ def test_a_language_model_is_measured_beside_mlx_lm(tmp_path: Path) -> None:
     assert ("mlx-lm", "library", 2) in found
 
 
+@pytest.mark.slow
+def test_a_language_model_over_two_devices_is_measured_beside_one(tmp_path: Path) -> None:
+    kept = tmp_path / "text.json"
+    options = [
+        "--clients",
+        "2",
+        "--tokens",
+        "4",
+        "--rounds",
+        "1",
+        "--engines",
+        "mlx",
+        "--tensor-parallel",
+        "2",
+    ]
+    done = bench("--model", str(toy_text()), *options, "--json", str(kept))
+    assert done.returncode == 0, done.stderr
+    found = {(r["engine"], r["part"]) for r in json.loads(kept.read_text())["records"]}
+    assert {("mlx", "http"), ("mlx-spread", "http"), ("mlx-spread", "load")} <= found
+
+
 def test_named_models_are_cut_in_depth_alone(tmp_path: Path) -> None:
     cut = SPECS["klein-4b"].cut(1)
     assert cut.layers == 1

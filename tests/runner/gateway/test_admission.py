@@ -13,7 +13,7 @@ from runner.gateway.names import Known
 from runner.gateway.running import Phase, Running
 from runner.memory import GIB, TEXT_ALLOWANCE, UNREADABLE_VRAM
 from runner.sources import ModelMode, find
-from tests.runner.checkpoints import image_files, write
+from tests.runner.checkpoints import image_files, text_files, write
 from tests.runner.pretend import pretend_model
 
 
@@ -108,6 +108,14 @@ def test_needs_come_from_the_declared_sizes(tmp_path: Path) -> None:
     assert found.smallest <= found.staged < found.resident
     (text / "model.safetensors").write_bytes(b"nonsense")
     assert need(find(str(text)), ModelMode.TEXT, ()).resident == UNREADABLE_VRAM
+
+
+def test_a_text_model_over_several_devices_needs_its_share_of_each(tmp_path: Path) -> None:
+    weights = {"model.embed_tokens.weight": ("F32", (16, 8)), "model.layers.0.mlp.weight": ("F32", (64, 8))}
+    files = find(str(write(tmp_path, text_files(weights))))
+    whole = need(files, ModelMode.TEXT, ())
+    half = need(files, ModelMode.TEXT, ("--tensor-parallel", "2"))
+    assert whole.resident - half.resident == 64 * 8 * 4 // 2
 
 
 def test_options_are_found_in_either_spelling() -> None:
