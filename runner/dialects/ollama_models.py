@@ -94,6 +94,9 @@ class Shelf:
     def _tags(self) -> dict[str, Any]:
         models = installed(self._gateway.names.aliases).models
         usable = [model for model in models if model.fault is None]
+        usable.sort(
+            key=lambda model: model.modified, reverse=True
+        )  # as Ollama's: some clients take the first
         return {"models": [_entry(model, name) for model in usable for name in names(model)]}
 
     async def show(self, name: str) -> dict[str, Any]:
@@ -180,7 +183,7 @@ def shown(model: Installed, name: str) -> dict[str, Any]:
         "license": stated.license,
         "template": chat_template(files) if text else "",
         "details": details(model),
-        "model_info": _numbers(model, files),
+        "model_info": _numbers(model, files, name),
         "capabilities": capabilities(model),
         "modified_at": modified(model),
     }
@@ -213,10 +216,11 @@ def parameters(count: int | None) -> str:
     return "" if count is None else str(count)
 
 
-def _numbers(model: Installed, files: ModelFiles) -> dict[str, Any]:
+def _numbers(model: Installed, files: ModelFiles, name: str) -> dict[str, Any]:
     found = _detected(model)
     info: dict[str, Any] = {
         "general.architecture": model.type,
+        "general.basename": name,  # what VS Code shows
         "general.parameter_count": found.parameters,
     }
     if model.mode is not ModelMode.TEXT:

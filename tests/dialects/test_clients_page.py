@@ -1,5 +1,6 @@
 """docs/clients.md: every snippet that can be run here is run, as it stands there but for the port and the model."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -45,7 +46,9 @@ def test_curl(gateway: Gateway, snippet: str) -> None:
 def test_python(gateway: Gateway, snippet: str, tmp_path: Path) -> None:
     pytest.importorskip("openai", reason="the clients group is not installed")
     command = [sys.executable, "-c", here(snippet, gateway)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    # LiteLLM's table of prices is in the package; otherwise it is fetched.
+    env = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     pictures = list(tmp_path.glob("*.png"))
     assert done.stdout or Image.open(pictures[0]).size == (64, 48)

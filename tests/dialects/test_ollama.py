@@ -73,6 +73,7 @@ def test_a_model_is_shown_with_what_it_can_do(client: Any) -> None:
     assert toy.capabilities == ["completion", "tools", "thinking"]
     assert "messages" in toy.template
     assert toy.modelinfo["qwen3.context_length"] > 0
+    assert toy.modelinfo["general.basename"] == "toy"
     assert toy.details.parameter_size
     assert client.show("plain").capabilities == ["completion"]
     assert client.show("klein").capabilities == ["image"]
@@ -145,6 +146,29 @@ def test_the_asynchronous_client_gets_the_same(client: Any, other: Any) -> None:
 
     whole, said = asyncio.run(both())
     assert said == whole.message.content == chat(client).message.content
+
+
+def test_the_asynchronous_client_reaches_everything(other: Any) -> None:
+    async def all_of_it() -> None:
+        assert {model.model for model in (await other.list()).models} == {"toy", "plain", "klein"}
+        assert (await other.show("klein")).capabilities == ["image"]
+        whole = await other.generate("toy", "The sea", options=OPTIONS)
+        lines = [line async for line in await other.generate("toy", "The sea", options=OPTIONS, stream=True)]
+        assert "".join(line.response for line in lines) == whole.response
+        drawn = await other.generate("klein", "a boat", width=64, height=64, steps=1, options={"seed": 7})
+        assert base64.b64decode(drawn.image).startswith(b"\x89PNG")
+        vectors = (await other.embed("toy", ["The sea", "The land"])).embeddings
+        former = (await other.embeddings("toy", "The sea")).embedding
+        assert former == pytest.approx(vectors[0], abs=1e-5)
+        assert {"toy", "klein"} <= {model.model for model in (await other.ps()).models}
+        assert (await other.generate("toy", keep_alive=0)).done_reason == "unload"
+        assert "toy" not in {model.model for model in (await other.ps()).models}
+        for call in (other.pull("qwen3"), other.delete("toy"), other.copy("toy", "mine"), other.push("toy")):
+            with pytest.raises(ollama.ResponseError) as caught:
+                await call
+            assert caught.value.status_code == 400
+
+    asyncio.run(all_of_it())
 
 
 def test_the_defaults_are_those_that_ollama_documents(client: Any) -> None:
