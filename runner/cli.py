@@ -17,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # `python -m runner --model …` means the runner itself.
     if given and given[0] in ("--model", "--port"):
         given = ["runner", *given]
+    _open_standard_files()
     try:
         _check_place()
         options = _configured(_parser(), given)
@@ -38,6 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _say_no_more()
         code = 1
     raise SystemExit(code)
+
+
+def _open_standard_files() -> None:
+    """Started without one of them, the next file or connection to be opened would be taken for it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives
 
 
 def _check_place() -> None:

@@ -20,6 +20,8 @@ from runner.errors import (
 )
 from runner.sources.hub import HubName, cache_folder, offline_error
 
+# What writing raises, and a connection does not.
+OF_THE_DISK = (errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -50,9 +52,9 @@ def explain(error: BaseException, hub: HubName) -> DiptychError:
             f"the disk is full: {cache_folder()} cannot take {hub}; make room, or set HF_HOME to another disk. "
             "The download continues where it stopped"
         )
-    if isinstance(error, OSError) and error.filename:
+    if isinstance(error, OSError) and (error.filename or error.errno in OF_THE_DISK):
         return ModelNotSupported(
-            f"the hub's cache cannot be used: {error}; set HF_HOME to a folder that can be written"
+            f"the hub's cache {cache_folder()} cannot be used: {error}; set HF_HOME to a folder that can be written"
         )
     reason = str(error) or type(error).__name__
     return HubUnreachable(

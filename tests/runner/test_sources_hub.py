@@ -498,17 +498,29 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_downloaded(
     assert not hub.asked("GET", "model.safetensors")
 
 
-def test_a_disk_that_fills_up_on_the_way_says_so(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, NotEnoughDisk),
+        (errno.EDQUOT, NotEnoughDisk),
+        (errno.EFBIG, ModelNotSupported),
+        (errno.EROFS, ModelNotSupported),
+    ],
+)
+def test_a_disk_that_takes_no_more_on_the_way_says_so(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[DiptychError]
+) -> None:
     hub.add("owner/name", text_files() | {"model.safetensors": BIG})
 
     class Full(io.BytesIO):
         def write(self, data: Any) -> int:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(hub_download, "open", lambda path, mode: Full(), raising=False)
     error = failure("owner/name")
-    assert isinstance(error, NotEnoughDisk)
+    assert isinstance(error, kind)
     assert str(cache_folder()) in error.message
+    assert "cannot be reached" not in error.message
 
 
 def test_a_cache_that_cannot_be_written_is_named(

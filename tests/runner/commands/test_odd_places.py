@@ -35,6 +35,12 @@ def test_an_output_that_takes_nothing_is_said(machine: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "diptych: No space left on device\n")
 
 
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_without_an_input_or_an_output_it_works_all_the_same(machine: Path, closed: tuple[int, ...]) -> None:
+    done = run("config", folder=machine, preexec_fn=lambda: [os.close(number) for number in closed])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
 def test_a_folder_that_cannot_be_written_to_is_said(diptych: Diptych, machine: Path) -> None:
     (machine / "shut").mkdir(mode=0o500)
