@@ -11,7 +11,10 @@ from runner.dialects.ollama_models import capabilities, files_of
 from runner.gateway.app import Gateway
 from runner.library import Installed, installed
 from runner.protocol import encode
+from runner.sample import FOLDERS
 from runner.sources import ModelMode
+
+SAMPLES = frozenset(map(str, FOLDERS.values()))
 
 
 class Listing:
@@ -38,6 +41,7 @@ def listed(model: Installed) -> dict[str, Any]:
         "mode": model.mode.value if model.mode else None,
         "type": model.type,
         "bytes": model.bytes,
+        "sample": model.name in SAMPLES,
         "fault": model.fault,
         "capabilities": capabilities(model) if usable else (),
         "side": side(model) if usable and model.mode is ModelMode.IMAGE else None,

@@ -16,8 +16,8 @@ export class Board {
     this.choice = new Choice($("draw-model"), "draw");
     this.references = new References($("view-draw"));
     this.sizes = new Sizes($("shapes"), $("custom-size"), $("width"), $("height"));
-    this.choice.addEventListener("change", () => this.sizes.made(this.choice.model?.side));
-    machine.addEventListener("change", () => this.sizes.made(this.choice.model?.side));
+    this.choice.addEventListener("change", () => this.#fit());
+    machine.addEventListener("change", () => this.#fit());
     this.#listen();
     this.#showStrength();
   }
@@ -44,6 +44,11 @@ export class Board {
     $("strength").addEventListener("input", () => this.#showStrength());
     this.references.addEventListener("change", () => this.#showStrength());
     this.references.addEventListener("fault", () => hint(this.references.fault));
+  }
+
+  #fit() {
+    this.sizes.made(this.choice.model?.side);
+    $("sample-hint").hidden = !this.choice.model?.sample;
   }
 
   get recipe() {
@@ -96,6 +101,11 @@ export class Board {
     }
     hint("");
     this.draw(recipe);
+  }
+
+  try(prompt) {
+    $("prompt").value = prompt;
+    this.submit();
   }
 
   draw(recipe) {

@@ -14,13 +14,17 @@ class Machine extends EventTarget {
   fault = null;
   known = false;
   watched = () => false; // whether somebody looks on: then it asks more often
+  browsed = () => false; // whether somebody looks at the library, where new ones may come
   #timer = 0;
+  #looked = 0;
 
   // The library is read from the disk: when the page opens, and when somebody looks at it.
   async look(options) {
+    this.#looked = Date.now();
     try {
       const found = await call("library", options);
-      this.models = found.models.map((model) => ({ ...model, loaded: null }));
+      // Nothing looks unloaded while that is still being asked.
+      this.models = found.models.map((model) => ({ ...model, loaded: this.#loaded(model) }));
       this.known = true;
       await this.ask(options);
     } catch (error) {
@@ -36,7 +40,7 @@ class Machine extends EventTarget {
       this.fault = null;
       this.loaded = found.models;
       Object.assign(this, { budget: found.budget, memory: found.memory, waiting: found.queue });
-      for (const model of this.models) model.loaded = this.loaded.find((one) => one.name === model.model) ?? null;
+      for (const model of this.models) model.loaded = this.#loaded(model);
       this.#changed();
       if (recovered && !this.known) await this.look({ ask: false });
     } catch (error) {
@@ -55,9 +59,15 @@ class Machine extends EventTarget {
     await call("models/stop", { body: { model: name } }).finally(() => this.ask());
   }
 
+  #loaded(model) {
+    return this.loaded.find((one) => one.name === model.model) ?? null;
+  }
+
   #later() {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.ask(), !document.hidden && this.watched() ? OFTEN : SELDOM);
+    const browsed = !document.hidden && this.browsed() && Date.now() - this.#looked > SELDOM;
+    const next = () => (browsed ? this.look({ ask: false }) : this.ask());
+    this.#timer = setTimeout(next, !document.hidden && this.watched() ? OFTEN : SELDOM);
   }
 
   #failed(error) {

@@ -42,7 +42,10 @@ function route(event) {
   document.body.dataset.view = here;
   const title = $(`${here}-title`).textContent;
   document.title = `${title} · Diptych`;
-  if (event) announce(title);
+  if (event) {
+    announce(title);
+    scrollTo(0, 0);
+  }
   if (here === "chat") chat.focus();
   if (here === "gallery") gallery.show();
   if (here === "models") machine.look();
@@ -72,6 +75,7 @@ function count() {
 }
 
 machine.watched = () => jobs.going.length > 0 || ["models", "queue"].includes(current());
+machine.browsed = () => current() === "models";
 machine.addEventListener("change", tell);
 machine.addEventListener("change", () => {
   showModels($("models"), go, board.choice, chat.choice);
@@ -81,6 +85,8 @@ jobs.addEventListener("change", count);
 jobs.addEventListener("change", () => showQueue($("queue")));
 window.addEventListener("hashchange", route);
 document.addEventListener("visibilitychange", () => !document.hidden && machine.ask());
+// What goes on would be lost with the page.
+window.addEventListener("beforeunload", (event) => jobs.going.length && event.preventDefault());
 showModels($("models"), go, board.choice, chat.choice);
 showQueue($("queue"));
 route();

@@ -10,13 +10,14 @@ const loading = new Set();
 
 export function showModels(root, go, drawing, writing) {
   const focused = root.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  const open = root.querySelector(".welcome")?.open;
   const use = (model) => {
     const draws = can(model, "draw");
     (draws ? drawing : writing).choose(model.name);
     go(draws ? "draw" : "chat");
   };
-  const parts = machine.models.length ? [el("ul", { class: "rows" }, ...machine.models.map((model) => card(model, use)))] : [none()];
-  root.replaceChildren(memory(), ...parts);
+  const rows = el("ul", { class: "rows" }, machine.models.map((model) => card(model, use)));
+  root.replaceChildren(memory(), rows, more(open));
   if (focused) root.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
 }
 
@@ -29,12 +30,17 @@ function memory() {
   );
 }
 
-function none() {
-  if (!machine.known) return el("p", {}, "");
-  return el("div", { class: "welcome" },
-    el("p", {}, "There is no model on this machine yet. On the command line:"),
-    el("pre", {}, el("code", {}, "diptych pull Qwen/Qwen3-0.6B\ndiptych pull black-forest-labs/FLUX.2-klein-4B")),
-    el("p", { class: "hint" }, "fetches one that writes and one that draws. They are listed here as soon as they have come."),
+// How to get a model; said loudly where there is none, or only the sample.
+function more(open) {
+  if (!machine.known) return "";
+  const real = machine.models.some((model) => !model.sample);
+  const said = !machine.models.length ? "There is no model on this machine yet." : real ? "" : "These two are Diptych’s own small sample, which knows coloured shapes only.";
+  return el("details", { class: "more welcome", open: open ?? !real },
+    el("summary", { "data-key": "more" }, "Get more models"),
+    said && el("p", {}, said),
+    el("p", { class: "hint" }, "On the command line, one that writes and one that draws, for example:"),
+    el("pre", { tabindex: 0, role: "region", "aria-label": "Commands" }, el("code", {}, "diptych pull Qwen/Qwen3-0.6B\ndiptych pull black-forest-labs/FLUX.2-klein-4B")),
+    el("p", { class: "hint" }, "They are listed here as soon as they have come."),
   );
 }
 

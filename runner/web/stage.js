@@ -6,6 +6,12 @@ import { GOING, jobs } from "./jobs.js";
 import { address, all, changes } from "./pictures.js";
 import { actions, openPicture } from "./picture.js";
 
+const IDEAS = [
+  "a red circle above a blue square",
+  "a yellow star on a black background",
+  "three small green triangles",
+];
+
 export class Stage {
   #job = null;
   #pictures = [];
@@ -21,6 +27,9 @@ export class Stage {
       else if (detail.kind === "draw" && this.#over && detail.state === "working") this.#watch(detail);
     });
     changes.addEventListener("change", () => this.#showStrip());
+    board.choice.addEventListener("change", () => {
+      this.ideas.hidden = !board.choice.model?.sample;
+    });
     this.#empty();
     this.#showStrip();
   }
@@ -55,7 +64,7 @@ export class Stage {
     this.easel.replaceChildren(this.preview, about);
     this.easel.setAttribute("aria-busy", "true");
     // On a phone it lies below the board.
-    this.easel.scrollIntoView({ block: "nearest", behavior: "smooth" });
+    this.easel.scrollIntoView({ block: "nearest" });
   }
 
   #follow() {
@@ -112,7 +121,11 @@ export class Stage {
   }
 
   #empty(said = "What you draw is seen here.") {
-    this.easel.replaceChildren(el("div", { class: "preview empty" }, el("p", {}, said)));
+    const ideas = el("ul", { class: "chips ideas" }, IDEAS.map((idea) => el("li", {}, button(idea, null, () => this.board.try(idea)))));
+    // What the sample knows: of other models people have ideas of their own.
+    ideas.hidden = !this.board.choice.model?.sample;
+    this.ideas = ideas;
+    this.easel.replaceChildren(el("div", { class: "preview empty" }, el("div", {}, el("p", {}, said), ideas)));
   }
 
   async #showStrip() {

@@ -77,6 +77,11 @@ def test_the_library_tells_what_each_model_does(gateway: Gateway) -> None:
     assert found["shapes"]["mode"] == "image"
     assert found["shapes"]["side"] == 128
     assert found["talk"]["mode"] == "text"
+    assert {name: model["sample"] for name, model in found.items()} == {
+        "shapes": True,
+        "talk": True,
+        "toy": False,
+    }
     assert "completion" in found["talk"]["capabilities"]
     assert all(model["fault"] is None and model["bytes"] > 0 for model in found.values())
 

@@ -84,6 +84,8 @@ def test_everything_can_be_reached_and_done_by_keyboard(opened: Any) -> None:
     opened.keyboard.press("Tab")
     expect(opened.locator("#draw-model")).to_be_focused()
     opened.keyboard.press("Tab")
+    expect(opened.get_by_role("link", name="Get a real one")).to_be_focused()
+    opened.keyboard.press("Tab")
     opened.keyboard.type(CIRCLE)
     opened.keyboard.press("Control+Enter")
     picture = finished(opened, CIRCLE)
