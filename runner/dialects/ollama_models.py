@@ -49,17 +49,18 @@ class Shelf:
         self._gateway = gateway
 
     async def meant(self, name: str) -> str:
-        """The name that the gateway knows: Ollama's clients like to end one in `:latest`."""
-        bare = name.removesuffix(LATEST)
-        if bare == name or name in self._gateway.names.aliases:
-            return name
-        if bare in self._gateway.names.aliases:
-            return bare
-        try:
-            await self._gateway.names.look_up(name)
-        except ModelNotFound:
-            return bare
-        return name
+        """The name that the gateway knows: Ollama's clients like to end one in `:latest`. That nobody knows it is said
+        in the words that they look for."""
+        bare, aliases = name.removesuffix(LATEST), self._gateway.names.aliases
+        reasons = []
+        for called in [bare] if bare in aliases and name not in aliases else dict.fromkeys((name, bare)):
+            try:
+                await self._gateway.names.look_up(called)
+            except ModelNotFound as error:
+                reasons.append(error.message)
+            else:
+                return called
+        raise ModelNotFound(f"model {shorten(name)} not found: {reasons[-1]}")
 
     async def find(self, name: str) -> Installed:
         """A model of this machine."""
@@ -223,13 +224,13 @@ def _numbers(model: Installed, files: ModelFiles, name: str) -> dict[str, Any]:
         "general.basename": name,  # what VS Code shows
         "general.parameter_count": found.parameters,
     }
-    if model.mode is not ModelMode.TEXT:
-        return info
-    config = files.read_json("config.json") or {}
-    config = config["text_config"] if isinstance(config.get("text_config"), dict) else config
-    info[f"{model.type}.context_length"] = found.context_length
-    info |= {f"{model.type}.{ours}": config[theirs] for theirs, ours in NUMBERS.items() if theirs in config}
-    return info
+    if model.mode is ModelMode.TEXT:
+        config = files.read_json("config.json") or {}
+        config = config["text_config"] if isinstance(config.get("text_config"), dict) else config
+        info[f"{model.type}.context_length"] = found.context_length
+        info |= {f"{model.type}.{ours}": config.get(theirs) for theirs, ours in NUMBERS.items()}
+    # Clients take what is there for a number.
+    return {name: value for name, value in info.items() if value is not None}
 
 
 @lru_cache(256)

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.dialects.test_ollama import refused
 from tests.hub_server import HubServer
 from tests.runner.checkpoints import safetensors, text_files
 from tests.runner.gateway.live import Gateway
@@ -70,12 +71,6 @@ def stored(place: Path, name: str, **config: Any) -> Path:
         layer(root, "tensor", "model.norm.weight", safetensors({"model.norm.weight": ("BF16", (8,))})),
     ]
     return manifest(root, f"{LIBRARY}/{name}", layers)
-
-
-def refused(call: Any, words: str, status: int = 400) -> None:
-    with pytest.raises(ollama.ResponseError, match=words) as caught:
-        call()
-    assert caught.value.status_code == status
 
 
 # -- pull
