@@ -124,6 +124,7 @@ def read_answer(started: float, arrived: Stamped, failure: str | None) -> Answer
     """Either dialect: an event a line, or server-sent events with the usage at the end."""
     answer = Answer(failure=failure)
     stamps: list[float] = []
+    ended = False
     try:
         for stamp, line in lines(arrived):
             payload = line.removeprefix(b"data: ")
@@ -132,6 +133,7 @@ def read_answer(started: float, arrived: Stamped, failure: str | None) -> Answer
             event = json.loads(payload)
             if event.get("error"):
                 raise ValueError(str(event["error"]))
+            ended = ended or bool(event.get("done") or event.get("usage"))
             answer.tokens = (
                 event.get("eval_count")
                 or (event.get("usage") or {}).get("completion_tokens")
@@ -142,10 +144,11 @@ def read_answer(started: float, arrived: Stamped, failure: str | None) -> Answer
                 stamps.append(stamp)
     except ValueError as problem:
         answer.failure = str(problem)
-    if not answer.failure and not (stamps and answer.tokens):
+    if not answer.failure and not ended:
         answer.failure = "the stream ended without its last event"
     if not answer.failure:
-        answer.first = stamps[0] - started
+        # A model may have nothing to say.
+        answer.first = (stamps[0] if stamps else arrived[-1][0]) - started
         answer.took = arrived[-1][0] - started
         answer.gaps = [after - before for before, after in itertools.pairwise(stamps)]
     return answer

@@ -29,12 +29,13 @@ class Engine:
     def __init__(self, name: str, where: Path | None = None) -> None:
         self.name = name
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
-        found, python = environment(), sys.executable
+        found = environment()
+        paths, python = [str(ROOT), found.get("PYTHONPATH", "")], sys.executable
         if where is not None and where.is_file():
-            python = str(where)
-        first = [str(where)] if where is not None and where.is_dir() else []
-        stated = found.get("PYTHONPATH")
-        found["PYTHONPATH"] = os.pathsep.join([*first, str(ROOT), *([stated] if stated else [])])
+            paths, python = [str(ROOT)], str(where)  # it has its own packages, and not ours
+        elif where is not None:
+            paths = [str(where), *paths]
+        found["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         self._process = subprocess.Popen(
             [python, "-P", "-m", "runner.bench.work", name],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=found, text=True,
