@@ -33,6 +33,22 @@ class FallbackError(ValueError):
     """A checkpoint that diffusers cannot run; the message says which part, and why."""
 
 
+# What components are. Other classes read other files: pickles, whole pipelines, a network by whatever a config says.
+LOADED = (
+    diffusers.ModelMixin,
+    diffusers.SchedulerMixin,
+    transformers.PreTrainedModel,
+    transformers.PreTrainedTokenizerBase,
+    transformers.FeatureExtractionMixin,
+    transformers.image_processing_base.ImageProcessingMixin,
+    transformers.ProcessorMixin,
+    transformers.AutoTokenizer,
+    transformers.AutoProcessor,
+)
+# Names that model_index.json files still have.
+FORMER = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
+
+
 def load(model: LocalModel, name: str, dtype: torch.dtype, device: torch.device, progress: Progress) -> Any:
     """The pipeline of diffusers' class `name`, on the device."""
     index = read_json(model.folder / "model_index.json")
@@ -76,9 +92,15 @@ def _class(library: str, name: str) -> Any:
     home = {"diffusers": diffusers, "transformers": transformers}.get(library)
     if home is None:
         home = getattr(diffusers.pipelines, library, None)
-    found = getattr(home, name, None)
+    found = getattr(home, FORMER.get(name, name), None)
     if not isinstance(found, type):
         raise FallbackError(f"{library}, as it is installed, has no class {name}")
+    if needed := getattr(found, "_backends", None):  # it stands for one that could not be imported
+        raise FallbackError(f"{library}'s {name} needs what is not installed: {', '.join(map(str, needed))}")
+    if not issubclass(found, LOADED):
+        raise FallbackError(
+            f"{library}'s {name} is no component: networks, schedulers, tokenizers and processors are"
+        )
     return found
 
 

@@ -108,7 +108,18 @@ def test_code_beside_a_model_is_never_run(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "unet", [["my_unet", "UNet2DConditionModel"], ["diffusers", "NoSuchModel"], ["diffusers", "__version__"]]
+    "unet",
+    [
+        ["my_unet", "UNet2DConditionModel"],
+        ["diffusers", "NoSuchModel"],
+        ["diffusers", "__version__"],
+        ["diffusers", "AutoModel"],
+        ["diffusers", "OnnxRuntimeModel"],
+        ["diffusers", "StableDiffusionPipeline"],
+        ["transformers", "AutoModel"],
+        ["transformers", "RagRetriever"],
+        ["transformers", "TrainingArguments"],
+    ],
 )
 def test_classes_of_elsewhere_are_not_made(folder: Path, unet: list[str]) -> None:
     (folder / "unet" / "my_unet.py").write_text("raise SystemExit('it was run')")
