@@ -66,6 +66,8 @@ def detect(name: str | ModelFiles) -> Detection:
         reason = error.message
     sizes = {part: content.bytes for part, content in found.items() if content.bytes}
     estimate = MemoryEstimate(sizes, allowance(files, mode)) if sizes else None
+    engine = _engine(files, mode, type_name) if reason is None else None
+    whole = engine == "torch"  # which holds everything at once
     return Detection(
         name=files.name,
         source=files.kind,
@@ -73,13 +75,13 @@ def detect(name: str | ModelFiles) -> Detection:
         type=type_name,
         supported=reason is None,
         reason=reason,
-        engine=_engine(files, mode, type_name) if reason is None else None,
+        engine=engine,
         components=tuple(_component(files, part, found[part]) for part in sizes),
         parameters=sum(content.parameters for content in found.values()) if sizes else None,
         bytes=sum(sizes.values()) if sizes else None,
         quantization=_stored(files, found) if sizes else None,
         memory=estimate.total if estimate else None,
-        least_memory=estimate.least if estimate else None,
+        least_memory=(estimate.total if whole else estimate.least) if estimate else None,
         context_length=stated_context(files.read_json("config.json") or {})
         if mode is ModelMode.TEXT
         else None,

@@ -50,6 +50,7 @@ def test_our_own_pipeline_comes_first_and_diffusers_where_there_is_none(
     assert detect_model_mode(others) == (ModelMode.IMAGE, OTHERS)
     assert (detect(ours).engine, detect(others).engine) == ("mlx", "torch")
     assert "torch, by diffusers" in render(detect(others))
+    assert detect(others).least_memory == detect(others).memory
 
 
 @pytest.mark.usefixtures("no_extra")
