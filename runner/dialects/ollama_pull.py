@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Any, Self
 
@@ -39,10 +39,12 @@ class Pull:
         # A daemon: the gateway's end waits for no gigabytes.
         threading.Thread(target=self._work, name="pull", daemon=True).start()
 
-    async def lines(self) -> AsyncGenerator[Line, None]:
+    async def lines(self, closing: Callable[[], bool]) -> AsyncGenerator[Line, None]:
         """What has arrived, until it is all there. Raises what went wrong."""
         said = -1
         while not self.ended.done():
+            if closing():
+                raise Busy("the server is stopping; the next pull continues this one", retry_after=5)
             await asyncio.wait([self.ended], timeout=EACH)
             if self.done != said:
                 said = self.done
@@ -100,7 +102,7 @@ class Pulls:
             if here:
                 yield here
             if pull:
-                async with aclosing(pull.lines()) as lines:
+                async with aclosing(pull.lines(lambda: self._gateway.pool.closing)) as lines:
                     async for line in lines:
                         yield line
         finally:

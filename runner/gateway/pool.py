@@ -91,6 +91,10 @@ class Pool:
         return found
 
     @property
+    def closing(self) -> bool:
+        return self._closing
+
+    @property
     def running(self) -> list[Running]:
         return self._fleet.all
 

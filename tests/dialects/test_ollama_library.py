@@ -158,6 +158,45 @@ def test_two_that_pull_the_same_share_it(gateway: Gateway, hub: HubServer) -> No
     assert len({request.start for request in requests}) == len(requests), "nothing came twice"
 
 
+def test_only_a_few_are_pulled_at_once_and_others_go_on_meanwhile(gateway: Gateway, hub: HubServer) -> None:
+    for number in range(5):
+        hub.add(f"owner/many{number}", text_files() | {"model.safetensors": BIG})
+    hub.pause_after = 8_000_000
+
+    async def several() -> None:
+        client = ollama.AsyncClient(host=gateway.url, timeout=120)
+        streams = [await client.pull(f"owner/many{number}", stream=True) for number in range(4)]
+        for stream in streams:
+            assert (await anext(stream)).status == "pulling manifest"
+        with pytest.raises(ollama.ResponseError, match="4 models are being pulled") as caught:
+            await client.pull("owner/many4")
+        assert caught.value.status_code == 503
+        assert (await client.generate("here", "The sea", options={"num_predict": 2})).eval_count == 2
+        for stream in streams:
+            await stream.aclose()
+
+    try:
+        asyncio.run(several())
+    finally:
+        hub.pause_after = None
+    client = ollama.Client(host=gateway.url, timeout=120)
+    assert client.pull("owner/many0").status == "success"
+
+
+def test_a_gateway_that_is_told_to_stop_ends_its_pulls(place: Path, hub: HubServer) -> None:
+    hub.add("owner/late", text_files() | {"model.safetensors": BIG})
+    hub.pause_after = 8_000_000
+    with Gateway({}, memory=2**36) as gateway:
+        stream = ollama.Client(host=gateway.url, timeout=120).pull("owner/late", stream=True)
+        next(stream)
+        gateway.process.terminate()
+        with pytest.raises(ollama.ResponseError, match="the server is stopping"):
+            list(stream)
+        assert gateway.process.wait(30) == 0
+        assert "Traceback" not in gateway.log
+    hub.pause_after = None
+
+
 def test_what_is_here_and_of_no_hub_needs_no_pull(client: Any, place: Path) -> None:
     stored(place, "present/latest")
     for name in ("here", "here:latest", "present", "present:latest"):
