@@ -21,6 +21,7 @@ from runner.errors import BadRequest
 
 RANK = (sys.executable, "-P", "-m", "runner.rank")
 HERE = "127.0.0.1"
+MOST = 64  # ranks
 PATIENCE = 5.0  # seconds that a rank may take to leave
 LAST_WORDS = 5.0  # seconds from a failed step to the end of the rank that caused it
 
@@ -43,7 +44,11 @@ class World:
     """How the ranks of one machine find each other: by NCCL on NVIDIA cards, one each, by TCP elsewhere."""
 
     def __init__(self, size: int) -> None:
+        """Before this process's environment becomes the first rank's."""
+        if sys.platform == "win32" or size > MOST:
+            raise BadRequest(f"--tensor-parallel {size}: 1 to {MOST} is possible, and on Windows 1")
         self.size = size
+        self._cards = _cards()
         self.backend = "nccl" if any(map(device.is_installed, device.GPU_BACKENDS)) else "ring"
         self._folder = tempfile.TemporaryDirectory(prefix="diptych-ranks-")
         self._ports = _free_ports(size)
@@ -59,18 +64,16 @@ class World:
         """What MLX reads as its backend begins."""
         if self.backend == "ring":
             return {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(self._hosts)}
-        stated = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-        cards = stated or [str(index) for index in range(self.size)]
-        if len(cards) < self.size:
+        if len(self._cards) < self.size:
             raise BadRequest(
-                f"--tensor-parallel {self.size} needs as many cards; CUDA_VISIBLE_DEVICES lists {len(cards)}"
+                f"--tensor-parallel {self.size} needs as many cards; CUDA_VISIBLE_DEVICES lists {len(self._cards)}"
             )
         return {
             "MLX_RANK": str(rank),
             "MLX_WORLD_SIZE": str(self.size),
             "NCCL_HOST_IP": HERE,
             "NCCL_PORT": str(self._ports[0]),
-            "CUDA_VISIBLE_DEVICES": cards[rank],
+            "CUDA_VISIBLE_DEVICES": self._cards[rank],
         }
 
     def __enter__(self) -> Self:
@@ -87,6 +90,7 @@ class Others:
     def __init__(self, on_loss: Callable[[str], None]) -> None:
         self._on_loss = on_loss
         self._children: list[Child] = []
+        self._wires: list[Wire] = []
         self._watches: list[asyncio.Task[None]] = []
         self._leaving = False
         self._lost = threading.Event()
@@ -94,7 +98,6 @@ class Others:
 
     async def start(self, begins: list[Begin]) -> list[Wire]:
         """One process for each; the wires over which they are told what to do."""
-        wires = []
         for begin in begins:
             ours, theirs = socket.socketpair()
             with theirs:
@@ -102,9 +105,9 @@ class Others:
                 child = await Child.start([str(theirs.fileno())], label, command=RANK, keep=[theirs.fileno()])
             self._children.append(child)
             self._watches.append(asyncio.create_task(self._watch(child, label)))
-            wires.append(Wire(ours))
-            wires[-1].send(msgpack.encode(begin))
-        return wires
+            self._wires.append(Wire(ours))
+            self._wires[-1].send(msgpack.encode(begin))
+        return self._wires
 
     async def _watch(self, child: Child, label: str) -> None:
         await child.wait()
@@ -123,12 +126,20 @@ class Others:
         self._leaving = True
 
     async def close(self) -> None:
-        """Until they have ended, which they do when their wires close; those that do not are killed."""
+        """When the first rank works no more: close the wires, at which they end; those that do not are killed."""
         self.let_go()
+        for wire in self._wires:
+            wire.close()
         for child in self._children:
             if not await child.ended(PATIENCE):
                 child.kill()
         await asyncio.gather(*self._watches)
+
+
+def _cards() -> list[str]:
+    """The cards that may be taken, as CUDA counts them."""
+    stated = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return [name.strip() for name in stated.split(",") if name.strip()] or [str(n) for n in range(MOST)]
 
 
 def _free_ports(count: int) -> list[int]:

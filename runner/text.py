@@ -194,7 +194,6 @@ class TextWorker:
 
     def close(self) -> None:
         self._batch.clear()
-        self._ranks.close()
         mx.clear_streams()
 
     def stats(self) -> dict[str, Any]:

@@ -69,9 +69,6 @@ class Ranks:
         """The tokens that the first rank has drawn."""
         return drawn
 
-    def close(self) -> None:
-        """Let the others go."""
-
 
 class Leader(Ranks):
     spread = True
@@ -92,10 +89,6 @@ class Leader(Ranks):
 
     def tokens(self, drawn: mx.array) -> mx.array:
         return mx.distributed.all_sum(drawn, group=self.group)
-
-    def close(self) -> None:
-        for wire in self._wires:
-            wire.close()
 
 
 class Follower(Ranks):
