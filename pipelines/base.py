@@ -12,13 +12,6 @@ from numpy.typing import NDArray
 
 Pixels: TypeAlias = NDArray[np.uint8]  # [height, width, 3], RGB
 
-# Sizes that are asked for are rounded to the model's multiple and held within these.
-LONGEST_SIDE = 4096
-MOST_PIXELS = 4 * 1024 * 1024
-MOST_REFERENCES = 10
-MOST_STEPS = 1000
-MOST_PICTURES = 16
-
 
 class PipelineError(ValueError):
     """A request that this model cannot fulfil; the message names the field and what is allowed."""

@@ -6,16 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.config import ConfigError
-from pipelines.base import (
-    LONGEST_SIDE,
-    MOST_PICTURES,
-    MOST_PIXELS,
-    MOST_STEPS,
-    ImageRequest,
-    PipelineError,
-    Plan,
-)
+from pipelines.base import ImageRequest, PipelineError, Plan
 from pipelines.images import PictureError, check_reference, check_size, drawn_size
+from pipelines.limits import LONGEST_SIDE, MOST_PICTURES, MOST_PIXELS, MOST_STEPS
 
 STRENGTH = 0.6  # the references' own, where a model can only start from a picture
 SIDE = 1024

@@ -7,8 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
-from pipelines.base import MOST_STEPS, ImageRequest, PipelineError, Pixels, Plan
+from pipelines.base import ImageRequest, PipelineError, Pixels, Plan
 from pipelines.images import PictureError, decode, from_base64
+from pipelines.limits import MOST_STEPS
 from runner.errors import BadRequest
 from runner.image_protocol import DrawRequest, Format, Quality
 

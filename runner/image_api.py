@@ -2,16 +2,17 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Protocol
 
-from msgspec import Struct, to_builtins
+from msgspec import UNSET, Struct
+from msgspec.structs import asdict
 from starlette.requests import Request
 
 from runner.bodies import PICTURES_LIMIT, read_body
 from runner.drawing import Drawing, Planner, prepare
 from runner.engine import Engine
 from runner.errors import Busy
-from runner.image_protocol import DrawDone, DrawnPart, parse_draw
+from runner.image_protocol import DrawDone, DrawnPart, DrawWhole, parse_draw
 from runner.metrics import Metrics
 from runner.middleware import exchange
 from runner.protocol import encode, read_json
@@ -73,6 +74,5 @@ def _read(raw: bytes, planner: Planner) -> tuple[Drawing, bool]:
 
 def _whole(events: list[Struct]) -> bytes:
     """All of a request as one object: what the last event says, with the pictures when there are several."""
-    answer: dict[str, Any] = to_builtins(events[-1])
     parts = [event.image for event in events if isinstance(event, DrawnPart)]
-    return encode({"images": parts, **answer} if parts else answer)
+    return encode(DrawWhole(**asdict(events[-1]), images=parts or UNSET))

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from pipelines.base import LONGEST_SIDE, MOST_PICTURES, MOST_REFERENCES, MOST_STEPS
+from pipelines.limits import LONGEST_SIDE, MOST_PICTURES, MOST_REFERENCES, MOST_STEPS
 from runner.errors import BadRequest
 from runner.protocol import MAX_SEED, OPTION_NAMES, TextRequest, parse
 
@@ -73,6 +73,12 @@ class DrawDone(Struct, frozen=True):
     image: str | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
     done: Literal[True] = True
+
+
+class DrawWhole(DrawDone, frozen=True):
+    """Pictures without a stream; `images` when there are several."""
+
+    images: list[str] | UnsetType = UNSET
 
 
 NAMES = frozenset(DrawRequest.__struct_fields__)

@@ -136,6 +136,14 @@ class TextDone(Struct, frozen=True):
     done: Literal[True] = True
 
 
+class TextWhole(TextDone, frozen=True, kw_only=True):
+    """A text without a stream: all that its events say."""
+
+    content: str
+    tokens: list[int]
+    logprobs: list[Logprob] | msgspec.UnsetType = msgspec.UNSET
+
+
 class EmbeddingDone(Struct, frozen=True):
     embeddings: list[list[float]]
     prompt_eval_count: int

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from msgspec import UNSET, Struct, to_builtins
+from msgspec import UNSET, Struct
+from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,6 +22,7 @@ from runner.protocol import (
     EmbeddingRequest,
     TextChunk,
     TextDone,
+    TextWhole,
     TokenizeRequest,
     encode,
     parse,
@@ -122,18 +124,17 @@ def _whole(events: list[Struct]) -> bytes:
     """A text's events as one object: its content, its tokens, and what the last event says."""
     chunks = [event for event in events if isinstance(event, TextChunk)]
     done = events[-1]
-    answer: dict[str, Any] = {"content": "".join(chunk.content for chunk in chunks)}
-    if isinstance(done, TextDone) and done.content is not UNSET:
-        answer["content"] += done.content
-    spoken: list[TextChunk | TextDone] = [*chunks, *([done] if isinstance(done, TextDone) else [])]
-    thinking = "".join(part.thinking or "" for part in spoken)
-    calls = [call for part in spoken for call in part.tool_calls or []]
-    answer |= {"thinking": thinking} if thinking else {}
-    answer |= {"tool_calls": calls} if calls else {}
-    answer["tokens"] = [chunk.token for chunk in chunks]
-    if any(chunk.logprobs for chunk in chunks):
-        answer["logprobs"] = [found for chunk in chunks for found in chunk.logprobs or []]
-    return encode({**to_builtins(done), **answer})
+    assert isinstance(done, TextDone)
+    spoken: list[TextChunk | TextDone] = [*chunks, done]
+    logprobs = [found for chunk in chunks for found in chunk.logprobs or []]
+    answer = {
+        "content": "".join(part.content or "" for part in spoken),
+        "thinking": "".join(part.thinking or "" for part in spoken) or UNSET,
+        "tool_calls": [call for part in spoken for call in part.tool_calls or []] or UNSET,
+        "tokens": [chunk.token for chunk in chunks],
+        "logprobs": logprobs or UNSET,
+    }
+    return encode(TextWhole(**{**asdict(done), **answer}))
 
 
 def _vectors(events: list[Struct], single: bool) -> bytes:

@@ -8,8 +8,9 @@ from typing import Any
 from PIL import Image
 
 from pipelines import planning
-from pipelines.base import MOST_REFERENCES, ImageRequest, PipelineError, Plan
+from pipelines.base import ImageRequest, PipelineError, Plan
 from pipelines.kinds import Kind
+from pipelines.limits import MOST_REFERENCES
 from pipelines.planning import SPECIAL, Defaults, sample_side
 
 # Our fields, and what calls name them: the first that a call takes is meant.

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+from msgspec import Struct
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -95,7 +96,7 @@ def names(model: Installed) -> tuple[str, ...]:
 class Whole:
     """An ASGI answer of one JSON object that takes time to make; given up when its client leaves."""
 
-    def __init__(self, making: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> None:
+    def __init__(self, making: Callable[[], Coroutine[Any, Any, Mapping[str, Any] | Struct]]) -> None:
         self._making = making
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,7 +107,7 @@ class Whole:
         await Response(body, media_type="application/json")(scope, receive, send)
 
 
-def sse(value: Mapping[str, Any], event: str = "") -> bytes:
+def sse(value: Mapping[str, Any] | Struct, event: str = "") -> bytes:
     """One server-sent event."""
     named = f"event: {event}\n".encode() if event else b""
     return named + b"data: " + encode(value) + b"\n\n"

@@ -1,8 +1,8 @@
 """GET /library: the models of this machine as the page lists them, those that are broken too."""
 
 import asyncio
-from typing import Any
 
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -10,6 +10,7 @@ from runner.dialects.asking import names
 from runner.dialects.ollama_models import capabilities, files_of
 from runner.gateway.app import Gateway
 from runner.library import Installed, installed
+from runner.operation import operation
 from runner.protocol import encode
 from runner.sample import FOLDERS
 from runner.sources import ModelMode
@@ -17,35 +18,55 @@ from runner.sources import ModelMode
 SAMPLES = frozenset(map(str, FOLDERS.values()))
 
 
+class Listed(Struct, frozen=True):
+    """`name` is for requests, `model` what GET /models calls it."""
+
+    name: str
+    names: tuple[str, ...]
+    model: str
+    source: str
+    mode: ModelMode | None
+    type: str
+    bytes: int
+    sample: bool
+    fault: str | None
+    capabilities: tuple[str, ...]
+    side: int | None
+
+
+class Library(Struct, frozen=True):
+    models: list[Listed]
+
+
 class Listing:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
+    @operation("The models of this machine, those that cannot be run as well", answer=Library)
     async def answer(self, request: Request) -> Response:
-        found = await asyncio.to_thread(self._listed)
-        return Response(encode({"models": found}), media_type="application/json")
+        found = Library(await asyncio.to_thread(self._listed))
+        return Response(encode(found), media_type="application/json")
 
-    def _listed(self) -> list[dict[str, Any]]:
+    def _listed(self) -> list[Listed]:
         models = installed(self._gateway.names.aliases).models
         return [listed(model) for model in models if names(model)]
 
 
-def listed(model: Installed) -> dict[str, Any]:
-    """`name` is for requests, `model` what GET /models calls it."""
+def listed(model: Installed) -> Listed:
     usable = model.fault is None
-    return {
-        "name": (*model.aliases, model.name)[0],
-        "names": names(model),
-        "model": model.name,
-        "source": model.source,
-        "mode": model.mode.value if model.mode else None,
-        "type": model.type,
-        "bytes": model.bytes,
-        "sample": model.name in SAMPLES,
-        "fault": model.fault,
-        "capabilities": capabilities(model) if usable else (),
-        "side": side(model) if usable and model.mode is ModelMode.IMAGE else None,
-    }
+    return Listed(
+        name=(*model.aliases, model.name)[0],
+        names=names(model),
+        model=model.name,
+        source=model.source,
+        mode=model.mode,
+        type=model.type,
+        bytes=model.bytes,
+        sample=model.name in SAMPLES,
+        fault=model.fault,
+        capabilities=capabilities(model) if usable else (),
+        side=side(model) if usable and model.mode is ModelMode.IMAGE else None,
+    )
 
 
 def side(model: Installed) -> int | None:

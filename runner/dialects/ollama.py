@@ -1,5 +1,6 @@
 """Ollama's API: its paths, and what is at each."""
 
+from functools import partial
 from importlib import metadata
 from typing import Annotated, Any
 
@@ -11,15 +12,27 @@ from starlette.routing import BaseRoute, Route
 from runner.bodies import PICTURES_LIMIT, read_body
 from runner.dialects.asking import Whole
 from runner.dialects.ollama_answers import Answer
-from runner.dialects.ollama_changes import Changes
-from runner.dialects.ollama_embeddings import embed, embeddings
+from runner.dialects.ollama_changes import Changes, CopyRequest
+from runner.dialects.ollama_embeddings import EmbeddingsRequest, EmbedRequest, embed, embeddings
 from runner.dialects.ollama_models import Shelf
 from runner.dialects.ollama_pull import Pulls
-from runner.dialects.ollama_requests import Chat, Generate
+from runner.dialects.ollama_requests import Chat, ChatRequest, Generate, GenerateRequest
+from runner.dialects.ollama_shapes import (
+    AllLoaded,
+    Arriving,
+    Chatted,
+    Embedded,
+    Embedding,
+    Generated,
+    Shown,
+    Tags,
+    Version,
+)
 from runner.errors import BadRequest, DiptychError
 from runner.gateway.answering import Stream
 from runner.gateway.app import Gateway
 from runner.middleware import exchange
+from runner.operation import NDJSON, operation
 from runner.protocol import encode, parse, read_json
 
 # The version of the API that is spoken here: clients compare it with what they need, and some read its numbers one by
@@ -27,7 +40,8 @@ from runner.protocol import encode, parse, read_json
 VERSION = "0.14.3"
 # What some clients compare, letter by letter, to know whether a server is there.
 RUNNING = "Ollama is running"
-NDJSON = "application/x-ndjson"
+
+described = partial(operation, tag="Ollama")
 
 
 class Named(Struct, frozen=True):
@@ -69,24 +83,37 @@ class Ollama:
         self._pulls = Pulls(gateway, self._shelf)
         self._changes = Changes(gateway, self._shelf)
 
+    @described("That Ollama's API is here", plain="text/plain; charset=utf-8")
     async def running(self, request: Request) -> Response:
         return PlainTextResponse(RUNNING)
 
+    @described("The versions of the API and of Diptych", answer=Version)
     async def version(self, request: Request) -> Response:
         return _json({"version": VERSION, "diptych": metadata.version("diptych")})
 
+    @described("The models that can be run", answer=Tags)
     async def tags(self, request: Request) -> Response:
         return _json(await self._shelf.tags())
 
+    @described("The models that are loaded", answer=AllLoaded)
     async def ps(self, request: Request) -> Response:
         return _json(await self._shelf.loaded())
 
+    @described("One model", body=Named, answer=Shown, asks=True)
     async def show(self, request: Request) -> Response:
         return _json(await self._shelf.show(named(read_json(await read_body(request)))))
 
+    @described(
+        "Continue a text, or draw a picture",
+        body=GenerateRequest,
+        answer=Generated,
+        pieces=Generated,
+        asks=True,
+    )
     async def generate(self, request: Request) -> Any:
         return self._answer(request, Generate(read_json(await read_body(request, PICTURES_LIMIT))))
 
+    @described("Continue a chat", body=ChatRequest, answer=Chatted, pieces=Chatted, asks=True)
     async def chat(self, request: Request) -> Any:
         return self._answer(request, Chat(read_json(await read_body(request))))
 
@@ -96,6 +123,7 @@ class Ollama:
             return Whole(answer.whole)
         return Stream(answer.stream(), NDJSON, _last)
 
+    @described("Fetch a model", body=(Named, PullRequest), answer=Arriving, pieces=Arriving, asks=True)
     async def pull(self, request: Request) -> Any:
         body = read_json(await read_body(request))
         name, stream = named(body), parse(PullRequest, body).stream
@@ -103,27 +131,38 @@ class Ollama:
             return Whole(lambda: self._pulls.whole(name))
         return Stream(self._pulls.stream(name), NDJSON, _last)
 
+    @described("Remove a model", body=Named, asks=True)
     async def delete(self, request: Request) -> Response:
         await self._changes.delete(named(read_json(await read_body(request))))
         return Response()
 
+    @described("Name a model once more", body=CopyRequest, asks=True)
     async def copy(self, request: Request) -> Response:
         await self._changes.copy(read_json(await read_body(request)))
         return Response()
 
+    @described("Refused: models are not made here", body=dict[str, Any])
     async def create(self, request: Request) -> Response:
         raise BadRequest(
             "models are not made here, and no blobs are taken: bring one with /api/pull, make one smaller with "
             "`diptych quantize`, name one with an alias in the configuration"
         )
 
+    @described("Refused: models are not published from here", body=dict[str, Any])
     async def push(self, request: Request) -> Response:
         raise BadRequest("models are not published from here; `hf upload` brings one to the hub")
 
+    @described("Texts as vectors", body=EmbedRequest, answer=Embedded, asks=True)
     async def embed(self, request: Request) -> Any:
         body, id = read_json(await read_body(request)), exchange(request.scope).id
         return Whole(lambda: embed(self._gateway, self._shelf, body, id))
 
+    @described(
+        "A text as a vector, as it was asked for formerly",
+        body=EmbeddingsRequest,
+        answer=Embedding,
+        asks=True,
+    )
     async def embeddings(self, request: Request) -> Any:
         body, id = read_json(await read_body(request)), exchange(request.scope).id
         return Whole(lambda: embeddings(self._gateway, self._shelf, body, id))

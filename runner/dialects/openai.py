@@ -1,6 +1,7 @@
 """OpenAI's API: its paths, and what is at each."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -10,24 +11,46 @@ from starlette.routing import BaseRoute, Route
 from runner.bodies import PICTURES_LIMIT, read_body
 from runner.dialects.asking import Whole, names, sse
 from runner.dialects.forms import is_form, read_form
-from runner.dialects.openai_chat import Chat
+from runner.dialects.openai_chat import NOT_HERE as CHAT_LACKS
+from runner.dialects.openai_chat import Chat, ChatRequest
 from runner.dialects.openai_chat_answers import ChatAnswer
-from runner.dialects.openai_completions import CompletionAnswer
-from runner.dialects.openai_embeddings import embeddings
+from runner.dialects.openai_completions import CompletionAnswer, CompletionRequest
+from runner.dialects.openai_edits import EditForm, EditRequest, edit_of_form, edit_of_json
+from runner.dialects.openai_embeddings import EmbeddingsRequest, embeddings
 from runner.dialects.openai_errors import OpenAIErrors, shaped
-from runner.dialects.openai_images import Drawing, edit_of_form, edit_of_json
+from runner.dialects.openai_images import NOT_HERE as PICTURES_LACK
+from runner.dialects.openai_images import Drawing, DrawingRequest
 from runner.dialects.openai_images_answers import DrawingAnswer
-from runner.dialects.openai_responses import Responses
+from runner.dialects.openai_responses import NOT_HERE as RESPONSES_LACK
+from runner.dialects.openai_responses import Responses, ResponsesRequest
 from runner.dialects.openai_responses_answers import ResponsesAnswer
+from runner.dialects.openai_shapes import (
+    ChatChunk,
+    ChatCompletion,
+    Completion,
+    Embeddings,
+    Failure,
+    Model,
+    Models,
+    PictureEvent,
+    ResponseEvent,
+)
+from runner.dialects.openai_shapes import Pictures as Drawn
+from runner.dialects.openai_shapes import Response as Answered
 from runner.dialects.pictures import FOLDER, Pictures
 from runner.errors import DiptychError, ModelNotFound
 from runner.gateway.answering import Stream
 from runner.gateway.app import Gateway
 from runner.library import Installed, installed
 from runner.middleware import exchange
+from runner.operation import SSE, operation
 from runner.protocol import encode, read_json
 
-SSE = "text/event-stream; charset=utf-8"
+MEDIA = f"{SSE}; charset=utf-8"
+TAG = "OpenAI"
+
+described = partial(operation, tag=TAG, failure=Failure)
+asking = partial(described, stream=SSE, asks=True)
 
 # Around the whole gateway, though for the paths under /v1 alone.
 middleware = (OpenAIErrors,)
@@ -53,48 +76,69 @@ class OpenAI:
         self._gateway = gateway
         self._pictures = Pictures()
 
+    @described("The models that can be run", answer=Models)
     async def models(self, request: Request) -> Response:
-        return _json({"object": "list", "data": await self._listed()})
+        return _json(Models(await self._listed()))
 
+    @described("One model", answer=Model)
     async def model(self, request: Request) -> Response:
         name = request.path_params["name"]
         for model in await self._listed():
-            if model["id"] == name:
+            if model.id == name:
                 return _json(model)
         raise ModelNotFound(
             f"no model {name[:200]!r} on this machine; GET /v1/models lists those that there are"
         )
 
-    async def _listed(self) -> list[dict[str, Any]]:
+    async def _listed(self) -> list[Model]:
         """The models that can be run, by every name that a client may use."""
         library = await asyncio.to_thread(installed, self._gateway.names.aliases)
         usable = [model for model in library.models if model.fault is None]
         return [shown(model, name) for model in usable for name in names(model)]
 
+    @asking("Continue a chat", body=ChatRequest, refused=CHAT_LACKS, answer=ChatCompletion, pieces=ChatChunk)
     async def chat(self, request: Request) -> Any:
         chat = Chat(read_json(await read_body(request)))
         answer = ChatAnswer(self._gateway, chat, exchange(request.scope).id)
-        return Stream(answer.stream(), SSE, _last) if chat.asked.stream else Whole(answer.whole)
+        return Stream(answer.stream(), MEDIA, _last) if chat.asked.stream else Whole(answer.whole)
 
+    @asking(
+        "Continue a conversation",
+        body=ResponsesRequest,
+        refused=RESPONSES_LACK,
+        answer=Answered,
+        pieces=ResponseEvent,
+    )
     async def responses(self, request: Request) -> Any:
         responses = Responses(read_json(await read_body(request)))
         answer = ResponsesAnswer(self._gateway, responses, exchange(request.scope).id)
-        return Stream(answer.stream(), SSE, answer.last) if responses.asked.stream else Whole(answer.whole)
+        return Stream(answer.stream(), MEDIA, answer.last) if responses.asked.stream else Whole(answer.whole)
 
+    @asking("Continue a text", body=CompletionRequest, answer=Completion, pieces=Completion)
     async def completions(self, request: Request) -> Any:
         body = read_json(await read_body(request))
         answer = CompletionAnswer(self._gateway, body, exchange(request.scope).id)
-        return Stream(answer.stream(), SSE, _last) if answer.asked.stream else Whole(answer.whole)
+        return Stream(answer.stream(), MEDIA, _last) if answer.asked.stream else Whole(answer.whole)
 
+    @asking("Texts as vectors", body=EmbeddingsRequest, answer=Embeddings)
     async def embeddings(self, request: Request) -> Any:
         body = read_json(await read_body(request))
         id = exchange(request.scope).id
         return Whole(lambda: embeddings(self._gateway, body, id))
 
+    @asking("Draw pictures", body=DrawingRequest, refused=PICTURES_LACK, answer=Drawn, pieces=PictureEvent)
     async def generations(self, request: Request) -> Any:
         body = read_json(await read_body(request))
         return self._draw(request, Drawing(body, "image_generation", []))
 
+    @asking(
+        "Draw pictures after others",
+        body=EditRequest,
+        form=EditForm,
+        refused=PICTURES_LACK,
+        answer=Drawn,
+        pieces=PictureEvent,
+    )
     async def edits(self, request: Request) -> Any:
         raw = await read_body(request, PICTURES_LIMIT)
         # Megabytes to take apart and to write as base64: not on the event loop.
@@ -105,8 +149,9 @@ class OpenAI:
     def _draw(self, request: Request, drawing: Drawing) -> Any:
         base = str(request.base_url).rstrip("/")
         answer = DrawingAnswer(self._gateway, drawing, exchange(request.scope).id, self._pictures, base)
-        return Stream(answer.stream(), SSE, _last) if drawing.asked.stream else Whole(answer.whole)
+        return Stream(answer.stream(), MEDIA, _last) if drawing.asked.stream else Whole(answer.whole)
 
+    @described("A picture that was drawn a few minutes ago", plain="image/*")
     async def picture(self, request: Request) -> Response:
         kept = self._pictures.find(request.path_params["name"])
         return Response(kept.data, media_type=kept.media_type)
@@ -118,10 +163,10 @@ def _edit(content_type: str, raw: bytes) -> Drawing:
     return edit_of_json(read_json(raw))
 
 
-def shown(model: Installed, name: str) -> dict[str, Any]:
+def shown(model: Installed, name: str) -> Model:
     owner, slash, _ = model.name.partition("/")
     owned_by = owner if slash and model.source != "folder" else model.source
-    return {"id": name, "object": "model", "created": int(model.modified), "owned_by": owned_by}
+    return Model(name, int(model.modified), owned_by)
 
 
 def _last(error: DiptychError) -> bytes:

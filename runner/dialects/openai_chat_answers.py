@@ -7,9 +7,26 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import UNSET
+
 from runner.dialects.asking import leased, side_by_side, sse
 from runner.dialects.openai_chat import Chat
 from runner.dialects.openai_sampling import usage
+from runner.dialects.openai_shapes import (
+    Alternative,
+    Call,
+    CallDelta,
+    ChatChunk,
+    ChatCompletion,
+    Choice,
+    ChunkChoice,
+    Delta,
+    Finish,
+    Logprobs,
+    Message,
+    TokenLogprob,
+    Usage,
+)
 from runner.dialects.openai_tools import call_in, call_shown
 from runner.gateway.app import Gateway
 from runner.gateway.native import seconds
@@ -25,9 +42,9 @@ class Piece:
 
     content: str = ""
     thinking: str = ""
-    calls: list[dict[str, Any]] = field(default_factory=list)
-    logprobs: list[dict[str, Any]] = field(default_factory=list)
-    finish: str | None = None
+    calls: list[Call] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish: Finish | None = None
 
 
 class ChoiceReader:
@@ -37,7 +54,7 @@ class ChoiceReader:
         self._chat = chat
         self._must = ""  # of an answer that is one call, by its grammar
         self._calls = 0
-        self._pending: list[dict[str, Any]] = []
+        self._pending: list[TokenLogprob] = []
         self._thought = False
         self.thoughts = 0  # tokens
         self.done: Event | None = None
@@ -62,7 +79,7 @@ class ChoiceReader:
             piece.finish = "length" if event["done_reason"] else "tool_calls" if self._calls else "stop"
         return piece
 
-    def _logprobs(self, event: Event, piece: Piece) -> list[dict[str, Any]]:
+    def _logprobs(self, event: Event, piece: Piece) -> list[TokenLogprob]:
         """Those of tokens that are said. One without text may belong to what comes next: it waits to see."""
         if piece.thinking or piece.calls:
             self._thought = bool(piece.thinking)
@@ -78,17 +95,12 @@ class ChoiceReader:
         return ready
 
 
-def logprob(token: dict[str, Any]) -> dict[str, Any]:
+def logprob(token: dict[str, Any]) -> TokenLogprob:
     """A native log probability without its id."""
-    return {
-        "token": token["token"],
-        "logprob": token["logprob"],
-        "bytes": token["bytes"],
-        "top_logprobs": [
-            {"token": other["token"], "logprob": other["logprob"], "bytes": other["bytes"]}
-            for other in token["top_logprobs"]
-        ],
-    }
+    others = [
+        Alternative(other["token"], other["logprob"], other["bytes"]) for other in token["top_logprobs"]
+    ]
+    return TokenLogprob(token["token"], token["logprob"], token["bytes"], others)
 
 
 class ChatAnswer:
@@ -97,11 +109,7 @@ class ChatAnswer:
         self._chat = chat
         self._id = id
         self._keep_alive = seconds(chat.asked.keep_alive)
-        self._head = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "created": int(time.time()),
-            "model": chat.asked.model,
-        }
+        self._head = (f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), chat.asked.model)
         self._readers = [ChoiceReader(chat) for _ in range(chat.asked.n or 1)]
 
     async def pieces(self) -> AsyncGenerator[tuple[int, Piece], None]:
@@ -121,30 +129,23 @@ class ChatAnswer:
             async for index, piece in pieces:
                 if index not in begun:
                     begun.add(index)
-                    yield self._chunk(index, {"role": "assistant", "content": ""})
+                    yield self._chunk(ChunkChoice(index, Delta("assistant", "")))
                 delta = _delta(piece, calls[index])
                 calls[index] += len(piece.calls)
-                if delta or piece.logprobs:
-                    yield self._chunk(index, delta, piece.logprobs)
+                if delta != Delta() or piece.logprobs:
+                    logprobs = Logprobs(piece.logprobs) if piece.logprobs else None
+                    yield self._chunk(ChunkChoice(index, delta, logprobs))
                 if piece.finish:
-                    yield self._chunk(index, {}, finish=piece.finish)
+                    yield self._chunk(ChunkChoice(index, Delta(), finish_reason=piece.finish))
         if self._chat.asked.usage_streamed:
-            yield sse({**self._head, "object": "chat.completion.chunk", "choices": [], "usage": self.usage()})
+            yield sse(ChatChunk(*self._head, choices=[], usage=self.usage()))
         yield DONE
 
-    def _chunk(
-        self, index: int, delta: dict[str, Any], logprobs: Any = None, finish: str | None = None
-    ) -> bytes:
-        choice = {
-            "index": index,
-            "delta": delta,
-            "logprobs": {"content": logprobs, "refusal": None} if logprobs else None,
-            "finish_reason": finish,
-        }
-        chunk = {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
-        return sse({**chunk, "usage": None} if self._chat.asked.usage_streamed else chunk)
+    def _chunk(self, choice: ChunkChoice) -> bytes:
+        usage = None if self._chat.asked.usage_streamed else UNSET
+        return sse(ChatChunk(*self._head, choices=[choice], usage=usage))
 
-    async def whole(self) -> dict[str, Any]:
+    async def whole(self) -> ChatCompletion:
         said = [Piece() for _ in self._readers]
         async with aclosing(self.pieces()) as pieces:
             async for index, piece in pieces:
@@ -154,45 +155,29 @@ class ChatAnswer:
                 one.calls += piece.calls
                 one.logprobs += piece.logprobs
                 one.finish = piece.finish
-        choices = [
-            {
-                "index": index,
-                "message": _message(piece),
-                "logprobs": {"content": piece.logprobs, "refusal": None}
-                if self._chat.asked.logprobs
-                else None,
-                "finish_reason": piece.finish,
-            }
-            for index, piece in enumerate(said)
-        ]
-        return {**self._head, "object": "chat.completion", "choices": choices, "usage": self.usage()}
+        choices = [self._choice(index, piece) for index, piece in enumerate(said)]
+        return ChatCompletion(*self._head, choices=choices, usage=self.usage())
 
-    def usage(self) -> dict[str, Any]:
+    def _choice(self, index: int, piece: Piece) -> Choice:
+        logprobs = Logprobs(piece.logprobs) if self._chat.asked.logprobs else None
+        return Choice(index, _message(piece), logprobs, piece.finish or "stop")
+
+    def usage(self) -> Usage:
         first, *more = [reader.done or {} for reader in self._readers]
         return usage(first, more, sum(reader.thoughts for reader in self._readers))
 
 
-def _delta(piece: Piece, before: int) -> dict[str, Any]:
-    delta: dict[str, Any] = {}
-    if piece.thinking:
-        delta["reasoning_content"] = piece.thinking
-    if piece.content:
-        delta["content"] = piece.content
-    if piece.calls:
-        delta["tool_calls"] = [
-            {"index": index, **call} for index, call in enumerate(piece.calls, start=before)
-        ]
-    return delta
+def _delta(piece: Piece, before: int) -> Delta:
+    calls = [
+        CallDelta(call.id, call.function, index=index) for index, call in enumerate(piece.calls, start=before)
+    ]
+    return Delta(
+        content=piece.content or UNSET,
+        reasoning_content=piece.thinking or UNSET,
+        tool_calls=calls or UNSET,
+    )
 
 
-def _message(piece: Piece) -> dict[str, Any]:
-    message: dict[str, Any] = {
-        "role": "assistant",
-        "content": None if piece.calls and not piece.content else piece.content,
-        "refusal": None,
-    }
-    if piece.thinking:
-        message["reasoning_content"] = piece.thinking
-    if piece.calls:
-        message["tool_calls"] = piece.calls
-    return message
+def _message(piece: Piece) -> Message:
+    content = None if piece.calls and not piece.content else piece.content
+    return Message(content, piece.thinking or UNSET, piece.calls or UNSET)

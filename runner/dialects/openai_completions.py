@@ -6,11 +6,12 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any
 
-from msgspec import Meta
+from msgspec import UNSET, Meta
 
 from runner.dialects.asking import ask, leased, side_by_side, sse
 from runner.dialects.openai_chat_answers import DONE
 from runner.dialects.openai_sampling import MOST_CHOICES, Sampling, check_stream_options, options, usage
+from runner.dialects.openai_shapes import Completion, FormerLogprobs, Stop, TextChoice, Usage
 from runner.errors import BadRequest
 from runner.gateway.app import Gateway
 from runner.gateway.native import seconds
@@ -64,12 +65,7 @@ class CompletionAnswer:
         self._prompts: list[str] = []
         self._offsets: list[int] = []  # where each choice's text has got to, for its log probabilities
         self._done: dict[int, Event] = {}
-        self._head = {
-            "id": f"cmpl-{uuid.uuid4().hex}",
-            "object": "text_completion",
-            "created": int(time.time()),
-            "model": self.asked.model,
-        }
+        self._head = (f"cmpl-{uuid.uuid4().hex}", int(time.time()), self.asked.model)
 
     def _check(self) -> None:
         asked = self.asked
@@ -122,13 +118,13 @@ class CompletionAnswer:
                 logprobs = self._logprobs(index, [event])
                 if text or event.get("logprobs") or event.get("done"):
                     choice = self._choice(index, text, logprobs, event if event.get("done") else None)
-                    chunk = {**self._head, "choices": [choice]}
-                    yield sse({**chunk, "usage": None} if self.asked.usage_streamed else chunk)
+                    usage = None if self.asked.usage_streamed else UNSET
+                    yield sse(Completion(*self._head, choices=[choice], usage=usage))
         if self.asked.usage_streamed:
-            yield sse({**self._head, "choices": [], "usage": self._usage()})
+            yield sse(Completion(*self._head, choices=[], usage=self._usage()))
         yield DONE
 
-    async def whole(self) -> dict[str, Any]:
+    async def whole(self) -> Completion:
         found: dict[int, list[Event]] = {}
         async with aclosing(self._events()) as events:
             async for index, event in events:
@@ -138,13 +134,15 @@ class CompletionAnswer:
             text = "".join(event.get("content", "") for event in found[index])
             text = self._prompt(index) + text if self.asked.echo else text
             choices.append(self._choice(index, text, self._logprobs(index, found[index]), found[index][-1]))
-        return {**self._head, "choices": choices, "usage": self._usage()}
+        return Completion(*self._head, choices=choices, usage=self._usage())
 
-    def _choice(self, index: int, text: str, logprobs: Any, done: Event | None) -> dict[str, Any]:
-        finish = None if done is None else "length" if done["done_reason"] else "stop"
-        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+    def _choice(
+        self, index: int, text: str, logprobs: FormerLogprobs | None, done: Event | None
+    ) -> TextChoice:
+        finish: Stop | None = None if done is None else "length" if done["done_reason"] else "stop"
+        return TextChoice(index, text, logprobs, finish)
 
-    def _logprobs(self, index: int, events: list[Event]) -> dict[str, Any] | None:
+    def _logprobs(self, index: int, events: list[Event]) -> FormerLogprobs | None:
         if self.asked.logprobs is None:
             return None
         tokens = [token for event in events for token in event.get("logprobs") or []]
@@ -152,16 +150,14 @@ class CompletionAnswer:
         for token in tokens:
             offsets.append(self._offsets[index])
             self._offsets[index] += len(token["token"])
-        return {
-            "tokens": [token["token"] for token in tokens],
-            "token_logprobs": [token["logprob"] for token in tokens],
-            "top_logprobs": [
-                {other["token"]: other["logprob"] for other in token["top_logprobs"]} for token in tokens
-            ],
-            "text_offset": offsets,
-        }
+        return FormerLogprobs(
+            [token["token"] for token in tokens],
+            [token["logprob"] for token in tokens],
+            [{other["token"]: other["logprob"] for other in token["top_logprobs"]} for token in tokens],
+            offsets,
+        )
 
-    def _usage(self) -> dict[str, Any]:
+    def _usage(self) -> Usage:
         """Each prompt counts once, whatever n is."""
         each = self.asked.n or 1
         counts = [
@@ -170,8 +166,8 @@ class CompletionAnswer:
         ]
         total = counts[0]
         for count in counts[1:]:
-            for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
-                total[name] += count[name]
-            cached = count["prompt_tokens_details"]["cached_tokens"]
-            total["prompt_tokens_details"]["cached_tokens"] += cached
+            total.prompt_tokens += count.prompt_tokens
+            total.completion_tokens += count.completion_tokens
+            total.total_tokens += count.total_tokens
+            total.prompt_tokens_details.cached_tokens += count.prompt_tokens_details.cached_tokens
         return total

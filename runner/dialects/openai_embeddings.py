@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from runner.dialects.asking import ask, leased
 from runner.dialects.openai_completions import Input, inputs, texts
+from runner.dialects.openai_shapes import Embedding, Embeddings, EmbeddingsUsage
 from runner.errors import BadRequest
 from runner.gateway.app import Gateway
 from runner.gateway.native import seconds
@@ -25,7 +26,7 @@ class EmbeddingsRequest(Struct, frozen=True):
     keep_alive: str | float | None = None
 
 
-async def embeddings(gateway: Gateway, body: dict[str, Any], id: str) -> dict[str, Any]:
+async def embeddings(gateway: Gateway, body: dict[str, Any], id: str) -> Embeddings:
     asked = parse(EmbeddingsRequest, body)
     given = inputs(asked.input, "input")
     async with leased(gateway, asked.model, ModelMode.TEXT, seconds(asked.keep_alive), id) as lease:
@@ -33,15 +34,8 @@ async def embeddings(gateway: Gateway, body: dict[str, Any], id: str) -> dict[st
         found = await ask(lease, "/embedding", {"content": content})
     vectors = [cut(vector, asked.dimensions) for vector in found["embeddings"]]
     tokens = int(found["prompt_eval_count"])
-    return {
-        "object": "list",
-        "model": asked.model,
-        "data": [
-            {"object": "embedding", "index": index, "embedding": _written(vector, asked.encoding_format)}
-            for index, vector in enumerate(vectors)
-        ],
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    }
+    data = [Embedding(index, _written(vector, asked.encoding_format)) for index, vector in enumerate(vectors)]
+    return Embeddings(asked.model, data, EmbeddingsUsage(tokens, tokens))
 
 
 def cut(vector: list[float], dimensions: int | None) -> list[float]:

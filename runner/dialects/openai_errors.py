@@ -1,10 +1,10 @@
 """What goes wrong, in OpenAI's shape: message, type, param, code."""
 
 import re
-from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from runner.dialects.openai_shapes import Error, Failure, Kind
 from runner.errors import (
     Busy,
     DiptychError,
@@ -52,7 +52,7 @@ THEIRS = {
 }
 
 
-def shaped(error: DiptychError) -> dict[str, Any]:
+def shaped(error: DiptychError) -> Failure:
     """The body of an answer that failed."""
     found = FIELD.match(error.message)
     param = found.group(1) if found and error.status in (400, 404) else None
@@ -62,14 +62,9 @@ def shaped(error: DiptychError) -> dict[str, Any]:
         message = f"{message}. This model's maximum context length is {context.group(1)} tokens."
     if isinstance(error, ModelNotFound | ModelNotSupported):
         param = "model"
-    return {
-        "error": {
-            "message": message,
-            "type": "server_error" if error.status >= 500 else "invalid_request_error",
-            "param": THEIRS.get(re.split(r"[.\[]", param)[0], param) if param else None,
-            "code": code,
-        }
-    }
+    param = THEIRS.get(re.split(r"[.\[]", param)[0], param) if param else None
+    kind: Kind = "server_error" if error.status >= 500 else "invalid_request_error"
+    return Failure(Error(message, kind, param, code))
 
 
 class OpenAIErrors:

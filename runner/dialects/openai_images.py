@@ -1,18 +1,17 @@
-"""/v1/images/generations and /v1/images/edits: requests as native ones."""
+"""What /v1/images/generations and /v1/images/edits have in common: requests as native ones."""
 
-import base64
 import re
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from runner.dialects.forms import Form
 from runner.errors import BadRequest
 from runner.protocol import parse
 
 Quality = Literal["low", "medium", "high", "xhigh", "max"]
 # The names of retired models' qualities.
 FORMER: dict[str, Quality] = {"standard": "medium", "hd": "high"}
+Kind = Literal["image_generation", "image_edit"]
 SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 MOST_PARTIAL = 3
 
@@ -53,7 +52,7 @@ NOT_HERE = {
 class Drawing:
     """A request that was read. `kind` begins the names of its events."""
 
-    def __init__(self, body: dict[str, Any], kind: str, pictures: list[str], loose: bool = False) -> None:
+    def __init__(self, body: dict[str, Any], kind: Kind, pictures: list[str], loose: bool = False) -> None:
         for name, why in NOT_HERE.items():
             if body.get(name) is not None:
                 raise BadRequest(f"{name}: {why}")
@@ -114,54 +113,3 @@ def size(text: str | None) -> dict[str, int]:
             f'size: {text[:64]!r} is not allowed; "auto", or width and height as in "1024x768", are'
         )
     return {"width": int(found.group(1)), "height": int(found.group(2))}
-
-
-# -- pictures that come with a request
-
-
-def edit_of_form(form: Form) -> Drawing:
-    """An edit as the clients send it: files under image or image[]."""
-    for name in ("mask", "markup"):
-        if name in form.files:
-            raise BadRequest(f"{name}: {NOT_HERE[name]}")
-    files = form.files.get("image", []) + form.files.get("image[]", [])
-    pictures = [base64.b64encode(file).decode() for file in files]
-    for name in ("image", "image[]"):
-        pictures += [data_of(text) for text in form.fields.get(name, [])]
-    if not pictures:
-        raise BadRequest("image is missing; a file to edit is needed")
-    body = {name: values[-1] for name, values in form.fields.items() if values[-1] != ""}
-    return Drawing(body, "image_edit", pictures, loose=True)
-
-
-def edit_of_json(body: dict[str, Any]) -> Drawing:
-    """An edit as JSON: data URIs under image, or under images as objects with image_url."""
-    given = body.get("image") if body.get("image") is not None else body.get("images")
-    listed = given if isinstance(given, list) else [given]
-    pictures = [data_of(_text(item)) for item in listed if item is not None]
-    if not pictures:
-        raise BadRequest("image is missing; a picture as a data URI is needed")
-    return Drawing(body, "image_edit", pictures)
-
-
-def _text(item: Any) -> str:
-    if isinstance(item, dict):
-        if item.get("file_id"):
-            raise BadRequest("image: files are not kept here, so file_id means nothing; send a data URI")
-        item = item.get("image_url")
-        item = item.get("url") if isinstance(item, dict) else item
-    if not isinstance(item, str):
-        raise BadRequest("image: a data URI, or a list of them, is needed")
-    return item
-
-
-def data_of(text: str) -> str:
-    """The base64 of a data URI, or of what is base64 already. Nothing is ever fetched."""
-    if text[:8].lower().startswith(("http://", "https://", "file:")):
-        raise BadRequest("image: URLs are not fetched; send the picture itself, as a file or a data URI")
-    if not text.startswith("data:"):
-        return text
-    head, comma, data = text.partition(",")
-    if not comma or not head.endswith(";base64"):
-        raise BadRequest("image: a data URI of the form data:image/png;base64,… is needed")
-    return data

@@ -3,10 +3,14 @@
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Literal
+
+from msgspec import UNSET
 
 from runner.dialects.asking import leased, sse
 from runner.dialects.openai_images import Drawing
+from runner.dialects.openai_shapes import Picture, PictureEvent, PicturesUsage, PictureTokens
+from runner.dialects.openai_shapes import Pictures as Drawn
 from runner.dialects.pictures import Pictures
 from runner.gateway.app import Gateway
 from runner.gateway.native import seconds
@@ -35,29 +39,28 @@ class DrawingAnswer:
             async for event in events:
                 yield event
 
-    async def whole(self) -> dict[str, Any]:
+    async def whole(self) -> Drawn:
         found: list[str] = []
         done: Event = {}
         async with aclosing(self._events()) as events:
             async for event in events:
                 found += [event["image"]] if "image" in event else []
                 done = event
-        return {
-            "created": int(time.time()),
-            "data": [self._picture(image) for image in found],
-            "background": "opaque",
-            "output_format": self._drawing.format,
-            "quality": self._drawing.quality or "medium",
-            "size": f"{done['width']}x{done['height']}",
-            "usage": usage(done, len(found), detailed=True),
-            "seed": done["seed"],
-            "warnings": done.get("warnings", []),
-        }
+        return Drawn(
+            created=int(time.time()),
+            data=[self._picture(image) for image in found],
+            output_format=self._drawing.format,
+            quality=self._drawing.quality or "medium",
+            size=f"{done['width']}x{done['height']}",
+            usage=usage(done, len(found), detailed=True),
+            seed=done["seed"],
+            warnings=done.get("warnings", []),
+        )
 
-    def _picture(self, image: str) -> dict[str, str]:
+    def _picture(self, image: str) -> Picture:
         if self._drawing.asked.response_format == "url":
-            return {"url": f"{self._base}{self._kept.keep(image, self._drawing.format)}"}
-        return {"b64_json": image}
+            return Picture(url=f"{self._base}{self._kept.keep(image, self._drawing.format)}")
+        return Picture(b64_json=image)
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """Partial pictures as they come. The finished ones wait for the last event, which knows their size and seed."""
@@ -78,37 +81,30 @@ class DrawingAnswer:
                         yield self._completed(image, event)
 
     def _partial(self, image: str, index: int) -> bytes:
-        kind = f"{self._drawing.kind}.partial_image"
-        asked = self._drawing.asked
-        about = self._about(kind, image, asked.size or "auto")
-        return sse({**about, "partial_image_index": index}, kind)
+        size = self._drawing.asked.size or "auto"
+        return self._event("partial_image", image, size, partial_image_index=index)
 
     def _completed(self, image: str, done: Event) -> bytes:
-        kind = f"{self._drawing.kind}.completed"
-        about = self._about(kind, image, f"{done['width']}x{done['height']}")
-        return sse({**about, "usage": usage(done, 1), "seed": done["seed"]}, kind)
+        size = f"{done['width']}x{done['height']}"
+        return self._event("completed", image, size, usage=usage(done, 1), seed=done["seed"])
 
-    def _about(self, kind: str, image: str, size: str) -> dict[str, Any]:
-        return {
-            "type": kind,
-            "b64_json": image,
-            "created_at": int(time.time()),
-            "size": size,
-            "quality": self._drawing.quality or "auto",
-            "background": "opaque",
-            "output_format": self._drawing.format,
-        }
+    def _event(
+        self, what: Literal["partial_image", "completed"], image: str, size: str, **more: Any
+    ) -> bytes:
+        event = PictureEvent(
+            type=f"{self._drawing.kind}.{what}",  # type: ignore[arg-type]  # all four there are
+            b64_json=image,
+            created_at=int(time.time()),
+            size=size,
+            quality=self._drawing.quality or "auto",
+            output_format=self._drawing.format,
+            **more,
+        )
+        return sse(event, event.type)
 
 
-def usage(done: Event, pictures: int, detailed: bool = False) -> dict[str, Any]:
+def usage(done: Event, pictures: int, detailed: bool = False) -> PicturesUsage:
     """A picture's tokens are the patches that the model works on. What it read is not counted."""
     drawn = pictures * (int(done["width"]) // PATCH) * (int(done["height"]) // PATCH)
-    found: dict[str, Any] = {
-        "input_tokens": 0,
-        "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
-        "output_tokens": drawn,
-        "total_tokens": drawn,
-    }
-    return (
-        {**found, "output_tokens_details": {"image_tokens": drawn, "text_tokens": 0}} if detailed else found
-    )
+    details = PictureTokens(drawn) if detailed else UNSET
+    return PicturesUsage(0, PictureTokens(0), drawn, drawn, details)

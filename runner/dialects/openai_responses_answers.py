@@ -4,19 +4,35 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Literal
+
+from msgspec.structs import replace
 
 from runner.dialects.asking import sse
 from runner.dialects.openai_chat_answers import ChatAnswer, Piece
 from runner.dialects.openai_errors import shaped
 from runner.dialects.openai_responses import Responses
+from runner.dialects.openai_shapes import (
+    Call,
+    CallItem,
+    Effort,
+    Incomplete,
+    InputDetails,
+    Item,
+    MessageItem,
+    OutputText,
+    ReasoningItem,
+    ReasoningText,
+    Response,
+    ResponseUsage,
+    Status,
+    TokenLogprob,
+)
 from runner.errors import DiptychError
 from runner.gateway.app import Gateway
 
-Item = dict[str, Any]
 Said = tuple[str, dict[str, Any]]  # an event's name, and its fields
-# An item's part, and the names of its events, by the item's type.
-PARTS = {"message": "output_text", "reasoning": "reasoning_text"}
+Ended = Literal["completed", "incomplete"]
 
 
 def new_id(prefix: str) -> str:
@@ -31,88 +47,76 @@ class Output:
 
     def add(self, piece: Piece) -> Iterator[Said]:
         if piece.thinking:
-            yield from self._grow("reasoning", piece.thinking, [])
+            yield from self._think(piece.thinking)
         if piece.content:
-            yield from self._grow("message", piece.content, piece.logprobs)
+            yield from self._say(piece.content, piece.logprobs)
         for call in piece.calls:
             yield from self._call(call)
 
     @property
     def _open(self) -> Item | None:
         last = self.items[-1] if self.items else None
-        return last if last is not None and last["status"] == "in_progress" else None
+        return last if last is not None and last.status == "in_progress" else None
 
-    def _at(self, item: Item, content: bool = True) -> dict[str, Any]:
-        place = {"item_id": item["id"], "output_index": len(self.items) - 1}
-        return {**place, "content_index": 0} if content else place
-
-    def _grow(self, kind: str, text: str, logprobs: list[Any]) -> Iterator[Said]:
+    def _think(self, text: str) -> Iterator[Said]:
         item = self._open
-        if item is None or item["type"] != kind:
+        if not isinstance(item, ReasoningItem):
             yield from self.close()
-            item = _begun(kind)
-            yield from self._added(item)
-            yield "response.content_part.added", {**self._at(item), "part": _copy(item)["content"][0]}
-        part = item["content"][0]
-        part["text"] += text
-        said = {**self._at(item), "delta": text}
-        if kind == "message":
-            part["logprobs"] += logprobs
-            said["logprobs"] = logprobs
-        yield f"response.{PARTS[kind]}.delta", said
+            item = ReasoningItem(new_id("rs"), [ReasoningText()])
+            yield from self._begin(item)
+        item.content[0].text += text
+        yield "response.reasoning_text.delta", {**self._at(item), "delta": text}
 
-    def close(self, status: str = "completed") -> Iterator[Said]:
+    def _say(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[Said]:
+        item = self._open
+        if not isinstance(item, MessageItem):
+            yield from self.close()
+            item = MessageItem(new_id("msg"), [OutputText()])
+            yield from self._begin(item)
+        item.content[0].text += text
+        item.content[0].logprobs += logprobs
+        yield "response.output_text.delta", {**self._at(item), "delta": text, "logprobs": logprobs}
+
+    def _begin(self, item: MessageItem | ReasoningItem) -> Iterator[Said]:
+        yield self._added(item, replace(item, content=[]))
+        yield "response.content_part.added", {**self._at(item), "part": item.content[0]}
+
+    def _added(self, item: Item, shown: Item) -> Said:
+        self.items.append(item)
+        return "response.output_item.added", {"output_index": len(self.items) - 1, "item": shown}
+
+    def _at(self, item: Item) -> dict[str, Any]:
+        place = {"item_id": item.id, "output_index": len(self.items) - 1}
+        return place if isinstance(item, CallItem) else {**place, "content_index": 0}
+
+    def close(self, status: Ended = "completed") -> Iterator[Said]:
         """End the item that is being written, if any."""
         item = self._open
-        if item is None:
+        if item is None or isinstance(item, CallItem):
             return
-        item["status"] = status
-        part, kind = item["content"][0], PARTS[item["type"]]
-        said = {**self._at(item), "text": part["text"]}
-        yield f"response.{kind}.done", {**said, "logprobs": part["logprobs"]} if "logprobs" in part else said
+        item.status = status
+        (part,) = item.content
+        said = {**self._at(item), "text": part.text}
+        if isinstance(part, OutputText):
+            yield "response.output_text.done", {**said, "logprobs": part.logprobs}
+        else:
+            yield "response.reasoning_text.done", said
         yield "response.content_part.done", {**self._at(item), "part": part}
-        yield "response.output_item.done", {"output_index": len(self.items) - 1, "item": item}
+        yield self._done(item)
 
-    def _added(self, item: Item) -> Iterator[Said]:
-        self.items.append(item)
-        shown = {**item, "content": []} if "content" in item else {**item, "arguments": ""}
-        yield "response.output_item.added", {"output_index": len(self.items) - 1, "item": shown}
+    def _done(self, item: Item) -> Said:
+        return "response.output_item.done", {"output_index": len(self.items) - 1, "item": item}
 
-    def _call(self, call: dict[str, Any]) -> Iterator[Said]:
+    def _call(self, call: Call) -> Iterator[Said]:
         yield from self.close()
-        item: Item = {
-            "type": "function_call",
-            "id": new_id("fc"),
-            "call_id": call["id"],
-            "name": call["function"]["name"],
-            "arguments": call["function"]["arguments"],
-            "status": "in_progress",
-        }
-        yield from self._added(item)
-        place = self._at(item, content=False)
-        yield "response.function_call_arguments.delta", {**place, "delta": item["arguments"]}
-        done = {**place, "name": item["name"], "arguments": item["arguments"]}
+        item = CallItem(new_id("fc"), call.id, call.function.name, call.function.arguments)
+        yield self._added(item, replace(item, arguments=""))
+        place = self._at(item)
+        yield "response.function_call_arguments.delta", {**place, "delta": item.arguments}
+        done = {**place, "name": item.name, "arguments": item.arguments}
         yield "response.function_call_arguments.done", done
-        item["status"] = "completed"
-        yield "response.output_item.done", {"output_index": len(self.items) - 1, "item": item}
-
-
-def _begun(kind: str) -> Item:
-    if kind == "message":
-        part: Item = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
-        return {
-            "type": kind,
-            "id": new_id("msg"),
-            "role": "assistant",
-            "status": "in_progress",
-            "content": [part],
-        }
-    part = {"type": "reasoning_text", "text": ""}
-    return {"type": kind, "id": new_id("rs"), "summary": [], "status": "in_progress", "content": [part]}
-
-
-def _copy(item: Item) -> Item:
-    return {**item, "content": [dict(part) for part in item["content"]]}
+        item.status = "completed"
+        yield self._done(item)
 
 
 class ResponsesAnswer:
@@ -139,7 +143,7 @@ class ResponsesAnswer:
             yield self._event(name, fields)
         yield self._event(f"response.{status}", {"response": self._response(status)})
 
-    async def whole(self) -> dict[str, Any]:
+    async def whole(self) -> Response:
         finish = ""
         async with aclosing(self._chat.pieces()) as pieces:
             async for _, piece in pieces:
@@ -153,56 +157,51 @@ class ResponsesAnswer:
 
     def last(self, error: DiptychError) -> bytes:
         """The event of what went wrong after the first one."""
-        found = shaped(error)["error"]
-        return self._event("error", {key: found[key] for key in ("code", "message", "param")})
+        found = shaped(error).error
+        return self._event("error", {"code": found.code, "message": found.message, "param": found.param})
 
     def _event(self, name: str, fields: dict[str, Any]) -> bytes:
         said = sse({"type": name, "sequence_number": self._sequence, **fields}, name)
         self._sequence += 1
         return said
 
-    def _response(self, status: str) -> dict[str, Any]:
+    def _response(self, status: Status) -> Response:
         asked = self._responses.asked
         tools = [
             {"strict": None, "parameters": None, "description": None, **tool} for tool in asked.tools or []
         ]
-        return {
-            "id": self._id,
-            "object": "response",
-            "created_at": self._created,
-            "status": status,
-            "error": None,
-            "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
-            "instructions": asked.instructions,
-            "max_output_tokens": asked.max_output_tokens,
-            "metadata": asked.metadata or {},
-            "model": asked.model,
-            "output": self._output.items,
-            "parallel_tool_calls": asked.parallel_tool_calls is not False,
-            "previous_response_id": None,
-            "reasoning": {"effort": asked.reasoning.effort if asked.reasoning else None, "summary": None},
-            "store": False,
-            "temperature": 1.0 if asked.temperature is None else asked.temperature,
-            "text": {"format": _shown_format(self._responses)},
-            "tool_choice": "auto" if asked.tool_choice is None else asked.tool_choice,
-            "tools": tools,
-            "top_p": 1.0 if asked.top_p is None else asked.top_p,
-            "truncation": "disabled",
-            "usage": None if status == "in_progress" else self._usage(),
-        }
+        return Response(
+            id=self._id,
+            created_at=self._created,
+            status=status,
+            incomplete_details=Incomplete() if status == "incomplete" else None,
+            instructions=asked.instructions,
+            max_output_tokens=asked.max_output_tokens,
+            metadata=asked.metadata or {},
+            model=asked.model,
+            output=self._output.items,
+            parallel_tool_calls=asked.parallel_tool_calls is not False,
+            reasoning=Effort(asked.reasoning.effort if asked.reasoning else None),
+            temperature=1.0 if asked.temperature is None else asked.temperature,
+            text={"format": _shown_format(self._responses)},
+            tool_choice="auto" if asked.tool_choice is None else asked.tool_choice,
+            tools=tools,
+            top_p=1.0 if asked.top_p is None else asked.top_p,
+            usage=None if status == "in_progress" else self._usage(),
+        )
 
-    def _usage(self) -> dict[str, Any]:
+    def _usage(self) -> ResponseUsage:
         found = self._chat.usage()
-        return {
-            "input_tokens": found["prompt_tokens"],
-            "input_tokens_details": {**found["prompt_tokens_details"], "cache_write_tokens": 0},
-            "output_tokens": found["completion_tokens"],
-            "output_tokens_details": found["completion_tokens_details"],
-            "total_tokens": found["total_tokens"],
-        }
+        return ResponseUsage(
+            found.prompt_tokens,
+            InputDetails(found.prompt_tokens_details.cached_tokens),
+            found.completion_tokens,
+            found.completion_tokens_details,
+            found.total_tokens,
+        )
 
 
-def _status(finish: str) -> str:
+def _status(finish: str) -> Ended:
     return "incomplete" if finish == "length" else "completed"
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from runner.dialects.openai_shapes import CompletionDetails, PromptDetails, Usage
 from runner.errors import BadRequest
 
 MOST_CHOICES = 128
@@ -66,14 +67,9 @@ def check_stream_options(asked: Sampling) -> None:
         raise BadRequest("stream_options: they are for streams; set stream to true")
 
 
-def usage(done: dict[str, Any], more: list[dict[str, Any]], thoughts: int = 0) -> dict[str, Any]:
+def usage(done: dict[str, Any], more: list[dict[str, Any]], thoughts: int = 0) -> Usage:
     """Tokens of the last events of all choices; they share one prompt, which counts once."""
     written = sum(int(event["eval_count"]) for event in [done, *more])
     read = int(done["prompt_eval_count"])
-    return {
-        "prompt_tokens": read,
-        "completion_tokens": written,
-        "total_tokens": read + written,
-        "prompt_tokens_details": {"cached_tokens": int(done.get("cached", 0))},
-        "completion_tokens_details": {"reasoning_tokens": thoughts},
-    }
+    cached = int(done.get("cached", 0))
+    return Usage(read, written, read + written, PromptDetails(cached), CompletionDetails(thoughts))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from runner.dialects.openai_shapes import Call, CalledFunction
 from runner.errors import BadRequest
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -139,14 +140,10 @@ def moved(schema: Any, place: str) -> Any:
     return found
 
 
-def call_shown(call: dict[str, Any]) -> dict[str, Any]:
+def call_shown(call: dict[str, Any]) -> Call:
     """A native call in OpenAI's shape, with an id of its own."""
     arguments = msgspec.json.encode(call["arguments"]).decode()
-    return {
-        "id": f"call_{uuid.uuid4().hex[:24]}",
-        "type": "function",
-        "function": {"name": call["name"], "arguments": arguments},
-    }
+    return Call(f"call_{uuid.uuid4().hex[:24]}", CalledFunction(call["name"], arguments))
 
 
 def call_in(text: str) -> dict[str, Any] | None:

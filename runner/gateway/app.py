@@ -17,6 +17,7 @@ from runner.gateway.pool import Pool
 from runner.gateway.running import Lease
 from runner.gateway.settings import Settings
 from runner.middleware import Around
+from runner.openapi import Document
 from runner.supervisor import Report
 
 # Each has `routes(gateway)`, and may have `middleware`. Earlier ones win where two want the same path.
@@ -58,7 +59,7 @@ class Gateway:
 
     def asgi(self) -> ASGIApp:
         dialects = [importlib.import_module(dialect) for dialect in DIALECTS]
-        routes = [route for dialect in dialects for route in dialect.routes(self)]
+        routes = Document("Diptych", [route for one in dialects for route in one.routes(self)]).routes
         own = [Middleware(one) for dialect in dialects for one in getattr(dialect, "middleware", ())]
         app = Starlette(
             routes=routes,

@@ -7,10 +7,11 @@ serve; when none is left, the model has died.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+
+from msgspec import Struct
 
 from runner.errors import DiptychError
 from runner.gateway.holdoff import Holdoff
@@ -20,6 +21,14 @@ log = logging.getLogger("diptych.gateway")
 
 # Seconds from a death to the next life: what was held is given back in the meantime.
 BREATH = 0.5
+
+
+class ReplicaState(Struct, frozen=True):
+    """One of them, as /models shows it."""
+
+    pid: int | None
+    ready: bool
+    active: int
 
 
 @dataclass(eq=False)
@@ -190,8 +199,6 @@ class Replicas:
         """Of the first that serves."""
         return min(self._places, key=lambda place: not place.ready).server.pid
 
-    def state(self) -> Sequence[dict[str, Any]]:
+    def state(self) -> list[ReplicaState]:
         """Each, as /models shows it."""
-        return [
-            {"pid": place.server.pid, "ready": place.ready, "active": place.active} for place in self._places
-        ]
+        return [ReplicaState(place.server.pid, place.ready, place.active) for place in self._places]

@@ -79,11 +79,9 @@ def test_calls_have_ids_of_their_own_and_end_the_answer() -> None:
     said = choice.read({"content": "Well. ", "token": 1})
     assert (said.content, said.calls, said.finish) == ("Well. ", [], None)
     calls = choice.read({"content": "", "token": 2, "tool_calls": [LOOK, LOOK]}).calls
-    assert calls[0]["id"] != calls[1]["id"]
-    assert calls[0]["function"] == {
-        "name": "look",
-        "arguments": json.dumps({"at": "sea"}, separators=(",", ":")),
-    }
+    assert calls[0].id != calls[1].id
+    assert calls[0].function.name == "look"
+    assert calls[0].function.arguments == json.dumps({"at": "sea"}, separators=(",", ":"))
     assert choice.read(END).finish == "tool_calls"
 
 

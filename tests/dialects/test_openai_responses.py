@@ -10,6 +10,7 @@ import pytest
 from runner.dialects.openai_chat_answers import Piece
 from runner.dialects.openai_responses import turns
 from runner.dialects.openai_responses_answers import Output
+from runner.dialects.openai_shapes import MessageItem, ReasoningItem
 from tests.dialects.test_openai_chat import LOOK
 from tests.dialects.typed import checked
 from tests.runner.gateway.live import Gateway
@@ -99,10 +100,8 @@ def test_a_thought_is_an_item_of_its_own() -> None:
     said += [name for name, _ in output.close()]
     assert said.count("response.reasoning_text.delta") == 2
     assert said.index("response.reasoning_text.done") < said.index("response.output_text.delta")
-    assert [(item["type"], item["content"][0]["text"], item["status"]) for item in output.items] == [
-        ("reasoning", "Hm", "completed"),
-        ("message", "Yes", "completed"),
-    ]
+    items = [(type(item), item.content[0].text, item.status) for item in output.items]
+    assert items == [(ReasoningItem, "Hm", "completed"), (MessageItem, "Yes", "completed")]
 
 
 def test_calls_thoughts_and_answers_go_back_as_turns() -> None:

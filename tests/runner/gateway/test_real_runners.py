@@ -94,6 +94,15 @@ def test_a_runners_refusals_keep_their_status_and_words(url: str) -> None:
     assert "makes pictures" in refused.json()["error"]
 
 
+def test_a_refusal_after_the_loading_was_told_is_a_last_event(url: str) -> None:
+    httpx2.post(f"{url}/models/stop", json={"model": str(toy_text())}, timeout=60)
+    body = {"model": str(toy_text()), "prompt": "x", "options": {"temperature": -1}, "progress": True}
+    *loading, last = httpx2.post(f"{url}/completion", json=body, timeout=60).text.splitlines()
+    assert loading
+    assert json.loads(last) == {"error": json.loads(last)["error"], "done": True}
+    assert "temperature" in last
+
+
 def test_a_request_in_flight_is_cancelled_by_its_id(url: str) -> None:
     body = {"model": str(toy_text()), "prompt": "x", "options": {"num_predict": 4000}}
     with httpx2.stream(

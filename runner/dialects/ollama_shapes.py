@@ -1,0 +1,134 @@
+"""What Ollama's API answers, as types for the OpenAPI document."""
+
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType
+
+from runner.dialects.openai_shapes import TokenLogprob
+
+
+class Version(Struct, frozen=True):
+    version: str
+    diptych: str
+
+
+class Details(Struct, frozen=True):
+    parent_model: str
+    format: str
+    family: str
+    families: list[str]
+    parameter_size: str
+    quantization_level: str
+
+
+class Tag(Struct, frozen=True):
+    name: str
+    model: str
+    modified_at: str
+    size: int
+    digest: str
+    details: Details
+
+
+class Tags(Struct, frozen=True):
+    models: list[Tag]
+
+
+class Loaded(Struct, frozen=True, kw_only=True):
+    """A model that is loaded; what its files say is missing where they are gone."""
+
+    name: str
+    model: str
+    modified_at: str | UnsetType = UNSET
+    size: int
+    digest: str | UnsetType = UNSET
+    details: Details | UnsetType = UNSET
+    size_vram: int
+    context_length: int
+    expires_at: str
+
+
+class AllLoaded(Struct, frozen=True):
+    models: list[Loaded]
+
+
+class Shown(Struct, frozen=True):
+    modelfile: str
+    parameters: str
+    template: str
+    details: Details
+    model_info: dict[str, Any]
+    capabilities: list[str]
+    modified_at: str
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """What lines have; counts, durations and warnings stand in the last one. Durations are nanoseconds."""
+
+    model: str
+    created_at: str
+    done: bool
+    done_reason: str | UnsetType = UNSET
+    total_duration: int | UnsetType = UNSET
+    load_duration: int | UnsetType = UNSET
+    prompt_eval_count: int | UnsetType = UNSET
+    prompt_eval_duration: int | UnsetType = UNSET
+    eval_count: int | UnsetType = UNSET
+    eval_duration: int | UnsetType = UNSET
+    logprobs: list[TokenLogprob] | UnsetType = UNSET
+    warnings: list[str] | UnsetType = UNSET
+
+
+class Generated(Line, frozen=True, kw_only=True):
+    """Of a text, or of a picture, with its steps on the way."""
+
+    response: str
+    thinking: str | UnsetType = UNSET
+    image: str | UnsetType = UNSET
+    completed: int | UnsetType = UNSET
+    total: int | UnsetType = UNSET
+    seed: int | UnsetType = UNSET
+    width: int | UnsetType = UNSET
+    height: int | UnsetType = UNSET
+
+
+class CalledFunction(Struct, frozen=True):
+    index: int
+    name: str
+    arguments: Any
+
+
+class Call(Struct, frozen=True):
+    function: CalledFunction
+
+
+class Message(Struct, frozen=True):
+    role: str
+    content: str
+    thinking: str | UnsetType = UNSET
+    tool_calls: list[Call] | UnsetType = UNSET
+
+
+class Chatted(Line, frozen=True, kw_only=True):
+    message: Message
+
+
+class Embedded(Struct, frozen=True):
+    model: str
+    embeddings: list[list[float]]
+    total_duration: int
+    load_duration: int
+    prompt_eval_count: int
+
+
+class Embedding(Struct, frozen=True):
+    embedding: list[float]
+
+
+class Arriving(Struct, frozen=True):
+    """Of a model that is fetched: what is being done, and of its files how much has come."""
+
+    status: str
+    digest: str | UnsetType = UNSET
+    total: int | UnsetType = UNSET
+    completed: int | UnsetType = UNSET

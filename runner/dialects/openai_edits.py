@@ -1,0 +1,85 @@
+"""/v1/images/edits: the pictures that come with a request, as files of a form or as JSON. Nothing is ever fetched."""
+
+import base64
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from runner.dialects.forms import Form
+from runner.dialects.openai_images import NOT_HERE, Drawing, DrawingRequest
+from runner.errors import BadRequest
+from runner.protocol import parse
+
+File = Annotated[str, Meta(extra_json_schema={"contentMediaType": "application/octet-stream"})]
+
+
+class Url(Struct, frozen=True):
+    url: str
+
+
+class Link(Struct, frozen=True):
+    image_url: str | Url | None = None
+    file_id: str | None = None
+
+
+Sent = str | Link | list[str | Link] | None
+
+
+class EditRequest(DrawingRequest, frozen=True, kw_only=True):
+    """Pictures as data URIs, under `image`, or under `images` as objects with image_url."""
+
+    image: Sent = None
+    images: Sent = None
+
+
+class EditForm(DrawingRequest, frozen=True, kw_only=True):
+    """`image` may come several times, also as `image[]`."""
+
+    image: File
+
+
+def edit_of_form(form: Form) -> Drawing:
+    for name in ("mask", "markup"):
+        if name in form.files:
+            raise BadRequest(f"{name}: {NOT_HERE[name]}")
+    files = form.files.get("image", []) + form.files.get("image[]", [])
+    pictures = [base64.b64encode(file).decode() for file in files]
+    for name in ("image", "image[]"):
+        pictures += [data_of(text) for text in form.fields.get(name, [])]
+    if not pictures:
+        raise BadRequest("image is missing; a file to edit is needed")
+    body = {name: values[-1] for name, values in form.fields.items() if values[-1] != ""}
+    return Drawing(body, "image_edit", pictures, loose=True)
+
+
+def edit_of_json(body: dict[str, Any]) -> Drawing:
+    sent = parse(EditRequest, body)
+    given = sent.images if sent.image is None else sent.image
+    listed = given if isinstance(given, list) else [given]
+    pictures = [data_of(_text(item)) for item in listed if item is not None]
+    if not pictures:
+        raise BadRequest("image is missing; a picture as a data URI is needed")
+    return Drawing(body, "image_edit", pictures)
+
+
+def _text(item: str | Link) -> str:
+    if isinstance(item, str):
+        return item
+    if item.file_id:
+        raise BadRequest("image: files are not kept here, so file_id means nothing; send a data URI")
+    url = item.image_url.url if isinstance(item.image_url, Url) else item.image_url
+    if url is None:
+        raise BadRequest("image: image_url is missing; a data URI is needed")
+    return url
+
+
+def data_of(text: str) -> str:
+    """The base64 of a data URI, or of what is base64 already. Nothing is ever fetched."""
+    if text[:8].lower().startswith(("http://", "https://", "file:")):
+        raise BadRequest("image: URLs are not fetched; send the picture itself, as a file or a data URI")
+    if not text.startswith("data:"):
+        return text
+    head, comma, data = text.partition(",")
+    if not comma or not head.endswith(";base64"):
+        raise BadRequest("image: a data URI of the form data:image/png;base64,… is needed")
+    return data

@@ -1,0 +1,329 @@
+"""What OpenAI's API answers, as types: answers are made of them, and the OpenAPI document reads them.
+
+Fields beyond OpenAI's stand in docs/clients.md.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+Kind = Literal["invalid_request_error", "server_error"]
+Stop = Literal["stop", "length"]
+Finish = Literal["stop", "length", "tool_calls"]
+Status = Literal["in_progress", "completed", "incomplete"]
+
+
+class Error(Struct, frozen=True):
+    message: str
+    type: Kind
+    param: str | None
+    code: str | None
+
+
+class Failure(Struct, frozen=True):
+    error: Error
+
+
+class Model(Struct, frozen=True):
+    id: str
+    created: int
+    owned_by: str
+    object: Literal["model"] = "model"
+
+
+class Models(Struct, frozen=True):
+    data: list[Model]
+    object: Literal["list"] = "list"
+
+
+# -- what chat, completions and responses share
+
+
+class Alternative(Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(Alternative, frozen=True):
+    top_logprobs: list[Alternative]
+
+
+class Logprobs(Struct, frozen=True):
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class PromptDetails(Struct):
+    cached_tokens: int = 0
+
+
+class CompletionDetails(Struct):
+    reasoning_tokens: int = 0
+
+
+class Usage(Struct):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+    completion_tokens_details: CompletionDetails
+
+
+class CalledFunction(Struct, frozen=True):
+    name: str
+    arguments: str
+
+
+class Call(Struct, frozen=True):
+    id: str
+    function: CalledFunction
+    type: Literal["function"] = "function"
+
+
+# -- chat
+
+
+class Message(Struct, frozen=True):
+    content: str | None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[Call] | UnsetType = UNSET
+    role: Literal["assistant"] = "assistant"
+    refusal: None = None
+
+
+class Choice(Struct, frozen=True):
+    index: int
+    message: Message
+    logprobs: Logprobs | None
+    finish_reason: Finish
+
+
+class ChatCompletion(Struct, frozen=True):
+    id: str
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    object: Literal["chat.completion"] = "chat.completion"
+
+
+class CallDelta(Call, frozen=True, kw_only=True):
+    index: int
+
+
+class Delta(Struct, frozen=True):
+    role: Literal["assistant"] | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[CallDelta] | UnsetType = UNSET
+
+
+class ChunkChoice(Struct, frozen=True):
+    index: int
+    delta: Delta
+    logprobs: Logprobs | None = None
+    finish_reason: Finish | None = None
+
+
+class ChatChunk(Struct, frozen=True):
+    id: str
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: Usage | UnsetType | None = UNSET
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+
+
+# -- completions
+
+
+class FormerLogprobs(Struct, frozen=True):
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class TextChoice(Struct, frozen=True):
+    index: int
+    text: str
+    logprobs: FormerLogprobs | None
+    finish_reason: Stop | None
+
+
+class Completion(Struct, frozen=True):
+    """Also a piece of a stream, where usage comes last."""
+
+    id: str
+    created: int
+    model: str
+    choices: list[TextChoice]
+    usage: Usage | UnsetType | None = UNSET
+    object: Literal["text_completion"] = "text_completion"
+
+
+# -- embeddings
+
+
+class Embedding(Struct, frozen=True):
+    index: int
+    embedding: list[float] | str
+    object: Literal["embedding"] = "embedding"
+
+
+class EmbeddingsUsage(Struct, frozen=True):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embeddings(Struct, frozen=True):
+    model: str
+    data: list[Embedding]
+    usage: EmbeddingsUsage
+    object: Literal["list"] = "list"
+
+
+# -- pictures
+
+
+class Picture(Struct, frozen=True):
+    b64_json: str | UnsetType = UNSET
+    url: str | UnsetType = UNSET
+
+
+class PictureTokens(Struct, frozen=True):
+    image_tokens: int
+    text_tokens: int = 0
+
+
+class PicturesUsage(Struct, frozen=True):
+    input_tokens: int
+    input_tokens_details: PictureTokens
+    output_tokens: int
+    total_tokens: int
+    output_tokens_details: PictureTokens | UnsetType = UNSET
+
+
+class Pictures(Struct, frozen=True):
+    created: int
+    data: list[Picture]
+    output_format: str
+    quality: str
+    size: str
+    usage: PicturesUsage
+    seed: int
+    warnings: list[str]
+    background: Literal["opaque"] = "opaque"
+
+
+class PictureEvent(Struct, frozen=True):
+    """Of a stream: a picture on its way, with its index, or one that is finished, with usage and seed."""
+
+    type: Literal[
+        "image_generation.partial_image",
+        "image_generation.completed",
+        "image_edit.partial_image",
+        "image_edit.completed",
+    ]
+    b64_json: str
+    created_at: int
+    size: str
+    quality: str
+    output_format: str
+    background: Literal["opaque"] = "opaque"
+    partial_image_index: int | UnsetType = UNSET
+    usage: PicturesUsage | UnsetType = UNSET
+    seed: int | UnsetType = UNSET
+
+
+# -- responses; their items grow while they are told
+
+
+class OutputText(Struct, tag_field="type", tag="output_text"):
+    text: str = ""
+    annotations: list[Any] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+
+
+class ReasoningText(Struct, tag_field="type", tag="reasoning_text"):
+    text: str = ""
+
+
+class MessageItem(Struct, tag_field="type", tag="message"):
+    id: str
+    content: list[OutputText]
+    status: Status = "in_progress"
+    role: Literal["assistant"] = "assistant"
+
+
+class ReasoningItem(Struct, tag_field="type", tag="reasoning"):
+    id: str
+    content: list[ReasoningText]
+    status: Status = "in_progress"
+    summary: list[Any] = field(default_factory=list)
+
+
+class CallItem(Struct, tag_field="type", tag="function_call"):
+    id: str
+    call_id: str
+    name: str
+    arguments: str
+    status: Status = "in_progress"
+
+
+Item = MessageItem | ReasoningItem | CallItem
+
+
+class Incomplete(Struct, frozen=True):
+    reason: Literal["max_output_tokens"] = "max_output_tokens"
+
+
+class Effort(Struct, frozen=True):
+    effort: str | None
+    summary: None = None
+
+
+class InputDetails(Struct, frozen=True):
+    cached_tokens: int
+    cache_write_tokens: int = 0
+
+
+class ResponseUsage(Struct, frozen=True):
+    input_tokens: int
+    input_tokens_details: InputDetails
+    output_tokens: int
+    output_tokens_details: CompletionDetails
+    total_tokens: int
+
+
+class Response(Struct, frozen=True):
+    id: str
+    created_at: int
+    status: Status
+    incomplete_details: Incomplete | None
+    instructions: str | None
+    max_output_tokens: int | None
+    metadata: dict[str, str]
+    model: str
+    output: list[Item]
+    parallel_tool_calls: bool
+    reasoning: Effort
+    temperature: float
+    text: dict[str, Any]
+    tool_choice: str | dict[str, Any]
+    tools: list[dict[str, Any]]
+    top_p: float
+    usage: ResponseUsage | None
+    object: Literal["response"] = "response"
+    error: None = None
+    previous_response_id: None = None
+    store: Literal[False] = False
+    truncation: Literal["disabled"] = "disabled"
+
+
+class ResponseEvent(Struct, frozen=True):
+    """Of a stream. What more it has depends on its type."""
+
+    type: str
+    sequence_number: Annotated[int, Meta(ge=0)]

@@ -1,0 +1,80 @@
+"""What the gateway's own calls answer, as types."""
+
+from typing import Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from runner.gateway.replicas import ReplicaState
+from runner.gateway.running import Phase
+from runner.sources import ModelMode
+
+
+class Health(Struct, frozen=True):
+    status: Literal["ok"] = "ok"
+
+
+class Loaded(Struct, frozen=True):
+    """A model that is loaded, or on its way."""
+
+    name: str
+    mode: ModelMode
+    state: Phase
+    progress: float
+    memory: int
+    context: int | None
+    active: int
+    queue: int
+    idle_for: float | None
+    keep_alive: float
+    until: str | None
+    pid: int | None
+    replicas: list[ReplicaState] | UnsetType = UNSET
+
+
+class AllLoaded(Struct, frozen=True):
+    models: list[Loaded]
+    budget: int
+    memory: int
+    queue: int
+
+
+class Ready(Struct, frozen=True):
+    model: str
+    status: Literal["loaded"] = "loaded"
+
+
+class Stopped(Struct, frozen=True):
+    status: Literal["not loaded", "stopping", "stopped"]
+
+
+class Cancelled(Struct, frozen=True):
+    cancelled: bool
+
+
+class Loading(Struct, frozen=True):
+    """An event before the model's own, with `progress` in the request."""
+
+    progress: float
+    status: Literal["loading"] = "loading"
+
+
+class Tokens(Struct, frozen=True):
+    tokens: list[int]
+
+
+class Content(Struct, frozen=True):
+    content: str
+
+
+class Vector(Struct, frozen=True):
+    """Of one text."""
+
+    embedding: list[float]
+    prompt_eval_count: int
+
+
+class Vectors(Struct, frozen=True):
+    """Of a list of texts."""
+
+    embeddings: list[list[float]]
+    prompt_eval_count: int

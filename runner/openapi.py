@@ -1,0 +1,217 @@
+"""The OpenAPI document of an application, made of its routes and of the types that its handlers are described by."""
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from importlib import metadata
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from runner.operation import Operation, operation, operation_of
+from runner.protocol import encode
+
+Schema = dict[str, Any]
+
+PLACE = "#/components/schemas/"
+JSON, FORM = "application/json", "multipart/form-data"
+# What every call may be answered, one with a body, and one that asks a model.
+EVERY = {
+    401: "An API key is needed, or another one.",
+    403: "This page, or this name of the server, may not be used; or the hub wants a login.",
+    500: "A runner died, or something is wrong with this server.",
+}
+WITH_BODY = {
+    400: "The request says something that cannot be done; the error names the field, its value and what is allowed.",
+    413: "The body is larger than is read.",
+}
+ASKING = {
+    404: "There is no such model.",
+    499: "It was cancelled before it began.",
+    502: "The hub is needed and does not answer.",
+    503: "The queue is full, or the server is stopping; Retry-After says when to ask again.",
+    507: "There is not enough memory, or disk, for the model.",
+}
+
+
+class Document:
+    """Of these `routes`, and its own among them. Made when it is first asked for."""
+
+    def __init__(self, title: str, routes: Iterable[BaseRoute]) -> None:
+        self._title = title
+        self.routes = [*routes, Route("/openapi.json", self.answer)]
+
+    @operation("This document", answer=dict[str, Any])
+    async def answer(self, request: Request) -> Response:
+        return Response(encode(self.content), media_type=JSON)
+
+    @cached_property
+    def content(self) -> Schema:
+        described = list(_described(self.routes))
+        schemas = Schemas([about for _, about in described])
+        paths: Schema = {}
+        for route, about in described:
+            path = re.sub(r":\w+}", "}", route.path)
+            for method in sorted((route.methods or set()) - {"HEAD"}) or ["HEAD"]:
+                paths.setdefault(path, {})[method.lower()] = _operation(path, method, about, schemas)
+        return {
+            "openapi": "3.1.0",
+            "info": {"title": self._title, "version": metadata.version("diptych")},
+            "paths": paths,
+            "components": {
+                "schemas": schemas.components,
+                "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            },
+            # Most servers have no keys.
+            "security": [{}, {"key": []}],
+        }
+
+
+def _described(routes: Iterable[BaseRoute]) -> Iterator[tuple[Route, Operation]]:
+    for route in routes:
+        about = operation_of(route.endpoint) if isinstance(route, Route) else None
+        if isinstance(route, Route) and about is not None:
+            yield route, about
+
+
+def _operation(path: str, method: str, about: Operation, schemas: "Schemas") -> Schema:
+    words = re.findall(r"\w+", path) or ["root"]
+    found: Schema = {
+        "summary": about.summary,
+        "operationId": "_".join([method.lower(), *words]),
+        "tags": [about.tag],
+        "responses": _responses(path, about, schemas),
+    }
+    names = re.findall(r"{(\w+)}", path)
+    if names:
+        found["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ]
+    if about.body is not None:
+        content = {JSON: {"schema": schemas.body(about.body, about.refused)}}
+        if about.form is not None:
+            content[FORM] = {"schema": schemas.body(about.form, about.refused)}
+        found["requestBody"] = {"required": True, "content": content}
+    return found
+
+
+def _responses(path: str, about: Operation, schemas: "Schemas") -> Schema:
+    content: Schema = {}
+    if about.plain:
+        content[about.plain] = {"schema": {"type": "string"}}
+    if about.answer is not None:
+        content[JSON] = {"schema": schemas.of(about.answer)}
+    if about.pieces is not None:
+        content[about.stream] = {"schema": schemas.of(about.pieces)}
+    meanings = {**EVERY, **(WITH_BODY if about.body is not None else {}), **(ASKING if about.asks else {})}
+    if "{" in path:
+        meanings.setdefault(404, "There is nothing of that name.")
+    failure = {JSON: {"schema": schemas.of(about.failure)}}
+    failures = {str(status): {"description": text, "content": failure} for status, text in meanings.items()}
+    good: Schema = {"description": about.summary}
+    return {"200": {**good, "content": content} if content else good} | dict(sorted(failures.items()))
+
+
+class Schemas:
+    """The types of all operations as JSON Schema."""
+
+    def __init__(self, operations: list[Operation]) -> None:
+        bodies = [kind for about in operations for kind in _types((about.body, about.form))]
+        answers = [
+            kind for about in operations for kind in _types((about.answer, about.pieces, about.failure))
+        ]
+        types = list(dict.fromkeys([*bodies, *answers]))
+        found, components = msgspec.json.schema_components(types, ref_template=PLACE + "{name}")
+        self._found = dict(zip(types, map(_shortened, found), strict=True))
+        self.components: dict[str, Schema] = {
+            _short(name): _shortened(value) for name, value in components.items()
+        }
+        sent = self._reached(bodies)
+        spare = {self._name(kind) for kind in answers if _spares_defaults(kind)}
+        for name in self._reached(answers) - sent - spare:
+            _require_all(self.components[name])
+
+    def of(self, kind: Any) -> Schema:
+        """A type, any of a list, or all of a tuple."""
+        if isinstance(kind, list):
+            return {"anyOf": [self.of(one) for one in kind]}
+        if isinstance(kind, tuple):
+            return {"allOf": [self.of(one) for one in kind]}
+        found: Schema = self._found[kind]
+        return found
+
+    def body(self, kind: Any, refused: Any) -> Schema:
+        schema = self.of(kind)
+        if not refused:
+            return schema
+        nothing = {name: {"type": "null", "description": f"Refused: {why}"} for name, why in refused.items()}
+        return {"allOf": [schema, {"properties": nothing}]}
+
+    def _name(self, kind: Any) -> str:
+        return str(self._found[kind].get("$ref", "")).removeprefix(PLACE)
+
+    def _reached(self, kinds: Iterable[Any]) -> set[str]:
+        """The components that these types are made of."""
+        reached: set[str] = set()
+        waiting = [name for kind in kinds for name in _references(self._found[kind])]
+        while waiting:
+            name = waiting.pop()
+            if name not in reached:
+                reached.add(name)
+                waiting += _references(self.components[name])
+        return reached
+
+
+def _types(kind: Any) -> Iterator[Any]:
+    if isinstance(kind, list | tuple):
+        for one in kind:
+            yield from _types(one)
+    elif kind is not None:
+        yield kind
+
+
+def _references(schema: Any) -> Iterator[str]:
+    if isinstance(schema, list):
+        for item in schema:
+            yield from _references(item)
+    elif isinstance(schema, dict):
+        for key, value in schema.items():
+            if key == "$ref":
+                yield value.removeprefix(PLACE)
+            else:
+                yield from _references(value)
+
+
+def _short(name: str) -> str:
+    """What several modules have is named with its module: of that the last part is enough."""
+    return ".".join(name.split(".")[-2:])
+
+
+def _shortened(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_shortened(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _shortened(value) for key, value in schema.items()}
+    reference = found.get("$ref")
+    if isinstance(reference, str):
+        found["$ref"] = PLACE + _short(reference.removeprefix(PLACE))
+    # Mappings repeat what the alternatives say, by names that are shortened here.
+    found.pop("discriminator", None)
+    return found
+
+
+def _spares_defaults(kind: Any) -> bool:
+    return (
+        isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__struct_config__.omit_defaults
+    )
+
+
+def _require_all(schema: Schema) -> None:
+    """In answers a default says what stands there, not that it may be missing."""
+    for name, value in schema.get("properties", {}).items():
+        if value.pop("default", value) is not value:
+            schema["required"].append(name)
