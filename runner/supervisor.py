@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from runner.answers import decode_object, error_from, read_object
+from runner.aside import aside
 from runner.child import LAST_LINE, Child, check_platform
 from runner.client import Answer, Broken, Client, Headers
 from runner.durations import parse_duration, show_duration
@@ -73,7 +74,7 @@ class Server:
             raise RunnerFailed(f"{self._model} has been started already; make another Server")
         check_platform()
         if self._mode is None:
-            self._mode = await asyncio.to_thread(lambda: detect_model_mode(self._model).mode)
+            self._mode = await aside(lambda: detect_model_mode(self._model).mode)
         arguments = ["runner", f"--model={self._model}", "--port=0", "--supervised", *self._options]
         self._child = await Child.start(arguments, self._model, self._key, variables=self._variables)
         try:

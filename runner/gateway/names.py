@@ -5,19 +5,24 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from runner.errors import BadRequest
+from runner.aside import aside
+from runner.errors import BadRequest, Busy
 from runner.gateway.cards import cards_for
 from runner.gateway.estimate import Need, need, option
 from runner.gateway.settings import Settings
 from runner.image_engine import ImageEngine, choose_engine
 from runner.mode import detect_model_mode
-from runner.sources import ModelFiles, ModelMode, find
+from runner.sources import ModelFiles, ModelMode
+from runner.sources.find import ask_hub, find_here
 from runner.sources.hub import parse_hub_name
 from runner.sources.ollama_store import parse_ollama_name
 
 # A name that was looked up a moment ago still means the same: many requests may wait for one model.
 FRESH = 2.0
+# Names that the hub is asked for at the same time.
+MOST_ASKED = 64
 PREFIX = {"folder": "folder:", "hub": "hf:", "ollama": "ollama:"}
 
 
@@ -53,6 +58,8 @@ class Names:
             if "/" in model and Path(model).is_dir():
                 self._aliases.setdefault(Path(model).name, model)
         self._known: dict[str, tuple[float, Known]] = {}
+        self._asking: dict[str, asyncio.Future[Known]] = {}
+        self._closed: asyncio.Future[None] | None = None
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -63,7 +70,7 @@ class Names:
         found = self._known.get(name)
         if found is not None and time.monotonic() - found[0] < FRESH:
             return found[1]
-        known = await asyncio.to_thread(self._find, name)
+        known = await asyncio.to_thread(self._find_here, name) or await self._ask_hub(name)
         self._known = {
             key: entry for key, entry in self._known.items() if time.monotonic() - entry[0] < FRESH
         }
@@ -89,9 +96,43 @@ class Names:
         """What is on the disk has changed: look again."""
         self._known.clear()
 
-    def _find(self, name: str) -> Known:
+    def _find_here(self, name: str) -> Known | None:
         meant = self._aliases.get(name, name)
-        files = find(meant, folders=meant in self._trusted)
+        files = find_here(meant, folders=meant in self._trusted)
+        return None if files is None else self._described(meant, files)
+
+    async def _ask_hub(self, name: str) -> Known:
+        """Once for all who ask at the same time. A hub that says nothing keeps nobody from what is here."""
+        asking = self._asking.get(name)
+        if asking is None:
+            if len(self._asking) >= MOST_ASKED:
+                raise Busy(f"the hub has yet to answer for {MOST_ASKED} other names", retry_after=10)
+            meant = self._aliases.get(name, name)
+            work = aside(lambda: self._described(meant, ask_hub(meant)))
+            asking = self._asking[name] = asyncio.ensure_future(work)
+            asking.add_done_callback(lambda done: self._answered(name, done))
+        either: list[asyncio.Future[Any]] = [asking, self._closing()]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not asking.done():
+            raise Busy("the server is stopping", retry_after=5)
+        return asking.result()
+
+    def _answered(self, name: str, asking: "asyncio.Future[Known]") -> None:
+        del self._asking[name]
+        if not asking.cancelled():
+            asking.exception()  # those who asked may have left
+
+    def _closing(self) -> "asyncio.Future[None]":
+        if self._closed is None:
+            self._closed = asyncio.get_running_loop().create_future()
+        return self._closed
+
+    def close(self) -> None:
+        """Nobody waits for the hub any more."""
+        if not self._closing().done():
+            self._closing().set_result(None)
+
+    def _described(self, meant: str, files: ModelFiles) -> Known:
         mode, pipeline = detect_model_mode(files)
         options = tuple(self._settings.options(meant))
         keep_alive = self._settings.keep_alive_of(meant)

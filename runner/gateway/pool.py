@@ -121,6 +121,7 @@ class Pool:
     async def close(self, grace: float) -> None:
         """No new work; what is in flight gets so many seconds; then every runner ends."""
         self._closing = True
+        self._names.close()
         self._waiting.refuse_all(Busy("the server is stopping", retry_after=5))
         await self._fleet.stop_loading("the server is stopping")
         with suppress(TimeoutError):

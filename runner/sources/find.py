@@ -21,10 +21,15 @@ def find(name: str, *, folders: bool = True) -> ModelFiles:
     ModelNotFound when there is no such model anywhere. `folders=False` leaves folders out: for names that come from a
     network client.
     """
+    return find_here(name, folders=folders) or ask_hub(name)
+
+
+def find_here(name: str, *, folders: bool = True) -> ModelFiles | None:
+    """As `find`, but without the network: None for a name that only the hub may know."""
     _check(name)
     prefix, _, rest = name.partition(":")
     if prefix == "hf":
-        return _forced_hub(rest)
+        return _cached(_forced_hub(rest))
     if prefix == "ollama":
         return _forced_ollama(rest)
     if prefix == "folder" and rest and folders:
@@ -32,21 +37,26 @@ def find(name: str, *, folders: bool = True) -> ModelFiles:
     return (find_folder(name) if folders else None) or _by_name(name)
 
 
-def _by_name(name: str) -> ModelFiles:
+def ask_hub(name: str) -> ModelFiles:
+    """What the hub has under a name for which `find_here` found nothing."""
+    prefix, _, rest = name.partition(":")
+    hub = _forced_hub(rest) if prefix == "hf" else parse_hub_name(name)
+    return _remote(hub) if hub else _nowhere(name)
+
+
+def _by_name(name: str) -> ModelFiles | None:
     hub = parse_hub_name(name)
     found = (_cached(hub) if hub else None) or find_ollama(name)
-    if found is None and hub:
-        found = _remote(hub)
-    return found or _nowhere(name)
+    return found or (None if hub else _nowhere(name))
 
 
-def _forced_hub(name: str) -> ModelFiles:
+def _forced_hub(name: str) -> HubName:
     hub = parse_hub_name(name, forced=True)
     if hub is None:
         raise ModelNotFound(
             f"{shorten(name)} is no hub repo; after hf: comes owner/name or owner/name@revision"
         )
-    return _cached(hub) or _remote(hub)
+    return hub
 
 
 def _forced_ollama(name: str) -> ModelFiles:

@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -193,6 +194,34 @@ def test_two_gateways_on_one_port() -> None:
 
 
 # -- the machine
+
+
+def test_a_hub_that_says_nothing_keeps_nobody_from_what_is_here(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    """Nor a gateway from ending."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        environment = {
+            "HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "HF_HOME": str(tmp_path / "hub"),
+            "HF_HUB_OFFLINE": "0",
+        }
+        with Gateway(models, environment=environment) as gateway:
+            found: list[httpx2.Response] = []
+
+            def ask(number: int) -> None:
+                found.append(gateway.ask(f"owner/name-{number}"))
+
+            asking = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
+            for thread in asking:
+                thread.start()
+            assert gateway.events("a", events=1)[-1]["done"] is True
+            assert gateway.events("b", events=1)[-1]["done"] is True
+            assert found == []
+            assert gateway.stop() == 0
+            for thread in asking:
+                thread.join(30)
+            assert {answer.status_code for answer in found} == {503}
 
 
 def test_a_model_whose_folder_is_removed_goes_on_until_it_is_ended(
