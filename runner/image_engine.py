@@ -2,7 +2,6 @@
 neither."""
 
 from enum import StrEnum
-from typing import Literal, TypeAlias, get_args
 
 from pipelines import PIPELINES
 from pipelines.fallback import catalog
@@ -10,13 +9,13 @@ from runner.errors import ModelNotSupported
 from runner.sources import ModelFiles
 from runner.sources.base import shorten, some
 
-Wanted: TypeAlias = Literal["auto", "mlx", "torch"]
-CHOICES: tuple[str, ...] = get_args(Wanted)
-
 
 class ImageEngine(StrEnum):
     MLX = "mlx"
     TORCH = "torch"
+
+
+CHOICES = ("auto", *ImageEngine)  # of `--engine`
 
 
 def choose_engine(files: ModelFiles, class_name: str, wanted: str = "auto") -> ImageEngine:

@@ -84,6 +84,11 @@ def parts(index: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             yield part, value[0], value[1]
 
 
+def left_out(index: Mapping[str, Any]) -> list[str]:
+    """The components that a model_index.json says to be none."""
+    return [part for part, value in index.items() if value == [None, None]]
+
+
 @cache
 def find(name: str) -> Known | None:
     """The pipeline class of that name, if the installed diffusers has it."""

@@ -60,7 +60,7 @@ def load(model: LocalModel, name: str, dtype: torch.dtype, device: torch.device,
         for part, *_ in catalog.parts(index)
     }
     whole, done = sum(sizes.values()) or 1, 0
-    made: dict[str, Any] = {}
+    made: dict[str, Any] = dict.fromkeys(catalog.left_out(index))
     for part, library, kind in catalog.parts(index):
         made[part] = _part(model, part, _class(library, kind), dtype, device)
         done += sizes[part]

@@ -15,9 +15,11 @@ import torch
 
 from models.files import LocalModel
 from models.safetensors import WeightsError
+from pipelines.base import ImageRequest, PipelineError
 from pipelines.fallback.loading import FallbackError
 from pipelines.fallback.pipeline import TorchPipeline
 from tests.pipelines.fallback.checkpoints import toy
+from tests.pipelines.pictures import drawn, painted
 from tests.pipelines.toys import local
 
 pytestmark = pytest.mark.reference
@@ -126,6 +128,29 @@ def test_classes_of_elsewhere_are_not_made(folder: Path, unet: list[str]) -> Non
     change(folder, "model_index.json", lambda index: index.update(unet=unet))
     with pytest.raises(FallbackError, match=f"{unet[0]}"):
         load(folder)
+
+
+def test_a_component_that_was_left_out_is_none(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(toy("sd3").folder, tmp_path / "toy"))
+    none = [None, None]
+    change(folder, "model_index.json", lambda index: index.update(text_encoder_3=none, tokenizer_3=none))
+    shutil.rmtree(folder / "text_encoder_3")
+    pipeline = TorchPipeline.load(local(folder), "StableDiffusion3Pipeline")
+    assert drawn(pipeline.generate(ImageRequest("a", 1, width=32, height=32, steps=1)))[0].shape == (
+        32,
+        32,
+        3,
+    )
+
+
+def test_a_model_that_begins_with_a_picture_asks_for_one(folder: Path) -> None:
+    name = "StableDiffusionXLImg2ImgPipeline"
+    change(folder, "model_index.json", lambda index: index.update(_class_name=name))
+    pipeline = TorchPipeline.load(local(folder), name)
+    with pytest.raises(PipelineError, match="images: none is there"):
+        pipeline.plan(ImageRequest("a", 1))
+    request = ImageRequest("a", 1, steps=4, images=(painted(40, 32),))
+    assert drawn(pipeline.generate(request))[0].shape == (32, 40, 3)
 
 
 def test_weights_under_a_variants_name_are_found(folder: Path) -> None:

@@ -113,6 +113,20 @@ def test_pictures_go_in_as_by_mlx(name: str) -> None:
     assert_same(drawn(loaded(name).generate(request))[0], drawn(ours)[0])
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("flux dev", {"guidance": 2.0, "true_cfg_scale": 3.0}),
+        ("flux dev", {"guidance": 2.0}),
+        ("z-image", {"guidance": 3.0, "cfg_normalization": 1.0, "cfg_truncation": 0.6}),
+    ],
+)
+def test_guidance_of_every_kind_means_the_same(name: str, fields: dict[str, Any]) -> None:
+    request = ImageRequest("a red circle", 3, "blurry", width=32, height=32, steps=3, **fields)
+    ours = pipeline_class(name).load(toy(name)).generate(request)
+    assert_same(drawn(loaded(name).generate(request))[0], drawn(ours)[0])
+
+
 @pytest.mark.parametrize("name", ["sdxl", "sd3", "qwen image"])
 def test_a_picture_can_be_where_it_starts(name: str) -> None:
     events = draw(name, images=(painted(40, 40),), strength=0.5, steps=4, width=None, height=None)
