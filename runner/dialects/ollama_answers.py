@@ -62,7 +62,7 @@ class Answer:
         async with await self._gateway.model(name, self._keep_alive, id=self._id) as lease:
             self._loaded = perf_counter_ns()
             if native.get("think"):
-                await self._shelf.check_thinking(name, self._request.asked.model)
+                await self._shelf.check_thinking(known, self._request.asked.model)
             self._request.options.warn_of_context(lease.server.context_length)
             async with aclosing(self._events(lease, native, mode)) as found:
                 async for line in found:

@@ -83,8 +83,8 @@ class Shelf:
             return Stated()
         return await asyncio.to_thread(lambda: _stated(find(known.argument)))
 
-    async def check_thinking(self, name: str, called: str) -> None:
-        if "thinking" not in await asyncio.to_thread(capabilities, await self.find(name)):
+    async def check_thinking(self, known: Known, called: str) -> None:
+        if "thinking" not in await asyncio.to_thread(lambda: text_capabilities(find(known.argument))):
             raise BadRequest(f"think: {shorten(called)} does not support thinking; false is allowed")
 
     # -- what the endpoints answer

@@ -37,9 +37,7 @@ def plan_download(name: str, *, folders: bool = True) -> Download:
     client, who learns nothing of the folders here."""
     prefix, _, rest = name.partition(":")
     if prefix == "ollama":
-        raise BadRequest(
-            f"models for the Ollama store come by `ollama pull {shorten(rest).strip(chr(39))}`; {TAKEN}"
-        )
+        raise BadRequest(f"models for the Ollama store come by `ollama pull {rest[:80]}`; {TAKEN}")
     hub = parse_hub_name(rest if prefix == "hf" else name, forced=prefix == "hf")
     if hub is None:
         if folders and find_folder(name):
