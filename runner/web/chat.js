@@ -106,10 +106,8 @@ export class Chat {
         answer.say(`Loads the model, ${Math.round(event.progress * 100)} %`);
         continue;
       }
-      if (job.state !== "working") {
-        job.tell({ state: "working", note: "writes" });
-        answer.say("Writes");
-      }
+      if (job.state !== "working") job.tell({ state: "working", note: "writes" });
+      if (event.thinking || event.content) answer.say(event.content ? "Writes" : "Thinks");
       answer.add(event.content, event.thinking);
       if (event.done) return event;
     }

@@ -26,12 +26,13 @@ function current() {
   return VIEWS.includes(wanted) ? wanted : "draw";
 }
 
+// At once: what is hidden takes no focus.
 function go(view) {
-  location.hash = view;
+  history.pushState(null, "", `#${view}`);
+  route(true);
 }
 
-function route(event) {
-  if (location.hash === "#main") return;
+function route(moved) {
   const here = current();
   for (const view of VIEWS) {
     $(`view-${view}`).hidden = view !== here;
@@ -42,7 +43,7 @@ function route(event) {
   document.body.dataset.view = here;
   const title = $(`${here}-title`).textContent;
   document.title = `${title} · Diptych`;
-  if (event) {
+  if (moved) {
     announce(title);
     scrollTo(0, 0);
   }
@@ -83,11 +84,15 @@ machine.addEventListener("change", () => {
 });
 jobs.addEventListener("change", count);
 jobs.addEventListener("change", () => showQueue($("queue")));
-window.addEventListener("hashchange", route);
+window.addEventListener("hashchange", () => route(true));
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $("main").focus();
+});
 document.addEventListener("visibilitychange", () => !document.hidden && machine.ask());
 // What goes on would be lost with the page.
 window.addEventListener("beforeunload", (event) => jobs.going.length && event.preventDefault());
 showModels($("models"), go, board.choice, chat.choice);
 showQueue($("queue"));
-route();
+route(false);
 machine.look();

@@ -10,7 +10,7 @@ import pytest
 
 from tests.page.conftest import serving
 from tests.page.test_drawing import tab
-from tests.page.window import Window
+from tests.page.window import Window, check
 from tests.runner.gateway.live import Gateway
 from tests.runner.pretend import pretend_model
 
@@ -104,19 +104,39 @@ def test_settings_that_cannot_be_are_a_sentence_and_another_try(opened: Any) -> 
     expect(last(opened)).to_contain_text("tokens", timeout=SLOW)
 
 
+THOUGHTFUL = [{"thinking": "Let me "}, {"thinking": "see."}, "Seen", " and **done**."]
+
+
 @pytest.fixture(scope="module")
 def liar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway whose model says what it wants."""
-    folder = pretend_model(tmp_path_factory.mktemp("models") / "liar", say=[HOSTILE[:90], HOSTILE[90:]])
-    # What the page lists must look complete.
-    (folder / "config.json").write_text(json.dumps({"model_type": "qwen3"}))
-    (folder / "tokenizer.json").write_text("{}")
-    with serving({"liar": folder}, tmp_path_factory.mktemp("home"), pretend=True) as gateway:
+    """A gateway whose models say what they are told to say."""
+    home = tmp_path_factory.mktemp("models")
+    folders = {
+        "liar": pretend_model(home / "liar", say=[HOSTILE[:90], HOSTILE[90:]]),
+        "thinker": pretend_model(home / "thinker", say=THOUGHTFUL, load=2, pause=0.3),
+    }
+    for folder in folders.values():  # what the page lists must look complete
+        (folder / "config.json").write_text(json.dumps({"model_type": "qwen3"}))
+        (folder / "tokenizer.json").write_text("{}")
+    with serving(folders, tmp_path_factory.mktemp("home"), pretend=True) as gateway:
         yield gateway
 
 
-def test_hostile_text_is_shown_and_is_no_markup(browser: Any, liar: Gateway) -> None:
+def test_a_model_is_loaded_before_it_thinks_and_thinks_before_it_writes(browser: Any, liar: Gateway) -> None:
     with Window(browser, liar.url) as window:
+        say(window.page, "thinker", "Well?")
+        answer = last(window.page)
+        expect(answer).to_contain_text("Loads the model", timeout=SLOW)
+        expect(answer).to_contain_text("Thinks", timeout=SLOW)
+        expect(answer.locator(".prose")).to_have_text("Seen and done.", timeout=SLOW)
+        expect(answer.locator(".thoughts")).to_be_hidden()
+        answer.get_by_text("Thoughts").click()
+        expect(answer.locator(".thoughts")).to_have_text("Let me see.")
+    assert not window.complaints
+
+
+def test_hostile_text_is_shown_and_is_no_markup(browser: Any, liar: Gateway) -> None:
+    with Window(browser, liar.url, bypass_csp=True) as window:
         page = window.page
         say(page, "liar", "<b onmouseover=window.hurt=8>hi</b>")
         expect(last(page)).not_to_have_attribute("aria-busy", "true", timeout=SLOW)
@@ -130,6 +150,7 @@ def test_hostile_text_is_shown_and_is_no_markup(browser: Any, liar: Gateway) -> 
         assert all(href.startswith("https://elsewhere.example") for href in hrefs)
         assert page.evaluate("() => window.hurt") is None
         expect(page.locator("body")).to_be_visible()
+        check(page, "a conversation")
     assert not window.complaints
     assert not window.strangers
 
@@ -168,6 +189,19 @@ CASES = {
 def test_markdown_becomes_what_it_means(markdown: Any) -> None:
     for text, html in CASES.items():
         assert markdown(text) == html
+
+
+def test_a_text_that_grows_ends_as_if_it_had_come_at_once(opened: Any) -> None:
+    code = """async (text) => {
+        const { Markdown } = await import("/page/markdown.js");
+        const [grown, whole] = [document.createElement("div"), document.createElement("div")];
+        const growing = new Markdown(grown);
+        for (let end = 1; end <= text.length; end += 1) growing.text = text.slice(0, end);
+        new Markdown(whole).text = text;
+        return [grown.innerHTML, whole.innerHTML];
+    }"""
+    grown, whole = opened.evaluate(code, "\n\n".join([*CASES, HOSTILE]))
+    assert grown == whole
 
 
 def test_no_text_is_slow_to_show(opened: Any) -> None:

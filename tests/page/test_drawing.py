@@ -50,6 +50,7 @@ def middle(picture: Any) -> str:
 
 def tab(page: Any, name: str) -> None:
     page.get_by_role("navigation").get_by_role("link", name=name).click()
+    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
 
 
 def test_a_picture_is_drawn_with_previews_and_a_progress_that_moves(opened: Any) -> None:
@@ -170,6 +171,11 @@ def test_the_gallery_keeps_pictures_and_their_recipes_until_they_are_deleted(ope
     picture = Image.open(io.BytesIO(Path(downloading.value.path()).read_bytes()))
     assert picture.size == (128, 128)
     assert CIRCLE in picture.info["parameters"]
+    recipe.get_by_role("button", name="Edit this").click()
+    expect(opened.get_by_label("Prompt", exact=True)).to_be_focused()
+    expect(opened.get_by_alt_text("Picture 1 to edit or to start from")).to_be_visible()
+    tab(opened, "Gallery")
+    opened.get_by_role("button", name=CIRCLE).click()
     recipe.get_by_role("button", name="Delete").click()
     expect(opened.locator("#gallery-note")).to_contain_text("Empty so far")
 

@@ -3,6 +3,8 @@
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
+
 
 class Window:
     """`complaints` are errors of scripts and breaches of the policy, `strangers` what was asked of other hosts."""
@@ -35,3 +37,14 @@ class Window:
     def _asked(self, request: Any) -> None:
         if not request.url.startswith((self._url, "blob:", "data:")):
             self.strangers.append(request.url)
+
+
+def check(page: Any, view: str) -> None:
+    """What axe finds wrong for people who do not see, or not well, or use no mouse. The window must bypass the policy."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(page).response["violations"]
+    grave = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+    assert not grave, (
+        view,
+        [(fault["id"], [node["html"][:200] for node in fault["nodes"]]) for fault in grave],
+    )

@@ -20,7 +20,7 @@ def pretend_model(folder: Path, weights: int = 1000, **behaviour: Any) -> Path:
 
     load: seconds until it is healthy; never: it is never healthy; die: exit code and last line while loading;
     events, pause: how many events a completion has, and seconds between them; broken: no last event; line: bytes of
-    content in every event; say: the contents of a completion's events; memory: bytes it reports; deaf: seconds after which it answers no health check;
+    content in every event; say: the contents of a completion's events, or the events; memory: bytes it reports; deaf: seconds after which it answers no health check;
     stubborn: it takes no interrupt; kill_at: events after which it kills itself.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ class Pretend:
         self.pause = float(behaviour.get("pause", 0))
         self.broken = bool(behaviour.get("broken"))
         self.line = int(behaviour.get("line", 1))
-        self.say: list[str] = behaviour.get("say") or []
+        self.say: list[str | dict[str, Any]] = behaviour.get("say") or []
         self.memory = int(behaviour.get("memory", 1000))
         self.deaf = float(behaviour.get("deaf", 1e9))
         self.kill_at = int(behaviour.get("kill_at", -1))
@@ -104,8 +104,9 @@ class Pretend:
             if number == self.kill_at:
                 print("out of memory, it says", file=sys.stderr, flush=True)
                 os.kill(os.getpid(), 9)
-            content = self.say[number] if self.say else "x" * self.line
-            self.chunk(writer, {"content": content, "token": number, "pid": os.getpid()})
+            said = self.say[number] if self.say else "x" * self.line
+            event = said if isinstance(said, dict) else {"content": said}
+            self.chunk(writer, {**event, "token": number, "pid": os.getpid()})
             await writer.drain()
             await asyncio.sleep(float(request.get("pause", self.pause)))
         if not self.broken:
