@@ -1,5 +1,6 @@
 """A runner's answers, read: its JSON, and its refusals as the errors that they were."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from runner.errors import (
     RunnerFailed,
     TooLarge,
 )
+from runner.protocol import encode
 
 _ERRORS: dict[int, type[DiptychError]] = {
     400: BadRequest,
@@ -24,6 +26,26 @@ _ERRORS: dict[int, type[DiptychError]] = {
     413: TooLarge,
     507: NotEnoughMemory,
 }
+
+
+def encode_request(body: Mapping[str, Any]) -> bytes:
+    """A request's body. BadRequest for what JSON cannot say: it has no word for a number that is none."""
+    try:
+        check_numbers(body)
+        return encode(body)
+    except (TypeError, UnicodeEncodeError, RecursionError) as error:
+        raise BadRequest(f"the request cannot be written as JSON: {error}") from None
+
+
+def check_numbers(value: Any, name: str = "the request") -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadRequest(f"{name}: {value} is not a finite number")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            check_numbers(item, str(key))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            check_numbers(item, name)
 
 
 def error_from(answer: Answer, found: Mapping[str, Any]) -> DiptychError:

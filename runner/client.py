@@ -5,14 +5,20 @@ handed on as it came. `benchmarks/gateway.py` compares it with httpx2.
 """
 
 import asyncio
+import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import cast
 
 import httptools
 
-Headers = Iterable[tuple[str, str]]
+from runner.errors import BadRequest
+
+Headers = Sequence[tuple[str, str]]
+
+# What would end a line of the request's head and begin another.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 # What arrives faster than it is read waits here up to so many bytes: the longest text, a picture of a megapixel. The
 # peer may then be done, whatever the reader does.
@@ -212,6 +218,9 @@ class Client:
 
     async def request(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Answer:
         """The answer, once its head has arrived; Broken when there is none."""
+        for part in (method, path, *(text for header in headers for text in header)):
+            if _CONTROLS.search(part):
+                raise BadRequest(f"{part[:80]!r} cannot be sent: it has control characters")
         given = "".join(f"{name}: {value}\r\n" for name, value in headers)
         head = f"{method} {path} HTTP/1.1\r\n{self._common}{given}content-length: {len(body)}\r\n\r\n".encode(
             "latin-1"

@@ -9,7 +9,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
-from runner.answers import decode_object, error_from, read_object
+from runner.answers import decode_object, encode_request, error_from, read_object
 from runner.aside import aside
 from runner.child import LAST_LINE, Child, check_platform
 from runner.client import Answer, Broken, Client, Headers
@@ -17,7 +17,6 @@ from runner.durations import parse_duration, show_duration
 from runner.errors import BadRequest, DiptychError, RunnerFailed
 from runner.memory import UNREADABLE_VRAM, estimated_vram
 from runner.mode import detect_model_mode
-from runner.protocol import encode
 from runner.sources import ModelMode, find
 from runner.sources.base import shorten
 
@@ -194,7 +193,7 @@ class Server:
 
     @property
     def context_length(self) -> int:
-        """The longest text in tokens; 0 for a model of pictures, and before it is ready."""
+        """The longest text in tokens, for a model of pictures the longest prompt; 0 before it is ready."""
         return int(self._status.get("ContextLength", 0))
 
     # -- calls
@@ -222,7 +221,7 @@ class Server:
         generator (contextlib.aclosing) stops the work; so does `cancel` with the `id` that was given here.
         """
         headers = [("x-request-id", id)] if id else []
-        answer = await self.send("POST", "/completion", encode(request), headers)
+        answer = await self.send("POST", "/completion", encode_request(request), headers)
         done = False
         try:
             if answer.status != 200:
@@ -279,7 +278,7 @@ class Server:
         )
 
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        answer = await self.send(method, path, encode(body) if body is not None else b"")
+        answer = await self.send(method, path, encode_request(body) if body is not None else b"")
         found = await self._read(answer)
         if answer.status != 200:
             raise error_from(answer, found)

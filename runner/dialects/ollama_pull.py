@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Any, Self
 
+from runner.aside import aside
 from runner.dialects.ollama_models import LATEST, Shelf, digest, hub_digest
 from runner.errors import Busy, DiptychError, ModelNotFound, ModelNotSupported, RunnerFailed
 from runner.gateway.app import Gateway
@@ -126,7 +127,7 @@ class Pulls:
         return None if model.source == "hub" else arrived(digest(model), model.bytes, model.bytes)
 
     async def _pull(self, name: str) -> Pull:
-        download = await asyncio.to_thread(plan_download, name, folders=False)
+        download = await aside(lambda: plan_download(name, folders=False))
         if download.fault:
             raise ModelNotSupported(f"{download.files.place} cannot be run: {download.fault}")
         key = download.files.place

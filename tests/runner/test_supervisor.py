@@ -421,6 +421,29 @@ def test_a_child_gets_its_own_key_and_the_libraries_of_the_cuda_wheels(tmp_path:
     ]
 
 
+def test_what_cannot_be_sent_is_refused_before_it_is(pretend: Callable[..., Server]) -> None:
+    circle: dict[str, Any] = {}
+    circle["itself"] = circle
+    wrong = [
+        {"options": {"temperature": float("nan")}},
+        {"options": {"stop": ["a", float("inf")]}},
+        {"prompt": object()},
+        {"prompt": "\ud800"},
+        circle,
+    ]
+
+    async def main() -> None:
+        async with pretend() as server:
+            for request in wrong:
+                with pytest.raises(BadRequest):
+                    await anext(server.completion(request))
+            with pytest.raises(BadRequest, match="control characters"):
+                await anext(server.completion({"prompt": "x"}, id="mine\r\nHost: elsewhere"))
+            assert await server.tokenize("hello") == [5]
+
+    run(main)
+
+
 def test_a_mode_that_is_none_is_refused() -> None:
     assert Server("anything", "image").mode == "image"
     with pytest.raises(BadRequest, match="mode: 'video' is not allowed; text, image are"):
