@@ -1,5 +1,6 @@
 """Which engine runs a picture model."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from pipelines.fallback import catalog
 from runner.detect import detect, render
 from runner.errors import ModelNotSupported
-from runner.gateway.names import Names
+from runner.gateway.names import Known, Names
 from runner.gateway.settings import Settings
 from runner.image_engine import ImageEngine, choose_engine
 from runner.mode import ModelMode, detect_model_mode
@@ -110,7 +111,11 @@ def test_the_gateway_knows_that_the_torch_engine_holds_everything_at_once(
         return ["--engine", "torch"] if model == "forced" else []
 
     names = Names(Settings(models=(others.name, ours.name), options=options))
-    by_torch, by_mlx = names._find(others.name), names._find(ours.name)
+
+    async def look() -> tuple[Known, Known]:
+        return await names.look_up(others.name), await names.look_up(ours.name)
+
+    by_torch, by_mlx = asyncio.run(look())
     assert (by_torch.engine, by_mlx.engine) == (ImageEngine.TORCH, ImageEngine.MLX)
     assert by_torch.need.resident == by_torch.need.staged == by_torch.need.smallest
     assert by_mlx.memory_is_ours_to_choose

@@ -1,5 +1,6 @@
 """Several runners of a picture model behind one name, over runners that behave as they are told; and two real ones."""
 
+import asyncio
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import pytest
 from runner.errors import BadRequest
 from runner.gateway import cards
 from runner.gateway.cards import cards_for, visible_cards
-from runner.gateway.names import Names
+from runner.gateway.names import Known, Names
 from runner.gateway.settings import Settings
 from runner.image_engine import ImageEngine
 from tests.pipelines import toys
@@ -35,6 +36,10 @@ def replicas(gateway: Gateway, name: str = "m") -> list[dict[str, Any]]:
     found = gateway.models().get(name, {}).get("replicas", [])
     assert isinstance(found, list)
     return found
+
+
+def looked_up(folder: str, **settings: Any) -> Known:
+    return asyncio.run(Names(Settings(models=(folder,), **settings)).look_up(folder))
 
 
 def test_requests_go_to_the_least_busy_runner(tmp_path: Path) -> None:
@@ -110,15 +115,14 @@ def test_a_text_model_has_one_runner(tmp_path: Path) -> None:
     with Gateway({"t": folder}, replicas=2) as gateway:
         gateway.events("t")
         assert "replicas" not in gateway.models()["t"]
-    names = Names(Settings(models=(str(folder),), replicas_of=lambda model: 2))
     with pytest.raises(BadRequest, match="replicas is for models that make pictures"):
-        names._find(str(folder))
+        looked_up(str(folder), replicas_of=lambda model: 2)
 
 
 def test_on_a_processor_replicas_share_it_and_need_as_many_times_its_memory(tmp_path: Path) -> None:
     folder = str(pretend_pictures(tmp_path / "m"))
-    one = Names(Settings(models=(folder,)))._find(folder)
-    three = Names(Settings(models=(folder,), replicas=2, replicas_of=lambda model: 3))._find(folder)
+    one = looked_up(folder)
+    three = looked_up(folder, replicas=2, replicas_of=lambda model: 3)
     assert (one.replicas, three.replicas, three.cards) == (1, 3, ())
     assert three.need.resident == 3 * one.need.resident
 
@@ -137,9 +141,9 @@ def test_each_has_a_card_of_its_own_and_too_few_are_refused(tmp_path: Path) -> N
     with pytest.raises(BadRequest, match="replicas = 3 needs as many GPUs; CUDA_VISIBLE_DEVICES lists 2"):
         cards_for(3, ImageEngine.MLX)
     folder = str(pretend_pictures(tmp_path / "m"))
-    known = Names(Settings(models=(folder,), replicas=2))._find(folder)
+    known = looked_up(folder, replicas=2)
     assert known.cards == ("3", "GPU-ab")
-    assert known.need == Names(Settings(models=(folder,)))._find(folder).need, "what one card has to hold"
+    assert known.need == looked_up(folder).need, "what one card has to hold"
 
 
 @pytest.mark.usefixtures("two_cards")
