@@ -55,6 +55,8 @@ class AllLoaded(Struct, frozen=True):
 class Shown(Struct, frozen=True):
     modelfile: str
     parameters: str
+    system: str
+    license: str
     template: str
     details: Details
     model_info: dict[str, Any]
@@ -99,6 +101,8 @@ class CalledFunction(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True):
+    id: str
+    index: int
     function: CalledFunction
 
 
@@ -119,6 +123,7 @@ class Embedded(Struct, frozen=True):
     total_duration: int
     load_duration: int
     prompt_eval_count: int
+    warnings: list[str] | UnsetType = UNSET
 
 
 class Embedding(Struct, frozen=True):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from runner.dialects.ollama_shapes import Call
 from tests.runner.gateway.live import Gateway
 
 ollama = pytest.importorskip("ollama", reason="the clients group is not installed")
@@ -88,6 +89,7 @@ def test_calls_have_ids_and_places_as_ollamas_own(calling: Gateway) -> None:
     assert [call["function"]["index"] for call in calls] == [0, 1]
     assert len({call["id"] for call in calls}) == 2
     assert all(call["id"].startswith("call_") for call in calls)
+    assert all(call.keys() == set(Call.__struct_fields__) for call in calls), "as the OpenAPI document says"
 
 
 def test_what_tools_answer_goes_back_to_the_model(client: Any) -> None:
