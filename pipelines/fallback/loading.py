@@ -54,6 +54,8 @@ def load(model: LocalModel, name: str, dtype: torch.dtype, device: torch.device,
     index = read_json(model.folder / "model_index.json")
     if reason := catalog.refusal(name, index):
         raise FallbackError(f"{model.name} cannot be run by diffusers: {reason}")
+    if getattr(diffusers, name)._load_connected_pipes:
+        raise FallbackError(f"{name} is put together of several models, and one is loaded here")
     _be_quiet()
     sizes = {
         part: sum(shard.path.stat().st_size for shard in model.shards(part))

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+import diffusers
 import safetensors.torch
 import torch
 
@@ -83,6 +84,12 @@ def test_a_component_that_is_not_there_is_named(folder: Path, part: str) -> None
 def test_a_component_that_is_not_listed_is_named(folder: Path) -> None:
     change(folder, "model_index.json", lambda index: index.pop("vae"))
     with pytest.raises(FallbackError, match=r"cannot be put together.*vae"):
+        load(folder)
+
+
+def test_other_models_are_not_loaded_on_the_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diffusers.StableDiffusionXLPipeline, "_load_connected_pipes", True)
+    with pytest.raises(FallbackError, match="put together of several models"):
         load(folder)
 
 
