@@ -47,7 +47,7 @@ def _add_option(parser: argparse.ArgumentParser, name: str) -> None:
     if option.default is False:
         kind: dict[str, Any] = {"action": "store_true", "default": None}
     elif option.kind.many:
-        kind = {"action": "append", "metavar": METAVARS[name]}
+        kind = {"action": "append", "type": _reader(name), "metavar": METAVARS[name]}
     else:
         kind = {"type": _reader(name), "metavar": METAVARS[name]}
     parser.add_argument("--" + name.replace("_", "-"), help=about, **kind)
@@ -58,7 +58,7 @@ def _reader(name: str) -> Any:
 
     def read(text: str) -> Any:
         try:
-            return kind.parse_text(text)
+            return kind.read(text) if kind.many else kind.parse_text(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text[:80]!r} is not allowed; {kind.allowed}") from None
 

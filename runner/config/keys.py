@@ -17,7 +17,7 @@ def keys(config: Config) -> tuple[str, ...]:
 
 def _lines(file: str) -> list[str]:
     try:
-        lines = Path(os.path.expanduser(file)).read_text("utf-8").splitlines()
+        lines = Path(os.path.expanduser(file)).read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"the keys in {file} cannot be read: {error}") from None
     found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]

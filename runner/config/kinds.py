@@ -1,6 +1,7 @@
 """What an option's value may be: read from TOML or from text, checked, and said in words."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,9 @@ from runner.durations import parse_duration
 from runner.memory import parse_size
 
 Read = Callable[[Any], Any]
+
+ORIGIN = re.compile(r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?/?")
+HOST = re.compile(r"\*|[^\s/?#@:\[\]]{1,255}")
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,23 @@ def text() -> Kind:
     return Kind(_text, "a string that is not empty is")
 
 
-def texts() -> Kind:
-    return Kind(_text, "a list of strings is", many=True)
+def origins() -> Kind:
+    """Pages, as browsers name them: no path behind the host. What is written otherwise would never be met."""
+    return _matching(ORIGIN, "a list of origins such as https://chat.example.org, or *, is")
+
+
+def hosts() -> Kind:
+    """Names as they stand in a Host header, before its port."""
+    return _matching(HOST, "a list of names such as box.example.org, without a port, or *, is")
+
+
+def _matching(pattern: re.Pattern[str], allowed: str) -> Kind:
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise ValueError
+        return value
+
+    return Kind(read, allowed, many=True)
 
 
 def whole(least: int, most: int = 2**31 - 1) -> Kind:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pipelines.settings import QUANTIZATIONS
-from runner.config.kinds import Kind, bits, duration, one_of, size, text, texts, whole, yes_or_no
+from runner.config.kinds import Kind, bits, duration, hosts, one_of, origins, size, text, whole, yes_or_no
 from runner.image_engine import CHOICES
 
 
@@ -47,9 +47,9 @@ SERVE: Mapping[str, Option] = MappingProxyType(
         ),
         "api_key_file": Option(text(), None, "a file of such keys, one a line"),
         "allow_origin": Option(
-            texts(), (), "pages elsewhere that may call, such as https://chat.example.org"
+            origins(), (), "pages elsewhere that may call, such as https://chat.example.org"
         ),
-        "allow_host": Option(texts(), (), "other names that this machine is called by"),
+        "allow_host": Option(hosts(), (), "other names that this machine is called by"),
     }
 )
 

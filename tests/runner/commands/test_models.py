@@ -197,3 +197,22 @@ def test_detect_takes_an_alias(diptych: Diptych, machine: Path) -> None:
     configure(machine, "[aliases]\nsmall = 'owner/name'")
     add_repo("owner/name", text_files())
     assert json.loads(diptych("detect", "small", "--json").out)["name"] == "owner/name"
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--allow-origin", "chat.example.org"),
+        ("--allow-host", "http://box"),
+        ("--memory", "0"),
+        ("--stall", "0"),
+        ("--grace", "nan"),
+        ("--port", "1e30"),
+        ("--max-loaded", "-1"),
+        ("--api-key", " "),
+    ],
+)
+def test_a_flag_of_serve_that_means_nothing_is_wrong_usage(diptych: Diptych, flag: str, value: str) -> None:
+    done = diptych("serve", f"{flag}={value}")
+    assert (done.code, done.out) == (2, "")
+    assert f"argument {flag}: {value!r} is not allowed; " in done.err

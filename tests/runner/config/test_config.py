@@ -107,6 +107,16 @@ def test_a_models_settings_stand_under_any_of_its_names(tmp_path: Path) -> None:
             "FILE: serve.port = 65536 is not allowed; a whole number from 0 to 65535 is",
         ),
         ("[serve]\nport = true", "serve.port = true is not allowed"),
+        (
+            "[serve]\nallow_origin = ['chat.example.org']",
+            "a list of origins such as https://chat.example.org",
+        ),
+        (
+            "[serve]\nallow_origin = ['https://a.b/c']",
+            'serve.allow_origin = ["https://a.b/c"] is not allowed',
+        ),
+        ("[serve]\nallow_host = ['box:80']", "a list of names such as box.example.org, without a port"),
+        ("[serve]\nallow_host = 'box'", "serve.allow_host = 'box' is not allowed"),
         ("[serve]\nkeep_alive = nan", "serve.keep_alive = NaN is not allowed; a duration such as"),
         ("[serve]\ngrace = -1", "serve.grace = -1 is not allowed; a duration of 0 s or more"),
         ("[serve]\nstall = 0.5", "serve.stall = 0.5 is not allowed; a duration of 1 s or more"),
@@ -202,3 +212,13 @@ def test_a_models_keep_alive_is_the_gateways_and_no_flag_of_its_runner(tmp_path:
 def test_settings_hold_however_a_models_name_is_written(tmp_path: Path, name: str) -> None:
     config = configured(tmp_path, "[models.'o/small']\nbatch = 2")
     assert config.model(name) == {"batch": 2}
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "null", "https://a.b", "http://[::1]:8080", "http://localhost:3000/", "chrome-extension://abcd"],
+)
+def test_origins_are_written_as_browsers_write_them(tmp_path: Path, origin: str) -> None:
+    config = configured(tmp_path, f"[serve]\nallow_origin = ['{origin}']\nallow_host = ['*', 'box.lan']")
+    assert config.serve["allow_origin"].value == (origin,)
+    assert config.serve["allow_host"].value == ("*", "box.lan")
