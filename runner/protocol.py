@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from runner.errors import BadRequest
+from runner.explaining import explained, kind_of, shown
 
 T = TypeVar("T")
 
@@ -178,7 +179,7 @@ def read_json(body: bytes) -> dict[str, Any]:
     except (ValueError, UnicodeDecodeError) as error:
         raise BadRequest(f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise BadRequest(f"the body is {_kind(value)}; a JSON object is needed")
+        raise BadRequest(f"the body is {kind_of(value)}; a JSON object is needed")
     return value
 
 
@@ -208,7 +209,7 @@ def parse(kind: type[T], value: dict[str, Any], strict: bool = True) -> T:
     try:
         return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
-        raise BadRequest(_explained(str(error), value)) from None
+        raise BadRequest(explained(str(error), value, kind)) from None
     except RecursionError:
         raise BadRequest("the body is nested too deeply") from None
 
@@ -249,54 +250,17 @@ def _check_options(options: Options) -> None:
     stops = stop_strings(options)
     if len(stops) > 64 or any(not stop or len(stop) > 1024 for stop in stops):
         raise BadRequest(
-            f"options.stop: {_shown(options.stop)} is not allowed; up to 64 strings of 1 to 1024 characters are"
+            f"options.stop: {shown(options.stop)} is not allowed; up to 64 strings of 1 to 1024 characters are"
         )
     for key in options.logit_bias:
         if not re.fullmatch(r"[0-9]{1,10}", key):
             raise BadRequest(
-                f"options.logit_bias: {_shown(key)} is not a token id; a non-negative integer is needed"
+                f"options.logit_bias: {shown(key)} is not a token id; a non-negative integer is needed"
             )
 
 
 def stop_strings(options: Options) -> list[str]:
     return [options.stop] if isinstance(options.stop, str) else options.stop
-
-
-def _explained(message: str, value: Any) -> str:
-    """msgspec's words with the field in front, and the value that was found there."""
-    what, _, path = message.partition(" - at `")
-    what = what.replace("`", "")
-    if not path:
-        return what
-    keys = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]|\[\.\.\.\]", path)
-    for name, index in keys:
-        try:
-            value = value[int(index)] if index else value[name]
-        except (KeyError, IndexError, TypeError):
-            return f"{_field(path)}: {what}"
-    if what.startswith("Object missing required field"):
-        return f"{_field(path)}: {what}"
-    return f"{_field(path)}: {_shown(value)} is not allowed; {what[0].lower()}{what[1:]}"
-
-
-def _field(path: str) -> str:
-    return path.rstrip("`").removeprefix("$").removeprefix(".") or "the body"
-
-
-def _shown(value: Any) -> str:
-    """A value in an error message, never longer than a line."""
-    if isinstance(value, dict | list):
-        return _kind(value)
-    try:
-        text = json.dumps(value, ensure_ascii=True)
-    except (TypeError, ValueError):
-        text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
 
 
 def _not_finite(value: Any, path: str, depth: int) -> str | None:

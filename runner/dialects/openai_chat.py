@@ -86,7 +86,9 @@ class Chat:
         self._check()
         self.toolbox: Toolbox = toolbox(self.asked.tools, self.asked.tool_choice)
         self.format = self._format()
-        self.messages = [message(turn, index) for index, turn in enumerate(self.asked.messages)]
+        self.messages = [
+            message(turn, f"messages[{index}]") for index, turn in enumerate(self.asked.messages)
+        ]
 
     @property
     def one_call(self) -> bool:
@@ -153,9 +155,8 @@ class Chat:
             raise BadRequest("top_logprobs: it needs logprobs to be true")
 
 
-def message(turn: Turn, index: int) -> dict[str, Any]:
+def message(turn: Turn, place: str) -> dict[str, Any]:
     """A turn as chat templates know it."""
-    place = f"messages[{index}]"
     if turn.role not in ROLES:
         raise BadRequest(f"{place}.role: {turn.role[:64]!r} is not supported; {', '.join(ROLES)} are")
     if turn.audio is not None or turn.function_call is not None:

@@ -1,5 +1,6 @@
 """What goes wrong, in OpenAI's shape: message, type, param, code."""
 
+import logging
 import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,6 +24,8 @@ from runner.gateway.answering import begin, end, more
 from runner.middleware import exchange
 from runner.protocol import encode
 
+log = logging.getLogger("diptych.http")
+
 PREFIX = "/v1/"
 CODES: dict[type[DiptychError], str] = {
     KeyNeeded: "invalid_api_key",
@@ -40,29 +43,34 @@ CODES: dict[type[DiptychError], str] = {
 # Clients look for this code, or for OpenAI's words, to send less.
 TOO_LONG = "context_length_exceeded"
 CONTEXT = re.compile(r"do not fit into the context of ([0-9]+)")
-FIELD = re.compile(r"(?:options\.)?([a-z_][a-z0-9_]*(?:[.\[][^:\s]*)?)(?:: | is (?:missing|empty))")
+FIELD = re.compile(
+    r"(?:options\.)?([a-z_][a-z0-9_]*(?:[.\[][^:\s]*)?)(?:, height)?(?:: | is (?:missing|empty))"
+)
 # What the native contract calls otherwise.
+SIDES = ("width", "height")
 THEIRS = {
     "num_predict": "max_completion_tokens",
     "format": "response_format",
     "content": "input",
-    "width": "size",
-    "height": "size",
+    **dict.fromkeys(SIDES, "size"),
     "images": "image",
 }
 
 
 def shaped(error: DiptychError) -> Failure:
     """The body of an answer that failed."""
-    found = FIELD.match(error.message)
-    param = found.group(1) if found and error.status in (400, 404) else None
     message, code = error.message, CODES.get(type(error))
+    param = None
+    if error.status in (400, 404) and (found := FIELD.match(message)):
+        field, name = found.group(1), re.split(r"[.\[]", found.group(1))[0]
+        param = THEIRS.get(name, field.partition("[...]")[0])
+        if name not in SIDES:
+            message = THEIRS.get(name, name) + field[len(name) :] + message[found.end(1) :]
     if error.status == 400 and (context := CONTEXT.search(message)):
         code = TOO_LONG
         message = f"{message}. This model's maximum context length is {context.group(1)} tokens."
     if isinstance(error, ModelNotFound | ModelNotSupported):
         param = "model"
-    param = THEIRS.get(re.split(r"[.\[]", param)[0], param) if param else None
     kind: Kind = "server_error" if error.status >= 500 else "invalid_request_error"
     return Failure(Error(message, kind, param, code))
 
@@ -76,9 +84,12 @@ class OpenAIErrors:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._app(scope, receive, send)
-        except DiptychError as error:
-            if not scope.get("path", "").startswith(PREFIX) or exchange(scope).status:
+        except Exception as error:
+            if not f"{scope.get('path', '')}/".startswith(PREFIX) or exchange(scope).status:
                 raise
+            if not isinstance(error, DiptychError):
+                log.exception("a request failed", extra={"id": exchange(scope).id})
+                error = DiptychError("internal error; the log of the gateway says more")
             headers = [(b"content-type", b"application/json"), *error.headers]
             if error.status >= 500 and not isinstance(error, Busy):
                 # The clients would try again at once, and it would be the same.

@@ -108,7 +108,7 @@ def size(text: str | None) -> dict[str, int]:
     if text is None or text == "auto":
         return {}
     found = SIZE.fullmatch(text)
-    if found is None:
+    if found is None or "0" in found.groups():
         raise BadRequest(
             f'size: {text[:64]!r} is not allowed; "auto", or width and height as in "1024x768", are'
         )

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from runner.dialects.openai_chat import Chat, Effort
+from runner.dialects.openai_chat import Chat, Effort, Turn, message
 from runner.errors import BadRequest
 from runner.protocol import parse
 
@@ -116,7 +116,7 @@ def turns(given: str | list[dict[str, Any]], instructions: str | None) -> list[d
     for index, item in enumerate(items):
         kind = item.get("type", "message")
         if kind == "message":
-            _say(found, item)
+            _say(found, item, f"input[{index}]")
         elif kind == "function_call":
             call = {"name": item.get("name"), "arguments": item.get("arguments")}
             called = {"id": item.get("call_id"), "type": "function", "function": call}
@@ -140,8 +140,9 @@ def _thoughts(item: dict[str, Any], index: int) -> str:
     return "".join(said)
 
 
-def _say(found: list[dict[str, Any]], item: dict[str, Any]) -> None:
+def _say(found: list[dict[str, Any]], item: dict[str, Any], place: str) -> None:
     turn = {"role": item.get("role"), "content": item.get("content")}
+    message(parse(Turn, turn), place)  # what is wrong with it is said of its place in the input
     after_thought = bool(found) and found[-1].get("reasoning_content") and not found[-1].get("content")
     if turn["role"] == "assistant" and after_thought:
         found[-1]["content"] = turn["content"]

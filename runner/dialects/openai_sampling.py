@@ -6,6 +6,7 @@ from msgspec import Meta, Struct
 
 from runner.dialects.openai_shapes import CompletionDetails, PromptDetails, Usage
 from runner.errors import BadRequest
+from runner.protocol import MAX_SEED
 
 MOST_CHOICES = 128
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -58,7 +59,8 @@ def options(asked: Sampling, length: int | None, index: int) -> dict[str, Any]:
     if length is not None:
         found["num_predict"] = length
     if asked.seed is not None:
-        found["seed"] = asked.seed + index
+        seed = asked.seed + index
+        found["seed"] = seed - 2**64 if asked.seed <= MAX_SEED < seed else seed
     return found
 
 

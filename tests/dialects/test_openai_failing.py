@@ -5,11 +5,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from runner.dialects.openai_chat import Chat
 from runner.dialects.openai_chat_answers import ChoiceReader
+from runner.dialects.openai_errors import OpenAIErrors, shaped
 from runner.dialects.openai_images import Drawing
 from runner.dialects.openai_tools import call_schema
+from runner.errors import (
+    BadRequest,
+    Busy,
+    HubUnreachable,
+    NotEnoughMemory,
+    RunnerFailed,
+    TooLarge,
+    UnknownPath,
+    WrongMethod,
+)
+from runner.gateway.metrics import GatewayMetrics
+from runner.middleware import Around
 from tests.runner.gateway.live import Gateway
 from tests.runner.pretend import pretend_model
 
@@ -60,6 +78,45 @@ def test_who_leaves_a_stream_stops_its_work(tmp_path: Path, n: int) -> None:
         assert gateway.models()["a"]["active"] == 1
         stream.close()
         gateway.wait_until(lambda: gateway.models()["a"]["active"] == 0)
+
+
+@pytest.mark.parametrize(
+    ("native", "message", "param"),
+    [
+        ("options.seed: 5 is out of range", "seed: 5 is out of range", "seed"),
+        ("content[1]: it has no tokens", "input[1]: it has no tokens", "input"),
+        ("width, height: 9 x 9 is too large", "width, height: 9 x 9 is too large", "size"),
+        ("images[0]: the picture is cut off", "image[0]: the picture is cut off", "image"),
+        ("messages[0].content is missing", "messages[0].content is missing", "messages[0].content"),
+        ("logit_bias[...]: a number is needed", "logit_bias[...]: a number is needed", "logit_bias"),
+        ("the body is not JSON", "the body is not JSON", None),
+    ],
+)
+def test_fields_are_called_as_the_client_calls_them(native: str, message: str, param: str | None) -> None:
+    error = shaped(BadRequest(native)).error
+    assert (error.message, error.param) == (message, param)
+
+
+@pytest.mark.parametrize(
+    ("raised", "status"),
+    [
+        *((kind("what and why"), kind.status) for kind in (UnknownPath, TooLarge, HubUnreachable, Busy, NotEnoughMemory, RunnerFailed)),
+        (WrongMethod("GET it is", "GET"), 405),
+        (RuntimeError("a fault of ours"), 500),
+    ],
+)  # fmt: skip
+def test_whatever_goes_wrong_under_v1_has_the_same_shape(raised: Exception, status: int) -> None:
+    async def fails(request: Request) -> None:
+        raise raised
+
+    around = [Middleware(Around, metrics=GatewayMetrics()), Middleware(OpenAIErrors)]
+    app = Starlette(routes=[Route("/v1/models", fails), Route("/models", fails)], middleware=around)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.get("/v1/models")
+        assert answer.status_code == status
+        assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
+        assert "a fault of ours" not in answer.text
+        assert isinstance(client.get("/models").json()["error"], str)
 
 
 # -- calls that a model makes of its own accord
