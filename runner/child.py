@@ -119,9 +119,14 @@ class Child:
     @property
     def last_words(self) -> str:
         """Its last line and how it ended: `no such model (exit 1)`."""
-        code = self._process.returncode
         said = self.last_line or "the runner said nothing"
-        return said if code is None else f"{said} ({_ending(code)})"
+        return f"{said} ({self.ending})" if self.has_exited else said
+
+    @property
+    def ending(self) -> str:
+        """How it ended: `exit 1`, `killed by SIGKILL`; empty while it has not."""
+        code = self._process.returncode
+        return "" if code is None else _ending(code)
 
     async def first_line(self) -> str:
         """What it printed first; empty when it ended without."""

@@ -110,9 +110,11 @@ class Others:
         return self._wires
 
     async def _watch(self, child: Child, label: str) -> None:
-        await child.wait()
+        code = await child.wait()
         if not self._leaving:
-            self._why = self._why or f"{label} of the model ended: {child.last_words}"
+            # One that was killed did not come to say why.
+            how = child.last_words if code > 0 else child.ending
+            self._why = self._why or f"{label} of the model ended: {how}"
             self._lost.set()
             self._on_loss(self._why)
 
