@@ -73,9 +73,10 @@ class Chosen:
 
     def warn_of_context(self, has: int | None) -> None:
         """No model runs with more context than it was started with; less of it is a limit that holds."""
-        if self.context is not None and has is not None and self.context > has:
+        stated = self._own.get("num_ctx")
+        if stated is not None and has is not None and stated > has:
             self.warnings.append(
-                f"options.num_ctx: {self.context} is more than the {has} that this model runs with, which hold"
+                f"options.num_ctx: {stated} is more than the {has} that this model runs with, which hold"
             )
 
     def check_picture(self) -> None:

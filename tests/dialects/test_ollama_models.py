@@ -8,6 +8,7 @@ import pytest
 
 from tests.dialects.test_ollama import refused
 from tests.runner.gateway.live import Gateway
+from tests.toys import toy_text
 
 ollama = pytest.importorskip("ollama", reason="the clients group is not installed")
 
@@ -72,3 +73,13 @@ def test_models_are_neither_made_nor_published_here(client: Any, gateway: Gatewa
     (tmp_path / "adapter.bin").write_bytes(b"x" * 100_000)
     refused(lambda: client.create_blob(tmp_path / "adapter.bin"), "no blobs are taken")
     assert gateway.http.head("/api/blobs/sha256:00").status_code == 400
+
+
+def test_a_gateway_with_a_key_is_reached_by_the_variable_that_the_client_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Gateway({"a": toy_text()}, keys=["secret"]) as gateway:
+        monkeypatch.delenv("OLLAMA_API_KEY", raising=False)
+        refused(ollama.Client(host=gateway.url).list, "needs its API key", 401)
+        monkeypatch.setenv("OLLAMA_API_KEY", "secret")
+        assert [model.model for model in ollama.Client(host=gateway.url).list().models] == ["a"]
