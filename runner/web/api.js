@@ -45,11 +45,12 @@ async function refusal(answer) {
   try {
     said = (await answer.json()).error;
   } catch {
-    said = `The gateway answered ${answer.status} and nothing else`;
+    said = null;
   }
+  if (typeof said !== "string") said = `The gateway answered ${answer.status} and nothing else`;
   const wait = Number(answer.headers.get("Retry-After"));
-  const later = answer.status === 503 && wait ? `. Try again in ${wait} s` : "";
-  return new Refused(`${typeof said === "string" ? said : said?.message}${later}`, answer.status);
+  const later = answer.status === 503 && wait ? ` Try again in ${wait} s.` : "";
+  return new Refused(sentence(said) + later, answer.status);
 }
 
 export async function call(path, options) {

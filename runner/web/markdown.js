@@ -40,7 +40,7 @@ function next(lines, at) {
 }
 
 const begins = (line) => FENCE.test(line) || HEADING.test(line) || RULE.test(line) || QUOTE.test(line) || /^ {0,3}(?:[-*+]|1[.)])[ \t]+\S/.test(line);
-const isTable = (lines, at) => lines[at].includes("|") && TABLE.test(lines[at + 1] ?? "") && lines[at + 1].includes("-");
+const isTable = (lines, at) => lines[at].includes("|") && lines[at + 1]?.includes("|") && TABLE.test(lines[at + 1]);
 
 function until(lines, at, ends) {
   let end = at + 1;
@@ -109,7 +109,7 @@ function list(lines, depth) {
   let margin = 0;
   for (const line of lines) {
     const item = ITEM.exec(line);
-    const own = item && item[1].length < Math.max(1, margin) && /\d/.test(item[2]) === ordered && !RULE.test(line);
+    const own = !items.length || (item && item[1].length < margin && /\d/.test(item[2]) === ordered && !RULE.test(line));
     if (own) {
       margin = item[1].length + item[2].length + Math.min(4, item[3]?.length ?? 1);
       items.push([item[4] ?? ""]);

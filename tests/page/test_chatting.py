@@ -182,6 +182,8 @@ CASES = {
     "| a | b |\n|---|--:|\n| 1 | 2 |": '<div class="wide"><table><thead><tr><th>a</th><th class="right">b</th></tr></thead><tbody><tr><td>1</td><td class="right">2</td></tr></tbody></table></div>',
     "```\na < b\n\nc\n```\nd": '<figure class="code"><pre><code>a &lt; b\n\nc</code></pre></figure><p>d</p>',
     "```python\nif x:  # why": '<figure class="code"><pre><code><span class="code-word">if</span> x:  <span class="code-comment"># why</span></code></pre></figure>',
+    " - a\n - b": "<ul><li>a</li><li>b</li></ul>",
+    "a | b\n- c": "<p>a | b</p><ul><li>c</li></ul>",
     "1. a\n\n   ```\n   x\n   ```\n2. b": '<ol start="1"><li><p>a</p><figure class="code"><pre><code>x</code></pre></figure></li><li><p>b</p></li></ol>',
 }
 
@@ -202,6 +204,52 @@ def test_a_text_that_grows_ends_as_if_it_had_come_at_once(opened: Any) -> None:
     }"""
     grown, whole = opened.evaluate(code, "\n\n".join([*CASES, HOSTILE]))
     assert grown == whole
+
+
+def test_no_text_breaks_it_or_makes_other_elements_than_those_of_markdown(opened: Any) -> None:
+    code = """async ([count, parts, allowed]) => {
+        const { Markdown } = await import("/page/markdown.js");
+        let state = 1;
+        const below = (most) => (state = (state * 48271) % 2147483647) % most;
+        for (let round = 0; round < count; round += 1) {
+            const text = Array.from({ length: 1 + below(25) }, () => parts[below(parts.length)]).join("");
+            const [grown, whole] = [document.createElement("div"), document.createElement("div")];
+            try {
+                const growing = new Markdown(grown);
+                growing.text = text.slice(0, text.length / 2);
+                growing.text = text;
+                new Markdown(whole).text = text;
+            } catch (error) {
+                return [text, String(error)];
+            }
+            const strange = [...whole.querySelectorAll("*")].find((node) => !allowed.includes(node.localName));
+            if (strange || grown.innerHTML !== whole.innerHTML) return [text, whole.innerHTML];
+        }
+        return null;
+    }"""
+    parts = [
+        *"*_`[]()!<|#\\\t\n",
+        "**",
+        "```",
+        "~~~",
+        "> ",
+        "- ",
+        " - ",
+        "1. ",
+        "\n\n",
+        "---",
+        "|--|",
+        "a",
+        "b c",
+        "  ",
+        "    ",
+    ]
+    parts += ["https://x.y/", "javascript:", "<img src=x onerror=a()>", "é", "𝒳"]
+    markdown = (
+        "p em strong s code a br span h3 h4 h5 h6 hr ul ol li blockquote table thead tbody tr th td div"
+    )
+    ours = "figure figcaption pre button svg path"
+    assert opened.evaluate(code, [4000, parts, f"{markdown} {ours}".split()]) is None
 
 
 def test_no_text_is_slow_to_show(opened: Any) -> None:
