@@ -146,14 +146,16 @@ def load_all(components: Mapping[Component[Any], float], progress: Progress) -> 
         before += share
 
 
-def require_ids(tokenizer: PromptTokenizer, encoder: str, vocab_size: int) -> None:
-    """A token beyond the embedding's last row would read what lies behind it."""
+def tokenizer_of(model: LocalModel, name: str, encoder: str, vocab_size: int) -> PromptTokenizer:
+    """A tokenizer that fits its encoder: a token beyond the embedding's last row would read what lies behind it."""
+    tokenizer = PromptTokenizer.load(model.folder / name)
     highest = max(tokenizer.backend.get_vocab(with_added_tokens=True).values(), default=0)
     if highest >= vocab_size:
         raise ConfigError(
             f"{tokenizer.folder} has token ids up to {highest}, but {encoder}'s vocab_size is {vocab_size}: "
             "these parts do not belong together"
         )
+    return tokenizer
 
 
 def require_equal(one: str, found: int, other: str, needed: int) -> None:

@@ -18,11 +18,10 @@ from models.clip import CLIPTextConfig, CLIPTextEncoder
 from models.files import LocalModel
 from models.flux import WEIGHTS, FluxConfig, FluxTransformer, Modulation, Prepared
 from models.t5 import T5Config, T5Encoder
-from models.tokenizer import PromptTokenizer
 from models.vae import WEIGHTS as VAE_WEIGHTS
 from models.vae import AutoencoderKL, AutoencoderKLConfig
 from pipelines.base import ImageRequest, Plan
-from pipelines.components import Component, Reading, cut_warning, require_equal, require_ids
+from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
 from pipelines.kinds import config_of, flux
 from pipelines.latents import flux_image_ids, flux_text_ids
 from pipelines.planning import Defaults, sample_side
@@ -43,10 +42,9 @@ class Flux(Walk):
         clip = CLIPTextConfig.from_dict(config_of(model, "text_encoder"))
         t5 = T5Config.from_dict(config_of(model, "text_encoder_2"))
         _check(config, clip, t5, vae_config)
-        self.clip_tokenizer = PromptTokenizer.load(model.folder / "tokenizer")
-        self.t5_tokenizer = PromptTokenizer.load(model.folder / "tokenizer_2")
-        require_ids(self.clip_tokenizer, "text_encoder", clip.vocab_size)
-        require_ids(self.t5_tokenizer, "text_encoder_2", t5.vocab_size)
+        self.clip_tokenizer = tokenizer_of(model, "tokenizer", "text_encoder", clip.vocab_size)
+        self.t5_tokenizer = tokenizer_of(model, "tokenizer_2", "text_encoder_2", t5.vocab_size)
+        self.clip_tokens = min(self.clip_tokenizer.max_length or CLIP_TOKENS, clip.max_position_embeddings)
         self.flow = FlowMatch.from_config(config_of(model, "scheduler", "scheduler_config.json"))
         kind = flux(model)
         self.context = kind.tokens
@@ -72,7 +70,7 @@ class Flux(Walk):
     def plan(self, request: ImageRequest) -> Plan:
         plan = super().plan(request)
         told = list(plan.warnings)
-        if request.negative_prompt is None and not self.config.guidance_embeds:
+        if not self._compares(request) and not self.config.guidance_embeds:
             if request.guidance is not None and request.guidance > UNGUIDED:
                 told.append(
                     "guidance has no effect without a negative prompt: this model has none of its own"
@@ -85,9 +83,16 @@ class Flux(Walk):
     def guided_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
         return plan.steps if self._comparison(request) > UNGUIDED else 0
 
+    @staticmethod
+    def _compares(request: ImageRequest) -> bool:
+        """An empty negative prompt is what many clients send for none."""
+        return bool(request.negative_prompt) or (
+            request.negative_prompt is not None and request.true_cfg_scale is not None
+        )
+
     def _comparison(self, request: ImageRequest) -> float:
         """How strongly the prompt is compared with the negative one."""
-        if request.negative_prompt is None:
+        if not self._compares(request):
             return UNGUIDED
         given = request.guidance if request.true_cfg_scale is None else request.true_cfg_scale
         return self.defaults.guidance or UNGUIDED if given is None else given
@@ -101,11 +106,10 @@ class Flux(Walk):
 
     def read(self, prompt: str) -> Reading:
         """T5's states and CLIP's vector. T5 is not told what is padding, as the reference does not tell it."""
-        length = self.clip_tokenizer.max_length or CLIP_TOKENS
-        short = self.clip_tokenizer.encode(prompt, length)
+        short = self.clip_tokenizer.encode(prompt, self.clip_tokens)
         whole = self.t5_tokenizer.encode(prompt, self.context)
         pooled, states = self.clip()(mx.array([short.ids])), self.t5()(mx.array([whole.ids]))
-        summary = cut_warning(short.cut, length, "the prompt's summary by CLIP")
+        summary = cut_warning(short.cut, self.clip_tokens, "the prompt's summary by CLIP")
         return Reading((states, pooled), (*cut_warning(whole.cut, self.context), *summary))
 
     def mu(self, tokens: int, steps: int) -> float:

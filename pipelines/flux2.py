@@ -15,12 +15,11 @@ from PIL import Image
 from models.files import LocalModel
 from models.flux2 import WEIGHTS, Flux2Config, Flux2Transformer, Modulation, Prepared
 from models.qwen3 import Qwen3Config, Qwen3Encoder
-from models.tokenizer import PromptTokenizer
 from models.vae import WEIGHTS as VAE_WEIGHTS
 from models.vae import Autoencoder, AutoencoderKLFlux2, AutoencoderKLFlux2Config
 from models.weights import WeightMap
 from pipelines.base import ImageRequest, Plan
-from pipelines.components import Component, Reading, cut_warning, require_equal, require_ids
+from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
 from pipelines.images import to_reference
 from pipelines.kinds import KLEIN_TOKENS, config_of, klein
 from pipelines.latents import Noise, flux2_image_ids, flux2_reference_ids, flux2_text_ids
@@ -42,8 +41,8 @@ class Flux2Klein(Walk):
         config = Flux2Config.from_dict(transformer)
         encoder = Qwen3Config.from_dict(config_of(model, "text_encoder"))
         _check(config, encoder, vae_config)
-        self.tokenizer = PromptTokenizer.load(model.folder / "tokenizer")
-        require_ids(self.tokenizer, "text_encoder", encoder.vocab_size)
+        self.tokenizer = tokenizer_of(model, "tokenizer", "text_encoder", encoder.vocab_size)
+        self._asked("")  # a template that is missing or broken is an error now
         self.flow = FlowMatch.from_config(config_of(model, "scheduler", "scheduler_config.json"))
         kind = klein(model)
         self.distilled = kind.fast
@@ -74,9 +73,12 @@ class Flux2Klein(Walk):
     def guided_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
         return plan.steps if plan.guidance is not None and plan.guidance > 1 else 0
 
+    def _asked(self, prompt: str) -> str:
+        return self.tokenizer.chat(prompt, enable_thinking=False)
+
     def read(self, prompt: str) -> Reading:
         """All 512 tokens go on to the transformer, padding too, which only the encoder is told to overlook."""
-        read = self.tokenizer.encode(self.tokenizer.chat(prompt, enable_thinking=False), KLEIN_TOKENS)
+        read = self.tokenizer.encode(self._asked(prompt), KLEIN_TOKENS)
         states = self.encoder()(mx.array([read.ids]), mx.array([read.mask]))
         return Reading((states,), cut_warning(read.cut, KLEIN_TOKENS))
 

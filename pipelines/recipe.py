@@ -37,6 +37,9 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
     n: Count = 1
     index: Annotated[int, msgspec.Meta(ge=0)] = 0
     images: Annotated[int, msgspec.Meta(ge=0)] = 0  # pictures it was made from, which it does not hold
+    cfg_normalization: Number | None = None
+    cfg_truncation: Number | None = None
+    true_cfg_scale: Number | None = None
 
     def __post_init__(self) -> None:
         if self.seed >= 2**64:  # beyond what an annotation can bound

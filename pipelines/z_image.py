@@ -14,13 +14,12 @@ import numpy as np
 from models.config import ConfigError
 from models.files import LocalModel
 from models.qwen3 import Qwen3Config, Qwen3Encoder
-from models.tokenizer import PromptTokenizer
 from models.vae import WEIGHTS as VAE_WEIGHTS
 from models.vae import AutoencoderKL, AutoencoderKLConfig
 from models.weights import WeightMap
 from models.z_image import WEIGHTS, Modulation, Prepared, ZImageConfig, ZImageTransformer
 from pipelines.base import ImageRequest, Plan
-from pipelines.components import Component, Reading, cut_warning, require_equal, require_ids
+from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
 from pipelines.kinds import Z_IMAGE_TOKENS, config_of, z_image
 from pipelines.planning import Defaults, sample_side
 from pipelines.sampling import FlowMatch, Schedule
@@ -42,8 +41,8 @@ class ZImage(Walk):
         encoder = Qwen3Config.from_dict(config_of(model, "text_encoder"))
         _check(config, encoder, vae_config)
         self.patch = config.all_patch_size[0]
-        self.tokenizer = PromptTokenizer.load(model.folder / "tokenizer")
-        require_ids(self.tokenizer, "text_encoder", encoder.vocab_size)
+        self.tokenizer = tokenizer_of(model, "tokenizer", "text_encoder", encoder.vocab_size)
+        self._asked("")  # a template that is missing or broken is an error now
         self.flow = FlowMatch.from_config(config_of(model, "scheduler", "scheduler_config.json"))
         kind = z_image(model)
         self.encoder = Component(model, "text_encoder", lambda: _encoder(encoder), settings)
@@ -64,22 +63,22 @@ class ZImage(Walk):
 
     def plan(self, request: ImageRequest) -> Plan:
         plan = super().plan(request)
-        guidance = plan.guidance or None
-        if guidance is None and request.negative_prompt:
-            plan = replace(plan, warnings=(*plan.warnings, "negative_prompt has no effect without guidance"))
-        return replace(plan, guidance=guidance)
+        if request.negative_prompt and not plan.guidance:
+            return replace(plan, warnings=(*plan.warnings, "negative_prompt has no effect without guidance"))
+        return plan
 
     def guided_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
         """Guidance ends after the time that cfg_truncation names."""
-        if plan.guidance is None:
+        if not plan.guidance:
             return 0
         until = 1.0 if request.cfg_truncation is None else request.cfg_truncation
         return int(np.count_nonzero(_times(schedule) <= until))
 
+    def _asked(self, prompt: str) -> str:
+        return self.tokenizer.chat(prompt, enable_thinking=True)
+
     def read(self, prompt: str) -> Reading:
-        read = self.tokenizer.encode(
-            self.tokenizer.chat(prompt, enable_thinking=True), Z_IMAGE_TOKENS, pad=False
-        )
+        read = self.tokenizer.encode(self._asked(prompt), Z_IMAGE_TOKENS, pad=False)
         return Reading((self.encoder()(mx.array([read.ids]))[0],), cut_warning(read.cut, Z_IMAGE_TOKENS))
 
     def mu(self, tokens: int, steps: int) -> float:

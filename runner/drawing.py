@@ -53,6 +53,9 @@ def prepare(wanted: DrawRequest, ignored: list[str], planner: Planner) -> Drawin
         images=tuple(_picture(text, index) for index, text in enumerate(wanted.images)),
         strength=wanted.strength,
         previews=wanted.previews,
+        cfg_normalization=wanted.cfg_normalization,
+        cfg_truncation=wanted.cfg_truncation,
+        true_cfg_scale=wanted.true_cfg_scale,
     )
     try:
         plan = planner.plan(request)

@@ -201,6 +201,9 @@ def _recipe(drawing: Drawing, model: str, index: int) -> Recipe:
         n=request.count,
         index=index,
         images=len(request.images),
+        cfg_normalization=request.cfg_normalization,
+        cfg_truncation=request.cfg_truncation,
+        true_cfg_scale=request.true_cfg_scale,
     )
 
 

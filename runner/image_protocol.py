@@ -32,6 +32,9 @@ class DrawRequest(Struct, frozen=True):
     strength: Annotated[float, Meta(ge=0, le=1)] | None = None
     n: Annotated[int, Meta(ge=1, le=MOST_PICTURES)] = 1
     previews: Annotated[int, Meta(ge=0, le=MOST_STEPS)] = 0
+    cfg_normalization: Annotated[float, Meta(ge=0, le=100)] | None = None
+    cfg_truncation: Annotated[float, Meta(ge=0, le=1)] | None = None
+    true_cfg_scale: Annotated[float, Meta(ge=0, le=100)] | None = None
     format: Format = "png"
     compression: Annotated[int, Meta(ge=0, le=100)] | None = None
     quality: Quality | None = None

@@ -70,6 +70,20 @@ def _add_draw(commands: "Commands") -> None:
         metavar="G",
         help="how closely the prompt is followed (default: the model's)",
     )
+    add("--true-cfg-scale", type=float, metavar="G", help="FLUX.1: how strongly it is kept from --negative beside its "
+        "own guidance")  # fmt: skip
+    add(
+        "--cfg-normalization",
+        type=float,
+        metavar="F",
+        help="Z-Image: a guided step is at most so many times as long",
+    )
+    add(
+        "--cfg-truncation",
+        type=float,
+        metavar="T",
+        help="Z-Image: when guidance ends, 0 (at once) to 1 (never)",
+    )
     add("--n", type=natural, metavar="N", help="so many pictures, from one seed: NAME-1, NAME-2, …")
     add("--format", choices=("png", "jpeg", "webp"), help="(default: as PATH says, else png)")
     add("--preview", action="store_true", help="show the picture in the making: small, beside PATH as "

@@ -42,6 +42,9 @@ class DrawOptions:
     strength: float | None = None
     negative: str | None = None
     guidance: float | None = None
+    cfg_normalization: float | None = None
+    cfg_truncation: float | None = None
+    true_cfg_scale: float | None = None
     n: int | None = None
     format: str | None = None
     preview: bool = False
@@ -119,6 +122,9 @@ def follow(options: DrawOptions, recipe: Recipe) -> DrawOptions:
         "strength": recipe.strength,
         "negative": recipe.negative_prompt or None,
         "guidance": recipe.guidance,
+        "cfg_normalization": recipe.cfg_normalization,
+        "cfg_truncation": recipe.cfg_truncation,
+        "true_cfg_scale": recipe.true_cfg_scale,
         "n": recipe.n,
     }
     return replace(
@@ -137,6 +143,9 @@ def _request(options: DrawOptions, format: str) -> dict[str, Any]:
         "strength": options.strength,
         "negative_prompt": options.negative,
         "guidance": options.guidance,
+        "cfg_normalization": options.cfg_normalization,
+        "cfg_truncation": options.cfg_truncation,
+        "true_cfg_scale": options.true_cfg_scale,
         "n": options.n,
         "format": format,
         "previews": PREVIEWS if options.preview else None,

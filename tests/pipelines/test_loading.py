@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from models.chat_template import TemplateMissing
 from models.config import ConfigError
 from models.files import LocalModel, Shard
 from models.quantize import Quantization
@@ -136,6 +137,14 @@ def test_a_missing_tokenizer_is_an_error(copied):
     shutil.rmtree(local.folder / "tokenizer_2")
     with pytest.raises(TokenizerError, match="tokenizer_2"):
         pipeline_class("flux dev").load(local)
+
+
+@pytest.mark.parametrize("name", ["klein", "z-image-turbo"])
+def test_a_missing_chat_template_is_an_error_at_once(copied, name):
+    local = copied(name)
+    edit(local.folder / "tokenizer" / "tokenizer_config.json", chat_template=None)
+    with pytest.raises(TemplateMissing, match="no chat template"):
+        pipeline_class(name).load(local)
 
 
 @pytest.mark.parametrize(

@@ -151,3 +151,39 @@ def test_readings_are_kept_within_their_bytes(toy):
 def test_a_prompt_that_does_not_fit_is_told(toy, name, cut):
     request = ImageRequest("a lighthouse at dusk, " * 80, 3, width=16, height=16, steps=1)
     assert any(cut in warning for warning in report(load(toy, name).generate(request)).warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("klein", {"guidance": 3.0, "negative_prompt": "blurry"}, ["guidance has", "negative_prompt has"]),
+        ("z-image-turbo", {"negative_prompt": "blurry"}, ["negative_prompt has no effect without guidance"]),
+        ("flux schnell", {"guidance": 3.0}, ["guidance has no effect without a negative prompt"]),
+        ("flux dev", {"guidance": 1.0, "negative_prompt": "blurry"}, ["negative_prompt has no effect"]),
+        ("flux dev", {"cfg_truncation": 0.5}, ["cfg_truncation has no effect on this model"]),
+        ("flux dev", {"negative_prompt": "", "guidance": 3.0}, []),
+        ("klein base", {"negative_prompt": "blurry"}, []),
+    ],
+)
+def test_what_has_no_effect_is_told(toy, name, given, told):
+    warnings = load(toy, name).plan(ImageRequest("a red circle", 1, **given)).warnings
+    assert len(warnings) == len(told)
+    for warning, start in zip(warnings, told, strict=True):
+        assert warning.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "guidance", "context"),
+    [
+        ("klein", 4, None, 512),
+        ("klein base", 50, 4.0, 512),
+        ("z-image-turbo", 8, None, 512),
+        ("z-image", 50, 5.0, 512),
+        ("flux schnell", 4, None, 256),
+        ("flux dev", 28, 3.5, 512),
+    ],
+)
+def test_a_bare_request_is_what_the_files_suggest(toy, name, steps, guidance, context):
+    pipeline = load(toy, name)
+    plan = pipeline.plan(ImageRequest("a red circle", 1))
+    assert (plan.steps, plan.guidance, pipeline.context, plan.width) == (steps, guidance, context, 64)
