@@ -1,11 +1,13 @@
 """docs/clients.md: every snippet that can be run here is run, as it stands there but for the port and the model."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -16,7 +18,7 @@ from tests.runner.live import ROOT
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 TEXT, PICTURE = "Qwen/Qwen3-0.6B", "black-forest-labs/FLUX.2-klein-4B"
-SNIPPETS = re.findall(r"^```(bash|python|js)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+SNIPPETS = re.findall(r"^```(bash|python|js|yaml|json)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def here(snippet: str, gateway: Gateway) -> str:
@@ -30,7 +32,7 @@ def of(language: str) -> list[str]:
 
 
 def test_the_page_has_a_snippet_of_each() -> None:
-    assert {kind for kind, _ in SNIPPETS} == {"bash", "python", "js"}
+    assert {kind for kind, _ in SNIPPETS} == {"bash", "python", "js", "yaml", "json"}
 
 
 @pytest.mark.parametrize("snippet", of("bash"))
@@ -61,3 +63,43 @@ def test_javascript(gateway: Gateway, snippet: str) -> None:
     done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def settings(language: str, word: str, gateway: Gateway) -> Any:
+    """The snippet with this word in it, read."""
+    (snippet,) = [snippet for snippet in of(language) if word in snippet]
+    if language == "json":
+        return json.loads(here(snippet, gateway))
+    yaml = pytest.importorskip("yaml", reason="nothing here reads YAML")
+    return yaml.safe_load(here(snippet, gateway))
+
+
+def test_litellms_proxy_finds_its_models(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its proxy is a router behind HTTP."""
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    litellm = pytest.importorskip("litellm", reason="the clients group is not installed")
+    router = litellm.Router(model_list=settings("yaml", "model_list", gateway)["model_list"], num_retries=0)
+    messages = [{"role": "user", "content": "Why?"}]
+    answer = router.completion(model="qwen", messages=messages, max_tokens=4, timeout=60)
+    assert answer.usage.completion_tokens == 4
+    drawn = router.image_generation(model="flux", prompt="a boat", size="32x32", extra_body={"steps": 1})
+    assert drawn.data[0].b64_json
+
+
+def test_continues_models_answer_by_their_providers(gateway: Gateway) -> None:
+    models = settings("yaml", "apiBase", gateway)["models"]
+    paths = {"ollama": "/api/chat", "openai": "/chat/completions"}
+    assert {model["provider"] for model in models} == set(paths)
+    for model in models:
+        body = {"model": model["model"], "messages": [{"role": "user", "content": "Why?"}], "stream": False}
+        short = {"max_tokens": 4, "options": {"num_predict": 4}}
+        answer = gateway.http.post(model["apiBase"] + paths[model["provider"]], json=body | short)
+        assert answer.status_code == 200, answer.text
+
+
+def test_vs_codes_custom_endpoint_answers(gateway: Gateway) -> None:
+    (provider,) = settings("json", "customendpoint", gateway)
+    (model,) = provider["models"]
+    body = {"model": model["id"], "messages": [{"role": "user", "content": "Why?"}], "max_tokens": 4}
+    answer = gateway.http.post(model["url"], json=body)
+    assert answer.json()["object"] == "chat.completion"
