@@ -46,6 +46,7 @@ def browser() -> Iterator[Any]:
     program = chromium()
     if program is None:
         pytest.skip("no Chromium on this machine: apt install chromium, or name one in CHROMIUM")
+    sync_api.expect.set_options(timeout=60_000)  # five seconds are little on cores that others use as well
     # Containers let nobody make the sandbox; nothing but our own page is opened.
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])

@@ -16,7 +16,6 @@ from tests.runner.pretend import pretend_model
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 pytestmark = pytest.mark.slow
-SLOW = 60_000
 
 HOSTILE = """<img src=x onerror="window.hurt = 1"> and <script>window.hurt = 2</script>
 
@@ -50,11 +49,11 @@ def last(page: Any) -> Any:
 def test_a_conversation_is_written_as_it_comes_and_can_be_copied(opened: Any) -> None:
     opened.context.grant_permissions(["clipboard-read", "clipboard-write"])
     say(opened, "talk", "a red circle")
-    expect(last(opened)).to_contain_text("tokens", timeout=SLOW)
+    expect(last(opened)).to_contain_text("tokens")
     expect(last(opened)).to_contain_text("red circle")
     say(opened, "talk", "make it blue")
-    expect(last(opened)).to_contain_text("blue circle", timeout=SLOW)
-    expect(last(opened)).to_contain_text("tokens", timeout=SLOW)
+    expect(last(opened)).to_contain_text("blue circle")
+    expect(last(opened)).to_contain_text("tokens")
     last(opened).get_by_role("button", name="Copy").click()
     expect(last(opened).get_by_role("button", name="Copied")).to_be_visible()
     assert "blue circle" in opened.evaluate("() => navigator.clipboard.readText()")
@@ -66,7 +65,7 @@ def test_a_conversation_is_written_as_it_comes_and_can_be_copied(opened: Any) ->
 def test_an_answer_is_stopped_and_what_was_written_stays(opened: Any, gateway: Gateway) -> None:
     say(opened, "toy", "on and on")
     expect(last(opened)).to_have_attribute("aria-busy", "true")
-    expect(last(opened).locator(".prose")).not_to_be_empty(timeout=SLOW)
+    expect(last(opened).locator(".prose")).not_to_be_empty()
     opened.get_by_role("button", name="Stop", exact=True).click()
     expect(last(opened)).to_contain_text("Stopped")
     expect(last(opened).locator(".prose")).not_to_be_empty()
@@ -82,14 +81,14 @@ def test_a_runner_that_dies_in_mid_stream_is_told_of_and_the_next_answer_comes(
     opened: Any, gateway: Gateway
 ) -> None:
     say(opened, "toy", "on and on")
-    expect(last(opened).locator(".prose")).not_to_be_empty(timeout=SLOW)
+    expect(last(opened).locator(".prose")).not_to_be_empty()
     (pid,) = [model["pid"] for model in gateway.models().values() if model["active"]]
     os.kill(pid, signal.SIGKILL)
     fault = last(opened).get_by_role("alert")
-    expect(fault).to_contain_text("SIGKILL", timeout=SLOW)
+    expect(fault).to_contain_text("SIGKILL")
     say(opened, "talk", "a red circle")
-    expect(last(opened)).to_contain_text("red circle", timeout=SLOW)
-    expect(last(opened)).to_contain_text("tokens", timeout=SLOW)
+    expect(last(opened)).to_contain_text("red circle")
+    expect(last(opened)).to_contain_text("tokens")
 
 
 def test_settings_that_cannot_be_are_a_sentence_and_another_try(opened: Any) -> None:
@@ -101,7 +100,7 @@ def test_settings_that_cannot_be_are_a_sentence_and_another_try(opened: Any) -> 
     expect(fault).to_contain_text("-3")
     opened.get_by_label("Temperature").fill("0")
     fault.get_by_role("button", name="Try again").click()
-    expect(last(opened)).to_contain_text("tokens", timeout=SLOW)
+    expect(last(opened)).to_contain_text("tokens")
 
 
 THOUGHTFUL = [{"thinking": "Let me "}, {"thinking": "see."}, "Seen", " and **done**."]
@@ -126,9 +125,9 @@ def test_a_model_is_loaded_before_it_thinks_and_thinks_before_it_writes(browser:
     with Window(browser, liar.url) as window:
         say(window.page, "thinker", "Well?")
         answer = last(window.page)
-        expect(answer).to_contain_text("Loads the model", timeout=SLOW)
-        expect(answer).to_contain_text("Thinks", timeout=SLOW)
-        expect(answer.locator(".prose")).to_have_text("Seen and done.", timeout=SLOW)
+        expect(answer).to_contain_text("Loads the model")
+        expect(answer).to_contain_text("Thinks")
+        expect(answer.locator(".prose")).to_have_text("Seen and done.")
         expect(answer.locator(".thoughts")).to_be_hidden()
         answer.get_by_text("Thoughts").click()
         expect(answer.locator(".thoughts")).to_have_text("Let me see.")
@@ -139,7 +138,7 @@ def test_hostile_text_is_shown_and_is_no_markup(browser: Any, liar: Gateway) -> 
     with Window(browser, liar.url, bypass_csp=True) as window:
         page = window.page
         say(page, "liar", "<b onmouseover=window.hurt=8>hi</b>")
-        expect(last(page)).not_to_have_attribute("aria-busy", "true", timeout=SLOW)
+        expect(last(page)).not_to_have_attribute("aria-busy", "true")
         prose = last(page).locator(".prose")
         expect(prose).to_contain_text('<img src=x onerror="window.hurt = 1">')
         expect(prose).to_contain_text("<script>window.hurt = 2</script>")

@@ -11,7 +11,6 @@ from tests.runner.gateway.live import Gateway
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 pytestmark = pytest.mark.slow
-SLOW = 60_000
 CIRCLE = "a large red circle in the middle on a white background"
 
 
@@ -28,7 +27,7 @@ def draw(page: Any, prompt: str, **fields: str) -> None:
 def finished(page: Any, prompt: str) -> Any:
     """The picture on the stage, once it is drawn."""
     picture = page.get_by_role("button", name=f"Look at: {prompt}")
-    expect(picture).to_be_visible(timeout=SLOW)
+    expect(picture).to_be_visible()
     return picture
 
 
@@ -55,8 +54,8 @@ def tab(page: Any, name: str) -> None:
 
 def test_a_picture_is_drawn_with_previews_and_a_progress_that_moves(opened: Any) -> None:
     draw(opened, CIRCLE, Steps="6", Seed="7")
-    expect(opened.get_by_alt_text("The drawing, not finished yet")).to_be_visible(timeout=SLOW)
-    expect(opened.get_by_role("progressbar")).to_have_attribute("value", "0.5", timeout=SLOW)
+    expect(opened.get_by_alt_text("The drawing, not finished yet")).to_be_visible()
+    expect(opened.get_by_role("progressbar")).to_have_attribute("value", "0.5")
     picture = finished(opened, CIRCLE)
     assert middle(picture) == "red"
     expect(opened.locator("#stage")).to_contain_text("128 × 128, seed 7")
@@ -64,7 +63,7 @@ def test_a_picture_is_drawn_with_previews_and_a_progress_that_moves(opened: Any)
 
 def test_a_drawing_is_stopped_in_the_middle_and_the_runner_with_it(opened: Any, gateway: Gateway) -> None:
     draw(opened, CIRCLE, Steps="900")
-    expect(opened.locator("#stage")).to_contain_text("of 900, about", timeout=SLOW)
+    expect(opened.locator("#stage")).to_contain_text("of 900, about")
     assert gateway.models()["shapes"]["active"] == 1
     opened.get_by_role("button", name="Stop", exact=True).click()
     expect(opened.locator("#stage")).to_contain_text("Stopped")
@@ -127,9 +126,9 @@ def test_again_is_the_same_and_vary_is_another(opened: Any) -> None:
     finished(opened, CIRCLE)
     opened.get_by_role("button", name="Again").click()
     pictures = opened.get_by_role("list", name="The last pictures").get_by_role("listitem")
-    expect(pictures).to_have_count(2, timeout=SLOW)
+    expect(pictures).to_have_count(2)
     opened.get_by_role("button", name="Vary").click()
-    expect(pictures).to_have_count(3, timeout=SLOW)
+    expect(pictures).to_have_count(3)
     files = """async () => {
         const images = [...document.querySelectorAll("#stage .strip img")];
         const canvas = (image) => { const made = document.createElement("canvas"); made.width = made.height = 128;
@@ -203,7 +202,7 @@ def test_the_dice_throw_a_seed_that_can_be_taken_back(opened: Any) -> None:
 
 def test_the_queue_shows_what_waits_and_lets_it_go(opened: Any) -> None:
     draw(opened, CIRCLE, Steps="900")
-    expect(opened.locator("#stage")).to_contain_text("of 900", timeout=SLOW)
+    expect(opened.locator("#stage")).to_contain_text("of 900")
     for prompt in ("a blue ring", "a green star", "a yellow cross"):
         draw(opened, prompt, Steps="1")
     tab(opened, "Queue")
@@ -211,10 +210,10 @@ def test_the_queue_shows_what_waits_and_lets_it_go(opened: Any) -> None:
     expect(rows).to_have_count(4)
     expect(rows.nth(1)).to_contain_text("Waits for its turn")
     expect(rows.nth(3)).to_contain_text("Waits for the drawings before it")
-    expect(opened.locator("#queue")).to_contain_text("requests in hand", timeout=SLOW)
+    expect(opened.locator("#queue")).to_contain_text("requests in hand")
     opened.get_by_role("button", name="Stop: a yellow cross").click()
     expect(rows).to_have_count(3)
     opened.get_by_role("button", name=f"Stop: {CIRCLE}").click()
-    expect(opened.get_by_text("Nothing is going on.")).to_be_visible(timeout=SLOW)
+    expect(opened.get_by_text("Nothing is going on.")).to_be_visible()
     tab(opened, "Draw")
     expect(opened.get_by_role("list", name="The last pictures").get_by_role("listitem")).to_have_count(2)

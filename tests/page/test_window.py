@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.page.conftest import serving
-from tests.page.test_drawing import CIRCLE, SLOW, draw, finished, tab
+from tests.page.test_drawing import CIRCLE, draw, finished, tab
 from tests.page.window import Window, check
 from tests.runner.gateway.live import Gateway
 
@@ -59,9 +59,9 @@ def test_models_are_listed_loaded_and_unloaded(opened: Any, gateway: Gateway) ->
     expect(row).to_contain_text("text")
     if row.get_by_role("button", name="Unload talk").count():
         row.get_by_role("button", name="Unload talk").click()
-    expect(row).to_contain_text("not loaded", timeout=SLOW)
+    expect(row).to_contain_text("not loaded")
     row.get_by_role("button", name="Load talk").click()
-    expect(row).to_contain_text("loaded, ", timeout=SLOW)
+    expect(row).to_contain_text("loaded, ")
     assert gateway.models()["text_encoder"]["state"] == "ready"
     expect(opened.get_by_role("meter")).to_be_visible()
     row.get_by_role("button", name="Chat with talk").click()
@@ -78,10 +78,11 @@ def test_a_gateway_that_goes_away_is_missed_in_a_sentence(
         assert gateway.stop() == 0
         draw(page, CIRCLE, Steps="1")
         expect(page.locator("#stage").get_by_role("alert")).to_contain_text("The gateway does not answer.")
-        expect(page.locator("#notice")).to_contain_text("diptych serve", timeout=SLOW)
+        expect(page.locator("#notice")).to_contain_text("diptych serve")
 
 
 def test_everything_can_be_reached_and_done_by_keyboard(opened: Any) -> None:
+    expect(opened.locator("#draw-model")).to_have_value("shapes")
     opened.keyboard.press("Tab")
     expect(opened.get_by_role("link", name="Skip to the content")).to_be_focused()
     opened.keyboard.press("Enter")
