@@ -347,7 +347,7 @@ def test_other_addresses_need_a_key_and_the_key_is_asked_for() -> None:
     done = subprocess.run(
         command("--model", "x", "--port", "0", "--host", "0.0.0.0"), cwd=ROOT, capture_output=True, text=True
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "--api-key" in done.stderr
     with Live(toy_text("qwen3"), "--api-key", "sesame", key="sesame") as runner:
         assert httpx2.get(f"http://127.0.0.1:{runner.port}/v1/status").status_code == 401

@@ -376,15 +376,6 @@ def test_no_other_program_can_take_its_port_between_choosing_and_binding() -> No
             one.close()
 
 
-def test_a_runner_whose_port_is_taken_says_so() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        command = [sys.executable, "-m", "runner", "--model", "owner/name", "--port", port]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"diptych: cannot listen on 127.0.0.1:{port}: ")
-
-
 @pytest.mark.parametrize(
     ("system", "machine", "allowed"),
     [
