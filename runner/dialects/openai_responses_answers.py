@@ -75,7 +75,8 @@ class Output:
             yield from self._begin(item)
         item.content[0].text += text
         item.content[0].logprobs += logprobs
-        yield "response.output_text.delta", {**self._at(item), "delta": text, "logprobs": logprobs}
+        told = {"delta": text, "logprobs": _told(logprobs)}
+        yield "response.output_text.delta", {**self._at(item), **told}
 
     def _begin(self, item: MessageItem | ReasoningItem) -> Iterator[Said]:
         yield self._added(item, replace(item, content=[]))
@@ -98,7 +99,7 @@ class Output:
         (part,) = item.content
         said = {**self._at(item), "text": part.text}
         if isinstance(part, OutputText):
-            yield "response.output_text.done", {**said, "logprobs": part.logprobs}
+            yield "response.output_text.done", {**said, "logprobs": _told(part.logprobs)}
         else:
             yield "response.reasoning_text.done", said
         yield "response.content_part.done", {**self._at(item), "part": part}
@@ -113,10 +114,21 @@ class Output:
         yield self._added(item, replace(item, arguments=""))
         place = self._at(item)
         yield "response.function_call_arguments.delta", {**place, "delta": item.arguments}
-        done = {**place, "name": item.name, "arguments": item.arguments}
-        yield "response.function_call_arguments.done", done
+        yield "response.function_call_arguments.done", {**place, "arguments": item.arguments}
         item.status = "completed"
         yield self._done(item)
+
+
+def _told(logprobs: list[TokenLogprob]) -> list[dict[str, Any]]:
+    """As events have them: without the bytes, which items have."""
+    return [
+        {
+            "token": one.token,
+            "logprob": one.logprob,
+            "top_logprobs": [{"token": other.token, "logprob": other.logprob} for other in one.top_logprobs],
+        }
+        for one in logprobs
+    ]
 
 
 class ResponsesAnswer:
