@@ -38,9 +38,21 @@ async function within(mode, work) {
   });
 }
 
+// Read once; the browser holds the pictures themselves on its disk. Other tabs say when they change something.
+let kept = null;
+const tabs = new BroadcastChannel("diptych-pictures");
+
 function changed() {
+  kept = null;
   changes.dispatchEvent(new Event("change"));
 }
+
+function tell() {
+  tabs.postMessage(null);
+  changed();
+}
+
+tabs.addEventListener("message", changed);
 
 // A full disk or a private window costs the gallery, never the picture that was drawn.
 export async function keep(picture) {
@@ -49,7 +61,7 @@ export async function keep(picture) {
   } catch {
     unkept.set(picture.id, picture);
   }
-  changed();
+  tell();
 }
 
 export async function remove(id) {
@@ -57,7 +69,7 @@ export async function remove(id) {
   try {
     await within("readwrite", (store) => store.delete(id));
   } finally {
-    changed();
+    tell();
   }
 }
 
@@ -65,13 +77,8 @@ export const isKept = (id) => !unkept.has(id);
 
 // All of them, the last first.
 export async function all() {
-  let kept = [];
-  try {
-    kept = await within("readonly", (store) => store.index("made").getAll());
-  } catch {
-    kept = [];
-  }
-  return [...kept, ...unkept.values()].sort((one, other) => other.made - one.made || one.index - other.index);
+  kept ??= within("readonly", (store) => store.index("made").getAll()).catch(() => []);
+  return [...(await kept), ...unkept.values()].sort((one, other) => other.made - one.made || one.index - other.index);
 }
 
 // Addresses for <img>, one a picture, given back when the picture is gone.

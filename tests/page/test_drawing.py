@@ -179,6 +179,15 @@ def test_the_gallery_keeps_pictures_and_their_recipes_until_they_are_deleted(ope
     expect(opened.locator("#gallery-note")).to_contain_text("Empty so far")
 
 
+def test_what_one_tab_draws_is_in_the_gallery_of_another(opened: Any) -> None:
+    other = opened.context.new_page()
+    other.goto(opened.url)
+    tab(other, "Gallery")
+    expect(other.locator("#gallery-note")).to_contain_text("Empty so far")
+    draw(opened, CIRCLE, Steps="1")
+    expect(other.get_by_role("list").get_by_role("button", name=CIRCLE)).to_be_visible()
+
+
 def test_a_refusal_is_a_sentence_and_drawing_goes_on(opened: Any) -> None:
     opened.get_by_label("Other", exact=True).check()
     draw(opened, CIRCLE, Width="9000", Height="64", Steps="1")
