@@ -55,16 +55,16 @@ async function save(recipe, blobs, done) {
   return pictures;
 }
 
-// How long a step takes, from those that are done; the first is timed from the beginning of the work.
+// Seconds that are left, by the steps that are done. The prompt is read before the first one: later ones say more.
 class Clock {
-  #began = 0;
+  #began = performance.now();
+  #counted = 0;
 
   step(step, total) {
-    if (!step || !this.#began) {
-      this.#began = performance.now();
-      return null;
-    }
-    return ((performance.now() - this.#began) / 1000 / step) * (total - step);
+    const now = performance.now();
+    const left = step > this.#counted ? ((now - this.#began) / 1000 / (step - this.#counted)) * (total - step) : null;
+    if (step < 2) [this.#began, this.#counted] = [now, step];
+    return left;
   }
 }
 
