@@ -2,10 +2,17 @@
 
 import math
 import re
+from typing import Annotated
+
+from msgspec import Meta
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h|d)")
-_NUMBER = re.compile(r"\d+(?:\.\d*)?|\.\d+")
+_DIGITS = r"(?:\d+(?:\.\d*)?|\.\d+)"
+_PART = re.compile(rf"({_DIGITS})(ns|us|µs|ms|s|m|h|d)")
+_NUMBER = re.compile(_DIGITS)
+# For documents alone: `parse_duration` says it in better words.
+_PATTERN = rf"^[+-]?(?:{_DIGITS}|(?:{_DIGITS}(?:ns|us|µs|ms|s|m|h|d))+)$".replace(r"\d", "[0-9]")
+Duration = Annotated[str, Meta(extra_json_schema={"pattern": _PATTERN})] | float
 FORMS = "write it like 5m, 90s, 1h30m or 300 (seconds)"
 
 

@@ -9,6 +9,7 @@ from runner.dialects.asking import ask, leased
 from runner.dialects.ollama_models import Shelf
 from runner.dialects.ollama_options import Chosen
 from runner.dialects.openai_embeddings import cut
+from runner.durations import Duration
 from runner.gateway.app import Gateway
 from runner.gateway.native import seconds
 from runner.protocol import parse
@@ -21,14 +22,14 @@ class EmbedRequest(Struct, frozen=True):
     truncate: bool | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     options: dict[str, Any] | None = None
-    keep_alive: str | float | None = None
+    keep_alive: Duration | None = None
 
 
 class EmbeddingsRequest(Struct, frozen=True):
     model: Annotated[str, Meta(min_length=1)]
     prompt: str = ""
     options: dict[str, Any] | None = None
-    keep_alive: str | float | None = None
+    keep_alive: Duration | None = None
 
 
 async def embed(gateway: Gateway, shelf: Shelf, body: dict[str, Any], id: str) -> dict[str, Any]:

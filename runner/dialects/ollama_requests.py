@@ -6,6 +6,7 @@ from msgspec import Meta, Struct
 
 from runner.dialects.ollama_models import Stated
 from runner.dialects.ollama_options import Chosen
+from runner.durations import Duration
 from runner.errors import BadRequest
 from runner.protocol import parse
 
@@ -22,7 +23,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     stream: bool | None = None
     format: Format = None
     options: dict[str, Any] | None = None
-    keep_alive: str | float | None = None
+    keep_alive: Duration | None = None
     think: bool | Literal["low", "medium", "high", "max"] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
@@ -44,7 +45,7 @@ class GenerateRequest(Asked, frozen=True, kw_only=True):
 
 
 class Turn(Struct, frozen=True):
-    role: str
+    role: Annotated[str, Meta(extra_json_schema={"enum": ROLES})]
     content: str | None = None
     thinking: str | None = None
     images: list[str] | None = None

@@ -19,7 +19,7 @@ class Part(Struct, frozen=True):
 
 
 class Turn(Struct, frozen=True):
-    role: str
+    role: Annotated[str, Meta(extra_json_schema={"enum": ROLES})]
     content: str | list[Part] | None = None
     name: str | None = None
     refusal: str | None = None

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from runner.dialects.asking import ask, leased
 from runner.dialects.openai_completions import Input, inputs, texts
 from runner.dialects.openai_shapes import Embedding, Embeddings, EmbeddingsUsage
+from runner.durations import Duration
 from runner.errors import BadRequest
 from runner.gateway.app import Gateway
 from runner.gateway.native import seconds
@@ -23,7 +24,7 @@ class EmbeddingsRequest(Struct, frozen=True):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     user: str | None = None
-    keep_alive: str | float | None = None
+    keep_alive: Duration | None = None
 
 
 async def embeddings(gateway: Gateway, body: dict[str, Any], id: str) -> Embeddings:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from runner.durations import Duration
 from runner.errors import BadRequest
 from runner.protocol import parse
 
@@ -22,7 +23,7 @@ class DrawingRequest(Struct, frozen=True, kw_only=True):
     model: Annotated[str, Meta(min_length=1)]
     prompt: str
     n: Annotated[int, Meta(ge=1, le=10)] | None = None
-    size: str | None = None
+    size: Annotated[str, Meta(extra_json_schema={"pattern": f"^(auto|{SIZE.pattern})$"})] | None = None
     quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] | None = None
     output_format: Literal["png", "jpeg", "webp"] | None = None
     output_compression: Annotated[int, Meta(ge=0, le=100)] | None = None
@@ -35,7 +36,7 @@ class DrawingRequest(Struct, frozen=True, kw_only=True):
     negative_prompt: str | None = None
     guidance: float | None = None
     strength: float | None = None
-    keep_alive: str | float | None = None
+    keep_alive: Duration | None = None
 
 
 # What would change the picture and is not to be had.

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from runner.dialects.openai_shapes import CompletionDetails, PromptDetails, Usage
+from runner.durations import Duration
 from runner.errors import BadRequest
 from runner.protocol import MAX_SEED
 
@@ -37,7 +38,7 @@ class Sampling(Struct, frozen=True, kw_only=True):
     min_p: float | None = None
     repeat_penalty: float | None = None
     repetition_penalty: float | None = None
-    keep_alive: str | float | None = None
+    keep_alive: Duration | None = None
 
     @property
     def usage_streamed(self) -> bool:

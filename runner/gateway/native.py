@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from runner.answers import error_from, read_object
 from runner.bodies import PICTURES_LIMIT, read_body
 from runner.client import Answer, Broken
-from runner.durations import parse_duration
+from runner.durations import Duration, parse_duration
 from runner.errors import BadRequest, DiptychError
 from runner.gateway.answering import begin, end, more, unless_left
 from runner.gateway.app import Gateway
@@ -63,7 +63,7 @@ class LoadRequest(Struct, frozen=True):
     """`keep_alive`: a duration or seconds, 0 for not at all, below 0 for good."""
 
     model: Annotated[str, Meta(min_length=1)]
-    keep_alive: str | float | None = None
+    keep_alive: Duration | None = None
 
 
 class Addressed(LoadRequest, frozen=True):
