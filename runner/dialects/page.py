@@ -54,17 +54,21 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
 
 
 class ForReaders(Route):
-    """A path that browsers ask for, by name: text/html. Programs that ask for nothing in particular, as fetch and curl
-    do, find whatever else is there: Ollama's clients compare that text."""
+    """A path that people look at. Programs that Ollama's server is there for find its words, and some compare them."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if scope["type"] != "http" or not takes_html(header(scope, b"accept")):
+        if scope["type"] != "http" or not is_for_reading(scope):
             return Match.NONE, {}
         return super().matches(scope)
 
 
-def takes_html(accept: str) -> bool:
-    return "text/html" in accept
+def is_for_reading(scope: Scope) -> bool:
+    """Browsers name text/html; curl and the like take anything, as does fetch, which says that it is one."""
+    accept = header(scope, b"accept")
+    if "text/html" in accept:
+        return True
+    fetched = header(scope, b"sec-fetch-mode") or header(scope, b"user-agent").lower().startswith("ollama")
+    return accept == "*/*" and not fetched
 
 
 class File:

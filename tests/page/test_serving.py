@@ -17,7 +17,7 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 FILES = sorted(path for path in FOLDER.iterdir())
 
 
-@pytest.mark.parametrize("accept", [BROWSER, "text/html"])
+@pytest.mark.parametrize("accept", [BROWSER, "text/html", "*/*"])
 def test_people_get_the_page_under_a_strict_policy(gateway: Gateway, accept: str) -> None:
     answer = gateway.http.get("/", headers={"Accept": accept})
     assert answer.status_code == 200
@@ -32,9 +32,18 @@ def test_people_get_the_page_under_a_strict_policy(gateway: Gateway, accept: str
     assert answer.headers["referrer-policy"] == "no-referrer"
 
 
-@pytest.mark.parametrize("accept", ["application/json", "*/*"])
-def test_programs_that_want_no_page_get_none(gateway: Gateway, accept: str) -> None:
-    answer = gateway.http.get("/", headers={"Accept": accept})
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"Accept": "application/json"},
+        {"Accept": "application/json, text/plain, */*"},
+        {"Accept": "*/*", "Sec-Fetch-Mode": "cors"},
+        {"Accept": "*/*", "User-Agent": "ollama-python/0.6.3"},
+    ],
+    ids=["json", "axios", "fetch", "ollama"],
+)
+def test_programs_that_want_no_page_get_none(gateway: Gateway, sent: dict[str, str]) -> None:
+    answer = gateway.http.get("/", headers=sent)
     assert "html" not in answer.headers["content-type"]
 
 
