@@ -12,8 +12,8 @@ from runner.dialects.ollama_models import Shelf
 from runner.dialects.ollama_requests import Generate, Request
 from runner.dialects.openai_chat_answers import logprob
 from runner.errors import BadRequest
+from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
-from runner.gateway.native import seconds
 from runner.gateway.running import Lease
 from runner.protocol import encode
 from runner.sources import ModelMode

@@ -10,8 +10,8 @@ from runner.dialects.ollama_models import Shelf
 from runner.dialects.ollama_options import Chosen
 from runner.dialects.openai_embeddings import cut
 from runner.durations import Duration
+from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
-from runner.gateway.native import seconds
 from runner.protocol import parse
 from runner.sources import ModelMode
 

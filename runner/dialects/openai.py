@@ -24,6 +24,8 @@ from runner.dialects.openai_images_answers import DrawingAnswer
 from runner.dialects.openai_responses import NOT_HERE as RESPONSES_LACK
 from runner.dialects.openai_responses import Responses, ResponsesRequest
 from runner.dialects.openai_responses_answers import ResponsesAnswer
+from runner.dialects.openai_responses_shapes import Response as Answered
+from runner.dialects.openai_responses_shapes import ResponseEvent
 from runner.dialects.openai_shapes import (
     ChatChunk,
     ChatCompletion,
@@ -33,10 +35,8 @@ from runner.dialects.openai_shapes import (
     Model,
     Models,
     PictureEvent,
-    ResponseEvent,
 )
 from runner.dialects.openai_shapes import Pictures as Drawn
-from runner.dialects.openai_shapes import Response as Answered
 from runner.dialects.pictures import FOLDER, Pictures
 from runner.errors import DiptychError, ModelNotFound
 from runner.gateway.answering import Stream

@@ -28,8 +28,8 @@ from runner.dialects.openai_shapes import (
     Usage,
 )
 from runner.dialects.openai_tools import call_in, call_shown
+from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
-from runner.gateway.native import seconds
 from runner.sources import ModelMode
 from runner.supervisor import Event
 

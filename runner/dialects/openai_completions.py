@@ -13,8 +13,8 @@ from runner.dialects.openai_chat_answers import DONE
 from runner.dialects.openai_sampling import MOST_CHOICES, Sampling, check_stream_options, options, usage
 from runner.dialects.openai_shapes import Completion, FormerLogprobs, Stop, TextChoice, Usage
 from runner.errors import BadRequest
+from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
-from runner.gateway.native import seconds
 from runner.gateway.running import Lease
 from runner.protocol import parse
 from runner.sources import ModelMode

@@ -12,8 +12,8 @@ from runner.dialects.openai_completions import Input, inputs, texts
 from runner.dialects.openai_shapes import Embedding, Embeddings, EmbeddingsUsage
 from runner.durations import Duration
 from runner.errors import BadRequest
+from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
-from runner.gateway.native import seconds
 from runner.protocol import parse
 from runner.sources import ModelMode
 

@@ -12,8 +12,8 @@ from runner.dialects.openai_images import Drawing
 from runner.dialects.openai_shapes import Picture, PictureEvent, PicturesUsage, PictureTokens
 from runner.dialects.openai_shapes import Pictures as Drawn
 from runner.dialects.pictures import Pictures
+from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
-from runner.gateway.native import seconds
 from runner.sources import ModelMode
 from runner.supervisor import Event
 

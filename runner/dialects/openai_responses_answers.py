@@ -12,8 +12,7 @@ from runner.dialects.asking import sse
 from runner.dialects.openai_chat_answers import ChatAnswer, Piece
 from runner.dialects.openai_errors import shaped
 from runner.dialects.openai_responses import Responses
-from runner.dialects.openai_shapes import (
-    Call,
+from runner.dialects.openai_responses_shapes import (
     CallItem,
     Effort,
     Incomplete,
@@ -26,8 +25,8 @@ from runner.dialects.openai_shapes import (
     Response,
     ResponseUsage,
     Status,
-    TokenLogprob,
 )
+from runner.dialects.openai_shapes import Call, TokenLogprob
 from runner.errors import DiptychError
 from runner.gateway.app import Gateway
 

@@ -10,7 +10,7 @@ import pytest
 from runner.dialects.openai_chat_answers import Piece
 from runner.dialects.openai_responses import turns
 from runner.dialects.openai_responses_answers import Output
-from runner.dialects.openai_shapes import MessageItem, ReasoningItem
+from runner.dialects.openai_responses_shapes import MessageItem, ReasoningItem
 from tests.dialects.test_openai_chat import LOOK
 from tests.dialects.typed import checked
 from tests.runner.gateway.live import Gateway
