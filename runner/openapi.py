@@ -99,9 +99,7 @@ def _operation(path: str, method: str, about: Operation, schemas: "Schemas") -> 
 
 
 def _responses(path: str, about: Operation, schemas: "Schemas") -> Schema:
-    content: Schema = {}
-    if about.plain:
-        content[about.plain] = {"schema": {"type": "string"}}
+    content: Schema = {kind: {"schema": {"type": "string"}} for kind in about.plain}
     if about.answer is not None:
         content[JSON] = {"schema": schemas.of(about.answer)}
     if about.pieces is not None:

@@ -29,7 +29,7 @@ class Operation:
         default_factory=dict
     )  # fields that are known, and why they cannot be had
     answer: Any = None
-    plain: str = ""  # the media type of an answer that is no JSON
+    plain: tuple[str, ...] = ()  # the media types of an answer that is no JSON
     pieces: Any = None  # of a stream
     stream: str = NDJSON  # their media type
     asks: bool = False  # a model is needed for it

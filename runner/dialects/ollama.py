@@ -83,7 +83,7 @@ class Ollama:
         self._pulls = Pulls(gateway, self._shelf)
         self._changes = Changes(gateway, self._shelf)
 
-    @described("That Ollama's API is here", plain="text/plain; charset=utf-8")
+    @described("That Ollama's API is here; for browsers, the page", plain=("text/plain", "text/html"))
     async def running(self, request: Request) -> Response:
         return PlainTextResponse(RUNNING)
 

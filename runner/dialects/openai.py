@@ -151,7 +151,7 @@ class OpenAI:
         answer = DrawingAnswer(self._gateway, drawing, exchange(request.scope).id, self._pictures, base)
         return Stream(answer.stream(), MEDIA, _last) if drawing.asked.stream else Whole(answer.whole)
 
-    @described("A picture that was drawn a few minutes ago", plain="image/*")
+    @described("A picture that was drawn a few minutes ago", plain=("image/*",))
     async def picture(self, request: Request) -> Response:
         kept = self._pictures.find(request.path_params["name"])
         return Response(kept.data, media_type=kept.media_type)

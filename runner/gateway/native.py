@@ -76,7 +76,7 @@ class Native:
     async def health(self, request: Request) -> Response:
         return _json(Health())
 
-    @operation("What there is to count, as Prometheus has it", plain=METRICS)
+    @operation("What there is to count, as Prometheus has it", plain=(METRICS,))
     async def prometheus(self, request: Request) -> Response:
         return Response(self._gateway.metrics.text(), media_type=METRICS)
 
