@@ -10,12 +10,13 @@ import mlx.nn as nn
 
 from models.language import caches
 from models.language.caches import Cache
+from models.language.pace import Pace
 from models.language.padding import leaves_padding_out
 from models.language.prefix import PrefixCache
 from models.language.ranks import Ranks
 from models.language.sequence import Sequence
 
-GROUP = 8
+GROUP = 32
 SMALLEST, LARGEST = 32, 2048
 # How long one call may take, in seconds: while others decode, and while nobody does.
 HURRY, LEISURE = 0.06, 0.4
@@ -56,7 +57,7 @@ class Prefill:
         self._waiting: deque[Sequence] = deque()
         self._long: _Long | None = None
         self._long_had_its_turn = False
-        self._rate: float | None = None  # tokens a second, smoothed
+        self._pace = Pace()
         self._working: list[Sequence] = []
 
     def __len__(self) -> int:
@@ -99,9 +100,10 @@ class Prefill:
         return self._together(group) if group else None
 
     def _budget(self, hurry: bool) -> int:
-        if self._rate is None:
+        fitting = self._pace.tokens_in(HURRY if hurry else LEISURE)
+        if fitting is None:
             return SMALLEST if hurry else LARGEST // 4
-        return int(min(max(self._rate * (HURRY if hurry else LEISURE), SMALLEST), LARGEST))
+        return int(min(max(fitting, SMALLEST), LARGEST))
 
     def _group(self, budget: int, room: int) -> list[tuple[Sequence, Cache]]:
         """Waiting sequences that fit into one call. A prompt too long for that starts its own way."""
@@ -175,8 +177,7 @@ class Prefill:
         fed = len(tokens) * len(tokens[0])
         if fed > LARGEST // 4:
             mx.clear_cache()
-        rate = fed / max(time.perf_counter() - began, 1e-6)
-        self._rate = rate if self._rate is None else 0.7 * self._rate + 0.3 * rate
+        self._pace.learn(fed, time.perf_counter() - began)
 
     def _keep(self, done: Prefilled, index: int, new_tokens: int) -> None:
         if not self._prefix.max_bytes or not new_tokens:
