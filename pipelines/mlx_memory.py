@@ -1,8 +1,31 @@
 """What MLX holds on its device, as the runner asks it of either engine."""
 
+import contextlib
+from collections.abc import Iterator
+
 import mlx.core as mx
 
 from pipelines.base import DeviceMemory
+
+MEGAPIXEL = 1024 * 1024
+# Beyond the weights, for each megapixel: less makes steps slower.
+ROOM = 2 * 1024**3
+
+
+@contextlib.contextmanager
+def short_lead(pixels: int) -> Iterator[None]:
+    """Work is handed to a GPU far ahead of what it has done, and what each piece needs is held until then: gigabytes,
+    with which nothing is faster. Near MLX's memory limit it waits for the work in hand instead."""
+    if mx.default_device() != mx.gpu:
+        yield
+        return
+    room = int(ROOM * max(pixels / MEGAPIXEL, 0.25))
+    before = mx.set_memory_limit(mx.get_active_memory() + room)
+    mx.set_memory_limit(min(before, mx.get_active_memory() + room))
+    try:
+        yield
+    finally:
+        mx.set_memory_limit(before)
 
 
 class MlxMemory(DeviceMemory):

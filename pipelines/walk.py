@@ -27,7 +27,7 @@ from pipelines.base import DeviceMemory, Event, ImageRequest, Picture, Pixels, P
 from pipelines.components import Component, Reading, Readings, load_all
 from pipelines.images import to_pixels, to_start
 from pipelines.latents import Noise
-from pipelines.mlx_memory import MlxMemory
+from pipelines.mlx_memory import MlxMemory, short_lead
 from pipelines.planning import Defaults
 from pipelines.sampling import FlowMatch, Schedule, add_noise, euler_step, predict_clean
 from pipelines.settings import RESIDENT, Progress, Settings, unheard
@@ -187,16 +187,19 @@ class Walk(ABC):
         encoding = clock.lap()
         course = self._course(task, readings)
         drawing = decoding = 0.0
-        for index in range(task.request.count):
-            latents = self._begin(task, course, index)
-            for step in range(task.plan.steps):
-                latents, preview = self._step(task, course, latents, step)
-                yield Step(index * task.plan.steps + step + 1, task.plan.steps * task.request.count, preview)
-            drawing += clock.lap()
-            pixels = to_pixels(self.vae().decode(self._unpack(task, latents), self.settings.strip))[0]
-            del latents
-            decoding += clock.lap()
-            yield Picture(pixels, index)
+        with short_lead(task.plan.width * task.plan.height):
+            for index in range(task.request.count):
+                latents = self._begin(task, course, index)
+                for step in range(task.plan.steps):
+                    latents, preview = self._step(task, course, latents, step)
+                    yield Step(
+                        index * task.plan.steps + step + 1, task.plan.steps * task.request.count, preview
+                    )
+                drawing += clock.lap()
+                pixels = to_pixels(self.vae().decode(self._unpack(task, latents), self.settings.strip))[0]
+                del latents
+                decoding += clock.lap()
+                yield Picture(pixels, index)
         told = (
             *task.plan.warnings,
             *dict.fromkeys(word for reading in readings for word in reading.warnings),

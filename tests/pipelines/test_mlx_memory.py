@@ -1,0 +1,40 @@
+"""How far MLX may run ahead of a GPU."""
+
+import mlx.core as mx
+import pytest
+
+from pipelines.mlx_memory import ROOM, short_lead
+
+
+def limit() -> int:
+    found = mx.set_memory_limit(1)
+    mx.set_memory_limit(found)
+    return found
+
+
+def test_on_a_gpu_a_picture_gets_room_beyond_what_is_held_and_the_limit_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mx, "default_device", lambda: mx.gpu)
+    before = limit()
+    held = mx.get_active_memory()
+    with pytest.raises(ValueError, match="stopped"), short_lead(1024 * 1024):
+        assert limit() == held + ROOM
+        raise ValueError("stopped")
+    assert limit() == before
+
+
+def test_a_limit_that_was_asked_for_is_never_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mx, "default_device", lambda: mx.gpu)
+    before = mx.set_memory_limit(1000)
+    try:
+        with short_lead(1024 * 1024):
+            assert limit() == 1000
+    finally:
+        mx.set_memory_limit(before)
+
+
+def test_a_processor_runs_no_further_than_it_is() -> None:
+    before = limit()
+    with short_lead(1024 * 1024):
+        assert limit() == before
