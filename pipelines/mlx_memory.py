@@ -20,8 +20,9 @@ def short_lead(pixels: int) -> Iterator[None]:
         yield
         return
     room = int(ROOM * max(pixels / MEGAPIXEL, 0.25))
-    before = mx.set_memory_limit(mx.get_active_memory() + room)
-    mx.set_memory_limit(min(before, mx.get_active_memory() + room))
+    lower = mx.get_active_memory() + room
+    before = mx.set_memory_limit(lower)
+    mx.set_memory_limit(min(before, lower))  # a limit that was asked for is kept
     try:
         yield
     finally:

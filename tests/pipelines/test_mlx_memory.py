@@ -18,9 +18,8 @@ def test_on_a_gpu_a_picture_gets_room_beyond_what_is_held_and_the_limit_comes_ba
     monkeypatch.setattr(mx, "default_device", lambda: mx.gpu)
     before = limit()
     held = mx.get_active_memory()
-    with pytest.raises(ValueError, match="stopped"), short_lead(1024 * 1024):
+    with short_lead(1024 * 1024):
         assert limit() == held + ROOM
-        raise ValueError("stopped")
     assert limit() == before
 
 
