@@ -8,18 +8,18 @@ import mlx.core as mx
 from pipelines.base import DeviceMemory
 
 MEGAPIXEL = 1024 * 1024
-# Beyond the weights, for each megapixel: less makes steps slower.
-ROOM = 2 * 1024**3
+# Beyond the weights, for each megapixel: with less, steps are a tenth slower, which those who asked for little memory bear.
+ROOM, LITTLE_ROOM = 2 * 1024**3, 1024**3
 
 
 @contextlib.contextmanager
-def short_lead(pixels: int) -> Iterator[None]:
+def short_lead(pixels: int, staged: bool) -> Iterator[None]:
     """Work is handed to a GPU far ahead of what it has done, and what each piece needs is held until then: gigabytes,
     with which nothing is faster. Near MLX's memory limit it waits for the work in hand instead."""
     if mx.default_device() != mx.gpu:
         yield
         return
-    room = int(ROOM * max(pixels / MEGAPIXEL, 0.25))
+    room = int((LITTLE_ROOM if staged else ROOM) * max(pixels / MEGAPIXEL, 0.25))
     lower = mx.get_active_memory() + room
     before = mx.set_memory_limit(lower)
     mx.set_memory_limit(min(before, lower))  # a limit that was asked for is kept

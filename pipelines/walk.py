@@ -187,7 +187,7 @@ class Walk(ABC):
         encoding = clock.lap()
         course = self._course(task, readings)
         drawing = decoding = 0.0
-        with short_lead(task.plan.width * task.plan.height):
+        with short_lead(task.plan.width * task.plan.height, self.settings.staged):
             for index in range(task.request.count):
                 latents = self._begin(task, course, index)
                 for step in range(task.plan.steps):
