@@ -41,6 +41,16 @@ def _add_runner(commands: "Commands") -> None:
         metavar="N",
         help="requests that may wait (default %(default)s)",
     )
+    _add_writing(parser)
+    pictures.add_loading(parser)
+    add("--verbose", action="store_true", help="log more")
+    add("--log-format", choices=("text", "json"), default="text", help="(default %(default)s)")
+    # Set by the process that starts us: stdin is a pipe whose end is that process's end.
+    add("--supervised", action="store_true", help=argparse.SUPPRESS)
+
+
+def _add_writing(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--batch", type=natural, default=64, metavar="N", help="texts written together (default %(default)s)")
     add(
         "--context",
@@ -68,11 +78,6 @@ def _add_runner(commands: "Commands") -> None:
         metavar="N",
         help="spread a model that writes over N devices of this machine, a process each (default %(default)s)",
     )
-    pictures.add_loading(parser)
-    add("--verbose", action="store_true", help="log more")
-    add("--log-format", choices=("text", "json"), default="text", help="(default %(default)s)")
-    # Set by the process that starts us: stdin is a pipe whose end is that process's end.
-    add("--supervised", action="store_true", help=argparse.SUPPRESS)
 
 
 def _add_detect(commands: "Commands") -> None:

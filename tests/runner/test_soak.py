@@ -9,30 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
+from runner.bench.texts import WORDS
 from tests.runner.live import Live
 from tests.toys import toy_text
 
 MB = 1024**2
-WORDS = [
-    "harbour",
-    "gull",
-    "boat",
-    "net",
-    "dog",
-    "rope",
-    "door",
-    "sea",
-    "blue",
-    "town",
-    "morning",
-    "bread",
-    "rain",
-    "roof",
-    "book",
-    "tea",
-    "light",
-    "north",
-]
 
 
 def prompt(chance: random.Random, words: int) -> str:
