@@ -15,6 +15,7 @@ import numpy as np
 
 from models.language import caches, sampling
 from models.language.caches import Cache
+from models.language.decoder import Decoder
 from models.language.masking import apply_bitmask
 from models.language.prefill import Prefill, Prefilled
 from models.language.prefix import PrefixCache
@@ -65,6 +66,7 @@ class Batch:
         processes that hold a share of the model, if there are any."""
         self._ranks = ranks or Ranks()
         self._model = model
+        self._decoder = None if self._ranks.spread else Decoder.of(model)
         self._vocab = vocab
         self._prefix = prefix
         self._prefill = Prefill(model, new_cache, prefix, all_cores, self._ranks)
@@ -79,6 +81,8 @@ class Batch:
         self._inputs = mx.zeros((0,), dtype=mx.uint32)  # what the next forward pass is fed; unread as yet
         self._details: _Details | None = None
         self._sampler: Sampler | None = None  # None: rows came or went
+        if self._decoder is not None:
+            self._decoder.forget()
 
     def __len__(self) -> int:
         return len(self._rows) + len(self._prefill)
@@ -147,7 +151,7 @@ class Batch:
         beginning = all(row.fresh for row in self._rows)
         if launch:
             known = sampling.fed(inputs, self._vocab)
-            logits = self._model(known[:, None], cache=self._cache)[:, -1]
+            logits = self._logits(known)
             if constrained:
                 mx.async_eval(logits)
             else:
@@ -173,6 +177,11 @@ class Batch:
         if finished:
             self._retire([self._rows[index] for index in finished], self._inputs)
         return outputs
+
+    def _logits(self, tokens: mx.array) -> mx.array:
+        if self._decoder is not None and self._decoder.takes(self._cache):
+            return self._decoder(tokens, self._cache)
+        return self._model(tokens[:, None], cache=self._cache)[:, -1]
 
     def _first(self, failed: set[Sequence]) -> list[Output]:
         """The first tokens, where nobody else is waiting: told at once, before the next forward pass is made."""

@@ -1,0 +1,196 @@
+"""One step of decoding in few pieces gives what mlx-lm's network gives, alone and in company."""
+
+from types import ModuleType
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import pytest
+from mlx.utils import tree_map
+from mlx_lm.models import llama, qwen2, qwen3
+from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
+
+from models import fused
+from models.language import caches, kernels, pieces
+from models.language.caches import Cache
+from models.language.decoder import GROWTH, Decoder, known
+
+on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
+VOCAB = 120
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-5,
+    "vocab_size": VOCAB,
+    "max_position_embeddings": 4096,
+}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 64}
+
+
+def _qwen3(**more: Any) -> nn.Module:
+    given = SIZES | {"head_dim": 64, "rope_theta": 1e5, "tie_word_embeddings": True} | more
+    return qwen3.Model(qwen3.ModelArgs(model_type="qwen3", **given))
+
+
+def _qwen2() -> nn.Module:
+    return qwen2.Model(qwen2.ModelArgs(model_type="qwen2", **SIZES | {"hidden_size": 256}))
+
+
+def _llama(**more: Any) -> nn.Module:
+    given = SIZES | {"head_dim": 128, "tie_word_embeddings": False, "num_key_value_heads": 1} | more
+    return llama.Model(llama.ModelArgs(model_type="llama", **given))
+
+
+FAMILIES = {
+    "qwen3": _qwen3,
+    "qwen2, with biases": _qwen2,
+    "llama, with a head of its own": lambda: _llama(rope_theta=500.0),
+    "llama 3.1, with stretched rotations": lambda: _llama(rope_scaling=LLAMA3),
+}
+
+
+def _model(name: str, dtype: mx.Dtype = mx.float32) -> nn.Module:
+    mx.random.seed(5)
+    model = FAMILIES[name]()
+    model.update(tree_map(lambda x: mx.random.normal(x.shape) * 0.2 + (x.ndim == 1), model.parameters()))
+    model.set_dtype(dtype)
+    mx.eval(model.parameters())
+    return model
+
+
+def _read(model: nn.Module, prompts: list[list[int]]) -> Cache:
+    single = []
+    for prompt in prompts:
+        cache = make_prompt_cache(model)
+        model(mx.array([prompt]), cache=cache)
+        single.append(cache)
+    found = single[0] if len(single) == 1 else caches.merged(single)
+    mx.eval(caches.arrays(found))
+    return found
+
+
+def _prompts(lengths: list[int]) -> list[list[int]]:
+    return [[(7 * row + 3 * i) % VOCAB for i in range(length)] for row, length in enumerate(lengths)]
+
+
+def _follow(model: nn.Module, parts: ModuleType, lengths: list[int], steps: int, tolerance: float) -> None:
+    theirs, ours = _read(model, _prompts(lengths)), _read(model, _prompts(lengths))
+    decoder = Decoder(model, parts)
+    tokens = mx.array([5 + row for row in range(len(lengths))], dtype=mx.uint32)
+    for step in range(steps):
+        expected = model(tokens[:, None], cache=theirs)[:, -1].astype(mx.float32)
+        found = decoder(tokens, ours).astype(mx.float32)
+        scale = mx.abs(expected).max().item()
+        assert mx.abs(found - expected).max().item() < tolerance * scale, step
+        tokens = ((tokens * 11 + 7) % VOCAB).astype(mx.uint32)
+    one, other = caches.extracted(theirs, 0) if len(lengths) > 1 else theirs, ours
+    other = caches.extracted(ours, 0) if len(lengths) > 1 else ours
+    assert [layer.offset for layer in one] == [layer.offset for layer in other]
+    for layer, twin in zip(one, other, strict=True):
+        for x, y in zip(layer.keys_and_values(), twin.keys_and_values(), strict=True):
+            assert mx.allclose(x.astype(mx.float32), y.astype(mx.float32), tolerance, 10 * tolerance)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("lengths", [[9], [4, 11, 1, 6]], ids=["one", "four"])
+def test_it_gives_what_the_network_gives(name: str, lengths: list[int]) -> None:
+    _follow(_model(name), pieces, lengths, 5, 1e-5)
+
+
+def test_caches_grow_while_it_writes() -> None:
+    _follow(_model("qwen3"), pieces, [GROWTH - 3, 20], 6, 1e-5)
+
+
+def test_rows_that_leave_take_nothing_along() -> None:
+    model = _model("qwen3")
+    decoder = Decoder(model, pieces)
+    theirs, ours = _read(model, _prompts([4, 11, 6])), _read(model, _prompts([4, 11, 6]))
+    tokens = mx.array([1, 2, 3], dtype=mx.uint32)
+    mx.eval(decoder(tokens, ours), model(tokens[:, None], cache=theirs))
+    for batch in (ours, theirs):
+        caches.keep(batch, [0, 2])
+    tokens = mx.array([4, 5], dtype=mx.uint32)
+    expected = model(tokens[:, None], cache=theirs)[:, -1]
+    assert mx.allclose(decoder(tokens, ours), expected, 1e-4, 1e-4)
+
+
+def test_a_cache_that_others_hold_is_left_as_it_was() -> None:
+    model = _model("qwen3")
+    cache = _read(model, _prompts([12]))
+    kept = caches.copied(cache)
+    before = [mx.array(layer.keys_and_values()[0]) for layer in kept]
+    mx.eval(before)
+    decoder = Decoder(model, pieces)
+    for token in (3, 4):
+        mx.eval(decoder(mx.array([token], dtype=mx.uint32), cache))
+    assert all(
+        mx.array_equal(layer.keys_and_values()[0], was) for layer, was in zip(kept, before, strict=True)
+    )
+
+
+def test_prompts_are_read_as_before_with_weights_that_are_views() -> None:
+    model = _model("llama, with a head of its own")
+    tokens = mx.array([[3, 1, 4, 1, 5]])
+    before = model(tokens)
+    mx.eval(before)
+    Decoder(model, pieces)
+    assert mx.array_equal(model(tokens), before)
+
+
+def test_only_networks_whose_arithmetic_is_known_are_taken() -> None:
+    half = _model("qwen3", mx.bfloat16)
+    assert known(half)
+    assert not known(_model("qwen3"))  # float32
+    assert not known(nn.Linear(3, 3))
+    odd = _qwen3(head_dim=40)
+    odd.set_dtype(mx.bfloat16)
+    assert not known(odd)
+    stretched = _llama(rope_scaling={"rope_type": "dynamic", "factor": 2.0})
+    stretched.set_dtype(mx.bfloat16)
+    assert not known(stretched)
+    quantized = _model("qwen3", mx.bfloat16)
+    nn.quantize(quantized, group_size=32, bits=8, class_predicate=lambda path, _: "down_proj" in path)
+    assert not known(quantized)
+
+
+def test_only_plain_caches_that_hold_something_are_taken() -> None:
+    decoder = Decoder(_model("qwen3"), pieces)
+    assert not decoder.takes([KVCache()])
+    assert not decoder.takes([RotatingKVCache(8)])
+    assert decoder.takes(_read(_model("qwen3"), [[1, 2, 3]]))
+
+
+@on_a_card
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "lengths",
+    [[9], [700], [4, 11, 1, 6], [300, 1, 40], [3] * 7 + [90] * 6],
+    ids=lambda lengths: str(len(lengths)),
+)
+def test_the_kernels_give_what_the_network_gives(name: str, lengths: list[int]) -> None:
+    half, whole = _model(name, mx.float16), _model(name, mx.float16)
+    whole.set_dtype(mx.float32)
+    prompts = _prompts(lengths)
+    decoder, cache = Decoder(half, kernels), _read(half, prompts)
+    theirs, exact = _read(half, prompts), _read(whole, prompts)
+    tokens = mx.array([5 + row for row in range(len(lengths))], dtype=mx.uint32)
+    for _ in range(4):
+        truth = whole(tokens[:, None], cache=exact)[:, -1]
+        expected = mx.abs(half(tokens[:, None], cache=theirs)[:, -1] - truth).max().item()
+        found = mx.abs(decoder(tokens, cache) - truth).max().item()
+        assert found < 2 * expected + 1e-3 * mx.abs(truth).max().item()
+
+
+@on_a_card
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 9])
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_product_kernel_multiplies(rows: int, gated: bool) -> None:
+    x = mx.random.normal((rows, 328)).astype(mx.bfloat16)
+    w = (mx.random.normal((130, 328)) * 0.1).astype(mx.bfloat16)
+    expected = pieces.product(x.astype(mx.float32), w.astype(mx.float32), gated)
+    found = kernels.product(x, w, gated).astype(mx.float32)
+    assert mx.abs(found - expected).max().item() < 2e-2 * mx.abs(expected).max().item()
