@@ -24,14 +24,44 @@ def test_a_stream_of_draws_is_torchs(seed: int) -> None:
         np.testing.assert_allclose(drawn, STORED[f"noise {seed} {name}"], atol=5e-7, rtol=0)
 
 
+def plainly(words: np.ndarray) -> np.ndarray:
+    """Normal numbers of whole blocks of words, step by step."""
+    uniforms = ((words & 0xFFFFFF).astype(np.float32) * np.float32(2**-24)).reshape(-1, 2, 8)
+    radius = np.sqrt(np.float32(-2) * np.log(np.float32(1) - uniforms[:, 0]))
+    angle = np.float32(2 * np.pi) * uniforms[:, 1]
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)
+
+
+@pytest.mark.parametrize("size", [16, latents.PART - 16, latents.PART, latents.PART + 16, 5 * latents.PART])
+def test_numbers_are_the_same_in_however_many_parts_they_are_made(size: int) -> None:
+    noise, words = Noise(9), np.random.RandomState(9)
+    for _ in range(2):
+        drawn = noise.normal((size,))
+        np.testing.assert_array_equal(drawn, plainly(words.randint(0, 2**32, size, dtype=np.uint32)))
+
+
+def test_a_broken_block_moves_the_stream_on_unless_it_is_of_halves() -> None:
+    size = latents.PART + 21
+    whole = size - size % 16
+    for half, skipped in ((True, 0), (False, size - whole)):
+        words = np.random.RandomState(9)
+        expected = np.empty(size, np.float32)
+        expected[:whole] = plainly(words.randint(0, 2**32, whole, dtype=np.uint32))
+        words.randint(0, 2**32, skipped, dtype=np.uint32)
+        expected[-16:] = plainly(words.randint(0, 2**32, 16, dtype=np.uint32))
+        np.testing.assert_array_equal(Noise(9).normal((size,), half), expected)
+
+
 def test_the_lower_half_of_a_seed_decides() -> None:
     np.testing.assert_array_equal(Noise(2**40 + 5).normal((64,)), Noise(5).normal((64,)))
 
 
-def test_noise_for_pictures_is_drawn_channels_first() -> None:
-    drawn = Noise(42).pictures(2, 4, 6, 10)
-    assert drawn.shape == (2, 6, 10, 4)
-    np.testing.assert_array_equal(drawn.transpose(0, 3, 1, 2), Noise(42).normal((2, 4, 6, 10)))
+@pytest.mark.parametrize("channels", [4, 8, 19])
+def test_noise_for_pictures_is_drawn_channels_first(channels: int) -> None:
+    drawn = Noise(42).pictures(2, channels, 6, 10)
+    assert drawn.shape == (2, 6, 10, channels)
+    assert drawn.flags.c_contiguous
+    np.testing.assert_array_equal(drawn.transpose(0, 3, 1, 2), Noise(42).normal((2, channels, 6, 10)))
 
 
 def test_nothing_can_be_drawn() -> None:
