@@ -34,12 +34,6 @@ def noise(height: int = 24, width: int = 40) -> np.ndarray:
     return np.random.default_rng(4).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (24, 40), (257, 129)])
-def test_a_png_holds_exactly_the_pixels(shape: tuple[int, int]) -> None:
-    for pixels in (noise(*shape), np.full((*shape, 3), 200, np.uint8)):
-        np.testing.assert_array_equal(np.asarray(decode(pack(pixels))), pixels)
-
-
 @pytest.mark.parametrize("kind", ["jpeg", "webp"])
 def test_the_lossy_kinds_hold_nearly_the_pixels(kind: str) -> None:
     y, x = np.mgrid[:64, :96].astype(np.uint8)
@@ -47,10 +41,6 @@ def test_the_lossy_kinds_hold_nearly_the_pixels(kind: str) -> None:
     data = pack(pixels, kind)
     assert Image.open(io.BytesIO(data)).format == kind.upper()
     assert np.abs(np.asarray(decode(data)).astype(int) - pixels).mean() < 2
-
-
-def test_a_flat_picture_is_small() -> None:
-    assert len(pack(np.full((512, 512, 3), 77, np.uint8))) < 20_000
 
 
 @pytest.mark.parametrize("kind", KINDS)
