@@ -3,7 +3,6 @@
 Knows nothing of what computes: it asks the pipeline, and its `memory`.
 """
 
-import base64
 import logging
 import re
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
 from pipelines.base import Event, Picture, Pipeline, PipelineError, Pixels, Report, Step
@@ -19,7 +18,7 @@ from pipelines.images import PictureError
 from pipelines.packing import pack
 from pipelines.recipe import Recipe
 from runner.drawing import Drawing
-from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawStep
+from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawStep, to_base64
 from runner.jobs import Emitted, Job
 from runner.protocol import Failed
 from runner.sources import ModelMode
@@ -210,17 +209,17 @@ def _recipe(drawing: Drawing, model: str, index: int) -> Recipe:
 # -- on the packing threads
 
 
-def _text(pixels: Pixels, drawing: Drawing, recipe: Recipe | None = None) -> str:
-    return base64.b64encode(pack(pixels, drawing.format, recipe, drawing.compression)).decode()
+def _file(pixels: Pixels, drawing: Drawing, recipe: Recipe | None = None) -> Raw:
+    return to_base64(pack(pixels, drawing.format, recipe, drawing.compression))
 
 
 def _packed_step(step: Step, preview: Pixels, drawing: Drawing) -> Struct:
-    return DrawStep(step.index, step.total, _text(preview, drawing))
+    return DrawStep(step.index, step.total, _file(preview, drawing))
 
 
 def _packed_part(picture: Picture, recipe: Recipe, drawing: Drawing) -> Struct:
-    return DrawnPart(_text(picture.pixels, drawing, recipe), picture.index)
+    return DrawnPart(_file(picture.pixels, drawing, recipe), picture.index)
 
 
 def _packed_done(done: DrawDone, pixels: Pixels, recipe: Recipe, drawing: Drawing) -> Struct:
-    return replace(done, image=_text(pixels, drawing, recipe))
+    return replace(done, image=_file(pixels, drawing, recipe))

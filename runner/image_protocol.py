@@ -1,8 +1,9 @@
 """The wire contract's shapes for pictures: the request, and the events on the way to its pictures."""
 
+from binascii import b2a_base64
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from pipelines.limits import LONGEST_SIDE, MOST_PICTURES, MOST_REFERENCES, MOST_STEPS
 from runner.errors import BadRequest
@@ -16,6 +17,8 @@ Text = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 Side = Annotated[int, Meta(ge=0, le=LONGEST_SIDE)]
 Format = Literal["png", "jpeg", "webp"]
 Quality = Literal["low", "medium", "high", "xhigh", "max"]
+# A file, as JSON already: megabytes of base64 are neither decoded to text nor searched for what JSON must escape.
+Base64 = Annotated[Raw, Meta(extra_json_schema={"type": "string", "contentEncoding": "base64"})]
 
 
 class DrawRequest(Struct, frozen=True):
@@ -50,13 +53,13 @@ class DrawBegun(Struct, frozen=True):
 class DrawStep(Struct, frozen=True):
     step: int
     total: int
-    preview: str | UnsetType = UNSET
+    preview: Base64 | UnsetType = UNSET
 
 
 class DrawnPart(Struct, frozen=True):
     """One picture of several."""
 
-    image: str
+    image: Base64
     index: int
 
 
@@ -73,7 +76,7 @@ class DrawDone(Struct, frozen=True):
     decode_duration: int
     peak_memory: int
     format: Format
-    image: str | UnsetType = UNSET
+    image: Base64 | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
     done: Literal[True] = True
 
@@ -81,7 +84,11 @@ class DrawDone(Struct, frozen=True):
 class DrawWhole(DrawDone, frozen=True):
     """Pictures without a stream; `images` when there are several."""
 
-    images: list[str] | UnsetType = UNSET
+    images: list[Base64] | UnsetType = UNSET
+
+
+def to_base64(data: bytes) -> Raw:
+    return Raw(b'"%b"' % b2a_base64(data, newline=False))
 
 
 NAMES = frozenset(DrawRequest.__struct_fields__)

@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 from runner.engine import Engine
 from runner.jobs import Job
 from runner.middleware import LEFT, exchange, send_error
-from runner.protocol import Failed, line
+from runner.protocol import Failed, lines
 
 NDJSON = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-cache")]
 
@@ -46,7 +46,7 @@ class JobResponse:
             if self._collect is not None:
                 await self._whole(send, self._collect, b"application/json")
             elif scope.get("http_version") == "1.0":  # it knows no chunks: the same lines, all at once
-                await self._whole(send, _lines, b"application/x-ndjson")
+                await self._whole(send, lines, b"application/x-ndjson")
             else:
                 await self._stream(scope, send)
         finally:
@@ -80,7 +80,7 @@ class JobResponse:
                 self._on_first(time.perf_counter() - self._job.submitted)
                 await send({"type": "http.response.start", "status": 200, "headers": NDJSON})
             more = not self._job.over or self._job.unread > 0
-            await direct(_body(_lines(events), more))
+            await direct(_body(lines(events), more))
 
     async def _whole(self, send: Send, collect: Collect, kind: bytes) -> None:
         gathered: list[Struct] = []
@@ -102,10 +102,6 @@ class JobResponse:
             return False
         await send_error(send, self._job.status, event.error)
         return True
-
-
-def _lines(events: list[Struct]) -> bytes:
-    return b"".join(map(line, events))
 
 
 def _body(data: bytes, more: bool) -> Message:
