@@ -7,7 +7,6 @@ handed on as it came. `benchmarks/gateway.py` compares it with httpx2.
 import asyncio
 import re
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import cast
 
@@ -40,7 +39,7 @@ class Answer:
         self.status = 0
         self.headers: dict[str, str] = {}
         self._connection = connection
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []
         self._held = 0
         self._over = False
         self._broken: str | None = None
@@ -61,34 +60,40 @@ class Answer:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives: everything that is there, joined. Broken when it ends too early."""
-        while True:
-            while not self._chunks:
-                if self._over:
-                    if self._broken:
-                        raise Broken(self._broken)
-                    return
-                self._wake.clear()
-                await self._wake.wait()
-            found = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-            self._chunks.clear()
-            self._held = 0
-            self._connection.flow(reading=True)
-            yield found
+        while pieces := await self._take():
+            yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def lines(self) -> AsyncIterator[bytes]:
         """The body a line at a time, however long, without its end."""
-        parts: list[bytes] = []
-        async for chunk in self.chunks():
-            first, *rest = chunk.split(b"\n")
-            parts.append(first)
-            for following in rest:
-                yield b"".join(parts)
-                parts = [following]
+        parts: list[bytes] = []  # a line of megabytes comes in many, and is put together once
+        while pieces := await self._take():
+            for piece in pieces:
+                first, *rest = piece.split(b"\n")
+                parts.append(first)
+                for following in rest:
+                    yield b"".join(parts)
+                    parts = [following]
         if any(parts):
             yield b"".join(parts)
 
     async def read(self) -> bytes:
-        return b"".join([chunk async for chunk in self.chunks()])
+        found: list[bytes] = []
+        while pieces := await self._take():
+            found += pieces
+        return b"".join(found)
+
+    async def _take(self) -> list[bytes]:
+        """What has arrived since; nothing at the end."""
+        while not self._chunks:
+            if self._over:
+                if self._broken:
+                    raise Broken(self._broken)
+                return []
+            self._wake.clear()
+            await self._wake.wait()
+        pieces, self._chunks, self._held = self._chunks, [], 0
+        self._connection.flow(reading=True)
+        return pieces
 
     def close(self) -> None:
         """Done with it. What has not arrived is not wanted: the peer sees a client that left."""

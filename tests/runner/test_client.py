@@ -49,6 +49,21 @@ def test_lines_are_whole_however_they_are_cut() -> None:
     against(peer, main)
 
 
+def test_a_body_of_many_pieces_is_read_whole_and_a_long_line_is_one() -> None:
+    long = b"x" * 300_000
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            await head(reader)
+            writer.write(CHUNKED + chunk(long[:7]) + chunk(long[7:] + b"\nend\n") + b"0\r\n\r\n")
+
+    async def main(client: Client) -> None:
+        assert await (await client.request("GET", "/")).read() == long + b"\nend\n"
+        assert [line async for line in (await client.request("GET", "/")).lines()] == [long, b"end"]
+
+    against(peer, main)
+
+
 def test_a_connection_is_kept_for_the_next_request_and_a_dead_one_replaced() -> None:
     peers: list[int] = []
 
