@@ -19,9 +19,10 @@ import mlx.nn as nn
 import numpy as np
 
 from models.config import Config, ConfigError
+from models.group_norm import GroupNorm
 from models.patches import patchify, unpatchify
 from models.planes import Computed, Plane, Stored, reach, store
-from models.vae_blocks import Downsample, GroupNorm, MidBlock, ResnetBlock, Upsample
+from models.vae_blocks import Downsample, MidBlock, ResnetBlock, Upsample
 from models.weights import WeightMap
 
 WEIGHTS = WeightMap(

@@ -9,81 +9,10 @@ from functools import partial
 import mlx.core as mx
 import mlx.nn as nn
 
+from models.group_norm import Fitted, GroupNorm
 from models.planes import Computed, Plane, Stored, Window, reach, store
 
-EPS = 1e-6
-# Rows are turned to float32 for their moments, attention scores are held: never for more elements than this at once.
-CHUNK = 2**26
-
-
-@partial(mx.compile, shapeless=True)
-def _scaled(x: mx.array, scale: mx.array, shift: mx.array) -> mx.array:
-    return (x.astype(mx.float32) * scale + shift).astype(x.dtype)
-
-
-@partial(mx.compile, shapeless=True)
-def _scaled_silu(x: mx.array, scale: mx.array, shift: mx.array) -> mx.array:
-    y = x.astype(mx.float32) * scale + shift
-    return (y * mx.sigmoid(y)).astype(x.dtype)
-
-
-@partial(mx.compile, shapeless=True)
-def _squared_distance(x: mx.array, mean: mx.array) -> mx.array:
-    return mx.square(x.astype(mx.float32) - mean)
-
-
-def _row_moments(rows: mx.array) -> tuple[mx.array, mx.array]:
-    """Mean and variance along each row, for each channel, in float32: [n, rows, channels]."""
-    mean = rows.astype(mx.float32).mean(axis=2, keepdims=True)
-    return mean[:, :, 0], _squared_distance(rows, mean).mean(axis=2)
-
-
-class Fitted:
-    """A group norm once it knows its picture: a scale and a shift for each channel."""
-
-    def __init__(self, scale: mx.array, shift: mx.array) -> None:
-        self.scale, self.shift = scale, shift
-
-    def __call__(self, rows: mx.array) -> mx.array:
-        return _scaled(rows, self.scale, self.shift)
-
-    def silu(self, rows: mx.array) -> mx.array:
-        return _scaled_silu(rows, self.scale, self.shift)
-
-
-class GroupNorm(nn.Module):
-    """Group norm in two halves: `fit` reads the whole picture, what it returns is applied to any part of it."""
-
-    def __init__(self, groups: int, channels: int) -> None:
-        super().__init__()
-        self.weight = mx.ones((channels,))
-        self.bias = mx.zeros((channels,))
-        self._groups = groups
-
-    def fit(self, plane: Plane) -> Fitted:
-        """Moments are taken row by row and joined, which is exact, and as stable as two passes over the whole."""
-        means, variances = [], []
-        for top, bottom in plane.strips():
-            rows = plane.window(top, bottom).rows
-            length = max(1, CHUNK // (rows.size // rows.shape[1]))
-            for first in range(0, rows.shape[1], length):
-                mean, variance = _row_moments(rows[:, first : first + length])
-                means.append(mean)
-                variances.append(variance)
-            if not plane.in_one:
-                mx.eval(means[-1], variances[-1])
-        return self._joined(mx.concatenate(means, axis=1), mx.concatenate(variances, axis=1))
-
-    def _joined(self, means: mx.array, variances: mx.array) -> Fitted:
-        n, rows, channels = means.shape
-        grouped = (n, rows, self._groups, channels // self._groups)
-        means, variances = means.reshape(grouped), variances.reshape(grouped)
-        mean = means.mean(axis=(1, 3), keepdims=True)
-        variance = (variances + mx.square(means - mean)).mean(axis=(1, 3), keepdims=True)
-        weight = self.weight.astype(mx.float32).reshape(1, 1, self._groups, -1)
-        scale = weight * mx.rsqrt(variance + EPS)
-        shift = self.bias.astype(mx.float32).reshape(weight.shape) - mean * scale
-        return Fitted(scale.reshape(n, 1, 1, channels), shift.reshape(n, 1, 1, channels))
+SCORES = 2**26  # of attention are held at once, at most
 
 
 class ResnetBlock(nn.Module):
@@ -137,7 +66,7 @@ class Attention(nn.Module):
         tokens = self.group_norm.fit(x)(picture).reshape(n, 1, height * width, channels)
         q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
         # A head this wide has no fused kernel, so the scores are held: queries go in turns that bound them.
-        turn = max(1, (CHUNK if x.in_one else CHUNK // 8) // (n * height * width))
+        turn = max(1, (SCORES if x.in_one else SCORES // 8) // (n * height * width))
         seen = []
         for first in range(0, height * width, turn):
             queries = q[:, :, first : first + turn]

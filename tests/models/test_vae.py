@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from models import vae_blocks
+from models import moments, vae_blocks
 from models.config import ConfigError
 from models.files import Shard
 from models.vae import (
@@ -92,7 +92,8 @@ def test_moments_and_attention_may_be_taken_in_parts(monkeypatch: pytest.MonkeyP
     vae, seen = toy("KL", "plain"), mx.array(latents("KL", "plain"))
     whole = vae.decode(seen)
     mx.eval(whole)
-    monkeypatch.setattr(vae_blocks, "CHUNK", 1000)
+    monkeypatch.setattr(moments, "CHUNK", 1000)
+    monkeypatch.setattr(vae_blocks, "SCORES", 1000)
     assert error(vae.decode(seen), whole) < 1e-5
     assert error(vae.decode(seen, rows=5), whole) < 1e-5
 

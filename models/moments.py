@@ -1,0 +1,198 @@
+"""Group norm from one read of the picture: moments of its rows, and what they come to for a group.
+
+`row_moments` reads pixels, `joined` joins rows to groups: exactly, and as stably as two passes over the whole would.
+Each is one kernel on an NVIDIA card, where MLX's own operations read and write the picture several times over.
+"""
+
+from functools import cache, partial
+from typing import Any
+
+import mlx.core as mx
+
+from models.fused import on_cuda
+
+EPS = 1e-6
+CHUNK = 2**24  # without the kernel, rows are turned to float32: never more elements than this at once
+VECTOR, LANES, PIXELS, BLOCK = 8, 16, 32, 256
+
+Moments = tuple[mx.array, mx.array]
+
+# A block takes 128 channels of one row, in lanes of eight channels and 32 pixels side by side. Distances are taken from
+# the row's first pixel, so that nothing cancels where a channel lies far from zero; what is read beyond the row is that
+# pixel again, at no distance. Four loads are under way at once. Sizes come at run time: as template arguments each would
+# be compiled anew.
+ROWS = """
+    struct alignas(16) Vector { T at[8]; };
+    __shared__ float sums[16][128], squares[16][128];
+    int width = rows_shape[2], channels = rows_shape[3];
+    int channel = blockIdx.y * 128 + threadIdx.x * 8;
+    const T* row = rows + (long long)blockIdx.x * width * channels;
+    float origin[8], sum[8] = {}, square[8] = {};
+    if (channel < channels) {
+        Vector first = *reinterpret_cast<const Vector*>(row + channel);
+        for (int i = 0; i < 8; i++) origin[i] = (float)first.at[i];
+        for (int x = threadIdx.y; x < width; x += 128) {
+            Vector pixels[4];
+            for (int k = 0; k < 4; k++) {
+                int at = x + 32 * k < width ? x + 32 * k : 0;
+                pixels[k] = *reinterpret_cast<const Vector*>(row + (long long)at * channels + channel);
+            }
+            for (int i = 0; i < 32; i++) {
+                float distance = (float)pixels[i / 8].at[i % 8] - origin[i % 8];
+                sum[i % 8] += distance;
+                square[i % 8] += distance * distance;
+            }
+        }
+    }
+    int thread = threadIdx.y * 16 + threadIdx.x, warp = thread / 32;
+    for (int i = 0; i < 8; i++) {
+        sum[i] += __shfl_xor_sync(0xffffffff, sum[i], 16);
+        square[i] += __shfl_xor_sync(0xffffffff, square[i], 16);
+        if (thread % 32 < 16) {
+            sums[warp][threadIdx.x * 8 + i] = sum[i];
+            squares[warp][threadIdx.x * 8 + i] = square[i];
+        }
+    }
+    __syncthreads();
+    channel = blockIdx.y * 128 + thread;
+    if (thread >= 128 || channel >= channels) return;
+    float mean = 0, distance = 0;
+    for (int i = 0; i < 16; i++) {
+        mean += sums[i][thread];
+        distance += squares[i][thread];
+    }
+    mean /= width;
+    long long at = (long long)blockIdx.x * channels + channel;
+    means[at] = (float)row[channel] + mean;
+    variances[at] = fmaxf(distance / width - mean * mean, 0.0f);
+"""
+# A block takes one group of one picture.
+JOINED = """
+    __shared__ float parts[32];
+    int count = means_shape[1], channels = means_shape[2], each = channels / gridDim.x, size = count * each;
+    int first = blockIdx.x * each, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    long long start = (long long)blockIdx.y * count * channels + first;
+    auto average = [&](float value) {
+        for (int step = 16; step; step >>= 1) value += __shfl_xor_sync(0xffffffff, value, step);
+        __syncthreads();
+        if (lane == 0) parts[warp] = value;
+        __syncthreads();
+        value = 0;
+        for (int i = 0; i < blockDim.x / 32; i++) value += parts[i];
+        return value / size;
+    };
+    auto lean = [&](int i) { return LEANS ? (float)offset[first + i] : 0.0f; };
+    float sum = 0, squares = 0;
+    for (int i = threadIdx.x; i < size; i += blockDim.x)
+        sum += means[start + (long long)(i / each) * channels + i % each] + lean(i % each);
+    float mean = average(sum);
+    for (int i = threadIdx.x; i < size; i += blockDim.x) {
+        long long at = start + (long long)(i / each) * channels + i % each;
+        float distance = means[at] + lean(i % each) - mean;
+        squares += variances[at] + distance * distance;
+    }
+    float narrow = rsqrtf(average(squares) + EPS);
+    for (int i = threadIdx.x; i < each; i += blockDim.x) {
+        float factor = narrow * (float)weight[first + i];
+        long long at = (long long)blockIdx.y * channels + first + i;
+        scale[at] = factor;
+        shift[at] = (float)bias[first + i] + (lean(i) - mean) * factor;
+    }
+"""
+
+
+def row_moments(rows: mx.array) -> Moments:
+    """Mean and variance along each row, for each channel, in float32: [n, rows, width, channels] to [n, rows, channels]."""
+    if on_cuda() and rows.shape[3] % VECTOR == 0 and rows.dtype in (mx.bfloat16, mx.float16, mx.float32):
+        return _row_moments_by_kernel(rows)
+    return _row_moments_by_pieces(rows)
+
+
+def joined(
+    moments: Moments, groups: int, weight: mx.array, bias: mx.array, offset: mx.array | None = None
+) -> tuple[mx.array, mx.array]:
+    """The scale and the shift, [n, channels], that norm pictures by the moments of their rows, [n, rows, channels].
+
+    `offset` is what each channel lacks: it is as if it had been added to every pixel.
+    """
+    if on_cuda():
+        return _joined_by_kernel(moments, groups, weight, bias, offset)
+    return _joined_by_pieces(moments, groups, weight, bias, offset)
+
+
+@partial(mx.compile, shapeless=True)
+def _squared_distance(x: mx.array, mean: mx.array) -> mx.array:
+    return mx.square(x.astype(mx.float32) - mean)
+
+
+def _row_moments_by_pieces(rows: mx.array) -> Moments:
+    length = max(1, CHUNK // (rows.size // rows.shape[1]))
+    means, variances = [], []
+    for first in range(0, rows.shape[1], length):
+        piece = rows[:, first : first + length]
+        mean = piece.astype(mx.float32).mean(axis=2, keepdims=True)
+        means.append(mean[:, :, 0])
+        variances.append(_squared_distance(piece, mean).mean(axis=2))
+    return mx.concatenate(means, axis=1), mx.concatenate(variances, axis=1)
+
+
+def _joined_by_pieces(
+    moments: Moments, groups: int, weight: mx.array, bias: mx.array, offset: mx.array | None
+) -> tuple[mx.array, mx.array]:
+    n, _, channels = moments[0].shape
+    lean = mx.zeros((channels,)) if offset is None else offset.astype(mx.float32)
+    mean, variance = _along(1, *moments)
+    grouped = (n, groups, channels // groups)
+    mean, variance = _along(2, (mean + lean).reshape(grouped), variance.reshape(grouped))
+    scale = weight.astype(mx.float32).reshape(1, *grouped[1:]) * mx.rsqrt(variance + EPS)[..., None]
+    shift = (lean.reshape(1, *grouped[1:]) - mean[..., None]) * scale
+    return scale.reshape(n, channels), bias.astype(mx.float32) + shift.reshape(n, channels)
+
+
+def _along(axis: int, means: mx.array, variances: mx.array) -> Moments:
+    """Moments of what lies along an axis, from those of its parts, which are equally large."""
+    mean = means.mean(axis=axis, keepdims=True)
+    return mean.squeeze(axis), (variances + mx.square(means - mean)).mean(axis=axis)
+
+
+def _row_moments_by_kernel(rows: mx.array) -> Moments:
+    n, height, _, channels = rows.shape
+    means, variances = _rows_kernel()(
+        inputs=[rows],
+        template=[("T", rows.dtype)],
+        grid=(LANES * n * height, PIXELS * -(-channels // (LANES * VECTOR)), 1),
+        threadgroup=(LANES, PIXELS, 1),
+        output_shapes=[(n, height, channels)] * 2,
+        output_dtypes=[mx.float32] * 2,
+    )
+    return means, variances
+
+
+def _joined_by_kernel(
+    moments: Moments, groups: int, weight: mx.array, bias: mx.array, offset: mx.array | None
+) -> tuple[mx.array, mx.array]:
+    n, _, channels = moments[0].shape
+    leans = [value.astype(weight.dtype) for value in (bias, bias if offset is None else offset)]
+    scale, shift = _joined_kernel()(
+        inputs=[*moments, weight, *leans],
+        template=[("T", weight.dtype), ("LEANS", offset is not None)],
+        grid=(BLOCK * groups, n, 1),
+        threadgroup=(BLOCK, 1, 1),
+        output_shapes=[(n, channels)] * 2,
+        output_dtypes=[mx.float32] * 2,
+    )
+    return scale, shift
+
+
+@cache
+def _rows_kernel() -> Any:
+    names = ["means", "variances"]
+    return mx.fast.cuda_kernel(name="row_moments", input_names=["rows"], output_names=names, source=ROWS)
+
+
+@cache
+def _joined_kernel() -> Any:
+    inputs, source = ["means", "variances", "weight", "bias", "offset"], JOINED.replace("EPS", f"{EPS:.9e}f")
+    return mx.fast.cuda_kernel(
+        name="joined_moments", input_names=inputs, output_names=["scale", "shift"], source=source
+    )
