@@ -6,11 +6,10 @@ whole picture is a plane of one strip, so there is one code for both. Arrays are
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
-import mlx.nn as nn
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,16 @@ class Window:
         above, below = int(self.top == 0), int(self.bottom == self.height)
         return mx.pad(self.rows, [(0, 0), (above, below), (0, 0), (0, 0)]) if above or below else self.rows
 
-    def convolve(self, layer: nn.Conv2d) -> "Window":
-        """A 3 x 3 convolution: inside the picture a window loses a row at either end, at its edges none."""
+    def convolve(self, weight: mx.array, bias: mx.array | None = None) -> "Window":
+        """A 3 x 3 convolution: inside the picture a window loses a row at either end, at its edges none.
+
+        Without a bias: whoever takes the window accounts for it in a pass that is made anyway.
+        """
         if (self.top, self.bottom) == (0, self.height):
-            return self.map(lambda rows: mx.conv2d(rows, layer.weight, padding=1) + layer.bias)
-        convolved = mx.conv2d(self.edged(), layer.weight, padding=(0, 1)) + layer.bias
-        return Window(convolved, self.top + (self.top > 0), self.height)
+            convolved, top = mx.conv2d(self.rows, weight, padding=1), 0
+        else:
+            convolved, top = mx.conv2d(self.edged(), weight, padding=(0, 1)), self.top + (self.top > 0)
+        return Window(convolved if bias is None else convolved + bias, top, self.height)
 
 
 class Plane(ABC):
@@ -130,15 +133,17 @@ class Computed(Plane):
 
 def store(plane: Plane, release: bool = True) -> Stored:
     """Compute a plane's rows once, strip by strip, letting go of what they were made from unless told not to."""
-    if isinstance(plane, Stored):
-        return plane
-    if plane.in_one:
-        return Stored([plane.window(0, plane.height).rows], plane.step)
-    pieces = []
-    for top, bottom in plane.strips():
-        rows = plane.window(top, bottom).rows
-        mx.eval(rows)
-        pieces.append(rows)
+    return plane if isinstance(plane, Stored) else store_together([plane], release)[0]
+
+
+def store_together(planes: Sequence[Plane], release: bool = True) -> list[Stored]:
+    """The same for planes made from one, of which all need as many rows."""
+    first, pieces = planes[0], []
+    for top, bottom in first.strips():
+        pieces.append([plane.window(top, bottom).rows for plane in planes])
+        if first.in_one:
+            break
+        mx.eval(pieces[-1])
         if release:
-            plane.release(bottom)
-    return Stored(pieces, plane.step)
+            first.release(bottom)
+    return [Stored(list(parts), first.step) for parts in zip(*pieces, strict=True)]

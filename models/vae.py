@@ -147,7 +147,7 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(sizes[-1], 2 * config.latent_channels, 3, padding=1)
 
     def __call__(self, picture: Stored) -> Stored:
-        x: Plane = Computed(lambda w: w.convolve(self.conv_in), (picture, reach(1)))
+        x: Plane = Computed(lambda w: w.convolve(self.conv_in.weight, self.conv_in.bias), (picture, reach(1)))
         for i, block in enumerate(self.down_blocks):
             # Only the first block is of the picture's size, and worth computing twice to save its memory.
             x = block(x, again=i == 0 and not x.in_one)
@@ -168,7 +168,9 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(sizes[-1], config.out_channels, 3, padding=1)
 
     def __call__(self, latents: Stored) -> Stored:
-        x: Plane = self.mid_block(Computed(lambda w: w.convolve(self.conv_in), (latents, reach(1))))
+        x: Plane = self.mid_block(
+            Computed(lambda w: w.convolve(self.conv_in.weight, self.conv_in.bias), (latents, reach(1)))
+        )
         for i, block in enumerate(self.up_blocks):
             x = block(x, again=i == len(self.up_blocks) - 1 and not x.in_one)
         return _finish(store(x), self.conv_norm_out, self.conv_out)
@@ -176,7 +178,7 @@ class Decoder(nn.Module):
 
 def _finish(x: Stored, norm: GroupNorm, conv: nn.Conv2d) -> Stored:
     fitted = norm.fit(x)
-    return store(Computed(lambda w: w.map(fitted.silu).convolve(conv), (x, reach(1))))
+    return store(Computed(lambda w: w.map(fitted.silu).convolve(conv.weight, conv.bias), (x, reach(1))))
 
 
 class Autoencoder(nn.Module):

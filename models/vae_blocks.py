@@ -10,9 +10,14 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from models.group_norm import Fitted, GroupNorm
-from models.planes import Computed, Plane, Stored, Window, reach, store
+from models.planes import Computed, Plane, Stored, Window, reach, store, store_together
 
 SCORES = 2**26  # of attention are held at once, at most
+
+
+@partial(mx.compile, shapeless=True)
+def _added(x: mx.array, y: mx.array, bias: mx.array) -> mx.array:
+    return (x.astype(mx.float32) + y.astype(mx.float32) + bias.astype(mx.float32)).astype(x.dtype)
 
 
 class ResnetBlock(nn.Module):
@@ -31,22 +36,39 @@ class ResnetBlock(nn.Module):
         first = self.norm1.fit(x)
         hidden: Plane = Computed(partial(self._hidden, first), (x, reach(1)))
         if again:
-            second = self.norm2.fit(hidden)
-            return store(Computed(lambda w: self._output(second, w, self._hidden(first, w)), (x, reach(2))))
-        hidden = store(hidden, release=False)
-        second = self.norm2.fit(hidden)
-        return store(Computed(partial(self._output, second), (x, reach(0)), (hidden, reach(1))))
+            second = self.norm2.fit(hidden, self.conv1.bias)
+            return store(
+                Computed(
+                    lambda w: self._output(second, self._hidden(first, w), self._residual(w)), (x, reach(2))
+                )
+            )
+        hidden, residual = self._stored(hidden, x)
+        second = self.norm2.fit(hidden, self.conv1.bias)
+        return store(Computed(partial(self._output, second), (hidden, reach(1)), (residual, reach(0))))
+
+    def _stored(self, hidden: Plane, x: Plane) -> tuple[Plane, Plane]:
+        """The hidden plane, and the one to add in the end: made on the way where it is narrower than what it is made of."""
+        if "conv_shortcut" not in self:
+            return store(hidden, release=False), x
+        hidden, residual = store_together([hidden, Computed(self._residual, (x, reach(1)))])
+        return hidden, residual
 
     def _hidden(self, norm: Fitted, x: Window) -> Window:
-        return x.map(norm.silu).convolve(self.conv1)
+        """Without conv1's bias, which the second norm brings."""
+        return x.map(norm.silu).convolve(self.conv1.weight)
 
-    def _output(self, norm: Fitted, x: Window, hidden: Window) -> Window:
-        out = hidden.map(norm.silu).convolve(self.conv2)
-        top, bottom = max(x.top, out.top), min(x.bottom, out.bottom)
-        x = x.crop(top, bottom)
-        if "conv_shortcut" in self:
-            x = x.map(self.conv_shortcut)
-        return out.crop(top, bottom).map(lambda rows: x.rows + rows)
+    def _residual(self, x: Window) -> Window:
+        """Without the shortcut's bias, which `_output` brings."""
+        if "conv_shortcut" not in self:
+            return x
+        return x.map(lambda rows: mx.conv2d(rows, self.conv_shortcut.weight))
+
+    def _output(self, norm: Fitted, hidden: Window, residual: Window) -> Window:
+        out = hidden.map(norm.silu).convolve(self.conv2.weight)
+        top, bottom = max(residual.top, out.top), min(residual.bottom, out.bottom)
+        bias = self.conv2.bias + self.conv_shortcut.bias if "conv_shortcut" in self else self.conv2.bias
+        added = residual.crop(top, bottom).rows
+        return out.crop(top, bottom).map(lambda rows: _added(rows, added, bias))
 
 
 class Attention(nn.Module):
@@ -145,9 +167,18 @@ class Upsample(nn.Module):
         edged, top = x.edged(), x.top + (x.top > 0)
         n, _, width, channels = x.rows.shape
         length = edged.shape[1] - 2
-        sums = mx.conv2d(edged, kernels, padding=(0, 1)).reshape(n, length + 1, width + 1, 2, 2, channels)
-        lines = [
-            mx.stack([sums[:, y : y + length, i : i + width, y, i] for i in (0, 1)], axis=3) for y in (0, 1)
-        ]
-        doubled = mx.stack(lines, axis=2).reshape(n, 2 * length, 2 * width, channels)
-        return Window(doubled + self.conv.bias, 2 * top, 2 * x.height)
+        sums = mx.conv2d(edged, kernels, padding=(0, 1))
+        # Place (y, x) of square (row, column) lies in sums at (row + y, column + x), as features of that place: what a
+        # view can say, so that the bias is added and the squares are laid out in one pass.
+        member, line, column = (
+            (width + 1) * (length + 1) * 4 * channels,
+            (width + 1) * 4 * channels,
+            4 * channels,
+        )
+        squares = mx.as_strided(
+            sums,
+            (n, length, 2, width, 2, channels),
+            (member, line, line + 2 * channels, column, column + channels, 1),
+        )
+        doubled = (squares + self.conv.bias).reshape(n, 2 * length, 2 * width, channels)
+        return Window(doubled, 2 * top, 2 * x.height)
