@@ -25,16 +25,17 @@ def rotary_table(positions: Positions, axes: Sequence[int], theta: float) -> mx.
         raise WrongPositions(f"positions have {positions.shape[-1]} axes, the network rotates {len(axes)}")
     if any(size % 2 for size in axes):
         raise WrongPositions(f"rotary axes must have even sizes, found {tuple(axes)}")
-    angles = np.concatenate(
-        [
-            positions[..., index, None] * theta ** (-np.arange(0, size, 2, dtype=np.float64) / size)
-            for index, size in enumerate(axes)
-        ],
-        axis=-1,
-    )
+    turned = [_turns(positions[..., index], size, theta) for index, size in enumerate(axes)]
+    return mx.array(np.concatenate(turned, axis=-2))
+
+
+def _turns(places: Positions, size: int, theta: float) -> NDArray[np.float32]:
+    """One axis' part of a table. A picture's many tokens stand at few places: sines are made once for each."""
+    distinct, which = np.unique(places, return_inverse=True)
+    angles = distinct[:, None] * theta ** (-np.arange(0, size, 2, dtype=np.float64) / size)
     cos, sin = np.cos(angles), np.sin(angles)
-    pairs = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)])
-    return mx.array(pairs.astype(np.float32))
+    pairs = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)]).astype(np.float32)
+    return pairs[:, which.reshape(places.shape)]
 
 
 def rotate(x: mx.array, table: mx.array) -> mx.array:

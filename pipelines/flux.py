@@ -22,12 +22,13 @@ from models.vae import WEIGHTS as VAE_WEIGHTS
 from models.vae import AutoencoderKL, AutoencoderKLConfig
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
+from pipelines.course import Task
 from pipelines.kinds import config_of, flux
 from pipelines.latents import flux_image_ids, flux_text_ids
 from pipelines.planning import Defaults, sample_side
 from pipelines.sampling import FlowMatch, Schedule
 from pipelines.settings import Settings
-from pipelines.walk import Task, Walk
+from pipelines.walk import Walk
 
 UNGUIDED = 1.0
 CLIP_TOKENS = 77

@@ -20,6 +20,7 @@ from models.vae import Autoencoder, AutoencoderKLFlux2, AutoencoderKLFlux2Config
 from models.weights import WeightMap
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
+from pipelines.course import Task
 from pipelines.images import to_reference
 from pipelines.kinds import KLEIN_TOKENS, config_of, klein
 from pipelines.latents import Noise, flux2_image_ids, flux2_reference_ids, flux2_text_ids
@@ -27,7 +28,7 @@ from pipelines.limits import MOST_REFERENCES
 from pipelines.planning import Defaults, sample_side
 from pipelines.sampling import FlowMatch, Schedule, flux2_mu
 from pipelines.settings import Settings
-from pipelines.walk import Task, Walk
+from pipelines.walk import Walk
 
 
 class Flux2Klein(Walk):

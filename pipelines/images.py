@@ -167,9 +167,9 @@ def _normalised(picture: Image.Image) -> NDArray[np.float32]:
     return (np.float32(2) * shown - np.float32(1))[None]
 
 
-def to_pixels(decoded: "mx.array") -> NDArray[np.uint8]:
-    """What an autoencoder decoded, [..., 3] from -1 to 1, as bytes; evaluates it."""
+def to_bytes(decoded: "mx.array") -> "mx.array":
+    """What an autoencoder decoded, [..., 3] from -1 to 1, as bytes; not computed yet."""
     import mlx.core as mx
 
     shown = mx.clip(decoded.astype(mx.float32) * 0.5 + 0.5, 0, 1)
-    return np.array(mx.round(shown * 255).astype(mx.uint8))
+    return mx.round(shown * 255).astype(mx.uint8)

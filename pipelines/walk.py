@@ -7,12 +7,13 @@
 `generate` is a plain generator: whoever drives it owns progress, and stops it by closing it. A family says how prompts
 are read, what the transformer is given, and how its answer is taken. Pictures of one request are walked one after
 another: they are what a batch would give, in the memory of one.
+
+A GPU never waits for Python: while it reads the prompt, what all steps share is prepared, and a step is handed to it
+while it is at the one before.
 """
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import mlx.core as mx
@@ -23,9 +24,10 @@ from models.files import LocalModel
 from models.patches import patchify, unpatchify
 from models.vae import Autoencoder
 from pipelines import planning
-from pipelines.base import DeviceMemory, Event, ImageRequest, Picture, Pixels, Plan, Report, Step
+from pipelines.base import DeviceMemory, Event, ImageRequest, Picture, Plan, Report, Step
 from pipelines.components import Component, Reading, Readings, load_all
-from pipelines.images import to_pixels, to_start
+from pipelines.course import Course, Given, Moved, Task, Times
+from pipelines.images import to_bytes, to_start
 from pipelines.latents import Noise
 from pipelines.mlx_memory import MlxMemory, short_lead
 from pipelines.planning import Defaults
@@ -34,54 +36,6 @@ from pipelines.settings import RESIDENT, Progress, Settings, unheard
 
 HALVES = (mx.float16, mx.bfloat16)
 PREVIEW_SIDE = 256
-
-
-@dataclass(frozen=True)
-class Task:
-    """One request and its plan. `rows` and `columns` count the transformer's tokens."""
-
-    request: ImageRequest
-    plan: Plan
-    schedule: Schedule
-    rows: int
-    columns: int
-    guided_steps: int  # the first so many compare the prompt with the negative one, in a batch of two
-
-    @property
-    def times(self) -> list[float]:
-        """Of each step, from 1 (noise) to 0 (picture)."""
-        return [float(time) for time in self.schedule.timesteps / np.float32(1000)]
-
-
-@dataclass
-class Given:
-    """What the transformer is given beside the latents: at every step, and at each in turn."""
-
-    conditions: Any
-    modulation: Any
-
-
-@dataclass
-class Course:
-    """What the steps of a task share. `compared` is for the guided steps, a batch of two, `alone` for the others."""
-
-    compared: Given | None
-    alone: Given | None
-    noise: np.ndarray  # of all pictures, [picture, row, column, channel]
-    start: mx.array | None
-    dtype: mx.Dtype
-
-
-class Clock:
-    """Seconds between one call and the next."""
-
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-
-    def lap(self) -> float:
-        now = time.perf_counter()
-        took, self._last = now - self._last, now
-        return took
 
 
 class Walk(ABC):
@@ -179,35 +133,52 @@ class Walk(ABC):
         try:
             yield from self._walk(task)
         finally:
+            mx.synchronize()  # a step that was begun is not left under way
             mx.clear_cache()
 
     def _walk(self, task: Task) -> Iterator[Event]:
-        clock = Clock()
+        times = Times()
         readings = self._read(task)
-        encoding = clock.lap()
         course = self._course(task, readings)
-        drawing = decoding = 0.0
+        mx.eval([reading.states for reading in readings])
+        times.encoding = times.lap()
+        mx.eval(course.given)  # so that nothing is under way when the lead looks at what is held
         with short_lead(task.plan.width * task.plan.height, self.settings.staged):
             for index in range(task.request.count):
-                latents = self._begin(task, course, index)
-                for step in range(task.plan.steps):
-                    latents, preview = self._step(task, course, latents, step)
-                    yield Step(
-                        index * task.plan.steps + step + 1, task.plan.steps * task.request.count, preview
-                    )
-                drawing += clock.lap()
-                pixels = to_pixels(self.vae().decode(self._unpack(task, latents), self.settings.strip))[0]
-                del latents
-                decoding += clock.lap()
-                yield Picture(pixels, index)
+                yield from self._draw(task, course, index, times)
         told = (
             *task.plan.warnings,
             *dict.fromkeys(word for reading in readings for word in reading.warnings),
         )
-        yield Report(task.plan, encoding, drawing, decoding, told, mx.get_peak_memory())
+        yield Report(task.plan, times.encoding, times.drawing, times.decoding, told, mx.get_peak_memory())
+
+    def _draw(self, task: Task, course: Course, index: int, times: Times) -> Iterator[Event]:
+        """One picture. Each step is told when the next one has been handed over, which the memory limit delays until
+        most of it is done: closed here, a walk has one step under way. The decoder is built during the last step, but
+        handed over after it, as the times of both would be one otherwise; in strips it computes while it is built."""
+        steps = task.plan.steps
+        before, total = index * steps, steps * task.request.count
+        moved = self._step(task, course, self._begin(task, course, index), 0)
+        mx.async_eval(moved)
+        for step in range(1, steps):
+            following = self._step(task, course, moved.latents, step)
+            mx.async_eval(following)
+            yield moved.step(before + step, total)
+            moved = following
+        decoded = None if self.settings.strip else self._decoded(task, moved.latents)
+        last = moved.step(before + steps, total)
+        times.drawing += times.lap()
+        decoded = self._decoded(task, moved.latents) if decoded is None else decoded
+        del moved
+        mx.async_eval(decoded)
+        yield last
+        picture = Picture(np.array(decoded), index)
+        times.decoding += times.lap()
+        yield picture
 
     def _read(self, task: Task) -> list[Reading]:
-        """The prompt, and the negative one where it is compared; from memory where they were read lately."""
+        """The prompt, and the negative one where it is compared; from memory where they were read lately. What is read
+        anew may still be under way, unless its encoder has to go."""
         prompts = [task.request.prompt]
         if task.guided_steps:
             prompts.append(task.request.negative_prompt or "")
@@ -216,13 +187,14 @@ class Walk(ABC):
             self.transformer.drop()
         readings = [found[prompt] or self._read_anew(prompt) for prompt in prompts]
         if self.settings.staged:
+            mx.eval([reading.states for reading in readings])
             for encoder in self.encoders:
                 encoder.drop()
         return readings
 
     def _read_anew(self, prompt: str) -> Reading:
         reading = self.read(prompt)
-        mx.eval(reading.states)
+        mx.async_eval(reading.states)
         self.readings.keep(prompt, reading)
         return reading
 
@@ -232,7 +204,7 @@ class Walk(ABC):
         noise = Noise(task.request.seed)
         start = self._start(task, noise)
         references = self.references(task)
-        mx.eval(start, references)
+        mx.async_eval(start, references)
         dtype = self.latent_dtype(task, readings[0])
         drawn = self._noise(task, noise, dtype)
         compared = self._given(task, readings, references) if task.guided_steps else None
@@ -241,7 +213,7 @@ class Walk(ABC):
 
     def _given(self, task: Task, readings: Sequence[Reading], references: Sequence[mx.array]) -> Given:
         given = Given(self.conditions(task, readings, references), self.modulation(task, readings))
-        mx.eval(given.conditions, given.modulation)
+        mx.async_eval(given.conditions, given.modulation)
         return given
 
     def _noise(self, task: Task, noise: Noise, dtype: mx.Dtype) -> np.ndarray:
@@ -281,18 +253,19 @@ class Walk(ABC):
         patches = tokens.reshape(len(tokens), task.rows, task.columns, -1)
         return unpatchify(patches, self.patch, self.channels_first)
 
-    def _step(
-        self, task: Task, course: Course, latents: mx.array, step: int
-    ) -> tuple[mx.array, Pixels | None]:
-        """The latents after a step, evaluated, and the picture that they promise where one is to be shown."""
+    def _decoded(self, task: Task, latents: mx.array) -> mx.array:
+        """The picture, [row, column, 3] in bytes; not computed yet, unless it is in strips."""
+        return to_bytes(self.vae().decode(self._unpack(task, latents), self.settings.strip))[0]
+
+    def _step(self, task: Task, course: Course, latents: mx.array, step: int) -> Moved:
+        """A step, and the picture that it promises where one is to be shown."""
         sigma, following = (float(value) for value in task.schedule.sigmas[step : step + 2])
         velocity = self._velocity(task, course, latents, step)
         moved = euler_step(latents, velocity, sigma, following)
-        mx.eval(moved)
         if step + 1 not in planning.preview_steps(task.plan.steps, task.request.previews):
-            return moved, None
+            return Moved(moved, None)
         promised = self._unpack(task, predict_clean(latents, velocity, sigma))
-        return moved, to_pixels(self.vae().preview(promised, PREVIEW_SIDE))[0]
+        return Moved(moved, to_bytes(self.vae().preview(promised, PREVIEW_SIDE))[0])
 
     def _velocity(self, task: Task, course: Course, latents: mx.array, step: int) -> mx.array:
         given = course.compared if step < task.guided_steps else course.alone

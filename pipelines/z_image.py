@@ -20,11 +20,12 @@ from models.weights import WeightMap
 from models.z_image import WEIGHTS, Modulation, Prepared, ZImageConfig, ZImageTransformer
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
+from pipelines.course import Task
 from pipelines.kinds import Z_IMAGE_TOKENS, config_of, z_image
 from pipelines.planning import Defaults, sample_side
 from pipelines.sampling import FlowMatch, Schedule
 from pipelines.settings import Settings
-from pipelines.walk import Task, Walk
+from pipelines.walk import Walk
 
 DEPTH = -2  # as the reference counts hidden states: one layer before the last
 

@@ -19,7 +19,7 @@ from pipelines.images import (
     decode,
     drawn_size,
     from_base64,
-    to_pixels,
+    to_bytes,
     to_reference,
     to_start,
 )
@@ -223,8 +223,8 @@ def test_the_start_is_stretched_to_what_is_drawn() -> None:
 
 def test_decoded_values_become_bytes_and_are_held_within_bounds() -> None:
     decoded = mx.array([[[-1.0, 0.0, 1.0], [-3.0, 0.5, 2.0]]])
-    assert to_pixels(decoded).tolist() == [[[0, 128, 255], [0, 191, 255]]]
-    assert to_pixels(decoded.astype(mx.bfloat16)).dtype == np.uint8
+    assert to_bytes(decoded).tolist() == [[[0, 128, 255], [0, 191, 255]]]
+    assert to_bytes(decoded.astype(mx.bfloat16)).dtype == mx.uint8
 
 
 @pytest.mark.reference
@@ -255,4 +255,4 @@ def test_decoded_values_become_the_references_bytes() -> None:
 
     decoded = np.random.default_rng(1).normal(0, 0.7, (1, 33, 31, 3)).astype(np.float32)
     theirs = VaeImageProcessor().postprocess(torch.from_numpy(decoded).permute(0, 3, 1, 2))[0]
-    np.testing.assert_array_equal(to_pixels(mx.array(decoded))[0], np.asarray(theirs))
+    np.testing.assert_array_equal(np.array(to_bytes(mx.array(decoded)))[0], np.asarray(theirs))

@@ -34,6 +34,25 @@ def test_nothing_is_read_before_the_first_event(toy, monkeypatch):
     assert next(pipeline.generate(REQUEST)) == Step(0, 4)
 
 
+def test_a_step_is_under_way_when_the_one_before_it_is_told(toy, monkeypatch):
+    pipeline = load(toy, "klein")
+    begun, step = [], pipeline._step
+    monkeypatch.setattr(pipeline, "_step", lambda *given: begun.append(given[-1] + 1) or step(*given))
+    told = [
+        (event.index, begun[-1]) for event in pipeline.generate(REQUEST) if isinstance(event, Step) and begun
+    ]
+    assert told == [(1, 2), (2, 3), (3, 4), (4, 4)]
+
+
+def test_noise_is_drawn_before_the_prompt_is_waited_for(toy, monkeypatch):
+    pipeline = load(toy, "klein")
+    done, noise, wait = [], pipeline._noise, mx.eval
+    monkeypatch.setattr(pipeline, "_noise", lambda *given: done.append("noise") or noise(*given))
+    monkeypatch.setattr(mx, "eval", lambda *given: done.append("wait") or wait(*given))
+    list(pipeline.generate(REQUEST))
+    assert done[:2] == ["noise", "wait"]
+
+
 @pytest.mark.parametrize("name", ["klein", "z-image-turbo", "flux schnell"])
 def test_previews_come_evenly_are_small_and_grow_like_the_picture(toy, name):
     request = ImageRequest("a red circle", 3, width=320, height=160, steps=6, previews=2)

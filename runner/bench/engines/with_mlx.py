@@ -1,4 +1,4 @@
-"""Diptych's own pipelines, driven as the runner drives them: the times are those between a picture's events."""
+"""Diptych's own pipelines, driven as the runner drives them: the times are those of a picture's report."""
 
 import time
 from pathlib import Path
@@ -13,7 +13,7 @@ import mlx.core as mx  # noqa: E402
 from models.operations import device_rate, operations  # noqa: E402
 from models.quantize import Quantization  # noqa: E402
 from pipelines import pipeline_class  # noqa: E402
-from pipelines.base import ImageRequest, Report, Step  # noqa: E402
+from pipelines.base import ImageRequest, Report  # noqa: E402
 from pipelines.components import DTYPES  # noqa: E402
 from pipelines.random_model import load_random, write_random  # noqa: E402
 from pipelines.settings import STRIP, Settings  # noqa: E402
@@ -52,25 +52,16 @@ class Engine:
         self.prompts += 1
         prompt = f"{self.prompts:4} {self.job['prompt']}"
         request = ImageRequest(prompt, self.prompts, width=width, height=height, steps=steps, count=n)
-        found: Times = {"step": []}
-        began = last = time.perf_counter()
-        first = True
-        for event in self.pipeline.generate(request):
-            now = time.perf_counter()
-            if isinstance(event, Step) and event.index:
-                # The first one's time also holds the prompt and what all steps share.
-                found["step"] += [] if first else [now - last]
-                first = False
-            elif isinstance(event, Report):
-                found |= {
-                    "encode": [event.encode_seconds],
-                    "peak": event.peak_bytes,
-                    "steps": event.plan.steps,
-                }
-            else:
-                first = True  # a picture's first step holds its noise
-            last = now
-        return found | {"picture": [last - began]}
+        began = time.perf_counter()
+        # A step is told while the next one is under way: its time is the mean of all, not what is between two events.
+        (report,) = (event for event in self.pipeline.generate(request) if isinstance(event, Report))
+        return {
+            "encode": [report.encode_seconds],
+            "step": [report.denoise_seconds / (report.plan.steps * n)],
+            "peak": report.peak_bytes,
+            "steps": report.plan.steps,
+            "picture": [time.perf_counter() - began],
+        }
 
     def decode(self, width: int, height: int, strips: bool) -> Times:
         vae, latents = self.pipeline.vae(), self._latents(width, height)

@@ -41,7 +41,7 @@ def test_ours_draws_counts_and_decodes_every_family(name: str, tmp_path: Path) -
     with running("mlx") as engine:
         assert engine.ask("build", dtype="float32", **build)["dtype"] == "float32"
         drawn = engine.ask("run", width=64, height=32, steps=3, n=2)
-        assert len(drawn["step"]) == 2 * (3 - 1)
+        assert drawn["step"][0] > 0
         assert drawn["peak"] > 0
         small, large = (engine.ask("count", width=64, height=32 * times) for times in (1, 4))
         assert large["decode"] > 3 * small["decode"] > 0
