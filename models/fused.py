@@ -15,20 +15,23 @@ from models.rotary import rotate
 
 WARP, BLOCK, VECTOR = 32, 256, 8
 
+# How many tokens there are is read from the inputs' shapes: as a constant it would cost a new kernel for every size of a
+# picture and length of a prompt. What a model decides is constant, so that dividing by it is cheap.
+
 # A warp takes one head of one token: the square sum by shuffles, then each lane turns its pairs of channels. The first
-# SA tokens are those of `a`, the others those of `c`.
+# tokens are those of `a`, the others those of `c`. A row of blocks is one member of the batch, whose tables may be its own.
 HEADS = """
     constexpr int PAIRS = (DH / 2 + 31) / 32;
     int lane = threadIdx.x % 32;
-    long long row = (long long)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
-    if (row >= (long long)ROWS) return;
-    int slot = row % (KINDS * H), kind = slot / H, head = slot % H;
-    long long token = row / (KINDS * H), member = token / S;
-    int s = token % S;
-    bool first = s < SA;
-    const T* in = first ? a + (member * SA + s) * LDA : c + (member * (S - SA) + s - SA) * LDC;
+    unsigned row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    unsigned s = row / (KINDS * H), slot = row % (KINDS * H), kind = slot / H, head = slot % H, member = blockIdx.y;
+    unsigned tokens = table_shape[1], of_a = a_shape[1];
+    if (s >= tokens) return;
+    bool first = s < of_a;
+    const T* in = first ? a + (size_t)(member * of_a + s) * a_shape[2]
+                        : c + (size_t)(member * (tokens - of_a) + s - of_a) * c_shape[2];
     in += slot * DH;
-    T* out = (kind == 0 ? q : kind == 1 ? k : LAST) + ((member * H + head) * S + s) * DH;
+    T* out = (kind == 0 ? q : kind == 1 ? k : LAST) + (size_t)((member * H + head) * tokens + s) * DH;
     if (kind == 2) {
         for (int i = lane; i < DH; i += 32) out[i] = in[i];
         return;
@@ -43,7 +46,7 @@ HEADS = """
     }
     for (int step = 16; step; step >>= 1) sum += __shfl_xor_sync(0xffffffff, sum, step);
     float scale = rsqrtf(sum / DH + EPS);
-    const float* turn = table + ((member % TABLES) * S + s) * DH;
+    const float* turn = table + (size_t)((table_shape[0] == 1 ? 0 : member) * tokens + s) * DH;
     for (int i = 0; i < PAIRS; i++) {
         int p = 2 * (lane + 32 * i);
         if (p >= DH) break;
@@ -55,16 +58,15 @@ HEADS = """
 """
 # A thread takes eight features, which are all attention's or all the MLP's.
 BESIDE = """
-    long long at = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * 8;
-    if (at >= (long long)TOTAL) return;
-    int column = at % (W + M);
-    long long token = at / (W + M);
-    uint4* to = reinterpret_cast<uint4*>(out + at);
+    unsigned vector = blockIdx.x * blockDim.x + threadIdx.x;
+    unsigned token = vector / ((W + M) / 8), column = vector % ((W + M) / 8) * 8;
+    if (token >= (unsigned)(attended_shape[0] * attended_shape[1])) return;
+    uint4* to = reinterpret_cast<uint4*>(out) + vector;
     if (column < W) {
-        *to = *reinterpret_cast<const uint4*>(attended + token * W + column);
+        *to = *reinterpret_cast<const uint4*>(attended + (size_t)token * W + column);
         return;
     }
-    const T* from = projected + token * LD + OFFSET + column - W;
+    const T* from = projected + (size_t)token * LD + OFFSET + column - W;
     uint4 gates = *reinterpret_cast<const uint4*>(from), ups = gates, result;
     if (GATED) ups = *reinterpret_cast<const uint4*>(from + M);
     const T *gate = reinterpret_cast<const T*>(&gates), *up = reinterpret_cast<const T*>(&ups);
@@ -148,16 +150,13 @@ def _heads_by_kernel(
     weights = [norm.weight.astype(a.dtype) for norm in norms]
     batch, alone = a.shape[0], len(parts) == 1
     tokens = a.shape[1] + (0 if alone else c.shape[1])
-    turns, kinds = table[0], 2 if alone else 3
-    rows = batch * tokens * kinds * heads
-    template = {
-        "T": a.dtype, "ROWS": rows, "KINDS": kinds, "H": heads, "S": tokens, "SA": a.shape[1], "LDA": a.shape[2],
-        "LDC": c.shape[2], "DH": head_dim, "TABLES": turns.shape[0] if turns.ndim == 4 else 1,
-    }  # fmt: skip
+    # One table, or one for each member: (1 or batch, token, pair, 2).
+    turns, kinds = table[0].reshape(-1, tokens, *table.shape[-2:]), 2 if alone else 3
+    rows = tokens * kinds * heads
     outputs = _heads_kernel(norms[0].eps, alone)(
         inputs=[a, c, *weights, turns],
-        template=list(template.items()),
-        grid=(-(-rows * WARP // BLOCK) * BLOCK, 1, 1),
+        template=[("T", a.dtype), ("KINDS", kinds), ("H", heads), ("DH", head_dim)],
+        grid=(-(-rows * WARP // BLOCK) * BLOCK, batch, 1),
         threadgroup=(BLOCK, 1, 1),
         output_shapes=[(batch, heads, tokens, head_dim)] * kinds,
         output_dtypes=[a.dtype] * kinds,
@@ -175,8 +174,7 @@ def _beside_by_kernel(attended: mx.array, projected: mx.array, offset: int, gate
     hidden = (projected.shape[2] - offset) // (2 if gated else 1)
     total = batch * tokens * (width + hidden)
     template = {
-        "T": attended.dtype, "TOTAL": total, "W": width, "M": hidden, "LD": projected.shape[2], "OFFSET": offset,
-        "GATED": gated,
+        "T": attended.dtype, "W": width, "M": hidden, "LD": projected.shape[2], "OFFSET": offset, "GATED": gated,
     }  # fmt: skip
     (out,) = _beside_kernel()(
         inputs=[attended, projected],

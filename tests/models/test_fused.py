@@ -114,3 +114,19 @@ def test_kernels_and_pieces_agree(dtype: mx.Dtype) -> None:
     pieces = fused._heads_by_pieces(parts, turns, 24, 128)
     for one, other in zip(fused._heads_by_kernel(parts, turns, 24, 128), pieces, strict=True):
         assert close(one, other, 0.03)
+
+
+def test_no_number_of_tokens_needs_a_kernel_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: set[tuple[tuple[str, object], ...]] = set()
+
+    def kernel(template, output_shapes, output_dtypes, **_):  # type: ignore[no-untyped-def]
+        compiled.add(tuple(template))
+        return [mx.zeros(shape, dtype) for shape, dtype in zip(output_shapes, output_dtypes, strict=True)]
+
+    monkeypatch.setattr(fused, "_heads_kernel", lambda *_: kernel)
+    monkeypatch.setattr(fused, "_beside_kernel", lambda: kernel)
+    for tokens in (7, 32, 4608):
+        fused._heads_by_kernel([part(1, tokens, 2, 8, 0, 1, mx.bfloat16)], table(tokens, 8), 2, 8)
+        attended, projected = (mx.zeros((1, tokens, width), mx.bfloat16) for width in (16, 64))
+        fused._beside_by_kernel(attended, projected, 48, gated=True)
+    assert len(compiled) == 2
