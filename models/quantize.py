@@ -15,6 +15,8 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_map_with_path
 
+from models.quantized_layers import QuantizedLinear, ScaledLinear
+
 Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
 AFFINE_BITS = (3, 4, 5, 6, 8)
 FLOAT_MODES: dict[str, tuple[int, int]] = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
@@ -65,9 +67,10 @@ class Quantization:
 
     def apply(self, layer: nn.Module, scaled: bool = False) -> nn.Module:
         how: dict[str, Any] = {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
-        if scaled and isinstance(layer, nn.Linear):
-            return ScaledLinear.from_linear(layer, **how)
-        return layer.to_quantized(**how)
+        if not isinstance(layer, nn.Linear):
+            return layer.to_quantized(**how)
+        made: nn.Module = (ScaledLinear if scaled else QuantizedLinear).from_linear(layer, **how)
+        return made
 
     def quantize(self, weight: mx.array) -> dict[str, mx.array]:
         """A weight as a quantized layer stores it: "weight", "scales", and "biases" where the mode has them."""
@@ -78,20 +81,6 @@ class Quantization:
         return mx.dequantize(
             weight, scales, biases, group_size=self.group_size, bits=self.bits, mode=self.mode
         )
-
-
-class ScaledLinear(nn.QuantizedLinear):
-    """A quantized layer whose rows also have a factor each: nvfp4's scales are too coarse for very small weights."""
-
-    def __init__(self, input_dims: int, output_dims: int, *how: Any, **named: Any) -> None:
-        super().__init__(input_dims, output_dims, *how, **named)
-        self.global_scale = mx.ones((output_dims,))
-
-    def __call__(self, x: mx.array) -> mx.array:
-        how = {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
-        y = mx.quantized_matmul(x, self.weight, self.scales, self.get("biases"), transpose=True, **how)
-        y = (y * self.global_scale).astype(y.dtype)
-        return y + self.bias if "bias" in self else y
 
 
 def quantizable(path: str, layer: nn.Module, group_size: int) -> bool:
