@@ -18,38 +18,32 @@ MANY = 128
 
 def product(x: mx.array, layer: nn.Module, bias: mx.array | None = None) -> mx.array:
     """`x` by the transposed weight of a quantized layer. Shapes alone decide how: in a compiled step that is free."""
-    if not on_cuda():
-        return _plus(_packed(x, layer), bias)
-    # What is no row but a batch of its own, as the tokens of a batch of texts are, would be a product of its own.
-    rows = x.reshape(-1, x.shape[-1])
-    y = _unpacked(rows, layer, bias) if many(rows) else _plus(_packed(rows, layer), bias)
-    return y.reshape(*x.shape[:-1], y.shape[-1])
-
-
-def many(rows: mx.array) -> bool:
-    """Whether it is faster to unpack the weight first."""
-    return len(rows) >= MANY
-
-
-def _packed(x: mx.array, layer: nn.Module) -> mx.array:
-    return mx.quantized_matmul(x, layer.weight, layer.scales, layer.get("biases"), **_how(layer))
-
-
-def _unpacked(rows: mx.array, layer: nn.Module, bias: mx.array | None) -> mx.array:
-    dtype = mx.result_type(rows, layer.scales)  # scales of floating point have a say, packed ones have none
-    scales, biases = layer.scales, layer.get("biases")
-    if biases is not None:
-        scales, biases = scales.astype(dtype), biases.astype(dtype)
-    weight = mx.dequantize(layer.weight, scales, biases, **_how(layer), dtype=dtype).T
-    return rows @ weight if bias is None else mx.addmm(bias, rows, weight)
-
-
-def _plus(y: mx.array, bias: mx.array | None) -> mx.array:
+    *apart, inputs = x.shape
+    rows = x.size // inputs
+    if rows >= MANY and on_cuda():
+        return _unpacked(x, layer, bias)
+    if len(apart) > 1 and rows > apart[-1] and on_cuda():
+        # What are no rows but a batch, as the tokens of several texts are, would be a product each.
+        y = _packed(x.reshape(rows, inputs), layer).reshape(*apart, -1)
+    else:
+        y = _packed(x, layer)
     return y if bias is None else y + bias
 
 
-def _how(layer: nn.Module) -> dict[str, Any]:
-    return {"group_size": layer.group_size, "bits": layer.bits, "mode": layer.mode}
+def _packed(x: mx.array, layer: nn.Module) -> mx.array:
+    weight, scales, biases = layer["weight"], layer["scales"], layer.get("biases")
+    return mx.quantized_matmul(x, weight, scales, biases, True, layer.group_size, layer.bits, layer.mode)
+
+
+def _unpacked(x: mx.array, layer: nn.Module, bias: mx.array | None) -> mx.array:
+    dtype = mx.result_type(x, layer["scales"])  # scales of floating point have a say, packed ones have none
+    scales, biases = layer["scales"], layer.get("biases")
+    if biases is not None:
+        scales, biases = scales.astype(dtype), biases.astype(dtype)
+    weight = mx.dequantize(
+        layer["weight"], scales, biases, layer.group_size, layer.bits, layer.mode, dtype=dtype
+    ).T
+    return x @ weight if bias is None else mx.addmm(bias, x, weight)
 
 
 class QuantizedLinear(nn.QuantizedLinear):
@@ -67,7 +61,7 @@ class ScaledLinear(nn.QuantizedLinear):
     def __call__(self, x: mx.array) -> mx.array:
         y = product(x, self)
         y = (y * self.global_scale).astype(y.dtype)
-        return _plus(y, self.get("bias"))
+        return y + self.bias if "bias" in self else y
 
 
 class QuantizedEmbedding(nn.QuantizedEmbedding):

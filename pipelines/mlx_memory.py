@@ -1,10 +1,10 @@
 """What MLX holds on its device, as the runner asks it of either engine."""
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import mlx.core as mx
 
+from models.lead import bounded_lead
 from pipelines.base import DeviceMemory
 
 MEGAPIXEL = 1024 * 1024
@@ -12,21 +12,9 @@ MEGAPIXEL = 1024 * 1024
 ROOM, LITTLE_ROOM = 2 * 1024**3, 1024**3
 
 
-@contextlib.contextmanager
-def short_lead(pixels: int, staged: bool) -> Iterator[None]:
-    """Work is handed to a GPU far ahead of what it has done, and what each piece needs is held until then: gigabytes,
-    with which nothing is faster. Near MLX's memory limit it waits for the work in hand instead."""
-    if mx.default_device() != mx.gpu:
-        yield
-        return
-    room = int((LITTLE_ROOM if staged else ROOM) * max(pixels / MEGAPIXEL, 0.25))
-    lower = mx.get_active_memory() + room
-    before = mx.set_memory_limit(lower)
-    mx.set_memory_limit(min(before, lower))  # a limit that was asked for is kept
-    try:
-        yield
-    finally:
-        mx.set_memory_limit(before)
+def short_lead(pixels: int, staged: bool) -> AbstractContextManager[None]:
+    """As far ahead of the GPU as a picture of so many pixels needs."""
+    return bounded_lead(int((LITTLE_ROOM if staged else ROOM) * max(pixels / MEGAPIXEL, 0.25)))
 
 
 class MlxMemory(DeviceMemory):

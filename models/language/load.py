@@ -14,9 +14,11 @@ from mlx_lm import utils as mlx_utils
 from mlx_lm.models import cache as mlx_cache
 
 from models.files import LocalModel
+from models.fused import on_cuda
 from models.language.architectures import stated_context
 from models.language.caches import Cache
 from models.language.padding import mend
+from models.language.products import suit_rows
 from models.language.quantized_cache import KVCacheNotQuantizable, check_quantizable, quantized_row
 from models.language.sharding import shard
 from models.weights import evaluate, read_shards
@@ -71,6 +73,8 @@ def load(
     if group is not None:
         shard(local.name, model, group)
         notes.append(f"spread over {group.size()} processes; this is rank {group.rank()}")
+    if on_cuda():
+        suit_rows(model)
     tokenizer = _tokenizer(local.folder, config)
     progress(0.2)
     evaluate(model, lambda done: progress(0.2 + 0.8 * done))

@@ -15,6 +15,7 @@ from models.language.padding import leaves_padding_out
 from models.language.prefix import PrefixCache
 from models.language.ranks import Ranks
 from models.language.sequence import Sequence
+from models.lead import bounded_lead
 
 GROUP = 32
 SMALLEST, LARGEST = 32, 2048
@@ -22,6 +23,8 @@ SMALLEST, LARGEST = 32, 2048
 HURRY, LEISURE = 0.06, 0.4
 # A prompt with this many new tokens is kept for others before its answer is finished.
 WORTH_KEEPING = 256
+# Beyond what stays: else a GPU is handed all layers at once, with weights that are unpacked for each.
+ROOM = 2 * 1024**3
 
 
 @dataclass
@@ -171,8 +174,10 @@ class Prefill:
     def _feed(self, cache: Cache, tokens: list[list[int]]) -> None:
         began = time.perf_counter()
         self._model(mx.array(tokens), cache=cache)  # its logits are never evaluated: only the caches are
+        held = caches.arrays(cache)
         self._all_cores(True)
-        mx.eval(caches.arrays(cache))
+        with bounded_lead(ROOM + sum(array.nbytes for array in held)):
+            mx.eval(held)
         self._all_cores(False)
         fed = len(tokens) * len(tokens[0])
         if fed > LARGEST // 4:

@@ -11,7 +11,7 @@ from models.quantized_layers import MANY, QuantizedEmbedding, ScaledLinear
 
 on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
 WAYS = ["3", "4", "5", "6", "8", "mxfp4", "mxfp8", "nvfp4"]
-SHAPES = [(1, 64), (7, 1, 64), (MANY - 1, 64), (MANY + 3, 64), (3, 45, 64)]
+SHAPES = [(64,), (1, 64), (7, 1, 64), (MANY - 1, 64), (MANY + 3, 64), (3, 45, 64)]
 
 
 @pytest.fixture
@@ -87,15 +87,17 @@ def products(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 def test_weights_are_unpacked_for_many_rows_alone(products: list[tuple[int, ...]]) -> None:
     layer = linear("4", bias=True)
     step = mx.compile(layer)
-    for shape in ((MANY, 64), (2, MANY // 2, 64), (MANY - 1, 64)):
+    for shape in ((MANY, 64), (2, MANY // 2, 64), (MANY, 1, 64), (MANY - 1, 64)):
         step(mx.zeros(shape))
     assert products == [(MANY - 1, 64)]
 
 
 @pytest.mark.usefixtures("as_on_cuda")
 def test_a_batch_of_single_tokens_is_one_product_of_so_many_rows(products: list[tuple[int, ...]]) -> None:
-    assert linear("4", bias=True)(mx.zeros((9, 1, 64))).shape == (9, 1, 40)
-    assert products == [(9, 64)]
+    layer = linear("4", bias=True)
+    assert layer(mx.zeros((9, 1, 64))).shape == (9, 1, 40)
+    assert layer(mx.zeros((1, 9, 64))).shape == (1, 9, 40)
+    assert products == [(9, 64), (1, 9, 64)]
 
 
 def test_elsewhere_mlx_has_its_way(products: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,54 @@
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import pytest
+
+from models import quantized_layers
+from models.files import LocalModel, Shard
+from models.language import load as loading
+from models.language.load import LanguageModel, load
+from models.quantized_layers import MANY, QuantizedEmbedding, QuantizedLinear
+from tests.toys import toy_text
+
+
+def opened(folder: Path) -> LanguageModel:
+    return load(LocalModel("toy", folder, lambda component: (Shard(folder / "model.safetensors"),)))
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "on_cuda", lambda: True)
+    monkeypatch.setattr(quantized_layers, "on_cuda", lambda: True)
+
+
+def kinds(model: nn.Module) -> set[Any]:
+    return {type(layer) for layer in model.modules() if "scales" in layer}
+
+
+@pytest.mark.usefixtures("cuda")
+@pytest.mark.parametrize("shape", [(1, 3), (5, 1), (1, MANY + 1), (MANY, 1)], ids=str)
+def test_on_cuda_a_quantized_model_says_the_same_with_our_layers(shape: tuple[int, int]) -> None:
+    folder = toy_text("qwen3", bits=4)
+    model = opened(folder).model
+    assert kinds(model) <= {QuantizedLinear, QuantizedEmbedding}
+    tokens = mx.arange(shape[0] * shape[1]).reshape(shape) % 50
+    found = model(tokens)
+    for layer in model.modules():
+        layer.__class__ = {
+            QuantizedLinear: nn.QuantizedLinear,
+            QuantizedEmbedding: nn.QuantizedEmbedding,
+        }.get(type(layer), type(layer))
+    assert mx.allclose(found, model(tokens), 1e-3, 1e-3)
+
+
+def test_elsewhere_the_layers_are_mlxs_own() -> None:
+    assert kinds(opened(toy_text("qwen3", bits=4)).model) <= {nn.QuantizedLinear, nn.QuantizedEmbedding}
+
+
+@pytest.mark.usefixtures("cuda")
+def test_experts_stay_as_they_are() -> None:
+    found = kinds(opened(toy_text("glm4_moe_lite", bits=4)).model)
+    assert QuantizedLinear in found
+    assert any(kind.__module__.startswith("mlx_lm") and "Switch" in kind.__name__ for kind in found)
