@@ -68,12 +68,16 @@ class Answer:
         parts: list[bytes] = []  # a line of megabytes comes in many, and is put together once
         while pieces := await self._take():
             for piece in pieces:
-                first, *rest = piece.split(b"\n")
-                parts.append(first)
-                for following in rest:
+                begin = 0
+                while (
+                    end := piece.find(b"\n", begin)
+                ) >= 0:  # many times as quick as `split`, which goes by bytes
+                    parts.append(piece[begin:end])
                     yield b"".join(parts)
-                    parts = [following]
-        if any(parts):
+                    parts, begin = [], end + 1
+                if begin < len(piece):
+                    parts.append(piece[begin:] if begin else piece)
+        if parts:
             yield b"".join(parts)
 
     async def read(self) -> bytes:

@@ -167,9 +167,13 @@ def line(event: Struct) -> bytes:
     return _encoder.encode(event) + b"\n"
 
 
-def lines(events: Iterable[Struct]) -> bytes:
-    """Several events, copied no more than once: they may be megabytes."""
-    return b"".join(part for event in events for part in (_encoder.encode(event), b"\n"))
+def lines(events: Iterable[Struct]) -> bytearray:
+    """Several events, each written where it stays: they may be megabytes."""
+    written = bytearray()
+    for event in events:
+        _encoder.encode_into(event, written, -1)  # behind what is there
+        written += b"\n"
+    return written
 
 
 def encode(value: Any) -> bytes:

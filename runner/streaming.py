@@ -15,7 +15,7 @@ from runner.protocol import Failed, lines
 
 NDJSON = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-cache")]
 
-Collect = Callable[[list[Struct]], bytes]
+Collect = Callable[[list[Struct]], bytes | bytearray]
 
 
 class JobResponse:
@@ -104,5 +104,5 @@ class JobResponse:
         return True
 
 
-def _body(data: bytes, more: bool) -> Message:
+def _body(data: bytes | bytearray, more: bool) -> Message:
     return {"type": "http.response.body", "body": data, "more_body": more}
