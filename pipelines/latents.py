@@ -10,16 +10,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.threads import spread
+from pipelines.threads import Threads
 
 Floats = NDArray[np.float32]
 Words = NDArray[np.uint32]
 Ids = NDArray[np.int32]
 
+THREADS = Threads("noise")
 BLOCK = 16
 HALF = np.dtype("V32")  # of a block: eight numbers, moved about as one
 PART = 2**16  # numbers made at a time: few enough for a core's cache, many enough for a thread
-LINE = 8  # channels laid side by side at a time: a few cache lines are written, and not one a channel
+LINE = 8  # channels laid side by side at a time, so that every cache line is written once
 
 FIRST_REFERENCE = (
     10  # the T coordinate of FLUX.2's first reference picture, and the distance to each further one
@@ -54,7 +55,7 @@ class Noise:
     def _blocks(self, size: int, half: bool) -> Floats:
         drawn = np.empty(size, np.float32)
         whole = size - size % BLOCK
-        spread(_box_muller, self._parts(drawn[:whole]), -(-whole // PART))
+        THREADS.spread(_box_muller, self._parts(drawn[:whole]), -(-whole // PART))
         if size > whole:
             # A broken block's words are drawn in float32 only; they go unused but move the stream on.
             self._words(0 if half else size - whole)

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pipelines.base import Pixels
-from pipelines.threads import spread
+from pipelines.threads import Threads
 
+THREADS = Threads("png")
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 STRIP = 2**16  # pixels: milliseconds of work, beside which the border between two costs nothing
 AVERAGE = 3
@@ -33,7 +34,9 @@ def png(pixels: Pixels, texts: Mapping[str, str]) -> bytes:
     height, width, _ = pixels.shape
     rows = max(1, STRIP // width)
     starts = range(0, height, rows)
-    strips = spread(lambda start: _strip(pixels, start, min(start + rows, height)), starts, len(starts))
+    strips = THREADS.spread(
+        lambda start: _strip(pixels, start, min(start + rows, height)), starts, len(starts)
+    )
     checksum = 1
     for strip in strips:
         checksum = _joined(checksum, strip.checksum, strip.length)
@@ -62,7 +65,7 @@ def _filtered(pixels: Pixels, start: int, stop: int) -> Pixels:
     height, width, _ = strip.shape
     left, above = np.zeros_like(strip), np.zeros_like(strip)
     left[:, 1:] = strip[:, :-1]
-    above[start == 0 :] = pixels[max(start - 1, 0) : stop - 1]  # there is nothing above the first row
+    above[0 if start else 1 :] = pixels[max(start - 1, 0) : stop - 1]  # there is nothing above the first row
     rows = np.empty((height, 1 + 3 * width), np.uint8)
     rows[:, 0] = AVERAGE
     # Half the sum of two bytes without leaving bytes: what both have, and half of what only one has.

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cached_property
 from typing import TypeVar
 
 Piece = TypeVar("Piece")
@@ -12,19 +12,29 @@ Result = TypeVar("Result")
 MOST = 16  # more would only quarrel over the interpreter between the calls
 
 
-def spread(function: Callable[[Piece], Result], pieces: Iterable[Piece], count: int) -> list[Result]:
-    """What the function makes of each of the `count` pieces, in their order.
+class Threads:
+    """One a core, made when there is first something for them.
 
-    A piece is begun while the next is still made. Its work must not spread in turn: it would wait for its own thread.
+    Each kind of work has its own, so that none queues behind another: noise is waited for by the GPU, and files are not.
     """
-    if count < 2:
-        return [function(piece) for piece in pieces]
-    return list(_pool().map(function, pieces))
 
+    def __init__(self, name: str) -> None:
+        self._name = name
 
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(_cores(), MOST), thread_name_prefix="spread")
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(min(_cores(), MOST), thread_name_prefix=self._name)
+
+    def spread(
+        self, function: Callable[[Piece], Result], pieces: Iterable[Piece], count: int
+    ) -> list[Result]:
+        """What the function makes of each of the `count` pieces, in their order.
+
+        A piece is begun while the next is still made. Its work must not spread in turn: it would wait for its own thread.
+        """
+        if count < 2:
+            return [function(piece) for piece in pieces]
+        return list(self._pool.map(function, pieces))
 
 
 def _cores() -> int:
