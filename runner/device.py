@@ -39,6 +39,9 @@ def prepare() -> str:
     if sys.platform == "darwin":
         return "computing on Metal"
     if any(is_installed(name) for name in GPU_BACKENDS):
+        from runner.kernel_cache import keep_kernels  # which asks us what is installed
+
+        keep_kernels()
         return "computing on CUDA"
     if "mlx.core" in sys.modules:
         return "computing on the processor; MLX was imported before a BLAS could be loaded"
@@ -77,6 +80,13 @@ def has_gpu() -> bool:
     import mlx.core as mx
 
     return bool(mx.default_device() == mx.gpu)
+
+
+def has_cuda() -> bool:
+    """Whether MLX computes on an NVIDIA card here, where kernels are compiled when they are needed first. Imports MLX."""
+    import mlx.core as mx
+
+    return has_gpu() and bool(mx.cuda.is_available())
 
 
 def memory() -> int:

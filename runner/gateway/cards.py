@@ -38,6 +38,17 @@ def card_memory() -> int | None:
         return int(memory.total)
 
 
+def card_architecture() -> str | None:
+    """What that card's kernels are compiled for: `sm_90`."""
+    with _driver() as nvml:
+        card, major, minor = ctypes.c_void_p(), ctypes.c_int(), ctypes.c_int()
+        if nvml is None or _handle(nvml, card):
+            return None
+        if nvml.nvmlDeviceGetCudaComputeCapability(card, ctypes.byref(major), ctypes.byref(minor)):
+            return None
+        return f"sm_{major.value}{minor.value}"
+
+
 def visible_cards() -> tuple[str, ...]:
     """Every card that may be used, as CUDA_VISIBLE_DEVICES names them."""
     stated = os.environ.get(VISIBLE)

@@ -11,8 +11,8 @@ from runner.errors import DiptychError, ModelNotSupported
 from runner.library.installed import Installed
 from runner.library.ollama import manifests
 from runner.library.removal import Removal
+from runner.places import cache_folder
 from runner.sources.base import JSON_LIMIT, parse_object, shorten
-from runner.sources.ollama import cache_folder
 from runner.sources.ollama_store import manifest_path, parse_ollama_name, store_root
 
 # Older manifests wrote a dash.

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from models.files import LocalModel, Shard
 from models.safetensors import Header, TensorInfo
 from runner.errors import ModelNotSupported
+from runner.places import cache_folder
 from runner.sources.base import (
     JSON_LIMIT,
     Kind,
@@ -226,14 +227,6 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except OSError:
         return None
-
-
-def cache_folder() -> Path:
-    """Where Diptych keeps what it makes of models: DIPTYCH_CACHE, or diptych in the user's cache folder."""
-    if stated := os.environ.get("DIPTYCH_CACHE"):
-        return Path(os.path.expanduser(stated))
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(base)) / "diptych"
 
 
 def _keys(stored: Mapping[str, TensorInfo], layers: list[Layer], component: str) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from models.weights import load_component
 from runner.errors import ModelNotFound, ModelNotSupported
 from runner.memory import weights_bytes
 from runner.mode import ModelMode, detect_model_mode
+from runner.places import cache_folder
 from runner.sources import find, ollama
 from runner.sources.ollama_store import OllamaName, parse_ollama_name, store_root
 from tests.runner.checkpoints import safetensors, text_files
@@ -212,11 +213,11 @@ def test_the_cache_is_where_the_system_has_caches(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HOME", "/h")
     for name in ("DIPTYCH_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    assert ollama.cache_folder() == Path("/h/.cache/diptych")
+    assert cache_folder() == Path("/h/.cache/diptych")
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert ollama.cache_folder() == Path("/x/diptych")
+    assert cache_folder() == Path("/x/diptych")
     monkeypatch.setenv("DIPTYCH_CACHE", "~/d")
-    assert ollama.cache_folder() == Path("/h/d")
+    assert cache_folder() == Path("/h/d")
 
 
 def test_a_language_model_of_the_store_loads_with_its_packed_experts(store: Path) -> None:

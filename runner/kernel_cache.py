@@ -1,0 +1,40 @@
+"""Where MLX keeps the kernels that it compiles on an NVIDIA card, for the next process.
+
+Its own choice is the system's temporary folder: empty after a restart of the machine, and other users may write there
+what we would run.
+"""
+
+import logging
+import os
+from importlib import metadata
+from pathlib import Path
+
+from runner.device import GPU_BACKENDS, is_installed
+from runner.gateway.cards import card_architecture
+from runner.places import cache_folder
+
+log = logging.getLogger("diptych.device")
+
+VARIABLE = "MLX_PTX_CACHE_DIR"
+
+
+def keep_kernels() -> None:
+    """Name our folder to MLX, unless the user has named one. Call before MLX is imported."""
+    folder = None if VARIABLE in os.environ else _folder()
+    if folder is None:
+        return
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning("kernels will be compiled again by the next process: %s", error)
+        return
+    os.environ[VARIABLE] = str(folder)
+
+
+def _folder() -> Path | None:
+    """One for each MLX and kind of card: machines with other cards may share a home, and MLX looks at names alone."""
+    backend = next((name for name in GPU_BACKENDS if is_installed(name)), None)
+    card = card_architecture()
+    if backend is None or card is None:
+        return None
+    return cache_folder() / "kernels" / f"{backend}-{metadata.version(backend)}-{card}"
