@@ -36,6 +36,7 @@ from pipelines.settings import RESIDENT, Progress, Settings, unheard
 
 HALVES = (mx.float16, mx.bfloat16)
 PREVIEW_SIDE = 256
+EVENTS = 4  # of a picture in one step
 
 
 class Walk(ABC):
@@ -96,6 +97,14 @@ class Walk(ABC):
         """The pictures to look at, as latents."""
         return []
 
+    def lengths(self) -> Sequence[int]:
+        """Of prompts, in tokens, where each would have something compiled for it."""
+        return ()
+
+    def rehearse(self, length: int) -> Any:
+        """What depends on a prompt's length alone, of a picture of the model's own size; lazily."""
+        return None
+
     def latent_dtype(self, task: Task, reading: Reading) -> mx.Dtype:
         """What the noise is drawn in."""
         return reading.states[0].dtype
@@ -111,6 +120,22 @@ class Walk(ABC):
         for component in (*self.encoders, self.transformer):
             component.check()
         self.vae.load(progress)
+
+    def warm(self, progress: Progress = unheard) -> None:
+        """Have everything compiled that a picture of the model's own size needs, by drawing one in a single step.
+        Weights that come and go are left alone."""
+        if self.settings.staged:
+            return
+        for index, _ in enumerate(self._rehearsal(), 1):
+            progress(index / (EVENTS + len(self.lengths())))
+        mx.clear_cache()
+
+    def _rehearsal(self) -> Iterator[None]:
+        for _ in self.generate(ImageRequest("", seed=1, steps=1)):
+            yield
+        for length in self.lengths():
+            mx.eval(self.rehearse(length))
+            yield
 
     def plan(self, request: ImageRequest) -> Plan:
         """The request with every choice made; PipelineError says what is wrong with it."""

@@ -13,11 +13,19 @@ import numpy as np
 
 from models.config import ConfigError
 from models.files import LocalModel
+from models.fused import on_cuda
 from models.qwen3 import Qwen3Config, Qwen3Encoder
 from models.vae import WEIGHTS as VAE_WEIGHTS
 from models.vae import AutoencoderKL, AutoencoderKLConfig
 from models.weights import WeightMap
-from models.z_image import WEIGHTS, Modulation, Prepared, ZImageConfig, ZImageTransformer
+from models.z_image import (
+    SEQUENCE_MULTIPLE,
+    WEIGHTS,
+    Modulation,
+    Prepared,
+    ZImageConfig,
+    ZImageTransformer,
+)
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
 from pipelines.course import Task
@@ -80,7 +88,21 @@ class ZImage(Walk):
 
     def read(self, prompt: str) -> Reading:
         read = self.tokenizer.encode(self._asked(prompt), Z_IMAGE_TOKENS, pad=False)
-        return Reading((self.encoder()(mx.array([read.ids]))[0],), cut_warning(read.cut, Z_IMAGE_TOKENS))
+        # On NVIDIA cards attention is planned for each length: padded as captions are, prompts have few. What follows
+        # a token does not change it.
+        padding = -len(read.ids) % SEQUENCE_MULTIPLE if on_cuda() else 0
+        states = self.encoder()(mx.array([[*read.ids, *[0] * padding]]))[0]
+        return Reading((states[: len(read.ids)],), cut_warning(read.cut, Z_IMAGE_TOKENS))
+
+    def lengths(self) -> range:
+        """Captions are padded to these."""
+        return range(SEQUENCE_MULTIPLE, Z_IMAGE_TOKENS + 1, SEQUENCE_MULTIPLE)
+
+    def rehearse(self, length: int) -> mx.array:
+        network: ZImageTransformer = self.transformer()
+        caption = self.encoder()(mx.zeros((1, length), mx.int32))[0]
+        side = self.defaults.side // self.defaults.multiple
+        return network.rehearse(caption, side, side)
 
     def mu(self, tokens: int, steps: int) -> float:
         return self.flow.linear_mu(tokens)

@@ -38,6 +38,8 @@ class OwnRunner:
     """A runner for one command; it ends with it."""
 
     def __init__(self, model: str, options: Sequence[str] = ()) -> None:
+        # What it would warm up with is what it is about to do.
+        options = ["--no-warm-up", *options]
         self._server = Server(model, options=options, key=secrets.token_urlsafe())
 
     async def start(self, on_progress: Report) -> None:

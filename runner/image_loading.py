@@ -13,6 +13,9 @@ from runner.image_engine import ImageEngine
 from runner.image_memory import choose_memory, estimate_loaded
 from runner.memory import show_size
 from runner.sources import ModelFiles
+from runner.warming import warm_up
+
+LOADING = 0.7  # of the progress, where a warm-up follows
 
 log = logging.getLogger("diptych.image")
 
@@ -24,6 +27,7 @@ class ImageSettings:
     quantize: str | None = None  # one of settings.QUANTIZATIONS; None: as the checkpoint is
     memory: str | int = "auto"  # or resident, staged, a budget in bytes
     dtype: str = "auto"  # or float32, checkpoint
+    warm_up: bool = True
 
 
 def load_image_worker(
@@ -49,6 +53,7 @@ def _by_mlx(
     from models.quantize import Quantization
     from pipelines import pipeline_class
     from pipelines.settings import Settings
+    from pipelines.walk import Walk
     from runner import device
 
     float32 = settings.dtype == "float32" or (settings.dtype == "auto" and not device.has_gpu())
@@ -58,15 +63,21 @@ def _by_mlx(
     log.info("memory: %s", choice.why)
     if isinstance(settings.memory, int):
         mx.set_memory_limit(settings.memory)  # beyond it MLX gives its spare buffers back first
-    loaded: Pipeline = pipeline_class(pipeline).load(
+    warms = settings.warm_up and device.has_cuda() and choice.memory == "resident"
+    loading = LOADING if warms else 1.0
+    loaded: Walk = pipeline_class(pipeline).load(
         local,
         Settings(
             dtype="float32" if float32 else None,
             quantization=Quantization.parse(settings.quantize) if settings.quantize else None,
             memory=choice.memory,
         ),
-        progress,
+        lambda done: progress(loading * done),
     )
+    if warms:
+        warm_up(
+            lambda: loaded.warm(lambda done: progress(LOADING + (1 - LOADING) * done)), loaded.memory.clear
+        )
     return loaded
 
 

@@ -48,6 +48,7 @@ class RunnerSettings:
     engine: str = "auto"
     api_key: str | None = None
     tensor_parallel: int = 1
+    warm_up: bool = True
     supervised: bool = False  # by a parent that reads our stderr, and that we do not outlive
 
 
@@ -184,6 +185,7 @@ class _Process:
             context=settings.context,
             kv_bits=settings.kv_bits,
             float32=settings.dtype == "float32" or (settings.dtype == "auto" and not device.has_gpu()),
+            warm_up=settings.warm_up,
         )
         if world is None:
             return load_text_worker(local, chosen, progress)
@@ -205,5 +207,5 @@ class _Process:
         settings = self._settings
         if settings.tensor_parallel > 1:
             raise BadRequest(f"--tensor-parallel is for models that write; {settings.model} makes pictures")
-        chosen = ImageSettings(settings.quantize, settings.memory, settings.dtype)
+        chosen = ImageSettings(settings.quantize, settings.memory, settings.dtype, settings.warm_up)
         return load_image_worker(files, local, pipeline, engine, chosen, progress)

@@ -30,6 +30,7 @@ from runner.prompts import Embed, Generate, Prompts
 from runner.protocol import EmbeddingDone, Failed, Logprob, LogprobAlternative, TextChunk, TextDone
 from runner.sources import ModelMode
 from runner.stops import StopMatcher
+from runner.warming import warm_up
 from runner.words import Words
 
 log = logging.getLogger("diptych.text")
@@ -44,6 +45,7 @@ class TextSettings:
     context: int | None = None
     kv_bits: int | None = None
     float32: bool = False
+    warm_up: bool = True
 
 
 def load_text_worker(
@@ -64,7 +66,10 @@ def load_text_worker(
     )
     for note in model.notes:
         log.info("%s", note)
-    return TextWorker(model, settings, ranks or Ranks(), why_lost)
+    worker = TextWorker(model, settings, ranks or Ranks(), why_lost)
+    if settings.warm_up and ranks is None and device.has_cuda():
+        warm_up(worker.warm, mx.clear_cache)
+    return worker
 
 
 def cache_limit(settings: TextSettings) -> int:
@@ -174,6 +179,16 @@ class TextWorker:
             return
         for output in self._batch.step():
             yield from self._own_events(output)
+
+    def warm(self) -> None:
+        """Have compiled what a few tokens after a short prompt need, by writing them."""
+        self._batch.add(Sequence("warm-up", [0] * 16, max_tokens=4))
+        try:
+            while self._batch.busy:
+                self._batch.step()
+        finally:
+            self._batch.clear()
+            self._prefix.clear()
 
     def drop(self, job: Job) -> None:
         if isinstance(job.state, _Embedding):

@@ -43,6 +43,12 @@ def _add_runner(commands: "Commands") -> None:
     )
     _add_writing(parser)
     pictures.add_loading(parser)
+    add(
+        "--warm-up",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="on an NVIDIA card, have kernels compiled while the model is loaded, not by the first request",
+    )
     add("--verbose", action="store_true", help="log more")
     add("--log-format", choices=("text", "json"), default="text", help="(default %(default)s)")
     # Set by the process that starts us: stdin is a pipe whose end is that process's end.

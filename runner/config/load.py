@@ -87,5 +87,11 @@ def _setting(
 
 def model_arguments(settings: Mapping[str, Any]) -> list[str]:
     """A model's settings as arguments of `diptych runner`."""
-    flags = {name: str(value) for name, value in settings.items() if name not in OF_THE_GATEWAY}
-    return [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]
+    flags = {name.replace("_", "-"): value for name, value in settings.items() if name not in OF_THE_GATEWAY}
+    return [part for flag, value in flags.items() for part in _argument(flag, value)]
+
+
+def _argument(flag: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", str(value)]

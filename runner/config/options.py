@@ -65,6 +65,7 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
         "quantize": one_of(*QUANTIZATIONS),
         "memory": size("auto", "resident", "staged"),
         "engine": one_of(*CHOICES),
+        "warm_up": yes_or_no(),
         "keep_alive": duration(),
         "replicas": whole(1, 64),
     }

@@ -28,6 +28,24 @@ def test_steps_come_in_order_then_the_pictures_then_the_report(toy, name):
     assert min(done.encode_seconds, done.denoise_seconds, done.decode_seconds, done.peak_bytes) > 0
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_warming_up_runs_every_part_once_and_leaves_nothing_but_what_it_read(toy, name):
+    pipeline, done = load(toy, name), []
+    pipeline.warm(done.append)
+    assert done == sorted(done)
+    assert done[-1] == 1
+    held = mx.get_active_memory()
+    pipeline.warm()
+    assert mx.get_active_memory() == held
+    assert drawn(pipeline.generate(REQUEST))
+
+
+def test_a_staged_model_is_not_warmed_up(toy):
+    pipeline = load(toy, "klein", memory="staged")
+    pipeline.warm(lambda done: pytest.fail("something was computed"))
+    assert not pipeline.transformer.held
+
+
 def test_nothing_is_read_before_the_first_event(toy, monkeypatch):
     pipeline = load(toy, "klein")
     monkeypatch.setattr(pipeline, "read", lambda prompt: pytest.fail("the prompt was read"))

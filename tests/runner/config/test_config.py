@@ -96,6 +96,7 @@ def test_a_models_settings_stand_under_any_of_its_names(tmp_path: Path) -> None:
     assert config.model("owner/other") == {"context": 4096, "batch": 8}
     assert config.model("owner/pictures")["quantize"] == "4"
     assert model_arguments({"kv_bits": 4, "memory": "staged"}) == ["--kv-bits", "4", "--memory", "staged"]
+    assert model_arguments({"warm_up": False}) == ["--no-warm-up"]
 
 
 @pytest.mark.parametrize(
