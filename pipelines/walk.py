@@ -29,7 +29,7 @@ from pipelines.components import Component, Reading, Readings, load_all
 from pipelines.course import Course, Given, Moved, Task, Times
 from pipelines.images import to_bytes, to_start
 from pipelines.latents import Noise
-from pipelines.mlx_memory import MlxMemory, short_lead
+from pipelines.mlx_memory import MEGAPIXEL, MlxMemory, short_lead
 from pipelines.planning import Defaults
 from pipelines.sampling import FlowMatch, Schedule, add_noise, euler_step, predict_clean
 from pipelines.settings import RESIDENT, Progress, Settings, unheard
@@ -219,7 +219,8 @@ class Walk(ABC):
 
     def _read_anew(self, prompt: str) -> Reading:
         reading = self.read(prompt)
-        mx.async_eval(reading.states)
+        with short_lead(MEGAPIXEL, self.settings.staged):
+            mx.async_eval(reading.states)
         self.readings.keep(prompt, reading)
         return reading
 

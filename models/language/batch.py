@@ -6,8 +6,9 @@ while it runs, and only the choice waits.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -20,6 +21,7 @@ from models.language.masking import apply_bitmask
 from models.language.prefill import Prefill, Prefilled
 from models.language.prefix import PrefixCache
 from models.language.ranks import Add, Ranks, Remove, Step
+from models.language.row_caches import RowCaches
 from models.language.sampling import Sampler
 from models.language.sequence import Output, Sequence, TokenLogprob
 
@@ -49,6 +51,25 @@ class _Details:
         }
 
 
+class Held(Protocol):
+    """The caches of the rows that are decoding, and the network run over them."""
+
+    def join(self, cache: Cache, rows: int) -> None:
+        """Append rows: one single cache, or a batch of them."""
+
+    def keep(self, rows: Items[int]) -> None:
+        """Drop every row but these."""
+
+    def extract(self, row: int) -> Cache:
+        """A single cache of a row's, to be read and not written to."""
+
+    def logits(self, tokens: mx.array) -> mx.array:
+        """What comes after one more token of each row, [row, vocabulary]."""
+
+    def clear(self) -> None:
+        """Drop every row."""
+
+
 class Batch:
     """`add` and `remove` whenever; `step` until there is nothing `busy`."""
 
@@ -65,8 +86,8 @@ class Batch:
         """`all_cores` hears when prompts are processed, and when the server needs its share again. `ranks`: the other
         processes that hold a share of the model, if there are any."""
         self._ranks = ranks or Ranks()
-        self._model = model
-        self._decoder = None if self._ranks.spread else Decoder.of(model)
+        quick = None if self._ranks.spread else Decoder.of(model, new_cache())
+        self._held: Held = RowCaches(model) if quick is None else quick
         self._vocab = vocab
         self._prefix = prefix
         self._prefill = Prefill(model, new_cache, prefix, all_cores, self._ranks)
@@ -76,13 +97,11 @@ class Batch:
 
     def _reset(self) -> None:
         self._rows: list[Sequence] = []
-        self._cache: Cache = []
-        self._single = False
+        self._finished: list[Sequence] = []  # rows that go before the next step
+        self._held.clear()
         self._inputs = mx.zeros((0,), dtype=mx.uint32)  # what the next forward pass is fed; unread as yet
         self._details: _Details | None = None
         self._sampler: Sampler | None = None  # None: rows came or went
-        if self._decoder is not None:
-            self._decoder.forget()
 
     def __len__(self) -> int:
         return len(self._rows) + len(self._prefill)
@@ -105,7 +124,7 @@ class Batch:
         """Take a sequence out, wherever it is. What it has computed stays in the prefix cache."""
         self._ranks.tell(Remove(sequence.number))
         if not self._prefill.remove(sequence) and sequence in self._rows:
-            self._retire([sequence], self._inputs)
+            self._retire(list(dict.fromkeys([*self._finished, sequence])))
 
     def remove_number(self, number: int) -> None:
         """The same for a sequence that another rank names; it may have ended already."""
@@ -125,6 +144,8 @@ class Batch:
     def step(self) -> list[Output]:
         """One token for every decoding sequence, and one turn of prompt processing."""
         self._ranks.tell(Step())
+        if self._finished:
+            self._retire(self._finished)
         outputs = self._decode() if self._rows else []
         room = self.max_rows - len(self._rows)
         if len(self._prefill) and room > 0:
@@ -151,7 +172,7 @@ class Batch:
         beginning = all(row.fresh for row in self._rows)
         if launch:
             known = sampling.fed(inputs, self._vocab)
-            logits = self._logits(known)
+            logits = self._held.logits(known)
             if constrained:
                 mx.async_eval(logits)
             else:
@@ -173,15 +194,9 @@ class Batch:
         if beginning:
             outputs += self._first({output.sequence for output in outputs})
         finished = [self._rows.index(output.sequence) for output in outputs if output.finish or output.error]
-        finished = self._ranks.decide("who has finished", finished)
-        if finished:
-            self._retire([self._rows[index] for index in finished], self._inputs)
+        # They are told now, and taken out before the next step: keeping what they computed can wait.
+        self._finished = [self._rows[index] for index in self._ranks.decide("who has finished", finished)]
         return outputs
-
-    def _logits(self, tokens: mx.array) -> mx.array:
-        if self._decoder is not None and self._decoder.takes(self._cache):
-            return self._decoder(tokens, self._cache)
-        return self._model(tokens[:, None], cache=self._cache)[:, -1]
 
     def _first(self, failed: set[Sequence]) -> list[Output]:
         """The first tokens, where nobody else is waiting: told at once, before the next forward pass is made."""
@@ -250,40 +265,29 @@ class Batch:
 
     def _join(self, ready: Prefilled) -> None:
         inputs = mx.array([row.prompt[-1] for row in ready.rows], dtype=mx.uint32)
-        if not self._rows:
-            self._rows, self._cache, self._single = ready.rows, ready.cache, ready.single
-            self._inputs, self._details = inputs, None
-        else:
-            if self._single:
-                self._cache, self._single = caches.merged([self._cache]), False
-            caches.extend(self._cache, caches.merged([ready.cache]) if ready.single else ready.cache)
-            self._rows = self._rows + ready.rows
-            self._inputs = mx.concatenate([self._inputs, inputs])
+        self._inputs = mx.concatenate([self._inputs, inputs]) if self._rows else inputs
+        self._held.join(ready.cache, len(ready.rows))
+        self._rows = self._rows + ready.rows
         self._sampler = None
 
-    def _retire(self, gone: list[Sequence], inputs: mx.array) -> None:
+    def _retire(self, gone: list[Sequence]) -> None:
         for row in gone:
             self._remember(row)
         left = [i for i, row in enumerate(self._rows) if row not in gone]
         if not left:
             self._reset()
             return
+        self._finished = []
         self._rows = [self._rows[i] for i in left]
         if self._details is not None:
             self._details = _without(self._details, gone)
-        self._inputs = inputs[mx.array(left)]
+        self._inputs = self._inputs[mx.array(left)]
         self._sampler = None
-        if len(left) == 1:
-            self._cache, self._single = caches.extracted(self._cache, left[0]), True
-        else:
-            caches.keep(self._cache, left)
+        self._held.keep(left)
 
     def _remember(self, row: Sequence) -> None:
-        if not self._prefix.max_bytes or row.broken:
-            return
-        index = self._rows.index(row)
-        cache = self._cache if self._single else caches.extracted(self._cache, index)
-        self._prefix.insert(row.tokens, cache)
+        if self._prefix.max_bytes and not row.broken:
+            self._prefix.insert(row.tokens, self._held.extract(self._rows.index(row)))
 
 
 def _without(details: _Details, gone: list[Sequence]) -> _Details | None:

@@ -1,12 +1,12 @@
 """Decoding on NVIDIA cards: a whole step of one token a row, compiled, in a third of the kernels and less of the processor.
 
-    decoder = Decoder.of(model)                 # None: not a model whose arithmetic is known here
-    logits = decoder(tokens, cache)             # [row, vocabulary], and the caches have one token more
+    decoder = Decoder.of(model, new_cache())    # None: not a model whose arithmetic is known here
+    decoder.join(cache, rows)                   # whose prompts are read
+    logits = decoder.logits(tokens)             # [row, vocabulary], and the caches have one token more
 
 For Llama, Qwen 2, Qwen 3 and those that say they are one of them, in half precision, with plain key-value caches; everything
 else is mlx-lm's. Projections that read the same are made one array; mlx-lm's layers are given views of it, so prompts
-are read as before. The caches are copied when rows come or go, and then written to in place, which is why nobody else
-may hold the same arrays: what reads them in the meantime reads columns that are not written again.
+are read as before.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models import cache as mlx_cache
 from mlx_lm.models import llama, qwen2, qwen3
+from mlx_lm.models.cache import KVCache
 from mlx_lm.models.rope_utils import Llama3RoPE
 
 from models.fused import on_cuda
 from models.language import kernels
 from models.language.caches import Cache
 from models.language.pieces import Columns, HeadLayout
+from models.language.slots import Slots
 
 FAMILIES: tuple[type[nn.Module], ...] = (llama.Model, qwen2.Model, qwen3.Model)
 HALVES = (mx.bfloat16, mx.float16)
-GROWTH = 256  # columns that caches grow by
 # Of shared memory, which the attention kernel keeps a head's partial sums in: group x channels.
 LARGEST_GROUP = 1280
 
@@ -45,23 +45,9 @@ class Layer:
     down: mx.array
 
 
-@dataclass
-class Held:
-    """The caches that are being written to."""
-
-    keys: list[mx.array]
-    values: list[mx.array]
-    columns: Columns
-    end: int
-
-    def is_of(self, cache: Cache) -> bool:
-        return len(cache) == len(self.keys) and all(
-            layer.keys is keys and layer.values is values
-            for layer, keys, values in zip(cache, self.keys, self.values, strict=True)
-        )
-
-
 class Decoder:
+    """Implements batch.Held."""
+
     def __init__(self, model: Any, parts: ModuleType = kernels) -> None:
         self._parts = parts
         self._embed = model.model.embed_tokens.weight
@@ -70,64 +56,44 @@ class Decoder:
         self._norm = model.model.norm.weight
         self._eps = float(model.model.norm.eps)
         self._layers = [_layer(block) for block in model.model.layers]
-        self._scale = float(model.model.layers[0].self_attn.scale)
+        attention = model.model.layers[0].self_attn
+        self._scale = float(attention.scale)
         self._step = mx.compile(self._computed)
-        self._held: Held | None = None
+        size = self._layers[0].layout.size
+        self._slots = Slots(len(self._layers), attention.n_kv_heads, size, self._embed.dtype)
 
     @classmethod
-    def of(cls, model: nn.Module) -> "Decoder | None":
-        """A decoder, where the model is one of those known and computes on a card."""
-        return cls(model) if on_cuda() and known(model) else None
+    def of(cls, model: nn.Module, cache: Cache) -> "Decoder | None":
+        """A decoder, where the model is one of those known, has such caches, and computes on a card."""
+        plain = all(type(layer) is KVCache for layer in cache)
+        return cls(model) if plain and on_cuda() and known(model) else None
 
-    def takes(self, cache: Cache) -> bool:
-        """Whether these are plain caches, and hold something."""
-        plain = (mlx_cache.KVCache, mlx_cache.BatchKVCache)
-        return all(type(layer) in plain and layer.keys is not None for layer in cache)
+    def join(self, cache: Cache, rows: int) -> None:
+        self._slots.join(cache, rows)
 
-    def __call__(self, tokens: mx.array, cache: Cache) -> mx.array:
-        held = self._held
-        if held is None or not held.is_of(cache) or held.end >= held.keys[0].shape[2]:
-            held = self._held = self._taken(cache)
-        logits, positions, end, *caches = self._step(tokens, held.columns, held.keys, held.values)
-        count = len(cache)
-        held.keys, held.values = caches[:count], caches[count:]
-        held.columns = Columns(positions, held.columns.starts, end)
-        held.end += 1
-        for layer, keys, values in zip(cache, held.keys, held.values, strict=True):
-            layer.keys, layer.values = keys, values
-            if isinstance(layer, mlx_cache.BatchKVCache):
-                layer._idx, layer.offset = held.end, positions
-            else:
-                layer.offset = held.end
-        return logits
+    def keep(self, rows: Sequence[int]) -> None:
+        self._slots.keep(rows)
 
-    def forget(self) -> None:
-        """Let go of the caches of a batch that has ended."""
-        self._held = None
+    def extract(self, row: int) -> Cache:
+        return self._slots.extract(row)
 
-    def _taken(self, cache: Cache) -> Held:
-        """Copies of the caches with room for more, which belong to nobody else."""
-        self._held = None
-        first = cache[0]
-        if isinstance(first, mlx_cache.BatchKVCache):
-            end, positions, starts = first._idx, first.offset, first.left_padding
-        else:
-            end = first.offset
-            positions, starts = mx.array([end], dtype=mx.int32), mx.array([0], dtype=mx.int32)
-        room = (end // GROWTH + 1) * GROWTH
-        keys = [_roomy(layer.keys, end, room) for layer in cache]
-        values = [_roomy(layer.values, end, room) for layer in cache]
-        columns = Columns(
-            positions.astype(mx.int32), starts.astype(mx.int32), mx.array([end], dtype=mx.int32)
-        )
-        mx.eval(keys, values, columns)
-        return Held(keys, values, columns, end)
+    def clear(self) -> None:
+        self._slots.clear()
+
+    def logits(self, tokens: mx.array) -> mx.array:
+        slots, rows = self._slots, tokens.shape[0]
+        slots.make_room()
+        free = slots.count - rows
+        given = mx.pad(tokens, (0, free)) if free else tokens
+        logits, ends, *caches = self._step(given, slots.columns, slots.keys, slots.values)
+        slots.advance(ends, caches[: len(self._layers)], caches[len(self._layers) :])
+        return logits[:rows] if free else logits
 
     def _computed(
         self, tokens: mx.array, columns: Columns, keys: Sequence[mx.array], values: Sequence[mx.array]
     ) -> list[mx.array]:
-        parts, (rows,) = self._parts, tokens.shape
-        splits = parts.splits(rows, keys[0].shape[1], keys[0].shape[2])
+        parts, (slots,), (_, kv_heads, length, _) = self._parts, tokens.shape, keys[0].shape
+        splits = parts.splits(slots, kv_heads, length)
         h = self._embed[tokens]
         normed = mx.fast.rms_norm(h, self._layers[0].norm_in, self._eps)
         following = [*(layer.norm_in for layer in self._layers[1:]), self._norm]
@@ -136,12 +102,12 @@ class Decoder:
             q, k, v = parts.heads(parts.product(normed, layer.qkv), layer.layout, k, v, columns)
             written[0].append(k)
             written[1].append(v)
-            seen = parts.attention(q, k, v, columns, splits, self._scale).reshape(rows, -1)
+            seen = parts.attention(q, k, v, columns, splits, self._scale).reshape(slots, -1)
             h, normed = parts.sum_and_norm(h, parts.product(seen, layer.out), layer.norm_mlp, self._eps)
             mixed = parts.product(parts.product(normed, layer.gate_up, gated=True), layer.down)
             h, normed = parts.sum_and_norm(h, mixed, norm, self._eps)
         logits = parts.product(normed, self._vocabulary)
-        return [logits, columns.positions + 1, columns.end + 1, *written[0], *written[1]]
+        return [logits, mx.minimum(columns.ends + 1, length - 1), *written[0], *written[1]]
 
 
 def known(model: Any) -> bool:
@@ -225,10 +191,3 @@ def _joined(layers: Sequence[nn.Linear]) -> mx.array:
         mx.eval(layer.weight)
         start += rows
     return joined
-
-
-def _roomy(x: mx.array, end: int, room: int) -> mx.array:
-    batch, heads, _, size = x.shape
-    roomy = mx.zeros((batch, heads, room, size), x.dtype)
-    roomy[:, :, :end] = x[:, :, :end]
-    return roomy

@@ -99,7 +99,7 @@ PRODUCT = """
 """
 
 # One projection to queries, and to a key and a value at their place in the caches: a warp a head. The caches are written
-# to in place: whoever calls has them alone.
+# to in place: whoever calls has them alone. What would lie beyond their last column is of a slot that no row has.
 HEADS = """
     constexpr int PAIRS = D / 64;
     const int lane = threadIdx.x % 32, kv = keys_shape[1], length = keys_shape[2];
@@ -118,7 +118,8 @@ HEADS = """
             high[i] = (float)(T)(high[i] + (float)bias[slot * D + p + D / 2]);
         }
     }
-    const size_t place = end[0];
+    const int place = ends[row];
+    if (place >= length && slot >= heads) return;
     if (slot >= heads + kv) {
         T* out = const_cast<T*>(values) + (((size_t)row * kv + slot - heads - kv) * length + place) * D;
         for (int i = 0; i < PAIRS; i++) {
@@ -141,7 +142,7 @@ HEADS = """
     T* out = slot < heads
         ? queries + ((size_t)row * heads + slot) * D
         : const_cast<T*>(keys) + (((size_t)row * kv + slot - heads) * length + place) * D;
-    const float position = (float)positions[row];
+    const float position = (float)(place - starts[row]);
     for (int i = 0; i < PAIRS; i++) {
         int p = lane + 32 * i;
         float sine, cosine;
@@ -151,14 +152,14 @@ HEADS = """
     }
 """
 
-# Attention of one query a head over columns start to end of its row: a block a key head and part of the columns, its
+# Attention of one query a head over its row's columns, from start to end: a block a key head and part of the columns, its
 # G query heads together, a warp every eighth column, four at a time. `part` gets sums that are not yet divided.
 ATTENTION = """
     constexpr int V = D / 32, AHEAD = 4;
     __shared__ float tops[WARPS][G], sums[WARPS][G], parts[WARPS][G][D];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, kv = keys_shape[1], length = keys_shape[2];
     const int row = blockIdx.x / kv, head = blockIdx.x % kv, splits = gridDim.y;
-    const int begin = starts[row], stop = end[0] + 1, share = (stop - begin + splits - 1) / splits;
+    const int begin = starts[row], stop = min(ends[row] + 1, length), share = (stop - begin + splits - 1) / splits;
     const int from = begin + blockIdx.y * share, to = min(stop, from + share);
     const T* k = keys + ((size_t)row * kv + head) * length * D + lane * V;
     const T* v = values + ((size_t)row * kv + head) * length * D + lane * V;
@@ -289,8 +290,8 @@ def heads(
         "norm_q": absent if layout.norm_q is None else layout.norm_q,
         "norm_k": absent if layout.norm_k is None else layout.norm_k,
         "bias": absent if layout.bias is None else layout.bias,
-        "positions": columns.positions,
-        "end": columns.end,
+        "starts": columns.starts,
+        "ends": columns.ends,
     }
     (queries,) = _kernel("heads", tuple(given), ("queries",), HEADS, layout.eps)(
         inputs=list(given.values()),
@@ -314,8 +315,8 @@ def attention(
     """[row, head, channel] over the columns of each row; so many blocks share those of a head."""
     rows, count, size = queries.shape
     group = count // keys.shape[1]
-    given = ("queries", "keys", "values", "starts", "end")
-    inputs = [queries, keys, values, columns.starts, columns.end]
+    given = ("queries", "keys", "values", "starts", "ends")
+    inputs = [queries, keys, values, columns.starts, columns.ends]
     template = [("T", queries.dtype), ("D", size), ("G", group), ("WARPS", WARPS)]
     grid, block = (rows * keys.shape[1] * BLOCK, splits, 1), (BLOCK, 1, 1)
     if splits == 1:

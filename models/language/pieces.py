@@ -9,12 +9,10 @@ import mlx.core as mx
 
 
 class Columns(NamedTuple):
-    """Where rows stand in their caches. `positions`: of each row's new token in its text; `starts`: each row's first
-    column; `end`: the column of the new tokens, [1]. All int32."""
+    """Of each slot's row: its first column in the caches, and the one that its new token takes; int32, [slot]."""
 
-    positions: mx.array
     starts: mx.array
-    end: mx.array
+    ends: mx.array
 
 
 class HeadLayout(NamedTuple):
@@ -59,10 +57,10 @@ def heads(
         q = mx.fast.rms_norm(q, layout.norm_q, layout.eps)
     if layout.norm_k is not None:
         k = mx.fast.rms_norm(k, layout.norm_k, layout.eps)
-    q, k = _turned(q, layout.turns, columns.positions), _turned(k, layout.turns, columns.positions)
-    keys = mx.slice_update(keys, k, columns.end, axes=(2,))
-    values = mx.slice_update(values, v, columns.end, axes=(2,))
-    return q[:, :, 0], keys, values
+    positions = columns.ends - columns.starts
+    q, k = _turned(q, layout.turns, positions), _turned(k, layout.turns, positions)
+    here = (mx.arange(keys.shape[2]) == columns.ends[:, None])[:, None, :, None]
+    return q[:, :, 0], mx.where(here, k, keys), mx.where(here, v, values)
 
 
 def _turned(x: mx.array, turns: mx.array, positions: mx.array) -> mx.array:
@@ -78,7 +76,7 @@ def attention(
 ) -> mx.array:
     """[row, head, channel] over the columns of each row. `splits` is the kernel's matter."""
     at = mx.arange(keys.shape[2], dtype=mx.int32)
-    seen = (at >= columns.starts[:, None]) & (at <= columns.end)
+    seen = (at >= columns.starts[:, None]) & (at <= columns.ends[:, None])
     mask = seen[:, None, None]
     return mx.fast.scaled_dot_product_attention(queries[:, :, None], keys, values, scale=scale, mask=mask)[
         :, :, 0

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PICTURE_PARTS = ("load", "first", "encode", "step", "decode", "strips", "pack", "picture", "http")
-TEXT_PARTS = ("load", "first", "http", "library")
+TEXT_PARTS = ("load", "first", "http", "library", "raw")
 PARTS = tuple(dict.fromkeys((*PICTURE_PARTS, *TEXT_PARTS)))
 PICTURE_ENGINES = ("mlx", "torch", "torch-compile", "mflux")
 TEXT_ENGINES = ("mlx", "mlx-lm", "mlx_lm.server")

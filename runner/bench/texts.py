@@ -17,6 +17,7 @@ from runner.errors import RunnerFailed
 
 LOAD = Path(__file__).with_name("load.py")
 LIBRARY = "mlx-lm"
+DIRECT = {"library": "write", "raw": "decode"}  # what it is asked for, without a server
 SPREAD = "mlx-spread"  # our runner over several devices
 DIALECTS = {"mlx": DIPTYCH, SPREAD: DIPTYCH, "mlx_lm.server": MLX_LM}
 WORDS = [
@@ -69,7 +70,7 @@ def ask_together(
 
 
 def measure(spec: Spec, folder: str, options: Options, report: Report, tell: Tell) -> None:
-    needed = {"mlx-lm": ("library",)}
+    needed = {LIBRARY: DIRECT}
     names = [
         name
         for name in options.engines or TEXT_ENGINES
@@ -85,7 +86,7 @@ def measure(spec: Spec, folder: str, options: Options, report: Report, tell: Tel
         for clients in options.clients:
             for number in range(options.rounds + 1):  # the first warms
                 for name in in_turn(list(engines), number):
-                    figures = _once(engines[name], clients, number, options.tokens)
+                    figures = _once(engines[name], clients, number, options)
                     for part, value in figures.items() if number else ():
                         found.setdefault((name, part, clients), []).append(value)
                 tell(f"{spec.name}, {clients} clients: round {number} of {options.rounds}")
@@ -122,10 +123,14 @@ def _started(name: str, folder: str, options: Options) -> Process:
     return Process(dialect, Path(folder), told)
 
 
-def _once(engine: Process | Engine, clients: int, number: int, tokens: int) -> dict[str, float]:
-    asked = prompts(clients, number)
+def _once(engine: Process | Engine, clients: int, number: int, options: Options) -> dict[str, float]:
+    asked, tokens = prompts(clients, number), options.tokens
     if isinstance(engine, Engine):
-        return {"library": engine.ask("write", prompts=asked, tokens=tokens)["tokens_per_second"]}
+        parts = {part: do for part, do in DIRECT.items() if options.wants(part)}
+        return {
+            part: engine.ask(do, prompts=asked, tokens=tokens)["tokens_per_second"]
+            for part, do in parts.items()
+        }
     bodies = [engine.dialect.body(prompt, tokens, 0.0, None) for prompt in asked]
     figures = ask_together(engine, bodies, clients)
     if figures["lost"]:
@@ -143,7 +148,7 @@ def _records(spec: Spec, options: Options, found: Values) -> Iterator[Record]:
                 model=spec.name,
                 engine=engine,
                 part=part,
-                unit="tokens/s" if part in ("http", "library") else "s",
+                unit="tokens/s" if part in ("http", *DIRECT) else "s",
                 values=tuple(values),
                 clients=clients,
                 dtype=options.dtype or "",
@@ -157,4 +162,5 @@ _NOTES = {
     "load": "from start to healthy (mlx_lm.server says so before it has loaded)",
     "first": "from start to the first answer",
     "library": "mlx-lm called directly: stream_generate for one, BatchGenerator for several",
+    "raw": "mlx-lm's network alone, prompts read before: cache, likeliest token, one step ahead",
 }

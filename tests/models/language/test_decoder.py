@@ -1,5 +1,7 @@
 """One step of decoding in few pieces gives what mlx-lm's network gives, alone and in company."""
 
+import itertools
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -8,12 +10,13 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_map
 from mlx_lm.models import llama, qwen2, qwen3
-from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
+from mlx_lm.models.cache import make_prompt_cache
 
 from models import fused
 from models.language import caches, kernels, pieces
 from models.language.caches import Cache
-from models.language.decoder import GROWTH, Decoder, known
+from models.language.decoder import Decoder, known
+from models.language.slots import GROWTH
 
 on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
 VOCAB = 120
@@ -77,22 +80,30 @@ def _prompts(lengths: list[int]) -> list[list[int]]:
     return [[(7 * row + 3 * i) % VOCAB for i in range(length)] for row, length in enumerate(lengths)]
 
 
-def _follow(model: nn.Module, parts: ModuleType, lengths: list[int], steps: int, tolerance: float) -> None:
-    theirs, ours = _read(model, _prompts(lengths)), _read(model, _prompts(lengths))
+def _decoder(model: nn.Module, parts: ModuleType, prompts: list[list[int]]) -> Decoder:
     decoder = Decoder(model, parts)
-    tokens = mx.array([5 + row for row in range(len(lengths))], dtype=mx.uint32)
-    for step in range(steps):
-        expected = model(tokens[:, None], cache=theirs)[:, -1].astype(mx.float32)
-        found = decoder(tokens, ours).astype(mx.float32)
-        scale = mx.abs(expected).max().item()
-        assert mx.abs(found - expected).max().item() < tolerance * scale, step
+    decoder.join(_read(model, prompts), len(prompts))
+    return decoder
+
+
+def _tokens(rows: int) -> Iterator[mx.array]:
+    tokens = mx.arange(5, 5 + rows).astype(mx.uint32)
+    while True:
+        yield tokens
         tokens = ((tokens * 11 + 7) % VOCAB).astype(mx.uint32)
-    one, other = caches.extracted(theirs, 0) if len(lengths) > 1 else theirs, ours
-    other = caches.extracted(ours, 0) if len(lengths) > 1 else ours
-    assert [layer.offset for layer in one] == [layer.offset for layer in other]
-    for layer, twin in zip(one, other, strict=True):
-        for x, y in zip(layer.keys_and_values(), twin.keys_and_values(), strict=True):
-            assert mx.allclose(x.astype(mx.float32), y.astype(mx.float32), tolerance, 10 * tolerance)
+
+
+def _follow(model: nn.Module, parts: ModuleType, lengths: list[int], steps: int, tolerance: float) -> None:
+    theirs, decoder = _read(model, _prompts(lengths)), _decoder(model, parts, _prompts(lengths))
+    for tokens in itertools.islice(_tokens(len(lengths)), steps):
+        expected = model(tokens[:, None], cache=theirs)[:, -1]
+        assert mx.abs(decoder.logits(tokens) - expected).max() < tolerance * mx.abs(expected).max()
+    for row in range(len(lengths)):
+        one = theirs if len(lengths) == 1 else caches.extracted(theirs, row)
+        for layer, twin in zip(one, decoder.extract(row), strict=True):
+            assert layer.offset == twin.offset == lengths[row] + steps
+            for x, y in zip(layer.keys_and_values(), twin.keys_and_values(), strict=True):
+                assert mx.allclose(x, y, tolerance, 10 * tolerance)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -105,31 +116,55 @@ def test_caches_grow_while_it_writes() -> None:
     _follow(_model("qwen3"), pieces, [GROWTH - 3, 20], 6, 1e-5)
 
 
-def test_rows_that_leave_take_nothing_along() -> None:
+def test_rows_come_and_go() -> None:
+    model = _model("qwen3")
+    alone = {length: _read(model, _prompts([length])) for length in (4, 11, 6, 30, 2)}
+    decoder = _decoder(model, pieces, _prompts([4]))
+
+    def check(*lengths: int) -> None:
+        tokens = next(_tokens(len(lengths)))
+        found = decoder.logits(tokens)
+        for row, length in enumerate(lengths):
+            expected = model(tokens[row : row + 1, None], cache=alone[length])[:, -1]
+            assert mx.allclose(found[row], expected[0], 1e-4, 1e-4), length
+
+    check(4)
+    for length in (11, 6):
+        decoder.join(_read(model, _prompts([length])), 1)
+    check(4, 11, 6)
+    decoder.keep([0, 2])
+    check(4, 6)
+    decoder.keep([1])
+    check(6)
+    padded = caches.merged([_read(model, _prompts([length])) for length in (30, 2)])
+    decoder.join(padded, 2)
+    check(6, 30, 2)
+    decoder.keep([0, 1])
+    check(6, 30)
+    decoder.clear()
+    decoder.join(_read(model, _prompts([11])), 1)
+
+
+def test_a_row_may_begin_with_nothing_read() -> None:
     model = _model("qwen3")
     decoder = Decoder(model, pieces)
-    theirs, ours = _read(model, _prompts([4, 11, 6])), _read(model, _prompts([4, 11, 6]))
-    tokens = mx.array([1, 2, 3], dtype=mx.uint32)
-    mx.eval(decoder(tokens, ours), model(tokens[:, None], cache=theirs))
-    for batch in (ours, theirs):
-        caches.keep(batch, [0, 2])
-    tokens = mx.array([4, 5], dtype=mx.uint32)
-    expected = model(tokens[:, None], cache=theirs)[:, -1]
-    assert mx.allclose(decoder(tokens, ours), expected, 1e-4, 1e-4)
+    decoder.join(make_prompt_cache(model), 1)
+    token = mx.array([9], dtype=mx.uint32)
+    assert mx.allclose(decoder.logits(token), model(token[None])[:, -1], 1e-4, 1e-4)
 
 
-def test_a_cache_that_others_hold_is_left_as_it_was() -> None:
+def test_what_is_taken_out_stays_as_it_was() -> None:
     model = _model("qwen3")
-    cache = _read(model, _prompts([12]))
-    kept = caches.copied(cache)
-    before = [mx.array(layer.keys_and_values()[0]) for layer in kept]
+    given = _read(model, _prompts([12]))
+    decoder = Decoder(model, pieces)
+    decoder.join(given, 1)
+    taken = decoder.extract(0)
+    before = [mx.array(layer.keys) for layer in (*given, *taken)]
     mx.eval(before)
-    decoder = Decoder(model, pieces)
-    for token in (3, 4):
-        mx.eval(decoder(mx.array([token], dtype=mx.uint32), cache))
-    assert all(
-        mx.array_equal(layer.keys_and_values()[0], was) for layer, was in zip(kept, before, strict=True)
-    )
+    for tokens in itertools.islice(_tokens(1), 3):
+        mx.eval(decoder.logits(tokens))
+    after = [layer.keys for layer in (*given, *taken)]
+    assert all(mx.array_equal(x, y) for x, y in zip(after, before, strict=True))
 
 
 def test_prompts_are_read_as_before_with_weights_that_are_views() -> None:
@@ -157,13 +192,6 @@ def test_only_networks_whose_arithmetic_is_known_are_taken() -> None:
     assert not known(quantized)
 
 
-def test_only_plain_caches_that_hold_something_are_taken() -> None:
-    decoder = Decoder(_model("qwen3"), pieces)
-    assert not decoder.takes([KVCache()])
-    assert not decoder.takes([RotatingKVCache(8)])
-    assert decoder.takes(_read(_model("qwen3"), [[1, 2, 3]]))
-
-
 @on_a_card
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize(
@@ -175,14 +203,12 @@ def test_the_kernels_give_what_the_network_gives(name: str, lengths: list[int]) 
     half, whole = _model(name, mx.float16), _model(name, mx.float16)
     whole.set_dtype(mx.float32)
     prompts = _prompts(lengths)
-    decoder, cache = Decoder(half, kernels), _read(half, prompts)
-    theirs, exact = _read(half, prompts), _read(whole, prompts)
-    tokens = mx.array([5 + row for row in range(len(lengths))], dtype=mx.uint32)
-    for _ in range(4):
+    decoder, theirs, exact = _decoder(half, kernels, prompts), _read(half, prompts), _read(whole, prompts)
+    for tokens in itertools.islice(_tokens(len(lengths)), 4):
         truth = whole(tokens[:, None], cache=exact)[:, -1]
-        expected = mx.abs(half(tokens[:, None], cache=theirs)[:, -1] - truth).max().item()
-        found = mx.abs(decoder(tokens, cache) - truth).max().item()
-        assert found < 2 * expected + 1e-3 * mx.abs(truth).max().item()
+        expected = mx.abs(half(tokens[:, None], cache=theirs)[:, -1] - truth).max()
+        found = mx.abs(decoder.logits(tokens) - truth).max()
+        assert found < 2 * expected + 1e-3 * mx.abs(truth).max()
 
 
 @on_a_card

@@ -1,0 +1,44 @@
+"""The rows of a batch in mlx-lm's own caches, and its network run over them."""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from models.language import caches
+from models.language.caches import Cache
+
+
+class RowCaches:
+    """Implements batch.Held. A single row is on the caches that the model makes for one sequence."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self.clear()
+
+    def clear(self) -> None:
+        self._cache: Cache = []
+        self._rows = 0
+
+    def join(self, cache: Cache, rows: int) -> None:
+        if not self._rows:
+            self._cache = cache
+        else:
+            if self._rows == 1:
+                self._cache = caches.merged([self._cache])
+            caches.extend(self._cache, caches.merged([cache]) if rows == 1 else cache)
+        self._rows += rows
+
+    def keep(self, rows: Sequence[int]) -> None:
+        if len(rows) == 1 and self._rows > 1:
+            self._cache = caches.extracted(self._cache, rows[0])
+        elif self._rows > 1:
+            caches.keep(self._cache, list(rows))
+        self._rows = len(rows)
+
+    def extract(self, row: int) -> Cache:
+        return self._cache if self._rows == 1 else caches.extracted(self._cache, row)
+
+    def logits(self, tokens: mx.array) -> mx.array:
+        logits: mx.array = self._model(tokens[:, None], cache=self._cache)
+        return logits[:, -1]

@@ -1,0 +1,112 @@
+"""Keys and values of a batch, a slot a row; rows begin and end at columns of their own.
+
+There may be more slots than rows, so that few shapes occur: a step is compiled for each. The arrays are nobody else's:
+a step writes to them in place, at the column behind a row's last, which nobody reads who reads the row as it is now.
+"""
+
+from collections.abc import Callable, Sequence
+
+import mlx.core as mx
+from mlx_lm.models.cache import BatchKVCache, KVCache
+
+from models.language.caches import Cache
+from models.language.pieces import Columns
+
+GROWTH = 256  # columns
+LAYERS_AT_ONCE = 4  # that are copied when columns are added: old and new are held meanwhile
+
+
+class Slots:
+    def __init__(self, layers: int, heads: int, size: int, dtype: mx.Dtype) -> None:
+        self._layers, self._heads, self._size, self._dtype = layers, heads, size, dtype
+        self.columns: Columns
+        self.clear()
+
+    def clear(self) -> None:
+        self._starts: list[int] = []  # of each row
+        self._ends: list[int] = []
+        self.count = self._length = 0
+        self.keys = [self._blank(0, 0) for _ in range(self._layers)]
+        self.values = [self._blank(0, 0) for _ in range(self._layers)]
+        self._locate()
+
+    def join(self, cache: Cache, rows: int) -> None:
+        """Append a row, or several whose caches are one of mlx-lm's batches."""
+        first, before = cache[0], len(self._ends)
+        batch = isinstance(first, BatchKVCache)
+        end = first._idx if batch else first.offset
+        self._starts += first.left_padding.tolist() if batch else [0]
+        self._ends += [end] * rows
+        self._resize(slots_for(before + rows), max(self._ends) + 1)
+        for layer, keys, values in zip(cache, self.keys, self.values, strict=True) if end else ():
+            keys[before : before + rows, :, :end] = layer.keys[:, :, :end]
+            values[before : before + rows, :, :end] = layer.values[:, :, :end]
+        self._locate()
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Only these rows, in this order."""
+        self._starts = [self._starts[row] for row in rows]
+        self._ends = [self._ends[row] for row in rows]
+        count = slots_for(len(rows))
+        if list(rows) != list(range(len(rows))) or count != self.count:
+            chosen = mx.array([*rows, *[0] * (count - len(rows))])
+            self.count = count
+            self._each(lambda x: x[chosen])
+        self._locate()
+
+    def extract(self, row: int) -> Cache:
+        """A row as mlx-lm's caches: views, of columns that are not written again."""
+        seen = (slice(row, row + 1), slice(None), slice(self._starts[row], self._ends[row]))
+        cache = [KVCache() for _ in range(self._layers)]
+        for layer, keys, values in zip(cache, self.keys, self.values, strict=True):
+            layer.keys, layer.values = keys[seen], values[seen]
+            layer.offset = self._ends[row] - self._starts[row]
+        return cache
+
+    def make_room(self) -> None:
+        """For one token more of each row."""
+        self._resize(self.count, max(self._ends) + 1)
+
+    def advance(self, ends: mx.array, keys: list[mx.array], values: list[mx.array]) -> None:
+        """A token more of each row has been written."""
+        self._ends = [end + 1 for end in self._ends]
+        self.columns = Columns(self.columns.starts, ends)
+        self.keys, self.values = keys, values
+
+    def _resize(self, count: int, length: int) -> None:
+        length = max(self._length, -(-length // GROWTH) * GROWTH)
+        if (count, length) == (self.count, self._length):
+            return
+        self.count, self._length = count, length
+
+        def larger(x: mx.array) -> mx.array:
+            blank = self._blank(count, length)
+            if x.size:
+                kept = min(count, x.shape[0])
+                blank[:kept, :, : x.shape[2]] = x[:kept]
+            return blank
+
+        self._each(larger)
+        self._locate()
+
+    def _each(self, change: Callable[[mx.array], mx.array]) -> None:
+        for arrays in (self.keys, self.values):
+            for at in range(self._layers):
+                arrays[at] = change(arrays[at])
+                if at % LAYERS_AT_ONCE == LAYERS_AT_ONCE - 1:
+                    mx.eval(arrays[at - LAYERS_AT_ONCE + 1 : at + 1])
+
+    def _blank(self, count: int, length: int) -> mx.array:
+        return mx.zeros((count, self._heads, length, self._size), self._dtype)
+
+    def _locate(self) -> None:
+        """Tell the device where rows are; a slot without one is at its first column."""
+        free = [0] * (self.count - len(self._ends))
+        self.columns = Columns(
+            mx.array([*self._starts, *free], dtype=mx.int32), mx.array([*self._ends, *free], dtype=mx.int32)
+        )
+
+
+def slots_for(rows: int) -> int:
+    """1, 2, 4, then multiples of 8."""
+    return next((few for few in (1, 2, 4) if rows <= few), -(-rows // 8) * 8)
