@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from models.moments import Moments, joined, row_moments
-from models.planes import Plane
+from models.planes import Plane, Stored
 
 
 @partial(mx.compile, shapeless=True)
@@ -45,8 +45,9 @@ class GroupNorm(nn.Module):
         moments: list[Moments] = []
         for top, bottom in plane.strips():
             moments.append(row_moments(plane.window(top, bottom).rows))
-            if not plane.in_one:
-                mx.eval(moments[-1])
+            # Rows that are computed for this alone are held until they are read; stored ones are there anyway.
+            if plane.pace and not isinstance(plane, Stored):
+                plane.pace.follow(*moments[-1])
         means, variances = (mx.concatenate(list(parts), axis=1) for parts in zip(*moments, strict=True))
         scale, shift = joined((means, variances), self._groups, self.weight, self.bias, offset)
         return Fitted(scale[:, None, None], shift[:, None, None])

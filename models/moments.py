@@ -12,7 +12,7 @@ import mlx.core as mx
 from models.fused import on_cuda
 
 EPS = 1e-6
-CHUNK = 2**24  # without the kernel, rows are turned to float32: never more elements than this at once
+CHUNK = 2**22  # without the kernel, rows are turned to float32: never more elements than this at once
 VECTOR, LANES, PIXELS, BLOCK = 8, 16, 32, 256
 
 Moments = tuple[mx.array, mx.array]

@@ -2,7 +2,8 @@
 
 Convolutional networks run over planes strip by strip, and give what they give over the whole: a window brings the
 neighbouring rows that a kernel reaches into, and the edge of the picture is padded only where it is the edge. The
-whole picture is a plane of one strip, so there is one code for both. Arrays are [n, rows, width, channels].
+whole picture is a plane without a pace, of one strip, so there is one code for both. Arrays are
+[n, rows, width, channels].
 """
 
 from abc import ABC, abstractmethod
@@ -50,11 +51,28 @@ class Window:
         return Window(convolved if bias is None else convolved + bias, top, self.height)
 
 
+class Pace:
+    """Strips of so many rows. A GPU is handed a strip while it works on the one before, and no earlier: it never waits for
+    the next, and never holds what more than two need. A processor, which has nothing to wait for, holds one."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self._before: tuple[mx.array, ...] = ()
+
+    def follow(self, *strip: mx.array) -> None:
+        if mx.default_device() == mx.cpu:
+            mx.eval(*strip)
+            return
+        mx.async_eval(*strip)
+        mx.eval(*self._before)
+        self._before = strip
+
+
 class Plane(ABC):
-    """A picture by its rows; `step` is how many of them are worked on at once."""
+    """A picture by its rows. Without a pace it is computed lazily, as a whole."""
 
     height: int
-    step: int
+    pace: Pace | None
 
     @abstractmethod
     def window(self, top: int, bottom: int) -> Window:
@@ -65,20 +83,17 @@ class Plane(ABC):
         """No row above this one will be asked for again."""
 
     def strips(self) -> Iterator[tuple[int, int]]:
-        for top in range(0, self.height, self.step):
-            yield top, min(top + self.step, self.height)
-
-    @property
-    def in_one(self) -> bool:
-        return self.step >= self.height
+        step = self.pace.rows if self.pace else self.height
+        for top in range(0, self.height, step):
+            yield top, min(top + step, self.height)
 
 
 class Stored(Plane):
     """Rows that are in memory, as pieces from top to bottom."""
 
-    def __init__(self, pieces: list[mx.array], step: int) -> None:
+    def __init__(self, pieces: list[mx.array], pace: Pace | None = None) -> None:
         self._pieces: list[tuple[int, mx.array]] = []
-        self.height, self.step = 0, step
+        self.height, self.pace = 0, pace
         for piece in pieces:
             self._pieces.append((self.height, piece))
             self.height += piece.shape[1]
@@ -119,7 +134,7 @@ class Computed(Plane):
         self._make, self._sources = make, sources
         first = sources[0][0]
         self.height = first.height if height is None else height
-        self.step = first.step
+        self.pace = first.pace
 
     def window(self, top: int, bottom: int) -> Window:
         top, bottom = max(top, 0), min(bottom, self.height)
@@ -137,13 +152,13 @@ def store(plane: Plane, release: bool = True) -> Stored:
 
 
 def store_together(planes: Sequence[Plane], release: bool = True) -> list[Stored]:
-    """The same for planes made from one, of which all need as many rows."""
+    """The same for planes made from one, of which the first looks farthest around."""
     first, pieces = planes[0], []
     for top, bottom in first.strips():
-        pieces.append([plane.window(top, bottom).rows for plane in planes])
-        if first.in_one:
-            break
-        mx.eval(pieces[-1])
-        if release:
-            first.release(bottom)
-    return [Stored(list(parts), first.step) for parts in zip(*pieces, strict=True)]
+        strip = [plane.window(top, bottom).rows for plane in planes]
+        pieces.append(strip)
+        if first.pace:
+            first.pace.follow(*strip)
+            if release:
+                first.release(bottom)
+    return [Stored(list(parts), first.pace) for parts in zip(*pieces, strict=True)]

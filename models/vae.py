@@ -3,14 +3,13 @@
     vae = AutoencoderKL(AutoencoderKLConfig.from_file(path))
     load_component(vae, model.shards("vae"), WEIGHTS)
     latents = vae.encode(picture)            # [n, height, width, 3] from -1 to 1
-    picture = vae.decode(latents, rows=64)   # in strips of 64 rows: the same picture in less memory
+    picture = vae.decode(latents, 2**30)     # in strips that hold about so many bytes: the same picture
 
 Latents are as the transformer knows them: scaled and shifted, or for FLUX.2 in 2 x 2 patches normalised by the
 statistics in the checkpoint. Everything is channels-last.
 """
 
 import math
-import sys
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,7 +20,8 @@ import numpy as np
 from models.config import Config, ConfigError
 from models.group_norm import GroupNorm
 from models.patches import patchify, unpatchify
-from models.planes import Computed, Plane, Stored, reach, store
+from models.planes import Computed, Pace, Plane, Stored, reach, store
+from models.strips import Strips
 from models.vae_blocks import Downsample, MidBlock, ResnetBlock, Upsample
 from models.weights import WeightMap
 
@@ -30,7 +30,6 @@ WEIGHTS = WeightMap(
     # How the attention of older checkpoints is spelled.
     rename=(("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")),
 )
-WHOLE = sys.maxsize  # a strip that no picture outgrows
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,12 @@ class AutoencoderConfig(Config):
     @property
     def decoder_channels(self) -> tuple[int, ...]:
         return self.block_out_channels
+
+    @property
+    def outermost(self) -> int:
+        """Channels at the picture's own size, or half of those at half its size where that is more."""
+        sides = (self.block_out_channels, self.decoder_channels)
+        return max(max((2 * side[0], *side[1:2])) for side in sides) // 2
 
     @property
     def scale(self) -> int:
@@ -146,11 +151,11 @@ class Encoder(nn.Module):
         self.conv_norm_out = GroupNorm(groups, sizes[-1])
         self.conv_out = nn.Conv2d(sizes[-1], 2 * config.latent_channels, 3, padding=1)
 
-    def __call__(self, picture: Stored) -> Stored:
+    def __call__(self, picture: Stored, again: bool = False) -> Stored:
         x: Plane = Computed(lambda w: w.convolve(self.conv_in.weight, self.conv_in.bias), (picture, reach(1)))
         for i, block in enumerate(self.down_blocks):
             # Only the first block is of the picture's size, and worth computing twice to save its memory.
-            x = block(x, again=i == 0 and not x.in_one)
+            x = block(x, again and i == 0)
         return _finish(self.mid_block(x), self.conv_norm_out, self.conv_out)
 
 
@@ -167,12 +172,12 @@ class Decoder(nn.Module):
         self.conv_norm_out = GroupNorm(groups, sizes[-1])
         self.conv_out = nn.Conv2d(sizes[-1], config.out_channels, 3, padding=1)
 
-    def __call__(self, latents: Stored) -> Stored:
+    def __call__(self, latents: Stored, again: bool = False) -> Stored:
         x: Plane = self.mid_block(
             Computed(lambda w: w.convolve(self.conv_in.weight, self.conv_in.bias), (latents, reach(1)))
         )
         for i, block in enumerate(self.up_blocks):
-            x = block(x, again=i == len(self.up_blocks) - 1 and not x.in_one)
+            x = block(x, again and i == len(self.up_blocks) - 1)
         return _finish(store(x), self.conv_norm_out, self.conv_out)
 
 
@@ -201,12 +206,15 @@ class Autoencoder(nn.Module):
     def from_transformer(self, latents: mx.array) -> mx.array:
         raise NotImplementedError
 
-    def encode(self, picture: mx.array, noise: mx.array | None = None, rows: int | None = None) -> mx.array:
+    def encode(
+        self, picture: mx.array, noise: mx.array | None = None, strips: Strips | int | None = None
+    ) -> mx.array:
         """Latents of pictures [n, height, width, 3] between -1 and 1, whose sides are multiples of `scale`.
 
         The most likely ones; with noise [n, height / scale, width / scale, latent channels] those it picks.
         """
-        moments = self.encoder(self._plane(picture, rows)).whole()
+        parts = self._strips(strips, picture.shape, 1)
+        moments = self.encoder(self._plane(picture, parts), bool(parts and parts.again)).whole()
         if "quant_conv" in self:
             moments = self.quant_conv(moments)
         latents, spread = mx.split(moments, 2, axis=-1)
@@ -214,13 +222,12 @@ class Autoencoder(nn.Module):
             latents = latents + mx.exp(0.5 * mx.clip(spread, -30.0, 20.0)) * noise.astype(latents.dtype)
         return self.to_transformer(latents)
 
-    def decode(self, latents: mx.array, rows: int | None = None) -> mx.array:
+    def decode(self, latents: mx.array, strips: Strips | int | None = None) -> mx.array:
         """Pictures [n, height, width, 3], mostly between -1 and 1.
 
-        In strips of so many rows at a time, evaluated as it goes, or lazily as a whole. Strips take about a third of
-        the memory, or less, and a quarter more time.
+        Lazily as a whole; or in strips, evaluated as it goes: those given, or those that hold about so many bytes.
         """
-        return self._decode(self.from_transformer(latents), rows)
+        return self._decode(self.from_transformer(latents), strips)
 
     def preview(self, latents: mx.array, longest: int = 256) -> mx.array:
         """A small picture of the same: latents are averaged until their picture is no longer than that."""
@@ -232,16 +239,24 @@ class Autoencoder(nn.Module):
         small = mx.einsum("yh,nhwc,xw->nyxc", across, latents.astype(mx.float32), along)
         return self._decode(small, None)
 
-    def _decode(self, latents: mx.array, rows: int | None) -> mx.array:
-        plane = self._plane(latents, rows)
+    def _decode(self, latents: mx.array, strips: Strips | int | None) -> mx.array:
+        parts = self._strips(strips, latents.shape, self.config.scale)
+        plane = self._plane(latents, parts)
         if "post_quant_conv" in self:
-            plane = Stored([self.post_quant_conv(plane.whole())], plane.step)
-        return self.decoder(plane).whole()
+            plane = Stored([self.post_quant_conv(plane.whole())], plane.pace)
+        return self.decoder(plane, bool(parts and parts.again)).whole()
 
-    def _plane(self, picture: mx.array, rows: int | None) -> Stored:
-        if rows is not None and rows < 1:
-            raise ValueError(f"strips of {rows} rows were asked for, at least 1 is needed")
-        return Stored([picture.astype(self.decoder.conv_in.weight.dtype)], WHOLE if rows is None else rows)
+    def _strips(self, strips: Strips | int | None, shape: tuple[int, ...], scale: int) -> Strips | None:
+        """Those for pictures of so many times this shape."""
+        if strips is None or isinstance(strips, Strips):
+            return strips
+        n, height, width = shape[0], shape[1] * scale, shape[2] * scale
+        plane = n * height * width * self.config.outermost * self.decoder.conv_in.weight.itemsize
+        return Strips.within(strips, height, plane, unfolds=mx.default_device() == mx.cpu)
+
+    def _plane(self, picture: mx.array, strips: Strips | None) -> Stored:
+        pace = None if strips is None else Pace(strips.rows)
+        return Stored([picture.astype(self.decoder.conv_in.weight.dtype)], pace)
 
 
 class AutoencoderKL(Autoencoder):

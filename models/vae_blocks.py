@@ -12,7 +12,7 @@ import mlx.nn as nn
 from models.group_norm import Fitted, GroupNorm
 from models.planes import Computed, Plane, Stored, Window, reach, store, store_together
 
-SCORES = 2**26  # of attention are held at once, at most
+SCORES = 2**26  # of attention are held at once, at most; a fourth where memory is short
 
 
 @partial(mx.compile, shapeless=True)
@@ -50,7 +50,7 @@ class ResnetBlock(nn.Module):
         """The hidden plane, and the one to add in the end: made on the way where it is narrower than what it is made of."""
         if "conv_shortcut" not in self:
             return store(hidden, release=False), x
-        hidden, residual = store_together([hidden, Computed(self._residual, (x, reach(1)))])
+        hidden, residual = store_together([hidden, Computed(self._residual, (x, reach(0)))])
         return hidden, residual
 
     def _hidden(self, norm: Fitted, x: Window) -> Window:
@@ -88,15 +88,15 @@ class Attention(nn.Module):
         tokens = self.group_norm.fit(x)(picture).reshape(n, 1, height * width, channels)
         q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
         # A head this wide has no fused kernel, so the scores are held: queries go in turns that bound them.
-        turn = max(1, (SCORES if x.in_one else SCORES // 8) // (n * height * width))
+        turn = max(1, (SCORES // 4 if x.pace else SCORES) // (n * height * width))
         seen = []
         for first in range(0, height * width, turn):
             queries = q[:, :, first : first + turn]
             seen.append(mx.fast.scaled_dot_product_attention(queries, k, v, scale=channels**-0.5))
-            if not x.in_one:
-                mx.eval(seen[-1])
+            if x.pace:
+                x.pace.follow(seen[-1])
         out = self.to_out[0](seen[0] if len(seen) == 1 else mx.concatenate(seen, axis=2))
-        return Stored([picture + out.reshape(picture.shape)], x.step)
+        return Stored([picture + out.reshape(picture.shape)], x.pace)
 
 
 class MidBlock(nn.Module):

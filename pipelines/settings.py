@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from models.strips import Strips
+
 if TYPE_CHECKING:
     from models.quantize import Quantization
 
@@ -11,7 +13,9 @@ Memory: TypeAlias = Literal["resident", "staged"]
 Progress: TypeAlias = Callable[[float], None]  # hears how much is done, from 0 to 1
 
 QUANTIZATIONS = ("3", "4", "5", "6", "8", "mxfp4", "mxfp8", "nvfp4")  # what Quantization.parse takes
-STRIP = 64  # rows of the picture that a staged model decodes at once
+# Bytes that a staged model's autoencoder may hold beside all weights: with so many, a GPU computes everything of two
+# megapixels in half precision once, and of larger ones their last block again.
+ROOM = 1_500_000_000
 
 
 @dataclass(frozen=True)
@@ -19,14 +23,14 @@ class Settings:
     """`dtype` None keeps the checkpoint's; a processor without a GPU wants "float32".
 
     `staged` holds the text encoder and the transformer in turn, never both, and decodes in strips: a new prompt costs
-    reading both again, one that was read lately costs nothing. `rows` sets the strips whatever the memory.
-    `compiled` None: where there is a GPU.
+    reading both again, one that was read lately costs nothing. `strips`, or the bytes that they may hold, are
+    what the autoencoder works in whatever the memory. `compiled` None: where there is a GPU.
     """
 
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     quantization: "Quantization | None" = None
     memory: Memory = "resident"
-    rows: int | None = None
+    strips: Strips | int | None = None
     compiled: bool | None = None
     embedding_bytes: int = 256 * 2**20  # of encoded prompts, kept for when they come again
 
@@ -35,8 +39,9 @@ class Settings:
         return self.memory == "staged"
 
     @property
-    def strip(self) -> int | None:
-        return self.rows or (STRIP if self.staged else None)
+    def parts(self) -> Strips | int | None:
+        """What the autoencoder is to work in."""
+        return self.strips or (ROOM if self.staged else None)
 
 
 RESIDENT = Settings()

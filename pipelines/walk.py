@@ -190,7 +190,7 @@ class Walk(ABC):
             mx.async_eval(following)
             yield moved.step(before + step, total)
             moved = following
-        decoded = None if self.settings.strip else self._decoded(task, moved.latents)
+        decoded = None if self.settings.parts else self._decoded(task, moved.latents)
         last = moved.step(before + steps, total)
         times.drawing += times.lap()
         decoded = self._decoded(task, moved.latents) if decoded is None else decoded
@@ -265,7 +265,7 @@ class Walk(ABC):
         _, height, width, _ = picture.shape
         half = vae.decoder.conv_in.weight.dtype in HALVES
         picked = noise.pictures(1, channels, height // scale, width // scale, half)
-        return vae.encode(picture, mx.array(picked), self.settings.strip)
+        return vae.encode(picture, mx.array(picked), self.settings.parts)
 
     def _begin(self, task: Task, course: Course, index: int) -> mx.array:
         """One picture's tokens at the first noise level, [1, token, feature]."""
@@ -281,7 +281,7 @@ class Walk(ABC):
 
     def _decoded(self, task: Task, latents: mx.array) -> mx.array:
         """The picture, [row, column, 3] in bytes; not computed yet, unless it is in strips."""
-        return to_bytes(self.vae().decode(self._unpack(task, latents), self.settings.strip))[0]
+        return to_bytes(self.vae().decode(self._unpack(task, latents), self.settings.parts))[0]
 
     def _step(self, task: Task, course: Course, latents: mx.array, step: int) -> Moved:
         """A step, and the picture that it promises where one is to be shown."""

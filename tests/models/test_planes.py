@@ -2,7 +2,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from models.planes import Computed, Stored, Window, reach, store
+from models.planes import Computed, Pace, Stored, Window, reach, store, store_together
 
 PICTURE = mx.arange(7 * 2).reshape(1, 7, 2, 1)
 
@@ -15,19 +15,23 @@ def rows(window: Window) -> list[int]:
 @pytest.mark.parametrize("sizes", [[7], [3, 4], [1] * 7])
 def test_a_window_spans_pieces_and_ends_at_the_edges(sizes: list[int]) -> None:
     borders = np.cumsum(sizes)[:-1].tolist()
-    plane = Stored(mx.split(PICTURE, borders, axis=1), step=3)
+    plane = Stored(mx.split(PICTURE, borders, axis=1))
     assert rows(plane.window(2, 5)) == [2, 3, 4]
     assert rows(plane.window(-2, 1)) == [0]
     assert rows(plane.window(6, 9)) == [6]
     assert plane.whole().tolist() == PICTURE.tolist()
 
 
+def test_without_a_pace_a_plane_is_one_strip() -> None:
+    assert list(Stored([PICTURE]).strips()) == [(0, 7)]
+
+
 def test_strips_cover_a_plane_once() -> None:
-    assert list(Stored([PICTURE], step=3).strips()) == [(0, 3), (3, 6), (6, 7)]
+    assert list(Stored([PICTURE], Pace(3)).strips()) == [(0, 3), (3, 6), (6, 7)]
 
 
 def test_storing_lets_go_of_the_rows_that_no_strip_needs_any_more() -> None:
-    source = Stored(mx.split(PICTURE, 7, axis=1), step=2)
+    source = Stored(mx.split(PICTURE, 7, axis=1), Pace(2))
     held = []
 
     def make(window: Window) -> Window:
@@ -40,14 +44,45 @@ def test_storing_lets_go_of_the_rows_that_no_strip_needs_any_more() -> None:
 
 
 def test_storing_keeps_what_it_is_told_to_keep() -> None:
-    source = Stored(mx.split(PICTURE, 7, axis=1), step=2)
+    source = Stored(mx.split(PICTURE, 7, axis=1), Pace(2))
     store(Computed(lambda window: window, (source, reach(0))), release=False)
     assert source.whole().shape == PICTURE.shape
 
 
+def test_planes_of_one_source_are_stored_side_by_side() -> None:
+    source = Stored(mx.split(PICTURE, 7, axis=1), Pace(3))
+    asked = []
+
+    def make(window: Window) -> Window:
+        asked.append(rows(window))
+        return window
+
+    planes = [Computed(make, (source, reach(1))) for _ in range(2)]
+    assert [plane.whole().tolist() for plane in store_together(planes)] == [PICTURE.tolist()] * 2
+    assert asked[:4] == [[0, 1, 2, 3], [0, 1, 2, 3], [2, 3, 4, 5, 6], [2, 3, 4, 5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted"),
+    [(mx.gpu, ["begin 2", "wait for 0", "begin 1", "wait for 2"]), (mx.cpu, ["wait for 2", "wait for 1"])],
+    ids=["gpu", "processor"],
+)
+def test_a_gpu_begins_a_strip_before_the_last_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, device: mx.DeviceType, wanted: list[str]
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(mx, "default_device", lambda: device)
+    monkeypatch.setattr(mx, "async_eval", lambda *strip: done.append(f"begin {len(strip)}"))
+    monkeypatch.setattr(mx, "eval", lambda *strip: done.append(f"wait for {len(strip)}"))
+    pace = Pace(3)
+    pace.follow(PICTURE, PICTURE)
+    pace.follow(PICTURE)
+    assert done == wanted
+
+
 def test_rows_are_computed_where_they_are_asked_for() -> None:
     asked = []
-    source = Stored([PICTURE], step=3)
+    source = Stored([PICTURE])
 
     def make(window: Window) -> Window:
         asked.append(rows(window))

@@ -16,7 +16,7 @@ from pipelines import pipeline_class  # noqa: E402
 from pipelines.base import ImageRequest, Report  # noqa: E402
 from pipelines.components import DTYPES  # noqa: E402
 from pipelines.random_model import load_random, write_random  # noqa: E402
-from pipelines.settings import STRIP, Settings  # noqa: E402
+from pipelines.settings import ROOM, Settings  # noqa: E402
 from runner.mode import detect_model_mode  # noqa: E402
 from runner.sources import find  # noqa: E402
 
@@ -69,7 +69,7 @@ class Engine:
         mx.clear_cache()
         mx.reset_peak_memory()
         before, began = mx.get_active_memory(), time.perf_counter()
-        picture = vae.decode(latents, STRIP if strips else None)
+        picture = vae.decode(latents, ROOM if strips else None)
         mx.eval(picture)
         took, peak = time.perf_counter() - began, mx.get_peak_memory() - before
         return {"seconds": [took], "peak": peak}

@@ -1,0 +1,45 @@
+"""In what strips an autoencoder works on a picture, so that it holds no more than it may. No MLX."""
+
+from dataclasses import dataclass
+
+# Rows: lower strips would mostly compute the rows around them, which their neighbours compute too.
+LEAST = 32
+
+
+@dataclass(frozen=True)
+class Strips:
+    """So many rows at a time; `again`: the outermost block computes planes as often as they are needed, and keeps none."""
+
+    rows: int
+    again: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ValueError(f"strips of {self.rows} rows were asked for, at least 1 is needed")
+
+    @classmethod
+    def within(cls, room: int, height: int, plane: int, unfolds: bool) -> "Strips":
+        """The highest that hold about `room` bytes beyond the weights; `again` only where keeping leaves too little.
+
+        `plane` is the picture in the channels of its outermost block, in bytes. That block holds most: others have
+        twice the channels and a quarter of the pixels. It is counted in such planes, and its strips in their share.
+
+        Keeping: the block's input, of twice the channels, turns strip by strip into as many hidden and residual ones,
+        2 planes at any time. A strip makes a window 2, normed 2, hidden 1, residual 1. A GPU has two of them in work,
+        and the input above is let go a strip later: 15.
+
+        Again: 1 plane, the small input or the output. A strip makes doubled pixels 4.5, normed 2, hidden 1, normed 1,
+        convolved 1, residual 1, their sum 1; in work twice, and as late: 27.
+
+        A processor `unfolds` what it convolves to nine times its size, and has one strip in work: 34 and 50, measured.
+        """
+        for kept, work, again in (
+            ((2, 34, False), (1, 50, True)) if unfolds else ((2, 15, False), (1, 27, True))
+        ):
+            rows = height
+            # Halves of halves: most strips of all planes are of one height, for which a convolution is planned once.
+            while kept * plane + work * plane * rows // height > room and rows >= 2 * LEAST:
+                rows = -(-rows // 2)
+            if again or kept * plane + work * plane * rows // height <= room:
+                return cls(rows, again)
+        raise AssertionError("strips that compute again are the last resort")
