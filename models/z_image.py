@@ -242,9 +242,9 @@ class ZImageTransformer(nn.Module):
             self.all_final_layer[self.patch].modulation(embedded),
         )
 
-    def rehearse(self, caption: mx.array, rows: int, columns: int) -> mx.array:
-        """One block over so long a sequence: what a device plans for a length, it plans once for all blocks."""
-        prepared, block = self.prepare([caption], rows, columns), self.layers[0]
+    def rehearse(self, prepared: Prepared) -> mx.array:
+        """One block over picture and caption: what a device plans for so many tokens, it plans once for all blocks."""
+        block = self.layers[0]
         x = mx.zeros((1, prepared.table.shape[2], self.config.dim), self.dtype)
         return block(x, block.norms, prepared.table)
 

@@ -13,7 +13,8 @@ ROOM, LITTLE_ROOM = 2 * 1024**3, 1024**3
 
 
 def short_lead(pixels: int, staged: bool) -> AbstractContextManager[None]:
-    """As far ahead of the GPU as a picture of so many pixels needs."""
+    """As far ahead of the GPU as a picture of so many pixels needs. A step that is handed over during the one before is
+    held to the same, so that being one ahead takes no more."""
     return bounded_lead(int((LITTLE_ROOM if staged else ROOM) * max(pixels / MEGAPIXEL, 0.25)))
 
 

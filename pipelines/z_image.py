@@ -99,10 +99,14 @@ class ZImage(Walk):
         return range(SEQUENCE_MULTIPLE, Z_IMAGE_TOKENS + 1, SEQUENCE_MULTIPLE)
 
     def rehearse(self, length: int) -> mx.array:
+        """The step is traced for such a caption, and one block is computed in the stead of all."""
         network: ZImageTransformer = self.transformer()
         caption = self.encoder()(mx.zeros((1, length), mx.int32))[0]
         side = self.defaults.side // self.defaults.multiple
-        return network.rehearse(caption, side, side)
+        prepared = network.prepare([caption], side, side)
+        tokens = mx.zeros((1, side * side, self._features))
+        self.transformer.step(tokens, prepared, network.modulation([0.0]).at(0))
+        return network.rehearse(prepared)
 
     def mu(self, tokens: int, steps: int) -> float:
         return self.flow.linear_mu(tokens)

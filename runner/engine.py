@@ -252,10 +252,10 @@ class Engine:
             self._send(deliveries)
 
     def _sweep(self, worker: Worker) -> None:
-        """Drop what was cancelled."""
+        """Drop what was cancelled; it is active until what it held is given back."""
         for job in [job for job in self._active if job.cancelled]:
-            del self._active[job]
             worker.drop(job)
+            del self._active[job]
 
     def _admit(self, worker: Worker, deliveries: list[Delivery]) -> None:
         while worker.room > 0 and (job := self._next()) is not None:

@@ -1,6 +1,7 @@
 import pytest
 
 from pipelines.base import ImageRequest
+from pipelines.settings import Settings
 from pipelines.z_image import ZImage
 from tests.pipelines.pictures import assert_same, drawn
 
@@ -52,3 +53,16 @@ def test_base_is_guided_as_the_reference_guides_it(saved, guidance, more, negati
     )
     expected = reference.pictures(theirs, request)
     assert_same(drawn(ZImage.load(local).generate(request))[0], expected[0])
+
+
+def test_a_warm_up_leaves_no_length_of_a_prompt_to_be_traced(toy, monkeypatch):
+    pipeline = ZImage.load(toy("z-image-turbo"), Settings(compiled=True))
+    traced, step = [], pipeline.transformer().step
+    monkeypatch.setattr(pipeline.transformer(), "step", lambda *given: traced.append(1) or step(*given))
+    pipeline.warm()
+    known = len(traced)
+    assert known == len(pipeline.lengths())
+    for words in (1, 40, 200):
+        request = ImageRequest("boat " * words, 3, steps=2)
+        list(pipeline.generate(request))
+    assert len(traced) == known
