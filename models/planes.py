@@ -7,6 +7,7 @@ whole picture is a plane without a pace, of one strip, so there is one code for 
 """
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -52,20 +53,23 @@ class Window:
 
 
 class Pace:
-    """Strips of so many rows. A GPU is handed a strip while it works on the one before, and no earlier: it never waits for
-    the next, and never holds what more than two need. A processor, which has nothing to wait for, holds one."""
+    """Strips of so many rows. A GPU is handed strips while it works on those before, three at most: it never waits for the
+    next, and never holds what more than these need. A processor, which has nothing to wait for, holds one."""
+
+    AHEAD = 2
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
-        self._before: tuple[mx.array, ...] = ()
+        self._begun: deque[tuple[mx.array, ...]] = deque()
 
     def follow(self, *strip: mx.array) -> None:
         if mx.default_device() == mx.cpu:
             mx.eval(*strip)
             return
         mx.async_eval(*strip)
-        mx.eval(*self._before)
-        self._before = strip
+        self._begun.append(strip)
+        if len(self._begun) > self.AHEAD:
+            mx.eval(*self._begun.popleft())
 
 
 class Plane(ABC):

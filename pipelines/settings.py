@@ -15,7 +15,7 @@ Progress: TypeAlias = Callable[[float], None]  # hears how much is done, from 0 
 QUANTIZATIONS = ("3", "4", "5", "6", "8", "mxfp4", "mxfp8", "nvfp4")  # what Quantization.parse takes
 # Bytes that a staged model's autoencoder may hold beside all weights: with so many, a GPU computes everything of two
 # megapixels in half precision once, and of larger ones their last block again.
-ROOM = 1_500_000_000
+ROOM = 1_600_000_000
 
 
 @dataclass(frozen=True)

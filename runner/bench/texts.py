@@ -19,6 +19,7 @@ LOAD = Path(__file__).with_name("load.py")
 LIBRARY = "mlx-lm"
 DIRECT = {"library": "write", "raw": "decode"}  # what it is asked for, without a server
 SPREAD = "mlx-spread"  # our runner over several devices
+OURS = ("mlx", SPREAD)
 DIALECTS = {"mlx": DIPTYCH, SPREAD: DIPTYCH, "mlx_lm.server": MLX_LM}
 WORDS = [
     "harbour",
@@ -83,14 +84,31 @@ def measure(spec: Spec, folder: str, options: Options, report: Report, tell: Tel
         names.append(SPREAD)
     found: Values = {}
     with _running(names, folder, options, found, tell) as engines:
-        for clients in options.clients:
-            for number in range(options.rounds + 1):  # the first warms
-                for name in in_turn(list(engines), number):
-                    figures = _once(engines[name], clients, number, options)
-                    for part, value in figures.items() if number else ():
-                        found.setdefault((name, part, clients), []).append(value)
-                tell(f"{spec.name}, {clients} clients: round {number} of {options.rounds}")
-    report.records += _records(spec, options, found)
+        try:
+            for clients in options.clients:
+                _in_rounds(engines, clients, options, found, report)
+                tell(f"{spec.name}: {clients} clients")
+        finally:  # what was measured counts, whatever came after it
+            report.records += _records(spec, options, found)
+
+
+def _in_rounds(
+    engines: dict[str, Process | Engine], clients: int, options: Options, found: Values, report: Report
+) -> None:
+    """A peer that cannot serve so many is named, and the others go on."""
+    able = list(engines)
+    for number in range(options.rounds + 1):  # the first warms
+        for name in in_turn(able, number):
+            try:
+                figures = _once(engines[name], clients, number, options)
+            except RunnerFailed as error:
+                if name in OURS:
+                    raise
+                report.missing[f"{name}, {clients} clients"] = error.message
+                able = [other for other in able if other != name]
+                continue
+            for part, value in figures.items() if number else ():
+                found.setdefault((name, part, clients), []).append(value)
 
 
 @contextlib.contextmanager
@@ -134,8 +152,9 @@ def _once(engine: Process | Engine, clients: int, number: int, options: Options)
     bodies = [engine.dialect.body(prompt, tokens, 0.0, None) for prompt in asked]
     figures = ask_together(engine, bodies, clients)
     if figures["lost"]:
+        last = (engine.tail(400).strip().splitlines() or ["it said nothing"])[-1]
         raise RunnerFailed(
-            f"{engine.dialect.name} lost {figures['lost']} of {clients} requests: {figures['failures']}"
+            f"{engine.dialect.name} lost {figures['lost']} of {clients} requests: {figures['failures']}; {last}"
         )
     return {"http": figures["tokens_per_second"], "first token": figures["first_token"]}
 

@@ -4,7 +4,7 @@ import pytest
 
 from models.strips import LEAST, Strips
 
-ROOM = 1_500_000_000
+ROOM = 1_600_000_000
 CHANNELS = 128
 megapixels = pytest.mark.parametrize("side", [256, 512, 1024, 1448, 2048, 4096])
 
@@ -14,7 +14,7 @@ def within(side: int, room: int = ROOM, size: int = 2, unfolds: bool = False) ->
 
 
 def test_a_megapixel_in_half_precision_is_computed_once() -> None:
-    assert within(1024) == Strips(128, again=False)
+    assert within(1024) == Strips(256, again=False)
 
 
 def test_small_pictures_are_one_strip() -> None:
