@@ -5,12 +5,12 @@ MLX's own operations come to the same in several passes, and do so on every othe
 """
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from models.cuda import cuda_kernel, usable
 from models.rotary import rotate
 
 WARP, BLOCK, VECTOR = 32, 256, 8
@@ -89,6 +89,11 @@ class Part(NamedTuple):
 
 def on_cuda() -> bool:
     return bool(mx.default_device() == mx.gpu and mx.cuda.is_available())
+
+
+def ours_compile() -> bool:
+    """Whether there is a card that runs what is compiled here (see `cuda`)."""
+    return on_cuda() and usable()
 
 
 def heads_first(
@@ -187,16 +192,12 @@ def _beside_by_kernel(attended: mx.array, projected: mx.array, offset: int, gate
     return out
 
 
-@cache
 def _heads_kernel(eps: float, alone: bool) -> Any:
-    outputs = ["q", "k"] if alone else ["q", "k", "v"]
+    outputs = ("q", "k") if alone else ("q", "k", "v")
     name = f"heads_first_{len(outputs)}_{eps:g}".translate(str.maketrans("-.+", "___"))
     source = HEADS.replace("EPS", f"{eps:.9e}f").replace("LAST", outputs[-1])
-    inputs = ["a", "c", "wqa", "wka", "wqc", "wkc", "table"]
-    return mx.fast.cuda_kernel(name=name, input_names=inputs, output_names=outputs, source=source)
+    return cuda_kernel(name, ("a", "c", "wqa", "wka", "wqc", "wkc", "table"), outputs, source)
 
 
-@cache
 def _beside_kernel() -> Any:
-    names = ["attended", "projected"]
-    return mx.fast.cuda_kernel(name="beside", input_names=names, output_names=["out"], source=BESIDE)
+    return cuda_kernel("beside", ("attended", "projected"), ("out",), BESIDE)

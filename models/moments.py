@@ -4,11 +4,12 @@
 Each is one kernel on an NVIDIA card, where MLX's own operations read and write the picture several times over.
 """
 
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 
+from models.cuda import cuda_kernel
 from models.fused import on_cuda
 
 EPS = 1e-6
@@ -184,15 +185,10 @@ def _joined_by_kernel(
     return scale, shift
 
 
-@cache
 def _rows_kernel() -> Any:
-    names = ["means", "variances"]
-    return mx.fast.cuda_kernel(name="row_moments", input_names=["rows"], output_names=names, source=ROWS)
+    return cuda_kernel("row_moments", ("rows",), ("means", "variances"), ROWS)
 
 
-@cache
 def _joined_kernel() -> Any:
-    inputs, source = ["means", "variances", "weight", "bias", "offset"], JOINED.replace("EPS", f"{EPS:.9e}f")
-    return mx.fast.cuda_kernel(
-        name="joined_moments", input_names=inputs, output_names=["scale", "shift"], source=source
-    )
+    inputs, source = ("means", "variances", "weight", "bias", "offset"), JOINED.replace("EPS", f"{EPS:.9e}f")
+    return cuda_kernel("joined_moments", inputs, ("scale", "shift"), source)

@@ -9,6 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from models.config import ConfigError
+from models.fused import ours_compile
 from models.files import LocalModel
 from models.quantize import Quantization, quantize
 from models.quantized_files import write_quantized
@@ -92,6 +93,7 @@ class Component(Generic[Network]):
         mx.clear_cache()
 
     def _mapped(self) -> Network:
+        ours_compile()  # is found out by running one, which a step that is traced cannot
         network, weight_map = self._build()
         if self._fill is not None:
             self._fill(network)

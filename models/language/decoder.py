@@ -20,7 +20,7 @@ from mlx_lm.models import llama, qwen2, qwen3
 from mlx_lm.models.cache import KVCache
 from mlx_lm.models.rope_utils import Llama3RoPE
 
-from models.fused import on_cuda
+from models.fused import on_cuda, ours_compile
 from models.language import kernels
 from models.language.caches import Cache
 from models.language.pieces import Columns, HeadLayout
@@ -66,7 +66,10 @@ class Decoder:
     def of(cls, model: nn.Module, cache: Cache) -> "Decoder | None":
         """A decoder, where the model is one of those known, has such caches, and computes on a card."""
         plain = all(type(layer) is KVCache for layer in cache)
-        return cls(model) if plain and on_cuda() and known(model) else None
+        if not (plain and on_cuda() and known(model)):
+            return None
+        ours_compile()  # is found out by running one, which a step that is traced cannot
+        return cls(model)
 
     def join(self, cache: Cache, rows: int) -> None:
         self._slots.join(cache, rows)

@@ -5,11 +5,11 @@ computes; the kernels are for half precision, and sum in float32. No sizes are t
 is compiled once for a model, whatever the batch and however long the texts.
 """
 
-from functools import cache
 from typing import Any
 
 import mlx.core as mx
 
+from models.cuda import cuda_kernel
 from models.fused import BLOCK, WARP
 from models.language.pieces import Columns, HeadLayout, gated_half
 
@@ -348,7 +348,6 @@ def splits(rows: int, kv_heads: int, length: int) -> int:
     return max(1, min(BLOCKS // (rows * kv_heads), length // COLUMNS))
 
 
-@cache
 def _kernel(
     name: str,
     inputs: tuple[str, ...],
@@ -362,4 +361,4 @@ def _kernel(
     text = source.replace("WRITE", write)
     for word in ("EPS", "SCALE"):
         text = text.replace(word, f"{number:.9e}f")
-    return mx.fast.cuda_kernel(name=named, input_names=list(inputs), output_names=list(outputs), source=text)
+    return cuda_kernel(named, inputs, outputs, text)
