@@ -9,8 +9,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from models.config import ConfigError
-from models.fused import ours_compile
 from models.files import LocalModel
+from models.fused import ours_compile
 from models.quantize import Quantization, quantize
 from models.quantized_files import write_quantized
 from models.random_weights import write_checkpoint
