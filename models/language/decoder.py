@@ -16,7 +16,6 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models import llama, qwen2, qwen3
 from mlx_lm.models.cache import KVCache
 from mlx_lm.models.rope_utils import Llama3RoPE
 
@@ -26,7 +25,7 @@ from models.language.caches import Cache
 from models.language.pieces import Columns, HeadLayout
 from models.language.slots import Slots
 
-FAMILIES: tuple[type[nn.Module], ...] = (llama.Model, qwen2.Model, qwen3.Model)
+FAMILIES = frozenset(f"mlx_lm.models.{name}" for name in ("llama", "qwen2", "qwen3"))
 HALVES = (mx.bfloat16, mx.float16)
 # Of shared memory, which the attention kernel keeps a head's partial sums in: group x channels.
 LARGEST_GROUP = 1280
@@ -116,7 +115,7 @@ class Decoder:
 def known(model: Any) -> bool:
     """Whether the model computes what `Decoder` does: its class, and all that its config can change about it."""
     own = next((kind for kind in type(model).__mro__ if kind.__module__.startswith("mlx_lm.")), None)
-    if own not in FAMILIES:
+    if own is None or own.__module__ not in FAMILIES:
         return False
     head = getattr(model, "lm_head", None)
     if head is not None and (type(head) is not nn.Linear or "bias" in head):

@@ -39,6 +39,9 @@ def run(models: Sequence[str], options: Options, command: str) -> Report:
                 (_pictures if spec.draws else _texts)(spec, Path(scratch), options, report)
             except RunnerFailed as error:  # what was measured before is kept
                 report.failed.append(f"{spec.name}: {error.message}")
+            except KeyboardInterrupt:
+                report.failed.append(f"{spec.name}: interrupted")
+                return report
     if options.wants("pack") and any(spec.draws for spec in specs):
         for width, height in options.sizes or ((SIDE, SIDE),):
             report.records += packing.measure(width, height, options.rounds)

@@ -43,7 +43,8 @@ def test_on_cuda_a_quantized_model_says_the_same_with_our_layers(shape: tuple[in
     assert mx.allclose(found, model(tokens), 1e-3, 1e-3)
 
 
-def test_elsewhere_the_layers_are_mlxs_own() -> None:
+def test_elsewhere_the_layers_are_mlxs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "on_cuda", lambda: False)
     assert kinds(opened(toy_text("qwen3", bits=4)).model) <= {nn.QuantizedLinear, nn.QuantizedEmbedding}
 
 

@@ -1,0 +1,63 @@
+"""What a language model's figures are made of when something goes wrong on the way; the engines are pretended."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from runner.bench import run, texts
+from runner.bench.options import Options
+from runner.bench.records import Report
+from runner.errors import RunnerFailed
+
+OPTIONS = Options(clients=(1, 8), rounds=2)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int], BaseException]:
+    """What engines raise, by name and number of clients; they give a token a second otherwise."""
+    raised: dict[tuple[str, int], BaseException] = {}
+
+    def once(engine: Any, clients: int, number: int, options: Options) -> dict[str, float]:
+        if (engine, clients) in raised:
+            raise raised[engine, clients]
+        return {"http": 1.0}
+
+    @contextlib.contextmanager
+    def pretended(names: list[str], *_: Any) -> Iterator[dict[str, Any]]:
+        yield {name: name for name in names}
+
+    monkeypatch.setattr(texts, "_once", once)
+    monkeypatch.setattr(texts, "_running", pretended)
+    monkeypatch.setattr(texts, "installed", lambda name, where: None)
+    monkeypatch.setattr(run, "write_texts", lambda spec, folder: None)
+    monkeypatch.setattr(run, "write_weights", lambda spec, folder, options: "")
+    return raised
+
+
+def measured(options: Options = OPTIONS) -> tuple[Report, set[tuple[str, int]]]:
+    report = run.run(["qwen3-0.6b"], options, "diptych bench")
+    return report, {(record.engine, record.clients) for record in report.records}
+
+
+def test_a_peer_that_fails_costs_its_own_figures_alone(failing: dict[Any, BaseException]) -> None:
+    failing["mlx_lm.server", 8] = RunnerFailed("it lost 8 of 8 requests")
+    report, found = measured()
+    assert found == {
+        ("mlx", 1), ("mlx", 8), ("mlx-lm", 1), ("mlx-lm", 8), ("mlx_lm.server", 1),
+    }  # fmt: skip
+    assert report.missing == {"mlx_lm.server, 8 clients": "it lost 8 of 8 requests"}
+    assert not report.failed
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(RunnerFailed("it ended"), "it ended"), (KeyboardInterrupt(), "interrupted")]
+)
+def test_what_was_measured_before_an_end_is_kept(
+    failing: dict[Any, BaseException], error: BaseException, told: str
+) -> None:
+    failing["mlx", 8] = error
+    report, found = measured()
+    assert ("mlx", 1) in found
+    assert report.failed == [f"qwen3-0.6b: {told}"]
