@@ -1,6 +1,7 @@
-"""docs/performance.md, made of reports; what people wrote there, below the notes' heading, stays."""
+"""docs/performance.md, made of reports; earlier runs stay there, and what people wrote below the notes' heading."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from runner.bench.records import Report
@@ -22,11 +23,24 @@ EMPTY = (
 )
 
 
+# A run's section: its heading, and the moment at which it began, which no other shares.
+SECTION = re.compile(r"^### .*?^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ), .*?(?=^### |\Z)", re.MULTILINE | re.DOTALL)
+
+
 def keep(reports: Sequence[Report], path: Path) -> None:
-    """Write the page anew, the latest run first, and the notes that were in it."""
-    newest = sorted(reports, key=lambda report: report.date, reverse=True)
-    sections = "\n".join(markdown(report) for report in newest)
-    path.write_text(f"{HEAD}{FIGURES}\n{sections}\n{NOTES}\n{_notes(path)}", encoding="utf-8")
+    """Write the page anew, the latest run first: these, those that were in it, and its notes."""
+    sections = dict(_sections(path)) | {report.date: markdown(report) for report in reports}
+    newest = [sections[date].strip() for date in sorted(sections, reverse=True)]
+    figures = "\n\n".join(newest)
+    path.write_text(f"{HEAD}{FIGURES}\n{figures}\n\n{NOTES}\n{_notes(path)}", encoding="utf-8")
+
+
+def _sections(path: Path) -> Iterator[tuple[str, str]]:
+    """The runs that are in the page, each by the moment at which it began."""
+    if path.exists():
+        figures, _, _ = path.read_text(encoding="utf-8").partition(f"\n{NOTES}")
+        for found in SECTION.finditer(figures):
+            yield found[1], found[0]
 
 
 def _notes(path: Path) -> str:

@@ -120,6 +120,7 @@ def _label(record: Record) -> str:
     told += [
         counted(record.clients, "client"),
         record.quantize and f"{record.quantize} bits",
+        record.memory if record.memory == "staged" else "",
     ]
     return " ".join(filter(None, told))
 

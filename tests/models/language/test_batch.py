@@ -9,8 +9,9 @@ import pytest
 from mlx_lm.generate import generate_step
 
 from models.files import LocalModel, Shard
-from models.language import caches
+from models.language import caches, pieces
 from models.language.batch import Batch
+from models.language.decoder import Decoder
 from models.language.load import LanguageModel, load
 from models.language.options import Sampling
 from models.language.prefix import PrefixCache
@@ -26,9 +27,17 @@ def toy(family: str, **options: object) -> LanguageModel:
     return load(LocalModel(family, folder, lambda component: (shard,)))
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def model(request: pytest.FixtureRequest) -> LanguageModel:
-    return toy(request.param)
+# How rows are held on NVIDIA cards, in MLX's own operations.
+IN_SLOTS = ["llama, in slots", "qwen3, in slots"]
+
+
+@pytest.fixture(scope="module", params=[*FAMILIES, *IN_SLOTS])
+def model(request: pytest.FixtureRequest) -> Iterator[LanguageModel]:
+    family, _, in_slots = request.param.partition(", ")
+    with pytest.MonkeyPatch.context() as patch:
+        if in_slots:
+            patch.setattr(Decoder, "of", lambda model, cache: Decoder(model, pieces))
+        yield toy(family)
 
 
 def batch_for(model: LanguageModel, cache_bytes: int = 0, rows: int = 16) -> Batch:

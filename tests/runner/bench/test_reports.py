@@ -99,6 +99,17 @@ def test_a_page_is_made_anew_and_its_notes_stay(tmp_path: Path) -> None:
     assert text.count("## Notes") == 1
 
 
+def test_runs_that_are_in_a_page_stay_there(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    dates = ["2026-11-20T21:00:00Z", "2026-12-01T10:00:00Z", "2026-11-30T10:00:00Z"]
+    for date in dates:
+        keep([report(date)], page)
+    once = page.read_text()
+    assert [line[:20] for line in once.splitlines() if line[20:22] == ", "] == sorted(dates, reverse=True)
+    keep([report(dates[0])], page)  # measured once, told once
+    assert page.read_text() == once
+
+
 def test_another_page_is_never_overwritten(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text("# Mine\n")
