@@ -44,14 +44,19 @@ class Slots:
         self._locate()
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Only these rows, in this order."""
-        self._starts = [self._starts[row] for row in rows]
-        self._ends = [self._ends[row] for row in rows]
-        count = slots_for(len(rows))
-        if list(rows) != list(range(len(rows))) or count != self.count:
+        """Only these rows, in this order. Columns that the others needed go too, where they are half or more."""
+        count, first = slots_for(len(rows)), min(self._starts[row] for row in rows)
+        needed = _rounded(max(self._ends[row] for row in rows) + 1 - first)
+        if 2 * needed <= self._length:
+            first, length = min(first, self._length - needed), needed
+        else:
+            first, length = 0, self._length
+        if (list(rows), count, length) != (list(range(len(rows))), self.count, self._length):
             chosen = mx.array([*rows, *[0] * (count - len(rows))])
-            self.count = count
-            self._each(lambda x: x[chosen])
+            self._each(lambda x: x[chosen, :, first : first + length])
+        self._starts = [self._starts[row] - first for row in rows]
+        self._ends = [self._ends[row] - first for row in rows]
+        self.count, self._length = count, length
         self._locate()
 
     def extract(self, row: int) -> Cache:
@@ -74,7 +79,7 @@ class Slots:
         self.keys, self.values = keys, values
 
     def _resize(self, count: int, length: int) -> None:
-        length = max(self._length, -(-length // GROWTH) * GROWTH)
+        length = max(self._length, _rounded(length))
         if (count, length) == (self.count, self._length):
             return
         self.count, self._length = count, length
@@ -105,6 +110,10 @@ class Slots:
         self.columns = Columns(
             mx.array([*self._starts, *free], dtype=mx.int32), mx.array([*self._ends, *free], dtype=mx.int32)
         )
+
+
+def _rounded(length: int) -> int:
+    return -(-length // GROWTH) * GROWTH
 
 
 def slots_for(rows: int) -> int:

@@ -145,6 +145,23 @@ def test_rows_come_and_go() -> None:
     decoder.join(_read(model, _prompts([11])), 1)
 
 
+@pytest.mark.parametrize("more", [9, 200])
+def test_columns_of_a_long_row_go_with_it(more: int) -> None:
+    model = _model("qwen3")
+    short, long = _prompts([20, 2 * GROWTH + more])
+    padded = caches.merged([_read(model, [short]), _read(model, [long])])
+    decoder = Decoder(model, pieces)
+    decoder.join(padded, 2)
+    assert decoder._slots.keys[0].shape[2] == 3 * GROWTH
+    decoder.keep([0])
+    assert decoder._slots.keys[0].shape[2] == GROWTH
+    theirs = _read(model, [short])
+    for tokens in itertools.islice(_tokens(1), 3):
+        expected = model(tokens[:, None], cache=theirs)[:, -1]
+        assert mx.allclose(decoder.logits(tokens), expected, 1e-4, 1e-4)
+    assert decoder.extract(0)[0].offset == len(short) + 3
+
+
 def test_a_row_may_begin_with_nothing_read() -> None:
     model = _model("qwen3")
     decoder = Decoder(model, pieces)
