@@ -25,11 +25,11 @@ class Strips:
         twice the channels and a quarter of the pixels. It is counted in such planes, and its strips in their share.
 
         Keeping: the block's input, of twice the channels, turns strip by strip into as many hidden and residual ones,
-        2 planes at any time. A strip makes a window 2, normed 2, hidden 1, residual 1. A GPU has two of them in work,
-        and the input above is let go a strip later: 15.
+        2 planes at any time. A strip makes a window 2, normed 2, hidden 1, residual 1. A GPU has three of them in
+        work, not all of that at once, and the input above is let go two strips later: 15 is more than was measured.
 
         Again: 1 plane, the small input or the output. A strip makes doubled pixels 4.5, normed 2, hidden 1, normed 1,
-        convolved 1, residual 1, their sum 1; in work twice, and as late: 27.
+        convolved 1, residual 1, their sum 1; in work three times, likewise: 27.
 
         A processor `unfolds` what it convolves to nine times its size, and has one strip in work: 34 and 50, measured.
         """

@@ -64,10 +64,13 @@ def test_planes_of_one_source_are_stored_side_by_side() -> None:
 
 @pytest.mark.parametrize(
     ("device", "wanted"),
-    [(mx.gpu, ["begin 2", "wait for 0", "begin 1", "wait for 2"]), (mx.cpu, ["wait for 2", "wait for 1"])],
+    [
+        (mx.gpu, ["begin 2", "begin 1", "begin 3", "wait for 2", "begin 1", "wait for 1"]),
+        (mx.cpu, ["wait for 2", "wait for 1", "wait for 3", "wait for 1"]),
+    ],
     ids=["gpu", "processor"],
 )
-def test_a_gpu_begins_a_strip_before_the_last_is_waited_for(
+def test_a_gpu_begins_two_strips_before_one_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, device: mx.DeviceType, wanted: list[str]
 ) -> None:
     done: list[str] = []
@@ -75,8 +78,8 @@ def test_a_gpu_begins_a_strip_before_the_last_is_waited_for(
     monkeypatch.setattr(mx, "async_eval", lambda *strip: done.append(f"begin {len(strip)}"))
     monkeypatch.setattr(mx, "eval", lambda *strip: done.append(f"wait for {len(strip)}"))
     pace = Pace(3)
-    pace.follow(PICTURE, PICTURE)
-    pace.follow(PICTURE)
+    for count in (2, 1, 3, 1):
+        pace.follow(*[PICTURE] * count)
     assert done == wanted
 
 
