@@ -4,6 +4,7 @@
     python benchmarks/gpu.py --plan full --out out             all of it
     python benchmarks/gpu.py --plan full --only klein,text     runs whose name holds one of these words
     python benchmarks/gpu.py --plan full --list                what would be run
+    python benchmarks/gpu.py --plan two-cards --out out        a text model over two cards beside one
 
 Each run writes OUT/NAME.json as it ends; those that are there already are kept, so a plan can be done in pieces. At the end
 OUT/performance.md and OUT/performance.png are made of all of them. Peers take part where they are installed.
@@ -54,7 +55,10 @@ def _full() -> dict[str, str]:
     return runs | {f"{name}-http": f"{name} {HTTP} --rounds 5 {BOTH}" for name in LARGE}
 
 
-PLANS = {"small": SMALL, "full": _full()}
+TWO_CARDS = {
+    "qwen3-4b-two-cards": f"qwen3-4b {HTTP} --clients 1,8,32 --rounds 3 --tensor-parallel 2",
+}
+PLANS = {"small": SMALL, "full": _full(), "two-cards": TWO_CARDS}
 
 
 def bench(arguments: list[str], python: str) -> int:

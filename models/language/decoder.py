@@ -1,4 +1,4 @@
-"""Decoding on NVIDIA cards: a whole step of one token a row, compiled, in a third of the kernels and less of the processor.
+"""Decoding on NVIDIA cards: a whole step of one token a row, compiled, in half the kernels.
 
     decoder = Decoder.of(model, new_cache())    # None: not a model whose arithmetic is known here
     decoder.join(cache, rows)                   # whose prompts are read
