@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import numpy.typing as npt
 import pytest
 from mlx_lm.generate import generate_step
+from mlx_lm.models.cache import KVCache
 
 from models.files import LocalModel, Shard
 from models.language import caches, pieces
@@ -31,12 +33,16 @@ def toy(family: str, **options: object) -> LanguageModel:
 IN_SLOTS = ["llama, in slots", "qwen3, in slots"]
 
 
+def in_slots_where_plain(model: nn.Module, cache: list[object]) -> Decoder | None:
+    return Decoder(model, pieces) if all(type(layer) is KVCache for layer in cache) else None
+
+
 @pytest.fixture(scope="module", params=[*FAMILIES, *IN_SLOTS])
 def model(request: pytest.FixtureRequest) -> Iterator[LanguageModel]:
     family, _, in_slots = request.param.partition(", ")
     with pytest.MonkeyPatch.context() as patch:
         if in_slots:
-            patch.setattr(Decoder, "of", lambda model, cache: Decoder(model, pieces))
+            patch.setattr(Decoder, "of", in_slots_where_plain)
         yield toy(family)
 
 
