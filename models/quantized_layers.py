@@ -23,7 +23,7 @@ def product(x: mx.array, layer: nn.Module, bias: mx.array | None = None) -> mx.a
     if rows >= MANY and on_cuda():
         return _unpacked(x, layer, bias)
     if len(apart) > 1 and rows > apart[-1] and on_cuda():
-        # What are no rows but a batch, as the tokens of several texts are, would be a product each.
+        # What are no rows but a batch, as the tokens of several texts are, are a product each, as measured times suggest.
         y = _packed(x.reshape(rows, inputs), layer).reshape(*apart, -1)
     else:
         y = _packed(x, layer)
