@@ -16,6 +16,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 from mlx_lm.models.cache import KVCache
 from mlx_lm.models.rope_utils import Llama3RoPE
 
@@ -117,6 +118,9 @@ def known(model: Any) -> bool:
     own = next((kind for kind in type(model).__mro__ if kind.__module__.startswith("mlx_lm.")), None)
     if own is None or own.__module__ not in FAMILIES:
         return False
+    kinds = {array.dtype for _, array in _parameters(model)}
+    if len(kinds) > 1 or not kinds.issubset(HALVES):  # a kernel takes one type
+        return False
     head = getattr(model, "lm_head", None)
     if head is not None and (type(head) is not nn.Linear or "bias" in head):
         return False
@@ -133,14 +137,12 @@ def _known(block: Any) -> bool:
         return False
     size = attention.q_proj.weight.shape[0] // attention.n_heads
     group = attention.n_heads // attention.n_kv_heads
-    half = all(layer.weight.dtype == inward[0].weight.dtype for layer in inward + others)
-    return bool(
-        half
-        and inward[0].weight.dtype in HALVES
-        and size % 64 == 0
-        and group * size <= LARGEST_GROUP
-        and _turns(attention.rope, size) is not None
-    )
+    fits = size % 64 == 0 and group * size <= LARGEST_GROUP
+    return bool(fits and _turns(attention.rope, size) is not None)
+
+
+def _parameters(model: nn.Module) -> list[tuple[str, mx.array]]:
+    return tree_flatten(model.parameters())  # type: ignore[return-value]  # a list unless a destination is given
 
 
 def _turns(rope: Any, size: int) -> mx.array | None:

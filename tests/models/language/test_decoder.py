@@ -198,6 +198,9 @@ def test_only_networks_whose_arithmetic_is_known_are_taken() -> None:
     assert known(half)
     assert not known(_model("qwen3"))  # float32
     assert not known(nn.Linear(3, 3))
+    mixed = _model("qwen3", mx.bfloat16)
+    mixed.model.norm.weight = mixed.model.norm.weight.astype(mx.float32)
+    assert not known(mixed)
     odd = _qwen3(head_dim=40)
     odd.set_dtype(mx.bfloat16)
     assert not known(odd)
