@@ -12,19 +12,23 @@ import mlx.nn as nn
 from models.fused import on_cuda
 
 # A row of a quantized product costs four to eight times what it costs in a plain one, and a weight is unpacked in the time
-# of some hundred rows: at 4 bits on an H100 14 ns a row for each million weights, against 3 ns and 1.6 µs once.
-MANY = 128
+# of some hundred rows: at 4 bits on an H100 14 ns a row for each million weights, against 3 ns and 1.6 µs once. But MLX
+# compiles its kernels for 8 rows, 17 and 33 when they are first met, half a minute each (H200): the last is not worth it.
+MANY = 33
+# With fewer inputs MLX's kernel for several rows gave what are no numbers (0.32.4, H200); outputs that are no multiple of
+# this were not seen to be right either.
+INPUTS, OUTPUTS = 128, 64
 
 
 def product(x: mx.array, layer: nn.Module, bias: mx.array | None = None) -> mx.array:
     """`x` by the transposed weight of a quantized layer. Shapes alone decide how: in a compiled step that is free."""
-    *apart, inputs = x.shape
-    rows = x.size // inputs
-    if rows >= MANY and on_cuda():
-        return _unpacked(x, layer, bias)
-    if len(apart) > 1 and rows > apart[-1] and on_cuda():
-        # What are no rows but a batch, as the tokens of several texts are, are a product each, as measured times suggest.
-        y = _packed(x.reshape(rows, inputs), layer).reshape(*apart, -1)
+    if on_cuda():
+        *apart, inputs = x.shape
+        rows, outputs = x.size // inputs, layer["weight"].shape[0]
+        if rows >= MANY or (rows > 1 and (inputs < INPUTS or outputs % OUTPUTS)):
+            return _unpacked(x, layer, bias)
+        # Rows of a batch, as the tokens of several texts are, would be a product each.
+        y = _packed(x.reshape(rows, inputs), layer).reshape(*apart, outputs)
     else:
         y = _packed(x, layer)
     return y if bias is None else y + bias

@@ -42,6 +42,8 @@ def prepare() -> str:
         from runner.kernel_cache import keep_kernels  # which asks us what is installed
 
         keep_kernels()
+        # MLX counts all shapes that its caches of plans ever met, and after some hundreds refuses every new one for good.
+        os.environ.setdefault("MLX_ENABLE_CACHE_THRASHING_CHECK", "0")
         return "computing on CUDA"
     if "mlx.core" in sys.modules:
         return "computing on the processor; MLX was imported before a BLAS could be loaded"

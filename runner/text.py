@@ -21,6 +21,7 @@ from models.language.pooling import EmbeddingError
 from models.language.prefix import PrefixCache
 from models.language.ranks import Ranks
 from models.language.sequence import Output, Sequence, TokenLogprob
+from models.language.warming import warm
 from runner import device
 from runner.detokenizer import Detokenizer
 from runner.errors import BadRequest, RunnerFailed
@@ -181,14 +182,8 @@ class TextWorker:
             yield from self._own_events(output)
 
     def warm(self) -> None:
-        """Have compiled what a few tokens after a short prompt need, by writing them."""
-        self._batch.add(Sequence("warm-up", [0] * 16, max_tokens=4))
-        try:
-            while self._batch.busy:
-                self._batch.step()
-        finally:
-            self._batch.clear()
-            self._prefix.clear()
+        """Have compiled what writing needs, by writing a little."""
+        warm(self._batch, self._prefix, self.model.vocab)
 
     def drop(self, job: Job) -> None:
         if isinstance(job.state, _Embedding):

@@ -10,6 +10,7 @@ log = logging.getLogger("diptych.warming")
 def warm_up(work: Callable[[], None], clear: Callable[[], None]) -> None:
     """Do it. What goes wrong costs time later, and never the load: `clear` gives back the memory that was taken."""
     began = time.perf_counter()
+    log.info("warming up; kernels that this machine has not met are compiled, and kept for the next start")
     try:
         work()
     except Exception as error:

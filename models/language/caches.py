@@ -37,6 +37,11 @@ def batchable(cache: Cache) -> bool:
     return all(_mergeable(layer) for layer in cache)
 
 
+def plain(cache: Cache) -> bool:
+    """Whether its layers keep all keys and values, as they are, in the order of the tokens."""
+    return all(type(layer) is mlx_cache.KVCache for layer in cache)
+
+
 def _mergeable(layer: Any) -> bool:
     if isinstance(layer, mlx_cache.CacheList):
         return all(_mergeable(part) for part in layer.caches)

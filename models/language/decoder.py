@@ -17,11 +17,10 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
-from mlx_lm.models.cache import KVCache
 from mlx_lm.models.rope_utils import Llama3RoPE
 
 from models.fused import on_cuda, ours_compile
-from models.language import kernels
+from models.language import caches, kernels
 from models.language.caches import Cache
 from models.language.pieces import Columns, HeadLayout
 from models.language.slots import Slots
@@ -65,8 +64,7 @@ class Decoder:
     @classmethod
     def of(cls, model: nn.Module, cache: Cache) -> "Decoder | None":
         """A decoder, where the model is one of those known, has such caches, and computes on a card."""
-        plain = all(type(layer) is KVCache for layer in cache)
-        if not (plain and on_cuda() and known(model)):
+        if not (caches.plain(cache) and on_cuda() and known(model)):
             return None
         ours_compile()  # is found out by running one, which a step that is traced cannot
         return cls(model)
@@ -88,8 +86,8 @@ class Decoder:
         slots.make_room()
         free = slots.count - rows
         given = mx.pad(tokens, (0, free)) if free else tokens
-        logits, ends, *caches = self._step(given, slots.columns, slots.keys, slots.values)
-        slots.advance(ends, caches[: len(self._layers)], caches[len(self._layers) :])
+        logits, ends, *written = self._step(given, slots.columns, slots.keys, slots.values)
+        slots.advance(ends, written[: len(self._layers)], written[len(self._layers) :])
         return logits[:rows] if free else logits
 
     def _computed(

@@ -16,6 +16,7 @@ from mlx_lm.models import cache as mlx_cache
 from models.files import LocalModel
 from models.fused import on_cuda
 from models.language.architectures import stated_context
+from models.language.attention import suit_lengths
 from models.language.caches import Cache
 from models.language.padding import mend
 from models.language.products import suit_rows
@@ -149,6 +150,7 @@ def build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
         raise LoadError(f"{local.name}: its architecture needs a package that is not installed") from None
     _check(local.name, model, wanted, given)
     mend(model)
+    suit_lengths(model)
     return model, config
 
 

@@ -9,6 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from models.language import caches
+from models.language.attention import suited
 from models.language.caches import Cache
 from models.language.pace import Pace
 from models.language.padding import leaves_padding_out
@@ -79,8 +80,10 @@ class Prefill:
         return False
 
     def clear(self) -> None:
+        """Nothing waits any more, and nothing is known of how long it would."""
         self._waiting.clear()
         self._long = None
+        self._pace = Pace()
 
     def rows(self) -> list[Sequence]:
         return ([self._long.row] if self._long else []) + list(self._waiting)
@@ -106,7 +109,7 @@ class Prefill:
         fitting = self._pace.tokens_in(HURRY if hurry else LEISURE)
         if fitting is None:
             return SMALLEST if hurry else LARGEST // 4
-        return int(min(max(fitting, SMALLEST), LARGEST))
+        return _round(int(min(max(fitting, SMALLEST), LARGEST)))
 
     def _group(self, budget: int, room: int) -> list[tuple[Sequence, Cache]]:
         """Waiting sequences that fit into one call. A prompt too long for that starts its own way."""
@@ -142,15 +145,10 @@ class Prefill:
         single = len(group) == 1
         cache = group[0][1] if single else caches.merged([cache for _, cache in group])
         lengths = [len(rest) for rest in rests]
-        padding = [max(lengths) - n for n in lengths]
-        if max(lengths):
-            if max(padding):
-                for layer in cache:
-                    layer.prepare(lengths=lengths, right_padding=padding)
-            self._feed(cache, [rest + [0] * pad for rest, pad in zip(rests, padding, strict=True)])
-            if max(padding):
-                for layer in cache:
-                    layer.finalize()
+        if single:
+            self._feed_one(cache, rests[0])
+        else:
+            self._feed_several(cache, rests)
         for row, rest in zip(rows, rests, strict=True):
             row.tokens = row.tokens + rest
         done = Prefilled(rows, cache, single)
@@ -162,7 +160,7 @@ class Prefill:
         self._working = [long.row]
         at = len(long.row.tokens)
         chunk = long.row.prompt[at : min(at + budget, len(long.row.prompt) - 1)]
-        self._feed(long.cache, [chunk])
+        self._feed_one(long.cache, chunk)
         long.row.tokens = long.row.tokens + chunk
         if len(long.row.tokens) < len(long.row.prompt) - 1:
             return None
@@ -170,6 +168,25 @@ class Prefill:
         done = Prefilled([long.row], long.cache, single=True)
         self._keep(done, 0, len(long.row.prompt) - long.row.cached)
         return done
+
+    def _feed_one(self, cache: Cache, tokens: list[int]) -> None:
+        padding = suited(len(tokens)) - len(tokens) if caches.plain(cache) else 0
+        if tokens:
+            self._feed(cache, [tokens + [0] * padding])  # which no token before it sees
+        if padding:
+            caches.trim(cache, padding)
+
+    def _feed_several(self, cache: Cache, tokens: list[list[int]]) -> None:
+        lengths = [len(row) for row in tokens]
+        width = suited(max(lengths))
+        padding = [width - length for length in lengths]
+        if max(padding):
+            for layer in cache:
+                layer.prepare(lengths=lengths, right_padding=padding)
+        self._feed(cache, [row + [0] * more for row, more in zip(tokens, padding, strict=True)])
+        if max(padding):
+            for layer in cache:
+                layer.finalize()
 
     def _feed(self, cache: Cache, tokens: list[list[int]]) -> None:
         began = time.perf_counter()
@@ -191,3 +208,8 @@ class Prefill:
             return  # it will be kept with its answer
         cache = done.cache if done.single else caches.extracted(done.cache, index)
         self._prefix.insert(done.rows[index].tokens, cache)
+
+
+def _round(tokens: int) -> int:
+    """Down to one of few numbers: chunks of a new length are slower."""
+    return tokens >> (tokens.bit_length() - 3) << (tokens.bit_length() - 3)

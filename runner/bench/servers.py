@@ -59,6 +59,9 @@ class Dialect:
         return body | ({} if seed is None else {"seed": seed})
 
 
+# A machine that has compiled nothing yet takes minutes over the first answer.
+PATIENCE = 300.0
+
 DIPTYCH = Dialect("diptych", "/completion", ("runner", "runner"))
 # Batching and its prompt cache are on by default.
 MLX_LM = Dialect("mlx_lm.server", "/v1/completions", ("mlx_lm", "server"))
@@ -82,7 +85,7 @@ class Process:
         self.ask_once()
         self.answers_after = time.perf_counter() - began
 
-    def _wait_until_healthy(self, seconds: float = 120) -> None:
+    def _wait_until_healthy(self, seconds: float = PATIENCE) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             if self.process.poll() is not None:
@@ -97,7 +100,7 @@ class Process:
         raise RunnerFailed(f"{self.dialect.name} was not healthy after {seconds} s:\n{self.tail()}")
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             headers = {"Content-Type": "application/json"} if body else {}
             connection.request(method, path, json.dumps(body) if body else None, headers)

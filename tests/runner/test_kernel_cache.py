@@ -52,5 +52,8 @@ def test_a_folder_that_cannot_be_made_costs_no_start(card: Path, caplog: pytest.
 def test_whoever_prepares_a_card_keeps_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device.sys, "platform", "linux")
     monkeypatch.setattr(device, "is_installed", lambda name: name == "mlx-cuda-13")
+    monkeypatch.setenv("MLX_ENABLE_CACHE_THRASHING_CHECK", "")
+    monkeypatch.delenv("MLX_ENABLE_CACHE_THRASHING_CHECK")
     assert device.prepare() == "computing on CUDA"
     assert "MLX_PTX_CACHE_DIR" in os.environ
+    assert os.environ["MLX_ENABLE_CACHE_THRASHING_CHECK"] == "0"

@@ -11,7 +11,7 @@ from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import KVCache
 
 from models.files import LocalModel, Shard
-from models.language import caches, pieces
+from models.language import attention, caches, pieces
 from models.language.batch import Batch
 from models.language.decoder import Decoder
 from models.language.load import LanguageModel, load
@@ -29,21 +29,24 @@ def toy(family: str, **options: object) -> LanguageModel:
     return load(LocalModel(family, folder, lambda component: (shard,)))
 
 
-# How rows are held on NVIDIA cards, in MLX's own operations.
-IN_SLOTS = ["llama, in slots", "qwen3, in slots"]
+# How rows are held on NVIDIA cards, in MLX's own operations, and how prompts are fed there: of few lengths.
+ON_A_CARD = ["llama, in slots", "qwen3, in slots", "qwen3, padded", "gemma3, padded", "lfm2, padded"]
 
 
 def in_slots_where_plain(model: nn.Module, cache: list[object]) -> Decoder | None:
     return Decoder(model, pieces) if all(type(layer) is KVCache for layer in cache) else None
 
 
-@pytest.fixture(scope="module", params=[*FAMILIES, *IN_SLOTS])
+@pytest.fixture(scope="module", params=[*FAMILIES, *ON_A_CARD])
 def model(request: pytest.FixtureRequest) -> Iterator[LanguageModel]:
-    family, _, in_slots = request.param.partition(", ")
+    family, _, how = request.param.partition(", ")
+    made = toy(family)
     with pytest.MonkeyPatch.context() as patch:
-        if in_slots:
+        if how:
+            patch.setattr(attention, "on_cuda", lambda: True)
+        if how == "in slots":
             patch.setattr(Decoder, "of", in_slots_where_plain)
-        yield toy(family)
+        yield made
 
 
 def batch_for(model: LanguageModel, cache_bytes: int = 0, rows: int = 16) -> Batch:
