@@ -64,7 +64,12 @@ PLANS = {"small": SMALL, "full": _full(), "two-cards": TWO_CARDS}
 def bench(arguments: list[str], python: str) -> int:
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     command = [python, "-m", "runner", "bench", *arguments]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}).returncode
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths})
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # it hears that too, and writes down what it has measured
+        process.wait()
+        raise
 
 
 def chosen_runs(plan: str, only: str | None) -> dict[str, str]:

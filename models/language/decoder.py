@@ -4,11 +4,12 @@
     decoder.join(cache, rows)                   # whose prompts are read
     logits = decoder.logits(tokens)             # [row, vocabulary], and the caches have one token more
 
-For Llama, Qwen 2, Qwen 3 and those that say they are one of them, in half precision, with plain key-value caches; everything
-else is mlx-lm's. Projections that read the same are made one array; mlx-lm's layers are given views of it, so prompts
+For Llama, Qwen 2, Qwen 3 and those that say they are one of them, in half precision or quantized, with plain key-value
+caches; everything else is mlx-lm's. Projections that read the same are made one array; mlx-lm's layers are given views of it, so prompts
 are read as before.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -23,7 +24,10 @@ from models.fused import on_cuda, ours_compile
 from models.language import caches, kernels
 from models.language.caches import Cache
 from models.language.pieces import Columns, HeadLayout
+from models.language.projections import Weights, alike, joined, of_vocabulary, product, weights
 from models.language.slots import Slots
+
+log = logging.getLogger("diptych.decoder")
 
 FAMILIES = frozenset(f"mlx_lm.models.{name}" for name in ("llama", "qwen2", "qwen3"))
 HALVES = (mx.bfloat16, mx.float16)
@@ -36,12 +40,12 @@ class Layer:
     """A block's weights, as the kernels take them."""
 
     norm_in: mx.array
-    qkv: mx.array
+    qkv: Weights
     layout: HeadLayout
-    out: mx.array
+    out: Weights
     norm_mlp: mx.array
-    gate_up: mx.array
-    down: mx.array
+    gate_up: Weights
+    down: Weights
 
 
 class Decoder:
@@ -49,9 +53,9 @@ class Decoder:
 
     def __init__(self, model: Any, parts: ModuleType = kernels) -> None:
         self._parts = parts
-        self._embed = model.model.embed_tokens.weight
-        tied = getattr(model, "lm_head", None) is None
-        self._vocabulary = self._embed if tied else model.lm_head.weight
+        self._embed = model.model.embed_tokens
+        head = getattr(model, "lm_head", None)
+        self._vocabulary = weights(self._embed if head is None else head)
         self._norm = model.model.norm.weight
         self._eps = float(model.model.norm.eps)
         self._layers = [_layer(block) for block in model.model.layers]
@@ -59,7 +63,7 @@ class Decoder:
         self._scale = float(attention.scale)
         self._step = mx.compile(self._computed)
         size = self._layers[0].layout.size
-        self._slots = Slots(len(self._layers), attention.n_kv_heads, size, self._embed.dtype)
+        self._slots = Slots(len(self._layers), attention.n_kv_heads, size, self._norm.dtype)
 
     @classmethod
     def of(cls, model: nn.Module, cache: Cache) -> "Decoder | None":
@@ -67,7 +71,20 @@ class Decoder:
         if not (caches.plain(cache) and on_cuda() and known(model)):
             return None
         ours_compile()  # is found out by running one, which a step that is traced cannot
-        return cls(model)
+        decoder = cls(model)
+        return decoder if decoder.works(cache) else None
+
+    def works(self, empty: Cache) -> bool:
+        """Whether a step can be taken here. Its kernels are compiled for it, as the first token would have them."""
+        try:
+            self.join(empty, 1)
+            mx.eval(self.logits(mx.zeros((1,), mx.uint32)))
+        except Exception as error:
+            log.warning("decoding is left to mlx-lm: %s", error)
+            return False
+        finally:
+            self.clear()
+        return True
 
     def join(self, cache: Cache, rows: int) -> None:
         self._slots.join(cache, rows)
@@ -95,19 +112,19 @@ class Decoder:
     ) -> list[mx.array]:
         parts, (slots,), (_, kv_heads, length, _) = self._parts, tokens.shape, keys[0].shape
         splits = parts.splits(slots, kv_heads, length)
-        h = self._embed[tokens]
+        h = self._embed(tokens)
         normed = mx.fast.rms_norm(h, self._layers[0].norm_in, self._eps)
         following = [*(layer.norm_in for layer in self._layers[1:]), self._norm]
         written: tuple[list[mx.array], list[mx.array]] = ([], [])
         for layer, k, v, norm in zip(self._layers, keys, values, following, strict=True):
-            q, k, v = parts.heads(parts.product(normed, layer.qkv), layer.layout, k, v, columns)
+            q, k, v = parts.heads(product(parts, normed, layer.qkv), layer.layout, k, v, columns)
             written[0].append(k)
             written[1].append(v)
             seen = parts.attention(q, k, v, columns, splits, self._scale).reshape(slots, -1)
-            h, normed = parts.sum_and_norm(h, parts.product(seen, layer.out), layer.norm_mlp, self._eps)
-            mixed = parts.product(parts.product(normed, layer.gate_up, gated=True), layer.down)
-            h, normed = parts.sum_and_norm(h, mixed, norm, self._eps)
-        logits = parts.product(normed, self._vocabulary)
+            h, normed = parts.sum_and_norm(h, product(parts, seen, layer.out), layer.norm_mlp, self._eps)
+            inner = product(parts, normed, layer.gate_up, gated=True)
+            h, normed = parts.sum_and_norm(h, product(parts, inner, layer.down), norm, self._eps)
+        logits = product(parts, normed, self._vocabulary)
         return [logits, mx.minimum(columns.ends + 1, length - 1), *written[0], *written[1]]
 
 
@@ -116,24 +133,27 @@ def known(model: Any) -> bool:
     own = next((kind for kind in type(model).__mro__ if kind.__module__.startswith("mlx_lm.")), None)
     if own is None or own.__module__ not in FAMILIES:
         return False
-    kinds = {array.dtype for _, array in _parameters(model)}
+    arrays = [array for _, array in _parameters(model)]
+    kinds = {array.dtype for array in arrays if mx.issubdtype(array.dtype, mx.floating)}
     if len(kinds) > 1 or not kinds.issubset(HALVES):  # a kernel takes one type
         return False
-    head = getattr(model, "lm_head", None)
-    if head is not None and (type(head) is not nn.Linear or "bias" in head):
+    embed, head = model.model.embed_tokens, getattr(model, "lm_head", None)
+    if not (of_vocabulary(embed) and of_vocabulary(embed if head is None else head)):
         return False
-    return type(model.model.embed_tokens) is nn.Embedding and all(map(_known, model.model.layers))
+    return all(map(_known, model.model.layers))
 
 
 def _known(block: Any) -> bool:
     attention, mlp = block.self_attn, block.mlp
     inward = [attention.q_proj, attention.k_proj, attention.v_proj]
     others = [attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
-    if getattr(block, "use_sliding", False) or any(type(layer) is not nn.Linear for layer in inward + others):
+    if getattr(block, "use_sliding", False) or not all(
+        map(alike, (inward, others[:1], others[1:3], others[3:]))
+    ):
         return False
-    if any("bias" in layer for layer in others) or len({"bias" in layer for layer in inward}) > 1:
+    if any("bias" in layer for layer in others):
         return False
-    size = attention.q_proj.weight.shape[0] // attention.n_heads
+    size = attention.q_proj.weight.shape[0] // attention.n_heads  # outputs, packed or not
     group = attention.n_heads // attention.n_kv_heads
     fits = size % 64 == 0 and group * size <= LARGEST_GROUP
     return bool(fits and _turns(attention.rope, size) is not None)
@@ -173,23 +193,10 @@ def _layer(block: Any) -> Layer:
     mx.eval(turns, bias)
     return Layer(
         block.input_layernorm.weight,
-        _joined(inward),
+        joined(inward),
         layout,
-        attention.o_proj.weight,
+        weights(attention.o_proj),
         block.post_attention_layernorm.weight,
-        _joined([mlp.gate_proj, mlp.up_proj]),
-        mlp.down_proj.weight,
+        joined([mlp.gate_proj, mlp.up_proj]),
+        weights(mlp.down_proj),
     )
-
-
-def _joined(layers: Sequence[nn.Linear]) -> mx.array:
-    """One array of several layers' weights, which become views of it."""
-    joined = mx.concatenate([layer.weight for layer in layers])
-    mx.eval(joined)
-    start = 0
-    for layer in layers:
-        rows = layer.weight.shape[0]
-        layer.weight = joined[start : start + rows]
-        mx.eval(layer.weight)
-        start += rows
-    return joined

@@ -123,10 +123,10 @@ def test_several_rows_of_odd_layers_are_unpacked(
 @pytest.mark.usefixtures("as_on_cuda")
 def test_a_batch_of_single_tokens_is_one_product_of_so_many_rows(products: list[tuple[int, ...]]) -> None:
     layer = linear("4", bias=True)
-    assert layer(mx.zeros((9, 1, K))).shape == (9, 1, OUTPUTS)
-    assert layer(mx.zeros((1, 9, K))).shape == (1, 9, OUTPUTS)
+    assert layer(mx.zeros((5, 1, K))).shape == (5, 1, OUTPUTS)
+    assert layer(mx.zeros((1, 5, K))).shape == (1, 5, OUTPUTS)
     assert layer(mx.zeros((K,))).shape == (OUTPUTS,)
-    assert products == [(9, K), (9, K), (1, K)]
+    assert products == [(5, K), (5, K), (1, K)]
 
 
 def test_elsewhere_mlx_has_its_way(products: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_elsewhere_mlx_has_its_way(products: list[tuple[int, ...]], monkeypatch:
 
 
 @on_a_card
-@pytest.mark.parametrize("rows", [1, 7, 8, MANY - 1, MANY, 4608])
+@pytest.mark.parametrize("rows", [1, 2, MANY - 1, MANY, 33, 4608])
 @pytest.mark.parametrize("sizes", [(1024, 512), (64, 40)], ids=str)
 @pytest.mark.parametrize("way", WAYS)
 def test_on_a_card_both_ways_agree_with_plain_weights(way: str, sizes: tuple[int, int], rows: int) -> None:

@@ -1,7 +1,7 @@
 """One step of decoding in few pieces gives what mlx-lm's network gives, alone and in company."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -14,8 +14,10 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from models import fused
 from models.language import caches, kernels, pieces
+from models.language import decoder as decoder_module
 from models.language.caches import Cache
 from models.language.decoder import Decoder, known
+from models.language.products import suit_rows
 from models.language.slots import GROWTH
 
 on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
@@ -107,10 +109,25 @@ def _follow(model: nn.Module, parts: ModuleType, lengths: list[int], steps: int,
                 assert mx.allclose(x, y, tolerance, 10 * tolerance)
 
 
+def _quantized(name: str, dtype: mx.Dtype = mx.float32, mode: str = "affine", bits: int = 4) -> nn.Module:
+    model = _model(name, dtype)
+    group = {"affine": 32, "mxfp4": 32, "nvfp4": 16}[mode]
+    nn.quantize(model, group_size=group, bits=bits, mode=mode)
+    suit_rows(model)
+    mx.eval(model.parameters())
+    return model
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("lengths", [[9], [4, 11, 1, 6]], ids=["one", "four"])
 def test_it_gives_what_the_network_gives(name: str, lengths: list[int]) -> None:
     _follow(_model(name), pieces, lengths, 5, 1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("mode", "bits"), [("affine", 4), ("affine", 8), ("mxfp4", 4), ("nvfp4", 4)])
+def test_of_a_quantized_network_too(name: str, mode: str, bits: int) -> None:
+    _follow(_quantized(name, mode=mode, bits=bits), pieces, [4, 11, 1, 6], 5, 1e-5)
 
 
 def test_caches_grow_while_it_writes() -> None:
@@ -185,13 +202,34 @@ def test_what_is_taken_out_stays_as_it_was() -> None:
     assert all(mx.array_equal(x, y) for x, y in zip(after, before, strict=True))
 
 
-def test_prompts_are_read_as_before_with_weights_that_are_views() -> None:
-    model = _model("llama, with a head of its own")
+@pytest.mark.parametrize("made", [_model, _quantized])
+def test_prompts_are_read_as_before_with_weights_that_are_views(made: Callable[[str], Any]) -> None:
+    model = made("llama, with a head of its own")
     tokens = mx.array([[3, 1, 4, 1, 5]])
     before = model(tokens)
     mx.eval(before)
     Decoder(model, pieces)
     assert mx.array_equal(model(tokens), before)
+
+
+def test_a_card_where_no_step_can_be_taken_leaves_decoding_to_mlx_lm(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = _model("qwen3", mx.bfloat16)
+    monkeypatch.setattr(decoder_module, "on_cuda", lambda: True)
+    monkeypatch.setattr(decoder_module, "ours_compile", lambda: True)
+    monkeypatch.setattr(Decoder.__init__, "__defaults__", (pieces,))
+    made = Decoder.of(model, make_prompt_cache(model))
+    assert made is not None
+    made.join(_read(model, _prompts([9])), 1)
+    assert made.logits(mx.array([5], dtype=mx.uint32)).shape == (1, VOCAB)
+
+    def refused(*_: Any) -> mx.array:
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(pieces, "attention", refused)
+    assert Decoder.of(model, make_prompt_cache(model)) is None
+    assert "left to mlx-lm: no kernel image" in caplog.text
 
 
 def test_only_networks_whose_arithmetic_is_known_are_taken() -> None:
@@ -208,9 +246,16 @@ def test_only_networks_whose_arithmetic_is_known_are_taken() -> None:
     stretched = _llama(rope_scaling={"rope_type": "dynamic", "factor": 2.0})
     stretched.set_dtype(mx.bfloat16)
     assert not known(stretched)
-    quantized = _model("qwen3", mx.bfloat16)
-    nn.quantize(quantized, group_size=32, bits=8, class_predicate=lambda path, _: "down_proj" in path)
-    assert not known(quantized)
+    partly = _model("qwen3", mx.bfloat16)
+    nn.quantize(partly, group_size=32, bits=8, class_predicate=lambda path, _: "down_proj" in path)
+    assert known(partly)
+    uneven = _model("qwen3", mx.bfloat16)
+    nn.quantize(uneven, group_size=32, bits=8, class_predicate=lambda path, _: "v_proj" in path)
+    assert not known(uneven)  # with queries and keys it cannot be made one
+    assert known(_quantized("llama, with a head of its own", mx.float16, "mxfp4"))
+    other = _quantized("qwen3", mx.bfloat16)
+    other.model.layers[1].mlp.down_proj.scales = other.model.layers[1].mlp.down_proj.scales.astype(mx.float16)
+    assert not known(other)
 
 
 @on_a_card
@@ -230,6 +275,19 @@ def test_the_kernels_give_what_the_network_gives(name: str, lengths: list[int]) 
         expected = mx.abs(half(tokens[:, None], cache=theirs)[:, -1] - truth).max()
         found = mx.abs(decoder.logits(tokens) - truth).max()
         assert found < 3 * expected + 1e-3 * mx.abs(truth).max()  # the largest errors of so many
+
+
+@on_a_card
+@pytest.mark.parametrize(
+    "lengths", [[9], [300, 1, 40], [3] * 7 + [90] * 6], ids=lambda lengths: str(len(lengths))
+)
+def test_the_kernels_do_for_a_quantized_network(lengths: list[int]) -> None:
+    model = _quantized("qwen2, with biases", mx.float16, bits=8)
+    prompts = _prompts(lengths)
+    decoder, theirs = _decoder(model, kernels, prompts), _read(model, prompts)
+    for tokens in itertools.islice(_tokens(len(lengths)), 4):
+        expected = model(tokens[:, None], cache=theirs)[:, -1]
+        assert mx.abs(decoder.logits(tokens) - expected).max() < 0.05 * mx.abs(expected).max()
 
 
 @on_a_card
