@@ -23,24 +23,29 @@ EMPTY = (
 )
 
 
-# A run's section: its heading, and the moment at which it began, which no other shares.
-SECTION = re.compile(r"^### .*?^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ), .*?(?=^### |\Z)", re.MULTILINE | re.DOTALL)
+# A run's section: its heading, its command and the moment at which it began. Of two cards, two may begin in one second.
+SECTION = re.compile(
+    r"^### [^\n]*\n\n`([^\n]*)`\n\n(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ), .*?(?=^### |\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+Run = tuple[str, str]  # when, and what
 
 
 def keep(reports: Sequence[Report], path: Path) -> None:
     """Write the page anew, the latest run first: these, those that were in it, and its notes."""
-    sections = dict(_sections(path)) | {report.date: markdown(report) for report in reports}
-    newest = [sections[date].strip() for date in sorted(sections, reverse=True)]
+    new = {(report.date, report.command): markdown(report) for report in reports}
+    sections = dict(_sections(path)) | new
+    newest = [sections[run].strip() for run in sorted(sections, reverse=True)]
     figures = "\n\n".join(newest)
     path.write_text(f"{HEAD}{FIGURES}\n{figures}\n\n{NOTES}\n{_notes(path)}", encoding="utf-8")
 
 
-def _sections(path: Path) -> Iterator[tuple[str, str]]:
-    """The runs that are in the page, each by the moment at which it began."""
+def _sections(path: Path) -> Iterator[tuple[Run, str]]:
+    """The runs that are in the page."""
     if path.exists():
         figures, _, _ = path.read_text(encoding="utf-8").partition(f"\n{NOTES}")
         for found in SECTION.finditer(figures):
-            yield found[1], found[0]
+            yield (found[2], found[1]), found[0]
 
 
 def _notes(path: Path) -> str:

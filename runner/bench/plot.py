@@ -24,7 +24,7 @@ WIDTH, LEFT, RIGHT, MARGIN = 1200, 430, 130, 24
 BAR, GAP, TITLE = 20, 8, 34
 GROWING = 3  # sizes or numbers from which on it is shown how cost grows
 # Loading and first calls are seconds beside milliseconds: they are in the tables.
-SHOWN = ("encode", "step", "decode", "strips", "picture", "pack", "http", "library")
+SHOWN = ("encode", "step", "decode", "strips", "picture", "pack", "http", "library", "raw")
 
 
 @dataclass(frozen=True)

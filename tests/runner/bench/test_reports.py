@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 from PIL import Image
@@ -108,6 +109,15 @@ def test_runs_that_are_in_a_page_stay_there(tmp_path: Path) -> None:
     assert [line[:20] for line in once.splitlines() if line[20:22] == ", "] == sorted(dates, reverse=True)
     keep([report(dates[0])], page)  # measured once, told once
     assert page.read_text() == once
+
+
+def test_two_runs_may_begin_in_one_second(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    other = msgspec.structs.replace(report(), command="diptych bench qwen3-4b")
+    keep([report(), other], page)
+    keep([report("2026-12-01T10:00:00Z")], page)
+    assert page.read_text().count("\n### ") == 3
+    assert "`diptych bench qwen3-4b`" in page.read_text()
 
 
 def test_another_page_is_never_overwritten(tmp_path: Path) -> None:
