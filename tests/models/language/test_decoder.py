@@ -12,7 +12,7 @@ from mlx.utils import tree_map
 from mlx_lm.models import llama, qwen2, qwen3
 from mlx_lm.models.cache import make_prompt_cache
 
-from models import fused
+from models import fused, quantized_layers
 from models.language import caches, kernels, pieces
 from models.language import decoder as decoder_module
 from models.language.caches import Cache
@@ -200,6 +200,12 @@ def test_what_is_taken_out_stays_as_it_was() -> None:
         mx.eval(decoder.logits(tokens))
     after = [layer.keys for layer in (*given, *taken)]
     assert all(mx.array_equal(x, y) for x, y in zip(after, before, strict=True))
+
+
+@pytest.mark.parametrize("rows", [1, 9])
+def test_of_a_quantized_network_as_cards_multiply(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantized_layers, "on_cuda", lambda: True)
+    _follow(_quantized("qwen3"), pieces, list(range(3, 3 + rows)), 4, 1e-5)
 
 
 @pytest.mark.parametrize("made", [_model, _quantized])
