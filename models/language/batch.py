@@ -20,6 +20,7 @@ from models.language.decoder import Decoder
 from models.language.masking import apply_bitmask
 from models.language.prefill import Prefill, Prefilled
 from models.language.prefix import PrefixCache
+from models.language.products import lead_of
 from models.language.ranks import Add, Ranks, Remove, Step
 from models.language.row_caches import RowCaches
 from models.language.sampling import Sampler
@@ -88,6 +89,7 @@ class Batch:
         self._ranks = ranks or Ranks()
         quick = None if self._ranks.spread else Decoder.of(model, new_cache())
         self._held: Held = RowCaches(model) if quick is None else quick
+        self._lead = lead_of(model)
         self._vocab = vocab
         self._prefix = prefix
         self._prefill = Prefill(model, new_cache, prefix, all_cores, self._ranks)
@@ -174,7 +176,7 @@ class Batch:
             known = sampling.fed(inputs, self._vocab)
             logits = self._held.logits(known)
             if constrained:
-                mx.async_eval(logits)
+                self._begin(logits)
             else:
                 self._choose(logits, known, [row.tokens for row in self._rows])
         read: Any = inputs.tolist()
@@ -242,7 +244,7 @@ class Batch:
         """Draw what comes after `inputs`, and set it going on the device. `before`: the tokens fed before those."""
         if not self._ranks.leads:
             self._inputs = self._ranks.tokens(logits)
-            mx.async_eval(self._inputs)
+            self._begin(self._inputs)
             return
         if self._sampler is None or self._sampler.age >= sampling.LIFETIME:
             drawn = [len(fed) + 1 - len(row.prompt) for row, fed in zip(self._rows, before, strict=True)]
@@ -257,9 +259,13 @@ class Batch:
             picked, tokens = (logits, self._inputs) if every else (logits[index], self._inputs[index])
             top = max(row.logprobs or 0 for row in rows)
             self._details = _Details(rows, *sampling.logprobs(picked, sampling.fed(tokens, self._vocab), top))
-            mx.async_eval(self._inputs, self._details.chosen, self._details.ids, self._details.values)
+            self._begin(self._inputs, self._details.chosen, self._details.ids, self._details.values)
         else:
-            mx.async_eval(self._inputs)
+            self._begin(self._inputs)
+
+    def _begin(self, *computed: mx.array) -> None:
+        with self._lead(len(self._rows)):
+            mx.async_eval(*computed)
 
     # -- rows come and go
 

@@ -14,6 +14,7 @@ from models.language.caches import Cache
 from models.language.pace import Pace
 from models.language.padding import leaves_padding_out
 from models.language.prefix import PrefixCache
+from models.language.products import ROOM
 from models.language.ranks import Ranks
 from models.language.sequence import Sequence
 from models.lead import bounded_lead
@@ -24,8 +25,6 @@ SMALLEST, LARGEST = 32, 2048
 HURRY, LEISURE = 0.06, 0.4
 # A prompt with this many new tokens is kept for others before its answer is finished.
 WORTH_KEEPING = 256
-# Beyond what stays: else a GPU is handed all layers at once, with weights that are unpacked for each.
-ROOM = 2 * 1024**3
 
 
 @dataclass

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 from models import quantized_layers
 from models.files import LocalModel, Shard
 from models.language import load as loading
+from models.language import products
 from models.language.load import LanguageModel, load
+from models.language.products import lead_of
 from models.quantized_layers import MANY, QuantizedEmbedding, QuantizedLinear
 from tests.toys import toy_text
 
@@ -53,3 +56,21 @@ def test_experts_stay_as_they_are() -> None:
     found = kinds(opened(toy_text("glm4_moe_lite", bits=4)).model)
     assert QuantizedLinear in found
     assert any(kind.__module__.startswith("mlx_lm") and "Switch" in kind.__name__ for kind in found)
+
+
+def test_steps_for_which_weights_are_unpacked_are_handed_over_with_bounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bounded: list[int] = []
+    monkeypatch.setattr(products, "bounded_lead", lambda room: bounded.append(room) or nullcontext())
+    plain = nn.Sequential(nn.Linear(64, 64))
+    quantized = nn.Sequential(nn.Linear(64, 64))
+    nn.quantize(quantized, group_size=32, bits=4)
+    for on_card in (False, True):
+        monkeypatch.setattr(products, "on_cuda", lambda on_card=on_card: on_card)
+        for model in (plain, quantized):
+            lead = lead_of(model)
+            for rows in (1, MANY // 2, MANY):
+                with lead(rows):
+                    assert len(bounded) == (on_card and model is quantized and rows == MANY)
+    assert bounded == [products.ROOM]
