@@ -56,7 +56,7 @@ def _full() -> dict[str, str]:
 
 
 TWO_CARDS = {
-    "qwen3-4b-two-cards": f"qwen3-4b {HTTP} --clients 1,8,32 --rounds 3 --tensor-parallel 2",
+    "qwen3-4b-two-cards": f"qwen3-4b {HTTP} --clients 1,8,32 --rounds 2 --tensor-parallel 2",
 }
 PLANS = {"small": SMALL, "full": _full(), "two-cards": TWO_CARDS}
 
