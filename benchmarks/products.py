@@ -1,4 +1,4 @@
-"""Products of a quantized weight, the ways there are: where `models.quantized_layers.MANY` comes from.
+"""Products of a quantized weight, the ways there are: what `models.quantized_layers.MANY` is to follow.
 
     python benchmarks/products.py                          4 bits, shapes of Qwen3-4B and FLUX.2 klein 4B, on a GPU
     python benchmarks/products.py --ways 4 8 mxfp4 nvfp4

@@ -12,8 +12,8 @@ import mlx.nn as nn
 from models.fused import on_cuda
 
 # From eight rows on MLX has other kernels, which were not faster than unpacking a weight and multiplying by it: 92 µs of
-# eight rows of 2560 x 9728 at 4 bits, where unpacking takes 40 and a plain product 44 (H100); a row more costs four times
-# what it does there. And each is compiled for half a minute when it is first met: for eight rows, for 17 and for 33 (H200).
+# eight rows of 2560 x 9728 at 4 bits, where unpacking takes 40 and a plain product 44 (H100). And each is compiled for half
+# a minute when it is first met: for eight rows, for 17 and for 33 (H200).
 MANY = 8
 # With fewer inputs MLX's kernel for several rows gave what are no numbers (0.32.4, H200); outputs that are no multiple of
 # this were not seen to be right either.

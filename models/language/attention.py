@@ -33,11 +33,16 @@ def suit_lengths(model: nn.Module) -> None:
             module.scaled_dot_product_attention = attention  # type: ignore[attr-defined]
 
 
+def grain(length: int) -> int:
+    """Lengths that are multiples of theirs are few: four between a power of two and the next."""
+    return 1 << max(length.bit_length() - 3, 0)
+
+
 def suited(length: int) -> int:
-    """The length that so many tokens are padded to: four of them between a power of two and the next."""
+    """The length that so many tokens are padded to."""
     if not (length and on_cuda()):
         return length
-    step = max(SHORTEST, 2 ** (length.bit_length() - 3))
+    step = max(SHORTEST, grain(length))
     return -(-length // step) * step
 
 
@@ -93,7 +98,7 @@ def by_products(
 
 
 def _beside_heads(mask: mx.array, shared: int, group: int) -> mx.array:
-    """A mask of [row, head, query, key], or its last axes alone, as the scores have their heads: […, shared, group, …]."""
+    """A mask of [row, head, query, key], or of its last axes, with the heads of the scores: […, shared, group, …]."""
     if mask.ndim < 3:
         return mask
     if mask.shape[-3] == 1:

@@ -1,8 +1,8 @@
 """Sequences that share each forward pass, and join and leave between steps.
 
 A step launches the next forward pass before it reads the tokens of the last one, so that the device never waits for
-Python; only first tokens, when nothing else is under way, are told at once. Where a grammar has a say, its mask needs the token first; then the forward pass is launched, the token read
-while it runs, and only the choice waits.
+Python; only first tokens, when nothing else is under way, are told at once. Where a grammar has a say, its mask needs the
+token first; then the forward pass is launched, the token read while it runs, and only the choice waits.
 """
 
 from collections.abc import Callable

@@ -5,8 +5,8 @@
     logits = decoder.logits(tokens)             # [row, vocabulary], and the caches have one token more
 
 For Llama, Qwen 2, Qwen 3 and those that say they are one of them, in half precision or quantized, with plain key-value
-caches; everything else is mlx-lm's. Projections that read the same are made one array; mlx-lm's layers are given views of it, so prompts
-are read as before.
+caches; everything else is mlx-lm's. Projections that read the same are made one array; mlx-lm's layers are given views of
+it, so prompts are read as before.
 """
 
 import logging

@@ -9,7 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from models.language import caches
-from models.language.attention import suited
+from models.language.attention import grain, suited
 from models.language.caches import Cache
 from models.language.pace import Pace
 from models.language.padding import leaves_padding_out
@@ -108,7 +108,8 @@ class Prefill:
         fitting = self._pace.tokens_in(HURRY if hurry else LEISURE)
         if fitting is None:
             return SMALLEST if hurry else LARGEST // 4
-        return _round(int(min(max(fitting, SMALLEST), LARGEST)))
+        tokens = int(min(max(fitting, SMALLEST), LARGEST))
+        return tokens - tokens % grain(tokens)  # a chunk whose length is new is slower
 
     def _group(self, budget: int, room: int) -> list[tuple[Sequence, Cache]]:
         """Waiting sequences that fit into one call. A prompt too long for that starts its own way."""
@@ -207,8 +208,3 @@ class Prefill:
             return  # it will be kept with its answer
         cache = done.cache if done.single else caches.extracted(done.cache, index)
         self._prefix.insert(done.rows[index].tokens, cache)
-
-
-def _round(tokens: int) -> int:
-    """Down to one of few numbers: chunks of a new length are slower."""
-    return tokens >> (tokens.bit_length() - 3) << (tokens.bit_length() - 3)
