@@ -17,6 +17,7 @@ import diffusers
 import torch
 
 from pipelines.base import ImageRequest, Picture, PipelineError, Report
+from pipelines.fallback.device import choose_device
 from pipelines.fallback.pipeline import TorchPipeline
 from tests.pipelines.fallback.checkpoints import MADE, pipeline_name, toy
 from tests.pipelines.families import pipeline_class
@@ -32,13 +33,16 @@ _loaded: dict[str, TorchPipeline] = {}
 
 def loaded(name: str) -> TorchPipeline:
     if name not in _loaded:
-        _loaded[name] = TorchPipeline.load(toy(name), pipeline_name(name))
+        # In float32 on a card too, so that pictures can be compared.
+        _loaded[name] = TorchPipeline.load(toy(name), pipeline_name(name), "float32")
     return _loaded[name]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _dropped() -> Iterator[None]:
-    yield
+def _exact() -> Iterator[None]:
+    """On a card torch would round what convolutions are given; MLX is told not to by tests/conftest.py."""
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        yield
     _loaded.clear()
 
 
@@ -48,7 +52,7 @@ def draw(name: str, **fields: Any) -> list[Any]:
 
 @pytest.mark.parametrize("name", MADE)
 def test_the_picture_is_that_of_diffusers_for_the_same_seed(name: str) -> None:
-    theirs = diffusers.DiffusionPipeline.from_pretrained(toy(name).folder)
+    theirs = diffusers.DiffusionPipeline.from_pretrained(toy(name).folder).to(choose_device())
     theirs.set_progress_bar_config(disable=True)
     generator = torch.Generator("cpu").manual_seed(7)
     expected = theirs(
