@@ -23,6 +23,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from models.language.batch import Batch
 from models.language.options import Sampling
 from models.language.prefix import PrefixCache
+from models.language.products import suit_rows
 from models.language.sequence import Sequence
 
 Prompts = list[list[int]]
@@ -54,6 +55,10 @@ def make_model(chosen: argparse.Namespace) -> nn.Module:
         return drawn
 
     model.update(tree_map(randomize, model.parameters()))
+    if chosen.quantize:
+        nn.quantize(model, bits=chosen.quantize)
+        suit_rows(model)
+        mx.eval(model.parameters())
     return model.eval()
 
 
@@ -139,6 +144,7 @@ def main() -> None:
     parser.add_argument("--kv-heads", type=int, default=8)
     parser.add_argument("--head-dim", type=int, default=128)
     parser.add_argument("--vocab", type=int, default=151936)
+    parser.add_argument("--quantize", type=int, metavar="BITS")
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
     chosen = parser.parse_args()
     model = make_model(chosen)

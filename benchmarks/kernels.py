@@ -100,6 +100,7 @@ def texts(chosen: argparse.Namespace) -> None:
         "heads": "num_attention_heads", "kv_heads": "num_key_value_heads", "head_dim": "head_dim", "vocab": "vocab_size",
     }  # fmt: skip
     wanted = {name: config[key] for name, key in names.items()} | {"dtype": "bfloat16"}
+    wanted["quantize"] = int(chosen.quantize) if chosen.quantize else None
     model = decode.make_model(argparse.Namespace(**wanted))
     for size in map(int, chosen.batches.split(",")):
         prompts = [[(row * 31 + i * 7) % 1000 for i in range(chosen.prompt)] for row in range(size)]
@@ -115,7 +116,8 @@ def texts(chosen: argparse.Namespace) -> None:
                 token.tolist()
                 token = following
 
-        told(f"16 bare steps of {size}", bare, 1, chosen.most)
+        if not chosen.quantize:
+            told(f"16 bare steps of {size}", bare, 1, chosen.most)
         batch = decode.decoding(model, prompts, 10_000)
 
         def ours(batch: Any = batch) -> None:

@@ -1,11 +1,13 @@
-"""Products of a quantized weight, the ways there are: what `models.quantized_layers.MANY` is to follow.
+"""Products of quantized weights, the ways there are: what `MANY` in models/quantized_layers.py and `MOST` in
+models/language/packed.py are to follow.
 
     python benchmarks/products.py                          4 bits, shapes of Qwen3-4B and FLUX.2 klein 4B, on a GPU
     python benchmarks/products.py --ways 4 8 mxfp4 nvfp4
-    uv run python benchmarks/products.py --shapes 64x128 --rows 1 8 --often 2        does it run here?
+    uv run python benchmarks/products.py --shapes 64x128 --rows 1 8 --bytes 1e5      does it run here?
 
-Microseconds each, the best of five: `tokens` are rows as a batch of single tokens gives them, (rows, 1, channels), `rows`
-are (rows, channels), `unpacked` dequantizes first, `plain` is the product of a weight that was never quantized.
+Microseconds each, the best of five. As in a model, each product is by another weight, which no cache has: `--bytes` of them
+are multiplied by in one compiled step. `mlx` is its own product, `packed` our kernel's, `unpacked` dequantizes first,
+`plain` is the product of weights that were never quantized.
 """
 
 import argparse
@@ -14,7 +16,10 @@ import time
 from collections.abc import Callable
 
 import mlx.core as mx
+import mlx.nn as nn
 
+from models.fused import on_cuda
+from models.language import packed
 from models.quantize import Quantization
 
 SHAPES = [
@@ -31,31 +36,48 @@ ROWS = [1, 4, 8, 16, 32, 64, 96, 128, 192, 256, 512, 4608]
 LARGEST_LOGITS = 512
 
 
-def fastest(call: Callable[[], mx.array], often: int) -> float:
+def fastest(step: Callable[[mx.array], list[mx.array]], x: mx.array) -> float:
+    """Seconds."""
+    step = mx.compile(step)
     best = math.inf
-    for _ in range(6):  # the first warms
+    for _ in range(6):  # the first compiles
         began = time.perf_counter()
-        mx.eval([call() for _ in range(often)])
+        mx.eval(step(x))
         best = min(best, time.perf_counter() - began)
-    return best / often * 1e6
+    return best
 
 
-def measure(inputs: int, outputs: int, rows: int, way: Quantization, often: int) -> dict[str, float]:
-    weight = (mx.random.normal((outputs, inputs)) * inputs**-0.5).astype(mx.bfloat16)
+def layer(inputs: int, outputs: int) -> nn.Linear:
+    made = nn.Linear(inputs, outputs, bias=False)
+    made.weight = (mx.random.normal((outputs, inputs)) * inputs**-0.5).astype(mx.bfloat16)
+    mx.eval(made.weight)
+    return made
+
+
+def measure(inputs: int, outputs: int, rows: int, way: Quantization, weights: float) -> dict[str, float]:
+    often = max(1, round(weights / (2 * inputs * outputs)))
+    plain = [layer(inputs, outputs) for _ in range(often)]
+    quantized = [way.apply(one) for one in plain]
     x = mx.random.normal((rows, inputs)).astype(mx.bfloat16)
-    parts = way.quantize(weight)
-    packed, scales, biases = parts["weight"], parts["scales"], parts.get("biases")
+    mx.eval(x, [one.parameters() for one in quantized])
     how = {"group_size": way.group_size, "bits": way.bits, "mode": way.mode}
-    mx.eval(weight, x, packed, scales)
-    calls = {
-        "tokens": lambda: mx.quantized_matmul(x[:, None], packed, scales, biases, **how),
-        "rows": lambda: mx.quantized_matmul(x, packed, scales, biases, **how),
-        "unpacked": lambda: x @ mx.dequantize(packed, scales, biases, **how, dtype=mx.bfloat16).T,
-        "plain": lambda: x @ weight.T,
+
+    def by_mlx(x: mx.array, one: nn.Module) -> mx.array:
+        return mx.quantized_matmul(x, one["weight"], one["scales"], one.get("biases"), **how)
+
+    def unpacked(x: mx.array, one: nn.Module) -> mx.array:
+        packs = one["weight"], one["scales"], one.get("biases")
+        return x @ mx.dequantize(*packs, **how, dtype=mx.bfloat16).T
+
+    ways = {"mlx": by_mlx, "unpacked": unpacked, "packed": packed.product}
+    if rows > packed.MOST or not (on_cuda() and packed.fits(quantized[0], mx.bfloat16)):
+        del ways["packed"]
+    found = {
+        name: fastest(lambda x, call=call: [call(x, one) for one in quantized], x)
+        for name, call in ways.items()
     }
-    if rows > LARGEST_LOGITS:
-        del calls["tokens"]  # nobody writes so many texts at once
-    return {name: fastest(call, often) for name, call in calls.items()}
+    found["plain"] = fastest(lambda x: [x @ one.weight.T for one in plain], x)
+    return {name: took / often * 1e6 for name, took in found.items()}
 
 
 def main() -> None:
@@ -65,7 +87,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=["4"], help="as --quantize takes them")
     parser.add_argument("--shapes", nargs="+", default=SHAPES, metavar="INxOUT")
     parser.add_argument("--rows", nargs="+", type=int, default=ROWS)
-    parser.add_argument("--often", type=int, default=10, help="products in one evaluation")
+    parser.add_argument("--bytes", type=float, default=1e9, help="of plain weights in a step (default 1e9)")
     chosen = parser.parse_args()
     for way in chosen.ways:
         for shape in chosen.shapes:
@@ -74,7 +96,7 @@ def main() -> None:
             for rows in chosen.rows:
                 if rows > LARGEST_LOGITS and outputs > 10**5:
                     continue
-                found = measure(inputs, outputs, rows, Quantization.parse(way), chosen.often)
+                found = measure(inputs, outputs, rows, Quantization.parse(way), chosen.bytes)
                 told = "   ".join(f"{name} {took:8.0f}" for name, took in found.items())
                 print(f"{rows:6} rows   {told}", flush=True)
 

@@ -11,9 +11,8 @@ import mlx.nn as nn
 
 from models.fused import on_cuda
 
-# From eight rows on MLX has other kernels, which were not faster than unpacking a weight and multiplying by it: 92 µs of
-# eight rows of 2560 x 9728 at 4 bits, where unpacking takes 40 and a plain product 44 (H100). And each is compiled for half
-# a minute when it is first met: for eight rows, for 17 and for 33 (H200).
+# From eight rows on MLX has other kernels, which are compiled for half a minute each when they are first met: for eight
+# rows, for 17 and for 33 (H200). Unpacking a weight and multiplying by it is slower for eight, and as quick for some tens.
 MANY = 8
 # With fewer inputs MLX's kernel for several rows gave what are no numbers (0.32.4, H200); outputs that are no multiple of
 # this were not seen to be right either.
@@ -35,6 +34,7 @@ def product(x: mx.array, layer: nn.Module, bias: mx.array | None = None) -> mx.a
 
 
 def _packed(x: mx.array, layer: nn.Module) -> mx.array:
+    """By MLX's own product."""
     weight, scales, biases = layer["weight"], layer["scales"], layer.get("biases")
     return mx.quantized_matmul(x, weight, scales, biases, True, layer.group_size, layer.bits, layer.mode)
 

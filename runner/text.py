@@ -1,11 +1,12 @@
 """The worker that writes: jobs in, a batch of sequences, events out. Runs on the GPU thread."""
 
 import logging
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import mlx.core as mx
 import msgspec
@@ -68,8 +69,8 @@ def load_text_worker(
     for note in model.notes:
         log.info("%s", note)
     worker = TextWorker(model, settings, ranks or Ranks(), why_lost)
-    if settings.warm_up and ranks is None and device.has_cuda():
-        warm_up(worker.warm, mx.clear_cache)
+    if settings.warm_up and device.has_cuda():
+        warm_up(worker.warm, mx.clear_cache if ranks is None else worker.give_up)
     return worker
 
 
@@ -183,7 +184,7 @@ class TextWorker:
 
     def warm(self) -> None:
         """Have compiled what writing needs, by writing a little."""
-        warm(self._batch, self._prefix, self.model.vocab)
+        warm(self._batch, self.model.vocab)
 
     def drop(self, job: Job) -> None:
         if isinstance(job.state, _Embedding):
@@ -192,11 +193,14 @@ class TextWorker:
             self._batch.remove(job.state.sequence)
         job.state = None
 
+    def give_up(self) -> NoReturn:
+        """When a step has failed, and other ranks may have taken it."""
+        why = f"a step failed that other ranks have taken, so they end too: {sys.exception()}"
+        raise RunnerFailed(self._why_lost() or why)
+
     def recover(self) -> list[Job]:
         if self._ranks.spread:
-            raise RunnerFailed(
-                self._why_lost() or "a step failed that other ranks have taken, so they end too"
-            )
+            self.give_up()
         lost = [_job(sequence) for sequence in self._batch.clear()]
         lost += [embedding.job for embedding in self._embeddings]
         self._embeddings.clear()

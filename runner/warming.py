@@ -8,7 +8,8 @@ log = logging.getLogger("diptych.warming")
 
 
 def warm_up(work: Callable[[], None], clear: Callable[[], None]) -> None:
-    """Do it. What goes wrong costs time later, and never the load: `clear` gives back the memory that was taken."""
+    """Do it. What goes wrong costs time later, and not the load, unless `clear`, which gives back the memory that was taken,
+    says that the model cannot be used."""
     began = time.perf_counter()
     log.info("warming up; kernels that this machine has not met are compiled, and kept for the next start")
     try:

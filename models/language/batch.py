@@ -20,11 +20,12 @@ from models.language.decoder import Decoder
 from models.language.masking import apply_bitmask
 from models.language.prefill import Prefill, Prefilled
 from models.language.prefix import PrefixCache
-from models.language.products import lead_of
-from models.language.ranks import Add, Ranks, Remove, Step
+from models.language.products import lead_of, meet_rows
+from models.language.ranks import Add, Forget, Ranks, Remove, Step
 from models.language.row_caches import RowCaches
 from models.language.sampling import Sampler
 from models.language.sequence import Output, Sequence, TokenLogprob
+from models.language.slots import slots_for
 
 CLEAR_EVERY = 512  # steps, between handing unused buffers back
 NO_NUMBERS = (
@@ -86,8 +87,9 @@ class Batch:
     ) -> None:
         """`all_cores` hears when prompts are processed, and when the server needs its share again. `ranks`: the other
         processes that hold a share of the model, if there are any."""
+        self._model = model
         self._ranks = ranks or Ranks()
-        quick = None if self._ranks.spread else Decoder.of(model, new_cache())
+        quick = Decoder.of(model, new_cache())
         self._held: Held = RowCaches(model) if quick is None else quick
         self._lead = lead_of(model)
         self._vocab = vocab
@@ -142,6 +144,15 @@ class Batch:
         self._prefix.clear()
         mx.clear_cache()
         return lost
+
+    def meet(self) -> None:
+        """Have compiled what several rows need."""
+        meet_rows(self._model)
+
+    def forget(self) -> None:
+        """On all ranks, nothing is kept of prompts that were read."""
+        self._ranks.tell(Forget())
+        self._prefix.clear()
 
     def step(self) -> list[Output]:
         """One token for every decoding sequence, and one turn of prompt processing."""
@@ -264,7 +275,7 @@ class Batch:
             self._begin(self._inputs)
 
     def _begin(self, *computed: mx.array) -> None:
-        with self._lead(len(self._rows)):
+        with self._lead(slots_for(len(self._rows))):
             mx.async_eval(*computed)
 
     # -- rows come and go

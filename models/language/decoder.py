@@ -5,8 +5,8 @@
     logits = decoder.logits(tokens)             # [row, vocabulary], and the caches have one token more
 
 For Llama, Qwen 2, Qwen 3 and those that say they are one of them, in half precision or quantized, with plain key-value
-caches; everything else is mlx-lm's. Projections that read the same are made one array; mlx-lm's layers are given views of
-it, so prompts are read as before.
+caches, whole or a device's share of them; everything else is mlx-lm's. Projections that read the same are made one array;
+mlx-lm's layers are given views of it, so prompts are read as before.
 """
 
 import logging
@@ -24,7 +24,15 @@ from models.fused import on_cuda, ours_compile
 from models.language import caches, kernels
 from models.language.caches import Cache
 from models.language.pieces import Columns, HeadLayout
-from models.language.projections import Weights, alike, joined, of_vocabulary, product, weights
+from models.language.projections import (
+    Weights,
+    alike,
+    group_of,
+    joined,
+    of_vocabulary,
+    product,
+    weights,
+)
 from models.language.slots import Slots
 
 log = logging.getLogger("diptych.decoder")
@@ -61,6 +69,7 @@ class Decoder:
         self._layers = [_layer(block) for block in model.model.layers]
         attention = model.model.layers[0].self_attn
         self._scale = float(attention.scale)
+        self._group = group_of(attention.o_proj)
         self._step = mx.compile(self._computed)
         size = self._layers[0].layout.size
         self._slots = Slots(len(self._layers), attention.n_kv_heads, size, self._norm.dtype)
@@ -75,16 +84,25 @@ class Decoder:
         return decoder if decoder.works(cache) else None
 
     def works(self, empty: Cache) -> bool:
-        """Whether a step can be taken here. Its kernels are compiled for it, as the first token would have them."""
+        """Whether a step can be taken here, and on all devices that hold a share. Its kernels are compiled for it, as the
+        first token would have them."""
+        group, self._group = (
+            self._group,
+            None,
+        )  # alone, so that a device that cannot leaves none of the others waiting
         try:
             self.join(empty, 1)
             mx.eval(self.logits(mx.zeros((1,), mx.uint32)))
+            can = True
         except Exception as error:
             log.warning("decoding is left to mlx-lm: %s", error)
-            return False
+            can = False
         finally:
             self.clear()
-        return True
+        if group is None:
+            return can
+        self._group, self._step = group, mx.compile(self._computed)
+        return bool(mx.distributed.all_sum(mx.array(int(can)), group=group).item() == group.size())
 
     def join(self, cache: Cache, rows: int) -> None:
         self._slots.join(cache, rows)
@@ -121,11 +139,17 @@ class Decoder:
             written[0].append(k)
             written[1].append(v)
             seen = parts.attention(q, k, v, columns, splits, self._scale).reshape(slots, -1)
-            h, normed = parts.sum_and_norm(h, product(parts, seen, layer.out), layer.norm_mlp, self._eps)
+            out = self._summed(product(parts, seen, layer.out))
+            h, normed = parts.sum_and_norm(h, out, layer.norm_mlp, self._eps)
             inner = product(parts, normed, layer.gate_up, gated=True)
-            h, normed = parts.sum_and_norm(h, product(parts, inner, layer.down), norm, self._eps)
+            down = self._summed(product(parts, inner, layer.down))
+            h, normed = parts.sum_and_norm(h, down, norm, self._eps)
         logits = product(parts, normed, self._vocabulary)
         return [logits, mx.minimum(columns.ends + 1, length - 1), *written[0], *written[1]]
+
+    def _summed(self, part: mx.array) -> mx.array:
+        """What all devices together computed."""
+        return part if self._group is None else mx.distributed.all_sum(part, group=self._group)
 
 
 def known(model: Any) -> bool:

@@ -7,7 +7,7 @@ from models.language.embedding import Embedder
 from models.language.load import LanguageModel
 from models.language.pooling import EmbeddingError
 from models.language.prefix import PrefixCache
-from models.language.ranks import Add, Decided, Embed, Follower, Remove, Step
+from models.language.ranks import Add, Decided, Embed, Follower, Forget, Remove, Step
 from models.language.sequence import Sequence
 from models.language.wire import OutOfStep
 
@@ -30,6 +30,8 @@ def follow(
                 batch.add(Sequence(number, prompt, max_tokens, stop_tokens=ends, number=number))
             case Remove(number):
                 batch.remove_number(number)
+            case Forget():
+                prefix.clear()
             case Step():
                 batch.step()
             case Embed(texts):

@@ -8,9 +8,11 @@ is compiled once for a model, whatever the batch and however long the texts.
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 
 from models.cuda import cuda_kernel
 from models.fused import BLOCK, WARP
+from models.language import packed, pieces
 from models.language.kernel_sources import (
     ATTENTION,
     HEADS,
@@ -58,6 +60,13 @@ def product(x: mx.array, w: mx.array, gated: bool = False) -> mx.array:
         output_dtypes=[x.dtype],
     )
     return y
+
+
+def quantized_product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.array:
+    """The same by a quantized layer."""
+    if x.shape[0] > packed.MOST or not packed.fits(layer, x.dtype):
+        return pieces.quantized_product(x, layer, gated)
+    return packed.product(x, layer, gated)
 
 
 def heads(

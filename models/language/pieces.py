@@ -6,6 +6,9 @@
 from typing import NamedTuple
 
 import mlx.core as mx
+import mlx.nn as nn
+
+from models.language import products
 
 
 class Columns(NamedTuple):
@@ -36,6 +39,12 @@ def sum_and_norm(h: mx.array, r: mx.array, weight: mx.array, eps: float) -> tupl
 def product(x: mx.array, w: mx.array, gated: bool = False) -> mx.array:
     """x W^T of [row, channel]; gated: the first half of what comes out under SiLU, times the second."""
     y = x @ w.T
+    return gated_half(y) if gated else y
+
+
+def quantized_product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.array:
+    """The same by a quantized layer."""
+    y = products.product(x, layer)
     return gated_half(y) if gated else y
 
 

@@ -3,18 +3,42 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+import mlx.core as mx
 import mlx.nn as nn
 
+from models import quantized_layers
 from models.fused import on_cuda
+from models.language import packed
 from models.lead import bounded_lead
 from models.quantized_layers import MANY, QuantizedEmbedding, QuantizedLinear
 
 # Beyond what stays: else a GPU is handed all layers at once, with weights that are unpacked for each.
 ROOM = 2 * 1024**3
 
+
+def product(x: mx.array, layer: nn.Module, bias: mx.array | None = None) -> mx.array:
+    """As `quantized_layers.product`, but for the few rows that texts have."""
+    *apart, inputs = x.shape
+    rows = x.size // inputs
+    if not (on_cuda() and 1 < rows <= packed.MOST and packed.fits(layer, x.dtype)):
+        return quantized_layers.product(x, layer, bias)
+    y = packed.product(x.reshape(rows, inputs), layer).reshape(*apart, -1)
+    return y if bias is None else y + bias
+
+
+class RowsLinear(QuantizedLinear):
+    def __call__(self, x: mx.array) -> mx.array:
+        return product(x, self, self.get("bias"))
+
+
+class RowsEmbedding(QuantizedEmbedding):
+    def as_linear(self, x: mx.array) -> mx.array:
+        return product(x, self)
+
+
 OURS: dict[type[nn.Module], type[nn.Module]] = {
-    nn.QuantizedLinear: QuantizedLinear,
-    nn.QuantizedEmbedding: QuantizedEmbedding,
+    nn.QuantizedLinear: RowsLinear,
+    nn.QuantizedEmbedding: RowsEmbedding,
 }
 
 
@@ -24,8 +48,32 @@ def suit_rows(model: nn.Module) -> None:
         layer.__class__ = OURS.get(type(layer), type(layer))
 
 
+def meet_rows(model: nn.Module) -> None:
+    """Have the kernels for several rows compiled that the model's layers are multiplied by."""
+    if not on_cuda():
+        return
+    met = set()
+    for layer in _quantized(model):
+        dtype, outputs = layer["scales"].dtype, layer["weight"].shape[0]
+        kind = (layer.bits, layer.group_size, dtype)
+        if kind in met or outputs % 2 or not packed.fits(layer, dtype):
+            continue
+        met.add(kind)
+        inputs = layer["scales"].shape[1] * layer.group_size
+        for rows in range(packed.TILE, packed.MOST + 1, packed.TILE):
+            x = mx.zeros((rows, inputs), dtype)
+            mx.eval(packed.product(x, layer), packed.product(x, layer, gated=True))
+
+
 def lead_of(model: nn.Module) -> Callable[[int], AbstractContextManager[None]]:
-    """How a step of so many rows is handed to the device: with bounds, where weights are unpacked for it. There may be
-    nearly twice as many slots as rows."""
-    unpacks = on_cuda() and any(isinstance(layer, tuple(OURS)) for layer in model.modules())
-    return lambda rows: bounded_lead(ROOM) if unpacks and 2 * rows > MANY else nullcontext()
+    """How a step of so many slots is handed to the device: with bounds, where weights are unpacked for it."""
+    if not on_cuda():
+        return lambda slots: nullcontext()
+    quantized = _quantized(model)
+    fit = all(any(packed.fits(layer, dtype) for dtype in packed.HALVES) for layer in quantized)
+    most = packed.MOST if fit else MANY - 1
+    return lambda slots: bounded_lead(ROOM) if quantized and slots > most else nullcontext()
+
+
+def _quantized(model: nn.Module) -> list[nn.Module]:
+    return [layer for layer in model.modules() if type(layer) in OURS.values()]

@@ -7,14 +7,20 @@ from typing import Any, TypeAlias
 import mlx.core as mx
 import mlx.nn as nn
 
-from models import quantized_layers
-from models.language.pieces import gated_half
-from models.quantized_layers import QuantizedLinear
+from models.language.products import RowsEmbedding, RowsLinear
 
 Weights: TypeAlias = mx.array | nn.Module  # of a plain layer, or a quantized layer itself
 ARRAYS = ("weight", "scales", "biases")  # rows of each are outputs of the layer
-QUANTIZED = (nn.QuantizedLinear, QuantizedLinear)
-EMBEDDINGS = (nn.QuantizedEmbedding, quantized_layers.QuantizedEmbedding)
+# By whose outputs are parts of a whole, and those that give a part of each output, which is to be summed over all devices.
+PLAIN = (nn.Linear, nn.AllToShardedLinear, nn.ShardedToAllLinear)
+QUANTIZED = (
+    nn.QuantizedLinear,
+    RowsLinear,
+    nn.QuantizedAllToShardedLinear,
+    nn.QuantizedShardedToAllLinear,
+)
+SUMMED = (nn.ShardedToAllLinear, nn.QuantizedShardedToAllLinear)
+EMBEDDINGS = (nn.QuantizedEmbedding, RowsEmbedding)
 
 
 def alike(layers: Sequence[Any]) -> bool:
@@ -24,23 +30,29 @@ def alike(layers: Sequence[Any]) -> bool:
 
 
 def _kind(layer: Any) -> tuple[Any, ...] | None:
-    if type(layer) is nn.Linear:
-        return ("bias" in layer,)
+    how = ("bias" in layer, type(layer) in SUMMED)
+    if type(layer) in PLAIN:
+        return how
     if type(layer) in QUANTIZED:
-        return ("bias" in layer, layer.group_size, layer.bits, layer.mode)
+        return (*how, layer.group_size, layer.bits, layer.mode)
     return None
 
 
 def of_vocabulary(layer: Any) -> bool:
     """Whether it can give the logits: a head of its own, or the embeddings."""
-    if type(layer) in (nn.Linear, *QUANTIZED):
+    if type(layer) in (*PLAIN, *QUANTIZED):
         return "bias" not in layer
     return type(layer) is nn.Embedding or type(layer) in EMBEDDINGS
 
 
 def weights(layer: Any) -> Weights:
-    plain = type(layer) in (nn.Linear, nn.Embedding)
+    plain = type(layer) in (*PLAIN, nn.Embedding)
     return layer.weight if plain else layer
+
+
+def group_of(layer: Any) -> mx.distributed.Group | None:
+    """The devices over which its outputs are to be summed."""
+    return layer.group if type(layer) in SUMMED else None
 
 
 def joined(layers: Sequence[Any]) -> Weights:
@@ -58,14 +70,13 @@ def joined(layers: Sequence[Any]) -> Weights:
         return whole["weight"]
     first = layers[0]
     how = {"group_size": first.group_size, "bits": first.bits, "mode": first.mode}
-    one = QuantizedLinear(512, 8, bias=False, **how)  # of any size: its arrays are replaced
+    one = RowsLinear(512, 8, bias=False, **how)  # of any size: its arrays are replaced
     one.update(whole)
     return one
 
 
 def product(parts: ModuleType, x: mx.array, w: Weights, gated: bool = False) -> mx.array:
-    """x W^T of [row, channel], as `parts` does it or, of a quantized layer, as all of those do."""
+    """x W^T of [row, channel]."""
     if isinstance(w, mx.array):
         return parts.product(x, w, gated)
-    y = quantized_layers.product(x, w)
-    return gated_half(y) if gated else y
+    return parts.quantized_product(x, w, gated)

@@ -30,6 +30,10 @@ class Remove(Struct, tag=True):
     number: int
 
 
+class Forget(Struct, tag=True):
+    """Nothing is kept of prompts that were read."""
+
+
 class Step(Struct, tag=True):
     """One step of the batch begins."""
 
@@ -47,7 +51,7 @@ class Embed(Struct, tag=True):
     texts: list[list[int]]
 
 
-Message = Add | Remove | Step | Decided | Embed
+Message = Add | Remove | Forget | Step | Decided | Embed
 _MESSAGE: Any = Message  # a union, which is no class to a type checker
 
 

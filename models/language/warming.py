@@ -2,7 +2,6 @@
 
 from models.language.batch import Batch
 from models.language.options import Sampling
-from models.language.prefix import PrefixCache
 from models.language.sequence import Sequence
 
 ALONE = [17, 33, 49, 65, 81, 97, 113, 129]  # tokens of each prompt, which but for the last are read at once
@@ -11,7 +10,7 @@ COMPANY = [9, 16, 12, 5, 20, 8, 11, 14]
 WAYS = (Sampling(temperature=0.8, top_k=40, top_p=0.9), Sampling(temperature=0.8, top_p=0.9), Sampling())
 
 
-def warm(batch: Batch, prefix: PrefixCache, vocab: int) -> None:
+def warm(batch: Batch, vocab: int) -> None:
     """Prompts alone, and several that end one after another, so that batches of several sizes occur."""
 
     def write(lengths: list[int], first: int, sampling: Sampling) -> None:
@@ -22,14 +21,16 @@ def warm(batch: Batch, prefix: PrefixCache, vocab: int) -> None:
             batch.step()
 
     try:
+        batch.meet()
         for row, length in enumerate(ALONE):
             write([length], row, Sampling())
         for sampling in WAYS:
-            batch.clear()  # and what it has learnt of a pace that is not the usual one
+            batch.forget()
+            batch.clear()  # also what it has learnt of a pace that is not the usual one
             write(COMPANY, len(ALONE), sampling)
             write(COMPANY, len(ALONE) + len(COMPANY), sampling)
     except Exception:
         batch.clear()
         raise
     finally:
-        prefix.clear()
+        batch.forget()

@@ -130,6 +130,13 @@ def test_the_compiler_takes_the_kernels_of_texts(calls: list[dict[str, Any]], dt
                 rows,
                 6 if gated else 12,
             )
+            for bits in (4, 8):
+                layer = nn.QuantizedLinear(64, 12, bias=False, group_size=32, bits=bits)
+                layer.set_dtype(dtype)
+                assert kernels.quantized_product(mx.zeros((rows, 64), dtype), layer, gated).shape == (
+                    rows,
+                    6 if gated else 12,
+                )
     kernels.sum_and_norm(mx.zeros((2, 64), dtype), mx.zeros((2, 64), dtype), mx.zeros(64, dtype), 1e-6)
     at = mx.zeros(2, mx.int32)
     for size, heads, norm, bias in ((128, 8, True, False), (64, 2, False, True)):
@@ -148,7 +155,7 @@ def test_the_compiler_takes_the_kernels_of_texts(calls: list[dict[str, Any]], dt
         for splits in (1, 3):
             assert kernels.attention(q, k, v, Columns(at, at), splits, 0.1).shape == (2, heads, size)
     assert {call["name"].rsplit("_", 1)[0] for call in calls} == {
-        "product_0", "sum_and_norm_1e_06", "heads_1e_06", "attention_0_1", "attention_part_0_1", "attention_join_0",
+        "product_0", "quantized_product", "sum_and_norm_1e_06", "heads_1e_06", "attention_0_1", "attention_part_0_1", "attention_join_0",
     }  # fmt: skip
 
 

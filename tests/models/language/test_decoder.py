@@ -13,7 +13,7 @@ from mlx_lm.models import llama, qwen2, qwen3
 from mlx_lm.models.cache import make_prompt_cache
 
 from models import fused, quantized_layers
-from models.language import caches, kernels, pieces
+from models.language import caches, kernels, pieces, products
 from models.language import decoder as decoder_module
 from models.language.caches import Cache
 from models.language.decoder import Decoder, known
@@ -26,7 +26,7 @@ VOCAB = 120
 SIZES: dict[str, Any] = {
     "hidden_size": 64,
     "num_hidden_layers": 3,
-    "intermediate_size": 96,
+    "intermediate_size": 192,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "rms_norm_eps": 1e-5,
@@ -204,7 +204,8 @@ def test_what_is_taken_out_stays_as_it_was() -> None:
 
 @pytest.mark.parametrize("rows", [1, 9])
 def test_of_a_quantized_network_as_cards_multiply(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantized_layers, "on_cuda", lambda: True)
+    for module in (quantized_layers, products):
+        monkeypatch.setattr(module, "on_cuda", lambda: True)
     _follow(_quantized("qwen3"), pieces, list(range(3, 3 + rows)), 4, 1e-5)
 
 
@@ -287,8 +288,9 @@ def test_the_kernels_give_what_the_network_gives(name: str, lengths: list[int]) 
 @pytest.mark.parametrize(
     "lengths", [[9], [300, 1, 40], [3] * 7 + [90] * 6], ids=lambda lengths: str(len(lengths))
 )
-def test_the_kernels_do_for_a_quantized_network(lengths: list[int]) -> None:
-    model = _quantized("qwen2, with biases", mx.float16, bits=8)
+@pytest.mark.parametrize("bits", [4, 8])
+def test_the_kernels_do_for_a_quantized_network(bits: int, lengths: list[int]) -> None:
+    model = _quantized("qwen2, with biases", mx.float16, bits=bits)
     prompts = _prompts(lengths)
     decoder, theirs = _decoder(model, kernels, prompts), _read(model, prompts)
     for tokens in itertools.islice(_tokens(len(lengths)), 4):
@@ -304,4 +306,23 @@ def test_the_product_kernel_multiplies(rows: int, gated: bool) -> None:
     w = (mx.random.normal((130, 328)) * 0.1).astype(mx.bfloat16)
     expected = pieces.product(x.astype(mx.float32), w.astype(mx.float32), gated)
     found = kernels.product(x, w, gated).astype(mx.float32)
+    assert mx.abs(found - expected).max().item() < 2e-2 * mx.abs(expected).max().item()
+
+
+@on_a_card
+@pytest.mark.parametrize("rows", [1, 2, 5, 8, 9, 24, 32, 33])
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16], ids=str)
+@pytest.mark.parametrize(("bits", "group"), [(4, 32), (4, 64), (8, 64), (8, 128)])
+@pytest.mark.parametrize("outputs", [130, 1024])
+def test_the_kernel_multiplies_by_packed_weights(
+    rows: int, gated: bool, dtype: mx.Dtype, bits: int, group: int, outputs: int
+) -> None:
+    layer = nn.QuantizedLinear(1280, outputs, bias=False, group_size=group, bits=bits)
+    layer.set_dtype(dtype)
+    x = mx.random.normal((rows, 1280)).astype(dtype)
+    scales, biases = layer.scales.astype(mx.float32), layer.biases.astype(mx.float32)
+    weight = mx.dequantize(layer.weight, scales, biases, group, bits)
+    expected = pieces.product(x.astype(mx.float32), weight, gated)
+    found = kernels.quantized_product(x, layer, gated).astype(mx.float32)
     assert mx.abs(found - expected).max().item() < 2e-2 * mx.abs(expected).max().item()

@@ -1,11 +1,15 @@
-"""What can be spread over several devices is known from config.json."""
+"""What can be spread over several devices is known from config.json, and its decoder gives what the whole one gives."""
 
 import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from models.language.sharding import NotShardable, check_shardable
+from runner.ranks import World
 from tests.toys import toy_text
 
 
@@ -52,3 +56,26 @@ def test_an_architecture_that_cannot_be_spread_is_named(family: str) -> None:
 def test_an_unknown_architecture_is_named() -> None:
     with pytest.raises(NotShardable, match="unheard_of"):
         check_shardable("toy", {"model_type": "unheard_of"}, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"), [("qwen3", 0), ("qwen3", 4), ("qwen2, with biases", 8)], ids=["plain", "4", "8"]
+)
+def test_a_decoder_of_two_shares_gives_what_the_whole_network_gives(name: str, bits: int) -> None:
+    with World(2) as world:
+        ranks = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.models.language.spread_decoder", name, str(bits)],
+                env={**os.environ, **world.environment(rank)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        for rank in ranks:
+            out, err = rank.communicate(timeout=120)
+            assert rank.returncode == 0, err
+            worst, taken = out.split()
+            assert float(worst) < 1e-5
+            assert taken == "False", "one of them could not"

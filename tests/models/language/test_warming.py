@@ -35,7 +35,7 @@ def _batch(prefix: PrefixCache) -> tuple[Batch, _Heard, int]:
 def test_prompts_alone_and_batches_of_every_size_below_eight() -> None:
     prefix = PrefixCache(10**9)
     batch, heard, vocab = _batch(prefix)
-    warm(batch, prefix, vocab)
+    warm(batch, vocab)
     assert {(1, length - 1) for length in ALONE} <= heard.shapes
     assert (len(COMPANY), max(COMPANY) - 1) in heard.shapes
     assert {(rows, 1) for rows in range(1, len(COMPANY) + 1)} <= heard.shapes
@@ -55,6 +55,6 @@ def test_what_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(batch, "step", failing)
     with pytest.raises(RuntimeError, match="no room"):
-        warm(batch, prefix, vocab)
+        warm(batch, vocab)
     assert not batch.busy
     assert len(prefix) == 0

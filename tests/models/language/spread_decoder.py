@@ -1,0 +1,64 @@
+"""What each of two processes does to see that a decoder of shares gives what the whole network gives.
+
+MLX_RANK=0 MLX_HOSTFILE=hosts.json python -m tests.models.language.spread_decoder qwen3 0      the bits, 0 for none
+"""
+
+import itertools
+import sys
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.models.cache import make_prompt_cache
+
+from models.language import pieces
+from models.language.decoder import Decoder
+from models.language.sharding import shard
+from tests.models.language.test_decoder import _model, _prompts, _quantized, _read, _tokens
+
+
+def made(name: str, bits: int) -> nn.Module:
+    return _quantized(name, bits=bits) if bits else _model(name)
+
+
+def compare(name: str, bits: int, group: mx.distributed.Group) -> float:
+    """The largest difference of several steps, of the largest logit."""
+    whole, share = made(name, bits), made(name, bits)
+    shard(name, share, group)
+    prompts = _prompts([4, 11, 1])
+    decoder, theirs = Decoder(share, pieces), _read(whole, prompts)
+    if not decoder.works(make_prompt_cache(share)):
+        raise SystemExit("no step was taken")
+    decoder.join(_read(share, prompts), len(prompts))
+    worst = 0.0
+    for tokens in itertools.islice(_tokens(len(prompts)), 4):
+        expected = whole(tokens[:, None], cache=theirs)[:, -1]
+        found = decoder.logits(tokens)
+        worst = max(worst, (mx.abs(found - expected).max() / mx.abs(expected).max()).item())
+    return worst
+
+
+def agree(name: str, group: mx.distributed.Group) -> bool:
+    """Whether the decoder is taken when the second process alone cannot take a step."""
+    share = made(name, 0)
+    shard(name, share, group)
+
+    def refused(*_: object) -> mx.array:
+        raise RuntimeError("no kernel image")
+
+    kept = pieces.attention
+    if group.rank():
+        pieces.attention = refused
+    try:
+        return Decoder(share, pieces).works(make_prompt_cache(share))
+    finally:
+        pieces.attention = kept
+
+
+def main() -> None:
+    name, bits = sys.argv[1], int(sys.argv[2])
+    group = mx.distributed.init(strict=True, backend="ring")
+    print(f"{compare(name, bits, group):.3g} {agree(name, group)}")
+
+
+if __name__ == "__main__":
+    main()
