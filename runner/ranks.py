@@ -69,6 +69,8 @@ class World:
                 f"--tensor-parallel {self.size} needs as many cards; CUDA_VISIBLE_DEVICES lists {len(self._cards)}"
             )
         return {
+            # One by one, kernels are launched sooner than in graphs that hold sums: 148 tokens/s for 111 (two H100).
+            "MLX_USE_CUDA_GRAPHS": os.environ.get("MLX_USE_CUDA_GRAPHS", "0"),
             "MLX_RANK": str(rank),
             "MLX_WORLD_SIZE": str(self.size),
             "NCCL_HOST_IP": HERE,

@@ -43,6 +43,9 @@ def test_each_rank_sees_a_card_of_its_own_whatever_the_first_has_taken(
             "CUDA_VISIBLE_DEVICES": "1",
         }
         assert (world.backend, world.environment(1)["MLX_WORLD_SIZE"]) == ("nccl", "2")
+        assert world.environment(1)["MLX_USE_CUDA_GRAPHS"] == "0"
+        monkeypatch.setenv("MLX_USE_CUDA_GRAPHS", "1")
+        assert world.environment(1)["MLX_USE_CUDA_GRAPHS"] == "1", "the user's own choice"
 
 
 @pytest.mark.usefixtures("cards")
