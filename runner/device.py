@@ -84,10 +84,6 @@ def has_gpu() -> bool:
     return bool(mx.default_device() == mx.gpu)
 
 
-# Of the memory, the part that MLX may keep for its next use.
-SPARE = 16
-
-
 def has_cuda() -> bool:
     """Whether MLX computes on an NVIDIA card here, where kernels are compiled when they are needed first. Imports MLX."""
     import mlx.core as mx
@@ -100,15 +96,6 @@ def memory() -> int:
     import mlx.core as mx
 
     return int(mx.device_info().get("memory_size", 0)) or device_memory() or 8 * GIB
-
-
-def bound_spare() -> None:
-    """On an NVIDIA card, leave to others what MLX would keep for its next use, but for some. It keeps all there is: two
-    runners of a model of 8 GB came to the end of a card of 80."""
-    import mlx.core as mx
-
-    if has_cuda():
-        mx.set_cache_limit(memory() // SPARE)
 
 
 def _candidates() -> Iterator[str]:

@@ -47,7 +47,6 @@ def _follow(begin: Begin, local: LocalModel, wire: Wire) -> None:
     from models.language.ranks import Follower
     from runner.text import embedder_of
 
-    device.bound_spare()
     ranks = Follower(begin.backend, wire)
     model = load(
         local, float32=begin.float32, kv_bits=begin.kv_bits, context=begin.context, group=ranks.group

@@ -58,7 +58,6 @@ def load_text_worker(
     why_lost: Callable[[], str] = str,
 ) -> "TextWorker":
     """`ranks`: the processes that the model is spread over, of which `why_lost` says what has become."""
-    device.bound_spare()
     model = load(
         local,
         float32=settings.float32,

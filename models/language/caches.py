@@ -103,10 +103,8 @@ def _shrink(layer: Any) -> None:
 
 def _own(value: Any) -> Any:
     if isinstance(value, mx.array):
-        # `contiguous` may hand back the parent's buffer; writing into fresh memory never does.
-        fresh = mx.zeros(value.shape, value.dtype)
-        fresh[...] = value
-        return fresh
+        # `contiguous` may hand back the parent's buffer, and so does writing all of a fresh array: a product is new memory.
+        return value * 1
     return type(value)(_own(item) for item in value)
 
 

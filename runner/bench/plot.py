@@ -1,5 +1,6 @@
 """Reports as a chart: a bar for each engine, a tick for the floor, and how cost grows with size and number."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from runner.errors import BadRequest
 
 COLOURS = {
     "mlx": "#c2410c",
+    "mlx-spread": "#f59e0b",
     "torch": "#64748b",
     "torch-compile": "#334155",
     "mflux": "#2563eb",
@@ -44,7 +46,8 @@ class Panel:
 
 
 def plot(reports: Iterable[Report], path: Path) -> None:
-    panels = _panels([record for report in reports for record in report.records])
+    reports = list(reports)
+    panels = _by_device(reports)
     if not panels:
         raise BadRequest(f"nothing of what was measured is drawn; {', '.join(SHOWN)} are")
     titles = dict.fromkeys(f"{report.date[:10]}, {report.machine.get('device', '')}" for report in reports)
@@ -58,6 +61,18 @@ def plot(reports: Iterable[Report], path: Path) -> None:
         _draw(draw, panel, top)
         top += panel.height
     picture.save(path, "PNG")
+
+
+def _by_device(reports: Sequence[Report]) -> list[Panel]:
+    """Figures of different devices share no panel."""
+    devices: dict[str, list[Record]] = {}
+    for report in reports:
+        devices.setdefault(report.machine.get("device", ""), []).extend(report.records)
+    return [
+        dataclasses.replace(panel, title=f"{panel.title}, {device}") if len(devices) > 1 else panel
+        for device, records in devices.items()
+        for panel in _panels(records)
+    ]
 
 
 def _panels(records: Sequence[Record]) -> list[Panel]:

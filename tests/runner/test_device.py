@@ -17,17 +17,3 @@ def test_a_blas_that_was_chosen_and_cannot_be_loaded_is_said(
     monkeypatch.delitem(sys.modules, "mlx.core", raising=False)
     assert "no BLAS was found" in device.prepare()
     assert "DIPTYCH_BLAS names /nowhere/libfast.so" in caplog.text
-
-
-@pytest.mark.parametrize("cuda", [True, False])
-def test_on_a_card_what_is_kept_for_the_next_use_is_bounded(
-    cuda: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import mlx.core as mx
-
-    limits: list[int] = []
-    monkeypatch.setattr(device, "has_cuda", lambda: cuda)
-    monkeypatch.setattr(device, "memory", lambda: 80 * 10**9)
-    monkeypatch.setattr(mx, "set_cache_limit", limits.append)
-    device.bound_spare()
-    assert limits == ([5 * 10**9] if cuda else [])

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from PIL import Image
 
 from runner.bench.page import keep
-from runner.bench.plot import COLOURS, _panels, plot
+from runner.bench.plot import COLOURS, _by_device, _panels, plot
 from runner.bench.records import Record, Report, read_reports
 from runner.bench.table import amount, markdown, row, show
 from runner.errors import BadRequest
@@ -138,6 +138,16 @@ def test_a_chart_has_a_bar_in_each_engines_colour(tmp_path: Path) -> None:
 def test_a_chart_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="nothing of what was measured is drawn"):
         plot([Report(date="", command="", machine={}, versions={})], tmp_path / "chart.png")
+
+
+def test_figures_of_different_devices_share_no_panel() -> None:
+    one = replace(report(), records=[STEP], machine={"device": "NVIDIA H100"})
+    other = replace(one, machine={"device": "NVIDIA H200"})
+    assert [panel.title for panel in _by_device([one, one])] == ["klein-4b: step"]
+    assert [(panel.title, len(panel.records)) for panel in _by_device([one, other, one])] == [
+        ("klein-4b: step, NVIDIA H100", 2),
+        ("klein-4b: step, NVIDIA H200", 1),
+    ]
 
 
 def test_where_sizes_grow_the_chart_shows_what_a_megapixel_costs() -> None:
