@@ -36,9 +36,26 @@ class RowsEmbedding(QuantizedEmbedding):
         return product(x, self)
 
 
+class RowsAllToSharded(nn.QuantizedAllToShardedLinear):
+    """A device's share of the outputs."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return product(x, self, self.get("bias"))
+
+
+class RowsShardedToAll(nn.QuantizedShardedToAllLinear):
+    """A device's share of the inputs: the outputs are summed over all."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        y = mx.distributed.all_sum(product(x, self), group=self.group)
+        return y + self["bias"] if "bias" in self else y
+
+
 OURS: dict[type[nn.Module], type[nn.Module]] = {
     nn.QuantizedLinear: RowsLinear,
     nn.QuantizedEmbedding: RowsEmbedding,
+    nn.QuantizedAllToShardedLinear: RowsAllToSharded,
+    nn.QuantizedShardedToAllLinear: RowsShardedToAll,
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.language.products import RowsEmbedding, RowsLinear
+from models.language.products import RowsAllToSharded, RowsEmbedding, RowsLinear, RowsShardedToAll
 
 Weights: TypeAlias = mx.array | nn.Module  # of a plain layer, or a quantized layer itself
 ARRAYS = ("weight", "scales", "biases")  # rows of each are outputs of the layer
@@ -17,9 +17,11 @@ QUANTIZED = (
     nn.QuantizedLinear,
     RowsLinear,
     nn.QuantizedAllToShardedLinear,
+    RowsAllToSharded,
     nn.QuantizedShardedToAllLinear,
+    RowsShardedToAll,
 )
-SUMMED = (nn.ShardedToAllLinear, nn.QuantizedShardedToAllLinear)
+SUMMED = (nn.ShardedToAllLinear, nn.QuantizedShardedToAllLinear, RowsShardedToAll)
 EMBEDDINGS = (nn.QuantizedEmbedding, RowsEmbedding)
 
 

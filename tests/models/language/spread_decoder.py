@@ -12,6 +12,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from models.language import pieces
 from models.language.decoder import Decoder
+from models.language.products import RowsAllToSharded, RowsShardedToAll, suit_rows
 from models.language.sharding import shard
 from tests.models.language.test_decoder import _model, _prompts, _quantized, _read, _tokens
 
@@ -24,7 +25,11 @@ def compare(name: str, bits: int, group: mx.distributed.Group) -> float:
     """The largest difference of several steps, of the largest logit."""
     whole, share = made(name, bits), made(name, bits)
     shard(name, share, group)
+    suit_rows(share)
     prompts = _prompts([4, 11, 1])
+    if bits:
+        mlp = share.model.layers[0].mlp
+        assert (type(mlp.up_proj), type(mlp.down_proj)) == (RowsAllToSharded, RowsShardedToAll)
     decoder, theirs = Decoder(share, pieces), _read(whole, prompts)
     if not decoder.works(make_prompt_cache(share)):
         raise SystemExit("no step was taken")
