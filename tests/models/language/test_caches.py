@@ -72,7 +72,7 @@ def test_a_compact_cache_lets_the_batch_go(make: Callable[[], Any]) -> None:
     assert all(mx.array_equal(x, y) for x, y in zip(caches.arrays(kept), copies, strict=True))
     assert [x.dtype for x in caches.arrays(kept)] == [x.dtype for x in caches.arrays(cache)]
     del cache, copies
-    assert held() - before <= size + 1024
+    assert held() - before < 2 * size  # the batch is a hundred times as large
 
 
 def test_of_sequences_that_ended_no_more_is_held_than_is_counted(model: LanguageModel) -> None:
