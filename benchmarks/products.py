@@ -70,7 +70,7 @@ def measure(inputs: int, outputs: int, rows: int, way: Quantization, weights: fl
         return x @ mx.dequantize(*packs, **how, dtype=mx.bfloat16).T
 
     ways = {"mlx": by_mlx, "unpacked": unpacked, "packed": packed.product}
-    if rows > packed.MOST or not (on_cuda() and packed.fits(quantized[0], mx.bfloat16)):
+    if not (on_cuda() and packed.takes(rows, quantized[0], mx.bfloat16)):
         del ways["packed"]
     found = {
         name: fastest(lambda x, call=call: [call(x, one) for one in quantized], x)

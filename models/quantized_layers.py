@@ -12,7 +12,8 @@ import mlx.nn as nn
 from models.fused import on_cuda
 
 # From eight rows on MLX has other kernels, which are compiled for half a minute each when they are first met: for eight
-# rows, for 17 and for 33 (H200). Unpacking a weight and multiplying by it is slower for eight, and as quick for some tens.
+# rows, for 17 and for 33 (H200). They are quicker than unpacking a weight and multiplying by it for tens of rows, of which
+# pictures have none, and take four times as long for thousands.
 MANY = 8
 # With fewer inputs MLX's kernel for several rows gave what are no numbers (0.32.4, H200); outputs that are no multiple of
 # this were not seen to be right either.

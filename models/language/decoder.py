@@ -86,10 +86,8 @@ class Decoder:
     def works(self, empty: Cache) -> bool:
         """Whether a step can be taken here, and on all devices that hold a share. Its kernels are compiled for it, as the
         first token would have them."""
-        group, self._group = (
-            self._group,
-            None,
-        )  # alone, so that a device that cannot leaves none of the others waiting
+        # Alone, so that a device that cannot leaves none of the others waiting.
+        group, self._group = self._group, None
         try:
             self.join(empty, 1)
             mx.eval(self.logits(mx.zeros((1,), mx.uint32)))

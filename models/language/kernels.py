@@ -64,9 +64,9 @@ def product(x: mx.array, w: mx.array, gated: bool = False) -> mx.array:
 
 def quantized_product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.array:
     """The same by a quantized layer."""
-    if x.shape[0] > packed.MOST or not packed.fits(layer, x.dtype):
-        return pieces.quantized_product(x, layer, gated)
-    return packed.product(x, layer, gated)
+    if packed.takes(x.shape[0], layer, x.dtype):
+        return packed.product(x, layer, gated)
+    return pieces.quantized_product(x, layer, gated)
 
 
 def heads(

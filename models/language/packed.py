@@ -7,15 +7,26 @@ of a model of four billion weights (H100); unpacking them takes longer.
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.cuda import cuda_kernel
+from models import cuda
 from models.fused import BLOCK, WARP
 from models.language.kernel_sources import QUANTIZED_PRODUCT
 
 MOST = 32  # rows
+OLDEST = 80  # architecture whose tensor cores take bfloat16
 TILE = 8
 WARPS = BLOCK // WARP
 CHUNK = {4: 64, 8: 32}  # channels that a warp takes at a time, by bits
 HALVES = (mx.bfloat16, mx.float16)
+
+
+def takes(rows: int, layer: nn.Module, dtype: mx.Dtype) -> bool:
+    """Whether the kernel does it, on a card."""
+    return rows <= MOST and fits(layer, dtype) and has_tensor_cores()
+
+
+def has_tensor_cores() -> bool:
+    number = cuda.architecture().removeprefix("sm_").rstrip("af")
+    return number.isdecimal() and int(number) >= OLDEST
 
 
 def fits(layer: nn.Module, dtype: mx.Dtype) -> bool:
@@ -34,7 +45,7 @@ def product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.array:
     """x W^T of [row, channel]; gated: the first half of what comes out under SiLU, times the second."""
     packed, dtype = layer["weight"], x.dtype
     rows, outputs = x.shape[0], packed.shape[0] // (2 if gated else 1)
-    kernel = cuda_kernel("quantized_product", ("x", "w", "scales", "biases"), ("y",), QUANTIZED_PRODUCT)
+    kernel = cuda.cuda_kernel("quantized_product", ("x", "w", "scales", "biases"), ("y",), QUANTIZED_PRODUCT)
     (y,) = kernel(
         inputs=[x, packed, layer["scales"], layer["biases"]],
         template=[

@@ -20,7 +20,7 @@ def product(x: mx.array, layer: nn.Module, bias: mx.array | None = None) -> mx.a
     """As `quantized_layers.product`, but for the few rows that texts have."""
     *apart, inputs = x.shape
     rows = x.size // inputs
-    if not (on_cuda() and 1 < rows <= packed.MOST and packed.fits(layer, x.dtype)):
+    if not (on_cuda() and rows > 1 and packed.takes(rows, layer, x.dtype)):
         return quantized_layers.product(x, layer, bias)
     y = packed.product(x.reshape(rows, inputs), layer).reshape(*apart, -1)
     return y if bias is None else y + bias
@@ -73,7 +73,7 @@ def meet_rows(model: nn.Module) -> None:
     for layer in _quantized(model):
         dtype, outputs = layer["scales"].dtype, layer["weight"].shape[0]
         kind = (layer.bits, layer.group_size, dtype)
-        if kind in met or outputs % 2 or not packed.fits(layer, dtype):
+        if kind in met or outputs % 2 or not packed.takes(packed.MOST, layer, dtype):
             continue
         met.add(kind)
         inputs = layer["scales"].shape[1] * layer.group_size
@@ -87,10 +87,13 @@ def lead_of(model: nn.Module) -> Callable[[int], AbstractContextManager[None]]:
     if not on_cuda():
         return lambda slots: nullcontext()
     quantized = _quantized(model)
-    fit = all(any(packed.fits(layer, dtype) for dtype in packed.HALVES) for layer in quantized)
-    most = packed.MOST if fit else MANY - 1
+    most = packed.MOST if all(map(_packed, quantized)) else MANY - 1
     return lambda slots: bounded_lead(ROOM) if quantized and slots > most else nullcontext()
 
 
 def _quantized(model: nn.Module) -> list[nn.Module]:
     return [layer for layer in model.modules() if type(layer) in OURS.values()]
+
+
+def _packed(layer: nn.Module) -> bool:
+    return any(packed.takes(packed.MOST, layer, dtype) for dtype in packed.HALVES)

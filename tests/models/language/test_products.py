@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from models import fused, quantized_layers
+from models import cuda, fused, quantized_layers
 from models.files import LocalModel, Shard
 from models.language import load as loading
 from models.language import packed, products
@@ -38,6 +38,7 @@ def rows_of_kernel(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
     for module in (loading, quantized_layers, products):
         monkeypatch.setattr(module, "on_cuda", lambda: True)
     monkeypatch.setattr(packed, "product", product)
+    monkeypatch.setattr(cuda, "architecture", lambda: "sm_90")
     return rows
 
 
@@ -118,6 +119,16 @@ def test_what_the_kernel_does_not_take_is_done_as_in_pictures(
     assert rows_of_kernel == []
 
 
+@pytest.mark.parametrize(
+    ("card", "can"), [("sm_75", False), ("sm_80", True), ("sm_120a", True), ("?", False)]
+)
+def test_cards_without_its_instructions_do_without(
+    card: str, can: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "architecture", lambda: card)
+    assert packed.takes(2, layer("4", INPUTS, OUTPUTS), mx.bfloat16) is can
+
+
 def test_chunks_of_odd_layers_are_not_whole() -> None:
     narrow = nn.QuantizedLinear(96, 8, group_size=32, bits=4)
     narrow.set_dtype(mx.bfloat16)
@@ -140,6 +151,7 @@ def test_steps_for_which_weights_are_unpacked_are_handed_over_with_bounds(
     way: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bounded: list[int] = []
+    monkeypatch.setattr(cuda, "architecture", lambda: "sm_90")
     monkeypatch.setattr(products, "bounded_lead", lambda room: bounded.append(room) or nullcontext())
     plain = nn.Sequential(nn.Linear(INPUTS, OUTPUTS))
     quantized = nn.Sequential(layer(way, INPUTS, OUTPUTS))
