@@ -9,7 +9,7 @@ import mlx.nn as nn
 
 from models import cuda
 from models.fused import BLOCK, WARP
-from models.language.kernel_sources import QUANTIZED_PRODUCT
+from models.language.packed_source import QUANTIZED_PRODUCT
 
 MOST = 32  # rows
 OLDEST = 80  # architecture whose tensor cores take bfloat16
