@@ -45,7 +45,7 @@ def _follow(begin: Begin, local: LocalModel, wire: Wire) -> None:
     from models.language.following import follow
     from models.language.load import load
     from models.language.ranks import Follower
-    from runner.text import embedder_of
+    from runner.embeddings import embedder_of
 
     ranks = Follower(begin.backend, wire)
     model = load(

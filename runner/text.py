@@ -3,41 +3,34 @@
 import logging
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import mlx.core as mx
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from models.config import ConfigError
 from models.files import LocalModel
 from models.language.batch import Batch
-from models.language.embedding import Embedder
 from models.language.load import LanguageModel, load
-from models.language.pooling import EmbeddingError
 from models.language.prefix import PrefixCache
 from models.language.ranks import Ranks
 from models.language.sequence import Output, Sequence, TokenLogprob
 from models.language.warming import warm
 from runner import device
 from runner.detokenizer import Detokenizer
-from runner.errors import BadRequest, RunnerFailed
+from runner.embeddings import Embedding, Embeddings
+from runner.errors import RunnerFailed
 from runner.jobs import Emitted, Job
 from runner.outline import Outline, Parts
 from runner.prompts import Embed, Generate, Prompts
-from runner.protocol import EmbeddingDone, Failed, Logprob, LogprobAlternative, TextChunk, TextDone
+from runner.protocol import Failed, Logprob, LogprobAlternative, TextChunk, TextDone
 from runner.sources import ModelMode
 from runner.stops import StopMatcher
 from runner.warming import warm_up
 from runner.words import Words
 
 log = logging.getLogger("diptych.text")
-
-EMBEDDING_TOKENS = 2048  # in one step, which everybody else waits for
 
 
 @dataclass(frozen=True)
@@ -92,16 +85,6 @@ class _Answer:
     first: float | None = None
 
 
-@dataclass(eq=False)
-class _Embedding:
-    """One job's vectors in the making."""
-
-    job: Job
-    request: Embed
-    steps: Iterator[dict[int, NDArray[np.float32]]]
-    vectors: dict[int, NDArray[np.float32]] = field(default_factory=dict)
-
-
 class TextWorker:
     """Implements engine.Worker for one language model."""
 
@@ -118,13 +101,13 @@ class TextWorker:
         self._ranks = ranks
         self._why_lost = why_lost
         self.context = model.context
-        self._embedder = embedder_of(model, ranks)
+        self._embeddings = Embeddings(model, ranks)
         self.prompts = Prompts(
             model.tokenizer,
             model.vocab,
             model.context,
             model.stop_tokens,
-            self._embedding_tokens,
+            self._embeddings.tokens,
         )
         self._prefix = PrefixCache(cache_limit(settings))
         self._batch = Batch(
@@ -136,14 +119,13 @@ class TextWorker:
             device.leave_a_core(),
             ranks,
         )
-        self._embeddings: deque[_Embedding] = deque()
         self.words = Words(model.tokenizer)
 
     # -- engine.Worker
 
     @property
     def busy(self) -> bool:
-        return self._batch.busy or bool(self._embeddings)
+        return self._batch.busy or len(self._embeddings) > 0
 
     @property
     def room(self) -> int:
@@ -152,9 +134,7 @@ class TextWorker:
     def admit(self, job: Job) -> None:
         request = job.request
         if isinstance(request, Embed):
-            embedder = self._working_embedder()
-            job.state = _Embedding(job, request, embedder.steps(request.prompts))
-            self._embeddings.append(job.state)
+            self._embeddings.admit(job, request)
             return
         if not isinstance(request, Generate):
             raise TypeError(f"a text worker does not know {type(request).__name__}")
@@ -175,8 +155,7 @@ class TextWorker:
         self._batch.add(sequence)
 
     def step(self) -> Iterable[Emitted]:
-        if self._embeddings:
-            yield from self._embed(self._embeddings.popleft())
+        yield from self._embeddings.step()
         if not self._batch.busy:
             return
         for output in self._batch.step():
@@ -187,8 +166,8 @@ class TextWorker:
         warm(self._batch, self.model.vocab)
 
     def drop(self, job: Job) -> None:
-        if isinstance(job.state, _Embedding):
-            self._embeddings.remove(job.state)
+        if isinstance(job.state, Embedding):
+            self._embeddings.drop(job.state)
         elif isinstance(job.state, _Answer):
             self._batch.remove(job.state.sequence)
         job.state = None
@@ -202,9 +181,7 @@ class TextWorker:
         if self._ranks.spread:
             self.give_up()
         lost = [_job(sequence) for sequence in self._batch.clear()]
-        lost += [embedding.job for embedding in self._embeddings]
-        self._embeddings.clear()
-        return lost
+        return lost + self._embeddings.clear()
 
     def close(self) -> None:
         self._batch.clear()
@@ -265,44 +242,6 @@ class TextWorker:
             for id, value in found.top
         ]
         return [Logprob(self.words.text(token), found.logprob, list(self.words.bytes(token)), token, top)]
-
-    # -- embeddings
-
-    def _working_embedder(self) -> Embedder:
-        if isinstance(self._embedder, EmbeddingError):
-            raise BadRequest(str(self._embedder))
-        return self._embedder
-
-    def _embedding_tokens(self, text: str) -> list[int]:
-        return self._working_embedder().tokens(text)
-
-    def _embed(self, embedding: "_Embedding") -> Iterable[Emitted]:
-        """A few texts of one job; the others come in the next steps, after everybody's tokens."""
-        try:
-            embedding.vectors.update(next(embedding.steps))
-        except Exception as error:  # whatever it is, it ends this job alone
-            if self._ranks.spread and not isinstance(error, EmbeddingError):
-                raise
-            log.warning("an embedding failed: %s", error)
-            yield Emitted(embedding.job, Failed(str(error)), last=True)
-            return
-        prompts = embedding.request.prompts
-        if len(embedding.vectors) < len(prompts):
-            self._embeddings.append(embedding)
-            return
-        if not all(np.isfinite(vector).all() for vector in embedding.vectors.values()):
-            yield Emitted(embedding.job, Failed("the model gave a vector that is no number"), last=True)
-            return
-        vectors = [embedding.vectors[index].tolist() for index in range(len(prompts))]
-        yield Emitted(embedding.job, EmbeddingDone(vectors, sum(map(len, prompts))), last=True)
-
-
-def embedder_of(model: LanguageModel, ranks: Ranks) -> Embedder | EmbeddingError:
-    """What embeds with this model, or why nothing does."""
-    try:
-        return Embedder(model.model, model.folder, model.tokenizer, EMBEDDING_TOKENS, ranks)
-    except (EmbeddingError, ConfigError) as error:
-        return error if isinstance(error, EmbeddingError) else EmbeddingError(str(error))
 
 
 def _job(sequence: Sequence) -> Job:

@@ -1,0 +1,97 @@
+"""Texts to vectors, a few in each step of the worker, so that those who write wait for none of them long."""
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.config import ConfigError
+from models.language.embedding import Embedder
+from models.language.load import LanguageModel
+from models.language.pooling import EmbeddingError
+from models.language.ranks import Ranks
+from runner.errors import BadRequest
+from runner.jobs import Emitted, Job
+from runner.prompts import Embed
+from runner.protocol import EmbeddingDone, Failed
+
+log = logging.getLogger("diptych.text")
+
+EMBEDDING_TOKENS = 2048  # in one step, which everybody else waits for
+
+
+@dataclass(eq=False)
+class Embedding:
+    """One job's vectors in the making."""
+
+    job: Job
+    request: Embed
+    steps: Iterator[dict[int, NDArray[np.float32]]]
+    vectors: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+
+class Embeddings:
+    """The jobs of one model that are for vectors."""
+
+    def __init__(self, model: LanguageModel, ranks: Ranks) -> None:
+        self._embedder = embedder_of(model, ranks)
+        self._spread = ranks.spread
+        self._waiting: deque[Embedding] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def tokens(self, text: str) -> list[int]:
+        return self._working().tokens(text)
+
+    def admit(self, job: Job, request: Embed) -> None:
+        job.state = Embedding(job, request, self._working().steps(request.prompts))
+        self._waiting.append(job.state)
+
+    def drop(self, embedding: Embedding) -> None:
+        self._waiting.remove(embedding)
+
+    def clear(self) -> list[Job]:
+        """Give up all of them; the jobs that were lost."""
+        lost = [embedding.job for embedding in self._waiting]
+        self._waiting.clear()
+        return lost
+
+    def step(self) -> Iterable[Emitted]:
+        """A few texts of one job; the others come in the next steps, after everybody's tokens."""
+        if not self._waiting:
+            return
+        embedding = self._waiting.popleft()
+        try:
+            embedding.vectors.update(next(embedding.steps))
+        except Exception as error:  # whatever it is, it ends this job alone
+            if self._spread and not isinstance(error, EmbeddingError):
+                raise
+            log.warning("an embedding failed: %s", error)
+            yield Emitted(embedding.job, Failed(str(error)), last=True)
+            return
+        prompts = embedding.request.prompts
+        if len(embedding.vectors) < len(prompts):
+            self._waiting.append(embedding)
+            return
+        if not all(np.isfinite(vector).all() for vector in embedding.vectors.values()):
+            yield Emitted(embedding.job, Failed("the model gave a vector that is no number"), last=True)
+            return
+        vectors = [embedding.vectors[index].tolist() for index in range(len(prompts))]
+        yield Emitted(embedding.job, EmbeddingDone(vectors, sum(map(len, prompts))), last=True)
+
+    def _working(self) -> Embedder:
+        if isinstance(self._embedder, EmbeddingError):
+            raise BadRequest(str(self._embedder))
+        return self._embedder
+
+
+def embedder_of(model: LanguageModel, ranks: Ranks) -> Embedder | EmbeddingError:
+    """What embeds with this model, or why nothing does."""
+    try:
+        return Embedder(model.model, model.folder, model.tokenizer, EMBEDDING_TOKENS, ranks)
+    except (EmbeddingError, ConfigError) as error:
+        return error if isinstance(error, EmbeddingError) else EmbeddingError(str(error))
