@@ -80,12 +80,11 @@ async def compare(model: str, chosen: argparse.Namespace) -> None:
         for replicas in chosen.replicas:
             began = time.perf_counter()
             gateways.append(Gateway.start(model, replicas))
-            await round_of(
-                gateways[-1], model, chosen.size, range(1, 1 + 2 * replicas)
-            )  # each has drawn once
+            seeds = range(1, 1 + 2 * replicas)  # so many that each runner draws
+            await round_of(gateways[-1], model, chosen.size, seeds)
             took = time.perf_counter() - began
             print(
-                f"{replicas} replicas: {2 * replicas} pictures {took:.1f} s after the start, the first ones",
+                f"{replicas} replicas: {len(seeds)} pictures {took:.1f} s after the start, the first ones",
                 flush=True,
             )
         for number in range(chosen.rounds):

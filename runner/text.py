@@ -14,6 +14,7 @@ from models.files import LocalModel
 from models.language.batch import Batch
 from models.language.load import LanguageModel, load
 from models.language.prefix import PrefixCache
+from models.language.products import meet_rows
 from models.language.ranks import Ranks
 from models.language.sequence import Output, Sequence, TokenLogprob
 from models.language.warming import warm
@@ -163,6 +164,7 @@ class TextWorker:
 
     def warm(self) -> None:
         """Have compiled what writing needs, by writing a little."""
+        meet_rows(self.model.model)
         warm(self._batch, self.model.vocab)
 
     def drop(self, job: Job) -> None:

@@ -20,7 +20,7 @@ from models.language.decoder import Decoder
 from models.language.masking import apply_bitmask
 from models.language.prefill import Prefill, Prefilled
 from models.language.prefix import PrefixCache
-from models.language.products import lead_of, meet_rows
+from models.language.products import lead_of
 from models.language.ranks import Add, Forget, Ranks, Remove, Step
 from models.language.row_caches import RowCaches
 from models.language.sampling import Sampler
@@ -87,7 +87,6 @@ class Batch:
     ) -> None:
         """`all_cores` hears when prompts are processed, and when the server needs its share again. `ranks`: the other
         processes that hold a share of the model, if there are any."""
-        self._model = model
         self._ranks = ranks or Ranks()
         quick = Decoder.of(model, new_cache())
         self._held: Held = RowCaches(model) if quick is None else quick
@@ -144,10 +143,6 @@ class Batch:
         self._prefix.clear()
         mx.clear_cache()
         return lost
-
-    def meet(self) -> None:
-        """Have compiled what several rows need."""
-        meet_rows(self._model)
 
     def forget(self) -> None:
         """On all ranks, nothing is kept of prompts that were read."""

@@ -21,7 +21,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.rope_utils import Llama3RoPE
 
 from models.fused import on_cuda, ours_compile
-from models.language import caches, kernels
+from models.language import caches, kernels, packed
 from models.language.caches import Cache
 from models.language.pieces import Columns, HeadLayout
 from models.language.projections import (
@@ -38,7 +38,6 @@ from models.language.slots import Slots
 log = logging.getLogger("diptych.decoder")
 
 FAMILIES = frozenset(f"mlx_lm.models.{name}" for name in ("llama", "qwen2", "qwen3"))
-HALVES = (mx.bfloat16, mx.float16)
 # Of shared memory, which the attention kernel keeps a head's partial sums in: group x channels.
 LARGEST_GROUP = 1280
 
@@ -157,7 +156,7 @@ def known(model: Any) -> bool:
         return False
     arrays = [array for _, array in _parameters(model)]
     kinds = {array.dtype for array in arrays if mx.issubdtype(array.dtype, mx.floating)}
-    if len(kinds) > 1 or not kinds.issubset(HALVES):  # a kernel takes one type
+    if len(kinds) > 1 or not kinds.issubset(packed.HALVES):  # a kernel takes one type
         return False
     embed, head = model.model.embed_tokens, getattr(model, "lm_head", None)
     if not (of_vocabulary(embed) and of_vocabulary(embed if head is None else head)):

@@ -21,7 +21,6 @@ def warm(batch: Batch, vocab: int) -> None:
             batch.step()
 
     try:
-        batch.meet()
         for row, length in enumerate(ALONE):
             write([length], row, Sampling())
         for sampling in WAYS:
