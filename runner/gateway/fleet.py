@@ -58,9 +58,11 @@ class Fleet:
         try:
             await server.start(on_progress)
         except BaseException as error:
-            if isinstance(error, RunnerFailed) and not running.stopping:
-                self._died(running, error.message)
             self._forget(running)
+            if isinstance(error, RunnerFailed):
+                if running.stopping:
+                    raise Busy(f"{known.name} was stopped while it loaded; ask again to load it") from None
+                self._died(running, error.message)
             raise
         took = time.monotonic() - running.began
         running.phase = Phase.READY

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -78,13 +79,34 @@ def test_in_load_its_clients_are_told_and_the_next_load_works(tmp_path: Path) ->
         assert gateway.events("slow")[-1]["done"] is True
 
 
-def test_the_last_line_is_what_clients_are_told(tmp_path: Path) -> None:
+def test_the_last_error_is_what_clients_are_told(tmp_path: Path) -> None:
     models = {"sick": pretend_model(tmp_path / "sick", kill_at=2)}
     with Gateway(models) as gateway:
         assert gateway.events("sick")[-1] == {
             "error": "out of memory, it says (killed by SIGKILL)",
             "done": True,
         }
+
+
+def test_a_model_stopped_while_it_loads_is_to_be_asked_for_again(tmp_path: Path) -> None:
+    models = {"slow": pretend_model(tmp_path / "slow", load=600)}
+
+    def ask_and_stop(gateway: Gateway) -> list[httpx2.Response]:
+        with ThreadPoolExecutor(2) as threads:
+            asked = [threads.submit(gateway.ask, "slow") for _ in range(2)]
+            gateway.wait_until(lambda: gateway.models().get("slow", {}).get("queue") == 2)
+            gateway.wait_until(lambda: gateway.models().get("slow", {}).get("pid"))
+            stopped = gateway.http.post("/models/stop", json={"model": "slow"})
+            assert stopped.json() == {"status": "stopped"}
+            return [answer.result(60) for answer in asked]
+
+    with Gateway(models) as gateway:
+        for _ in range(4):  # and is never held off for it, as one whose runner keeps dying
+            for answer in ask_and_stop(gateway):
+                assert answer.status_code == 503
+                assert "was stopped while it loaded" in answer.json()["error"]
+                assert answer.headers["retry-after"] == "1"
+        assert gateway.metric("diptych_crashes_total") == 0
 
 
 def test_three_deaths_within_a_minute_hold_a_model_off(tmp_path: Path) -> None:
