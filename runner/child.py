@@ -4,27 +4,22 @@ import asyncio
 import logging
 import os
 import platform
-import re
 import signal
 import subprocess
 import sys
-import sysconfig
 from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from runner.environment import environment
 from runner.errors import ModelNotSupported, RunnerFailed
+from runner.last_words import STAMP, LastWords
 
 log = logging.getLogger("diptych.runner")
 
 # -P: a folder called runner where we happen to stand is not the package.
 RUNNER = (sys.executable, "-P", "-m", "runner")
-# What is kept of the last line for error messages.
-LAST_LINE = 256
 # A line longer than this is passed on in pieces.
 LONGEST_LINE = 64 * 1024
-# Our own lines begin with a time and a level, which the log that they go to has anyway.
-_STAMP = re.compile(r"\d\d:\d\d:\d\d\.\d{3} (debug|info|warning|error|critical) +")
 # Pipes outlive a process when it has children of its own; nobody waits for those.
 LAST_WORDS = 1.0
 
@@ -40,29 +35,6 @@ def check_platform(system: str = sys.platform, machine: str | None = None) -> No
         raise ModelNotSupported(f"Diptych runs on macOS, Linux and Windows; this is {system}")
 
 
-def environment(key: str | None = None, base: dict[str, str] | None = None) -> dict[str, str]:
-    """What a runner needs around it: where the CUDA wheels keep their libraries, and its own key, not ours.
-
-    The runner finds a fast BLAS by itself (`runner/device.py`).
-    """
-    found = dict(os.environ if base is None else base)
-    found.pop("DIPTYCH_API_KEY", None)
-    if key is not None:
-        found["DIPTYCH_API_KEY"] = key
-    folders = cuda_folders(Path(sysconfig.get_paths()["purelib"]))
-    if folders:
-        name = "PATH" if sys.platform == "win32" else "LD_LIBRARY_PATH"
-        stated = found.get(name)
-        found[name] = os.pathsep.join([*([stated] if stated else []), *map(str, folders)])
-    return found
-
-
-def cuda_folders(packages: Path) -> list[Path]:
-    """The library folders of NVIDIA's wheels, whose packages are `nvidia/NAME/lib` (`bin` on Windows)."""
-    inner = "bin" if sys.platform == "win32" else "lib"
-    return sorted(folder for folder in packages.glob(f"nvidia/*/{inner}") if folder.is_dir())
-
-
 class Child:
     """One running process. Its stdin is a pipe that nobody writes to: its end tells the child that we are gone."""
 
@@ -70,7 +42,8 @@ class Child:
         self._process = process
         self._label = label
         self._first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.last_line = ""
+        self._said = LastWords()
+        self._killed_because = ""
         self._readers = [
             asyncio.create_task(self._read_output()),
             asyncio.create_task(self._read_errors()),
@@ -87,10 +60,12 @@ class Child:
         command: Sequence[str] = (),
         keep: Sequence[int] = (),
         variables: Mapping[str, str] | None = None,
+        downloads: bool = False,
     ) -> "Child":
         """`python -m runner ARGUMENTS`, or another command; what it prints goes to the log under `label`.
 
-        `keep`: files that stay open in it. `variables`: what its environment has beside ours.
+        `keep`: files that stay open in it. `variables`: what its environment has beside what it needs of ours.
+        `downloads`: it has to fetch its model, and gets the hub's token.
         """
         command = [*(command or RUNNER), *arguments]
         try:
@@ -99,7 +74,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=environment(key) | dict(variables or {}),
+                env=environment(key, downloads=downloads) | dict(variables or {}),
                 cwd=_place(),
                 pass_fds=keep,
                 **_apart(),
@@ -117,9 +92,14 @@ class Child:
         return self._process.returncode is not None
 
     @property
+    def last_error(self) -> str:
+        """Why we killed it, else the last error in its log; empty when it has none."""
+        return self._killed_because or self._said.error
+
+    @property
     def last_words(self) -> str:
-        """Its last line and how it ended: `no such model (exit 1)`."""
-        said = self.last_line or "the runner said nothing"
+        """Its last error and how it ended: `no such model (exit 1)`."""
+        said = self.last_error or "the runner logged no error"
         return f"{said} ({self.ending})" if self.has_exited else said
 
     @property
@@ -147,7 +127,10 @@ class Child:
             self.kill()
         return await self.wait()
 
-    def kill(self) -> None:
+    def kill(self, why: str = "") -> None:
+        """`why` stands in for its last error."""
+        if not self.has_exited:
+            self._killed_because = why
         self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
 
     def _signal(self, number: int) -> None:
@@ -182,12 +165,10 @@ class Child:
         assert self._process.stderr is not None
         async for line in _lines(self._process.stderr):
             self._forward(line)
-            if line.strip():
-                words = _STAMP.sub("", line, count=1).strip()
-                self.last_line = words.encode()[:LAST_LINE].decode(errors="ignore")
+            self._said.hear(line)
 
     def _forward(self, line: str) -> None:
-        stamp = _STAMP.match(line)
+        stamp = STAMP.match(line)
         level = logging.getLevelNamesMapping()[stamp[1].upper()] if stamp else logging.INFO
         log.log(level, "%s: %s", self._label, line[stamp.end() :] if stamp else line)
 

@@ -12,6 +12,10 @@ Format = Literal["text", "json"]
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
+# How a line begins that tells of a request's failure, with a traceback after it: one that the process outlived.
+REQUEST_FAILED = "a request failed"
+
+
 class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%H:%M:%S", time.localtime(record.created))

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runner.errors import DiptychError
+from runner.logs import REQUEST_FAILED
 from runner.metrics import HttpMetrics
 from runner.protocol import encode
 
@@ -70,7 +71,7 @@ class Around:
         except DiptychError as error:
             await self._answer(about, sending, error)
         except Exception:
-            log.exception("a request failed", extra={"id": about.id})
+            log.exception(REQUEST_FAILED, extra={"id": about.id})
             if about.status:
                 raise
             await send_error(sending, 500, "internal error; the log of the runner says more")

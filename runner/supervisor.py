@@ -11,14 +11,16 @@ from typing import Any, Self
 
 from runner.answers import decode_object, encode_request, error_from, read_object
 from runner.aside import aside
-from runner.child import LAST_LINE, Child, check_platform
+from runner.child import Child, check_platform
 from runner.client import Answer, Broken, Client, Headers
 from runner.durations import parse_duration, show_duration
 from runner.errors import BadRequest, DiptychError, RunnerFailed
+from runner.last_words import LONGEST
 from runner.memory import UNREADABLE_VRAM, estimated_vram
 from runner.mode import detect_model_mode
 from runner.sources import ModelMode, find
 from runner.sources.base import shorten
+from runner.sources.find import find_here
 
 log = logging.getLogger("diptych.server")
 
@@ -37,7 +39,7 @@ class Server:
 
     `mode` is detected from the model's files unless it is given. `options` go to `diptych runner` as they are
     (`["--context", "4096"]`). With `key`, only requests that carry it are answered: ours do.
-    `variables` are what its environment has beside ours.
+    `variables` are what its environment has beside what every runner needs of ours (runner/environment.py).
     """
 
     def __init__(
@@ -67,15 +69,18 @@ class Server:
     async def start(self, on_progress: Report = lambda progress: None) -> None:
         """Start the runner and return once it is healthy; `on_progress` hears how far it is, 0 to 1.
 
-        RunnerFailed when it ends first (with its last line), or when its progress stands still for the load timeout.
+        RunnerFailed when it ends first (with its last error), or when its progress stands still for the load timeout.
         """
         if self._child is not None:
             raise RunnerFailed(f"{self._model} has been started already; make another Server")
         check_platform()
         if self._mode is None:
             self._mode = await aside(lambda: detect_model_mode(self._model).mode)
+        downloads = await aside(lambda: _must_be_downloaded(self._model))
         arguments = ["runner", f"--model={self._model}", "--port=0", "--supervised", *self._options]
-        self._child = await Child.start(arguments, self._model, self._key, variables=self._variables)
+        self._child = await Child.start(
+            arguments, self._model, self._key, variables=self._variables, downloads=downloads
+        )
         try:
             await self._wait_until_healthy(self._child, on_progress)
             await self.refresh()
@@ -97,7 +102,7 @@ class Server:
         except TimeoutError:
             raise RunnerFailed(
                 f"{self._model} did not become ready: it stood at {self.progress:.0%} for {show_duration(limit or 0)} "
-                f"(DIPTYCH_LOAD_TIMEOUT); the runner's last line: {child.last_line or 'none'}"
+                f"(DIPTYCH_LOAD_TIMEOUT); the last error in its log: {child.last_error or 'none'}"
             ) from None
         self.progress = 1.0
         on_progress(1.0)
@@ -107,7 +112,7 @@ class Server:
         line = await child.first_line()
         if not line.isdigit():
             await child.ended(GOING)
-            raise RunnerFailed(child.last_words if child.has_exited else f"no port but {line[:LAST_LINE]!r}")
+            raise RunnerFailed(child.last_words if child.has_exited else f"no port but {line[:LONGEST]!r}")
         return int(line)
 
     async def _look(self, child: Child, client: Client) -> float | None:
@@ -130,17 +135,15 @@ class Server:
             self._client.close()
 
     async def kill(self, why: str = "") -> None:
-        """End the runner at once. `why` stands in for its last line."""
+        """End the runner at once. `why` stands in for its last error."""
         if self._child is not None:
-            if why and not self._child.has_exited:
-                self._child.last_line = why
-            self._child.kill()
+            self._child.kill(why)
             await self._child.wait()
         if self._client is not None:
             self._client.close()
 
     async def wait(self) -> str:
-        """Until the runner ends; its last line and how it ended."""
+        """Until the runner ends; its last error and how it ended."""
         child = self._running()
         await child.wait()
         return child.last_words
@@ -268,13 +271,13 @@ class Server:
             raise await self.broken(error) from None
 
     async def broken(self, error: Broken) -> RunnerFailed:
-        """What to say of a connection that broke: the runner's last line, when it is ending."""
+        """What to say of a connection that broke: the runner's last error, when it is ending."""
         child = self._running()
         await child.ended(GOING)
         if child.has_exited:
             return RunnerFailed(child.last_words)
         return RunnerFailed(
-            f"the runner of {self._model} broke off: {error}; its last line: {child.last_line or 'none'}"
+            f"the runner of {self._model} broke off: {error}; the last error in its log: {child.last_error or 'none'}"
         )
 
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -310,6 +313,15 @@ def _mode(stated: ModelMode | str | None) -> ModelMode | None:
     if stated is None or stated in set(ModelMode):
         return None if stated is None else ModelMode(stated)
     raise BadRequest(f"mode: {shorten(stated)} is not allowed; {', '.join(ModelMode)} are")
+
+
+def _must_be_downloaded(model: str) -> bool:
+    """Whether the runner has to fetch the model, for which it needs the hub's token."""
+    try:
+        return find_here(model) is None
+    except DiptychError as error:
+        log.debug("%s is left for its runner to explain: %s", model, error.message)
+        return False
 
 
 def _stated_timeout() -> float:

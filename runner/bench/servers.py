@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from runner.child import environment as runner_environment
+from runner.environment import environment as runner_environment
 from runner.errors import RunnerFailed
 
 OPENBLAS = (

@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from runner.child import check_platform, cuda_folders, environment
+from runner.child import check_platform
 from runner.errors import BadRequest, Busy, DiptychError, ModelNotFound, ModelNotSupported, RunnerFailed
 from runner.memory import GIB
 from runner.supervisor import Server
@@ -144,7 +144,7 @@ def test_a_model_that_is_not_there_is_refused_before_a_process_starts() -> None:
     run(main)
 
 
-def test_a_model_that_cannot_be_loaded_fails_with_its_last_line(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_fails_with_its_last_error(tmp_path: Path) -> None:
     async def main() -> None:
         (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
         with pytest.raises(RunnerFailed, match=r"^[^:\d].* \(exit 1\)$"):
@@ -166,7 +166,7 @@ def test_the_example_of_its_page_runs(tmp_path: Path) -> None:
 # -- what can go wrong
 
 
-def test_a_runner_that_exits_first_is_named_with_its_last_line_and_code(
+def test_a_runner_that_exits_first_is_named_with_its_last_error_and_code(
     pretend: Callable[..., Server],
 ) -> None:
     async def main() -> None:
@@ -230,7 +230,7 @@ def test_a_stream_without_a_last_event_is_an_error(pretend: Callable[..., Server
     run(main)
 
 
-def test_a_runner_killed_in_mid_stream_is_named_by_its_last_line(pretend: Callable[..., Server]) -> None:
+def test_a_runner_killed_in_mid_stream_is_named_by_its_last_error(pretend: Callable[..., Server]) -> None:
     async def main() -> None:
         server = pretend(kill_at=2)
         await server.start()
@@ -248,6 +248,53 @@ def test_a_runner_killed_in_mid_stream_is_named_by_its_last_line(pretend: Callab
         with pytest.raises(RunnerFailed, match="killed by SIGKILL"):
             await server.ping()
         await server.close()
+
+    run(main)
+
+
+def test_a_runner_that_dies_does_not_show_the_requests_of_its_log(pretend: Callable[..., Server]) -> None:
+    async def main() -> None:
+        access = "12:00:01.000 info    POST /completion 200 90 ms 7 tokens id=somebody-elses"
+        server = pretend(log=f"12:00:00.000 error   the disk is full\n{access}")
+        await server.start()
+        assert server.pid
+        os.kill(server.pid, signal.SIGKILL)
+        await server.wait()
+        with pytest.raises(RunnerFailed) as caught:
+            await server.ping()
+        assert caught.value.message == "the disk is full (killed by SIGKILL)"
+
+    run(main)
+
+
+def test_a_runner_gets_the_hub_token_only_to_fetch_its_model(
+    pretend: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("OTHERS_PASSWORD", "secret")
+
+    async def variables(server: Server) -> dict[str, str]:
+        started: dict[str, str] = {}
+
+        async def start(*command: str, env: dict[str, str], **rest: Any) -> None:
+            started.update(env)
+            raise OSError("enough has been seen")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("asyncio.create_subprocess_exec", start)
+            with pytest.raises(RunnerFailed, match="enough has been seen"):
+                await server.start()
+        return started
+
+    async def main() -> None:
+        here = await variables(pretend())
+        elsewhere = await variables(Server("owner/not-here-yet", "text"))
+        assert "HF_TOKEN" not in here
+        assert elsewhere["HF_TOKEN"] == "secret"
+        for found in (here, elsewhere):
+            assert "OTHERS_PASSWORD" not in found
+            assert found["PATH"] == os.environ["PATH"]
 
     run(main)
 
@@ -399,17 +446,6 @@ def test_the_load_timeout_comes_from_the_environment(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("DIPTYCH_LOAD_TIMEOUT", "soon")
     with pytest.raises(BadRequest, match="DIPTYCH_LOAD_TIMEOUT: 'soon' is no duration"):
         Server("anything")
-
-
-def test_a_child_gets_its_own_key_and_the_libraries_of_the_cuda_wheels(tmp_path: Path) -> None:
-    assert "DIPTYCH_API_KEY" not in environment(base={"DIPTYCH_API_KEY": "ours"})
-    assert environment("its", base={"DIPTYCH_API_KEY": "ours"})["DIPTYCH_API_KEY"] == "its"
-    for name in ("cublas/lib", "cudnn/lib", "cudnn/include"):
-        (tmp_path / "nvidia" / name).mkdir(parents=True)
-    assert [str(found.relative_to(tmp_path)) for found in cuda_folders(tmp_path)] == [
-        "nvidia/cublas/lib",
-        "nvidia/cudnn/lib",
-    ]
 
 
 def test_what_cannot_be_sent_is_refused_before_it_is(pretend: Callable[..., Server]) -> None:
