@@ -246,12 +246,28 @@ def _check_prompt(request: TextRequest) -> None:
     if request.messages is not None:
         if not request.messages:
             raise BadRequest("messages is empty; at least one message is needed")
+        for index, message in enumerate(request.messages):
+            check_content(message, f"messages[{index}]")
         return
     if not request.prompt:
         found = "is missing" if request.prompt is None else "is empty"
         raise BadRequest(f"prompt {found}; some text is needed, or messages")
     if request.tools:
         raise BadRequest("tools go with messages, since the chat template writes them; prompt was given")
+
+
+# What a message may consist of in place of content, in any API.
+INSTEAD_OF_CONTENT = ("tool_calls", "reasoning_content", "thinking", "refusal")
+
+
+def check_content(message: Struct, place: str) -> None:
+    """Calls, thoughts and a tool's result may stand without content; any other message without it is a mistake."""
+    role, content = getattr(message, "role", ""), getattr(message, "content", None)
+    instead = any(getattr(message, name, None) for name in INSTEAD_OF_CONTENT)
+    if content is None and role != "tool" and not instead:
+        raise BadRequest(
+            f"{place}.content is missing; text is needed, unless the message has tool_calls or is a tool's result"
+        )
 
 
 def _check_options(options: Options) -> None:

@@ -8,7 +8,7 @@ from runner.dialects.ollama_models import Stated
 from runner.dialects.ollama_options import Chosen
 from runner.durations import Duration
 from runner.errors import BadRequest
-from runner.protocol import parse
+from runner.protocol import check_content, parse
 
 MOST_WARNINGS = 16
 ROLES = ("system", "user", "assistant", "tool")
@@ -209,6 +209,7 @@ def message(turn: Turn, index: int) -> dict[str, Any]:
         raise BadRequest(f"{place}.role: {turn.role[:64]!r} is not supported; {', '.join(ROLES)} are")
     if turn.images:
         raise BadRequest(f"{place}.images: pictures are not supported in a chat: models here read text alone")
+    check_content(turn, place)
     found: dict[str, Any] = {"role": turn.role, "content": turn.content or ""}
     if turn.thinking:
         found["reasoning_content"] = turn.thinking

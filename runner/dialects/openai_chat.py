@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from runner.dialects.openai_sampling import Length, Sampling, check_stream_options, options
 from runner.dialects.openai_tools import Choice, Tool, Toolbox, toolbox
 from runner.errors import BadRequest
-from runner.protocol import parse
+from runner.protocol import check_content, parse
 
 ROLES = ("developer", "system", "user", "assistant", "tool")
 
@@ -161,6 +161,7 @@ def message(turn: Turn, place: str) -> dict[str, Any]:
         raise BadRequest(f"{place}.role: {turn.role[:64]!r} is not supported; {', '.join(ROLES)} are")
     if turn.audio is not None or turn.function_call is not None:
         raise BadRequest(f"{place}: audio and function_call are not supported; text and tool_calls are")
+    check_content(turn, place)
     found: dict[str, Any] = {
         "role": "system" if turn.role == "developer" else turn.role,
         "content": text_of(turn.content, place) or turn.refusal or "",

@@ -31,6 +31,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": [7]}, "messages"),
     ({"messages": [{"content": "Hi"}]}, "role"),
     ({"messages": [{"role": "user", "content": 7}]}, "content"),
+    ({"messages": [USER, {"role": "user"}]}, "messages[1].content"),
     ({"messages": [{"role": 7, "content": "Hi"}]}, "role"),
     ({"prompt": "x", "options": []}, "options"),
     ({"prompt": "x", "options": {"top_k": -1}}, "top_k"),

@@ -1,0 +1,75 @@
+"""The messages of a chat, in every API's words: what they need, and what may stand without it. In process."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from runner.dialects.ollama_requests import Chat as OllamaChat
+from runner.dialects.openai_chat import Chat as OpenAIChat
+from runner.dialects.openai_responses import Responses
+from runner.errors import BadRequest
+from runner.protocol import parse_text
+
+Messages = list[dict[str, Any]]
+
+USER = {"role": "user", "content": "How is the sea?"}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": {}}}
+
+
+def native(messages: Messages) -> Messages:
+    parse_text({"messages": messages})
+    return messages
+
+
+def openai(messages: Messages) -> Messages:
+    return OpenAIChat({"model": "toy", "messages": messages}).messages
+
+
+def ollama(messages: Messages) -> Messages:
+    return OllamaChat({"model": "toy", "messages": messages}).messages
+
+
+apis = pytest.mark.parametrize("read", [native, openai, ollama])
+
+
+@apis
+@pytest.mark.parametrize("role", ["user", "system", "assistant"])
+@pytest.mark.parametrize(
+    "rest", [{}, {"content": None}, {"tool_calls": []}, {"content": None, "tool_calls": None}]
+)
+def test_a_message_without_content_is_refused_by_its_place(
+    read: Callable[[Messages], Messages], role: str, rest: dict[str, Any]
+) -> None:
+    with pytest.raises(BadRequest, match=r"^messages\[1\]\.content is missing; text is needed"):
+        read([USER, {"role": role, **rest}, USER])
+
+
+@apis
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "assistant", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "call_1"},
+        {"role": "user", "content": ""},
+    ],
+)
+def test_calls_and_what_tools_return_stand_without_content(
+    read: Callable[[Messages], Messages], message: dict[str, Any]
+) -> None:
+    assert len(read([USER, message, USER])) == 3
+
+
+def test_thoughts_and_refusals_stand_without_content() -> None:
+    assert ollama([USER, {"role": "assistant", "thinking": "Blue."}])[1]["reasoning_content"] == "Blue."
+    assert (
+        openai([USER, {"role": "assistant", "reasoning_content": "Blue."}])[1]["reasoning_content"] == "Blue."
+    )
+    assert openai([USER, {"role": "assistant", "refusal": "No."}])[1]["content"] == "No."
+    native([USER, {"role": "assistant", "reasoning_content": "Blue."}])
+
+
+def test_an_item_of_responses_without_content_is_refused_by_its_place() -> None:
+    with pytest.raises(BadRequest, match=r"^input\[0\]\.content is missing"):
+        Responses({"model": "toy", "input": [{"role": "user"}]})
