@@ -10,7 +10,7 @@ from runner.contents import Contents, contents
 from runner.errors import ModelNotSupported
 from runner.image_engine import choose_engine, no_engine
 from runner.memory import MemoryEstimate, allowance, show_size
-from runner.mode import ModelMode, detect_model_type, mode_of
+from runner.mode import ModelMode, ModelType, detect_model_mode, detect_model_type, mode_of
 from runner.sources import ModelFiles, find
 from runner.sources.base import shorten
 from runner.sources.selection import wanted_files, weight_folders
@@ -101,6 +101,19 @@ def unsupported(files: ModelFiles, mode: ModelMode, type_name: str) -> str | Non
     if not has_mlx_lm():
         return "mlx-lm is not installed, which runs language models"
     return None if has_architecture(type_name) else f"mlx-lm has no architecture {shorten(type_name)}"
+
+
+def check_runnable(files: ModelFiles) -> ModelType:
+    """What a model makes, where it can be run; otherwise a ModelNotSupported that says why not.
+
+    Everything that loads a model asks this first: it costs a few small files, and a process that fails costs seconds.
+    """
+    model = detect_model_mode(files)
+    wanted_files(files, model.mode)
+    reason = unsupported(files, model.mode, model.pipeline or detect_model_type(files))
+    if reason is not None:
+        raise ModelNotSupported(f"{files.place} cannot be run: {reason}")
+    return model
 
 
 def _engine(files: ModelFiles, mode: ModelMode, type_name: str) -> str:

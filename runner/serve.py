@@ -16,11 +16,11 @@ from models.files import LocalModel
 from runner import device
 from runner.app import RunnerApp
 from runner.client import address
+from runner.detect import check_runnable
 from runner.engine import Engine, State
 from runner.errors import BadRequest, ConfigInvalid, ModelNotSupported, RunnerFailed
 from runner.image_engine import ImageEngine, choose_engine
 from runner.jobs import Worker
-from runner.mode import detect_model_mode
 from runner.parent import end_with_parent
 from runner.process import HttpServer, bind, is_loopback, loop_factory
 from runner.ranks import Others, World
@@ -137,7 +137,7 @@ class _Process:
     def _load(self, progress: Callable[[float], None]) -> Worker:
         settings = self._settings
         files = find(settings.model)
-        mode = detect_model_mode(files)
+        mode = check_runnable(files)
         engine = ImageEngine.MLX
         if mode.mode is ModelMode.IMAGE:
             engine = choose_engine(files, mode.pipeline, settings.engine)

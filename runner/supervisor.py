@@ -13,11 +13,11 @@ from runner.answers import decode_object, encode_request, error_from, read_objec
 from runner.aside import aside
 from runner.child import Child, check_platform
 from runner.client import Answer, Broken, Client, Headers
+from runner.detect import check_runnable
 from runner.durations import parse_duration, show_duration
 from runner.errors import BadRequest, DiptychError, RunnerFailed
 from runner.last_words import LONGEST
 from runner.memory import UNREADABLE_VRAM, estimated_vram
-from runner.mode import detect_model_mode
 from runner.sources import ModelMode, find
 from runner.sources.base import shorten
 from runner.sources.find import find_here
@@ -75,7 +75,7 @@ class Server:
             raise RunnerFailed(f"{self._model} has been started already; make another Server")
         check_platform()
         if self._mode is None:
-            self._mode = await aside(lambda: detect_model_mode(self._model).mode)
+            self._mode = await aside(lambda: check_runnable(find(self._model)).mode)
         downloads = await aside(lambda: _must_be_downloaded(self._model))
         arguments = ["runner", f"--model={self._model}", "--port=0", "--supervised", *self._options]
         self._child = await Child.start(

@@ -11,9 +11,9 @@ from runner.chat.session import Session
 from runner.commands.steps import Steps
 from runner.commands.tables import print_json
 from runner.config import Config
+from runner.detect import check_runnable
 from runner.errors import BadRequest
 from runner.library import installed
-from runner.mode import detect_model_mode
 from runner.sample import announce, sample
 from runner.sources import ModelFiles, ModelMode, find
 
@@ -65,7 +65,7 @@ def _answer_as_json(background: Background, source: Source, conversation: Conver
 
 def _text_model(model: str) -> ModelFiles:
     files = find(model)
-    if detect_model_mode(files).mode is not ModelMode.TEXT:
+    if check_runnable(files).mode is not ModelMode.TEXT:
         raise BadRequest(f"{model} makes pictures; `diptych draw` asks it for them")
     return files
 

@@ -25,7 +25,10 @@ def run(options: argparse.Namespace) -> int:
         warn(f"stopped; `diptych pull {options.model}` continues where it was")
         raise
     if options.json:
-        print(json.dumps({"name": download.name, "bytes": download.bytes, "path": str(local.folder)}))
+        result = {"name": download.name, "bytes": download.bytes, "path": str(local.folder)}
+        print(json.dumps(result | {"fault": download.fault}))
     else:
         print(f"{download.name} is here, {show_size(download.bytes)}: {local.folder}")
+    if download.fault:
+        warn(f"{download.name} cannot be run: {download.fault}")
     return 0

@@ -177,6 +177,7 @@ def shown(model: Installed, name: str) -> dict[str, Any]:
     files = files_of(model)
     text = model.mode is ModelMode.TEXT
     stated = _stated(files)
+    warnings = {"warnings": [f"{name} cannot be run: {model.fault}"]} if model.fault else {}
     return {
         "modelfile": f"FROM {name}\n",
         "parameters": "\n".join(_parameter(*one) for one in stated.options.items()),
@@ -187,6 +188,7 @@ def shown(model: Installed, name: str) -> dict[str, Any]:
         "model_info": _numbers(model, files, name),
         "capabilities": capabilities(model),
         "modified_at": modified(model),
+        **warnings,
     }
 
 
@@ -235,6 +237,9 @@ def _numbers(model: Installed, files: ModelFiles, name: str) -> dict[str, Any]:
 
 @lru_cache(256)
 def capabilities(model: Installed) -> tuple[str, ...]:
+    """Nothing for a model that cannot be run: clients offer what stands here."""
+    if model.fault is not None:
+        return ()
     return ("image",) if model.mode is ModelMode.IMAGE else tuple(text_capabilities(files_of(model)))
 
 

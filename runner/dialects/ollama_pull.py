@@ -124,7 +124,11 @@ class Pulls:
             model = await self._shelf.find(name)
         except ModelNotFound:
             return None
-        return None if model.source == "hub" else arrived(digest(model), model.bytes, model.bytes)
+        if model.source == "hub":
+            return None
+        if model.fault is not None:
+            raise ModelNotSupported(f"{model.name} is here, but cannot be run: {model.fault}")
+        return arrived(digest(model), model.bytes, model.bytes)
 
     async def _pull(self, name: str) -> Pull:
         download = await aside(lambda: plan_download(name, folders=False))

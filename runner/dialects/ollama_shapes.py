@@ -62,6 +62,7 @@ class Shown(Struct, frozen=True):
     model_info: dict[str, Any]
     capabilities: list[str]
     modified_at: str
+    warnings: list[str] | UnsetType = UNSET
 
 
 class Line(Struct, frozen=True, kw_only=True):

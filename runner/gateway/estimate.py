@@ -30,22 +30,27 @@ class Need:
 def need(
     files: ModelFiles, mode: ModelMode, options: Sequence[str], engine: ImageEngine = ImageEngine.MLX
 ) -> Need:
-    """What a model will need; 8 GiB when its files do not say."""
+    """What a model will need. ModelNotSupported when its weights cannot be read: then no runner could load them."""
     extra = allowance(files, mode)
+    if engine is ImageEngine.TORCH:
+        total = _torch_bytes(files, options)
+        return Need(total, total, total, extra)
+    float32 = not has_gpu_backend() and option(options, "dtype") != "checkpoint"
+    if mode is ModelMode.TEXT:
+        total = _text_bytes(files, float32, int(option(options, "tensor-parallel") or 1)) + extra
+        return Need(total, total, total, extra)
+    found = estimate_loaded(files, float32, option(options, "quantize"))
+    small = estimate_loaded(files, float32, SMALLEST)
+    return Need(found.total, found.least, min(small.least, found.least), extra)
+
+
+def _torch_bytes(files: ModelFiles, options: Sequence[str]) -> int:
+    """8 GiB when the files do not say: diffusers reads more formats than we do."""
+    float32 = option(options, "dtype") == "float32" or not on_gpu(ImageEngine.TORCH)
     try:
-        if engine is ImageEngine.TORCH:
-            float32 = option(options, "dtype") == "float32" or not on_gpu(engine)
-            total = estimate_loaded(files, float32, None).total
-            return Need(total, total, total, extra)
-        float32 = not has_gpu_backend() and option(options, "dtype") != "checkpoint"
-        if mode is ModelMode.TEXT:
-            total = _text_bytes(files, float32, int(option(options, "tensor-parallel") or 1)) + extra
-            return Need(total, total, total, extra)
-        found = estimate_loaded(files, float32, option(options, "quantize"))
-        small = estimate_loaded(files, float32, SMALLEST)
-        return Need(found.total, found.least, min(small.least, found.least), extra)
+        return estimate_loaded(files, float32, None).total
     except ModelNotSupported:
-        return Need(UNREADABLE_VRAM, UNREADABLE_VRAM, UNREADABLE_VRAM, extra)
+        return UNREADABLE_VRAM
 
 
 def _text_bytes(files: ModelFiles, float32: bool, ranks: int) -> int:

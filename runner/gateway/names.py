@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from runner.aside import aside
+from runner.detect import check_runnable
 from runner.errors import BadRequest, Busy
 from runner.gateway.cards import cards_for
 from runner.gateway.estimate import Need, need, option
 from runner.gateway.settings import Settings
 from runner.image_engine import ImageEngine, choose_engine
-from runner.mode import detect_model_mode
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.find import ask_hub, find_here
 from runner.sources.hub import parse_hub_name
@@ -133,7 +133,7 @@ class Names:
             self._closing().set_result(None)
 
     def _described(self, meant: str, files: ModelFiles) -> Known:
-        mode, pipeline = detect_model_mode(files)
+        mode, pipeline = check_runnable(files)
         options = tuple(self._settings.options(meant))
         keep_alive = self._settings.keep_alive_of(meant)
         engine, replicas = ImageEngine.MLX, self._replicas(meant, mode)

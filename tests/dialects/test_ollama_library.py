@@ -227,6 +227,12 @@ def test_a_model_that_could_not_be_run_is_refused_before_it_comes(client: Any, h
     assert not hub.asked("GET", "/owner/odd/model.safetensors")
 
 
+def test_nor_is_one_that_is_here_and_cannot_be_run_a_success(client: Any, place: Path) -> None:
+    stored(place, "odd/latest", model_type="no_such")
+    refused(lambda: client.pull("odd"), "odd:latest is here, but cannot be run")
+    refused(lambda: list(client.pull("odd", stream=True)), "no architecture 'no_such'")
+
+
 # -- delete, copy
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 FOLDER = Path(next(a for a in sys.argv if a.startswith("--model=")).split("=", 1)[1].removeprefix("folder:")) if __name__ == "__main__" else Path()  # fmt: skip
 RUNNER = (sys.executable, "-P", str(Path(__file__).resolve()))
+# Of a model that can be run, as far as anyone can see who does not load it; without layers its cache takes nothing.
+CONFIG = {"model_type": "llama", "hidden_size": 8, "vocab_size": 64, "rms_norm_eps": 1e-5}
 
 
 def pretend_model(folder: Path, weights: int = 1000, **behaviour: Any) -> Path:
@@ -24,7 +26,7 @@ def pretend_model(folder: Path, weights: int = 1000, **behaviour: Any) -> Path:
     stubborn: it takes no interrupt; kill_at: events after which it kills itself.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": "pretend"}))
+    (folder / "config.json").write_text(json.dumps(CONFIG))
     header = json.dumps({"w": {"dtype": "U8", "shape": [weights], "data_offsets": [0, weights]}}).encode()
     with (folder / "model.safetensors").open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)

@@ -21,6 +21,7 @@ from runner.child import check_platform
 from runner.errors import BadRequest, Busy, DiptychError, ModelNotFound, ModelNotSupported, RunnerFailed
 from runner.memory import GIB
 from runner.supervisor import Server
+from tests.runner.checkpoints import text_files, write
 from tests.runner.live import ROOT
 from tests.runner.pretend import RUNNER, pretend_model
 from tests.toys import toy_text
@@ -146,9 +147,20 @@ def test_a_model_that_is_not_there_is_refused_before_a_process_starts() -> None:
 
 def test_a_model_that_cannot_be_loaded_fails_with_its_last_error(tmp_path: Path) -> None:
     async def main() -> None:
-        (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
+        write(tmp_path, text_files())  # whose weights are not all there
         with pytest.raises(RunnerFailed, match=r"^[^:\d].* \(exit 1\)$"):
             await Server(str(tmp_path)).start()
+
+    run(main)
+
+
+def test_a_model_that_cannot_be_run_starts_no_runner(tmp_path: Path) -> None:
+    async def main() -> None:
+        write(tmp_path, text_files() | {"config.json": {"model_type": "bert"}})
+        server = Server(str(tmp_path))
+        with pytest.raises(ModelNotSupported, match="no architecture 'bert'"):
+            await server.start()
+        assert server.pid is None
 
     run(main)
 

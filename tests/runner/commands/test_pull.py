@@ -69,7 +69,10 @@ def test_a_model_that_cannot_be_run_is_refused_before_it_is_downloaded(
     done = diptych("pull", "owner/name")
     assert (done.code, "no architecture 'no_such'" in done.err) == (1, True)
     assert not hub.asked("GET", ".safetensors")
-    assert diptych("pull", "--force", "owner/name").code == 0
+    forced = diptych("pull", "--force", "owner/name")
+    assert (forced.code, "owner/name cannot be run: mlx-lm has no architecture" in forced.err) == (0, True)
+    lines = diptych("pull", "--force", "--json", "owner/name").out.splitlines()
+    assert "no architecture 'no_such'" in json.loads(lines[-1])["fault"]
 
 
 @pytest.mark.parametrize(

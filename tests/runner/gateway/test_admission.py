@@ -6,12 +6,12 @@ from typing import Any, cast
 
 import pytest
 
-from runner.errors import NotEnoughMemory
+from runner.errors import ModelNotSupported, NotEnoughMemory
 from runner.gateway.admission import Admission
 from runner.gateway.estimate import Need, need, option
 from runner.gateway.names import Known
 from runner.gateway.running import Phase, Running
-from runner.memory import GIB, TEXT_ALLOWANCE, UNREADABLE_VRAM
+from runner.memory import GIB, TEXT_ALLOWANCE
 from runner.sources import ModelMode, find
 from tests.runner.checkpoints import image_files, text_files, write
 from tests.runner.pretend import pretend_model
@@ -107,7 +107,8 @@ def test_needs_come_from_the_declared_sizes(tmp_path: Path) -> None:
     found = need(find(str(picture)), ModelMode.IMAGE, ())
     assert found.smallest <= found.staged < found.resident
     (text / "model.safetensors").write_bytes(b"nonsense")
-    assert need(find(str(text)), ModelMode.TEXT, ()).resident == UNREADABLE_VRAM
+    with pytest.raises(ModelNotSupported, match=r"model\.safetensors"):
+        need(find(str(text)), ModelMode.TEXT, ())
 
 
 def test_a_text_model_over_several_devices_needs_its_share_of_each(tmp_path: Path) -> None:
