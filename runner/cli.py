@@ -10,6 +10,8 @@ from runner.arguments import Command, bench, models, pictures, runner, running, 
 from runner.config import load, model_arguments
 from runner.errors import DiptychError
 
+OWN_PACKAGES = ("runner", "pipelines", "models")
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The `diptych` command."""
@@ -27,6 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except DiptychError as error:
         print(f"diptych: {error.message}", file=sys.stderr)
         code = error.exit_code
+    except ImportError as error:
+        from runner.device import explain_import_error
+
+        if (error.name or "").partition(".")[0] in OWN_PACKAGES:
+            raise
+        print(f"diptych: {explain_import_error(error)}", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:

@@ -25,6 +25,7 @@ LIBRARIES = (
     "libflexiblas.so.3",
 )
 GPU_BACKENDS = ("mlx-cuda-12", "mlx-cuda-13")
+BACKENDS = ("mlx-metal", "mlx-cpu", *GPU_BACKENDS)
 # The BLAS that was loaded, if one was.
 _blas: list[ctypes.CDLL] = []
 
@@ -32,6 +33,33 @@ BACKEND_ADVICE = (
     "MLX has no backend on this machine. Install one of Diptych's extras: diptych[cpu] for a processor, "
     "diptych[cuda12] or diptych[cuda13] for an NVIDIA card (one of them only; macOS needs none)"
 )
+
+
+def explain_import_error(error: ImportError) -> str:
+    """What to say of a failed import: the advice above where MLX itself has no backend, else which package failed."""
+    message = " ".join(str(error).split())
+    # An `mlx.core` that was imported has a backend, whatever a package misses in it.
+    if error.name in ("mlx", "mlx.core") and "mlx.core" not in sys.modules:
+        installed = [name for name in BACKENDS if is_installed(name)]
+        if not installed:
+            return f"{BACKEND_ADVICE} ({message})"
+        return f"MLX's backend {' and '.join(installed)} is installed and cannot be loaded: {message}"
+    package = _failed_package(error)
+    return (
+        f"{package} cannot be imported: {message}. "
+        "`diptych doctor` lists the versions that are installed and those that Diptych needs"
+    )
+
+
+def _failed_package(error: ImportError) -> str:
+    """The package that is missing, or that lacks a name; where the error names neither, the one that raised it."""
+    if error.name:
+        return error.name.partition(".")[0]
+    frame, module = error.__traceback__, ""
+    while frame is not None:
+        module = str(frame.tb_frame.f_globals.get("__name__", ""))
+        frame = frame.tb_next
+    return module.partition(".")[0] or "a package"
 
 
 def prepare() -> str:

@@ -28,7 +28,8 @@ def main(arguments: list[str]) -> int:
         _serve(begin, wire)
     except (DiptychError, ValueError, ImportError, RuntimeError) as error:
         log.debug("this rank ends", exc_info=True)
-        log.error("%s", " ".join(str(error).split()))
+        message = device.explain_import_error(error) if isinstance(error, ImportError) else str(error)
+        log.error("%s", " ".join(message.split()))
         return 1
     return 0
 

@@ -18,7 +18,7 @@ from runner.app import RunnerApp
 from runner.client import address
 from runner.detect import check_runnable
 from runner.engine import Engine, State
-from runner.errors import BadRequest, ConfigInvalid, ModelNotSupported, RunnerFailed
+from runner.errors import BadRequest, ConfigInvalid, RunnerFailed
 from runner.image_engine import ImageEngine, choose_engine
 from runner.jobs import Worker
 from runner.parent import end_with_parent
@@ -153,7 +153,7 @@ class _Process:
             else:
                 worker = self._text(local, report)
         except ImportError as error:
-            raise ModelNotSupported(f"{device.BACKEND_ADVICE} ({error})") from None
+            raise RunnerFailed(device.explain_import_error(error)) from error
         gc.freeze()
         gc.enable()
         return worker

@@ -1,10 +1,19 @@
 """What MLX will compute with, as far as it is chosen before MLX is there."""
 
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from runner import device
+from runner.device import BACKEND_ADVICE, explain_import_error
+from tests.runner.live import ROOT
+from tests.toys import toy_text
+
+NO_LIBRARY = "libmlx.so: cannot open shared object file: No such file or directory"
+# As transformers says it, from the middle of its own import.
+TOO_NEW = "huggingface-hub>=1.3.0,<2.0 is required for a normal functioning of this module, but found 2.4.0"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere MLX needs no BLAS of ours")
@@ -17,3 +26,66 @@ def test_a_blas_that_was_chosen_and_cannot_be_loaded_is_said(
     monkeypatch.delitem(sys.modules, "mlx.core", raising=False)
     assert "no BLAS was found" in device.prepare()
     assert "DIPTYCH_BLAS names /nowhere/libfast.so" in caplog.text
+
+
+@pytest.fixture
+def without_mlx(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "mlx.core", raising=False)
+
+
+@pytest.mark.usefixtures("without_mlx")
+@pytest.mark.parametrize(
+    "error",
+    [ImportError(NO_LIBRARY, name="mlx.core"), ModuleNotFoundError("No module named 'mlx'", name="mlx")],
+    ids=["no library", "no mlx"],
+)
+def test_an_mlx_without_a_backend_is_told_how_to_get_one(
+    error: ImportError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "is_installed", lambda name: False)
+    told = explain_import_error(error)
+    assert told.startswith(BACKEND_ADVICE)
+    assert str(error) in told
+
+
+@pytest.mark.usefixtures("without_mlx")
+def test_a_backend_that_is_installed_and_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "is_installed", lambda name: name == "mlx-cuda-13")
+    told = explain_import_error(ImportError("libcublas.so.13: cannot open", name="mlx.core"))
+    assert told == "MLX's backend mlx-cuda-13 is installed and cannot be loaded: libcublas.so.13: cannot open"
+
+
+@pytest.mark.parametrize(
+    ("error", "package"),
+    [
+        (ModuleNotFoundError("No module named 'sentencepiece'", name="sentencepiece"), "sentencepiece"),
+        (ImportError("cannot import name 'x' from 'huggingface_hub.utils'", name="huggingface_hub.utils"), "huggingface_hub"),
+    ],
+    ids=["missing", "another version"],
+)  # fmt: skip
+def test_another_package_that_fails_is_named_with_its_words(error: ImportError, package: str) -> None:
+    told = explain_import_error(error)
+    assert told.startswith(f"{package} cannot be imported: {error}")
+    assert BACKEND_ADVICE not in told
+
+
+def test_a_name_that_this_mlx_lacks_is_no_missing_backend() -> None:
+    import mlx.core  # noqa: F401 - it is there
+
+    told = explain_import_error(ImportError("cannot import name 'new' from 'mlx.core'", name="mlx.core"))
+    assert told.startswith("mlx cannot be imported: cannot import name 'new'")
+
+
+def test_a_runner_names_the_package_that_failed_under_mlx_lm(tmp_path: Path) -> None:
+    package = tmp_path / "transformers"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"raise ImportError({TOO_NEW!r})")
+    start = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from runner.cli import main; main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", start, "runner", "--model", str(toy_text()), "--port", "0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert f"transformers cannot be imported: {TOO_NEW}" in last
+    assert "no backend" not in last
