@@ -119,6 +119,24 @@ def has_cuda() -> bool:
     return has_gpu() and bool(mx.cuda.is_available())
 
 
+def keep_wired() -> int | None:
+    """On Metal, have macOS keep what the GPU works with in memory, up to the size that it recommends, as mlx-lm's server
+    does; otherwise large models are paged out between requests. The bytes, or None on other devices. Imports MLX."""
+    import mlx.core as mx
+
+    if not (has_gpu() and mx.metal.is_available()):
+        return None
+    recommended = mx.device_info().get("max_recommended_working_set_size")
+    if not recommended:
+        return None
+    try:
+        mx.set_wired_limit(int(recommended))
+    except (RuntimeError, ValueError) as error:
+        log.warning("the memory of models may be paged out, because the wired limit cannot be set: %s", error)
+        return None
+    return int(recommended)
+
+
 def memory() -> int:
     """What the device has for weights and caches, in bytes. Imports MLX."""
     import mlx.core as mx

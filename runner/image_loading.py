@@ -57,6 +57,7 @@ def _by_mlx(
     from runner import device
 
     float32 = settings.dtype == "float32" or (settings.dtype == "auto" and not device.has_gpu())
+    device.keep_wired()
     choice = choose_memory(
         settings.memory, estimate_loaded(files, float32, settings.quantize), device.memory()
     )

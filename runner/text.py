@@ -52,6 +52,7 @@ def load_text_worker(
     why_lost: Callable[[], str] = str,
 ) -> "TextWorker":
     """`ranks`: the processes that the model is spread over, of which `why_lost` says what has become."""
+    device.keep_wired()
     model = load(
         local,
         float32=settings.float32,

@@ -8,6 +8,12 @@ import pytest
 
 from runner import device
 from runner.device import BACKEND_ADVICE, explain_import_error
+from runner.image_engine import ImageEngine
+from runner.image_loading import ImageSettings, load_image_worker
+from runner.mode import detect_model_type
+from runner.sample import sample
+from runner.sources import ModelMode, find
+from runner.text import TextSettings, load_text_worker
 from tests.runner.live import ROOT
 from tests.toys import toy_text
 
@@ -89,3 +95,78 @@ def test_a_runner_names_the_package_that_failed_under_mlx_lm(tmp_path: Path) -> 
     last = done.stderr.splitlines()[-1]
     assert f"transformers cannot be imported: {TOO_NEW}" in last
     assert "no backend" not in last
+
+
+# -- memory that macOS keeps wired
+
+RECOMMENDED = 48 * 1024**3
+
+
+@pytest.fixture
+def wired(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The limits that are set, on what looks like a Mac."""
+    import mlx.core as mx
+
+    limits: list[int] = []
+    monkeypatch.setattr(mx, "default_device", lambda: mx.gpu)
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": RECOMMENDED})
+    monkeypatch.setattr(mx, "set_wired_limit", lambda limit: limits.append(limit) or 0)
+    return limits
+
+
+def test_on_metal_the_recommended_size_is_kept_wired(wired: list[int]) -> None:
+    assert device.keep_wired() == RECOMMENDED
+    assert wired == [RECOMMENDED]
+
+
+@pytest.mark.parametrize("elsewhere", ["a processor", "another GPU", "a device that recommends nothing"])
+def test_elsewhere_no_limit_is_touched(
+    wired: list[int], elsewhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlx.core as mx
+
+    if elsewhere == "a processor":
+        monkeypatch.setattr(mx, "default_device", lambda: mx.cpu)
+    elif elsewhere == "another GPU":
+        monkeypatch.setattr(mx.metal, "is_available", lambda: False)
+    else:
+        monkeypatch.setattr(mx, "device_info", dict)
+    assert device.keep_wired() is None
+    assert wired == []
+
+
+def test_a_limit_that_macos_refuses_is_a_warning(
+    wired: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import mlx.core as mx
+
+    def refused(limit: int) -> int:
+        raise ValueError("larger than the system's")
+
+    monkeypatch.setattr(mx, "set_wired_limit", refused)
+    assert device.keep_wired() is None
+    assert "the wired limit cannot be set: larger than the system's" in caplog.text
+
+
+def test_both_kinds_of_model_ask_for_it_before_they_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asked(Exception):
+        pass
+
+    def keep_wired() -> int | None:
+        raise Asked
+
+    monkeypatch.setattr(device, "keep_wired", keep_wired)
+    files = find(str(toy_text()))
+    with pytest.raises(Asked):
+        load_text_worker(files.fetch(ModelMode.TEXT), TextSettings(), lambda done: None)
+    picture = find(sample(ModelMode.IMAGE))
+    with pytest.raises(Asked):
+        load_image_worker(
+            picture,
+            picture.fetch(ModelMode.IMAGE),
+            detect_model_type(picture),
+            ImageEngine.MLX,
+            ImageSettings(),
+            lambda done: None,
+        )
