@@ -7,7 +7,7 @@ character was sent, and keeps and decodes again all of a long run of bytes that 
 import codecs
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -24,18 +24,23 @@ class Decoder(Protocol):
 
 
 class Detokenizer:
-    """For one answer. `tokenizer` is a tokenizers.Tokenizer, a transformers tokenizer, or anything that decodes."""
+    """For one answer. `tokenizer` is a tokenizers.Tokenizer, a transformers tokenizer, or anything that decodes.
 
-    def __init__(self, tokenizer: Tokenizer | Decoder) -> None:
+    `context`: the last tokens of a text that the answer goes on with, which decides about a space at its start.
+    """
+
+    def __init__(self, tokenizer: Tokenizer | Decoder, context: Sequence[int] = ()) -> None:
         backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
         self._pieces: _Bytes | _Words
         if not isinstance(backend, Tokenizer):
-            self._pieces = _Words(tokenizer.decode, lambda token: "")
+            self._pieces = _Words(tokenizer.decode, lambda token: "", context)
         elif is_byte_level(backend):
             self._pieces = _Bytes(backend)
         else:
             self._pieces = _Words(
-                lambda tokens: backend.decode(tokens, skip_special_tokens=False), backend.id_to_token
+                lambda tokens: backend.decode(tokens, skip_special_tokens=False),
+                backend.id_to_token,
+                context,
             )
 
     def add(self, token: int) -> str:
@@ -69,11 +74,16 @@ class _Words:
     characters already seen among them.
     """
 
-    def __init__(self, decode: Callable[[list[int]], str], word: Callable[[int], str | None]) -> None:
+    def __init__(
+        self,
+        decode: Callable[[list[int]], str],
+        word: Callable[[int], str | None],
+        context: Sequence[int] = (),
+    ) -> None:
         self._decode = decode
         self._word = word
-        self._context: list[int] = []
-        self._context_text = ""
+        self._context = list(context)
+        self._context_text = decode(self._context) if context else ""
         self._open: list[int] = []
 
     def add(self, token: int) -> str:

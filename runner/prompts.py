@@ -1,4 +1,4 @@
-"""Requests to token ids: chat templates, tokenizing, and everything that can be refused before the GPU is asked.
+"""Requests to token ids: tokenizing, and everything that can be refused before the GPU is asked.
 
 Knows the tokenizer and the model's limits; knows no MLX. Safe to call from any thread but the event loop's, where long
 texts would hold it up.
@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from models.language.options import Sampling
+from runner.chat_prompts import ChatPrompt, render_chat
 from runner.errors import BadRequest
-from runner.outline import Outline, marks_of
-from runner.protocol import MAX_SEED, OPTION_NAMES, Message, Options, TextRequest, stop_strings
+from runner.outline import Marks, Outline, marks_of
+from runner.protocol import MAX_SEED, OPTION_NAMES, Options, TextRequest, stop_strings
 
 if TYPE_CHECKING:
     from runner.grammar import Grammar, Grammars
 
 MOST_TOKENS = 16384  # of an answer whose length was not stated
+CONTEXT_TOKENS = 4  # enough to tell whether the next one begins with a space
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Generate:
     logprobs: int | None
     grammar: "Grammar | None" = None
     outline: Outline | None = None
+    context: list[int] = field(default_factory=list)  # the last tokens of a text that the answer goes on with
     warnings: list[str] = field(default_factory=list)
 
 
@@ -62,10 +63,8 @@ class Prompts:
         self._stop_tokens = stop_tokens
 
     def generate(self, request: TextRequest, unknown: Sequence[str] = ()) -> Generate:
-        text = self._text(request)
-        prompt = (
-            self._encode(text, special=False) if request.messages is not None else self.encode_prompt(text)
-        )
+        chat = None if request.messages is None else render_chat(self.tokenizer, request)
+        prompt = self._encode(chat.text, special=False) if chat else self.encode_prompt(request.prompt or "")
         if not prompt:
             raise BadRequest("prompt: it has no tokens; some text is needed")
         context = self._context(request.options.num_ctx)
@@ -82,7 +81,8 @@ class Prompts:
             stops=stop_strings(request.options),
             logprobs=request.top_logprobs if request.logprobs or request.top_logprobs else None,
             grammar=None if request.format in (None, "") else self._grammars.compile(request.format),
-            outline=self._outline(request, text) if request.split else None,
+            outline=self._outline(request, chat) if request.split else None,
+            context=prompt[-CONTEXT_TOKENS:] if chat and chat.begun else [],
             warnings=[f"options.{name} is not known and was ignored" for name in unknown],
         )
 
@@ -126,16 +126,11 @@ class Prompts:
 
     # -- text to ids and back
 
-    def _text(self, request: TextRequest) -> str:
-        if request.messages is not None:
-            return self._chat(request.messages, request.tools, request.think)
-        return request.prompt or ""
-
-    def _outline(self, request: TextRequest, prompt: str) -> Outline:
+    def _outline(self, request: TextRequest, chat: ChatPrompt | None) -> Outline:
         marks = marks_of(self.tokenizer)
         if request.tools and marks.parser is None:
             raise BadRequest("tools: this model has no way to call tools that is known here")
-        opened = marks.think_start is not None and prompt.rstrip().endswith(marks.think_start)
+        opened = _thought_is_open(marks, chat or ChatPrompt(request.prompt or ""))
         # A grammar lets nobody think: all that it allows is the answer.
         return Outline(marks, request.tools, thinking=opened and request.format in (None, ""))
 
@@ -144,27 +139,6 @@ class Prompts:
         start = self.tokenizer.bos_token
         special = start is None or not text.startswith(start)
         return self._encode(text, special)
-
-    def _chat(self, messages: list[Message], tools: list[dict[str, Any]] | None, think: bool | None) -> str:
-        if not self.tokenizer.has_chat_template:
-            raise BadRequest("messages: this model has no chat template; send a prompt instead")
-        extra = {} if think is None else {"enable_thinking": think}
-        try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    [_plain(message) for message in messages],
-                    tools=tools or None,
-                    add_generation_prompt=True,
-                    tokenize=False,
-                    **extra,
-                )
-            )
-        except BadRequest:
-            raise
-        except RecursionError:
-            raise BadRequest("messages: nested too deeply for the chat template") from None
-        except Exception as error:  # a template may raise anything; it is the request that it did not like
-            raise BadRequest(f"messages: the model's chat template refused them: {error}") from None
 
     def _encode(self, text: str, special: bool) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=special))
@@ -217,6 +191,15 @@ class Prompts:
             )
 
 
+def _thought_is_open(marks: Marks, chat: ChatPrompt) -> bool:
+    """Whether the answer begins within a thought: its header opens one, or what stands of it has not closed one."""
+    if marks.think_start is None:
+        return False
+    begun = chat.begun or ""
+    unclosed = begun.rfind(marks.think_start) > begun.rfind(marks.think_end or marks.think_start)
+    return unclosed or chat.text.rstrip().endswith(marks.think_start)
+
+
 def unknown_options(body: dict[str, Any]) -> list[str]:
     """The names under `options` that mean nothing here."""
     options = body.get("options")
@@ -225,18 +208,3 @@ def unknown_options(body: dict[str, Any]) -> list[str]:
         if isinstance(options, dict)
         else []
     )
-
-
-def _plain(message: Message) -> dict[str, Any]:
-    """A message as templates want it: text parts joined, tool arguments as objects."""
-    plain: dict[str, Any] = msgspec.to_builtins(message)
-    if not isinstance(message.content, str):
-        plain["content"] = "".join(part.text for part in message.content or [])
-    for call in plain.get("tool_calls") or []:
-        function = call.get("function")
-        if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-            try:
-                function["arguments"] = msgspec.json.decode(function["arguments"])
-            except msgspec.DecodeError:
-                raise BadRequest("messages: the arguments of a tool call are not JSON") from None
-    return plain

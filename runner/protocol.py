@@ -67,6 +67,8 @@ class TextRequest(Struct, frozen=True):
     prompt: str | None = None
     messages: list[Message] | None = None
     tools: list[dict[str, Any]] | None = None
+    # Whether an assistant's message at the end is gone on with; None: wherever there is one.
+    continue_final_message: bool | None = None
     think: bool | None = None
     split: bool = False  # thoughts and tool calls apart from what is said
     options: Options = field(default_factory=Options)

@@ -150,7 +150,11 @@ class TextWorker:
             matcher=request.grammar.matcher() if request.grammar is not None else None,
         )
         answer = _Answer(
-            job, request, sequence, Detokenizer(self.model.tokenizer), StopMatcher(request.stops)
+            job,
+            request,
+            sequence,
+            Detokenizer(self.model.tokenizer, request.context),
+            StopMatcher(request.stops),
         )
         sequence.on_started = lambda: setattr(answer, "began", time.perf_counter())
         job.state = answer

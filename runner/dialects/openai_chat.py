@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from runner.dialects.openai_sampling import Length, Sampling, check_stream_options, options
 from runner.dialects.openai_tools import Choice, Tool, Toolbox, toolbox
 from runner.errors import BadRequest
+from runner.explaining import shown
 from runner.protocol import check_content, parse
 
 ROLES = ("developer", "system", "user", "assistant", "tool")
@@ -62,6 +63,9 @@ class ChatRequest(Sampling, frozen=True, kw_only=True):
     reasoning_effort: Effort | None = None
     think: bool | None = None
     chat_template_kwargs: Thinking | None = None
+    # vLLM's words for whether an assistant's message at the end is gone on with, which it is unless they say otherwise.
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
     modalities: list[str] | None = None
     audio: Any = None
     functions: Any = None
@@ -109,12 +113,25 @@ class Chat:
             native["tools"] = self.toolbox.tools
         if self.format is not None:
             native["format"] = self.format
+        continues = self._continues()
+        if continues is not None:
+            native["continue_final_message"] = continues
         think = self._think()
         if think is not None:
             native["think"] = think
         if asked.logprobs:
             native |= {"logprobs": True, "top_logprobs": asked.top_logprobs or 0}
         return native
+
+    def _continues(self) -> bool | None:
+        """Whether the last message is gone on with; None: if it is an assistant's."""
+        continues, new_turn = self.asked.continue_final_message, self.asked.add_generation_prompt
+        if continues is not None and continues is new_turn:
+            raise BadRequest(
+                f"add_generation_prompt: {shown(new_turn)} is not allowed with the same continue_final_message; "
+                "an answer is either a new turn or goes on with the last message"
+            )
+        return continues if new_turn is None else not new_turn
 
     def _think(self) -> bool | None:
         """Whether to think first; None leaves it to the model. Under a grammar nobody can."""

@@ -52,7 +52,17 @@ NOT_HERE = {
     "background": "an answer is made while its client waits",
 }
 # Chat's own, that mean the same here.
-SAME = ("seed", "think", "chat_template_kwargs", "top_k", "min_p", "repeat_penalty", "keep_alive")
+SAME = (
+    "seed",
+    "think",
+    "chat_template_kwargs",
+    "continue_final_message",
+    "add_generation_prompt",
+    "top_k",
+    "min_p",
+    "repeat_penalty",
+    "keep_alive",
+)
 LOGPROBS = "message.output_text.logprobs"
 
 

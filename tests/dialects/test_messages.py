@@ -73,3 +73,30 @@ def test_thoughts_and_refusals_stand_without_content() -> None:
 def test_an_item_of_responses_without_content_is_refused_by_its_place() -> None:
     with pytest.raises(BadRequest, match=r"^input\[0\]\.content is missing"):
         Responses({"model": "toy", "input": [{"role": "user"}]})
+
+
+@pytest.mark.parametrize(
+    ("fields", "continues"),
+    [
+        ({}, None),
+        ({"continue_final_message": True, "add_generation_prompt": False}, True),
+        ({"continue_final_message": False}, False),
+        ({"add_generation_prompt": True}, False),
+        ({"add_generation_prompt": False}, True),
+    ],
+)
+def test_whether_an_answer_goes_on_with_the_last_message_is_said_as_vllm_has_it(
+    fields: dict[str, Any], continues: bool | None
+) -> None:
+    begun = [USER, {"role": "assistant", "content": "The sea is"}]
+    (chat,) = OpenAIChat({"model": "toy", "messages": begun, **fields}).natives()
+    assert chat.get("continue_final_message") is continues
+    (response,) = Responses({"model": "toy", "input": begun, **fields}).chat.natives()
+    assert response.get("continue_final_message") is continues
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_new_turn_that_goes_on_with_the_last_message_is_refused(both: bool) -> None:
+    fields = {"continue_final_message": both, "add_generation_prompt": both}
+    with pytest.raises(BadRequest, match=r"^add_generation_prompt: (true|false) is not allowed"):
+        OpenAIChat({"model": "toy", "messages": [USER], **fields}).natives()
