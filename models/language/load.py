@@ -1,10 +1,14 @@
 """A checkpoint's files to a language model: weights checked in both directions, tokenizer, limits."""
 
+import importlib
 import json
+import logging
+import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlx.core as mx
@@ -18,11 +22,17 @@ from models.fused import on_cuda
 from models.language.architectures import stated_context
 from models.language.attention import suit_lengths
 from models.language.caches import Cache
+from models.language.config.frequencies import UnknownRope
+from models.language.config.prepare import known_to_transformers, prepare
+from models.language.networks import NETWORKS
 from models.language.padding import mend
 from models.language.products import suit_rows
 from models.language.quantized_cache import KVCacheNotQuantizable, check_quantizable, quantized_row
+from models.language.rope import correct_rotations
 from models.language.sharding import shard
 from models.weights import evaluate, read_shards
+
+log = logging.getLogger("diptych.language")
 
 DEFAULT_CONTEXT = 4096
 TEXTS = (".json", ".jinja", ".txt", ".model", ".tiktoken")
@@ -125,7 +135,7 @@ def build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
             raise ValueError(
                 f"its config.json states {layers} layers, but its weights are {len(stored)} tensors"
             )
-        base, arguments = mlx_utils._get_classes(config)
+        base, arguments = network_classes(config)
 
         class Fed(base):  # type: ignore[misc, valid-type]
             def sanitize(self, _: dict[str, mx.array]) -> dict[str, mx.array]:
@@ -139,7 +149,12 @@ def build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
 
     check_texts(local.folder)
     try:
-        model, config = mlx_utils.load_model(local.folder, lazy=True, strict=False, get_model_classes=classes)
+        config = _config(local.folder)
+        with TemporaryDirectory(prefix="diptych-config-") as alone:
+            _write_config(Path(alone), local.folder, config)
+            model, config = mlx_utils.load_model(
+                Path(alone), lazy=True, strict=False, get_model_classes=classes
+            )
     except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise LoadError(
             f"{local.name}: its config.json cannot be used: {type(error).__name__}: {error}"
@@ -149,9 +164,49 @@ def build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
     except SystemExit:  # how an architecture of mlx-lm's says that a package of its own is missing
         raise LoadError(f"{local.name}: its architecture needs a package that is not installed") from None
     _check(local.name, model, wanted, given)
+    _correct_rotations(local.name, model, config)
     mend(model)
     suit_lengths(model)
     return model, config
+
+
+def network_classes(config: dict[str, Any]) -> tuple[type[nn.Module], type]:
+    """The network that computes a model type and the dataclass of its configuration: mlx-lm's, or ours where it is not
+    right as it is."""
+    name = NETWORKS.get(str(config.get("model_type")))
+    if name is None:
+        classes: tuple[type[nn.Module], type] = mlx_utils._get_classes(config)
+        return classes
+    module = importlib.import_module(f"models.language.networks.{name}")
+    return module.Model, module.ModelArgs
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    config = _read_json(folder / "config.json")
+    return prepare(config, network_classes(config)[1])
+
+
+def _write_config(alone: Path, folder: Path, config: dict[str, Any]) -> None:
+    """mlx-lm reads every weight file that it finds beside config.json: it is shown a folder without any."""
+    (alone / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    for name in ("generation_config.json", "hf_quant_config.json"):
+        if (folder / name).exists():
+            shutil.copyfile(folder / name, alone / name)
+
+
+def _correct_rotations(name: str, model: nn.Module, config: dict[str, Any]) -> None:
+    nested = config.get("text_config")
+    text = nested if isinstance(nested, dict) else config
+    parameters = text.get("rope_parameters")
+    if not isinstance(parameters, dict) or not known_to_transformers(text):
+        return
+    positions = stated_context(text) or DEFAULT_CONTEXT
+    try:
+        replaced = correct_rotations(model, parameters, text.get("layer_types"), positions)
+    except UnknownRope as error:
+        raise LoadError(f"{name}: {error}") from error
+    if replaced:
+        log.info("%d rotary embeddings computed by Diptych: %s", len(replaced), _some(replaced, 3))
 
 
 def _parameters(model: nn.Module) -> list[tuple[str, mx.array]]:

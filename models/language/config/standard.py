@@ -1,0 +1,42 @@
+"""config.json as transformers understands it: legacy keys put in place, defaults filled in, nested configurations too."""
+
+import copy
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+log = logging.getLogger("diptych.language")
+
+# How a text begins and ends is the checkpoint's to say: a class's default would stop texts in the wrong place.
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id")
+
+
+class Standard:
+    """A configuration read by transformers' class for its `model_type`. It answers to every name that the class has for
+    a value: `hidden_size` is there where the file says `n_embd`."""
+
+    def __init__(self, config: Any) -> None:
+        self._config = config
+
+    def get(self, name: str) -> Any:
+        """The value under that name, or None."""
+        value = getattr(self._config, name, None)
+        return value.to_dict() if value is not None and hasattr(value, "to_dict") else value
+
+    def values(self) -> dict[str, Any]:
+        """All values that are not None, as config.json would hold them."""
+        return {key: value for key, value in self._config.to_dict().items() if value is not None}
+
+
+def standard(config: Mapping[str, Any]) -> Standard | None:
+    """None where transformers has no class of that type or refuses the values: config.json then speaks for itself."""
+    from transformers import CONFIG_MAPPING
+
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
+        return None
+    try:
+        return Standard(CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(dict(config))))
+    except Exception as error:  # each class validates in its own way
+        log.warning("transformers does not accept this config.json as a %s: %s", model_type, error)
+        return None

@@ -1,0 +1,145 @@
+"""Rotary embeddings held to config.json: mlx-lm's where they agree with it, ours where they do not.
+
+mlx-lm's architectures differ in which types of `rope_parameters` they look at. After a network is made, the frequencies
+of each rotation in it are compared with those that its configuration means.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx_lm.models import rope_utils
+
+from models.language.config.frequencies import Floats, Frequencies, frequencies
+from models.language.config.rope import is_per_layer
+
+# Relative: mlx-lm computes frequencies in float32.
+ALIKE = 1e-4
+
+# How long the texts will be whose beginning is read now, where that is known: [rows], or one number.
+_lengths: ContextVar[mx.array | int] = ContextVar("lengths", default=0)
+
+
+@contextmanager
+def reading(lengths: list[int]) -> Iterator[None]:
+    """While chunks of prompts of these lengths are read: what depends on a text's length knows it from the first on."""
+    token = _lengths.set(mx.array(lengths))
+    try:
+        yield
+    finally:
+        _lengths.reset(token)
+
+
+class Rotary(nn.Module):
+    """Rotates by given frequencies; called as mlx-lm's rotations are."""
+
+    def __init__(self, dims: int, traditional: bool, values: Frequencies) -> None:
+        super().__init__()
+        self.dims = dims
+        self.traditional = traditional
+        self.factor = values.factor
+        self._freqs = _periods(values.inverse)
+
+    def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
+        return self._rotate(x, offset, self._freqs)
+
+    def _rotate(self, x: mx.array, offset: int | mx.array, freqs: mx.array) -> mx.array:
+        if self.factor != 1.0:
+            x = x.at[..., : self.dims].multiply(self.factor)
+        return mx.fast.rope(
+            x, self.dims, traditional=self.traditional, base=None, scale=1.0, offset=offset, freqs=freqs
+        )
+
+
+class LengthRotary(Rotary):
+    """Other frequencies in texts beyond a length: each row by its own."""
+
+    def __init__(self, dims: int, traditional: bool, values: Frequencies) -> None:
+        super().__init__(dims, traditional, values)
+        self.limit = values.limit or 0
+        self._long = _periods(values.inverse if values.long is None else values.long)
+
+    def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
+        long = mx.maximum(mx.array(offset) + x.shape[-2], _lengths.get()) > self.limit
+        short_rows, long_rows = self._rotate(x, offset, self._freqs), self._rotate(x, offset, self._long)
+        return mx.where(long.reshape(-1, *[1] * (x.ndim - 1)), long_rows, short_rows)
+
+
+def switching_length(model: nn.Module) -> int | None:
+    """The length beyond which a model rotates all of a text differently; None for most models."""
+    limits = [module.limit for _, module in model.named_modules() if isinstance(module, LengthRotary)]
+    return min(limits, default=None)
+
+
+def correct_rotations(
+    model: nn.Module, parameters: Mapping[str, Any], layer_types: list[str] | None, positions: int
+) -> list[str]:
+    """Replace the rotations that differ from `parameters`; the paths of those."""
+    replaced: list[str] = []
+    for path, module in list(model.named_modules()):
+        for name, child in list(module.items()):
+            place = f"{path}.{name}" if path else name
+            if not isinstance(child, KINDS):
+                continue
+            own = _of_layer(parameters, layer_types, place)
+            if own is None:
+                continue
+            dims = getattr(child, "dims", None) or child.dim
+            values = frequencies(own, dims, positions)
+            if not _alike(child, values):
+                kind = Rotary if values.long is None else LengthRotary
+                module[name] = kind(dims, bool(getattr(child, "traditional", False)), values)
+                replaced.append(place)
+    return replaced
+
+
+def _of_layer(
+    parameters: Mapping[str, Any], layer_types: list[str] | None, place: str
+) -> Mapping[str, Any] | None:
+    if not is_per_layer(parameters):
+        return parameters
+    number = re.search(r"\blayers\.(\d+)\.", place)
+    index = int(number.group(1)) if number else -1
+    if layer_types is None or not 0 <= index < len(layer_types):
+        return None
+    own = parameters.get(layer_types[index])
+    return own if isinstance(own, Mapping) else None
+
+
+def _alike(module: nn.Module, values: Frequencies) -> bool:
+    if values.long is not None:
+        return False
+    inverse, factor = _effective(module)
+    same = inverse.shape == values.inverse.shape and np.allclose(inverse, values.inverse, rtol=ALIKE, atol=0)
+    return bool(same and abs(factor - values.factor) < ALIKE)
+
+
+def _effective(module: nn.Module) -> tuple[Floats, float]:
+    """What a rotation of mlx-lm's comes to: radians a position, and the factor."""
+    if isinstance(module, nn.RoPE):
+        exponents = np.arange(0, module.dims, 2, dtype=np.float64) / module.dims
+        return float(module.scale) * float(module.base) ** -exponents, 1.0
+    if isinstance(module, rope_utils.DynamicNTKScalingRoPE):
+        return np.empty(0), 1.0  # cannot be called for a batch: always replaced
+    periods = np.array(module._freqs.astype(mx.float32), dtype=np.float64)
+    return 1.0 / periods, float(getattr(module, "mscale", getattr(module, "_scale", 1.0)))
+
+
+def _periods(inverse: Floats) -> mx.array:
+    with np.errstate(divide="ignore"):
+        return mx.array((1.0 / inverse).astype(np.float32))
+
+
+KINDS = (
+    nn.RoPE,
+    rope_utils.SuScaledRoPE,
+    rope_utils.Llama3RoPE,
+    rope_utils.YarnRoPE,
+    rope_utils.ProportionalRoPE,
+    rope_utils.DynamicNTKScalingRoPE,
+)

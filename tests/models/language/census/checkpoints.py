@@ -1,0 +1,51 @@
+"""A tiny checkpoint of a model type: transformers' own class with random weights, written by save_pretrained."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from .recipes import COMMON, SETTINGS
+
+# Numbers that a recurrence is only stable with as they are made.
+STRUCTURED = ("A_log", "dt_bias", "D", "rg_lru", "recurrent_param", "layer_scalar")
+
+
+def configuration(model_type: str, tied: bool, **changes: Any) -> PretrainedConfig:
+    """The type's configuration by its recipe; `changes` come last."""
+    cls = CONFIG_MAPPING[model_type]
+    names = cls().to_dict().keys()
+    settings = {**COMMON, **SETTINGS.get(model_type, {})}
+    chosen = {key: value for key, value in settings.items() if key in names and value is not None}
+    return cls(**{**chosen, "tie_word_embeddings": tied, **changes})
+
+
+def write_checkpoint(config: PretrainedConfig, folder: Path) -> PreTrainedModel:
+    """The model, whose files are in `folder`."""
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+    randomize(model)
+    model.save_pretrained(folder)
+    return model
+
+
+@torch.no_grad()
+def randomize(model: PreTrainedModel) -> None:
+    """Numbers as large as in trained networks: those that classes start with are so small that mistakes do not show."""
+    generator = torch.Generator().manual_seed(5)
+    stored: Mapping[str, torch.Tensor] = model.state_dict(keep_vars=True)
+    for name, value in stored.items():
+        if not value.is_floating_point() or name.rsplit(".", 1)[-1] in STRUCTURED:
+            continue
+        noise = torch.randn(value.shape, generator=generator)
+        if value.ndim < 2:
+            value.copy_(value.mean() + 0.2 * noise)
+        else:
+            value.copy_(noise if "embed" in name or "wte" in name else noise / value.shape[-1] ** 0.5)
+
+
+def logits(model: PreTrainedModel, prompt: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        return model(torch.tensor([prompt]), use_cache=False).logits[0].float()

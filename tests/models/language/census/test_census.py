@@ -1,0 +1,34 @@
+"""Each model type that mlx-lm and transformers both have: the same logits, or refused with a reason."""
+
+from pathlib import Path
+
+import pytest
+
+from .recipes import NOT_COMPARABLE, REFUSED, ROPES
+
+pytest.importorskip("torch")
+pytestmark = pytest.mark.reference
+
+VERIFIED = ("llama", "qwen2", "qwen3", "olmo2", "stablelm")
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize("model_type", VERIFIED)
+def test_a_type_is_computed_as_transformers_computes_it(model_type: str, tied: bool, tmp_path: Path) -> None:
+    from .outcome import outcome
+
+    result = outcome(model_type, tmp_path, tied)
+    assert result.result == "verified", result.detail
+
+
+@pytest.mark.parametrize("rope", ROPES)
+@pytest.mark.parametrize("model_type", VERIFIED)
+def test_every_way_to_rotate_is_transformers_own(model_type: str, rope: str, tmp_path: Path) -> None:
+    from .outcome import outcome
+
+    result = outcome(model_type, tmp_path, rope_parameters=dict(ROPES[rope]))
+    assert result.result == "verified", result.detail
+
+
+def test_a_type_has_one_line() -> None:
+    assert not (set(VERIFIED) & (NOT_COMPARABLE.keys() | REFUSED.keys()))

@@ -1,0 +1,79 @@
+"""config.json in every layout that transformers writes or wrote: the fields that mlx-lm reads are the same."""
+
+import pytest
+
+from models.language.config.frequencies import UnknownRope, frequencies
+from models.language.config.prepare import prepare
+from models.language.config.rope import rope_parameters
+
+LLAMA = {"model_type": "llama", "hidden_size": 96, "num_attention_heads": 6, "max_position_embeddings": 512}
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"rope_theta": 321.0},
+        {"rope_parameters": {"rope_theta": 321.0, "rope_type": "default"}},
+        {"rope_parameters": {"rope_theta": 321.0}},
+    ],
+)
+def test_the_rope_base_is_found_in_every_layout(layout: dict[str, object]) -> None:
+    prepared = prepare({**LLAMA, **layout})
+    assert prepared["rope_theta"] == 321.0
+    assert prepared["rope_scaling"] is None
+
+
+def test_what_todays_layout_says_comes_before_what_stands_beside_it() -> None:
+    config = {
+        **LLAMA,
+        "rope_theta": 10_000.0,
+        "rope_parameters": {"rope_theta": 321.0, "rope_type": "default"},
+    }
+    assert prepare(config)["rope_theta"] == 321.0
+
+
+@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
+def test_a_scaled_rotation_is_told_by_both_of_its_names(key: str) -> None:
+    scaled = {"rope_type": "linear", "factor": 2.5, "rope_theta": 321.0}
+    prepared = prepare({**LLAMA, "rope_theta": 321.0, key: scaled})
+    assert prepared["rope_scaling"]["type"] == prepared["rope_scaling"]["rope_type"] == "linear"
+    assert prepared["rope_scaling"]["factor"] == 2.5
+
+
+def test_a_type_that_transformers_does_not_have_is_read_by_its_own_words() -> None:
+    config = {"model_type": "nanbeige", "rope_parameters": {"rope_theta": 321.0, "rope_type": "default"}}
+    assert prepare(config)["rope_theta"] == 321.0
+
+
+def test_what_the_file_states_is_never_replaced() -> None:
+    config = {**LLAMA, "rms_norm_eps": 3e-3, "eos_token_id": 7}
+    prepared = prepare(config)
+    assert config.items() <= prepared.items()
+
+
+def test_parameters_of_each_type_of_layer_stay_apart() -> None:
+    config = {
+        "rope_parameters": {
+            "full_attention": {"rope_theta": 1e6, "rope_type": "default"},
+            "sliding_attention": {"rope_theta": 321.0, "rope_type": "default"},
+        },
+        "rope_theta": 5.0,
+    }
+    assert rope_parameters(config) == config["rope_parameters"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"rope_type": "spiral"}, "'spiral'"),
+        ({"rope_type": "linear", "rope_theta": 321.0}, "factor"),
+        ({"rope_type": "llama3", "factor": 0, "rope_theta": 321.0}, "low_freq_factor"),
+        ({"rope_type": "linear", "factor": 0, "rope_theta": 321.0}, "cannot be used"),
+        ({"rope_type": "linear", "factor": "two", "rope_theta": 321.0}, "cannot be used"),
+    ],
+)
+def test_a_rotation_that_cannot_be_computed_is_an_error_that_says_why(
+    parameters: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UnknownRope, match=message):
+        frequencies(parameters, 24, 512)
