@@ -30,6 +30,7 @@ from models.language.products import suit_rows
 from models.language.quantized_cache import KVCacheNotQuantizable, check_quantizable, quantized_row
 from models.language.rope import correct_rotations
 from models.language.sharding import shard
+from models.language.tying import share_embedding, untie
 from models.weights import evaluate, read_shards
 
 log = logging.getLogger("diptych.language")
@@ -139,7 +140,12 @@ def build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
 
         class Fed(base):  # type: ignore[misc, valid-type]
             def sanitize(self, _: dict[str, mx.array]) -> dict[str, mx.array]:
+                names = [name for name, _ in _parameters(self)]
+                untied = untie(self, stored, names)
                 weights = super().sanitize(stored) if hasattr(base, "sanitize") else stored
+                if untied is not None:
+                    untied.place(weights)
+                share_embedding(weights, names)
                 wanted.update(_parameters(self))  # as made: what is given replaces them
                 given.update(weights)
                 return weights
