@@ -62,6 +62,15 @@ def _failed_package(error: ImportError) -> str:
     return module.partition(".")[0] or "a package"
 
 
+def leave_torch_out() -> None:
+    """Before mlx-lm is imported, in a process that only makes text: torch is not there, whether installed or not.
+
+    transformers, whose tokenizers mlx-lm uses, imports it wherever it can, which takes longer than everything else
+    together, and 180 MB.
+    """
+    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
+
+
 def prepare() -> str:
     """Arrange for fast arithmetic; a sentence for the log that says what was found. Call before importing MLX."""
     if sys.platform == "darwin":

@@ -42,6 +42,7 @@ def _serve(begin: Begin, wire: Wire) -> None:
 
 
 def _follow(begin: Begin, local: LocalModel, wire: Wire) -> None:
+    device.leave_torch_out()
     # MLX reads the environment as it is imported.
     from models.language.following import follow
     from models.language.load import load

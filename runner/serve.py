@@ -172,6 +172,7 @@ class _Process:
         world = World(settings.tensor_parallel) if settings.tensor_parallel > 1 else None
         if world is not None:
             os.environ.update(world.environment(0))
+        device.leave_torch_out()
         try:
             from runner.text import TextSettings, load_text_worker
         except ValueError as error:  # mlx-lm raises the limit as it is imported

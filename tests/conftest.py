@@ -1,16 +1,23 @@
-"""For every test: nothing is left in the user's own folders, and products are as quick as the runner's own."""
+"""For every test: nothing is left in the user's own folders or running, and products are as quick as the runner's own."""
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from runner import device
+from tests import processes
 
 # Before any test imports MLX, which would otherwise multiply many times slower in this process.
 device.prepare()
 # On an NVIDIA card float32 is float32, as the references that it is compared with are.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
+# A shell starts what runs in the background with Ctrl-C ignored, which every process of a test would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+_FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,3 +26,20 @@ def state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        item.stash[_FAILED] = True
+    return report
+
+
+@pytest.fixture(autouse=True)
+def no_process_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that fails ends no process of its own: they are ended for it."""
+    before = processes.children()
+    yield
+    if request.node.stash.get(_FAILED, False):
+        processes.end(processes.children() - before)

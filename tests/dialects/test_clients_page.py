@@ -15,6 +15,7 @@ from PIL import Image
 from tests.dialects.test_openai_node import NODE, installed
 from tests.runner.gateway.live import Gateway
 from tests.runner.live import ROOT
+from tests.waiting import PATIENCE
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 TEXT, PICTURE = "Qwen/Qwen3-0.6B", "black-forest-labs/FLUX.2-klein-4B"
@@ -39,7 +40,9 @@ def test_the_page_has_a_snippet_of_each() -> None:
 def test_curl(gateway: Gateway, snippet: str) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    done = subprocess.run(["bash", "-c", here(snippet, gateway)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        ["bash", "-c", here(snippet, gateway)], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == 0, done.stderr
     assert '"chat.completion"' in done.stdout
 
@@ -50,7 +53,7 @@ def test_python(gateway: Gateway, snippet: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", here(snippet, gateway)]
     # LiteLLM's table of prices is in the package; otherwise it is fetched.
     env = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     pictures = list(tmp_path.glob("*.png"))
     assert done.stdout or Image.open(pictures[0]).size == (64, 48)
@@ -60,7 +63,7 @@ def test_python(gateway: Gateway, snippet: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("snippet", of("js"))
 def test_javascript(gateway: Gateway, snippet: str) -> None:
     command = ["node", "--input-type=module", "--eval", here(snippet, gateway)]
-    done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
@@ -80,7 +83,7 @@ def test_litellms_proxy_finds_its_models(gateway: Gateway, monkeypatch: pytest.M
     litellm = pytest.importorskip("litellm", reason="the clients group is not installed")
     router = litellm.Router(model_list=settings("yaml", "model_list", gateway)["model_list"], num_retries=0)
     messages = [{"role": "user", "content": "Why?"}]
-    answer = router.completion(model="qwen", messages=messages, max_tokens=4, timeout=60)
+    answer = router.completion(model="qwen", messages=messages, max_tokens=4, timeout=PATIENCE)
     assert answer.usage.completion_tokens == 4
     drawn = router.image_generation(model="flux", prompt="a boat", size="32x32", extra_body={"steps": 1})
     assert drawn.data[0].b64_json

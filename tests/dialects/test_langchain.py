@@ -5,6 +5,7 @@ from typing import Literal
 import pytest
 
 from tests.runner.gateway.live import Gateway
+from tests.waiting import PATIENCE
 
 langchain = pytest.importorskip("langchain_openai", reason="the clients group is not installed")
 
@@ -24,7 +25,7 @@ def test_a_chat_with_a_tool(gateway: Gateway, responses: bool) -> None:
         api_key="none",
         max_tokens=200,
         extra_body={"seed": 3},
-        timeout=120,
+        timeout=PATIENCE,
         use_responses_api=responses,
     )
     asked = HumanMessage("Why is the sea blue?")

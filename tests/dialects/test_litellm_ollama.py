@@ -8,6 +8,7 @@ import pytest
 
 from tests.dialects.test_openai_chat import ASK, LOOK
 from tests.runner.gateway.live import Gateway
+from tests.waiting import PATIENCE
 
 # Its table of prices is in the package; otherwise it is fetched.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -58,7 +59,7 @@ def test_tools_are_called(calling: Gateway, stream: bool) -> None:
 
 def test_texts_become_vectors(gateway: Gateway) -> None:
     found = litellm.embedding(
-        model="ollama/toy", input=["The sea", "The land"], api_base=gateway.url, timeout=120
+        model="ollama/toy", input=["The sea", "The land"], api_base=gateway.url, timeout=PATIENCE
     )
     assert [len(one["embedding"]) for one in found.data] == [64, 64]
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.runner.gateway.live import Gateway
+from tests.waiting import PATIENCE
 
 ollama = pytest.importorskip("ollama", reason="the clients group is not installed")
 
@@ -29,12 +30,12 @@ SCHEMA: Any = {"type": "object", "properties": {"boats": {"enum": [1, 17]}, "ope
 
 @pytest.fixture
 def client(gateway: Gateway) -> Any:
-    return ollama.Client(host=gateway.url, timeout=120)
+    return ollama.Client(host=gateway.url, timeout=PATIENCE)
 
 
 @pytest.fixture
 def other(gateway: Gateway) -> Any:
-    return ollama.AsyncClient(host=gateway.url, timeout=120)
+    return ollama.AsyncClient(host=gateway.url, timeout=PATIENCE)
 
 
 def chat(client: Any, **fields: Any) -> Any:

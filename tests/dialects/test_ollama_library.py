@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from tests.runner.checkpoints import safetensors, text_files
 from tests.runner.gateway.live import Gateway
 from tests.runner.ollama_store import layer, manifest, store_model
 from tests.toys import toy_text
+from tests.waiting import PATIENCE, until, wait_until
 
 ollama = pytest.importorskip("ollama", reason="the clients group is not installed")
 
@@ -54,7 +54,7 @@ def gateway(place: Path) -> Iterator[Gateway]:
 
 @pytest.fixture
 def client(gateway: Gateway) -> Any:
-    return ollama.Client(host=gateway.url, timeout=120)
+    return ollama.Client(host=gateway.url, timeout=PATIENCE)
 
 
 def names(client: Any) -> set[str]:
@@ -112,7 +112,7 @@ def test_the_asynchronous_client_pulls_too(gateway: Gateway, hub: HubServer) -> 
     hub.add("owner/named", text_files())
 
     async def pull() -> list[str]:
-        client = ollama.AsyncClient(host=gateway.url, timeout=120)
+        client = ollama.AsyncClient(host=gateway.url, timeout=PATIENCE)
         return [line.status async for line in await client.pull("named", stream=True)]
 
     assert asyncio.run(pull())[-1] == "success"
@@ -124,7 +124,9 @@ def test_a_client_that_leaves_stops_its_pull_and_the_next_one_continues_it(
 ) -> None:
     hub.add("owner/cut", text_files() | {"model.safetensors": BIG})
     hub.pause_after = 8_000_000
-    with httpx2.stream("POST", f"{gateway.url}/api/pull", json={"name": "owner/cut"}, timeout=60) as answer:
+    with httpx2.stream(
+        "POST", f"{gateway.url}/api/pull", json={"name": "owner/cut"}, timeout=PATIENCE
+    ) as answer:
         for line in answer.iter_lines():
             if json.loads(line).get("completed", 0) > 1_000_000:
                 break
@@ -138,16 +140,13 @@ def test_two_that_pull_the_same_share_it(gateway: Gateway, hub: HubServer) -> No
     hub.pause_after = 8_000_000
 
     async def both() -> list[list[Any]]:
-        client = ollama.AsyncClient(host=gateway.url, timeout=120)
+        client = ollama.AsyncClient(host=gateway.url, timeout=PATIENCE)
 
         async def pull() -> list[Any]:
             return [line async for line in await client.pull("owner/shared", stream=True)]
 
         pulls = [asyncio.create_task(pull()) for _ in range(2)]
-        until = time.monotonic() + 60
-        while not hub.asked("GET", "/storage/owner/shared/model.safetensors"):
-            assert time.monotonic() < until
-            await asyncio.sleep(0.05)
+        await until(lambda: hub.asked("GET", "/storage/owner/shared/model.safetensors"))
         await asyncio.sleep(0.5)
         hub.pause_after = None
         return await asyncio.gather(*pulls)
@@ -164,7 +163,7 @@ def test_only_a_few_are_pulled_at_once_and_others_go_on_meanwhile(gateway: Gatew
     hub.pause_after = 8_000_000
 
     async def several() -> None:
-        client = ollama.AsyncClient(host=gateway.url, timeout=120)
+        client = ollama.AsyncClient(host=gateway.url, timeout=PATIENCE)
         streams = [await client.pull(f"owner/many{number}", stream=True) for number in range(4)]
         for stream in streams:
             assert (await anext(stream)).status == "pulling manifest"
@@ -179,7 +178,7 @@ def test_only_a_few_are_pulled_at_once_and_others_go_on_meanwhile(gateway: Gatew
         asyncio.run(several())
     finally:
         hub.pause_after = None
-    client = ollama.Client(host=gateway.url, timeout=120)
+    client = ollama.Client(host=gateway.url, timeout=PATIENCE)
     assert client.pull("owner/many0").status == "success"
 
 
@@ -187,12 +186,12 @@ def test_a_gateway_that_is_told_to_stop_ends_its_pulls(place: Path, hub: HubServ
     hub.add("owner/late", text_files() | {"model.safetensors": BIG})
     hub.pause_after = 8_000_000
     with Gateway({}, memory=2**36) as gateway:
-        stream = ollama.Client(host=gateway.url, timeout=120).pull("owner/late", stream=True)
+        stream = ollama.Client(host=gateway.url, timeout=PATIENCE).pull("owner/late", stream=True)
         next(stream)
         gateway.process.terminate()
         with pytest.raises(ollama.ResponseError, match="the server is stopping"):
             list(stream)
-        assert gateway.process.wait(30) == 0
+        assert gateway.process.wait(PATIENCE) == 0
         assert "Traceback" not in gateway.log
     hub.pause_after = None
 
@@ -290,12 +289,13 @@ def test_a_model_in_use_is_not_deleted(client: Any, hub: HubServer) -> None:
     next(stream)
     refused(lambda: client.delete("owner/busy"), "is in use", 503)
     stream.close()
-    until = time.monotonic() + 30
-    while "owner/busy" in names(client):
-        assert time.monotonic() < until
+
+    def deleted() -> bool:
         with contextlib.suppress(ollama.ResponseError):  # until its runner has noticed that nobody reads
             client.delete("owner/busy")
-        time.sleep(0.05)
+        return "owner/busy" not in names(client)
+
+    wait_until(deleted)
 
 
 def test_what_a_model_of_the_store_comes_with_holds_where_the_request_says_nothing(

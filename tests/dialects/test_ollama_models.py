@@ -9,13 +9,14 @@ import pytest
 from tests.dialects.test_ollama import refused
 from tests.runner.gateway.live import Gateway
 from tests.toys import toy_text
+from tests.waiting import PATIENCE
 
 ollama = pytest.importorskip("ollama", reason="the clients group is not installed")
 
 
 @pytest.fixture
 def client(gateway: Gateway) -> Any:
-    return ollama.Client(host=gateway.url, timeout=120)
+    return ollama.Client(host=gateway.url, timeout=PATIENCE)
 
 
 def test_models_are_listed_by_the_names_that_clients_use(client: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.dialects.test_openai_node import NODE
 from tests.runner.gateway.live import Gateway
+from tests.waiting import PATIENCE
 
 INSTALLED = shutil.which("node") is not None and (NODE / "node_modules" / "ollama").is_dir()
 CALLS = [
@@ -19,7 +20,7 @@ CALLS = [
 @pytest.mark.skipif(not INSTALLED, reason="node, or its ollama package, is not installed")
 def test_the_javascript_client_gets_what_it_asks_for(gateway: Gateway, calling: Gateway) -> None:
     command = ["node", "ollama.mjs", gateway.url, calling.url]
-    done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert set(found["models"]) == {"toy", "plain", "klein"}

@@ -7,6 +7,7 @@ import pytest
 
 from runner.dialects.ollama_shapes import Call
 from tests.runner.gateway.live import Gateway
+from tests.waiting import PATIENCE
 
 ollama = pytest.importorskip("ollama", reason="the clients group is not installed")
 
@@ -33,7 +34,7 @@ TOOLS = {"look": look, "wait": wait}
 
 @pytest.fixture
 def client(calling: Gateway) -> Any:
-    return ollama.Client(host=calling.url, timeout=120)
+    return ollama.Client(host=calling.url, timeout=PATIENCE)
 
 
 def chat(client: Any, **fields: Any) -> Any:
@@ -74,7 +75,7 @@ def test_a_stream_brings_each_call_once_and_whole(client: Any) -> None:
 
 def test_the_asynchronous_client_gets_the_same(calling: Gateway) -> None:
     async def both() -> tuple[Any, list[Any]]:
-        client = ollama.AsyncClient(host=calling.url, timeout=120)
+        client = ollama.AsyncClient(host=calling.url, timeout=PATIENCE)
         return await chat(client), [line async for line in await chat(client, stream=True)]
 
     whole, lines = asyncio.run(both())

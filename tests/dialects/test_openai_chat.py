@@ -8,6 +8,7 @@ import pytest
 
 from tests.dialects.typed import checked
 from tests.runner.gateway.live import Gateway
+from tests.waiting import PATIENCE
 
 openai = pytest.importorskip("openai", reason="the clients group is not installed")
 
@@ -31,12 +32,12 @@ WAIT: Any = {"type": "function", "function": {"name": "wait", "parameters": {"ty
 
 @pytest.fixture
 def client(gateway: Gateway) -> Any:
-    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=120)
+    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
 
 
 @pytest.fixture
 def other(gateway: Gateway) -> Any:
-    return openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=120)
+    return openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
 
 
 def chat(client: Any, **fields: Any) -> Any:

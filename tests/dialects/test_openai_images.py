@@ -12,6 +12,7 @@ from PIL import Image
 from pipelines.packing import read_recipe
 from tests.dialects.typed import checked
 from tests.runner.gateway.live import Gateway
+from tests.waiting import PATIENCE
 
 openai = pytest.importorskip("openai", reason="the clients group is not installed")
 
@@ -20,7 +21,7 @@ EXTRA = {"steps": 2, "seed": 7}
 
 @pytest.fixture
 def client(gateway: Gateway) -> Any:
-    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=240)
+    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
 
 
 def draw(client: Any, extra: Any = EXTRA, **fields: Any) -> Any:
@@ -116,7 +117,9 @@ def test_a_stream_shows_the_picture_on_its_way(client: Any, partial: int) -> Non
 
 def test_the_asynchronous_client_gets_the_same(client: Any, gateway: Gateway) -> None:
     async def main() -> tuple[Any, list[Any]]:
-        other = openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=240)
+        other = openai.AsyncOpenAI(
+            base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE
+        )
         whole = await draw(other)
         events = [event async for event in await draw(other, stream=True, partial_images=1)]
         return whole, events

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.runner.gateway.live import Gateway
+from tests.waiting import PATIENCE
 
 NODE = Path(__file__).parent / "node"
 
@@ -19,7 +20,11 @@ def installed() -> bool:
 @pytest.mark.skipif(not installed(), reason="node, or its openai package, is not installed")
 def test_the_javascript_client_gets_what_it_asks_for(gateway: Gateway) -> None:
     done = subprocess.run(
-        ["node", "openai.mjs", f"{gateway.url}/v1"], cwd=NODE, capture_output=True, text=True, timeout=240
+        ["node", "openai.mjs", f"{gateway.url}/v1"],
+        cwd=NODE,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

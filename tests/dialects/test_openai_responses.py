@@ -15,6 +15,7 @@ from tests.dialects.test_openai_chat import LOOK
 from tests.dialects.typed import checked
 from tests.runner.gateway.live import Gateway
 from tests.runner.pretend import pretend_model
+from tests.waiting import PATIENCE
 
 openai = pytest.importorskip("openai", reason="the clients group is not installed")
 
@@ -23,7 +24,7 @@ FLAT: Any = {"type": "function", "strict": True, **LOOK["function"]}
 
 @pytest.fixture
 def client(gateway: Gateway) -> Any:
-    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=120)
+    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
 
 
 def respond(client: Any, **fields: Any) -> Any:
@@ -76,7 +77,9 @@ def test_the_packages_own_gathering_of_a_stream_agrees(client: Any, gateway: Gat
     assert json.loads(call.arguments)["at"] in ("sea", "land")
 
     async def main() -> str:
-        other = openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=120)
+        other = openai.AsyncOpenAI(
+            base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE
+        )
         return str((await respond(other)).output_text)
 
     assert asyncio.run(main()) == respond(client).output_text

@@ -8,6 +8,7 @@ import pytest
 from tests.dialects.test_openai_chat import ASK, LOOK
 from tests.dialects.typed import BEYOND, checked
 from tests.runner.gateway.live import Gateway
+from tests.waiting import PATIENCE
 
 openai = pytest.importorskip("openai", reason="the clients group is not installed")
 
@@ -65,7 +66,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_an_answer_is_what_its_type_says(gateway: Gateway, name: str) -> None:
-    client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=120)
+    client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
     found = CALLS[name](client)
     pieces = list(found) if isinstance(found, list | openai.Stream) else [found]
     assert pieces

@@ -1,12 +1,10 @@
 """A pipeline that draws noise of its own: it holds memory, can be stopped at any step, and fails on demand."""
 
-import asyncio
 import base64
 import contextlib
 import io
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx2
@@ -19,6 +17,7 @@ from pipelines.mlx_memory import MlxMemory
 from runner.app import RunnerApp
 from runner.engine import Engine, State
 from runner.image import ImageWorker
+from tests.waiting import PATIENCE, until
 
 HELD = 8 * 1024**2  # bytes that a drawing holds while it is made
 
@@ -51,7 +50,7 @@ class FakePipeline:
             yield Step(0, plan.steps)
             latents = mx.zeros((HELD // 4,))
             for index in range(1, plan.steps + 1):
-                assert self.gate.wait(10)
+                assert self.gate.wait(PATIENCE)
                 if self.fail is not None:
                     raise self.fail
                 latents = latents + 1
@@ -74,13 +73,6 @@ def engine_of(pipeline: FakePipeline, **options: Any) -> Engine:
     return Engine(lambda progress: ImageWorker(pipeline, "toy", load_seconds=2.0), **options)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.002)
-
-
 @contextlib.asynccontextmanager
 async def running(pipeline: FakePipeline, **options: Any) -> AsyncIterator[Engine]:
     engine = engine_of(pipeline, **options)
@@ -99,7 +91,9 @@ async def client_of(pipeline: FakePipeline, **options: Any) -> AsyncIterator[htt
     async with running(pipeline, **options) as engine:
         app = RunnerApp(engine, "toy", stop=lambda: None)
         transport = httpx2.ASGITransport(app.asgi)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://runner", timeout=60) as client:
+        async with httpx2.AsyncClient(
+            transport=transport, base_url="http://runner", timeout=PATIENCE
+        ) as client:
             yield client
         app.close()
 

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +19,7 @@ from runner.app import RunnerApp
 from runner.engine import Engine
 from runner.sources import ModelMode, find
 from runner.text import TextSettings, load_text_worker
+from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 Event = dict[str, Any]
@@ -41,7 +41,9 @@ async def in_process(
             assert not engine.error, engine.error
             await asyncio.sleep(0.01)
         transport = httpx2.ASGITransport(app.asgi)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://runner", timeout=120) as client:
+        async with httpx2.AsyncClient(
+            transport=transport, base_url="http://runner", timeout=PATIENCE
+        ) as client:
             yield client
     finally:
         await engine.close()
@@ -70,7 +72,9 @@ async def complete(client: httpx2.AsyncClient, prompt: str, **options: Any) -> l
 class Live:
     """`python -m runner runner` as a process of its own."""
 
-    def __init__(self, folder: Path, *arguments: str, seconds: float = 60, key: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, seconds: float = PATIENCE, key: str | None = None
+    ) -> None:
         command = [
             sys.executable,
             "-m",
@@ -90,14 +94,19 @@ class Live:
         assert self.process.stdout
         self.port = int(self.process.stdout.readline())
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, headers=headers)
+        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE, headers=headers)
         self._wait_until_healthy(seconds)
 
     def _wait_until_healthy(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while self.http.get("/health").status_code != 200:
-            assert time.monotonic() < until, "not healthy in time"
-            time.sleep(0.05)
+        try:
+            wait_until(lambda: self._health() == 200, lambda: self.log, seconds)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+
+    def _health(self) -> int:
+        assert self.process.poll() is None, self.log
+        return self.http.get("/health").status_code
 
     def __enter__(self) -> Self:
         return self
@@ -130,17 +139,19 @@ class Live:
     def begin(self, prompt: str, **body: Any) -> socket.socket:
         """A completion on a socket of its own, not read: closing it is a client that leaves."""
         payload = json.dumps({"prompt": prompt, **body}).encode()
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
         head = f"POST /completion HTTP/1.1\r\nHost: x\r\nContent-Length: {len(payload)}\r\n\r\n"
         connection.sendall(head.encode() + payload)
         return connection
 
-    def wait_until_idle(self, seconds: float = 20) -> dict[str, Any]:
-        until = time.monotonic() + seconds
-        while (status := self.status())["queue"] or status["active"]:
-            assert time.monotonic() < until, f"still busy: {status}"
-            time.sleep(0.02)
-        return status
+    def wait_until_idle(self, seconds: float = PATIENCE) -> dict[str, Any]:
+        def idle() -> dict[str, Any] | None:
+            status = self.status()
+            return None if status["queue"] or status["active"] else status
+
+        found = wait_until(idle, self.status, seconds)
+        assert found is not None
+        return found
 
     def ask_to_stop(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)

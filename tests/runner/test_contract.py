@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
 from tests.runner.live import ROOT, Event, Live, events, streaming, text, tokens
 from tests.toys import toy_text
+from tests.waiting import PATIENCE, wait_until
 
 DURATIONS = {"prompt_eval_duration", "eval_duration"}
 DONE = DURATIONS | {"done", "done_reason", "stop_reason", "prompt_eval_count", "eval_count", "cached"}
@@ -115,7 +117,7 @@ def test_without_streaming_it_is_one_object(live: Live) -> None:
 def test_a_client_of_http_1_0_gets_the_same_lines_without_chunks(live: Live) -> None:
     body = b'{"prompt": "Why", "options": {"num_predict": 3}}'
     head = f"POST /completion HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    with socket.create_connection(("127.0.0.1", live.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", live.port), timeout=PATIENCE) as connection:
         connection.sendall(head + body)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     headers, _, content = answer.partition(b"\r\n\r\n")
@@ -259,16 +261,18 @@ def test_cancelling_by_id_ends_the_stream_with_a_word(live: Live) -> None:
     live.wait_until_idle()
 
 
+def _busy(status: dict[str, Any], active: int, queued: int) -> bool:
+    return status["active"] >= active and status["queue"] >= queued
+
+
 def test_a_full_queue_is_a_503_that_says_when_to_come_back() -> None:
     folder = toy_text("qwen3", max_position_embeddings=1_000_000)
     with Live(folder, "--queue", "1", "--batch", "1") as runner:
         held = []
-        until = time.monotonic() + 30
         # One writes before the next comes to wait: of two at once the second may find the first still in the queue.
         for active, queued in ((1, 0), (1, 1)):
             held.append(runner.begin("Why", options={"num_predict": 900_000}))
-            while (status := runner.status())["active"] < active or status["queue"] < queued:
-                assert time.monotonic() < until, status
+            wait_until(lambda: _busy(runner.status(), active, queued), runner.status)  # noqa: B023 - waited for here
         response = runner.http.post("/completion", json={"prompt": "Why"})
         assert response.status_code == 503
         assert int(response.headers["retry-after"]) >= 1
@@ -281,11 +285,9 @@ def test_a_full_queue_is_a_503_that_says_when_to_come_back() -> None:
 def test_a_client_that_leaves_frees_its_place_streaming_or_not(live: Live) -> None:
     for stream in (True, False):
         connection = live.begin("Why", stream=stream, options={"num_predict": 4000})
-        until = time.monotonic() + 20
-        while not live.status()["active"]:
-            assert time.monotonic() < until
+        wait_until(lambda: live.status()["active"])
         connection.close()
-        live.wait_until_idle(5)
+        live.wait_until_idle()
 
 
 def test_a_body_of_200_megabytes_is_a_413(live: Live) -> None:
@@ -328,7 +330,7 @@ def test_a_model_that_cannot_be_loaded_is_an_error_on_health_and_the_last_line(t
     assert health.status_code == 500
     assert health.json()["status"] == "error"
     error = health.json()["error"]
-    _, log = process.communicate(timeout=30)
+    _, log = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert error.split("\n")[0] in log.strip().splitlines()[-1]
 
@@ -364,19 +366,17 @@ def test_asked_to_stop_it_finishes_what_is_in_flight_and_exits_0() -> None:
 
         reader = threading.Thread(target=read)
         reader.start()
-        until = time.monotonic() + 20
-        while not runner.status()["active"] and time.monotonic() < until:
-            time.sleep(0.005)
+        wait_until(lambda: runner.status()["active"] or not reader.is_alive())
         runner.ask_to_stop()
-        reader.join(20)
-        assert runner.process.wait(20) == 0
+        reader.join(PATIENCE)
+        assert runner.process.wait(PATIENCE) == 0
     assert found[-1].get("eval_count") == 300
 
 
 def test_deleting_the_model_ends_the_process() -> None:
     with Live(toy_text("qwen3")) as runner:
         assert runner.http.delete("/v1/models").json() == {"Success": True}
-        assert runner.process.wait(20) == 0
+        assert runner.process.wait(PATIENCE) == 0
 
 
 def test_logs_are_lines_of_json_when_asked() -> None:
@@ -385,7 +385,7 @@ def test_logs_are_lines_of_json_when_asked() -> None:
         # What the tokenizer's library has to say of that must not stand between the lines.
         assert runner.http.post("/tokenize", json={"content": "one two three " * 4000}).status_code == 200
         runner.ask_to_stop()
-        assert runner.process.wait(20) == 0
+        assert runner.process.wait(PATIENCE) == 0
         lines = [json.loads(line) for line in runner.log.splitlines()]
     (request,) = [line for line in lines if line.get("route") == "/completion"]
     assert request["status"] == 200

@@ -170,3 +170,20 @@ def test_both_kinds_of_model_ask_for_it_before_they_are_loaded(monkeypatch: pyte
             ImageSettings(),
             lambda done: None,
         )
+
+
+def test_a_runner_that_makes_text_imports_no_torch_where_it_is_installed(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text('raise SystemExit("torch was imported")\n')
+    (tmp_path / "torch-2.13.0.dist-info").mkdir()
+    (tmp_path / "torch-2.13.0.dist-info" / "METADATA").write_text("Name: torch\nVersion: 2.13.0\n")
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+from runner import serve
+process = object.__new__(serve._Process)
+process._settings = serve.RunnerSettings({str(toy_text())!r}, 0)
+print(process._load(lambda done: None).model.name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, str(toy_text())), done.stderr

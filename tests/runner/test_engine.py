@@ -14,6 +14,7 @@ from runner.engine import Engine, State
 from runner.errors import BadRequest, Busy, RunnerFailed
 from runner.jobs import Emitted, Job
 from runner.protocol import Failed
+from tests.waiting import PATIENCE
 
 
 class Number(Struct):
@@ -48,7 +49,7 @@ class Counting:
 
     def step(self) -> Iterable[Emitted]:
         self.threads.add(threading.get_ident())
-        self.gate.wait(5)
+        self.gate.wait(PATIENCE)
         if self.fail_next:
             self.fail_next -= 1
             raise MemoryError("out of memory")
@@ -237,7 +238,7 @@ def test_while_loading_requests_are_asked_to_come_back() -> None:
 
         def load(progress: Callable[[float], None]) -> Counting:
             progress(0.42)
-            go.wait(5)
+            go.wait(PATIENCE)
             return Counting()
 
         engine = Engine(load)

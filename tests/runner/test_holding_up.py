@@ -15,6 +15,7 @@ import pytest
 
 from tests.runner.live import ROOT, Live, streaming
 from tests.toys import toy_text
+from tests.waiting import PATIENCE, wait_until
 
 LONG = {"num_predict": 3000}
 
@@ -32,11 +33,8 @@ def read_all(connection: socket.socket) -> bytes:
     return b"".join(pieces)
 
 
-def wait_for(live: Live, active: int, seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while live.status()["active"] != active:
-        assert time.monotonic() < until, live.status()
-        time.sleep(0.01)
+def wait_for(live: Live, active: int) -> None:
+    wait_until(lambda: live.status()["active"] == active, live.status)
 
 
 def test_a_hundred_clients_at_once_all_get_their_text(live: Live) -> None:
@@ -75,9 +73,7 @@ def test_a_client_that_leaves_while_it_waits_is_never_begun() -> None:
         first = live.begin("The harbour wakes", options=LONG)
         wait_for(live, active=1)
         second = live.begin("Her turn never comes", options=LONG)
-        until = time.monotonic() + 10
-        while not live.status()["queue"]:
-            assert time.monotonic() < until
+        wait_until(lambda: live.status()["queue"], live.status)
         second.close()
         first.close()
         assert live.wait_until_idle()["queue"] == 0
@@ -91,7 +87,7 @@ def test_a_request_is_cancelled_by_its_id(live: Live, stream: bool) -> None:
         asked = pool.submit(live.http.post, "/completion", json=body, headers={"X-Request-Id": name})
         wait_for(live, active=1)
         assert live.http.post("/cancel", json={"id": name}).json() == {"cancelled": True}
-        response = asked.result(10)
+        response = asked.result(PATIENCE)
     assert response.headers["x-request-id"] == name
     last = json.loads(response.text.splitlines()[-1])
     assert "cancelled" in last["error"]
@@ -131,7 +127,7 @@ def test_a_long_prompt_lets_the_others_go_on(live: Live) -> None:
 def test_asked_to_stop_while_idle_it_is_gone_at_once(number: int) -> None:
     with Live(toy_text("qwen3")) as live:
         live.ask_to_stop(number)
-        assert live.process.wait(5) == 0
+        assert live.process.wait(PATIENCE) == 0
         assert "Traceback" not in live.log
 
 
@@ -141,7 +137,7 @@ def test_asked_to_stop_as_soon_as_the_port_is_known_it_ends_well() -> None:
         assert process.stdout
         assert int(process.stdout.readline())
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 @pytest.mark.slow
@@ -152,7 +148,7 @@ def test_jobs_get_five_seconds_and_no_more() -> None:
             began = time.monotonic()
             live.ask_to_stop()
             answer = read_all(connection)
-            assert live.process.wait(15) == 0
+            assert live.process.wait(PATIENCE) == 0
         assert 4 < time.monotonic() - began < 12
         assert b'"error"' in answer
 
@@ -161,6 +157,6 @@ def test_a_second_signal_ends_it_at_once() -> None:
     with Live(toy_text("qwen3")) as live, live.begin("The harbour wakes", options=LONG):
         wait_for(live, active=1)
         live.ask_to_stop()
-        time.sleep(0.2)
+        wait_until(lambda: "asked to stop" in live.log)
         live.ask_to_stop()
-        live.process.wait(3)
+        assert live.process.wait(PATIENCE) == 130

@@ -13,12 +13,13 @@ from starlette.types import Message
 from runner.app import RunnerApp
 from runner.bodies import PICTURES_LIMIT
 from tests.runner.fake_pipeline import FakePipeline, client_of, opened, picture_base64, running, until
+from tests.waiting import PATIENCE
 
 Event = dict[str, Any]
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE))
 
 
 def lines(response: httpx2.Response) -> list[Event]:

@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from pipelines.packing import read_recipe
 from tests.pipelines import toys
 from tests.runner.fake_pipeline import opened, picture_base64
 from tests.runner.live import ROOT, Live, events
+from tests.waiting import PATIENCE, wait_until
 
 Event = dict[str, Any]
 SMALL = {"width": 64, "height": 48, "steps": 2}
@@ -125,7 +125,7 @@ def test_a_client_that_leaves_and_a_cancelled_one_give_their_place_and_memory_ba
     draw(live)
     before = live.wait_until_idle()["Memory"]
     connection = live.begin("unwanted", **LONG)
-    _until(lambda: live.status()["active"] == 1)
+    wait_until(lambda: live.status()["active"] == 1)
     connection.close()
     live.wait_until_idle()
     with ThreadPoolExecutor(1) as pool:
@@ -136,18 +136,11 @@ def test_a_client_that_leaves_and_a_cancelled_one_give_their_place_and_memory_ba
             json=body,
             headers={"X-Request-Id": "unwanted", "Connection": "close"},
         )
-        _until(lambda: live.http.post("/cancel", json={"id": "unwanted"}).json()["cancelled"])
+        wait_until(lambda: live.http.post("/cancel", json={"id": "unwanted"}).json()["cancelled"])
         # Cancelled before its first event it has a status of its own, else a last line.
         assert json.loads(answer.result().text.splitlines()[-1])["error"] == "the request was cancelled"
     after = live.wait_until_idle()["Memory"]
     assert after <= before + 2**20
-
-
-def _until(condition: Any) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_status_and_the_text_endpoints_know_that_it_draws(live: Live) -> None:
@@ -161,10 +154,10 @@ def test_status_and_the_text_endpoints_know_that_it_draws(live: Live) -> None:
 def test_asked_to_stop_it_finishes_the_picture_and_exits_with_0(klein: Path) -> None:
     with Live(klein) as runner, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(draw, runner, steps=5)
-        _until(lambda: runner.status()["active"] == 1 or answer.done())
+        wait_until(lambda: runner.status()["active"] == 1 or answer.done())
         runner.ask_to_stop(signal.SIGTERM)
         assert answer.result()[-1]["image"]
-        assert runner.process.wait(20) == 0
+        assert runner.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.slow
@@ -172,11 +165,11 @@ def test_asked_to_stop_it_does_not_wait_for_a_long_picture(klein: Path) -> None:
     with Live(klein) as runner, ThreadPoolExecutor(1) as pool:
         body = {"prompt": "a boat", **LONG}
         answer = pool.submit(runner.http.post, "/completion", json=body)
-        _until(lambda: runner.status()["active"] == 1)
+        wait_until(lambda: runner.status()["active"] == 1)
         runner.ask_to_stop(signal.SIGTERM)
         last = json.loads(answer.result().text.splitlines()[-1])
         assert last == {"error": "the request was cancelled", "done": True}
-        assert runner.process.wait(30) == 0
+        assert runner.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("family", ["klein base", "z-image-turbo", "z-image", "flux schnell", "flux dev"])
@@ -228,7 +221,7 @@ def test_a_broken_picture_model_ends_with_a_line_that_says_what_is_wrong(tmp_pat
     config = json.loads((folder / "transformer" / "config.json").read_text())
     (folder / "transformer" / "config.json").write_text(json.dumps(config | {"num_layers": 2}))
     command = [sys.executable, "-m", "runner", "--model", str(folder), "--port", "0"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1
     assert "transformer_blocks.1" in done.stderr.splitlines()[-1]
 
@@ -237,6 +230,6 @@ def test_options_of_one_kind_of_model_are_refused_for_the_other() -> None:
     from tests.toys import toy_text
 
     command = [sys.executable, "-m", "runner", "--model", str(toy_text()), "--port", "0", "--quantize", "4"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1
     assert "--quantize is for models that make pictures" in done.stderr.splitlines()[-1]

@@ -19,6 +19,7 @@ from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawStep
 from runner.jobs import Job
 from runner.protocol import Failed
 from tests.runner.fake_pipeline import HELD, FakePipeline, noise, opened, running, until
+from tests.waiting import PATIENCE
 
 
 def drawing(pipeline: FakePipeline, format: Any = "png", **fields: Any) -> Drawing:
@@ -192,7 +193,7 @@ def test_the_next_picture_begins_while_the_last_one_is_packed(monkeypatch: pytes
     release = threading.Event()
 
     def slow(*arguments: Any) -> bytes:
-        assert release.wait(10)
+        assert release.wait(PATIENCE)
         return pack(*arguments)
 
     monkeypatch.setattr("runner.image.pack", slow)

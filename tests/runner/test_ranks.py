@@ -5,16 +5,17 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.processes import ended
 from tests.runner.checkpoints import image_files, write
 from tests.runner.live import ROOT, Live, events, text, tokens
 from tests.toys import toy_text
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -47,15 +48,8 @@ def rank_of(live: Live) -> int:
     return int(pid)
 
 
-def gone(pid: int, seconds: float = 60) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
+def gone(pid: int) -> bool:
+    return wait_until(lambda: ended(pid))
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +136,7 @@ def test_a_runner_that_is_asked_to_stop_takes_its_ranks_along() -> None:
         rank = rank_of(live)
         assert len(ask(live, PROMPTS[1])) == 12
         live.ask_to_stop()
-        assert live.process.wait(60) == 0
+        assert live.process.wait(PATIENCE) == 0
         assert gone(rank)
         assert "error" not in live.log
 
@@ -162,7 +156,7 @@ def test_a_rank_that_dies_ends_the_runner_which_says_so(when: str) -> None:
                 last = list(lines)[-1]
             assert "rank 1 of the model ended" in last
             assert '"done":true' in last
-        assert live.process.wait(60) == 1
+        assert live.process.wait(PATIENCE) == 1
         assert live.log.splitlines()[-1].endswith("rank 1 of the model ended: killed by SIGKILL")
 
 
@@ -176,7 +170,7 @@ def test_no_rank_outlives_the_first() -> None:
 def refused(folder: Path, ranks: str) -> str:
     done = subprocess.run(
         [*RUNNER, "--model", str(folder), "--port", "0", "--tensor-parallel", ranks],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 1
     return done.stderr.splitlines()[-1]

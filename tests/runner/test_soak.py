@@ -12,6 +12,7 @@ import pytest
 from runner.bench.texts import WORDS
 from tests.runner.live import Live
 from tests.toys import toy_text
+from tests.waiting import PATIENCE
 
 MB = 1024**2
 
@@ -102,7 +103,7 @@ def soak(live: Live, first: int, count: int) -> Counter[str]:
 def test_after_three_hundred_requests_nothing_is_left_over(family: str) -> None:
     with Live(toy_text(family), "--cache-bytes", "4MB", "--context", "2048") as live:
         live.http = httpx2.Client(
-            base_url=live.http.base_url, timeout=120, limits=httpx2.Limits(max_connections=40)
+            base_url=live.http.base_url, timeout=PATIENCE, limits=httpx2.Limits(max_connections=40)
         )
         seen = soak(live, 0, 100)
         live.wait_until_idle()

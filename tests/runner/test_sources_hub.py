@@ -32,6 +32,7 @@ from runner.sources import find, hub_download, hub_remote
 from runner.sources.hub import HubName, cache_folder, parse_hub_name
 from tests.hub_server import TOKEN, HubServer
 from tests.runner.checkpoints import WEIGHTS, image_files, safetensors, text_files
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
 BIG = safetensors({"model.embed_tokens.weight": ("F32", (1000, 300))})
@@ -333,7 +334,7 @@ def test_a_process_that_is_asked_to_end_does_not_wait_for_its_download(hub: HubS
         if int(line) > 600_000:
             break
     process.send_signal(number)
-    process.wait(timeout=30)
+    process.wait(timeout=PATIENCE)
     process.stdout.close()
 
 
@@ -347,7 +348,7 @@ def test_a_runner_that_is_asked_to_end_while_it_downloads_ends_well(hub: HubServ
         assert process.poll() is None
         time.sleep(0.05)
     process.terminate()
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert "Traceback" not in (tmp_path / "log").read_text()
 

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,12 @@ from runner.child import check_platform
 from runner.errors import BadRequest, Busy, DiptychError, ModelNotFound, ModelNotSupported, RunnerFailed
 from runner.memory import GIB
 from runner.supervisor import Server
+from tests import processes
 from tests.runner.checkpoints import text_files, write
 from tests.runner.live import ROOT
 from tests.runner.pretend import RUNNER, pretend_model
 from tests.toys import toy_text
+from tests.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture
@@ -40,24 +41,15 @@ def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Se
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(main(), 60))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))  # type: ignore[arg-type]
 
 
 async def events(server: Server, **request: Any) -> list[dict[str, Any]]:
     return [event async for event in server.completion({"prompt": "Why", **request})]
 
 
-def ended(pid: int, seconds: float = 20) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            os.kill(pid, 0)
-            if Path(f"/proc/{pid}/stat").exists() and ") Z" in Path(f"/proc/{pid}/stat").read_text():
-                return True
-        except (ProcessLookupError, FileNotFoundError):
-            return True
-        time.sleep(0.02)
-    return False
+def ended(pid: int) -> bool:
+    return wait_until(lambda: processes.ended(pid))
 
 
 # -- the runner itself
@@ -132,7 +124,7 @@ def test_a_supervised_runner_ends_in_order_when_its_stdin_closes() -> None:
         port = int(runner.stdout.readline())
         assert httpx2.get(f"http://127.0.0.1:{port}/health").status_code in (200, 503)
         runner.stdin.close()
-        assert runner.wait(20) == 0
+        assert runner.wait(PATIENCE) == 0
 
 
 def test_a_model_that_is_not_there_is_refused_before_a_process_starts() -> None:
@@ -169,7 +161,7 @@ def test_the_example_of_its_page_runs(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "server.md").read_text()
     (tmp_path / "once.py").write_text(page.split("```python\n")[1].split("```")[0])
     command = [sys.executable, str(tmp_path / "once.py"), str(toy_text())]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("text ")
     assert len(done.stdout.splitlines()) >= 2

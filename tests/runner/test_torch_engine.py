@@ -22,6 +22,7 @@ from tests.pipelines.families import pipeline_class
 from tests.pipelines.pictures import assert_same, drawn
 from tests.runner.fake_pipeline import opened, picture_base64
 from tests.runner.live import ROOT, Live, events
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.reference, pytest.mark.slow]
 
@@ -31,7 +32,7 @@ SMALL = {"prompt": "a red circle", "width": 48, "height": 32, "steps": 2}
 @pytest.fixture(scope="module")
 def sdxl() -> Iterator[Live]:
     """With no word about engines: there is but one for this model."""
-    with Live(toy("sdxl").folder, seconds=120) as runner:
+    with Live(toy("sdxl").folder) as runner:
         yield runner
 
 
@@ -41,7 +42,7 @@ def draw(live: Live, **fields: Any) -> list[dict[str, Any]]:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "runner", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def test_a_picture_arrives_as_by_our_own_pipelines(sdxl: Live) -> None:
@@ -120,7 +121,7 @@ def test_the_status_is_that_of_a_picture_model(sdxl: Live) -> None:
 def test_a_model_of_ours_gives_the_same_picture_by_torch() -> None:
     ours = pipeline_class("klein").load(toy("klein"))
     request = ImageRequest("a red circle", seed=9, width=64, height=48, previews=0)
-    with Live(toy("klein").folder, "--engine", "torch", seconds=120) as runner:
+    with Live(toy("klein").folder, "--engine", "torch") as runner:
         body = {"prompt": "a red circle", "seed": 9, "width": 64, "height": 48}
         found = events(runner.http.post("/completion", json=body))
         refused = runner.http.post("/completion", json={**body, "negative_prompt": "blue"})
@@ -130,7 +131,7 @@ def test_a_model_of_ours_gives_the_same_picture_by_torch() -> None:
             while not runner.status()["active"]:
                 time.sleep(0.02)
             runner.ask_to_stop()
-            assert runner.process.wait(60) == 0
+            assert runner.process.wait(PATIENCE) == 0
     assert [event.get("step") for event in found] == [None, 1, 2, 3, 4, None]
     assert_same(np.asarray(opened(found[-1]["image"])), drawn(ours.generate(request))[0])
     assert refused.status_code == 400

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.runner.live import ROOT
 from tests.runner.test_sample import alone
+from tests.waiting import PATIENCE
 
 SAMPLES = ROOT / "samples"
 
@@ -33,7 +34,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield found
         finally:
             serving.terminate()
-            serving.communicate(timeout=60)
+            serving.communicate(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, port: str, *command: str) -> str:
     variables = {**os.environ, "DIPTYCH_PORT": port, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, cwd=folder, env=variables, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
 

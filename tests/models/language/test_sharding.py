@@ -11,6 +11,7 @@ import pytest
 from models.language.sharding import NotShardable, check_shardable
 from runner.ranks import World
 from tests.toys import toy_text
+from tests.waiting import PATIENCE
 
 
 def config(family: str, **other: Any) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def test_a_decoder_of_two_shares_gives_what_the_whole_network_gives(name: str, b
             for rank in range(2)
         ]
         for rank in ranks:
-            out, err = rank.communicate(timeout=120)
+            out, err = rank.communicate(timeout=PATIENCE)
             assert rank.returncode == 0, err
             worst, taken = out.split()
             assert float(worst) < 1e-5

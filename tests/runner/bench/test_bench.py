@@ -12,13 +12,17 @@ from runner import cli
 from runner.bench.records import Record, Report
 from runner.bench.specs import SPECS, write_texts
 from tests.toys import toy_text
+from tests.waiting import PATIENCE
 
 SMALL = ["--size", "64x64", "--steps", "1", "--rounds", "1"]
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "runner", "bench", *arguments], capture_output=True, text=True, timeout=240
+        [sys.executable, "-m", "runner", "bench", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
 
 

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from runner.chat.background import Background
+from tests.waiting import PATIENCE
 
 
 def test_results_and_errors_come_back() -> None:
@@ -49,4 +50,4 @@ def test_the_loop_goes_on_between_two_waits() -> None:
 
     with Background() as background:
         background.run(begin())
-        assert ticks.wait(10)
+        assert ticks.wait(PATIENCE)

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.waiting import PATIENCE
+
 ROOT = Path(__file__).parent.parent.parent.parent
 CTRL_C, CTRL_D = "\x03", "\x04"
 # What readline writes around a line: bracketed paste, and the like.
@@ -53,7 +55,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._screen, text.encode())
 
-    def until(self, pattern: str, seconds: float = 60) -> re.Match[str]:
+    def until(self, pattern: str, seconds: float = PATIENCE) -> re.Match[str]:
         """Wait for something to appear after what was waited for last."""
         end = time.monotonic() + seconds
         while (found := re.compile(pattern).search(self.seen, self._read)) is None:
@@ -62,7 +64,7 @@ class Terminal:
         self._read = found.end()
         return found
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         """Its exit code, once it has ended."""
         end = time.monotonic() + seconds
         while self._more(end - time.monotonic()):

@@ -1,10 +1,8 @@
 """`diptych draw` and `diptych recipe`, with a toy model and a real runner."""
 
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,10 @@ from PIL import Image
 from pipelines.packing import pack, read_recipe
 from pipelines.recipe import Recipe
 from tests.pipelines import toys
+from tests.processes import ended
 from tests.runner.commands.run import Diptych
 from tests.runner.fake_pipeline import noise
+from tests.waiting import PATIENCE, wait_until
 
 SMALL = ("--width", "64", "--height", "48", "--steps", "2")
 
@@ -67,11 +67,11 @@ def test_one_of_several_is_repeated_alone_and_what_is_given_comes_first(diptych:
 
 def test_previews_are_written_on_the_way_and_removed(klein: str, tmp_path: Path) -> None:
     process = _start(klein, tmp_path, "--preview", "--steps", "60")
-    _until(lambda: (tmp_path / "x.preview.png").exists())
+    wait_until(lambda: (tmp_path / "x.preview.png").exists())
     with Image.open(tmp_path / "x.preview.png") as preview:
         assert max(preview.size) <= 256
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
+    assert process.wait(PATIENCE) == 130
     assert not list(tmp_path.glob("*.png"))
 
 
@@ -84,11 +84,11 @@ def test_ctrl_c_stops_the_picture_and_the_runner(klein: str, tmp_path: Path) -> 
         runner = runner or _child_of(process.pid)
         return "serving" in (tmp_path / "log").read_text()
 
-    _until(drawing)
+    wait_until(drawing)
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
+    assert process.wait(PATIENCE) == 130
     assert runner
-    _until(lambda: not _alive(runner))
+    wait_until(lambda: ended(runner))
 
 
 def _start(klein: str, folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
@@ -112,21 +112,6 @@ def _start(klein: str, folder: Path, *arguments: str) -> "subprocess.Popen[bytes
 def _child_of(pid: int) -> int:
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
     return int(found.split()[0]) if found.split() else 0
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _until(condition: object) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.runner.commands.run import Diptych
+from tests.waiting import PATIENCE
 
 FULL = Path("/dev/full")
 
@@ -15,7 +16,7 @@ FULL = Path("/dev/full")
 def run(*arguments: str, folder: Path, **options: object) -> "subprocess.CompletedProcess[str]":
     """The command in a folder of its own, as installed."""
     command = [sys.executable, "-P", "-m", "runner", *arguments]
-    return subprocess.run(command, cwd=folder, stderr=subprocess.PIPE, text=True, timeout=60, **options)  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(command, cwd=folder, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, **options)  # type: ignore[call-overload, no-any-return]
 
 
 @pytest.mark.parametrize("arguments", [("list",), ("draw", "a boat"), ("runner", "--model=x", "--port=0")])

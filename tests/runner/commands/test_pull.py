@@ -16,6 +16,7 @@ from tests.hub_server import HubServer
 from tests.runner.checkpoints import safetensors, text_files
 from tests.runner.commands.run import Diptych
 from tests.runner.commands.terminal import CTRL_C, Terminal
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent.parent
 BIG = safetensors({"model.embed_tokens.weight": ("F32", (3000, 1000))})
@@ -109,7 +110,7 @@ def test_an_interrupted_pull_ends_quietly_and_is_continued_by_the_next(
     while not any(path.stat().st_size for path in blobs.glob("*.diptych.incomplete")):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "continues where it was" in said
     assert "Traceback" not in said

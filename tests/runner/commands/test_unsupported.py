@@ -15,6 +15,7 @@ from runner.sources import find
 from tests.runner.checkpoints import image_files, text_files, write
 from tests.runner.commands.run import Diptych
 from tests.runner.live import ROOT
+from tests.waiting import PATIENCE
 
 BERT = "mlx-lm has no architecture 'bert'"
 
@@ -43,7 +44,7 @@ def test_a_runner_ends_with_its_reason_and_loads_nothing(bert: Path) -> None:
     # -X importtime names every module that is imported on the way.
     command = [sys.executable, "-X", "importtime", "-m", "runner", "runner", "--model", str(bert)]
     command += ["--port", "0"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1
     assert BERT in done.stderr.splitlines()[-1]
     assert "mlx.core" not in done.stderr

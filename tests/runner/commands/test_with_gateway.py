@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from tests.runner.commands.terminal import CTRL_C, CTRL_D, ROOT, Terminal
 from tests.runner.conftest import unused_port
 from tests.runner.hub_cache import add_repo
 from tests.toys import toy_text
+from tests.waiting import PATIENCE, wait_until
 
 SHORT = ("--set", "num_predict=8", "--set", "temperature=0")
 CONFIG = """
@@ -44,7 +44,7 @@ def gateway(machine: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subproce
     with open(machine / "gateway.log", "wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "runner", "serve"], cwd=ROOT, stderr=log)
     try:
-        _wait_until(lambda: _listens(int(os.environ["DIPTYCH_PORT"])))
+        wait_until(lambda: _listens(int(os.environ["DIPTYCH_PORT"])))
         yield process
     finally:
         process.kill()
@@ -54,13 +54,6 @@ def gateway(machine: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subproce
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _wait_until(what: Any, seconds: float = 30) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "not in time"
-        time.sleep(0.05)
 
 
 def ask(*arguments: str, said: bytes = b"hello") -> str:
@@ -115,7 +108,7 @@ def test_ctrl_c_frees_the_gateway_and_a_runner_that_dies_is_started_again(diptyc
         chat.until(r"hello\r\n(?s:.){40}")
         chat.type(CTRL_C)
         chat.until(">>> ")
-        _wait_until(lambda: loaded(diptych)[0]["active"] == 0)
+        wait_until(lambda: loaded(diptych)[0]["active"] == 0)
         chat.type("again\n")
         chat.until(r"again\r\n(?s:.){40}")
         os.kill(loaded(diptych)[0]["pid"], signal.SIGKILL)
@@ -159,7 +152,7 @@ def test_a_gateway_is_found_on_whatever_port_it_runs(
         second[0].wait()
         assert diptych("ps").out.endswith(f"at http://127.0.0.1:{first[1]}\n")
         first[0].terminate()
-        assert first[0].wait(30) == 0
+        assert first[0].wait(PATIENCE) == 0
         assert diptych("ps").code == 4
 
 

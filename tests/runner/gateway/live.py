@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +17,7 @@ import httpx2
 
 from tests.runner.live import ROOT
 from tests.runner.pretend import RUNNER
+from tests.waiting import PATIENCE, wait_until
 
 Event = dict[str, Any]
 
@@ -78,7 +78,7 @@ class Gateway:
         self.port = int(line)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx2.Client(base_url=self.url, timeout=60, headers=headers)
+        self.http = httpx2.Client(base_url=self.url, timeout=PATIENCE, headers=headers)
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +98,9 @@ class Gateway:
         return self._log.read()
 
     def client(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(base_url=self.url, timeout=120, limits=httpx2.Limits(max_connections=None))
+        return httpx2.AsyncClient(
+            base_url=self.url, timeout=PATIENCE, limits=httpx2.Limits(max_connections=None)
+        )
 
     def ask(self, model: str, prompt: str = "Why", **body: Any) -> httpx2.Response:
         return self.http.post("/completion", json={"model": model, "prompt": prompt, **body})
@@ -116,15 +118,12 @@ class Gateway:
         text = self.http.get("/metrics").text
         return sum(float(value) for value in re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE))
 
-    def wait_until(self, what: Any, seconds: float = 20) -> None:
-        until = time.monotonic() + seconds
-        while not what():
-            assert time.monotonic() < until, f"not in time: {self.models()}\n{self.log}"
-            time.sleep(0.02)
+    def wait_until(self, what: Any, seconds: float = PATIENCE) -> None:
+        wait_until(what, lambda: f"{self.models()}\n{self.log}", seconds)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE)
 
     def memory(self) -> int:
         """Resident bytes, as the system counts them."""
@@ -161,12 +160,12 @@ class Streaming(threading.Thread):
         url = f"{self._gateway.url}/completion"
         with (
             contextlib.suppress(httpx2.TransportError),  # the gateway was ended: what was seen, was seen
-            httpx2.stream("POST", url, json=self._body, timeout=60) as response,
+            httpx2.stream("POST", url, json=self._body, timeout=PATIENCE) as response,
         ):
             for line in response.iter_lines():
                 self.seen.append(json.loads(line))
 
     def last(self) -> dict[str, Any]:
-        self.join(30)
+        self.join(PATIENCE)
         assert not self.is_alive()
         return self.seen[-1]

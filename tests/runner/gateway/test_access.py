@@ -12,6 +12,7 @@ from runner.gateway.access import Hosts, Origins
 from tests.runner.gateway.live import Gateway
 from tests.runner.live import ROOT
 from tests.runner.pretend import pretend_model
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +132,7 @@ def test_origins(origin: str, allowed: bool) -> None:
 
 def test_other_addresses_than_loopback_need_a_key() -> None:
     command = [sys.executable, "-m", "runner", "serve", "--host", "0.0.0.0", "--port", "0"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
     assert "needs --api-key" in done.stderr
 

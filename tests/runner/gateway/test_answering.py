@@ -14,6 +14,7 @@ from runner.errors import DiptychError, NotEnoughMemory, RunnerFailed
 from runner.gateway.answering import Stream
 from runner.gateway.metrics import GatewayMetrics
 from runner.middleware import Around, Exchange
+from tests.waiting import PATIENCE
 
 
 def last(error: DiptychError) -> bytes:
@@ -87,7 +88,9 @@ def test_a_client_that_leaves_closes_the_generator() -> None:
             return {"type": "http.disconnect"}
 
         about = Exchange("id")
-        await asyncio.wait_for(Stream(pieces(), "text/plain", last)({"exchange": about}, receive, send), 5)
+        await asyncio.wait_for(
+            Stream(pieces(), "text/plain", last)({"exchange": about}, receive, send), PATIENCE
+        )
         return about
 
     assert asyncio.run(main()).note == "client left"

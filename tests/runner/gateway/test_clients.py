@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.runner.gateway.live import Gateway
 from tests.runner.pretend import pretend_model
+from tests.waiting import PATIENCE
 
 
 def test_a_client_that_leaves_frees_the_runner(tmp_path: Path) -> None:
@@ -24,7 +25,7 @@ def test_a_client_that_leaves_frees_the_runner(tmp_path: Path) -> None:
 def reader(gateway: Gateway, **body: Any) -> socket.socket:
     """A client that has asked, and reads as it is told."""
     payload = json.dumps({"model": "a", "prompt": "x", **body}).encode()
-    connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=60)
+    connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=PATIENCE)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     head = f"POST /completion HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(payload)}\r\n\r\n"
     connection.sendall(head.encode() + payload)
@@ -63,7 +64,7 @@ def test_a_client_of_http_1_0_gets_its_answer_whole_and_without_chunks(tmp_path:
     head = b"POST /completion HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(payload)
     with (
         Gateway({"a": pretend_model(tmp_path / "a", load=0.3)}) as gateway,
-        socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as connection,
+        socket.create_connection(("127.0.0.1", gateway.port), timeout=PATIENCE) as connection,
     ):
         connection.sendall(head + payload)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))

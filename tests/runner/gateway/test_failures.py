@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.runner.live import ROOT
 from tests.runner.pretend import pretend_model
 from tests.runner.test_sources_alike import put_into_store
 from tests.toys import toy_text
+from tests.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_in_load_its_clients_are_told_and_the_next_load_works(tmp_path: Path) ->
         asking.start()
         gateway.wait_until(lambda: gateway.models().get("slow", {}).get("pid"))
         os.kill(gateway.models()["slow"]["pid"], signal.SIGKILL)
-        asking.join(20)
+        asking.join(PATIENCE)
         assert found[0].status_code == 500
         assert found[0].json()["error"].endswith("(killed by SIGKILL)")
         assert gateway.events("slow")[-1]["done"] is True
@@ -154,23 +154,20 @@ def test_a_gateway_that_is_killed_takes_its_runners_with_it() -> None:
         assert not gone(pid)
         gateway.process.kill()
         gateway.process.wait()
-        until = time.monotonic() + 15
-        while not gone(pid):
-            assert time.monotonic() < until, "the runner outlives its gateway"
-            time.sleep(0.05)
+        wait_until(lambda: gone(pid), lambda: "the runner outlives its gateway")
 
 
 def test_a_stop_waits_for_what_is_in_flight_and_refuses_the_rest(gateway: Gateway) -> None:
     stream = Streaming(gateway, "a")
     pid = stream.seen[0]["pid"]
     gateway.process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
+    gateway.wait_until(lambda: "stopping" in gateway.log)
     refused = gateway.ask("a")
     assert refused.status_code == 503
     assert "stopping" in refused.json()["error"]
     assert "error" not in stream.last()
     assert len(stream.seen) == 101
-    assert gateway.process.wait(20) == 0
+    assert gateway.process.wait(PATIENCE) == 0
     assert gone(pid)
 
 
@@ -190,7 +187,7 @@ def test_a_stop_while_a_model_loads_is_quick(tmp_path: Path) -> None:
         gateway.wait_until(lambda: gateway.models().get("slow", {}).get("pid"))
         pid = gateway.models()["slow"]["pid"]
         assert gateway.stop() == 0
-        asking.join(10)
+        asking.join(PATIENCE)
         assert found[0].status_code == 503
         assert gone(pid)
 
@@ -200,16 +197,13 @@ def test_a_second_signal_ends_it_at_once(gateway: Gateway) -> None:
     gateway.process.send_signal(signal.SIGTERM)
     gateway.wait_until(lambda: "stopping" in gateway.log)
     assert gateway.stop() == 130
-    gateway_gone = time.monotonic() + 10
-    while not gone(stream.seen[0]["pid"]):
-        assert time.monotonic() < gateway_gone
-        time.sleep(0.05)
+    wait_until(lambda: gone(stream.seen[0]["pid"]))
 
 
 def test_two_gateways_on_one_port() -> None:
     with Gateway({}) as gateway:
         command = [sys.executable, "-m", "runner", "serve", "--port", str(gateway.port)]
-        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
         assert second.returncode == 1
         assert f"cannot listen on 127.0.0.1:{gateway.port}" in second.stderr
         assert gateway.http.get("/healthz").status_code == 200
@@ -242,7 +236,7 @@ def test_a_hub_that_says_nothing_keeps_nobody_from_what_is_here(
             assert found == []
             assert gateway.stop() == 0
             for thread in asking:
-                thread.join(30)
+                thread.join(PATIENCE)
             assert {answer.status_code for answer in found} == {503}
 
 

@@ -14,6 +14,7 @@ from runner.memory import MIB, TEXT_ALLOWANCE
 from tests.hub_server import HubServer
 from tests.runner.gateway.live import Gateway, gone, lines
 from tests.runner.pretend import pretend_model
+from tests.waiting import PATIENCE
 
 WEIGHTS = 100 * MIB
 # What one such model is taken to need, and room for two of them.
@@ -241,13 +242,15 @@ def test_a_waiting_request_can_be_cancelled_by_its_id(tmp_path: Path) -> None:
         def ask() -> None:
             body = {"model": "slow", "prompt": "x"}
             headers = {"X-Request-Id": "mine"}
-            found.append(httpx2.post(f"{gateway.url}/completion", json=body, headers=headers, timeout=60))
+            found.append(
+                httpx2.post(f"{gateway.url}/completion", json=body, headers=headers, timeout=PATIENCE)
+            )
 
         asking = threading.Thread(target=ask)
         asking.start()
         gateway.wait_until(lambda: gateway.http.get("/models").json()["queue"] == 1)
         assert gateway.http.post("/cancel", json={"id": "mine"}).json() == {"cancelled": True}
-        asking.join(10)
+        asking.join(PATIENCE)
         assert found[0].status_code == 499
         assert gateway.http.post("/cancel", json={"id": "mine"}).json() == {"cancelled": False}
 

@@ -1,0 +1,38 @@
+"""Processes that tests start: which of them run, and how those that a failed test leaves are ended."""
+
+import os
+import signal
+from pathlib import Path
+
+# Linux lists them; elsewhere a failed test may leave its processes.
+_CHILDREN = Path("/proc/self/task")
+
+
+def children() -> set[int]:
+    """The processes that this one has started and that are still there."""
+    found: set[int] = set()
+    for task in _CHILDREN.glob("*/children"):
+        try:
+            found.update(map(int, task.read_text().split()))
+        except OSError:
+            continue  # the thread has ended
+    return found
+
+
+def ended(pid: int) -> bool:
+    """Whether it runs no more, waited for by its parent or not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    try:
+        return ") Z" in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return Path("/proc/self").exists()
+
+
+def end(pids: set[int]) -> None:
+    """Kill these. Runners that they have started end by themselves with them."""
+    for pid in pids:
+        if not ended(pid):
+            os.kill(pid, signal.SIGKILL)
