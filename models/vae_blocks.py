@@ -9,10 +9,11 @@ from functools import partial
 import mlx.core as mx
 import mlx.nn as nn
 
+from models.attention import on_processor, softmax_attention
 from models.group_norm import Fitted, GroupNorm
-from models.planes import Computed, Plane, Stored, Window, reach, store, store_together
+from models.planes import Computed, Pace, Plane, Stored, Window, reach, store, store_together
 
-SCORES = 2**26  # of attention are held at once, at most; a fourth where memory is short
+SCORES = 2**26  # of attention are held at once on a GPU, at most; a fourth where memory is short
 
 
 @partial(mx.compile, shapeless=True)
@@ -87,16 +88,22 @@ class Attention(nn.Module):
         n, height, width, channels = picture.shape
         tokens = self.group_norm.fit(x)(picture).reshape(n, 1, height * width, channels)
         q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
-        # A head this wide has no fused kernel, so the scores are held: queries go in turns that bound them.
-        turn = max(1, (SCORES // 4 if x.pace else SCORES) // (n * height * width))
-        seen = []
-        for first in range(0, height * width, turn):
-            queries = q[:, :, first : first + turn]
-            seen.append(mx.fast.scaled_dot_product_attention(queries, k, v, scale=channels**-0.5))
-            if x.pace:
-                x.pace.follow(seen[-1])
-        out = self.to_out[0](seen[0] if len(seen) == 1 else mx.concatenate(seen, axis=2))
+        out = self.to_out[0](self._attend(q, k, v, x.pace))
         return Stored([picture + out.reshape(picture.shape)], x.pace)
+
+    def _attend(self, q: mx.array, k: mx.array, v: mx.array, pace: Pace | None) -> mx.array:
+        """A head this wide has no fused kernel anywhere, so the scores are held: queries go in turns that bound them."""
+        scale = q.shape[-1] ** -0.5
+        if on_processor():
+            return softmax_attention(q, k, v, scale)
+        turn = max(1, (SCORES // 4 if pace else SCORES) // (q.shape[0] * q.shape[2]))
+        seen = []
+        for first in range(0, q.shape[2], turn):
+            queries = q[:, :, first : first + turn]
+            seen.append(mx.fast.scaled_dot_product_attention(queries, k, v, scale=scale))
+            if pace:
+                pace.follow(seen[-1])
+        return seen[0] if len(seen) == 1 else mx.concatenate(seen, axis=2)
 
 
 class MidBlock(nn.Module):

@@ -89,11 +89,11 @@ class Flux2Klein(Walk):
     def references(self, task: Task) -> list[mx.array]:
         looked_at = task.request.images if task.plan.strength is None else task.request.images[1:]
         shown = (to_reference(Image.fromarray(picture), self.defaults.multiple) for picture in looked_at)
-        return [self.vae().encode(mx.array(picture), strips=self.settings.parts) for picture in shown]
+        return [self.vae().encode(mx.array(picture), strips=self.parts) for picture in shown]
 
     def encode_start(self, vae: Autoencoder, picture: mx.array, noise: Noise) -> mx.array:
         """The likeliest latents, as everywhere in this family."""
-        return vae.encode(picture, strips=self.settings.parts)
+        return vae.encode(picture, strips=self.parts)
 
     def conditions(self, task: Task, readings: Sequence[Reading], references: Sequence[mx.array]) -> Prepared:
         positions, tokens = [flux2_image_ids(task.rows, task.columns)], None

@@ -20,6 +20,7 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image
 
+from models.attention import on_processor
 from models.files import LocalModel
 from models.patches import patchify, unpatchify
 from models.vae import Autoencoder
@@ -32,7 +33,7 @@ from pipelines.latents import Noise
 from pipelines.mlx_memory import MEGAPIXEL, MlxMemory, short_lead
 from pipelines.planning import Defaults
 from pipelines.sampling import FlowMatch, Schedule, add_noise, euler_step, predict_clean
-from pipelines.settings import RESIDENT, Progress, Settings, unheard
+from pipelines.settings import RESIDENT, ROOM, Progress, Settings, unheard
 
 HALVES = (mx.float16, mx.bfloat16)
 PREVIEW_SIDE = 256
@@ -55,6 +56,8 @@ class Walk(ABC):
 
     def __init__(self, model: LocalModel, settings: Settings) -> None:
         self.settings = settings
+        # A processor convolves in strips whatever the memory: it is no slower, and holds a fraction.
+        self.parts = settings.parts or (ROOM if on_processor() else None)
         self.readings = Readings(settings.embedding_bytes)
 
     @classmethod
@@ -190,7 +193,7 @@ class Walk(ABC):
             mx.async_eval(following)
             yield moved.step(before + step, total)
             moved = following
-        decoded = None if self.settings.parts else self._decoded(task, moved.latents)
+        decoded = None if self.parts else self._decoded(task, moved.latents)
         last = moved.step(before + steps, total)
         times.drawing += times.lap()
         decoded = self._decoded(task, moved.latents) if decoded is None else decoded
@@ -265,7 +268,7 @@ class Walk(ABC):
         _, height, width, _ = picture.shape
         half = vae.decoder.conv_in.weight.dtype in HALVES
         picked = noise.pictures(1, channels, height // scale, width // scale, half)
-        return vae.encode(picture, mx.array(picked), self.settings.parts)
+        return vae.encode(picture, mx.array(picked), self.parts)
 
     def _begin(self, task: Task, course: Course, index: int) -> mx.array:
         """One picture's tokens at the first noise level, [1, token, feature]."""
@@ -281,7 +284,7 @@ class Walk(ABC):
 
     def _decoded(self, task: Task, latents: mx.array) -> mx.array:
         """The picture, [row, column, 3] in bytes; not computed yet, unless it is in strips."""
-        return to_bytes(self.vae().decode(self._unpack(task, latents), self.settings.parts))[0]
+        return to_bytes(self.vae().decode(self._unpack(task, latents), self.parts))[0]
 
     def _step(self, task: Task, course: Course, latents: mx.array, step: int) -> Moved:
         """A step, and the picture that it promises where one is to be shown."""
