@@ -5,6 +5,7 @@ Some of mlx-lm's architectures always share one, others never do. transformers s
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -92,6 +93,7 @@ def _ending_with(names: Iterable[str], endings: tuple[str, ...]) -> str | None:
 
 
 def _module(model: nn.Module, path: str) -> nn.Module:
+    node: Any = model  # or a list of modules on the way
     for part in path.split(".") if path else ():
-        model = model[int(part)] if isinstance(model, list) else model[part]
-    return model
+        node = node[int(part)] if isinstance(node, list) else node[part]
+    return cast(nn.Module, node)
