@@ -4,14 +4,16 @@
 MLX's own operations come to the same in several passes, and do so on every other device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from models.cuda import cuda_kernel, usable
-from models.rotary import rotate
+from models.kernels.checked import HALVES, Case, CheckedKernel
+from models.rotary import rotary_table, rotate
 
 WARP, BLOCK, VECTOR = 32, 256, 8
 
@@ -100,7 +102,8 @@ def heads_first(
     parts: Sequence[Part], table: mx.array, heads: int, head_dim: int
 ) -> tuple[mx.array, mx.array, mx.array]:
     """Queries and keys, normed and turned, and values, (batch, head, token, channel), of one part or two in a row."""
-    if on_cuda() and len(parts) <= 2 and all(part.norm_q and part.norm_k for part in parts):
+    dtype = parts[0].projected.dtype
+    if len(parts) <= 2 and all(part.norm_q and part.norm_k for part in parts) and HEADS_FIRST.works(dtype):
         return _heads_by_kernel(parts, table, heads, head_dim)
     return _heads_by_pieces(parts, table, heads, head_dim)
 
@@ -112,8 +115,12 @@ def beside(attended: mx.array, projected: mx.array, offset: int, gated: bool) ->
     """
     width, hidden = attended.shape[2], (projected.shape[2] - offset) // (2 if gated else 1)
     aligned = all(size % VECTOR == 0 for size in (width, hidden, offset, projected.shape[2]))
-    if on_cuda() and aligned and attended.dtype in (mx.bfloat16, mx.float16):
+    if aligned and BESIDE_MLP.works(attended.dtype):
         return _beside_by_kernel(attended, projected, offset, gated)
+    return _beside_by_pieces(attended, projected, offset, gated)
+
+
+def _beside_by_pieces(attended: mx.array, projected: mx.array, offset: int, gated: bool) -> mx.array:
     mlp = projected[..., offset:]
     return mx.concatenate([attended, swiglu(mlp) if gated else gelu(mlp)], axis=-1)
 
@@ -201,3 +208,36 @@ def _heads_kernel(eps: float, alone: bool) -> Any:
 
 def _beside_kernel() -> Any:
     return cuda_kernel("beside", ("attended", "projected"), ("out",), BESIDE)
+
+
+def _heads_cases(dtype: mx.Dtype) -> Iterator[Case]:
+    """Of one part, and of two of which the second has an MLP behind it."""
+    heads, size = 2, 64
+    norms = [nn.RMSNorm(size, eps=1e-6) for _ in range(2)]
+    for norm, seed in zip(norms, (1, 2), strict=True):
+        norm.weight = (1 + 0.3 * mx.random.normal((size,), key=mx.random.key(seed))).astype(dtype)
+    widths = ((5, 0), (9, 8))
+    parts = [
+        Part(
+            mx.random.normal((2, tokens, 3 * heads * size + more), key=mx.random.key(tokens)).astype(dtype),
+            *norms,
+        )
+        for tokens, more in widths
+    ]
+    for given in (parts[:1], parts):
+        places = np.arange(sum(part.projected.shape[1] for part in given))[:, None]
+        table = rotary_table(places, (size,), 2000.0)
+        plain = _heads_by_pieces(given, table, heads, size)
+        yield from zip(_heads_by_kernel(given, table, heads, size), plain, strict=True)
+
+
+def _beside_cases(dtype: mx.Dtype) -> Iterator[Case]:
+    attended = mx.random.normal((2, 5, 16), key=mx.random.key(1)).astype(dtype)
+    projected = (3 * mx.random.normal((2, 5, 96), key=mx.random.key(2))).astype(dtype)
+    for gated in (True, False):
+        plain = _beside_by_pieces(attended, projected, 48, gated)
+        yield _beside_by_kernel(attended, projected, 48, gated), plain
+
+
+HEADS_FIRST = CheckedKernel("heads_first", on_cuda, (mx.float32, *HALVES), _heads_cases)
+BESIDE_MLP = CheckedKernel("beside", on_cuda, HALVES, _beside_cases)

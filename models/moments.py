@@ -4,6 +4,7 @@
 Each is one kernel on an NVIDIA card, where MLX's own operations read and write the picture several times over.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import mlx.core as mx
 
 from models.cuda import cuda_kernel
 from models.fused import on_cuda
+from models.kernels.checked import HALVES, Case, CheckedKernel
 
 EPS = 1e-6
 CHUNK = 2**22  # without the kernel, rows are turned to float32: never more elements than this at once
@@ -104,7 +106,7 @@ JOINED = """
 
 def row_moments(rows: mx.array) -> Moments:
     """Mean and variance along each row, for each channel, in float32: [n, rows, width, channels] to [n, rows, channels]."""
-    if on_cuda() and rows.shape[3] % VECTOR == 0 and rows.dtype in (mx.bfloat16, mx.float16, mx.float32):
+    if rows.shape[3] % VECTOR == 0 and ROW_MOMENTS.works(rows.dtype):
         return _row_moments_by_kernel(rows)
     return _row_moments_by_pieces(rows)
 
@@ -116,7 +118,7 @@ def joined(
 
     `offset` is what each channel lacks: it is as if it had been added to every pixel.
     """
-    if on_cuda():
+    if JOINED_MOMENTS.works(weight.dtype):
         return _joined_by_kernel(moments, groups, weight, bias, offset)
     return _joined_by_pieces(moments, groups, weight, bias, offset)
 
@@ -192,3 +194,24 @@ def _rows_kernel() -> Any:
 def _joined_kernel() -> Any:
     inputs, source = ("means", "variances", "weight", "bias", "offset"), JOINED.replace("EPS", f"{EPS:.9e}f")
     return cuda_kernel("joined_moments", inputs, ("scale", "shift"), source)
+
+
+def _rows_cases(dtype: mx.Dtype) -> Iterator[Case]:
+    """Channels of a tile and of a part of one, each around a mean of its own."""
+    for channels in (128, 24):
+        means = 3 * mx.random.normal((channels,), key=mx.random.key(2))
+        rows = mx.random.normal((1, 3, 37, channels), key=mx.random.key(1)) + means
+        rows = rows.astype(dtype)
+        yield from zip(_row_moments_by_kernel(rows), _row_moments_by_pieces(rows), strict=True)
+
+
+def _joined_cases(dtype: mx.Dtype) -> Iterator[Case]:
+    moments = mx.random.normal((2, 5, 24), key=mx.random.key(1)), mx.random.uniform(0.5, 2, (2, 5, 24))
+    weight, bias, lack = mx.random.normal((3, 24), key=mx.random.key(3)).astype(dtype)
+    for offset in (None, lack):
+        plain = _joined_by_pieces(moments, 3, weight, bias, offset)
+        yield from zip(_joined_by_kernel(moments, 3, weight, bias, offset), plain, strict=True)
+
+
+ROW_MOMENTS = CheckedKernel("row_moments", on_cuda, (mx.float32, *HALVES), _rows_cases)
+JOINED_MOMENTS = CheckedKernel("joined_moments", on_cuda, (mx.float32, *HALVES), _joined_cases)

@@ -10,7 +10,7 @@ import mlx.nn as nn
 
 from models.config import ConfigError
 from models.files import LocalModel
-from models.fused import ours_compile
+from models.kernels.registry import check_for_pictures
 from models.quantize import Quantization, quantize
 from models.quantized_files import write_quantized
 from models.random_weights import write_checkpoint
@@ -93,7 +93,6 @@ class Component(Generic[Network]):
         mx.clear_cache()
 
     def _mapped(self) -> Network:
-        ours_compile()  # is found out by running one, which a step that is traced cannot
         network, weight_map = self._build()
         if self._fill is not None:
             self._fill(network)
@@ -101,6 +100,7 @@ class Component(Generic[Network]):
             load_component(network, self._model.shards(self.name), weight_map, self._dtype)
         if self._quantization is not None:
             quantize(network, self._quantization)
+        check_for_pictures(network)
         return network
 
 

@@ -10,10 +10,11 @@ mlx-lm's layers are given views of it, so prompts are read as before.
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -21,7 +22,8 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.rope_utils import Llama3RoPE
 
 from models.fused import on_cuda, ours_compile
-from models.language import caches, kernels, packed
+from models.kernels.checked import HALVES
+from models.language import caches, kernels, pieces
 from models.language.caches import Cache
 from models.language.pieces import Columns, HeadLayout
 from models.language.projections import (
@@ -40,6 +42,8 @@ log = logging.getLogger("diptych.decoder")
 FAMILIES = frozenset(f"mlx_lm.models.{name}" for name in ("llama", "qwen2", "qwen3"))
 # Of shared memory, which the attention kernel keeps a head's partial sums in: group x channels.
 LARGEST_GROUP = 1280
+# Of a trial step: kernels and plain operations round half precision in other places, through all layers.
+TRIAL_TOKENS, LARGEST_DIFFERENCE = 3, 0.1
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,13 @@ class Decoder:
         # Alone, so that a device that cannot leaves none of the others waiting.
         group, self._group = self._group, None
         try:
-            self.join(empty, 1)
-            mx.eval(self.logits(mx.zeros((1,), mx.uint32)))
-            can = True
+            difference = self._difference(empty)
+            can = difference <= LARGEST_DIFFERENCE
+            if not can:
+                log.warning(
+                    "decoding is left to mlx-lm: logits differ by %.0f%% of the largest from those of plain operations",
+                    100 * difference,
+                )
         except Exception as error:
             log.warning("decoding is left to mlx-lm: %s", error)
             can = False
@@ -100,6 +108,32 @@ class Decoder:
             return can
         self._group, self._step = group, mx.compile(self._computed)
         return bool(mx.distributed.all_sum(mx.array(int(can)), group=group).item() == group.size())
+
+    def _difference(self, empty: Cache) -> float:
+        """Of the logits of a few tokens by our kernels from those by plain operations, as a part of the largest."""
+        ours = self._trial(empty)
+        parts, step = self._parts, self._step
+        self._parts, self._step = pieces, self._computed
+        try:
+            plain = self._trial(empty)
+        finally:
+            self._parts, self._step = parts, step
+        largest = cast(float, mx.abs(plain).max().item())
+        if not math.isfinite(largest):  # the weights are broken, which is told to those who ask
+            return 0.0
+        difference = cast(float, mx.abs(ours - plain).max().item()) / max(largest, 1e-6)
+        return difference if math.isfinite(difference) else math.inf
+
+    def _trial(self, empty: Cache) -> mx.array:
+        self.clear()
+        self.join(empty, 1)
+        logits = []
+        for token in range(TRIAL_TOKENS):
+            logits.append(self.logits(mx.array([token], mx.uint32)))
+            mx.eval(
+                logits
+            )  # nothing else puts the steps in order: these tokens do not come from the logits before
+        return mx.concatenate(logits).astype(mx.float32)
 
     def join(self, cache: Cache, rows: int) -> None:
         self._slots.join(cache, rows)
@@ -156,7 +190,7 @@ def known(model: Any) -> bool:
         return False
     arrays = [array for _, array in _parameters(model)]
     kinds = {array.dtype for array in arrays if mx.issubdtype(array.dtype, mx.floating)}
-    if len(kinds) > 1 or not kinds.issubset(packed.HALVES):  # a kernel takes one type
+    if len(kinds) > 1 or not kinds.issubset(HALVES):  # a kernel takes one type
         return False
     embed, head = model.model.embed_tokens, getattr(model, "lm_head", None)
     if not (of_vocabulary(embed) and of_vocabulary(embed if head is None else head)):

@@ -4,11 +4,14 @@ MLX's kernel for few rows reads weights again for each, and the one for eight an
 of a model of four billion weights (H100); unpacking them takes longer.
 """
 
+from collections.abc import Iterator
+
 import mlx.core as mx
 import mlx.nn as nn
 
 from models import cuda
 from models.fused import BLOCK, WARP
+from models.kernels.checked import HALVES, Case, CheckedKernel
 from models.language.packed_source import QUANTIZED_PRODUCT
 
 MOST = 32  # rows
@@ -16,12 +19,11 @@ OLDEST = 80  # architecture whose tensor cores take bfloat16
 TILE = 8
 WARPS = BLOCK // WARP
 CHUNK = {4: 64, 8: 32}  # channels that a warp takes at a time, by bits
-HALVES = (mx.bfloat16, mx.float16)
 
 
 def takes(rows: int, layer: nn.Module, dtype: mx.Dtype) -> bool:
     """Whether the kernel does it, on a card."""
-    return rows <= MOST and fits(layer, dtype) and has_tensor_cores()
+    return rows <= MOST and fits(layer, dtype) and QUANTIZED_ROWS.works(dtype)
 
 
 def has_tensor_cores() -> bool:
@@ -58,3 +60,21 @@ def product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.array:
         output_dtypes=[dtype],
     )  # fmt: skip
     return y
+
+
+def _cases(dtype: mx.Dtype) -> Iterator[Case]:
+    """Rows of one tile and of two, outputs that no block divides."""
+    for bits, group in ((4, 64), (8, 32)):
+        layer = nn.QuantizedLinear(256, 44, bias=False, group_size=group, bits=bits)
+        layer.set_dtype(dtype)
+        scales, biases = layer["scales"].astype(mx.float32), layer["biases"].astype(mx.float32)
+        weight = mx.dequantize(layer["weight"], scales, biases, group, bits)
+        for rows in (3, 12):
+            x = mx.random.normal((rows, 256), key=mx.random.key(rows)).astype(dtype)
+            plain = x.astype(mx.float32) @ weight.T
+            yield product(x, layer), plain
+            half, up = mx.split(plain, 2, axis=-1)
+            yield product(x, layer, gated=True), half * mx.sigmoid(half) * up
+
+
+QUANTIZED_ROWS = CheckedKernel("quantized_product", has_tensor_cores, HALVES, _cases)

@@ -8,6 +8,7 @@ import mlx.nn as nn
 
 from models import quantized_layers
 from models.fused import on_cuda
+from models.kernels.checked import HALVES
 from models.language import packed
 from models.lead import bounded_lead
 from models.quantized_layers import MANY, QuantizedEmbedding, QuantizedLinear
@@ -63,6 +64,8 @@ def suit_rows(model: nn.Module) -> None:
     """In place, whatever the architecture. What is derived from these classes, and experts, stay as they are."""
     for layer in model.modules():
         layer.__class__ = OURS.get(type(layer), type(layer))
+    for dtype in {layer["scales"].dtype for layer in _quantized(model)}:
+        packed.QUANTIZED_ROWS.works(dtype)  # is found out by running it, which a step that is traced cannot
 
 
 def meet_rows(model: nn.Module) -> None:
@@ -96,4 +99,4 @@ def _quantized(model: nn.Module) -> list[nn.Module]:
 
 
 def _packed(layer: nn.Module) -> bool:
-    return any(packed.takes(packed.MOST, layer, dtype) for dtype in packed.HALVES)
+    return any(packed.takes(packed.MOST, layer, dtype) for dtype in HALVES)

@@ -10,6 +10,7 @@ import pytest
 
 from models import cuda, fused, moments
 from models.cuda import CompilerError, Kernel, compiled
+from models.kernels.checked import CheckedKernel
 from models.language import kernels
 from models.language.pieces import Columns, HeadLayout
 from models.rotary import rotary_table
@@ -39,6 +40,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", run)
     monkeypatch.setattr(cuda, "usable", lambda: True)
     monkeypatch.setattr(cuda, "architecture", lambda: "sm_90")
+    monkeypatch.setattr(CheckedKernel, "works", lambda self, dtype: dtype in self.dtypes)
     monkeypatch.delenv(cuda.FOLDER, raising=False)
     cuda.cuda_kernel.cache_clear()
     return made

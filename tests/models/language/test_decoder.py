@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
@@ -238,6 +238,23 @@ def test_a_card_where_no_step_can_be_taken_leaves_decoding_to_mlx_lm(
     monkeypatch.setattr(pieces, "attention", refused)
     assert Decoder.of(model, make_prompt_cache(model)) is None
     assert "left to mlx-lm: no kernel image" in caplog.text
+
+
+def test_kernels_that_give_something_else_leave_decoding_to_mlx_lm(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def too_much(*given: Any) -> mx.array:
+        return 3 * pieces.attention(*given)
+
+    model = _model("qwen3", mx.bfloat16)
+    wrong = SimpleNamespace(**vars(pieces) | {"attention": too_much})
+    monkeypatch.setattr(decoder_module, "on_cuda", lambda: True)
+    monkeypatch.setattr(decoder_module, "ours_compile", lambda: True)
+    monkeypatch.setattr(Decoder.__init__, "__defaults__", (wrong,))
+    assert Decoder.of(model, make_prompt_cache(model)) is None
+    assert "left to mlx-lm: logits differ by" in caplog.text
+    model.model.norm.weight *= float("nan")  # which no kernel is to blame for
+    assert Decoder.of(model, make_prompt_cache(model)) is not None
 
 
 def test_only_networks_whose_arithmetic_is_known_are_taken() -> None:

@@ -38,7 +38,7 @@ def rows_of_kernel(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
     for module in (loading, quantized_layers, products):
         monkeypatch.setattr(module, "on_cuda", lambda: True)
     monkeypatch.setattr(packed, "product", product)
-    monkeypatch.setattr(cuda, "architecture", lambda: "sm_90")
+    monkeypatch.setattr(packed.QUANTIZED_ROWS, "works", lambda dtype: dtype in packed.QUANTIZED_ROWS.dtypes)
     return rows
 
 
@@ -126,7 +126,9 @@ def test_cards_without_its_instructions_do_without(
     card: str, can: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda, "architecture", lambda: card)
-    assert packed.takes(2, layer("4", INPUTS, OUTPUTS), mx.bfloat16) is can
+    assert packed.QUANTIZED_ROWS.runs_here() is can
+    if not can:
+        assert not packed.takes(2, layer("4", INPUTS, OUTPUTS), mx.bfloat16)
 
 
 def test_chunks_of_odd_layers_are_not_whole() -> None:
@@ -151,7 +153,7 @@ def test_steps_for_which_weights_are_unpacked_are_handed_over_with_bounds(
     way: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bounded: list[int] = []
-    monkeypatch.setattr(cuda, "architecture", lambda: "sm_90")
+    monkeypatch.setattr(packed.QUANTIZED_ROWS, "works", lambda dtype: True)
     monkeypatch.setattr(products, "bounded_lead", lambda room: bounded.append(room) or nullcontext())
     plain = nn.Sequential(nn.Linear(INPUTS, OUTPUTS))
     quantized = nn.Sequential(layer(way, INPUTS, OUTPUTS))
