@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels: TypeAlias = NDArray[np.uint8]  # [height, width, 3], RGB
+Size: TypeAlias = tuple[int, int]  # width, height
 
 
 class PipelineError(ValueError):
@@ -30,6 +31,7 @@ class ImageRequest:
     guidance: float | None = None
     count: int = 1  # pictures of this one request; their noise comes from one generator, one after another
     images: tuple[Pixels, ...] = ()  # to edit, or to start from
+    sizes: tuple[Size, ...] = ()  # which they had before they were reduced; none: as they are
     strength: float | None = (
         None  # 0 to 1: how far to go from the first picture; None: edit where the model can
     )
@@ -39,6 +41,11 @@ class ImageRequest:
     cfg_normalization: float | None = None
     cfg_truncation: float | None = None
     true_cfg_scale: float | None = None
+
+    @property
+    def image_sizes(self) -> tuple[Size, ...]:
+        """By which pictures are judged, and by which a size is chosen where none was asked for."""
+        return self.sizes or tuple((image.shape[1], image.shape[0]) for image in self.images)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Plan:
     warnings: tuple[str, ...] = ()
     strength: float | None = None  # None: no picture to start from
     asked: int | None = None  # steps of the whole schedule, of which `steps` are run; None: all of them
+    # The sizes to which the request's pictures are reduced before anything else; none: they are wanted as they are.
+    reduced: tuple[Size, ...] = ()
 
 
 @dataclass(frozen=True)

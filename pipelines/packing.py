@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pipelines.base import Pixels
-from pipelines.images import FORMATS, PictureError
+from pipelines.images import PictureError
+from pipelines.picture_files import FORMATS
 from pipelines.png import png
 from pipelines.recipe import Recipe, RecipeError
 
@@ -58,7 +59,7 @@ def read_recipe(source: str | Path | bytes) -> Recipe:
         raise
     except UnidentifiedImageError as error:
         raise PictureError("this is no PNG, JPEG or WebP") from error
-    # As in `images.decode`: a file made to harm raises anything.
+    # As in `picture_files`: a file made to harm raises anything.
     except Exception as error:
         raise PictureError(f"the picture is damaged: {error}") from error
     if own is not None:

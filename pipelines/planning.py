@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.config import ConfigError
-from pipelines.base import ImageRequest, PipelineError, Plan
-from pipelines.images import PictureError, check_reference, check_size, drawn_size
+from pipelines.base import ImageRequest, PipelineError, Plan, Size
+from pipelines.images import PictureError, check_reference, check_size, drawn_size, reference_size
 from pipelines.limits import LONGEST_SIDE, MOST_PICTURES, MOST_PIXELS, MOST_STEPS
 
 STRENGTH = 0.6  # the references' own, where a model can only start from a picture
@@ -50,6 +50,7 @@ def plan(request: ImageRequest, defaults: Defaults) -> Plan:
             for name in SPECIAL
             if getattr(request, name) is not None and name not in defaults.knows
         ),
+        reduced=_reduced(request, strength, (width, height)),
     )
 
 
@@ -108,8 +109,7 @@ def _check_pictures(request: ImageRequest, defaults: Defaults) -> None:
         raise PipelineError(f"images: {len(request.images)} were given; this model takes at most {most}")
     if request.strength is not None and not request.images:
         raise PipelineError("strength: it needs a picture in images to start from")
-    for index, picture in enumerate(request.images):
-        height, width = picture.shape[:2]
+    for index, (width, height) in enumerate(request.image_sizes):
         try:
             if starts and index == 0:
                 check_size(width, height)
@@ -117,6 +117,15 @@ def _check_pictures(request: ImageRequest, defaults: Defaults) -> None:
                 check_reference(width, height, defaults.multiple)
         except PictureError as error:
             raise PipelineError(f"images[{index}]: {error}") from error
+
+
+def _reduced(request: ImageRequest, strength: float | None, drawn: Size) -> tuple[Size, ...]:
+    """A picture to start from is stretched to what is drawn, and all others are references. None is enlarged."""
+    sizes = [
+        drawn if strength is not None and index == 0 else reference_size(*size)
+        for index, size in enumerate(request.image_sizes)
+    ]
+    return tuple(min(size, own, key=math.prod) for size, own in zip(sizes, request.image_sizes, strict=True))
 
 
 def _strength(request: ImageRequest, defaults: Defaults) -> float | None:
@@ -133,8 +142,7 @@ def _size(request: ImageRequest, defaults: Defaults) -> tuple[int, int]:
             raise PipelineError(f"{name}: {side} is out of range; {multiple} to {LONGEST_SIDE} is allowed")
     width = height = defaults.side
     if request.images:
-        rows, columns = request.images[0].shape[:2]
-        width, height = drawn_size(columns, rows, multiple)
+        width, height = drawn_size(*request.image_sizes[0], multiple)
     width, height = (
         max(side // multiple, 1) * multiple for side in (request.width or width, request.height or height)
     )

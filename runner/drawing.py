@@ -1,5 +1,8 @@
-"""Requests to drawings: everything that can be refused before the GPU is asked. Runs on a thread of its own, as
-decoding pictures takes time; knows no MLX."""
+"""Requests to drawings: everything that can be refused before the GPU is asked. Knows no MLX.
+
+Of the pictures in a request, `prepare` reads the headers: it plans by their sizes and adds up what they will hold. Only
+then are they decoded, each on its own, to what the model looks at.
+"""
 
 import secrets
 from dataclasses import dataclass, field, replace
@@ -7,14 +10,18 @@ from typing import Protocol
 
 import numpy as np
 
-from pipelines.base import ImageRequest, PipelineError, Pixels, Plan
-from pipelines.images import PictureError, decode, from_base64
+from pipelines.base import ImageRequest, PipelineError, Pixels, Plan, Size
+from pipelines.images import PictureError
 from pipelines.limits import MOST_STEPS
+from pipelines.picture_files import PictureFile, from_base64
 from runner.errors import BadRequest
 from runner.image_protocol import DrawRequest, Format, Quality
 
 # How many of the model's own steps are done, where a quality is asked for and no number of steps.
 SHARES: dict[Quality, float] = {"low": 0.5, "medium": 1, "high": 1.5, "xhigh": 2, "max": 3}
+MIB = 1024**2
+# What the decoded pictures of one request may hold: ten that a model looks at, or what diffusers is given whole.
+MOST_DECODED = 512 * MIB
 
 
 class Planner(Protocol):
@@ -35,12 +42,38 @@ class Drawing:
 
     @property
     def bytes(self) -> int:
-        """What its input pictures hold."""
+        """What its input pictures hold, or will hold when they are decoded."""
         return sum(picture.nbytes for picture in self.request.images)
 
 
-def prepare(wanted: DrawRequest, ignored: list[str], planner: Planner) -> Drawing:
+@dataclass(frozen=True, eq=False)
+class Undecoded:
+    """A drawing that can be made, in which pictures of the right sizes stand for those in `files`."""
+
+    drawing: Drawing
+    files: tuple[PictureFile, ...]
+
+    @property
+    def bytes(self) -> int:
+        """What it holds at the most on its way to the GPU."""
+        return self.drawing.bytes + sum(len(file.data) for file in self.files)
+
+    def decode(self, index: int) -> Pixels:
+        """One of its pictures; a BadRequest when it is damaged. Takes up to seconds."""
+        height, width = self.drawing.request.images[index].shape[:2]
+        try:
+            return self.files[index].pixels((width, height))
+        except PictureError as error:
+            raise BadRequest(f"images[{index}]: {error}") from None
+
+    def decoded(self, images: tuple[Pixels, ...]) -> Drawing:
+        return replace(self.drawing, request=replace(self.drawing.request, images=images))
+
+
+def prepare(wanted: DrawRequest, ignored: list[str], planner: Planner) -> Undecoded:
     """A drawing, or the BadRequest that says why this model cannot make it."""
+    files = tuple(_read(text, index) for index, text in enumerate(wanted.images))
+    sizes = tuple(file.size for file in files)
     request = ImageRequest(
         prompt=wanted.prompt,
         seed=wanted.seed if wanted.seed > 0 else draw_seed(),
@@ -50,7 +83,8 @@ def prepare(wanted: DrawRequest, ignored: list[str], planner: Planner) -> Drawin
         steps=wanted.steps or None,
         guidance=wanted.guidance,
         count=wanted.n,
-        images=tuple(_picture(text, index) for index, text in enumerate(wanted.images)),
+        images=_blank(sizes),
+        sizes=sizes,
         strength=wanted.strength,
         previews=wanted.previews,
         cfg_normalization=wanted.cfg_normalization,
@@ -65,7 +99,14 @@ def prepare(wanted: DrawRequest, ignored: list[str], planner: Planner) -> Drawin
             plan = planner.plan(request)
     except (PipelineError, PictureError) as error:
         raise BadRequest(str(error)) from None
-    return Drawing(request, plan, wanted.format, tuple(ignored), wanted.compression)
+    request = replace(request, images=_blank(plan.reduced or sizes))
+    drawing = Drawing(request, plan, wanted.format, tuple(ignored), wanted.compression)
+    if drawing.bytes > MOST_DECODED:
+        raise BadRequest(
+            f"images: decoded, these {len(files)} take {drawing.bytes // MIB} MiB; {MOST_DECODED // MIB} MiB are "
+            "allowed for a request: send smaller ones, or fewer"
+        )
+    return Undecoded(drawing, files)
 
 
 def draw_seed() -> int:
@@ -73,8 +114,13 @@ def draw_seed() -> int:
     return 1 + secrets.randbelow(2**32 - 1)
 
 
-def _picture(text: str, index: int) -> Pixels:
+def _blank(sizes: tuple[Size, ...]) -> tuple[Pixels, ...]:
+    """Pictures of these sizes that take no memory."""
+    return tuple(np.broadcast_to(np.uint8(0), (height, width, 3)) for width, height in sizes)
+
+
+def _read(text: str, index: int) -> PictureFile:
     try:
-        return np.asarray(decode(from_base64(text)))
+        return PictureFile(from_base64(text))
     except PictureError as error:
         raise BadRequest(f"images[{index}]: {error}") from None

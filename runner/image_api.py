@@ -9,18 +9,19 @@ from msgspec.structs import asdict
 from starlette.requests import Request
 
 from runner.bodies import PICTURES_LIMIT, read_body
-from runner.drawing import Drawing, Planner, prepare
+from runner.drawing import Drawing, Planner, Undecoded, prepare
 from runner.engine import Engine
 from runner.errors import Busy
 from runner.image_protocol import DrawDone, DrawnPart, DrawWhole, parse_draw
+from runner.jobs import Job
 from runner.metrics import Metrics
 from runner.middleware import exchange
 from runner.protocol import encode, read_json
-from runner.streaming import JobResponse
+from runner.streaming import JobResponse, while_connected
 
 MIB = 1024**2
-# What the decoded pictures of all requests in flight may hold; one request alone may always.
-MOST_HELD = 4096 * MIB
+# What the pictures of all requests may hold, from their arrival until they are drawn.
+MOST_HELD = 1024 * MIB
 
 
 class ImageService(Protocol):
@@ -34,14 +35,14 @@ class ImageApi:
     def __init__(self, engine: Engine, metrics: Metrics) -> None:
         self._engine = engine
         self._metrics = metrics
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="pictures")
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
+        # One picture at a time, those of several requests in turn.
+        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
+        self._preparing = 0
 
     async def completion(self, request: Request, service: ImageService) -> JobResponse:
-        raw = await read_body(request, PICTURES_LIMIT)
-        loop = asyncio.get_running_loop()
-        drawing, stream = await loop.run_in_executor(self._threads, _read, raw, service.pipeline)
-        self._check_held(drawing)
-        job = self._engine.submit(exchange(request.scope).id, drawing)
+        raw = [await read_body(request, PICTURES_LIMIT)]
+        job, drawing, stream = await while_connected(request, self._submit(request, raw, service.pipeline))
         return JobResponse(
             self._engine,
             job,
@@ -50,11 +51,30 @@ class ImageApi:
             on_event=lambda event: self._count(event, drawing.request.count),
         )
 
-    def _check_held(self, drawing: Drawing) -> None:
-        held = sum(job.request.bytes for job in self._engine.in_flight())
-        if held and held + drawing.bytes > MOST_HELD:
+    async def _submit(
+        self, request: Request, raw: list[bytes], planner: Planner
+    ) -> tuple[Job, Drawing, bool]:
+        """Cancelled, it leaves at most one picture that is being decoded. The body is taken out of `raw`, which may be
+        large, and is not kept."""
+        loop = asyncio.get_running_loop()
+        undecoded, stream = await loop.run_in_executor(self._readers, _read, raw.pop(), planner)
+        self._check_held(undecoded.bytes)
+        self._preparing += undecoded.bytes
+        try:
+            images = [
+                await loop.run_in_executor(self._decoder, undecoded.decode, index)
+                for index in range(len(undecoded.files))
+            ]
+            drawing = undecoded.decoded(tuple(images))
+            return self._engine.submit(exchange(request.scope).id, drawing), drawing, stream
+        finally:
+            self._preparing -= undecoded.bytes
+
+    def _check_held(self, more: int) -> None:
+        held = self._preparing + sum(job.request.bytes for job in self._engine.in_flight())
+        if held and held + more > MOST_HELD:
             raise Busy(
-                f"images: the pictures of requests in flight hold {held // MIB} MiB, and these {drawing.bytes // MIB}; "
+                f"images: the pictures of requests in flight hold {held // MIB} MiB, and these {more // MIB}; "
                 f"together {MOST_HELD // MIB} are allowed",
                 retry_after=10,
             )
@@ -64,10 +84,11 @@ class ImageApi:
             self._metrics.count_drawn(event, pictures)
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._decoder.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(raw: bytes, planner: Planner) -> tuple[Drawing, bool]:
+def _read(raw: bytes, planner: Planner) -> tuple[Undecoded, bool]:
     wanted, ignored = parse_draw(read_json(raw))
     return prepare(wanted, ignored, planner), wanted.stream
 

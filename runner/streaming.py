@@ -3,15 +3,20 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from msgspec import Struct
+from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from runner.engine import Engine
+from runner.errors import RequestCancelled
 from runner.jobs import Job
 from runner.middleware import LEFT, exchange, send_error
 from runner.protocol import Failed, lines
+
+T = TypeVar("T")
 
 NDJSON = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-cache")]
 
@@ -59,8 +64,7 @@ class JobResponse:
                 exchange(scope).note = LEFT
 
     async def _watch(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            continue
+        await _left(receive)
         self._left = True
         self._engine.cancel(self._job)
 
@@ -102,6 +106,27 @@ class JobResponse:
             return False
         await send_error(send, self._job.status, event.error)
         return True
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What the work returns. It is cancelled when the client leaves. The request's body must have been read."""
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_left(request.receive))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        exchange(request.scope).note = LEFT
+        raise RequestCancelled("the client left before its request had begun")
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        await asyncio.wait((working, watching))
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
 
 
 def _body(data: bytes | bytearray, more: bool) -> Message:

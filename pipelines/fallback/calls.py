@@ -95,7 +95,8 @@ class Call:
     def plan(self, request: ImageRequest) -> Plan:
         """The request made whole; PipelineError names the first field that this call does not take."""
         self._check(request)
-        plan = self._walked(planning.plan(request, self.defaults))
+        # What diffusers makes of the pictures is its own affair: they are not reduced for it.
+        plan = self._walked(replace(planning.plan(request, self.defaults), reduced=()))
         if self.pipeline.config.get("is_distilled"):
             return _unguided(plan, request, "guidance has no effect: this model is distilled")
         if not self.compares or self.embedded:

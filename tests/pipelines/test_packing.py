@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipelines.images import PictureError, decode
+from pipelines.images import PictureError
 from pipelines.packing import pack, read_recipe
+from pipelines.picture_files import PictureFile
 from pipelines.recipe import Recipe, RecipeError
 
 RECIPE = Recipe(
@@ -40,7 +41,7 @@ def test_the_lossy_kinds_hold_nearly_the_pixels(kind: str) -> None:
     pixels = np.stack([x * 2, y * 3, 255 - x], axis=-1)
     data = pack(pixels, kind)
     assert Image.open(io.BytesIO(data)).format == kind.upper()
-    assert np.abs(np.asarray(decode(data)).astype(int) - pixels).mean() < 2
+    assert np.abs(PictureFile(data).pixels().astype(int) - pixels).mean() < 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -73,7 +74,7 @@ def test_a_recipe_too_long_for_a_jpeg_is_left_out_of_it_alone() -> None:
     for kind in ("png", "webp"):
         assert read_recipe(pack(noise(), kind, long)) == long
     data = pack(noise(), "jpeg", long)
-    assert decode(data).size == (40, 24)
+    assert PictureFile(data).size == (40, 24)
     with pytest.raises(RecipeError, match="no recipe"):
         read_recipe(data)
 

@@ -1,11 +1,16 @@
 """What a request comes to, and what is refused, before any work."""
 
+import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipelines.base import ImageRequest, PipelineError
+from pipelines.images import to_reference, to_start
+from pipelines.picture_files import PictureFile
 from pipelines.planning import Defaults, plan, preview_steps, sample_side
 
 STARTS = Defaults(steps=8, guidance=None, side=1024, multiple=16)
@@ -120,3 +125,47 @@ def test_previews_are_spread_evenly(steps, previews, shown):
 )  # fmt: skip
 def test_the_models_own_size_comes_from_its_files(transformer, vae, side):
     assert sample_side(transformer, vae, 8) == side
+
+
+@pytest.mark.parametrize(
+    ("defaults", "given", "reduced"),
+    [
+        (STARTS, {}, [(1440, 720), (1440, 720)]),
+        (EDITS, {}, [(1448, 724), (75, 93)]),
+        (EDITS, {"strength": 0.5, "width": 320, "height": 640}, [(320, 640), (75, 93)]),
+        (EDITS, {"strength": 0.5, "width": 4096, "height": 1024}, [(4096, 1024), (75, 93)]),
+    ],
+)
+def test_pictures_are_reduced_to_what_is_looked_at_and_never_enlarged(defaults, given, reduced):
+    pictures = (picture(3000, 1500), picture(75, 93))[: max(defaults.edits, 1)]
+    made = plan(request(images=pictures, **given), defaults)
+    assert list(made.reduced) == reduced[: len(pictures)]
+    ((width, height),) = plan(request(images=(picture(75, 93),), **given), defaults).reduced
+    assert width * height <= 75 * 93
+
+
+@pytest.mark.parametrize("size", [(3000, 1500), (6400, 100), (8008, 1001), (1025, 1024), (75, 93)])
+@pytest.mark.parametrize("strength", [None, 0.5])
+def test_pictures_that_have_been_reduced_come_to_the_same_plan(size, strength):
+    if strength is None and size == (6400, 100):
+        pytest.skip("no reference has such a shape")
+    before = request(images=(picture(*size),), strength=strength)
+    made = plan(before, EDITS)
+    after = replace(before, images=tuple(picture(*small) for small in made.reduced), sizes=(size,))
+    assert plan(after, EDITS) == made
+
+
+@pytest.mark.parametrize("size", [(3000, 1500), (8008, 1001), (1025, 1024), (75, 93)])
+def test_a_reduced_picture_gives_what_the_whole_gives(size):
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noise).save(out, "PNG", compress_level=1)
+    file, whole = PictureFile(out.getvalue()), Image.fromarray(noise)
+    for strength in (None, 0.5):
+        made = plan(request(images=(noise,), strength=strength), EDITS)
+        small = Image.fromarray(file.pixels(made.reduced[0]))
+        if strength is None:
+            np.testing.assert_array_equal(to_reference(small), to_reference(whole))
+        else:
+            drawn = made.width, made.height
+            np.testing.assert_array_equal(to_start(small, *drawn), to_start(whole, *drawn))

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ import httpx2
 import pytest
 from starlette.types import Message
 
+from pipelines.base import Pixels, Size
+from pipelines.picture_files import PictureFile
 from runner.app import RunnerApp
 from runner.bodies import PICTURES_LIMIT
 from tests.runner.fake_pipeline import FakePipeline, client_of, opened, picture_base64, running, until
@@ -201,7 +204,7 @@ def test_a_body_of_200_megabytes_is_too_large_and_one_of_64_is_not() -> None:
 
 
 def test_pictures_of_requests_in_flight_are_held_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.image_api.MOST_HELD", 100 * 100 * 3)
+    monkeypatch.setattr("runner.image_api.MOST_HELD", 120 * 110 * 3)
 
     async def test() -> None:
         pipeline = FakePipeline()
@@ -219,6 +222,102 @@ def test_pictures_of_requests_in_flight_are_held_to_a_limit(monkeypatch: pytest.
             assert lines(await client.post("/completion", json=large))[-1]["done"] is True
 
     run(test)
+
+
+def test_pictures_are_added_up_before_any_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.drawing.MOST_DECODED", 2 * 1024**2)
+
+    async def test() -> None:
+        pipeline = FakePipeline()
+        async with client_of(pipeline) as client:
+            with monkeypatch.context() as patched:
+                patched.setattr(PictureFile, "pixels", None)
+                message = await refused(client, images=[picture_base64(1000, 500)] * 2)
+            assert message.startswith("images: decoded, these 2 take 2 MiB; 2 MiB are allowed")
+            assert (await draw(client, images=[picture_base64(1000, 500)]))[-1]["done"] is True
+
+    run(test)
+
+
+class Gate:
+    """Holds every picture at its decoding until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open = threading.Event()
+        self.begun = self.inside = self.most = 0
+        decode = PictureFile.pixels
+
+        def pixels(file: PictureFile, size: Size | None = None) -> Pixels:
+            self.begun += 1
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            assert self.open.wait(60)
+            self.inside -= 1
+            return decode(file, size)
+
+        monkeypatch.setattr(PictureFile, "pixels", pixels)
+
+
+def test_pictures_are_decoded_one_at_a_time_and_requests_without_any_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        gate = Gate(monkeypatch)
+        async with client_of(FakePipeline()) as client:
+            edits = [asyncio.create_task(draw(client, images=[picture_base64()] * 3)) for _ in range(4)]
+            await until(lambda: gate.begun == 1)
+            assert (await draw(client))[-1]["done"] is True
+            gate.open.set()
+            assert [events[-1]["done"] for events in await asyncio.gather(*edits)] == [True] * 4
+        assert (gate.begun, gate.most) == (12, 1)
+
+    run(test)
+
+
+def test_a_client_that_leaves_has_no_more_of_its_pictures_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        gate = Gate(monkeypatch)
+        pipeline = FakePipeline()
+        async with running(pipeline) as engine:
+            app = RunnerApp(engine, "toy", stop=lambda: None)
+            leave = asyncio.Event()
+            leaving = [
+                asyncio.create_task(ask(app, {"prompt": "x", "images": [picture_base64()] * 5}, leave))
+                for _ in range(2)
+            ]
+            await until(lambda: gate.begun == 1)
+            leave.set()
+            assert await asyncio.gather(*leaving) == [499, 499]
+            staying = asyncio.create_task(
+                ask(app, {"prompt": "x", "images": [picture_base64()]}, asyncio.Event())
+            )
+            gate.open.set()
+            assert await staying == 200
+            assert gate.begun == 2, "one that was begun, and the other client's"
+            assert len(pipeline.requests) == 1
+            app.close()
+
+    run(test)
+
+
+async def ask(app: RunnerApp, request: Event, leave: asyncio.Event) -> int:
+    """The status of an answer to a client that stays until it is told to leave."""
+    body, statuses = [json.dumps(request).encode()], []
+
+    async def receive() -> Message:
+        if body:
+            return {"type": "http.request", "body": body.pop(), "more_body": False}
+        await leave.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    scope = {"type": "http", "method": "POST", "path": "/completion", "headers": [], "query_string": b""}
+    await app.asgi(scope, receive, send)  # type: ignore[arg-type]
+    (status,) = statuses
+    return int(status)
 
 
 def test_two_clients_each_get_their_own_picture() -> None:

@@ -1,0 +1,255 @@
+"""Pictures as files: read up to their header, so that a request can be planned and its size added up, then decoded to
+no more than what a model looks at.
+
+What is not a picture, or too large a one, is a PictureError, whatever the decoder stumbles over. A file made to harm is
+small and its work is large: what it may cost is decided by its header, and memory grows with the decoder's own buffer
+alone.
+"""
+
+import base64
+import binascii
+import contextlib
+import io
+import math
+import re
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from pipelines.base import Pixels, Size
+from pipelines.images import MAX_PIXELS, PictureError, check_size
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+# Of a WebP, its decoder holds four copies at a time.
+MAX_WEBP_PIXELS = MAX_PIXELS // 2
+# From here on a picture is reduced while it is decoded, which may differ from reducing the whole by a shade.
+LARGE = 16 * 1024 * 1024
+BAND = 4 * 1024 * 1024  # pixels that are converted at a time
+# A header of many small parts takes the decoder long; a JPEG's every scan goes over the whole picture again.
+MOST_READS = 200_000
+MOST_SCANS = 100
+
+# What the orientation tag says must be done to see the picture upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+LYING = (5, 6, 7, 8)  # the file's columns are the picture's rows
+REVERSED = (3, 4, 7, 8)  # the picture's first row is the file's last
+ORIENTATION = 0x0112
+MARKER = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")  # of a JPEG, with something after it
+SCAN, END = b"\xda", b"\xd9"
+OTHERS = {
+    b"\x89PNG": "a damaged PNG",
+    b"\xff\xd8": "a damaged JPEG",
+    b"GIF8": "a GIF",
+    b"BM": "a BMP",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+    b"%PDF": "a PDF",
+    b"<svg": "an SVG",
+    b"<?xml": "XML",
+    b"<!DOC": "HTML",
+    b"<html": "HTML",
+    b"PK\3\4": "a ZIP",
+}
+
+
+def from_base64(text: str) -> bytes:
+    """Base64 as clients send it: bare or in a data URI, either alphabet, with line breaks, with or without padding."""
+    if text.startswith("data:"):
+        head, comma, text = text.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise PictureError("the picture is a data URI that is not in base64")
+    if re.search(r"[\s_-]", text):  # each of these copies the whole text
+        text = re.sub(r"\s+", "", text).translate(str.maketrans("-_", "+/"))
+    text = text.rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise PictureError(f"the picture is no base64: {error}") from error
+
+
+class PictureFile:
+    """A PNG, JPEG or WebP, of which the header has been read. `size`: its width and height when seen upright."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        with _opened(data) as picture:
+            check_size(*picture.size)
+            if picture.format == "WEBP":
+                check_size(*picture.size, most=MAX_WEBP_PIXELS)
+            if picture.format in ("JPEG", "MPO") and _scans(data) > MOST_SCANS:
+                raise PictureError(f"the picture is a JPEG of more than the {MOST_SCANS} scans accepted")
+            self._orientation = _orientation(picture, data)
+            width, height = picture.size
+        self.size: Size = (height, width) if self._lies else (width, height)
+
+    @property
+    def _lies(self) -> bool:
+        return self._orientation in LYING
+
+    def pixels(self, size: Size | None = None) -> Pixels:
+        """Upright RGB of its own size or reduced to another: transparency on white, of an animation the first
+        frame."""
+        with _opened(self.data) as picture:
+            if size not in (None, self.size) and math.prod(self.size) > LARGE:
+                # A JPEG can be decoded to a half, a quarter or an eighth; what is left is reduced as any other.
+                picture.draft(None, _double(size[::-1] if self._lies else size))
+            picture.load()
+            upright = _Upright(picture, self._orientation)
+            if size in (None, upright.size):
+                return upright.whole()
+            return upright.reduced(size) if math.prod(upright.size) > LARGE else upright.resized(size)
+
+
+class _Upright:
+    """A decoded picture as it is seen, in bands of rows: only a few rows at a time are in another form."""
+
+    def __init__(self, picture: Image.Image, orientation: int) -> None:
+        self._picture = picture
+        self._turn = TURNS.get(orientation)
+        self._lies, self._reversed = orientation in LYING, orientation in REVERSED
+        self.size: Size = picture.size[::-1] if self._lies else picture.size
+
+    def whole(self) -> Pixels:
+        width, height = self.size
+        pixels = np.empty((height, width, 3), np.uint8)
+        for top, bottom in _bands(height, width):
+            pixels[top:bottom] = np.asarray(self._rows(top, bottom))
+        return pixels
+
+    def resized(self, size: Size) -> Pixels:
+        """Exactly as the whole picture is resized."""
+        picture = Image.new("RGB", self.size)
+        for top, bottom in _bands(self.size[1], self.size[0]):
+            picture.paste(self._rows(top, bottom), (0, top))
+        return np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
+
+    def reduced(self, size: Size) -> Pixels:
+        """The same but for a shade, without the whole picture as RGB."""
+        (width, height), scale = self.size, self.size[1] / size[1]
+        pixels = np.empty((size[1], size[0], 3), np.uint8)
+        reach = math.ceil(3 * max(scale, 1)) + 1  # rows that the filter sees beyond those it stands on
+        for top, bottom in _bands(size[1], math.ceil(width * scale)):
+            first = max(math.floor(top * scale) - reach, 0)
+            last = min(math.ceil(bottom * scale) + reach, height)
+            box = (0.0, top * scale - first, float(width), min(bottom * scale, height) - first)
+            rows = self._rows(first, last)
+            pixels[top:bottom] = np.asarray(
+                rows.resize((size[0], bottom - top), Image.Resampling.LANCZOS, box)
+            )
+        return pixels
+
+    def _rows(self, top: int, bottom: int) -> Image.Image:
+        """Some rows of the picture as RGB."""
+        if self._reversed:
+            top, bottom = self.size[1] - bottom, self.size[1] - top
+        width, height = self._picture.size
+        box = (top, 0, bottom, height) if self._lies else (0, top, width, bottom)
+        rows = _rgb(self._picture.crop(box))
+        return rows if self._turn is None else rows.transpose(self._turn)
+
+
+def _bands(rows: int, pixels: int) -> Iterator[tuple[int, int]]:
+    """So many rows, of so many pixels each, in bands."""
+    step = max(BAND // pixels, 1)
+    return ((top, min(top + step, rows)) for top in range(0, rows, step))
+
+
+def _double(size: Size) -> Size:
+    return 2 * size[0], 2 * size[1]
+
+
+class _Data(io.BytesIO):
+    """A file's bytes, read in a bounded number of pieces."""
+
+    _reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > MOST_READS:
+            raise PictureError("the picture is damaged, or is made of far too many parts")
+        return super().read(size)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """The picture in these bytes, its header read; whatever goes wrong with it in here is a PictureError."""
+    try:
+        with Image.open(_Data(data), formats=FORMATS) as picture:
+            yield picture
+    except PictureError:
+        raise
+    except UnidentifiedImageError as error:
+        raise PictureError(f"the picture is {_guess(data)}; PNG, JPEG and WebP are accepted") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError(
+            f"the picture has far more than the {MAX_PIXELS >> 20} megapixels accepted"
+        ) from error
+    # A decoder fed with malice raises whatever it stumbles over; all of it means the same here.
+    except Exception as error:
+        raise PictureError(f"the picture is damaged: {error}") from error
+
+
+def _orientation(picture: Image.Image, data: bytes) -> int:
+    """Without decoding: a PNG may say it after the picture, and Pillow decodes to find out."""
+    if picture.format == "PNG" and not picture.info.keys() & {"exif", "Raw profile type exif"}:
+        exif = Image.Exif()
+        exif.load(_late_exif(data))
+    else:
+        exif = picture.getexif()
+    orientation = exif.get(ORIENTATION, 1)
+    return orientation if orientation in TURNS else 1
+
+
+def _scans(data: bytes) -> int:
+    """How often a JPEG goes over its picture; counting ends beyond what is accepted."""
+    scans = place = 0
+    for _ in range(MOST_READS):
+        marker = MARKER.search(data, place)
+        if marker is None or marker[1] == END or scans > MOST_SCANS:
+            break
+        scans += marker[1] == SCAN
+        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+    return scans
+
+
+def _late_exif(data: bytes) -> bytes:
+    """What a PNG's eXIf chunk holds, wherever it stands; empty when there is none."""
+    place = 8
+    for _ in range(MOST_READS):
+        length, kind = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
+        if kind == b"eXIf":
+            return data[place + 8 : place + 8 + length]
+        if len(kind) < 4 or kind == b"IEND":
+            break
+        place += length + 12
+    return b""
+
+
+def _guess(data: bytes) -> str:
+    """What the bytes are instead of a picture, as far as their beginning tells."""
+    if not data:
+        return "empty"
+    start = data[:64].lstrip().removeprefix(b"\xef\xbb\xbf")
+    return next((name for magic, name in OTHERS.items() if start.startswith(magic)), "of an unknown format")
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):  # 16 bits of grey; converting would clip them
+        deep = np.asarray(picture).clip(0, 65535).astype(np.uint32)
+        grey = ((deep * 255 + 32767) // 65535).astype(np.uint8)
+        clear = picture.info.get("transparency")
+        return Image.fromarray(np.where(deep == clear, 255, grey).astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(white, picture)
+    return picture.convert("RGB")
