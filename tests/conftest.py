@@ -17,6 +17,8 @@ os.environ.setdefault("MLX_ENABLE_TF32", "0")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Each holds models of its own, and its tests start processes besides.
+MOST_WORKERS = 4
 _FAILED = pytest.StashKey[bool]()
 
 
@@ -26,6 +28,26 @@ def state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole suite runs side by side, a core for each; files that are named, in this process, as debuggers need it.
+
+    `-n` says otherwise, `-n 0` for the whole suite in one process too.
+    """
+    option = config.option
+    if hasattr(config, "workerinput"):
+        return  # one of those
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    alone = option.usepdb or option.collectonly or option.capture == "no"
+    if whole and not alone and getattr(option, "numprocesses", 0) is None:
+        option.numprocesses = min(max(os.cpu_count() or 1, 2), MOST_WORKERS)
+    if getattr(option, "numprocesses", 0):
+        # A worker that has nothing left to do takes over tests of others; fixtures of modules are seldom made twice.
+        option.dist = "worksteal" if option.dist == "no" else option.dist
+        for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+            os.environ.setdefault(variable, "1")
 
 
 @pytest.hookimpl(wrapper=True)
