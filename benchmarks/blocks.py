@@ -35,7 +35,9 @@ def ours(picture: int, dtype: str) -> Iterator[tuple[str, Step]]:
 
     from models import flux, flux2, z_image
     from models.rotary import rotary_table
+    from runner import device
 
+    device.prepare()
     sys.path.insert(0, str(Path(__file__).parent.parent))
     kind = getattr(mx, dtype)
     new, ready = _makers(mx, kind)

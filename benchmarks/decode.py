@@ -25,6 +25,7 @@ from models.language.options import Sampling
 from models.language.prefix import PrefixCache
 from models.language.products import suit_rows
 from models.language.sequence import Sequence
+from runner import device
 
 Prompts = list[list[int]]
 
@@ -130,6 +131,7 @@ WAYS: dict[str, Callable[[nn.Module, Prompts, int], float]] = {
 
 
 def main() -> None:
+    device.prepare()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -21,6 +21,7 @@ import mlx.nn as nn
 from models.fused import on_cuda
 from models.language import packed
 from models.quantize import Quantization
+from runner import device
 
 SHAPES = [
     "2560x1024",
@@ -81,6 +82,7 @@ def measure(inputs: int, outputs: int, rows: int, way: Quantization, weights: fl
 
 
 def main() -> None:
+    device.prepare()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

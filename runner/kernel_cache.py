@@ -1,7 +1,7 @@
 """Where MLX keeps the kernels that it compiles on an NVIDIA card, for the next process.
 
 Its own choice is the system's temporary folder: empty after a restart of the machine, and other users may write there
-what we would run.
+what we would run. On a processor it compiles nothing (`device.py`).
 """
 
 import logging
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runner.device import GPU_BACKENDS, is_installed
 from runner.gateway.cards import card_architecture
-from runner.places import cache_folder
+from runner.places import cache_folder, make_private
 
 log = logging.getLogger("diptych.device")
 
@@ -20,15 +20,19 @@ VARIABLE = "MLX_PTX_CACHE_DIR"
 
 def keep_kernels() -> None:
     """Name our folder to MLX, unless the user has named one. Call before MLX is imported."""
-    folder = None if VARIABLE in os.environ else _folder()
+    if VARIABLE in os.environ:
+        return
+    # Named nothing, MLX keeps kernels nowhere; without the variable it would take the temporary folder.
+    os.environ[VARIABLE] = ""
+    folder = _folder()
     if folder is None:
         return
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
     except OSError as error:
         log.warning("kernels will be compiled again by the next process: %s", error)
-        return
-    os.environ[VARIABLE] = str(folder)
+    else:
+        os.environ[VARIABLE] = str(folder)
 
 
 def _folder() -> Path | None:

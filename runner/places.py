@@ -1,6 +1,7 @@
 """Folders of the user's that several parts write to."""
 
 import os
+import stat
 from pathlib import Path
 
 
@@ -14,6 +15,38 @@ def cache_folder() -> Path:
 def state_folder() -> Path:
     """Where what outlives a process is kept: `$XDG_STATE_HOME/diptych`, else `~/.local/state/diptych`."""
     return _folder("XDG_STATE_HOME", "~/.local/state")
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder inside the cache folder that only its user writes to; an OSError that says why it is not one.
+
+    For what will be run as code: neither the folder nor one on the way to it may belong to another user, let others
+    write, or be a link.
+    """
+    root = cache_folder()
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_private(root, is_root=True)
+    place = root
+    for part in folder.relative_to(root).parts:
+        place /= part
+        place.mkdir(mode=0o700, exist_ok=True)
+        _check_private(place)
+
+
+def _check_private(place: Path, is_root: bool = False) -> None:
+    """The cache folder itself is where the user put it: it may be a link, and a group's."""
+    status = place.stat() if is_root else place.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise OSError(f"{place} is a link, where a folder is needed")
+    if not hasattr(os, "getuid"):
+        return  # on Windows a user's profile is private, and modes say nothing
+    remedy = "remove it, or set DIPTYCH_CACHE to a folder of your own"
+    if status.st_uid != os.getuid():
+        raise OSError(f"{place} belongs to another user (id {status.st_uid}); {remedy}")
+    if status.st_mode & (stat.S_IWOTH if is_root else stat.S_IWOTH | stat.S_IWGRP):
+        raise OSError(
+            f"{place} can be written by other users (mode {stat.S_IMODE(status.st_mode):o}); {remedy}"
+        )
 
 
 def _folder(variable: str, otherwise: str) -> Path:

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from runner.environment import environment as runner_environment
 from runner.errors import RunnerFailed
+from runner.gateway.cards import has_gpu_backend
 
 OPENBLAS = (
     "/usr/lib/x86_64-linux-gnu/libopenblas.so.0",
@@ -78,7 +79,10 @@ class Process:
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         began = time.perf_counter()
         self.process = subprocess.Popen(
-            dialect.command(model, self.port, options), env=environment(), stdout=self.log, stderr=self.log
+            dialect.command(model, self.port, options),
+            env=environment() | _compiling(),
+            stdout=self.log,
+            stderr=self.log,
         )
         self._wait_until_healthy()
         self.healthy_after = time.perf_counter() - began
@@ -146,3 +150,8 @@ class Process:
             self.process.kill()
             self.process.wait()
         self.log.close()
+
+
+def _compiling() -> dict[str, str]:
+    """On a processor no server compiles, as ours do not: MLX would load what others put into the temporary folder."""
+    return {} if has_gpu_backend() else {"MLX_DISABLE_COMPILE": "1"}

@@ -40,18 +40,30 @@ def test_without_a_card_nothing_is_made(card: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(kernel_cache, missing, lambda *_: None)
     kernel_cache.keep_kernels()
     assert not card.exists()
+    assert os.environ["MLX_PTX_CACHE_DIR"] == ""
 
 
 def test_a_folder_that_cannot_be_made_costs_no_start(card: Path, caplog: pytest.LogCaptureFixture) -> None:
     card.write_text("a file stands there")
     kernel_cache.keep_kernels()
-    assert "MLX_PTX_CACHE_DIR" not in os.environ
+    # Named nothing, MLX keeps them nowhere: its own choice would be the temporary folder.
+    assert os.environ["MLX_PTX_CACHE_DIR"] == ""
     assert "compiled again" in caplog.text
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(card: Path, caplog: pytest.LogCaptureFixture) -> None:
+    kernel_cache.keep_kernels()
+    del os.environ["MLX_PTX_CACHE_DIR"]
+    (card / "kernels").chmod(0o777)
+    kernel_cache.keep_kernels()
+    assert os.environ["MLX_PTX_CACHE_DIR"] == ""
+    assert "can be written by other users" in caplog.text
 
 
 def test_whoever_prepares_a_card_keeps_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device.sys, "platform", "linux")
     monkeypatch.setattr(device, "is_installed", lambda name: name == "mlx-cuda-13")
+    monkeypatch.setattr(device, "has_gpu", lambda: True)
     monkeypatch.setenv("MLX_ENABLE_CACHE_THRASHING_CHECK", "")
     monkeypatch.delenv("MLX_ENABLE_CACHE_THRASHING_CHECK")
     assert device.prepare() == "computing on CUDA"

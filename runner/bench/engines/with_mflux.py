@@ -14,6 +14,9 @@ from mflux.models.common.config.model_config import ModelConfig
 
 from models.random_weights import fill
 
+if mx.default_device() == mx.cpu:
+    mx.disable_compile()  # as we do there (runner/device.py), which cannot be imported here
+
 Times = dict[str, Any]
 Step = Callable[[], mx.array]
 PIXELS = 16  # along one side of a token, in all three families
