@@ -4,9 +4,13 @@
 or tokenizers reads it and need not know which of the three it was.
 """
 
+import errno
+import os
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 
 @dataclass(frozen=True)
@@ -29,3 +33,32 @@ class LocalModel:
     name: str
     folder: Path
     shards: Callable[[str], tuple[Shard, ...]]
+
+
+def check_regular(path: Path) -> os.stat_result:
+    """What the system says of a regular file; an OSError for anything else: opening a pipe would wait for a writer that
+    never comes, and a device may have no end."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return status
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, open for reading, even if another program puts something else in its place meanwhile."""
+    check_regular(path)
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    file = open(os.open(path, flags), "rb")  # noqa: SIM115 - closed by those who read it
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file; an OSError when it has more than `limit`."""
+    with open_regular(path) as file:
+        raw = file.read(limit + 1)
+    if len(raw) > limit:
+        raise OSError(errno.EFBIG, f"it is too large to be read, with more than {limit:,} bytes", str(path))
+    return raw

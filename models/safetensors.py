@@ -6,12 +6,13 @@ process down. So the header is read and checked before anything is mapped.
 
 import json
 import os
-import stat
 import struct
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
+
+from models.files import open_regular
 
 LONGEST_HEADER = 100_000_000
 BITS = {
@@ -45,10 +46,7 @@ class Header:
 def read_header(path: Path) -> Header:
     """The tensors that `path` holds; a WeightsError naming the file when it is cut short or damaged."""
     try:
-        # Opening a pipe would wait for a writer that never comes.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise WeightsError(f"{path} cannot be read: it is no regular file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             status = os.fstat(file.fileno())
             length = header_length(file.read(8), status.st_size, str(path))
             raw = file.read(length)

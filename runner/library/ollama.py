@@ -3,14 +3,18 @@
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from runner.errors import ModelNotSupported
-from runner.library.hub import folders, modified
+from runner.library.hub import modified
 from runner.library.installed import Installed, described
 from runner.sources.base import shorten
 from runner.sources.ollama import OllamaFiles
 from runner.sources.ollama_store import Manifest, OllamaName, parse_ollama_name, read_manifest, store_root
+
+# More of them, or of anything in one folder, means that the folder is something else.
+MOST_MANIFESTS = 10_000
 
 
 def ollama_models(warnings: list[str]) -> Iterator[Installed]:
@@ -24,11 +28,22 @@ def ollama_models(warnings: list[str]) -> Iterator[Installed]:
 
 
 def manifests(warnings: list[str]) -> Iterator[Path]:
-    """The files where manifests belong: manifests/host/namespace/model/tag."""
-    for host in folders(store_root() / "manifests", warnings):
-        for namespace in folders(host, warnings):
-            for model in folders(namespace, warnings):
-                yield from _files(model, warnings)
+    """The files where manifests belong: manifests/host/namespace/model/tag. Links are not followed."""
+    paths = _walk(store_root() / "manifests", 3, warnings)
+    yield from islice(paths, MOST_MANIFESTS)
+    if next(paths, None) is not None:
+        warnings.append(f"{store_root()} has more than {MOST_MANIFESTS:,} manifests; the rest are left out")
+
+
+def _walk(place: Path, depth: int, warnings: list[str]) -> Iterator[Path]:
+    """What lies so many folders down, by name."""
+    for entry in _entries(place, warnings):
+        if entry.is_symlink() and (entry.is_dir() or depth > 0):
+            warnings.append(f"{shorten(entry.path, 300)} is a link, which is not followed")
+        elif depth == 0 and not entry.is_dir():
+            yield Path(entry.path)
+        elif depth > 0 and entry.is_dir():
+            yield from _walk(Path(entry.path), depth - 1, warnings)
 
 
 def name_of(path: Path) -> OllamaName | None:
@@ -37,10 +52,12 @@ def name_of(path: Path) -> OllamaName | None:
     return parse_ollama_name(f"{host}/{namespace}/{model}:{tag}")
 
 
-def _files(place: Path, warnings: list[str]) -> list[Path]:
+def _entries(place: Path, warnings: list[str]) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(place) as entries:
-            return sorted(Path(entry.path) for entry in entries if not entry.is_dir())
+            return sorted(islice(entries, MOST_MANIFESTS), key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return []
     except OSError as error:
         warnings.append(f"{shorten(place, 300)} cannot be read: {error.strerror or error}")
         return []

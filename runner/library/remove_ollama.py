@@ -12,8 +12,8 @@ from runner.library.installed import Installed
 from runner.library.ollama import manifests
 from runner.library.removal import Removal
 from runner.places import cache_folder
-from runner.sources.base import JSON_LIMIT, parse_object, shorten
-from runner.sources.ollama_store import manifest_path, parse_ollama_name, store_root
+from runner.sources.base import parse_object, shorten
+from runner.sources.ollama_store import manifest_path, parse_ollama_name, read_manifest_file, store_root
 
 # Older manifests wrote a dash.
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
@@ -60,13 +60,8 @@ def _own_blobs(own: Path, notes: list[str]) -> list[Path]:
 
 def _digests(path: Path) -> set[str]:
     """Every digest that a manifest names, in whatever place."""
-    try:
-        if not path.is_file() or path.stat().st_size > JSON_LIMIT:
-            raise ModelNotSupported(f"{shorten(path, 300)} is no manifest")
-        raw = path.read_bytes()
-    except OSError as error:
-        raise ModelNotSupported(f"{shorten(path, 300)} cannot be read: {error.strerror or error}") from error
-    strings = _strings(parse_object(raw, shorten(path, 300)))
+    shown = shorten(path, 300)
+    strings = _strings(parse_object(read_manifest_file(path, shown), shown))
     return {match[1] for text in strings for match in _DIGEST.finditer(text)}
 
 

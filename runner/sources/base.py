@@ -1,7 +1,9 @@
 """What every source of a model can do: list its files, read its JSON, declare its tensors, bring it here."""
 
 import codecs
+import errno
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
@@ -133,6 +135,18 @@ def declared(path: Path) -> Header:
         return read_header(path)
     except WeightsError as error:
         raise ModelNotSupported(str(error)) from error
+
+
+def resolve_inside(path: Path, root: Path, shown: str) -> Path:
+    """A path with its links followed; an OSError when they lead out of `root`, itself resolved, which messages call
+    `shown`."""
+    try:
+        real = path.resolve(strict=True)
+    except RuntimeError:  # before Python 3.13
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
+    if not real.is_relative_to(root):
+        raise OSError(errno.EXDEV, f"it is a link out of {shown}", str(path))
+    return real
 
 
 def is_plain_path(path: str) -> bool:

@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from models.files import LocalModel, Shard
+from models.files import LocalModel, Shard, check_regular, read_regular
 from models.safetensors import TensorInfo
 from runner.errors import ModelNotFound, ModelNotSupported
-from runner.sources.base import Kind, ModelFiles, ModelMode, Progress, declared, shorten
+from runner.sources.base import JSON_LIMIT, Kind, ModelFiles, ModelMode, Progress, declared, shorten
 from runner.sources.selection import wanted_files, weight_files
 
 # A model has a few hundred files. More means that the folder is something else, such as a home directory.
@@ -52,11 +52,11 @@ class FolderFiles(ModelFiles):
         return found
 
     def _read(self, path: str) -> bytes:
-        target = self.folder / path
-        # Opening a pipe would wait for a writer that never comes.
-        if not stat.S_ISREG(target.stat().st_mode):
-            raise OSError("it is not a regular file")
-        return target.read_bytes()
+        return read_regular(self.file(path), JSON_LIMIT)
+
+    def file(self, path: str) -> Path:
+        """Where a listed file lies; an OSError when it may not be read."""
+        return self.folder / path
 
     def weights(self, component: str) -> tuple[str, ...]:
         return weight_files(self, component)
@@ -64,19 +64,31 @@ class FolderFiles(ModelFiles):
     def tensors(self, component: str) -> dict[str, TensorInfo]:
         found: dict[str, TensorInfo] = {}
         for path in self.weights(component):
-            found |= declared(self.folder / path).tensors
+            found |= declared(self._checked(path)).tensors
         return found
 
     def fetch(self, mode: ModelMode, progress: Progress | None = None) -> LocalModel:
-        wanted_files(self, mode)  # everything is here; what is incomplete is said now
+        for path in wanted_files(self, mode):  # everything is here; what is incomplete is said now
+            self._checked(path)
         return self.local()
+
+    def _checked(self, path: str) -> Path:
+        """A listed file that can be opened without waiting, or a ModelNotSupported that says why not."""
+        try:
+            file = self.file(path)
+            check_regular(file)
+        except OSError as error:
+            raise ModelNotSupported(
+                f"{path} in {self.place} cannot be read: {error.strerror or error}"
+            ) from error
+        return file
 
     def local(self) -> LocalModel:
         """The folder as a LocalModel."""
         return LocalModel(self.name, self.folder, self._shards)
 
     def _shards(self, component: str) -> tuple[Shard, ...]:
-        return tuple(Shard(self.folder / path) for path in self.weights(component))
+        return tuple(Shard(self._checked(path)) for path in self.weights(component))
 
 
 def _scan(folder: Path, prefix: str) -> tuple[dict[str, int], list[str]]:

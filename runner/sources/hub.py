@@ -6,8 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from models.files import read_regular
 from runner.errors import HubUnreachable
-from runner.sources.base import Kind
+from runner.sources.base import Kind, resolve_inside
 from runner.sources.folder import FolderFiles
 
 MAIN = "main"
@@ -87,6 +88,11 @@ class SnapshotFiles(FolderFiles):
         """Without links whose blob is gone: those are to be downloaded again."""
         return {path: size for path, size in self.scan().items() if size or (self.folder / path).exists()}
 
+    def file(self, path: str) -> Path:
+        """A snapshot links to the blobs of its repo, and nowhere else."""
+        repo = self.folder.parent.parent.resolve()
+        return resolve_inside(self.folder / path, repo, "the repo's folder in the cache")
+
 
 def cached_snapshot(hub: HubName) -> SnapshotFiles | None:
     """The snapshot of that revision in the cache, complete or not; None when there is none."""
@@ -94,7 +100,7 @@ def cached_snapshot(hub: HubName) -> SnapshotFiles | None:
     commit = hub.revision
     if not COMMIT.fullmatch(commit):
         try:
-            commit = (repo / "refs" / hub.revision).read_text().strip()
+            commit = read_regular(repo / "refs" / hub.revision, 1024).decode().strip()
         except (OSError, UnicodeDecodeError):
             return None
     folder = repo / "snapshots" / commit

@@ -13,11 +13,11 @@ import httpx2
 from huggingface_hub import HfApi, get_session, hf_hub_download, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, disable_progress_bars, hf_raise_for_status
 
-from models.files import LocalModel
+from models.files import LocalModel, read_regular
 from models.safetensors import TensorInfo, WeightsError, header_length, parse_header
 from runner.errors import HubUnreachable, ModelNotSupported, NotEnoughDisk
 from runner.sources import hub_download
-from runner.sources.base import Kind, ModelFiles, ModelMode, Progress, is_plain_path
+from runner.sources.base import JSON_LIMIT, Kind, ModelFiles, ModelMode, Progress, is_plain_path
 from runner.sources.hub import HubName, SnapshotFiles, cache_folder, offline, offline_error, repo_folder
 from runner.sources.hub_errors import endpoint, explained
 from runner.sources.selection import wanted_files, weight_files
@@ -56,7 +56,7 @@ class RemoteFiles(ModelFiles):
     def _read(self, path: str) -> bytes:
         with explained(self.hub):
             self._download(path)
-        return (self.snapshot / path).read_bytes()
+        return read_regular(self.snapshot / path, JSON_LIMIT)
 
     def weights(self, component: str) -> tuple[str, ...]:
         if component not in self._weights:

@@ -1,6 +1,5 @@
 """A model in Ollama's store: a blob a tensor (or a pack of them), and its JSON as blobs too."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
@@ -8,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from models.files import LocalModel, Shard
+from models.files import LocalModel, Shard, open_regular, read_regular
 from models.safetensors import Header, TensorInfo
 from runner.errors import ModelNotSupported
 from runner.places import cache_folder
@@ -32,6 +31,7 @@ from runner.sources.ollama_store import (
     Layer,
     Manifest,
     OllamaName,
+    in_store,
     parse_ollama_name,
     read_manifest,
 )
@@ -69,7 +69,7 @@ class OllamaFiles(ModelFiles):
 
     @cached_property
     def _listing(self) -> dict[str, int]:
-        return {name: self._present(layer).st_size for name, layer in self._json.items()}
+        return {name: self._size(layer) for name, layer in self._json.items()}
 
     @cached_property
     def _json(self) -> dict[str, Layer]:
@@ -94,21 +94,36 @@ class OllamaFiles(ModelFiles):
         return "\n".join(blob.decode("utf-8", "replace") for blob in blobs)
 
     def _blob(self, layer: Layer) -> bytes:
-        if self._present(layer).st_size > JSON_LIMIT:
-            raise ModelNotSupported(f"{layer.digest[:19]}… of {self.place} is too large to be read")
-        return layer.path.read_bytes()
-
-    def _present(self, layer: Layer) -> os.stat_result:
+        file = self._file(layer)
         try:
-            return layer.path.stat()
+            return read_regular(file, JSON_LIMIT)
         except OSError as error:
             raise ModelNotSupported(
-                f"{self.place} is not complete: {layer.name} ({layer.digest[:19]}…) cannot be read "
-                f"({error.strerror}); pull it again with `ollama pull {self.name}`"
+                f"{layer.name or layer.digest[:19]} of {self.place} cannot be read: {error.strerror or error}"
             ) from error
 
+    def _file(self, layer: Layer) -> Path:
+        """Where a layer's blob lies, once it is known to be a regular file of the store and of the size stated."""
+        try:
+            file = in_store(layer.path)
+            size = file.stat().st_size
+        except OSError as error:
+            raise self._incomplete(layer, f"cannot be read ({error.strerror or error})") from error
+        if layer.size is not None and size != layer.size:
+            raise self._incomplete(layer, f"has {size:,} bytes where the manifest states {layer.size:,}")
+        return file
+
+    def _incomplete(self, layer: Layer, reason: str) -> ModelNotSupported:
+        return ModelNotSupported(
+            f"{self.place} is not complete: {layer.name} ({layer.digest[:19]}…) {reason}; "
+            f"pull it again with `ollama pull {self.name}`"
+        )
+
+    def _size(self, layer: Layer) -> int:
+        return self._file(layer).stat().st_size
+
     def _read(self, path: str) -> bytes:
-        return self._json[path].path.read_bytes()
+        return self._blob(self._json[path])
 
     def folders(self) -> list[str]:
         tensors = {layer.name.split("/")[0] for layer in self.manifest.of_type(TENSOR) if "/" in layer.name}
@@ -141,19 +156,18 @@ class OllamaFiles(ModelFiles):
     def fetch(self, mode: ModelMode, progress: Progress | None = None) -> LocalModel:
         wanted_files(self, mode)
         for layer in self.manifest.layers:
-            self._present(layer)
+            self._file(layer)
         return LocalModel(self.name, self._folder(), self._shards)
 
     def _shards(self, component: str) -> tuple[Shard, ...]:
         return tuple(
-            Shard(self._by_digest[digest].path, renamed) for digest, renamed in self._renamed(component)
+            Shard(self._file(self._by_digest[digest]), renamed)
+            for digest, renamed in self._renamed(component)
         )
 
     def _header(self, digest: str) -> Header:
         if digest not in self._headers:
-            layer = self._by_digest[digest]
-            self._present(layer)
-            self._headers[digest] = declared(layer.path)
+            self._headers[digest] = declared(self._file(self._by_digest[digest]))
         return self._headers[digest]
 
     def _renamed(self, component: str) -> list[tuple[str, dict[str, str]]]:
@@ -196,7 +210,8 @@ class OllamaFiles(ModelFiles):
             try:
                 for name, layer in texts.items():
                     (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(layer.path, fresh / name)
+                    with open_regular(self._file(layer)) as source, open(fresh / name, "xb") as target:
+                        shutil.copyfileobj(source, target)
                 _put(fresh, folder)
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)

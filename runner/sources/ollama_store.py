@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from models.files import check_regular, read_regular
 from runner.errors import ModelNotSupported
-from runner.sources.base import JSON_LIMIT, is_plain_path, parse_object, shorten
+from runner.sources.base import JSON_LIMIT, is_plain_path, parse_object, resolve_inside, shorten
 
 TENSOR = "application/vnd.ollama.image.tensor"
 JSON = "application/vnd.ollama.image.json"
@@ -73,6 +74,7 @@ class Layer:
     digest: str
     name: str
     path: Path
+    size: int | None = None  # as the manifest states it
 
 
 @dataclass(frozen=True)
@@ -90,18 +92,32 @@ def manifest_path(name: OllamaName) -> Path:
     return store_root() / "manifests" / name.host / name.namespace / name.model / name.tag
 
 
+def in_store(path: Path) -> Path:
+    """The file that a path of the store means; an OSError when it is not a regular file or lies elsewhere.
+
+    The store may be a link, and so may its folders of manifests and of blobs: nothing inside these leads out of them.
+    """
+    folder = store_root() / path.relative_to(store_root()).parts[0]
+    real = resolve_inside(path, folder.resolve(), "the Ollama store")
+    check_regular(real)
+    return real
+
+
+def read_manifest_file(path: Path, shown: str) -> bytes:
+    """The bytes of a manifest, or a ModelNotSupported: what it links to, how large it is and what it is are checked."""
+    try:
+        return read_regular(in_store(path), JSON_LIMIT)
+    except OSError as error:
+        raise ModelNotSupported(f"{shown} cannot be read: {error.strerror or error}") from error
+
+
 def read_manifest(name: OllamaName) -> Manifest | None:
     """The manifest of a name; None when the store has none. A broken one is a ModelNotSupported."""
     path = manifest_path(name)
-    if not path.is_file():
+    if not os.path.lexists(path) or path.is_dir():
         return None
     shown = f"the manifest of {name} in the Ollama store ({path})"
-    try:
-        if path.stat().st_size > JSON_LIMIT:
-            raise ModelNotSupported(f"{shown} is too large to be one")
-        raw = path.read_bytes()
-    except OSError as error:
-        raise ModelNotSupported(f"{shown} cannot be read: {error.strerror or error}") from error
+    raw = read_manifest_file(path, shown)
     content = parse_object(raw, shown)
     if content.get("schemaVersion") != 2:
         raise ModelNotSupported(
@@ -125,9 +141,15 @@ def _layer(entry: Any, blobs: Path, shown: str) -> Layer:
         )
     if media_type in (TENSOR, JSON) and not is_plain_path(name):
         raise ModelNotSupported(f"{shown} has a layer named {shorten(name)}, which is no path inside a model")
+    size = found.get("size")
+    if size is not None and (type(size) is not int or size < 0):
+        raise ModelNotSupported(
+            f"{shown} has a layer of the size {shorten(size)}; a number of bytes is needed"
+        )
     return Layer(
         media_type if _MEDIA_TYPE.fullmatch(media_type) else "",
         digest,
         name,
         blobs / digest.replace(":", "-"),
+        size,
     )

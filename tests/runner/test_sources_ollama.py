@@ -439,12 +439,32 @@ def test_a_blob_that_is_cut_short_is_named(store: Path) -> None:
     digest = next(entry["digest"] for entry in layers if entry.get("name") == "vae/c.weight")
     manifest(store, f"{LIBRARY}/m/latest", layers)
     os.truncate(store / "blobs" / digest.replace(":", "-"), 20)
+    with pytest.raises(
+        ModelNotSupported, match=r"vae/c\.weight .*has 20 bytes where the manifest states \d+; pull"
+    ):
+        find("m").tensors("vae")
+
+
+def test_a_blob_whose_header_does_not_fit_its_bytes_is_named(store: Path) -> None:
+    layers = picture_layers(store)
+    entry = next(entry for entry in layers if entry.get("name") == "vae/c.weight")
+    os.truncate(store / "blobs" / entry["digest"].replace(":", "-"), 20)
+    entry["size"] = 20
+    manifest(store, f"{LIBRARY}/m/latest", layers)
     with pytest.raises(ModelNotSupported, match="cut short"):
         find("m").tensors("vae")
 
 
+@pytest.mark.parametrize("size", [-1, "7", True, 1.5])
+def test_a_size_that_is_none_is_refused(store: Path, size: object) -> None:
+    manifest(store, f"{LIBRARY}/m/latest", [layer(store, "json", "config.json", {}) | {"size": size}])
+    with pytest.raises(ModelNotSupported, match="a number of bytes is needed"):
+        find("m")
+
+
 def test_a_json_blob_that_is_huge_is_not_read(store: Path) -> None:
     layers = picture_layers(store)
+    layers[0]["size"] = 2**30
     manifest(store, f"{LIBRARY}/m/latest", layers)
     os.truncate(store / "blobs" / layers[0]["digest"].replace(":", "-"), 2**30)
     with pytest.raises(ModelNotSupported, match=r"model_index\.json .*too large"):
