@@ -1,6 +1,5 @@
 """`Server`: one runner as a child process, for schedulers and for programs of your own. No MLX. See docs/server.md."""
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -13,6 +12,7 @@ from runner.answers import decode_object, encode_request, error_from, read_objec
 from runner.aside import aside
 from runner.child import Child, check_platform
 from runner.client import Answer, Broken, Client, Headers
+from runner.clock import awake_timeout
 from runner.detect import check_runnable
 from runner.durations import parse_duration, show_duration
 from runner.errors import BadRequest, DiptychError, RunnerFailed
@@ -91,12 +91,12 @@ class Server:
     async def _wait_until_healthy(self, child: Child, on_progress: Report) -> None:
         limit = self._load_timeout
         try:
-            async with asyncio.timeout(limit) as timer:
+            async with awake_timeout(limit) as timer:
                 client = self._client = Client(await self._read_port(child), self._key)
                 while (progress := await self._look(child, client)) is not None:
                     if progress > self.progress:
                         self.progress = progress
-                        timer.reschedule(asyncio.get_running_loop().time() + limit if limit else None)
+                        timer.restart()
                         on_progress(progress)
                     await child.ended(POLL)
         except TimeoutError:
@@ -296,7 +296,7 @@ class Server:
     @contextlib.asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(HEALTH_TIMEOUT):
+            async with awake_timeout(HEALTH_TIMEOUT):
                 yield
         except TimeoutError:
             raise RunnerFailed(

@@ -5,8 +5,10 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from typing import Any
 
+from runner.clock import AwakeClock
 from runner.errors import Busy, DiptychError, RunnerFailed
 from runner.gateway.cards import VISIBLE
 from runner.gateway.holdoff import Holdoff
@@ -148,20 +150,21 @@ class Fleet:
             self._forget(running)
 
     async def _look_after(self, running: Running) -> None:
-        """Hear what it holds; kill it when it has not answered for too long."""
-        heard = time.monotonic()
-        while True:
-            await asyncio.sleep(self._settings.health_every)
-            try:
-                await running.server.refresh()
-            except DiptychError as error:
-                log.warning("%s: %s", running.known.name, error.message)
-                if time.monotonic() - heard > self._settings.unresponsive:
-                    await running.server.kill("it did not answer its health check")
-            else:
-                heard = time.monotonic()
-                running.report(running.server.memory_size)
-                self._on_change()
+        """Hear what it holds; kill it when it has not answered for too long, while we could have heard it."""
+        with closing(AwakeClock()) as clock:
+            heard = clock.time()
+            while True:
+                await asyncio.sleep(self._settings.health_every)
+                try:
+                    await running.server.refresh()
+                except DiptychError as error:
+                    log.warning("%s: %s", running.known.name, error.message)
+                    if clock.time() - heard > self._settings.unresponsive:
+                        await running.server.kill("it did not answer its health check")
+                else:
+                    heard = clock.time()
+                    running.report(running.server.memory_size)
+                    self._on_change()
 
     def _died(self, running: Running, words: str) -> None:
         log.error("the runner of %s died: %s", running.known.name, words)

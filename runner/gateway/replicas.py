@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
+from runner.clock import AwakeClock
 from runner.errors import DiptychError
 from runner.gateway.holdoff import Holdoff
 from runner.supervisor import Report, Server
@@ -39,7 +40,7 @@ class Replica:
     ready: bool = False
     active: int = 0
     progress: float = 0.0
-    heard: float = 0.0  # when it last answered
+    heard: float = 0.0  # when it last answered, in seconds that we were awake
     holdoff: Holdoff = field(default_factory=Holdoff)
 
 
@@ -58,6 +59,7 @@ class Replicas:
         self._make = make
         self._apart = apart
         self._unresponsive = unresponsive
+        self._clock = AwakeClock()
         self._on_death = on_death
         self._places = [Replica(make(place)) for place in range(count)]
         self._watches: list[asyncio.Task[None]] = []
@@ -87,7 +89,7 @@ class Replicas:
 
         async def start(place: Replica) -> None:
             await place.server.start(lambda progress: heard(place, progress))
-            place.ready, place.heard = True, time.monotonic()
+            place.ready, place.heard = True, self._clock.time()
 
         starts = [asyncio.create_task(start(place)) for place in self._places]
         try:
@@ -102,6 +104,7 @@ class Replicas:
 
     async def close(self) -> None:
         self._stop_watching()
+        self._clock.close()
         await asyncio.gather(*(place.server.close() for place in self._places))
 
     async def kill(self, why: str = "") -> None:
@@ -118,6 +121,7 @@ class Replicas:
             watch.cancel()
 
     def _end(self, words: str) -> None:
+        self._clock.close()
         if not self._over.done():
             self._over.set_result(words)
 
@@ -151,7 +155,7 @@ class Replicas:
             await place.server.start()
         except DiptychError as error:
             return error.message
-        place.ready, place.heard = True, time.monotonic()
+        place.ready, place.heard = True, self._clock.time()
         return None
 
     # -- what they tell
@@ -162,10 +166,10 @@ class Replicas:
         said = await asyncio.gather(*(place.server.refresh() for place in ready), return_exceptions=True)
         for place, answer in zip(ready, said, strict=True):
             if not isinstance(answer, BaseException):
-                place.heard = time.monotonic()
+                place.heard = self._clock.time()
             elif not isinstance(answer, DiptychError):
                 raise answer
-            elif time.monotonic() - place.heard > self._unresponsive:
+            elif self._clock.time() - place.heard > self._unresponsive:
                 await place.server.kill("it did not answer its health check")
         wrong = [answer for answer in said if isinstance(answer, DiptychError)]
         if wrong and len(wrong) == len(ready):

@@ -22,7 +22,7 @@ def pretend_model(folder: Path, weights: int = 1000, **behaviour: Any) -> Path:
 
     load: seconds until it is healthy; never: it is never healthy; die: exit code and last line while loading;
     events, pause: how many events a completion has, and seconds between them; broken: no last event; line: bytes of
-    content in every event; say: the contents of a completion's events, or the events; memory: bytes it reports; deaf: seconds after which it answers no health check;
+    content in every event; say: the contents of a completion's events, or the events; memory: bytes it reports; deaf: seconds after which it answers no health check; slow: seconds that a health check takes;
     stubborn: it takes no interrupt; kill_at: events after which it kills itself.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,6 +46,7 @@ class Pretend:
         self.say: list[str | dict[str, Any]] = behaviour.get("say") or []
         self.memory = int(behaviour.get("memory", 1000))
         self.deaf = float(behaviour.get("deaf", 1e9))
+        self.slow = float(behaviour.get("slow", 0))
         self.kill_at = int(behaviour.get("kill_at", -1))
         self.began = time.monotonic()
         self.active = 0
@@ -69,6 +70,7 @@ class Pretend:
         elif path == "/v1/status":
             if self.now > self.deaf:
                 await asyncio.sleep(1e6)
+            await asyncio.sleep(self.slow)
             self.whole(writer, 200, {"Status": 0, "Progress": 100, "ContextLength": 64, "Memory": self.memory,
                                      "mode": "text", "queue": 0, "active": self.active})  # fmt: skip
         elif path == "/completion":

@@ -22,7 +22,7 @@ from tests.waiting import PATIENCE, wait_until
 Event = dict[str, Any]
 
 LAUNCH = """
-import json, sys
+import json, signal, sys, time
 import runner.child
 import runner.supervisor
 from runner import logs
@@ -33,6 +33,8 @@ if said.pop("pretend"):
     runner.child.RUNNER = tuple(said.pop("runner"))
 if "health_timeout" in said:
     runner.supervisor.HEALTH_TIMEOUT = said.pop("health_timeout")
+# What blocks its event loop for a while, as a very long request once did.
+signal.signal(signal.SIGUSR1, lambda number, frame: time.sleep(4))
 logs.setup()
 tuples = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
 sys.exit(serve.run(Settings(**{**said, **tuples})))

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -132,6 +133,35 @@ def test_a_runner_that_answers_no_health_check_is_killed(tmp_path: Path) -> None
         stream = Streaming(gateway, "deaf")
         assert stream.last()["error"] == "it did not answer its health check (killed by SIGKILL)"
         gateway.wait_until(lambda: not gateway.models())
+
+
+def blocked(gateway: Gateway) -> None:
+    gateway.process.send_signal(signal.SIGUSR1)
+
+
+def stopped(gateway: Gateway) -> None:
+    gateway.process.send_signal(signal.SIGSTOP)
+    time.sleep(4)
+    gateway.process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("pause", [blocked, stopped])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_runner_is_not_killed_for_a_pause_of_the_gateway_s_own(
+    tmp_path: Path, pause: Callable[[Gateway], None], replicas: int
+) -> None:
+    """Its health check is under way all the time, and the pause is longer than it may take."""
+    folder = pretend_model(tmp_path / "model", slow=0.5, events=400, pause=0.02)
+    settings = {"health_every": 0.01, "health_timeout": 2, "unresponsive": 1, "replicas": replicas}
+    with Gateway({"model": folder}, **settings) as gateway:
+        stream = Streaming(gateway, "model")
+        for _ in range(2):
+            pause(gateway)
+            gateway.wait_until(lambda: gateway.http.get("/healthz").status_code == 200)
+        assert stream.last() == {"done": True, "done_reason": 0}
+        assert len(stream.seen) == 401
+        assert gateway.metric("diptych_crashes_total") == 0
+        assert "has not answered" not in gateway.log
 
 
 def test_a_runner_that_is_never_healthy_is_given_up(tmp_path: Path) -> None:
