@@ -19,6 +19,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from models.files import Shard
+from models.open_files import allow_open_files
 from models.quantize import Quantization, QuantizationError, replace_layers
 from models.safetensors import WeightsError, read_header
 
@@ -116,7 +117,8 @@ def read_shards(owner: str, shards: Sequence[Shard]) -> dict[str, mx.array]:
     """All tensors of a component under the checkpoint's names, nothing read but the headers."""
     if not shards:
         raise WeightsError(f"{owner}: the model has no weights for it")
-    _allow_open_files(len(shards))
+    # A lazily loaded file stays open, and a store with a file a tensor has more than the usual limit.
+    allow_open_files(len(shards) + 256)
     tensors: dict[str, mx.array] = {}
     for shard in shards:
         read_header(shard.path)
@@ -136,19 +138,6 @@ def _map(path: Path) -> dict[str, mx.array]:
     except RuntimeError as error:
         raise WeightsError(f"{path} cannot be read: {error}") from error
     return cast(dict[str, mx.array], stored)
-
-
-def _allow_open_files(count: int) -> None:
-    """A lazily loaded file stays open, and a store with a file a tensor has more than the usual limit."""
-    try:
-        import resource
-    except ImportError:  # Windows has neither the module nor the limit.
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + 256
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, ceiling), hard))
 
 
 def _map_names(owner: str, stored: Mapping[str, mx.array], weight_map: WeightMap) -> dict[str, mx.array]:
