@@ -1,6 +1,6 @@
 """The runner's routes: the wire contract of one model. No MLX: the engine's worker has that."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from runner.bodies import read_body
 from runner.engine import Engine, State
 from runner.errors import BadRequest
+from runner.http.access import Access
 from runner.metrics import Metrics
 from runner.middleware import Around
 from runner.protocol import CancelRequest, encode, parse, read_json
@@ -40,7 +41,15 @@ class Loaded(Protocol):
 class RunnerApp:
     """One model's HTTP face. `stop` ends the process as a signal would."""
 
-    def __init__(self, engine: Engine, model: str, stop: Callable[[], None], key: str | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        model: str,
+        stop: Callable[[], None],
+        key: str | None = None,
+        hosts: Sequence[str] = (),
+        origins: Sequence[str] = (),
+    ) -> None:
         self.engine = engine
         self.model = model
         self.metrics = Metrics()
@@ -49,7 +58,10 @@ class RunnerApp:
         self._add_gauges()
         self._app = Starlette(
             routes=self._routes(),
-            middleware=[Middleware(Around, metrics=self.metrics, key=key)],
+            middleware=[
+                Middleware(Around, metrics=self.metrics),
+                Middleware(Access, keys=(key,) if key else (), hosts=hosts, origins=origins),
+            ],
             exception_handlers={HTTPException: http_error},
         )
         self._app.router.redirect_slashes = False  # clients drop a body on the way

@@ -9,6 +9,8 @@
     ├── ModelNotSupported   400   found, but not something Diptych can run (or broken)
     ├── UnknownPath         404   nothing is there to be asked
     ├── WrongMethod         405   something is, but not by this method
+    ├── TooSlow             408   its body hardly arrives
+    ├── TooManyHeaders      431   more than are read
     ├── RequestCancelled    499   by /cancel, before it began
     ├── NotEnoughMemory     507   cannot fit
     ├── NotEnoughDisk       507   the download does not fit on the disk
@@ -79,6 +81,14 @@ class WrongMethod(DiptychError):
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         return [(b"allow", self.allowed.encode())]
+
+
+class TooSlow(DiptychError):
+    status = 408
+
+
+class TooManyHeaders(DiptychError):
+    status = 431
 
 
 class RequestCancelled(DiptychError):

@@ -1,6 +1,5 @@
 """Around every request: its id, its line in the log, its place in the metrics, its errors as JSON."""
 
-import hmac
 import logging
 import re
 import time
@@ -44,10 +43,9 @@ def exchange(scope: MutableMapping[str, Any]) -> Exchange:
 class Around:
     """ASGI middleware. A plain function call a message: streaming costs nothing extra."""
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics, key: str | None = None) -> None:
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
         self._app = app
         self._metrics = metrics
-        self._key = key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,10 +62,7 @@ class Around:
             await send(message)
 
         try:
-            if self._key is not None and not _knows(scope, self._key):
-                await send_error(sending, 401, "this server needs its API key: Authorization: Bearer KEY")
-            else:
-                await self._app(scope, receive, sending)
+            await self._app(scope, receive, sending)
         except DiptychError as error:
             await self._answer(about, sending, error)
         except Exception:
@@ -130,20 +125,6 @@ def _request_id(scope: Scope) -> str:
             if ID.fullmatch(text):
                 return str(text)
     return uuid.uuid4().hex
-
-
-def _knows(scope: Scope, key: str) -> bool:
-    return hmac.compare_digest(bearer(scope), key.encode())
-
-
-def bearer(scope: Scope) -> bytes:
-    """The key that came with a request; empty when none did. `Bearer` may be written in capitals or not."""
-    given = b""
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            given = value
-    scheme, _, key = given.partition(b" ")
-    return bytes(key.strip()) if scheme.lower() == b"bearer" else b""
 
 
 def _printable(path: str) -> str:

@@ -2,14 +2,18 @@
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import socket
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
+from runner.clock import AwakeClock
 from runner.errors import RunnerFailed
+from runner.http.connection import Connection
+from runner.http.limits import Limits
 
 BACKLOG = 2048
 
@@ -49,11 +53,14 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 class HttpServer(uvicorn.Server):
-    """Signals are the process's business, not uvicorn's."""
+    """Signals are the process's business, not uvicorn's; and it sets the limits that uvicorn does not."""
 
-    def __init__(self, asgi: Any, **options: Any) -> None:
+    def __init__(self, asgi: Any, limits: Limits) -> None:
+        self._clock = AwakeClock()
+        connection: Any = functools.partial(Connection, limits, self._clock)
         config = uvicorn.Config(
             asgi,
+            http=connection,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -61,12 +68,24 @@ class HttpServer(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             interface="asgi3",
-            timeout_keep_alive=75,
+            timeout_keep_alive=cast(int, limits.idle),
             timeout_graceful_shutdown=1,
             backlog=BACKLOG,
-            **options,
         )
         super().__init__(config)
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().serve(sockets)
+        finally:
+            self._clock.close()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        if counter % 10 == 0:
+            for connection in list(self.server_state.connections):
+                cast(Connection, connection).check()
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

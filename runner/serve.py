@@ -8,17 +8,19 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
 from models.files import LocalModel
+from models.open_files import allow_open_files, keep_open_files_limit
 from runner import device
 from runner.app import RunnerApp
 from runner.client import address
 from runner.detect import check_runnable
 from runner.engine import Engine, State
 from runner.errors import BadRequest, ConfigInvalid, RunnerFailed
+from runner.http.limits import Limits
 from runner.image_engine import ImageEngine, choose_engine
 from runner.jobs import Worker
 from runner.parent import end_with_parent
@@ -47,6 +49,8 @@ class RunnerSettings:
     memory: str | int = "auto"
     engine: str = "auto"
     api_key: str | None = None
+    allow_host: Sequence[str] | None = None
+    allow_origin: Sequence[str] | None = None
     tensor_parallel: int = 1
     warm_up: bool = True
     supervised: bool = False  # by a parent that reads our stderr, and that we do not outlive
@@ -62,6 +66,7 @@ def run(settings: RunnerSettings) -> int:
         end_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)  # until the event loop takes them over, there is nothing to finish
+    allow_open_files()
     listener = bind(settings.host, settings.port)
     if settings.port == 0:
         print(listener.getsockname()[1], flush=True)
@@ -86,13 +91,20 @@ class _Process:
         self._engine = Engine(self._load, queue=settings.queue, on_death=self._stopping.set)
         self._others = Others(on_loss=self._engine.fail)
         self._loop: asyncio.AbstractEventLoop
-        self._app = RunnerApp(self._engine, settings.model, self._stopping.set, settings.api_key)
+        self._app = RunnerApp(
+            self._engine,
+            settings.model,
+            self._stopping.set,
+            key=settings.api_key,
+            hosts=settings.allow_host or (),
+            origins=settings.allow_origin or (),
+        )
 
     async def main(self) -> int:
         loop = self._loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signal)
-        server = HttpServer(self._app.asgi)
+        server = HttpServer(self._app.asgi, Limits())
         self._engine.start()
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
         host, port = self._listener.getsockname()[:2]
@@ -173,12 +185,8 @@ class _Process:
         if world is not None:
             os.environ.update(world.environment(0))
         device.leave_torch_out()
-        try:
+        with keep_open_files_limit():
             from runner.text import TextSettings, load_text_worker
-        except ValueError as error:  # mlx-lm raises the limit as it is imported
-            raise RunnerFailed(
-                f"the limit of open files cannot be set to 4096: {error} (ulimit -Hn)"
-            ) from error
 
         chosen = TextSettings(
             batch=settings.batch,

@@ -5,6 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 from runner.arguments import MODEL_HELP, add_command, add_json, pictures
+from runner.arguments.serve import add_option
 from runner.arguments.values import natural, port, size, words
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def _add_runner(commands: "Commands") -> None:
         metavar="KEY",
         help="clients must send it as a bearer token; needed beyond loopback",
     )
+    for name in ("allow_origin", "allow_host"):
+        add_option(parser, name)
     add(
         "--queue",
         type=natural,

@@ -31,14 +31,14 @@ def add(commands: "Commands") -> None:
         help=f"loaded at the start, and kept until its memory is wanted: {MODEL_HELP}",
     )
     for name in SERVE:
-        _add_option(parser, name)
+        add_option(parser, name)
     parser.add_argument("--verbose", action="store_true", help="log more")
     parser.add_argument(
         "--log-format", choices=("text", "json"), default="text", help="(default %(default)s)"
     )
 
 
-def _add_option(parser: argparse.ArgumentParser, name: str) -> None:
+def add_option(parser: argparse.ArgumentParser, name: str) -> None:
     option = SERVE[name]
     about = option.about
     if option.default not in (None, False, ()) and "default" not in about:

@@ -10,8 +10,8 @@ from starlette.types import Scope
 
 from runner.dialects.library import Listing
 from runner.errors import UnknownPath
-from runner.gateway.access import header
 from runner.gateway.app import Gateway
+from runner.http.access import header
 
 FOLDER = Path(__file__).parent.parent / "web"
 INDEX = "index.html"

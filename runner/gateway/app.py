@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from runner.gateway.access import Access, Cors
+from runner.gateway.access import Cors, access
 from runner.gateway.budget import default_budget
 from runner.gateway.metrics import GatewayMetrics
 from runner.gateway.names import Names
@@ -68,7 +68,7 @@ class Gateway:
                 Middleware(Cors, settings=self.settings),
                 Middleware(Around, metrics=self.metrics),
                 *own,
-                Middleware(Access, settings=self.settings),
+                Middleware(access, settings=self.settings),
             ],
             exception_handlers={HTTPException: Paths(routes).answer},
         )

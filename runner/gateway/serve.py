@@ -1,18 +1,17 @@
 """The life of a gateway process: its port, the models named at its start, signals, the end."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 from typing import Any
 
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
-
+from models.open_files import allow_open_files
 from runner.client import address
 from runner.errors import ConfigInvalid, DiptychError
 from runner.gateway.app import Gateway
 from runner.gateway.settings import Settings
+from runner.http.limits import Limits
 from runner.memory import show_size
 from runner.presence import announced
 from runner.process import HttpServer, bind, is_loopback, loop_factory
@@ -28,6 +27,7 @@ def run(settings: Settings) -> int:
         raise ConfigInvalid(
             f"binding {settings.host} lets others in: that needs --api-key or --api-key-file (or DIPTYCH_API_KEY)"
         )
+    allow_open_files()
     listener = bind(settings.host, settings.port)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_Process(settings, listener).main())
@@ -48,7 +48,7 @@ class _Process:
         for model in self._settings.models:
             await gateway.names.look_up(model)
         gateway.pool.start()
-        server = HttpServer(gateway.asgi(), http=_dropping(self._settings.stall))
+        server = HttpServer(gateway.asgi(), Limits(stall=self._settings.stall))
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
         preloading = asyncio.create_task(self._preload(gateway))
         with announced(*self._listener.getsockname()[:2]):
@@ -84,35 +84,3 @@ class _Process:
         if self._signals > 1:
             os._exit(130)  # the runners see it, and end
         self._stopping.set()
-
-
-def _dropping(stall: float) -> type[asyncio.Protocol]:
-    """uvicorn's protocol, which drops a client that has taken nothing for so long while there was something to take."""
-
-    class Dropping(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-        _stalled: asyncio.TimerHandle | None = None
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            later = asyncio.get_running_loop().call_later
-            self._stalled = self._stalled or later(stall, self._drop)
-
-        def resume_writing(self) -> None:
-            self._unstall()
-            super().resume_writing()
-
-        def connection_lost(self, error: Exception | None) -> None:
-            self._unstall()
-            super().connection_lost(error)
-
-        def _unstall(self) -> None:
-            if self._stalled is not None:
-                self._stalled.cancel()
-                self._stalled = None
-
-        def _drop(self) -> None:
-            log.info("a client that does not read is dropped")
-            with contextlib.suppress(OSError):
-                self.transport.abort()
-
-    return Dropping

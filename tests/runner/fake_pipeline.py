@@ -92,7 +92,7 @@ async def client_of(pipeline: FakePipeline, **options: Any) -> AsyncIterator[htt
         app = RunnerApp(engine, "toy", stop=lambda: None)
         transport = httpx2.ASGITransport(app.asgi)
         async with httpx2.AsyncClient(
-            transport=transport, base_url="http://runner", timeout=PATIENCE
+            transport=transport, base_url="http://localhost", timeout=PATIENCE
         ) as client:
             yield client
         app.close()

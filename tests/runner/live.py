@@ -42,7 +42,7 @@ async def in_process(
             await asyncio.sleep(0.01)
         transport = httpx2.ASGITransport(app.asgi)
         async with httpx2.AsyncClient(
-            transport=transport, base_url="http://runner", timeout=PATIENCE
+            transport=transport, base_url="http://localhost", timeout=PATIENCE
         ) as client:
             yield client
     finally:
@@ -140,7 +140,7 @@ class Live:
         """A completion on a socket of its own, not read: closing it is a client that leaves."""
         payload = json.dumps({"prompt": prompt, **body}).encode()
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
-        head = f"POST /completion HTTP/1.1\r\nHost: x\r\nContent-Length: {len(payload)}\r\n\r\n"
+        head = f"POST /completion HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(payload)}\r\n\r\n"
         connection.sendall(head.encode() + payload)
         return connection
 

@@ -264,14 +264,14 @@ def test_unknown_paths_are_404_in_json(live: Live, path: str) -> None:
 RAW = {
     "not HTTP at all": b"hello\r\n\r\n",
     "TLS": bytes.fromhex("16030100a5010000a10303") + b"\x00" * 40,
-    "no length": b"POST /completion HTTP/1.1\r\nHost: x\r\n\r\n",
-    "half a body": b'POST /completion HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{"prompt": "x',
-    "a negative length": b"POST /completion HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n{}",
-    "an absurd length": b"POST /completion HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n{}",
-    "bad chunks": b"POST /completion HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
-    "two lengths": b"POST /completion HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}x",
-    "a broken header": b"POST /completion HTTP/1.1\r\nHost: x\r\n\x00\xff: y\r\nContent-Length: 2\r\n\r\n{}",
-    "a huge header": b"POST /completion HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 200_000 + b"\r\n\r\n{}",
+    "no length": b"POST /completion HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "half a body": b'POST /completion HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n{"prompt": "x',
+    "a negative length": b"POST /completion HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n{}",
+    "an absurd length": b"POST /completion HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n{}",
+    "bad chunks": b"POST /completion HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
+    "two lengths": b"POST /completion HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}x",
+    "a broken header": b"POST /completion HTTP/1.1\r\nHost: localhost\r\n\x00\xff: y\r\nContent-Length: 2\r\n\r\n{}",
+    "a huge header": b"POST /completion HTTP/1.1\r\nHost: localhost\r\nA: " + b"a" * 200_000 + b"\r\n\r\n{}",
 }
 
 

@@ -1,0 +1,154 @@
+"""Which requests are let in: the right Host, the right page, the right key. Browsers let any page call a server on this
+machine."""
+
+import hmac
+import ipaddress
+import re
+import socket
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from runner.errors import BadRequest, KeyNeeded, NotAllowed, TooManyHeaders
+
+MOST_HEADERS = 100
+# A name or an address, and a port: what else an authority may have (a user, a password) has no place in a Host header.
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]*)?", re.IGNORECASE)
+
+
+class Access:
+    """ASGI middleware that refuses: an unknown Host (DNS rebinding), a foreign page (Origin), a missing key.
+
+    Paths in `open_paths`, and those that begin as `open_prefixes` say, need no key.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Sequence[str] = (),
+        hosts: Sequence[str] = (),
+        origins: Sequence[str] = (),
+        open_paths: tuple[str, ...] = (),
+        open_prefixes: tuple[str, ...] = (),
+    ) -> None:
+        self._app = app
+        self._keys = [key.encode() for key in keys]
+        self._hosts = Hosts(hosts)
+        self._origins = Origins(origins)
+        self._open_paths = open_paths
+        self._open_prefixes = open_prefixes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self._check(scope)
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        if len(scope["headers"]) > MOST_HEADERS:
+            raise TooManyHeaders(
+                f"the request has {len(scope['headers'])} headers; at most {MOST_HEADERS} are read"
+            )
+        host, origin = host_of(scope), header(scope, b"origin")
+        if host and not self._hosts.allow(host):
+            raise NotAllowed(
+                f"this server is not called {host[:100]!r}; if that is its name, start it with --allow-host {host[:100]}"
+            )
+        if origin and not self._origins.allow(origin, host):
+            raise NotAllowed(
+                f"pages from {origin[:100]} may not call this server; --allow-origin {origin[:100]} lets them"
+            )
+        if self._keys and not self._is_open(scope["path"]) and not self._knows(bearer(scope)):
+            raise KeyNeeded("this server needs its API key: Authorization: Bearer KEY")
+
+    def _knows(self, given: bytes) -> bool:
+        """Compares with all keys, and each in constant time."""
+        return sum(hmac.compare_digest(given, key) for key in self._keys) > 0
+
+    def _is_open(self, path: str) -> bool:
+        return path in self._open_paths or path.startswith(self._open_prefixes)
+
+
+class Hosts:
+    """The names this machine may be called by. A page that rebinds DNS comes with its own name, never with an address."""
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        own = socket.gethostname().lower()
+        self._allowed = {"localhost", own, f"{own}.local", *(name.lower() for name in allowed)}
+
+    def allow(self, host: str) -> bool:
+        match = _HOST.fullmatch(host)
+        if match is None:
+            return False
+        name = match[1].strip("[]").lower()
+        if "*" in self._allowed or name in self._allowed or name.endswith(".localhost"):
+            return True
+        return _is_address(name)
+
+
+class Origins:
+    """The pages that may call: our own, those of this machine, and those that were named."""
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        self._allowed = {origin.rstrip("/").lower() for origin in allowed}
+
+    def allow(self, origin: str, host: str) -> bool:
+        origin = origin.lower()
+        if "*" in self._allowed or origin in self._allowed:
+            return True
+        try:
+            parts = urlsplit(origin)
+            name = parts.hostname or ""
+        except ValueError:
+            return False
+        if parts.scheme not in ("http", "https") or not name:
+            return False
+        return parts.netloc == host.lower() or name == "localhost" or _is_loopback(name)
+
+
+def host_of(scope: Scope) -> str:
+    """The one Host header; empty for HTTP/1.0, which need not have any. BadRequest where there is not exactly one."""
+    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    if len(hosts) > 1:
+        raise BadRequest(f"the request has {len(hosts)} Host headers; it must have one")
+    if not hosts and scope.get("http_version") == "1.0":
+        return ""
+    if not hosts or not _HOST.fullmatch(hosts[0]):
+        shown = (
+            f"the Host header {hosts[0][:100]!r} is not allowed"
+            if hosts
+            else "the request has no Host header"
+        )
+        raise BadRequest(f"{shown}; it must be a name or an address, with or without a port")
+    return str(hosts[0])
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """A request header's value; empty when there is none."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value.decode("latin-1"))
+    return ""
+
+
+def bearer(scope: Scope) -> bytes:
+    """The key that came with a request; empty when none did. `Bearer` may be written in capitals or not."""
+    given = b""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            given = value
+    scheme, _, key = given.partition(b" ")
+    return bytes(key.strip()) if scheme.lower() == b"bearer" else b""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(name: str) -> bool:
+    return _is_address(name) and ipaddress.ip_address(name).is_loopback
