@@ -8,11 +8,12 @@ import pytest
 
 from runner.clock import AwakeClock, awake_timeout
 from runner.process import loop_factory
+from tests.waiting import PATIENCE
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        await asyncio.wait_for(main(), 60)
+        await asyncio.wait_for(main(), PATIENCE)
 
     for factory in (loop_factory(), None):  # timers come before sockets in one, behind them in the other
         with asyncio.Runner(loop_factory=factory) as runner:

@@ -13,6 +13,7 @@ from runner.http.limits import Limits
 from runner.metrics import HttpMetrics
 from runner.middleware import Around
 from runner.process import HttpServer, bind, loop_factory
+from tests.waiting import PATIENCE
 
 HOST = b"Host: localhost\r\n"
 
@@ -114,7 +115,7 @@ def serve(main: Callable[[Serving], Awaitable[None]], **limits: float) -> None:
     """Run `main` against a server of these limits."""
 
     async def run() -> None:
-        async with asyncio.timeout(120), _serving(Limits(**{"stall": math.inf, **limits})) as serving:  # type: ignore[arg-type]
+        async with asyncio.timeout(PATIENCE), _serving(Limits(**{"stall": math.inf, **limits})) as serving:  # type: ignore[arg-type]
             await main(serving)
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

@@ -11,6 +11,7 @@ from runner.http.access import MOST_HEADERS, Hosts, Origins
 from tests.runner.gateway.live import Gateway
 from tests.runner.live import Live, tokens
 from tests.toys import toy_text
+from tests.waiting import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
 
 def status(port: int, *lines: bytes, version: bytes = b"1.1", path: bytes = b"/metrics") -> int:
     """Of a request with exactly these headers."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         head = b"\r\n".join([b"GET %s HTTP/%s" % (path, version), *lines, b"Connection: close", b"", b""])
         connection.sendall(head)
         return int(connection.makefile("rb").readline().split()[1])
@@ -123,7 +124,7 @@ def test_a_page_can_neither_use_a_server_nor_end_it(
 ) -> None:
     body: Any = '{"prompt": "x", "model": "x"}'
     refused = httpx2.request(
-        method, f"http://127.0.0.1:{port}{path}", headers=headers, content=body, timeout=60
+        method, f"http://127.0.0.1:{port}{path}", headers=headers, content=body, timeout=PATIENCE
     )
     assert refused.status_code == 403
     assert "evil.example.net" in refused.text
