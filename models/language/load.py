@@ -145,7 +145,8 @@ def build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
                 weights = super().sanitize(stored) if hasattr(base, "sanitize") else stored
                 if untied is not None:
                     untied.place(weights)
-                share_embedding(weights, names)
+                # Some networks have given up their head by now, for want of its weights.
+                share_embedding(weights, [name for name, _ in _parameters(self)])
                 wanted.update(_parameters(self))  # as made: what is given replaces them
                 given.update(weights)
                 return weights

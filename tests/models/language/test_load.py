@@ -61,6 +61,12 @@ def test_weights_that_do_not_fit_are_named(
         opened(reweighted(folder, change))
 
 
+@pytest.mark.parametrize("family", ["gemma3", "lfm2"])
+def test_a_network_that_computes_its_head_by_the_embedding_is_given_none(family: str) -> None:
+    """gemma3's gives its head up only when it sees that the files have no weights for one."""
+    opened(toy_text(family))
+
+
 def test_weights_in_half_precision_and_quantized_ones_do_fit(folder: Path) -> None:
     opened(reweighted(folder, lambda weights: {NORM: weights[NORM].astype(mx.bfloat16)}))
     opened(toy_text("llama", bits=4))
