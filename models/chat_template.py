@@ -12,6 +12,11 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from models.deadline import OutOfTime, within
+
+# A template is a program of the model's, and a long chat takes it milliseconds.
+RENDER_SECONDS = 10.0
+
 Message = Mapping[str, Any]
 
 
@@ -34,8 +39,13 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message], **variables: Any) -> str:
         given = {"tools": None, "documents": None, "add_generation_prompt": True} | self._tokens | variables
+        copies = [dict(message) for message in messages]
         try:
-            return self._template.render(messages=[dict(message) for message in messages], **given)
+            return within(RENDER_SECONDS, lambda: self._template.render(messages=copies, **given))
+        except OutOfTime:
+            raise TemplateFailed(
+                f"the chat template did not come to an end within {RENDER_SECONDS:g} seconds"
+            ) from None
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
             raise TemplateFailed(f"the chat template failed: {error}") from error
 

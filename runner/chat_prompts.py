@@ -1,12 +1,17 @@
 """A chat as the text that its model reads: rendered by the tokenizer's template, the last answer left open."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from models.deadline import OutOfTime, within
 from runner.errors import BadRequest
 from runner.protocol import Message, TextRequest
+
+# A template is a program of the model's, and a long chat takes it milliseconds.
+RENDER_SECONDS = 10.0
 
 Plain = dict[str, Any]  # a message as templates take it
 
@@ -58,16 +63,20 @@ def _render(tokenizer: Any, messages: list[Plain], request: TextRequest, begun: 
     extra: dict[str, Any] = {} if request.think is None else {"enable_thinking": request.think}
     if begun is not None:  # templates that are code need not know the word
         extra["continue_final_message"] = True
+    render = partial(
+        tokenizer.apply_chat_template,
+        messages,
+        tools=request.tools or None,
+        add_generation_prompt=begun is None,
+        tokenize=False,
+        **extra,
+    )
     try:
-        return str(
-            tokenizer.apply_chat_template(
-                messages,
-                tools=request.tools or None,
-                add_generation_prompt=begun is None,
-                tokenize=False,
-                **extra,
-            )
-        )
+        return str(within(RENDER_SECONDS, render))
+    except OutOfTime:
+        raise BadRequest(
+            f"messages: the model's chat template did not come to an end within {RENDER_SECONDS:g} seconds"
+        ) from None
     except RecursionError:
         raise BadRequest("messages: nested too deeply for the chat template") from None
     except Exception as error:  # a template may raise anything; it is the request that it did not like

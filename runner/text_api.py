@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runner.aside import aside
 from runner.bodies import read_body
 from runner.engine import Engine
 from runner.errors import BadRequest
@@ -22,6 +23,7 @@ from runner.protocol import (
     EmbeddingRequest,
     TextChunk,
     TextDone,
+    TextRequest,
     TextWhole,
     TokenizeRequest,
     encode,
@@ -36,6 +38,8 @@ T = TypeVar("T")
 # Shorter texts are tokenized where they are: handing them to a thread costs more.
 SMALL = 4096
 MOST_EMBEDDINGS = 2048
+# Chat templates that are rendered at a time.
+TEMPLATES = 8
 
 
 class TextService(Protocol):
@@ -49,14 +53,13 @@ class TextApi:
         self._engine = engine
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="tokenize")
+        self._templates = asyncio.Semaphore(TEMPLATES)
 
     async def completion(self, request: Request, service: TextService, raw: bytes) -> JobResponse:
         body = read_json(raw)
         wanted = parse_text(body)
-        # A grammar takes time to compile; a prompt to tokenize, when it is long.
-        weight = SMALL if wanted.format else len(raw)
-        job_request = await self._aside(
-            weight, lambda: service.prompts.generate(wanted, unknown_options(body))
+        job_request = await self._prepare(
+            wanted, len(raw), lambda: service.prompts.generate(wanted, unknown_options(body))
         )
         job = self._engine.submit(exchange(request.scope).id, job_request)
         return JobResponse(
@@ -100,6 +103,16 @@ class TextApi:
         raw = await read_body(request)
         tokens = parse(DetokenizeRequest, read_json(raw)).tokens
         return _json({"content": await self._aside(len(raw), lambda: service.prompts.detokenize(tokens))})
+
+    async def _prepare(self, wanted: TextRequest, weight: int, work: Callable[[], T]) -> T:
+        """Schemas and chat templates are programs, and may take long however small they are. Who waits for a schema
+        holds a place among those that are compiled (schema_trials.py), and none here."""
+        if wanted.format:
+            return await aside(work)
+        if wanted.messages is None:
+            return await self._aside(weight, work)
+        async with self._templates:
+            return await aside(work)
 
     async def _aside(self, weight: int, work: Callable[[], T]) -> T:
         """Do it here when it is small, else on a thread, so that the event loop goes on."""

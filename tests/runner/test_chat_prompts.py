@@ -1,6 +1,8 @@
 """Chats as models read them: an assistant's message at the end is gone on with, as transformers renders it."""
 
 import asyncio
+import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 from mlx_lm.utils import load_tokenizer
 from transformers import AutoTokenizer
 
+from models.deadline import _stop
 from runner.chat_prompts import ChatPrompt, render_chat
 from runner.errors import BadRequest
 from runner.outline import marks_of
@@ -17,6 +20,7 @@ from runner.prompts import _thought_is_open
 from runner.protocol import parse_text
 from tests.runner.live import events, in_process, text, tokens
 from tests.toys import toy_text
+from tests.waiting import PATIENCE, until
 
 USER = {"role": "user", "content": "How is the sea?"}
 BEGUN = {"role": "assistant", "content": "The sea is"}
@@ -153,3 +157,35 @@ def test_an_answer_that_was_begun_is_written_on_from_its_last_letter(family: str
             assert tokenizer.decode(ids) + text(continued) == whole
 
     ask(toy_text(family), compare)
+
+
+LOOPING = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}{% endfor %}"
+
+
+def test_a_template_that_does_not_come_to_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.chat_prompts.RENDER_SECONDS", 0.2)
+    with pytest.raises(
+        BadRequest, match=r"the model's chat template did not come to an end within 0\.2 seconds"
+    ):
+        rendered(loaded("llama", LOOPING), USER)
+
+
+def test_while_a_template_loops_other_requests_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(shutil.copytree(toy_text("llama"), tmp_path / "toy"))
+    (folder / "chat_template.jinja").write_text(LOOPING)
+    monkeypatch.setattr("runner.chat_prompts.RENDER_SECONDS", PATIENCE)
+
+    async def main() -> None:
+        async with in_process(folder) as client:
+            chat = {"messages": [USER], "options": {"num_predict": 1}}
+            looping = asyncio.create_task(client.post("/completion", json=chat))
+            await until(lambda: [thread for thread in threading.enumerate() if thread.name == "deadline"])
+            prompt = {"prompt": "The sea", "options": {"num_predict": 2}}
+            assert len(tokens(events(await client.post("/completion", json=prompt)))) == 2
+            assert not looping.done()
+            for thread in threading.enumerate():
+                if thread.name == "deadline":
+                    _stop(thread)
+            looping.cancel()
+
+    asyncio.run(main())
