@@ -29,6 +29,10 @@ async def aside(work: Callable[[], T]) -> T:
             result = work()
         except Exception as raised:
             error = raised
+        except (
+            BaseException
+        ) as raised:  # a panic of a library, or an exit: neither may end the loop, or be waited for
+            error = RuntimeError(f"{type(raised).__name__}: {raised}")
         with contextlib.suppress(RuntimeError):  # the loop has been closed
             loop.call_soon_threadsafe(tell, result, error)
 

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from runner.errors import Busy, DiptychError, RunnerFailed
 from runner.jobs import Event, Job, Worker
+from runner.panics import is_failure
 from runner.protocol import Failed
 
 log = logging.getLogger("diptych.engine")
@@ -262,7 +263,9 @@ class Engine:
             self._active[job] = None
             try:
                 worker.admit(job)
-            except Exception as error:
+            except BaseException as error:
+                if not is_failure(error):
+                    raise
                 log.debug("a job could not begin", exc_info=True)
                 del self._active[job]
                 job.status = getattr(error, "status", 500)
@@ -279,7 +282,9 @@ class Engine:
                     self._active.pop(emitted.job, None)
                 deliveries.append((emitted.job, emitted.event, emitted.last))
             self._failures = 0
-        except Exception as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             log.exception("a step failed")
             self._failures += 1
             lost = list(worker.recover())

@@ -8,17 +8,23 @@ matcher belongs to one request and is used on it.
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from copy import copy
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders
 
-from .errors import BadRequest
-from .schema_compiler import SchemaError, compile_schema, reason, try_schema
+from runner.errors import BadRequest
+from runner.panics import is_panic
+from runner.schema_compiler import SchemaError, compile_schema, reason
+from runner.schema_trials import SchemaTrials
+
+T = TypeVar("T")
 
 SCHEMA_BYTES = 128 * 1024
 KEPT = 64
@@ -42,8 +48,7 @@ class Matcher:
 
     def mask(self) -> NDArray[np.uint32]:
         """One bit a token, low bits first, set where the token may come next."""
-        bits = np.frombuffer(self._engine.compute_bitmask(), dtype=np.uint32)
-        self._check()
+        bits = np.frombuffer(self._do(self._engine.compute_bitmask), dtype=np.uint32)
         mask = np.zeros(self._words, dtype=np.uint32)
         mask[: bits.size] = bits[: self._words]
         mask[-1] &= self._last_word
@@ -51,13 +56,19 @@ class Matcher:
 
     def accept(self, token: int) -> None:
         """The answer goes on with this token, which the last mask allowed."""
-        self._engine.consume_token(token)
-        self._check()
+        self._do(partial(self._engine.consume_token, token))
 
-    def _check(self) -> None:
+    def _do(self, work: Callable[[], T]) -> T:
+        try:
+            result = work()
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            raise BadRequest("format: the schema is too complex") from error
         why = reason(self._engine)
         if why:
             raise BadRequest(f"format: {why}")
+        return result
 
 
 class Grammar:
@@ -85,6 +96,9 @@ class Grammars:
         self._vocabulary: LLTokenizer | None = None
         self._building = threading.Lock()
         self._kept: OrderedDict[str, Grammar] = OrderedDict()
+        self._trials = SchemaTrials()
+        # Each schema is compiled once, whoever else asks for it in the meantime.
+        self._compiling: dict[str, Future[Grammar]] = {}
         self._lock = threading.Lock()
 
     def compile(self, format: object) -> Grammar:
@@ -94,11 +108,24 @@ class Grammars:
             if text in self._kept:
                 self._kept.move_to_end(text)
                 return self._kept[text]
+            compiling = self._compiling.get(text)
+            if compiling is None:
+                ours = self._compiling[text] = Future()
+        if compiling is not None:
+            return compiling.result()
+        try:
+            ours.set_result(self._compile(text))
+        except BaseException as error:
+            ours.set_exception(error)
+        with self._lock:
+            del self._compiling[text]
+        return ours.result()
+
+    def _compile(self, text: str) -> Grammar:
         vocabulary = self._compiled_vocabulary()
         try:
-            if text != OBJECT:
-                try_schema(text)
-            grammar = Grammar(compile_schema(vocabulary, text), self._vocab_size)
+            compile = compile_schema if text == OBJECT else self._trials.compile
+            grammar = Grammar(compile(vocabulary, text), self._vocab_size)
         except SchemaError as error:
             raise BadRequest(f"format: {error}") from None
         with self._lock:
@@ -158,7 +185,9 @@ def _vocabulary(tokenizer: Any, vocab_size: int, eos_ids: list[int]) -> LLTokeni
     text = plain.to_str().replace('"add_prefix_space":true', '"add_prefix_space":false')
     try:
         return LLTokenizer(text, n_vocab=max(size, vocab_size), eos_token=ends)
-    except ValueError as error:
+    except BaseException as error:
+        if not (isinstance(error, ValueError) or is_panic(error)):
+            raise
         raise BadRequest(
             f"format: structured output does not support this model's tokenizer: {error}"
         ) from None

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runner.errors import DiptychError
 from runner.logs import REQUEST_FAILED
 from runner.metrics import HttpMetrics
+from runner.panics import is_failure
 from runner.protocol import encode
 
 log = logging.getLogger("diptych.http")
@@ -65,7 +66,9 @@ class Around:
             await self._app(scope, receive, sending)
         except DiptychError as error:
             await self._answer(about, sending, error)
-        except Exception:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             log.exception(REQUEST_FAILED, extra={"id": about.id})
             if about.status:
                 raise

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from models.language.options import Sampling
 from runner.chat_prompts import ChatPrompt, render_chat
-from runner.errors import BadRequest
+from runner.errors import BadRequest, RunnerFailed
 from runner.outline import Marks, Outline, marks_of
+from runner.panics import is_panic
 from runner.protocol import MAX_SEED, OPTION_NAMES, Options, TextRequest, stop_strings
 
 if TYPE_CHECKING:
@@ -141,7 +142,10 @@ class Prompts:
         return self._encode(text, special)
 
     def _encode(self, text: str, special: bool) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=special))
+        try:
+            return list(self.tokenizer.encode(text, add_special_tokens=special))
+        except BaseException as error:
+            raise _told(error, "text") from error
 
     def tokenize(self, text: str) -> list[int]:
         """Without special tokens."""
@@ -155,13 +159,19 @@ class Prompts:
 
     def detokenize(self, tokens: list[int]) -> str:
         self.check_ids(tokens, "tokens")
-        return str(self.tokenizer.decode(tokens))
+        try:
+            return str(self.tokenizer.decode(tokens))
+        except BaseException as error:
+            raise _told(error, "tokens") from error
 
     def embed(self, texts: list[str], truncate: bool = False, num_ctx: int | None = None) -> Embed:
         context, prompts = self._context(num_ctx), []
         for index, text in enumerate(texts):
             name = f"content[{index}]" if len(texts) > 1 else "content"
-            ids = self._embedding_tokens(text)
+            try:
+                ids = self._embedding_tokens(text)
+            except BaseException as error:
+                raise _told(error, "text") from error
             if not ids:
                 raise BadRequest(f"{name}: it has no tokens; some text is needed")
             if len(ids) > context:
@@ -198,6 +208,11 @@ def _thought_is_open(marks: Marks, chat: ChatPrompt) -> bool:
     begun = chat.begun or ""
     unclosed = begun.rfind(marks.think_start) > begun.rfind(marks.think_end or marks.think_start)
     return unclosed or chat.text.rstrip().endswith(marks.think_start)
+
+
+def _told(error: BaseException, what: str) -> BaseException:
+    """A panic of the tokenizer in words; anything else as it is."""
+    return RunnerFailed(f"the model's tokenizer broke on this {what}: {error}") if is_panic(error) else error
 
 
 def unknown_options(body: dict[str, Any]) -> list[str]:

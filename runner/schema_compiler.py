@@ -6,6 +6,8 @@ import for that: anything but llguidance and the standard library.
 """
 
 import faulthandler
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,11 +16,13 @@ from concurrent.futures import Future
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-SECONDS = 10
+# Seconds until a trial is given up, however little of the processor it got.
+PATIENCE = 60
 MEMORY = 2 * 1024**3
 # The compiler recurses along chains of $ref: a schema of 128 KiB has taken up to 32 MiB of stack.
 STACK = 128 * 1024**2
-REFUSED = 3
+REFUSED, SLOW = 3, 4
+SIGPROF: int = getattr(signal, "SIGPROF", 0)
 # What a schema's own "x-guidance" may not change: JSON stays JSON, and gaps end (an unsure model fills them for ever).
 OPTIONS = {
     "item_separator": ",",
@@ -27,27 +31,37 @@ OPTIONS = {
 }
 # The size of new stacks is one number for the whole process.
 _STACK_SIZE = threading.Lock()
-# Trials at a time.
-_TRIALS = threading.Semaphore(2)
 
 
 class SchemaError(ValueError):
     """A schema that cannot be compiled; the message says why, in a line."""
 
 
+class TooSlow(SchemaError):
+    """A schema that takes longer than it was given."""
+
+
 def compile_schema(vocabulary: LLTokenizer, schema: str) -> LLMatcher:
     """A matcher at the beginning of the schema's grammar. It belongs to no thread."""
-    return _on_deep_stack(lambda: _compile(vocabulary, schema))
+    try:
+        return _on_deep_stack(lambda: _compile(vocabulary, schema))
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # each library in Rust makes this class for itself
+            raise
+        raise SchemaError("the schema is too complex") from error
 
 
-def try_schema(schema: str) -> None:
-    """Compiles the schema in a process of its own; what it says, or dies of, is a SchemaError."""
-    command = [sys.executable, "-P", __file__]
-    with _TRIALS:
-        try:
-            done = subprocess.run(command, input=schema.encode(), capture_output=True, timeout=SECONDS)
-        except subprocess.TimeoutExpired:
-            raise SchemaError(f"the schema takes more than {SECONDS} seconds to compile") from None
+def try_schema(schema: str, seconds: float) -> None:
+    """Compiles the schema in a process of its own; what it says, or dies of, is a SchemaError. TooSlow when it takes
+    more than so many seconds of the processor."""
+    too_slow = TooSlow(f"the schema takes more than {seconds:g} seconds to compile")
+    command = [sys.executable, "-P", __file__, str(seconds)]
+    try:
+        done = subprocess.run(command, input=schema.encode(), capture_output=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise too_slow from None
+    if done.returncode in (SLOW, -SIGPROF):
+        raise too_slow
     if done.returncode == REFUSED:
         raise SchemaError(done.stdout.decode(errors="replace").strip())
     if done.returncode:
@@ -112,10 +126,21 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _main() -> int:
+def _limit_time(seconds: float) -> None:
+    """Of the processor, from now on: a busy machine makes no schema slow."""
+    try:
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+    except AttributeError:  # Windows has no such timers.
+        timer = threading.Timer(seconds, os._exit, [SLOW])
+        timer.daemon = True
+        timer.start()
+
+
+def _main(seconds: float) -> int:
     # Should the process that waits for this one be gone, it still ends.
-    faulthandler.dump_traceback_later(2 * SECONDS, exit=True)
+    faulthandler.dump_traceback_later(2 * PATIENCE, exit=True)
     _limit_memory()
+    _limit_time(seconds)
     try:
         compile_schema(LLTokenizer("byte"), sys.stdin.buffer.read().decode())
     except SchemaError as error:
@@ -125,4 +150,4 @@ def _main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    sys.exit(_main(float(sys.argv[1])))

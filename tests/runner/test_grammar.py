@@ -4,6 +4,7 @@ import copy
 import json
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -11,8 +12,11 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from runner.errors import BadRequest
+from runner.errors import BadRequest, Busy
 from runner.grammar import SCHEMA_BYTES, Grammars, Matcher
+from runner.schema_compiler import TooSlow
+from runner.schema_trials import LONGEST, SHORT
+from tests.waiting import PATIENCE, wait_until
 
 from .vocabularies import byte_level, sentencepiece, wordpiece
 
@@ -237,7 +241,8 @@ def test_a_schema_cannot_turn_json_into_something_else() -> None:
     json.loads(write(grammars().compile(schema).matcher(), byte_level(), 3))
 
 
-def test_hostile_schemas_are_refused_and_the_process_lives() -> None:
+def test_hostile_schemas_are_refused_and_the_process_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.schema_trials.LONGEST", PATIENCE)
     deep: dict[str, Any] = {"type": "string"}
     for _ in range(100_000):
         deep = {"items": deep}
@@ -265,8 +270,81 @@ def test_a_schema_that_overflows_the_compilers_stack_takes_only_its_trial_down(
 
 
 def test_a_schema_that_compiles_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.schema_compiler.SECONDS", 1)
-    assert "more than 1 seconds" in refused({"multipleOf": 2147483648})
+    monkeypatch.setattr("runner.schema_trials.LONGEST", 0.5)
+    assert "more than 0.5 seconds" in refused({"multipleOf": 2147483648})
+
+
+class Trials:
+    """In place of the trials: schemas whose title is "slow" take long, and are held until they are let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, accepted: bool = True) -> None:
+        self.tried: list[tuple[str, float]] = []
+        self.go = threading.Event()
+        self.accepted = accepted
+        monkeypatch.setattr("runner.schema_trials.try_schema", self.try_schema)
+
+    def try_schema(self, schema: str, seconds: float) -> None:
+        self.tried.append((schema, seconds))
+        if '"slow"' in schema:
+            if seconds == SHORT:
+                raise TooSlow("too slow")
+            assert self.go.wait(PATIENCE)
+            if not self.accepted:
+                raise TooSlow(f"more than {seconds:g} seconds")
+
+
+def test_slow_schemas_wait_for_each_other_and_no_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.schema_trials.MOST_SLOW", 3)
+    compiled, trials = fresh(byte_level()), Trials(monkeypatch)
+    with ThreadPoolExecutor(12) as threads:
+        slow = [threads.submit(compiled.compile, {"title": "slow", "const": i}) for i in range(12)]
+        wait_until(lambda: sum(future.done() for future in slow) == 8)
+        assert compiled.compile({"title": "quick", "const": 1}).matcher()
+        trials.go.set()
+        outcomes = [future.exception(PATIENCE) for future in slow]
+    refusals = [error for error in outcomes if error is not None]
+    assert len(refusals) == 8
+    assert {type(error) for error in refusals} == {Busy}
+    assert "3 schemas that take long to compile" in str(refusals[0])
+
+
+def test_a_schema_that_is_over_the_limit_is_refused_at_once_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled, trials = fresh(byte_level()), Trials(monkeypatch, accepted=False)
+    trials.go.set()
+    for _ in range(3):
+        with pytest.raises(BadRequest, match="more than 2 seconds"):
+            compiled.compile({"title": "slow"})
+    assert [seconds for _, seconds in trials.tried] == [SHORT, LONGEST]
+
+
+def test_a_schema_that_many_ask_for_at_once_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, trials = fresh(byte_level()), Trials(monkeypatch)
+    with ThreadPoolExecutor(5) as threads:
+        asked = [threads.submit(compiled.compile, {"title": "slow"}) for _ in range(5)]
+        wait_until(lambda: len(trials.tried) == 2)
+        trials.go.set()
+        grammars = {id(future.result(PATIENCE)) for future in asked}
+    assert len(grammars) == 1
+    assert len(trials.tried) == 2
+
+
+def test_a_panic_of_the_engine_ends_one_request_with_an_error() -> None:
+    class PanicException(BaseException):
+        """As pyo3 makes it."""
+
+    class Engine:
+        def compute_bitmask(self) -> bytes:
+            raise PanicException("index out of bounds")
+
+        def consume_token(self, token: int) -> bool:
+            raise PanicException("index out of bounds")
+
+    matcher = Matcher(Engine(), 10)  # type: ignore[arg-type]
+    for work in (matcher.mask, lambda: matcher.accept(1)):
+        with pytest.raises(BadRequest, match="format: the schema is too complex"):
+            work()
 
 
 def test_multiples_are_multiples() -> None:
