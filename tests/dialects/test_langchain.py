@@ -4,10 +4,11 @@ from typing import Literal
 
 import pytest
 
+from tests.optional import needed
 from tests.runner.gateway.live import Gateway
 from tests.waiting import PATIENCE
 
-langchain = pytest.importorskip("langchain_openai", reason="the clients group is not installed")
+langchain = needed("langchain_openai", reason="the clients group is not installed")
 
 
 def look(at: Literal["sea", "land"]) -> str:

@@ -2,11 +2,10 @@
 
 from typing import Any, Literal
 
-import pytest
-
+from tests.optional import needed
 from tests.runner.gateway.live import Gateway
 
-langchain = pytest.importorskip("langchain_ollama", reason="the clients group is not installed")
+langchain = needed("langchain_ollama", reason="the clients group is not installed")
 
 
 def look(at: Literal["sea", "land"], far: bool = False) -> str:

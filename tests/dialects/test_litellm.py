@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from tests.dialects.test_openai_chat import ASK, LOOK
+from tests.optional import needed
 from tests.runner.gateway.live import Gateway
 
 # Its table of prices is in the package; otherwise it is fetched.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-litellm = pytest.importorskip("litellm", reason="the clients group is not installed")
+litellm = needed("litellm", reason="the clients group is not installed")
 
 
 @pytest.fixture

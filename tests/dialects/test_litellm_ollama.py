@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from tests.dialects.test_openai_chat import ASK, LOOK
+from tests.optional import needed
 from tests.runner.gateway.live import Gateway
 from tests.waiting import PATIENCE
 
 # Its table of prices is in the package; otherwise it is fetched.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-litellm = pytest.importorskip("litellm", reason="the clients group is not installed")
+litellm = needed("litellm", reason="the clients group is not installed")
 
 ROUTES = ("ollama", "ollama_chat")
 SCHEMA = {"type": "object", "properties": {"boats": {"enum": [1, 17]}}, "required": ["boats"], "additionalProperties": False}  # fmt: skip
