@@ -1,0 +1,193 @@
+"""Answers of SmolLM2-135M-Instruct in float32: token for token those that transformers writes."""
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import mlx.core as mx
+import pytest
+
+from runner.commands.quantize import quantize
+from runner.text import TextSettings
+from tests.runner.live import Event, events, in_process, text, tokens
+from tests.weights.prompts import CHATS, requests, user
+from tests.weights.smollm2 import LAYOUTS, Reference
+
+pytestmark = [pytest.mark.weights, pytest.mark.timeout(1800)]
+
+TOKENS = 10
+REQUESTS = requests(TOKENS)
+ALONE = TextSettings(cache_bytes=0)  # nothing of another prompt is taken
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(work)
+
+
+async def ask(client: httpx2.AsyncClient, request: dict[str, Any], **fields: Any) -> list[Event]:
+    return events(await client.post("/completion", json={**request, **fields}))
+
+
+def check(found: list[Event], request: dict[str, Any], reference: Reference) -> None:
+    ids, expected = reference.ids(request), reference.greedy(request)
+    assert found[-1]["prompt_eval_count"] == len(ids)
+    assert tokens(found) == expected, reference.tokenizer.decode(ids)[-80:]
+    assert found[-1]["stop_reason"] == ("length" if len(expected) == TOKENS else "stop")
+
+
+def test_the_prompts_are_of_many_kinds(reference: Reference) -> None:
+    lengths = [len(reference.ids(request)) for request in REQUESTS]
+    assert len(REQUESTS) == 20
+    assert 1400 < max(lengths) < 1600
+    assert any(len(reference.greedy(request)) < TOKENS for request in REQUESTS), (
+        "some answers end by themselves"
+    )
+
+
+def test_answers_alone_are_those_of_transformers(layouts: dict[str, Path], reference: Reference) -> None:
+    async def alone() -> None:
+        async with in_process(layouts["rope_theta"], ALONE) as client:
+            for request in REQUESTS:
+                check(await ask(client, request), request, reference)
+
+    run(alone())
+
+
+def test_answers_at_once_and_from_the_prefix_cache_are_the_same(
+    layouts: dict[str, Path], reference: Reference
+) -> None:
+    async def together() -> None:
+        async with in_process(layouts["rope_theta"]) as client:
+            for cached in (False, True):
+                found = await asyncio.gather(*(ask(client, request) for request in REQUESTS))
+                for answer, request in zip(found, REQUESTS, strict=True):
+                    check(answer, request, reference)
+                    if cached:
+                        assert answer[-1]["cached"] == answer[-1]["prompt_eval_count"] - 1
+
+    run(together())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_log_probabilities_are_those_of_transformers_in_either_layout(
+    layouts: dict[str, Path], reference: Reference, layout: str
+) -> None:
+    """Tokens alone would hide a wrong base of the rotary embedding from short prompts."""
+    chosen = [REQUESTS[0], REQUESTS[12], REQUESTS[16]]
+
+    async def measure() -> None:
+        async with in_process(layouts[layout], ALONE) as client:
+            for request in chosen:
+                found = await ask(client, request, logprobs=True, top_logprobs=5)
+                check(found, request, reference)
+                places = [entry for event in found for entry in event.get("logprobs", [])]
+                expected = reference.logprobs(reference.ids(request), tokens(found))
+                assert len(places) == len(tokens(found))
+                for place, row in zip(places, expected, strict=True):
+                    assert place["logprob"] == pytest.approx(row[place["id"]].item(), abs=1e-3)
+                    assert [top["id"] for top in place["top_logprobs"]] == row.topk(5).indices.tolist()
+                    for top in place["top_logprobs"]:
+                        assert top["logprob"] == pytest.approx(row[top["id"]].item(), abs=1e-3)
+
+    run(measure())
+
+
+def test_a_stop_string_ends_the_answer_where_it_stands(
+    layouts: dict[str, Path], reference: Reference
+) -> None:
+    request = REQUESTS[12 + 5]  # Once upon a time
+    whole = reference.tokenizer.decode(reference.greedy(request))
+    stop = whole[len(whole) // 2 - 2 : len(whole) // 2 + 3]
+
+    async def stopped() -> None:
+        async with in_process(layouts["rope_theta"], ALONE) as client:
+            found = await ask(client, {**request, "options": {"num_predict": TOKENS, "stop": [stop]}})
+            assert text(found) == whole[: whole.index(stop)]
+            assert found[-1]["stop_reason"] == "stop"
+
+    run(stopped())
+
+
+@pytest.mark.parametrize("bias", [-100.0, 12.0])
+def test_a_bias_changes_the_answer_as_it_does_in_transformers(
+    layouts: dict[str, Path], reference: Reference, bias: float
+) -> None:
+    """Against the likeliest first token, or for one that would hardly be thought of."""
+    request = REQUESTS[0]
+    token = reference.greedy(request)[0] if bias < 0 else reference.tokenizer.encode(" Rome")[0]
+    expected = reference.greedy(request, sequence_bias=[[[token], bias]])
+    assert expected != reference.greedy(request)
+
+    async def biased() -> None:
+        async with in_process(layouts["rope_theta"], ALONE) as client:
+            options = {"num_predict": TOKENS, "logit_bias": {str(token): bias}}
+            assert tokens(await ask(client, {**request, "options": options})) == expected
+
+    run(biased())
+
+
+def test_an_answer_under_a_schema_follows_it_and_the_question(layouts: dict[str, Path]) -> None:
+    properties = {"city": {"type": "string"}, "continent": {"enum": ["Africa", "Asia", "Europe"]}}
+    schema = {"type": "object", "properties": properties, "required": ["city", "continent"]}
+    request = {"messages": [user("What is the capital of France, and on which continent? As JSON.")]}
+
+    async def constrained() -> None:
+        async with in_process(layouts["rope_parameters"], ALONE) as client:
+            found = await ask(client, request, format=schema, options={"num_predict": 60})
+            answer = json.loads(text(found))
+            assert (answer["city"], answer["continent"]) == ("Paris", "Europe")
+            assert found[-1]["stop_reason"] == "stop"
+
+    run(constrained())
+
+
+def test_every_chat_is_read_as_transformers_reads_it(layouts: dict[str, Path], reference: Reference) -> None:
+    """The prompt itself, of which the number of its tokens says little."""
+    from mlx_lm.utils import load_tokenizer
+
+    from runner.chat_prompts import render_chat
+    from runner.protocol import parse_text
+
+    tokenizer = load_tokenizer(layouts["rope_theta"])
+    for messages in CHATS:
+        prompt = render_chat(tokenizer, parse_text({"messages": messages})).text
+        ids = tokenizer.encode(prompt, add_special_tokens=False)
+        assert ids == reference.ids({"messages": messages})
+
+
+def mlx_lm_greedy(model: Any, tokenizer: Any, ids: list[int]) -> list[int]:
+    from mlx_lm.generate import generate_step
+
+    written: list[int] = []
+    for token, _ in generate_step(mx.array(ids), model, max_tokens=8):
+        if token in tokenizer.eos_token_ids:
+            break
+        written.append(int(token))
+    return written
+
+
+def test_8_bits_are_those_of_mlx_lm(layouts: dict[str, Path], reference: Reference, tmp_path: Path) -> None:
+    from mlx_lm import convert
+    from mlx_lm.utils import load
+
+    chosen = [requests(8)[index] for index in (0, 11, 17)]
+    source = layouts["rope_theta"]  # of the other layout mlx-lm itself would take another base
+    convert(str(source), str(tmp_path / "theirs"), quantize=True, q_bits=8, q_group_size=64)
+    model, tokenizer = load(str(tmp_path / "theirs"))
+    prompts = [reference.ids(request) for request in chosen]
+    expected = [mlx_lm_greedy(model, tokenizer, ids) for ids in prompts]
+    assert all(expected)
+    assert quantize(str(layouts["rope_parameters"]), tmp_path / "ours", "8") == 0
+
+    stored = [mx.load(str(tmp_path / name / "model.safetensors")) for name in ("ours", "theirs")]
+    assert stored[0].keys() == stored[1].keys()
+    assert all(mx.array_equal(stored[0][name], stored[1][name]) for name in stored[0])
+
+    async def written() -> None:
+        async with in_process(tmp_path / "ours", ALONE) as client:
+            assert [tokens(await ask(client, request)) for request in chosen] == expected
+
+    run(written())
