@@ -19,11 +19,13 @@ from mlx_lm.models import cache as mlx_cache
 
 from models.files import LocalModel
 from models.fused import on_cuda
+from models.language.activation import correct_activations
 from models.language.architectures import stated_context
 from models.language.attention import suit_lengths
 from models.language.caches import Cache
 from models.language.config.frequencies import UnknownRope
-from models.language.config.prepare import known_to_transformers, prepare
+from models.language.config.prepare import prepare
+from models.language.config.standard import standard
 from models.language.networks import NETWORKS
 from models.language.padding import mend
 from models.language.products import suit_rows
@@ -31,6 +33,7 @@ from models.language.quantized_cache import KVCacheNotQuantizable, check_quantiz
 from models.language.rope import correct_rotations
 from models.language.sharding import shard
 from models.language.tying import share_embedding, untie
+from models.language.windows import slide
 from models.weights import evaluate, read_shards
 
 log = logging.getLogger("diptych.language")
@@ -171,7 +174,7 @@ def build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
     except SystemExit:  # how an architecture of mlx-lm's says that a package of its own is missing
         raise LoadError(f"{local.name}: its architecture needs a package that is not installed") from None
     _check(local.name, model, wanted, given)
-    _correct_rotations(local.name, model, config)
+    _correct_attention(local.name, model, config)
     mend(model)
     suit_lengths(model)
     return model, config
@@ -201,19 +204,32 @@ def _write_config(alone: Path, folder: Path, config: dict[str, Any]) -> None:
             shutil.copyfile(folder / name, alone / name)
 
 
-def _correct_rotations(name: str, model: nn.Module, config: dict[str, Any]) -> None:
+def _correct_attention(name: str, model: nn.Module, config: dict[str, Any]) -> None:
+    """Rotations and windows as transformers reads them from a config.json; of types that it does not have, as mlx-lm does."""
     nested = config.get("text_config")
     text = nested if isinstance(nested, dict) else config
-    parameters = text.get("rope_parameters")
-    if not isinstance(parameters, dict) or not known_to_transformers(text):
+    meaning = standard(text)
+    if meaning is None:
         return
-    positions = stated_context(text) or DEFAULT_CONTEXT
+    activation = meaning.declared("hidden_act") or meaning.declared("activation_function")
+    if isinstance(activation, str):
+        correct_activations(model, _architecture(model), activation)
+    types, parameters = meaning.declared("layer_types"), meaning.declared("rope_parameters")
+    if slide(model, meaning.declared("sliding_window"), types):
+        log.info("the layers of %s attend to a sliding window", name)
+    if not isinstance(parameters, dict):
+        return
     try:
-        replaced = correct_rotations(model, parameters, text.get("layer_types"), positions)
+        replaced = correct_rotations(model, parameters, types, stated_context(text) or DEFAULT_CONTEXT)
     except UnknownRope as error:
         raise LoadError(f"{name}: {error}") from error
     if replaced:
         log.info("%d rotary embeddings computed by Diptych: %s", len(replaced), _some(replaced, 3))
+
+
+def _architecture(model: nn.Module) -> str:
+    """The module of mlx-lm's, or of ours, that a network is made by."""
+    return type(model).__mro__[1].__module__.rpartition(".")[2]
 
 
 def _parameters(model: nn.Module) -> list[tuple[str, mx.array]]:

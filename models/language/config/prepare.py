@@ -34,11 +34,6 @@ def prepare(config: Mapping[str, Any], arguments: type | None = None) -> dict[st
     return prepared
 
 
-def known_to_transformers(config: Mapping[str, Any]) -> bool:
-    """Whether transformers says what a configuration means; of the types that mlx-lm alone has, mlx-lm does."""
-    return standard(config) is not None
-
-
 def _absent(config: Mapping[str, Any], known: Standard, arguments: type | None) -> dict[str, Any]:
     """transformers' values for what the file does not state."""
     if arguments is None or not is_dataclass(arguments):

@@ -23,6 +23,10 @@ class Standard:
         value = getattr(self._config, name, None)
         return value.to_dict() if value is not None and hasattr(value, "to_dict") else value
 
+    def declared(self, name: str) -> Any:
+        """The value of what the class declares; None for what a file merely carries along."""
+        return self.get(name) if hasattr(type(self._config), name) else None
+
     def values(self) -> dict[str, Any]:
         """All values that are not None, as config.json would hold them."""
         return {key: value for key, value in self._config.to_dict().items() if value is not None}

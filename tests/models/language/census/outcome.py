@@ -52,7 +52,7 @@ def local(folder: Path) -> LocalModel:
 
 
 def whole(model: Any) -> NDArray[np.float32]:
-    return np.array(model(mx.array([PROMPT])).astype(mx.float32))[0]
+    return np.array(model(mx.array([PROMPT]), cache=make_prompt_cache(model)).astype(mx.float32))[0]
 
 
 def by_token(model: Any) -> NDArray[np.float32]:
