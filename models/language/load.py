@@ -30,7 +30,7 @@ from models.language.networks import NETWORKS
 from models.language.padding import mend
 from models.language.products import suit_rows
 from models.language.quantized_cache import KVCacheNotQuantizable, check_quantizable, quantized_row
-from models.language.rope import correct_rotations
+from models.language.rope import RopeConfig, correct_rotations
 from models.language.sharding import shard
 from models.language.tying import share_embedding, untie
 from models.language.windows import slide
@@ -219,8 +219,10 @@ def _correct_attention(name: str, model: nn.Module, config: dict[str, Any]) -> N
         log.info("the layers of %s attend to a sliding window", name)
     if not isinstance(parameters, dict):
         return
+    positions = stated_context(text) or DEFAULT_CONTEXT
+    rope = RopeConfig(parameters, types, positions, meaning.head_dim)
     try:
-        replaced = correct_rotations(model, parameters, types, stated_context(text) or DEFAULT_CONTEXT)
+        replaced = correct_rotations(model, rope)
     except UnknownRope as error:
         raise LoadError(f"{name}: {error}") from error
     if replaced:

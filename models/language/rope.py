@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -16,7 +17,7 @@ import numpy as np
 from mlx_lm.models import rope_utils
 
 from models.language.config.frequencies import Floats, Frequencies, frequencies
-from models.language.config.rope import is_per_layer
+from models.language.config.rope import is_per_layer, rope_type
 
 # Relative: mlx-lm computes frequencies in float32.
 ALIKE = 1e-4
@@ -76,39 +77,67 @@ def switching_length(model: nn.Module) -> int | None:
     return min(limits, default=None)
 
 
-def correct_rotations(
-    model: nn.Module, parameters: Mapping[str, Any], layer_types: list[str] | None, positions: int
-) -> list[str]:
-    """Replace the rotations that differ from `parameters`; the paths of those."""
+@dataclass(frozen=True)
+class RopeConfig:
+    """What a config.json says of rotations: parameters for all layers, or for each type of layer."""
+
+    parameters: Mapping[str, Any]
+    layer_types: list[str] | None
+    positions: int
+    head_dim: int | None
+
+    def of_layer(self, place: str) -> Mapping[str, Any] | None:
+        if not is_per_layer(self.parameters):
+            return self.parameters
+        number = re.search(r"\blayers\.(\d+)\.", place)
+        index = int(number.group(1)) if number else -1
+        if self.layer_types is None or not 0 <= index < len(self.layer_types):
+            return None
+        own = self.parameters.get(self.layer_types[index])
+        return own if isinstance(own, Mapping) else None
+
+    def channels(self, parameters: Mapping[str, Any], own: int) -> int:
+        """How many channels of a head are rotated, where a rotation was made for `own`."""
+        share = parameters.get("partial_rotary_factor")
+        if share is None or own != self.head_dim or rope_type(parameters) == "proportional":
+            return own
+        return int(own * share)
+
+
+def correct_rotations(model: nn.Module, config: RopeConfig) -> list[str]:
+    """Replace the rotations that differ from a configuration; the paths of those."""
     replaced: list[str] = []
     for path, module in list(model.named_modules()):
         for name, child in list(module.items()):
             place = f"{path}.{name}" if path else name
-            if not isinstance(child, KINDS):
+            if not _is_rotation(child):
                 continue
-            own = _of_layer(parameters, layer_types, place)
-            if own is None:
+            parameters = config.of_layer(place)
+            if parameters is None:
                 continue
-            dims = getattr(child, "dims", None) or child.dim
-            values = frequencies(own, dims, positions)
-            if not _alike(child, values):
+            made_for = _dims(child)
+            dims = config.channels(parameters, made_for)
+            values = frequencies(parameters, dims, config.positions)
+            if dims != made_for or not _alike(child, values):
                 kind = Rotary if values.long is None else LengthRotary
-                module[name] = kind(dims, bool(getattr(child, "traditional", False)), values)
+                module[name] = kind(dims, _neighbours(child), values)
                 replaced.append(place)
     return replaced
 
 
-def _of_layer(
-    parameters: Mapping[str, Any], layer_types: list[str] | None, place: str
-) -> Mapping[str, Any] | None:
-    if not is_per_layer(parameters):
-        return parameters
-    number = re.search(r"\blayers\.(\d+)\.", place)
-    index = int(number.group(1)) if number else -1
-    if layer_types is None or not 0 <= index < len(layer_types):
-        return None
-    own = parameters.get(layer_types[index])
-    return own if isinstance(own, Mapping) else None
+def _is_rotation(module: Any) -> bool:
+    return isinstance(module, KINDS) or (isinstance(module, nn.Module) and hasattr(module, "_freqs"))
+
+
+def _neighbours(module: nn.Module) -> bool:
+    """Whether neighbouring channels are a pair, in place of the two halves of a head."""
+    return bool(getattr(module, "traditional", not isinstance(module, rope_utils.SuScaledRoPE)))
+
+
+def _dims(module: nn.Module) -> int:
+    """DeepSeek V2's own class has no attribute for it, and rotates neighbours."""
+    dims = getattr(module, "dims", None) or getattr(module, "dim", None)
+    return int(dims or 2 * module._freqs.size)
 
 
 def _alike(module: nn.Module, values: Frequencies) -> bool:

@@ -13,11 +13,15 @@ SLIDING = "sliding_attention"
 def slide(model: nn.Module, window: int | None, layer_types: list[str] | None) -> bool:
     """Give the layers their window, unless the architecture does so itself; whether any has one now.
 
-    transformers gives each layer a type, or all of them the window.
+    transformers gives each layer a type, or all of them the window. A network says by `slides_by_config` that its own
+    idea of windows is to be replaced.
     """
     blocks = model.layers
     sliding = [kind == SLIDING for kind in layer_types or [SLIDING] * len(blocks)]
-    if not window or hasattr(model, "make_cache") or len(sliding) != len(blocks) or not any(sliding):
+    itself = hasattr(model, "make_cache") and not getattr(model, "slides_by_config", False)
+    if itself or not window or len(sliding) != len(blocks):
+        return False
+    if not any(sliding) and not hasattr(model, "make_cache"):
         return False
     for block, slides in zip(blocks, sliding, strict=True):
         block.__class__ = _masked(type(block), window if slides else None)

@@ -9,6 +9,8 @@ from models.language.config.rope import flat_rope, is_per_layer, rope_parameters
 from models.language.config.standard import Standard, standard
 
 NESTED = "text_config"
+# Fields that some of mlx-lm's architectures require though there may be nothing to say.
+OPTIONAL = ("sliding_window", "sliding_window_pattern", "rope_scaling")
 
 
 def prepare(config: Mapping[str, Any], arguments: type | None = None) -> dict[str, Any]:
@@ -48,7 +50,9 @@ def _absent(config: Mapping[str, Any], known: Standard, arguments: type | None) 
             continue
         value = known.get(field.name)
         required = field.default is MISSING and field.default_factory is MISSING
-        if value is not None or (required and hasattr(known, field.name)):
+        if value is None and field.name == "head_dim":
+            value = known.head_dim
+        if value is not None or (required and field.name in OPTIONAL):
             absent[field.name] = value
     return absent
 

@@ -27,6 +27,13 @@ class Standard:
         """The value of what the class declares; None for what a file merely carries along."""
         return self.get(name) if hasattr(type(self._config), name) else None
 
+    @property
+    def head_dim(self) -> int | None:
+        stated, hidden, heads = (self.get(key) for key in ("head_dim", "hidden_size", "num_attention_heads"))
+        if isinstance(stated, int):
+            return stated
+        return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads else None
+
     def values(self) -> dict[str, Any]:
         """All values that are not None, as config.json would hold them."""
         return {key: value for key, value in self._config.to_dict().items() if value is not None}

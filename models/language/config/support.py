@@ -7,10 +7,22 @@ from typing import Any
 REFUSED: Mapping[str, str] = {}
 
 
+# Settings that mlx-lm takes for granted: model type -> field -> the value it computes with.
+GRANTED: Mapping[str, Mapping[str, Any]] = {
+    "gpt2": {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False},
+    "gpt_bigcode": {"scale_attn_weights": True},
+    "gpt_oss": {"swiglu_limit": 7.0, "swiglu_alpha": 1.702},
+}
+
+
 def why_unsupported(config: Mapping[str, Any]) -> str | None:
     """What about a config.json cannot be computed as transformers computes it; None where all of it can."""
     model_type = config.get("model_type")
-    reason = REFUSED.get(model_type) if isinstance(model_type, str) else None
-    return (
-        None if reason is None else f"{model_type} cannot be computed as transformers computes it: {reason}"
-    )
+    if not isinstance(model_type, str):
+        return None
+    if model_type in REFUSED:
+        return f"{model_type} cannot be computed as transformers computes it: {REFUSED[model_type]}"
+    for field, value in GRANTED.get(model_type, {}).items():
+        if config.get(field, value) != value:
+            return f"{field} of {model_type} can only be {value}; config.json says {config[field]!r}"
+    return None

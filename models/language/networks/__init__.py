@@ -8,4 +8,17 @@ package brings no MLX.
 
 from collections.abc import Mapping
 
-NETWORKS: Mapping[str, str] = {}
+NETWORKS: Mapping[str, str] = {
+    "cohere2": "cohere2",
+    "ernie4_5_moe": "ernie4_5_moe",
+    "exaone": "exaone",
+    "exaone4": "exaone4",
+    "falcon_mamba": "mamba",
+    "gemma3": "gemma3",
+    "gemma3_text": "gemma3_text",
+    "glm4_moe_lite": "glm4_moe_lite",
+    "gpt2": "gpt2",
+    "gpt_neox": "gpt_neox",
+    "gpt_oss": "gpt_oss",
+    "mamba": "mamba",
+}

@@ -1,5 +1,6 @@
 """A tiny checkpoint of a model type: transformers' own class with random weights, written by save_pretrained."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ def configuration(model_type: str, tied: bool, **changes: Any) -> PretrainedConf
     names = cls().to_dict().keys()
     settings = {**COMMON, **SETTINGS.get(model_type, {})}
     chosen = {key: value for key, value in settings.items() if key in names and value is not None}
-    return cls(**{**chosen, "tie_word_embeddings": tied, **changes})
+    return cls(**copy.deepcopy({**chosen, "tie_word_embeddings": tied, **changes}))
 
 
 def write_checkpoint(config: PretrainedConfig, folder: Path) -> PreTrainedModel:

@@ -85,6 +85,40 @@ ROPES: Mapping[str, Settings] = {
     },
 }
 
+# Types that are held to transformers, tied and untied.
+VERIFIED = (
+    "afmoe",
+    "apertus",
+    "cohere",
+    "cohere2",
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "dots1",
+    "ernie4_5",
+    "ernie4_5_moe",
+    "exaone",
+    "exaone4",
+    "falcon_mamba",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "glm",
+    "glm4",
+    "glm4_moe",
+    "glm4_moe_lite",
+    "glm_moe_dsa",
+    "gpt2",
+    "gpt_bigcode",
+    "gpt_neox",
+    "gpt_oss",
+    "llama",
+    "olmo2",
+    "qwen2",
+    "qwen3",
+    "stablelm",
+)
+
 # Types that both have, and that cannot be compared.
 NOT_COMPARABLE: Mapping[str, str] = {}
 

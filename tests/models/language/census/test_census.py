@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from .recipes import NOT_COMPARABLE, REFUSED, ROPES
+from .recipes import NOT_COMPARABLE, REFUSED, ROPES, VERIFIED
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.reference
-
-VERIFIED = ("llama", "qwen2", "qwen3", "olmo2", "stablelm")
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
