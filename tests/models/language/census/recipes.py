@@ -119,6 +119,9 @@ VERIFIED = (
     "stablelm",
 )
 
+# Of these, types that rotate nothing.
+WITHOUT_ROPE = ("falcon_mamba", "gpt2", "gpt_bigcode", "mamba", "mamba2")
+
 # Types that both have, and that cannot be compared.
 NOT_COMPARABLE: Mapping[str, str] = {}
 
