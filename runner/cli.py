@@ -104,11 +104,11 @@ def _configured(parser: argparse.ArgumentParser, given: list[str]) -> argparse.N
     """The options, with the configuration for whoever wants it, and with models in place of their aliases.
 
     A runner takes what the configuration says of its model, unless its own flags say otherwise; one with a supervisor is
-    told everything by it.
+    told everything by it. A command that goes on with a broken one loads it itself.
     """
     options = parser.parse_args(given)
     supervised = getattr(options, "supervised", None)
-    if supervised:
+    if supervised or getattr(options, "loads_configuration", False):
         return options
     config = load(options.config)
     if supervised is False:

@@ -121,6 +121,11 @@ def _compile_nothing() -> None:
         sys.modules["mlx.core"].disable_compile()
 
 
+def blas() -> str | None:
+    """The library that `prepare` has loaded for matrix products."""
+    return _blas[0]._name if _blas else None
+
+
 def leave_a_core() -> Callable[[bool], None]:
     """A switch between all cores for matrix products, and all but one.
 

@@ -14,7 +14,7 @@ FORBIDDEN = {
     "runner": set(),
 }
 # The only places that may touch MLX in the serving layer, and mlx-lm anywhere.
-MLX_IN_RUNNER = {"text.py", "image_loading.py", "device.py"}
+MLX_IN_RUNNER = {"text.py", "image_loading.py", "device.py", "trials.py"}
 REFERENCE = {"torch", "diffusers", "transformers"}
 # The classes that say what a language model's config.json means; mlx-lm brings transformers for its tokenizers anyway.
 CONFIGURATIONS = ROOT / "models" / "language" / "config" / "standard.py"
@@ -94,6 +94,8 @@ def test_serving_touches_mlx_in_its_workers_alone() -> None:
         "runner.dialects.page",
         "runner.commands.serve",
         "runner.commands.bench",
+        "runner.commands.doctor",
+        "runner.doctor.trials",
     ],
 )
 def test_importing_the_server_brings_no_mlx(module: str) -> None:

@@ -1,4 +1,4 @@
-"""Commands about the models on this machine: list, show, pull, rm, config."""
+"""Commands about the models on this machine: list, show, pull, rm, config; and about the machine: doctor."""
 
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ def add(commands: "Commands") -> None:
     _add_pull(commands)
     _add_rm(commands)
     _add_config(commands)
+    _add_doctor(commands)
 
 
 def _add_list(commands: "Commands") -> None:
@@ -64,4 +65,16 @@ def _add_config(commands: "Commands") -> None:
     parser = add_command(
         commands, "config", "print the configuration in force and where each value came from"
     )
+    add_json(parser)
+
+
+def _add_doctor(commands: "Commands") -> None:
+    parser = add_command(
+        commands,
+        "doctor",
+        "look over this machine and say what to do about what is wrong",
+        "Look over this machine: versions, device, kernels, the sample model, folders, ports, models. Takes about a "
+        "minute. The exit code is 1 when something fails.",
+    )
+    parser.set_defaults(loads_configuration=True)
     add_json(parser)

@@ -1,0 +1,81 @@
+"""The system, the processor, the memory, the compiler: what can be told without MLX."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from runner.child import check_platform
+from runner.doctor.findings import Finding, Status
+from runner.errors import ModelNotSupported
+from runner.gateway.cards import card_architecture, card_memory, has_gpu_backend
+from runner.memory import device_memory, show_size
+
+SECTION = "machine"
+COMPILERS = ("g++", "c++", "clang++")
+
+
+def machine() -> Iterator[Finding]:
+    yield _system()
+    yield Finding(SECTION, "processor", Status.OK, f"{_processor()}, {_cores()}")
+    memory = device_memory()
+    yield Finding(
+        SECTION, "memory", Status.OK, "not told by the system" if memory is None else show_size(memory)
+    )
+    card = card_architecture()
+    if card is not None:
+        yield _card(card)
+    if not has_gpu_backend():
+        yield _compiler()
+
+
+def _system() -> Finding:
+    told = f"{platform.platform()}, {platform.machine()}"
+    try:
+        check_platform()
+    except ModelNotSupported as error:
+        return Finding(SECTION, "system", Status.FAIL, told, error.message)
+    return Finding(SECTION, "system", Status.OK, told)
+
+
+def _processor() -> str:
+    if sys.platform == "darwin":
+        return _told("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "not told by the system"
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
+
+
+def _cores() -> str:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{usable} core" if usable == 1 else f"{usable} cores"
+
+
+def _card(architecture: str) -> Finding:
+    told = f"{architecture}, {show_size(card_memory() or 0)}"
+    if has_gpu_backend():
+        return Finding(SECTION, "NVIDIA card", Status.OK, told)
+    return Finding(
+        SECTION, "NVIDIA card", Status.WARN, f"{told}, which is not used",
+        "install MLX's backend for it: diptych[cuda13], or diptych[cuda12] for older drivers",
+    )  # fmt: skip
+
+
+def _compiler() -> Finding:
+    """MLX would compile fused operations for a processor with one; it is kept from that (`device.prepare`)."""
+    path = next(filter(None, map(shutil.which, COMPILERS)), None)
+    return Finding(SECTION, "C++ compiler", Status.OK, f"{path or 'none'}; nothing here needs one")
+
+
+def _told(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
