@@ -25,7 +25,7 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_WEBP_PIXELS = MAX_PIXELS // 2
 # From here on a picture is reduced while it is decoded, which may differ from reducing the whole by a shade.
 LARGE = 16 * 1024 * 1024
-BAND = 4 * 1024 * 1024  # pixels that are converted at a time
+BAND = 2 * 1024 * 1024  # pixels that are converted at a time
 # A header of many small parts takes the decoder long; a JPEG's every scan goes over the whole picture again.
 MOST_READS = 200_000
 MOST_SCANS = 100
