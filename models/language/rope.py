@@ -47,11 +47,11 @@ class Rotary(nn.Module):
         self._freqs = _periods(values.inverse)
 
     def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
-        return self._rotate(x, offset, self._freqs)
+        return self._rotate(x, offset, self._freqs, self.factor)
 
-    def _rotate(self, x: mx.array, offset: int | mx.array, freqs: mx.array) -> mx.array:
-        if self.factor != 1.0:
-            x = x.at[..., : self.dims].multiply(self.factor)
+    def _rotate(self, x: mx.array, offset: int | mx.array, freqs: mx.array, factor: float) -> mx.array:
+        if factor != 1.0:
+            x = x.at[..., : self.dims].multiply(factor)
         return mx.fast.rope(
             x, self.dims, traditional=self.traditional, base=None, scale=1.0, offset=offset, freqs=freqs
         )
@@ -63,11 +63,13 @@ class LengthRotary(Rotary):
     def __init__(self, dims: int, traditional: bool, values: Frequencies) -> None:
         super().__init__(dims, traditional, values)
         self.limit = values.limit or 0
+        self.long_factor = values.long_factor
         self._long = _periods(values.inverse if values.long is None else values.long)
 
     def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
         long = mx.maximum(mx.array(offset) + x.shape[-2], _lengths.get()) > self.limit
-        short_rows, long_rows = self._rotate(x, offset, self._freqs), self._rotate(x, offset, self._long)
+        short_rows = self._rotate(x, offset, self._freqs, self.factor)
+        long_rows = self._rotate(x, offset, self._long, self.long_factor)
         return mx.where(long.reshape(-1, *[1] * (x.ndim - 1)), long_rows, short_rows)
 
 
@@ -131,7 +133,7 @@ def _is_rotation(module: Any) -> bool:
 
 def _neighbours(module: nn.Module) -> bool:
     """Whether neighbouring channels are a pair, in place of the two halves of a head."""
-    return bool(getattr(module, "traditional", not isinstance(module, rope_utils.SuScaledRoPE)))
+    return bool(getattr(module, "traditional", type(module).__name__ not in HALVES))
 
 
 def _dims(module: nn.Module) -> int:
@@ -172,3 +174,5 @@ KINDS = (
     rope_utils.ProportionalRoPE,
     rope_utils.DynamicNTKScalingRoPE,
 )
+# Classes that have no attribute for it and rotate halves; DeepSeek V2's has none and rotates neighbours.
+HALVES = ("SuScaledRoPE", "DynamicNTKAlphaRoPE")

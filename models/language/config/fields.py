@@ -8,30 +8,100 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
     "gpt_neox": {"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"},
 }
 
+# Types whose networks refuse, or compute in another way, rotations that are ours to compute (models/language/rope.py):
+# they are made with the plain one.
+PLAINLY_ROTATED = frozenset(
+    ("hunyuan_v1_dense", "internlm3", "mixtral", "nemotron", "phi3", "phimoe", "qwen2_moe", "qwen3_moe")
+)
 
-def _apertus(config: Mapping[str, Any]) -> dict[str, Any]:
+Config = Mapping[str, Any]
+
+
+def _apertus(config: Config) -> dict[str, Any]:
     return {"mlp_bias": False, "post_norm": False, "qk_norm": True}
 
 
-def _deepseek_v2(config: Mapping[str, Any]) -> dict[str, Any]:
+def _deepseek_v2(config: Config) -> dict[str, Any]:
     """mlx-lm always scales its rotations; a factor of one leaves them as they are."""
     return {} if config.get("rope_scaling") else {"rope_scaling": {"type": "yarn", "factor": 1.0}}
 
 
-def _gpt2(config: Mapping[str, Any]) -> dict[str, Any]:
+def _gpt2(config: Config) -> dict[str, Any]:
     return {"n_ctx": config.get("n_ctx") or config.get("n_positions")}
 
 
-def _glm_moe_dsa(config: Mapping[str, Any]) -> dict[str, Any]:
+def _glm_moe_dsa(config: Config) -> dict[str, Any]:
     defaults = {"topk_method": "noaux_tc", "scoring_func": "sigmoid", "moe_layer_freq": 1}
     return {key: config.get(key, value) for key, value in defaults.items()}
 
 
+def _granite_hybrid(config: Config) -> dict[str, Any]:
+    names = {"linear_attention": "mamba", "full_attention": "attention"}
+    rotated = config.get("position_embedding_type") == "rope"
+    fields = {
+        "layer_types": [names.get(kind, kind) for kind in config["layer_types"]],
+        "position_embedding_type": "rope" if rotated else "nope",
+    }
+    if not config.get("num_local_experts"):  # the shared expert is all there is
+        fields["intermediate_size"] = config["shared_intermediate_size"]
+    return fields
+
+
+def _full_attention_interval(config: Config) -> dict[str, Any]:
+    """Every how many layers one attends to all tokens; transformers states each layer's type instead."""
+    kinds = config.get("layer_types")
+    if not kinds:
+        return {}
+    full = [number for number, kind in enumerate(kinds, 1) if kind == "full_attention"]
+    interval = full[0] if full else len(kinds) + 1
+    if full != list(range(interval, len(kinds) + 1, interval)):
+        raise ValueError(f"layer_types must have full_attention at a steady interval, not at layers {full}")
+    return {"full_attention_interval": interval}
+
+
+def _nemotron_h(config: Config) -> dict[str, Any]:
+    least = config.get("time_step_min")
+    return {} if least is None else {"time_step_limit": (least, float("inf"))}
+
+
+def _olmo3(config: Config) -> dict[str, Any]:
+    full = config["rope_parameters"].get("full_attention", config["rope_parameters"])
+    return {"rope_theta": full["rope_theta"]}
+
+
+def _minimax_m2(config: Config) -> dict[str, Any]:
+    part = config["rope_parameters"].get("partial_rotary_factor", 1.0)
+    return {
+        "rotary_dim": config.get("rotary_dim") or int(config["head_dim"] * part),
+        "shared_intermediate_size": config.get("shared_intermediate_size", 0),  # read by no layer
+    }
+
+
+def _solar_open(config: Config) -> dict[str, Any]:
+    return {
+        "first_k_dense_replace": config.get("first_k_dense_replace", 0),
+        "intermediate_size": config.get("intermediate_size", 0),  # of dense layers, of which there are none
+        "partial_rotary_factor": config["rope_parameters"].get("partial_rotary_factor", 1.0),
+    }
+
+
 # model_type -> fields computed from the whole configuration.
-Fields = Callable[[Mapping[str, Any]], dict[str, Any]]
-COMPUTED: Mapping[str, Fields] = {
+COMPUTED: Mapping[str, Callable[[Config], dict[str, Any]]] = {
     "apertus": _apertus,
     "deepseek_v2": _deepseek_v2,
     "glm_moe_dsa": _glm_moe_dsa,
     "gpt2": _gpt2,
+    "granitemoehybrid": _granite_hybrid,
+    "lfm2": lambda config: {"block_dim": config["hidden_size"]},
+    "mamba2": lambda config: {"intermediate_size": config["num_heads"] * config["head_dim"]},
+    "minimax_m2": _minimax_m2,
+    "nemotron_h": _nemotron_h,
+    "olmo3": _olmo3,
+    "qwen3_5_moe_text": _full_attention_interval,
+    "qwen3_5_text": _full_attention_interval,
+    "qwen3_moe": lambda config: {
+        "head_dim": config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    },
+    "qwen3_next": _full_attention_interval,
+    "solar_open": _solar_open,
 }

@@ -21,13 +21,15 @@ class UnknownRope(ValueError):
 class Frequencies:
     """Radians a position for each pair of channels, and a factor for the rotated channels.
 
-    `long` replaces `inverse` in texts of more than `limit` tokens, where a model was trained for longer ones like that.
+    `long` and `long_factor` replace them in texts of more than `limit` tokens, where a model was trained for longer ones
+    like that.
     """
 
     inverse: Floats
     factor: float = 1.0
     long: Floats | None = None
     limit: int | None = None
+    long_factor: float = 1.0
 
 
 def frequencies(parameters: Mapping[str, Any], dims: int, positions: int) -> Frequencies:
@@ -47,6 +49,15 @@ def frequencies(parameters: Mapping[str, Any], dims: int, positions: int) -> Fre
 def _default(parameters: Mapping[str, Any], dims: int, positions: int) -> Frequencies:
     exponents = np.arange(0, dims, 2, dtype=np.float64) / dims
     return Frequencies(float(parameters.get("rope_theta") or 10_000.0) ** -exponents)
+
+
+def _dynamic(parameters: Mapping[str, Any], dims: int, positions: int) -> Frequencies:
+    """Differs beyond max_position_embeddings alone, which no text here reaches; HunYuan's `alpha` holds everywhere."""
+    alpha = parameters.get("alpha")
+    if not alpha:
+        return _default(parameters, dims, positions)
+    base = float(parameters["rope_theta"]) * alpha ** (dims / (dims - 2))
+    return _default({"rope_theta": base}, dims, positions)
 
 
 def _linear(parameters: Mapping[str, Any], dims: int, positions: int) -> Frequencies:
@@ -99,7 +110,9 @@ def _longrope(parameters: Mapping[str, Any], dims: int, positions: int) -> Frequ
     factor = parameters.get("attention_factor")
     if factor is None:
         factor = math.sqrt(1 + math.log(stretch) / math.log(trained)) if stretch > 1 else 1.0
-    return Frequencies(short, float(factor), long, int(trained))
+    factors = (parameters.get(f"{length}_mscale") or factor for length in ("short", "long"))
+    short_factor, long_factor = map(float, factors)
+    return Frequencies(short, short_factor, long, int(trained), long_factor)
 
 
 def _proportional(parameters: Mapping[str, Any], dims: int, positions: int) -> Frequencies:
@@ -112,8 +125,7 @@ def _proportional(parameters: Mapping[str, Any], dims: int, positions: int) -> F
 Kind = Callable[[Mapping[str, Any], int, int], Frequencies]
 KINDS: Mapping[str, Kind] = {
     "default": _default,
-    # Differs beyond max_position_embeddings alone, which no text here reaches.
-    "dynamic": _default,
+    "dynamic": _dynamic,
     "linear": _linear,
     "llama3": _llama3,
     "yarn": _yarn,

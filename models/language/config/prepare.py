@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
-from models.language.config.fields import COMPUTED, RENAMED
+from models.language.config.fields import COMPUTED, PLAINLY_ROTATED, RENAMED
 from models.language.config.rope import flat_rope, is_per_layer, rope_parameters
-from models.language.config.standard import Standard, standard
+from models.language.config.standard import Standard, plain_floats, standard
 
 NESTED = "text_config"
 # Fields that some of mlx-lm's architectures require though there may be nothing to say.
@@ -19,6 +19,7 @@ def prepare(config: Mapping[str, Any], arguments: type | None = None) -> dict[st
     What the file states stays. What it leaves out is what transformers would take, where mlx-lm would take another
     default or none. `arguments` is the dataclass that mlx-lm fills; without it every default is written down.
     """
+    config = plain_floats(config)
     known = standard(config)
     prepared = dict(config)
     if known is not None:
@@ -31,6 +32,8 @@ def prepare(config: Mapping[str, Any], arguments: type | None = None) -> dict[st
     for field, name in RENAMED.get(model_type, {}).items():
         if prepared.get(field) is None and prepared.get(name) is not None:
             prepared[field] = prepared[name]
+    if known is not None and model_type in PLAINLY_ROTATED:
+        prepared["rope_scaling"] = None
     if model_type in COMPUTED:
         prepared |= COMPUTED[model_type](prepared)
     return prepared
@@ -46,7 +49,7 @@ def _absent(config: Mapping[str, Any], known: Standard, arguments: type | None) 
         }
     absent: dict[str, Any] = {}
     for field in fields(arguments):
-        if field.name in config:
+        if field.name in config or known.derived(field.name):
             continue
         value = known.get(field.name)
         required = field.default is MISSING and field.default_factory is MISSING

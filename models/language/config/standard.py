@@ -11,6 +11,18 @@ log = logging.getLogger("diptych.language")
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id")
 
 
+FLOAT = "__float__"
+
+
+def plain_floats(value: Any) -> Any:
+    """{"__float__": "Infinity"}, as transformers 5 writes what JSON has no number for, as that number."""
+    if isinstance(value, Mapping):
+        if set(value) == {FLOAT}:
+            return float(value[FLOAT])
+        return {key: plain_floats(item) for key, item in value.items()}
+    return [plain_floats(item) for item in value] if isinstance(value, list) else value
+
+
 class Standard:
     """A configuration read by transformers' class for its `model_type`. It answers to every name that the class has for
     a value: `hidden_size` is there where the file says `n_embd`."""
@@ -26,6 +38,11 @@ class Standard:
     def declared(self, name: str) -> Any:
         """The value of what the class declares; None for what a file merely carries along."""
         return self.get(name) if hasattr(type(self._config), name) else None
+
+    def derived(self, name: str) -> bool:
+        """Whether the class computes the value from others, and refuses a file that states it."""
+        attribute = getattr(type(self._config), name, None)
+        return isinstance(attribute, property) and attribute.fset is None
 
     @property
     def head_dim(self) -> int | None:

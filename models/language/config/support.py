@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 # Model types whose text differs from what transformers writes, and why.
-REFUSED: Mapping[str, str] = {}
+REFUSED: Mapping[str, str] = {
+    "minimax": "mlx-lm's network of that name is MiniMax-M2's, and the lightning attention of MiniMax-Text-01 is not there",
+}
 
 
 # Settings that mlx-lm takes for granted: model type -> field -> the value it computes with.
@@ -12,6 +14,7 @@ GRANTED: Mapping[str, Mapping[str, Any]] = {
     "gpt2": {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False},
     "gpt_bigcode": {"scale_attn_weights": True},
     "gpt_oss": {"swiglu_limit": 7.0, "swiglu_alpha": 1.702},
+    "olmoe": {"clip_qkv": None},
 }
 
 

@@ -20,5 +20,13 @@ NETWORKS: Mapping[str, str] = {
     "gpt2": "gpt2",
     "gpt_neox": "gpt_neox",
     "gpt_oss": "gpt_oss",
+    "granitemoehybrid": "granitemoehybrid",
+    "jamba": "jamba",
     "mamba": "mamba",
+    "mamba2": "mamba2",
+    "mistral": "mistral",
+    "qwen2_moe": "qwen2_moe",
+    "qwen3_5_moe_text": "qwen3_5_text",
+    "qwen3_5_text": "qwen3_5_text",
+    "recurrent_gemma": "recurrent_gemma",
 }

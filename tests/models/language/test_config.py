@@ -1,10 +1,18 @@
 """config.json in every layout that transformers writes or wrote: the fields that mlx-lm reads are the same."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from models.language.config.frequencies import UnknownRope, frequencies
 from models.language.config.prepare import prepare
 from models.language.config.rope import rope_parameters
+
+
+@dataclass
+class Fields:
+    layers_block_type: list[str] | None = None
+
 
 LLAMA = {"model_type": "llama", "hidden_size": 96, "num_attention_heads": 6, "max_position_embeddings": 512}
 
@@ -77,3 +85,42 @@ def test_a_rotation_that_cannot_be_computed_is_an_error_that_says_why(
 ) -> None:
     with pytest.raises(UnknownRope, match=message):
         frequencies(parameters, 24, 512)
+
+
+def test_what_json_has_no_number_for_is_read_as_transformers_writes_it() -> None:
+    config = {"model_type": "nanbeige", "time_step_limit": [0.0, {"__float__": "Infinity"}]}
+    assert prepare(config)["time_step_limit"] == [0.0, float("inf")]
+
+
+HYBRID = {"model_type": "qwen3_next", "num_hidden_layers": 4}
+
+
+def test_a_type_for_each_layer_becomes_an_interval() -> None:
+    kinds = ["linear_attention", "full_attention"] * 2
+    assert prepare({**HYBRID, "layer_types": kinds})["full_attention_interval"] == 2
+
+
+def test_layers_at_no_steady_interval_are_an_error() -> None:
+    kinds = ["full_attention", "linear_attention", "linear_attention", "full_attention"]
+    with pytest.raises(ValueError, match="steady interval"):
+        prepare({**HYBRID, "layer_types": kinds})
+
+
+def test_factors_of_long_texts_have_a_scale_of_their_own() -> None:
+    parameters = {
+        "rope_type": "longrope",
+        "rope_theta": 321.0,
+        "short_factor": [1.0, 1.0],
+        "long_factor": [2.0, 3.0],
+        "original_max_position_embeddings": 16,
+        "short_mscale": 1.2,
+        "long_mscale": 1.3,
+    }
+    values = frequencies(parameters, 4, 64)
+    assert (values.factor, values.long_factor, values.limit) == (1.2, 1.3, 16)
+
+
+def test_a_file_that_states_nothing_derived_is_still_one_that_transformers_accepts() -> None:
+    """JambaConfig refuses `layers_block_type`, which mlx-lm's dataclass has a field for."""
+    prepared = prepare({"model_type": "jamba", "num_hidden_layers": 8}, Fields)
+    assert "layers_block_type" not in prepared

@@ -53,14 +53,132 @@ COMMON: Settings = {
 
 # What a type needs beside, or instead. None leaves out a setting of COMMON.
 MLA: Settings = {"head_dim": None, "num_key_value_heads": 6}
+EVEN: Settings = {"head_dim": 16}  # heads share hidden_size: the network has no other width for them
+MAMBA2: Settings = {
+    "mamba_n_heads": 8,
+    "mamba_d_head": 24,
+    "mamba_n_groups": 2,
+    "mamba_d_state": 16,
+    "mamba_chunk_size": 16,
+    "mamba_num_heads": 8,
+    "mamba_head_dim": 24,
+    "ssm_state_size": 16,
+    "n_groups": 2,
+    "chunk_size": 16,
+    "time_step_limit": (0.01, 2.0),
+}
+DELTA: Settings = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 12,
+    "linear_value_head_dim": 20,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"],
+}
+ALTERNATING = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+PER_LAYER: Settings = {
+    "layer_types": ALTERNATING,
+    "rope_parameters": {
+        "full_attention": {"rope_theta": 321.0, "rope_type": "default"},
+        "sliding_attention": {"rope_theta": 77.0, "rope_type": "default"},
+    },
+}
+GRANITE: Settings = {
+    "embedding_multiplier": 3.0,
+    "logits_scaling": 1.7,
+    "residual_multiplier": 0.6,
+    "attention_multiplier": 0.3,
+}
 SETTINGS: Mapping[str, Settings] = {
     "deepseek_v2": MLA,
     "deepseek_v3": MLA,
     "deepseek_v32": MLA,
     "glm4_moe_lite": MLA,
     "glm_moe_dsa": MLA,
-    "longcat_flash": MLA,
-    "minicpm3": MLA,
+    "granite": {**GRANITE, "attention_bias": True, "mlp_bias": True},
+    "granitemoe": {**GRANITE, "attention_bias": True},
+    "granitemoehybrid": {
+        **GRANITE,
+        **MAMBA2,
+        "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"],
+        "position_embedding_type": "rope",
+        "shared_intermediate_size": 72,
+    },
+    "helium": EVEN,
+    "hunyuan_v1_dense": {"attention_bias": True},
+    "internlm3": {**EVEN, "bias": True, "qkv_bias": True},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 12, "mamba_dt_rank": 10},
+    "kimi_linear": {
+        **MLA,
+        "q_lora_rank": None,
+        "linear_head_dim": 16,
+        "linear_num_heads": 6,
+        "n_group": 2,
+        "topk_group": 1,
+    },
+    "laguna": {**PER_LAYER, "num_attention_heads_per_layer": [6, 4, 6, 4], "moe_routed_scaling_factor": 1.7},
+    "lfm2": {"layer_types": ["conv", "full_attention", "conv", "full_attention"], "conv_bias": True},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"], "num_dense_layers": 1},
+    "llama4_text": {"attention_chunk_size": 7, "interleave_moe_layer_step": 2, "intermediate_size_mlp": 112},
+    "longcat_flash": {
+        **MLA,
+        "head_dim": 8,
+        "num_layers": 2,
+        "ffn_hidden_size": 112,
+        "expert_ffn_hidden_size": 56,
+        "moe_topk": 3,
+        "zero_expert_num": 4,
+    },
+    "mamba": {"state_size": 12, "time_step_rank": 10},
+    "mamba2": {**MAMBA2, "num_heads": 8, "state_size": 16, "head_dim": 24},
+    "mellum": PER_LAYER,
+    "mimo_v2_flash": {**PER_LAYER, "v_head_dim": 20, "attention_value_scale": 0.7, "num_attention_heads": 4},
+    "minicpm3": {**MLA, "scale_emb": 3.0, "scale_depth": 1.2, "dim_model_base": 48},
+    "minimax": {
+        "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"],
+        "block_size": 16,
+        "sliding_window": None,
+    },
+    "ministral3": {
+        "rope_parameters": {
+            "rope_theta": 321.0,
+            "rope_type": "yarn",
+            "factor": 5.0,
+            "original_max_position_embeddings": 16,
+            "llama_4_scaling_beta": 0.2,
+        }
+    },
+    "mixtral": EVEN,
+    "nemotron": {"attention_bias": True, "mlp_bias": True},
+    "nemotron_h": {
+        **MAMBA2,
+        "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"],
+        "moe_shared_expert_intermediate_size": 72,
+        "sliding_window": None,
+    },
+    "olmo": {"clip_qkv": 1.5},
+    "olmo3": {**PER_LAYER, "attention_bias": True},
+    "olmo_hybrid": DELTA,
+    "olmoe": {"norm_topk_prob": True, "attention_bias": True},
+    "phi": {"qk_layernorm": False},
+    "phi3": {"original_max_position_embeddings": 512},
+    "phimoe": {"attention_bias": True, "lm_head_bias": True},
+    "qwen2": {"use_sliding_window": True, "max_window_layers": 2},
+    "qwen2_moe": {"norm_topk_prob": True, "use_sliding_window": True, "max_window_layers": 2},
+    "qwen3_5_moe_text": DELTA,
+    "qwen3_5_text": DELTA,
+    "qwen3": {"use_sliding_window": True, "max_window_layers": 2},
+    "qwen3_moe": {"norm_topk_prob": True, "mlp_only_layers": [1], "use_sliding_window": True},
+    "qwen3_next": DELTA,
+    "recurrent_gemma": {
+        **EVEN,
+        "lru_width": 96,
+        "attention_window_size": 7,
+        "logits_soft_cap": 5.0,
+        "num_key_value_heads": 1,
+    },
+    "seed_oss": {"attention_bias": True, "attention_out_bias": True, "mlp_bias": True},
+    "smollm3": {"no_rope_layers": [1, 0, 1, 0], "attention_bias": True},
+    "stablelm": {"use_qkv_bias": True},
 }
 
 # Ways to rotate that transformers knows beside the default, tried on each type that has rope_parameters.
@@ -84,6 +202,19 @@ ROPES: Mapping[str, Settings] = {
         "original_max_position_embeddings": 100,
     },
 }
+
+
+def longrope(pairs: int, trained: int) -> Settings:
+    """Other frequencies in texts of more than `trained` tokens."""
+    return {
+        "rope_type": "longrope",
+        "rope_theta": 321.0,
+        "factor": 4.0,
+        "short_factor": [1.0 + 0.1 * i for i in range(pairs)],
+        "long_factor": [1.5 + 0.3 * i for i in range(pairs)],
+        "original_max_position_embeddings": trained,
+    }
+
 
 # Types that are held to transformers, tied and untied.
 VERIFIED = (
@@ -112,15 +243,69 @@ VERIFIED = (
     "gpt_bigcode",
     "gpt_neox",
     "gpt_oss",
+    "granite",
+    "granitemoe",
+    "granitemoehybrid",
+    "helium",
+    "hunyuan_v1_dense",
+    "internlm3",
+    "iquestcoder",
+    "jamba",
+    "laguna",
+    "lfm2",
+    "lfm2_moe",
     "llama",
+    "mamba",
+    "mamba2",
+    "mellum",
+    "minimax_m2",
+    "mistral",
+    "mixtral",
+    "nemotron",
+    "nemotron_h",
     "olmo2",
+    "olmo3",
+    "olmoe",
+    "phi",
+    "phi3",
+    "phimoe",
     "qwen2",
+    "qwen2_moe",
     "qwen3",
+    "qwen3_5_moe_text",
+    "qwen3_5_text",
+    "qwen3_moe",
+    "qwen3_next",
+    "recurrent_gemma",
+    "seed_oss",
+    "smollm3",
+    "solar_open",
     "stablelm",
+    "starcoder2",
 )
 
 # Of these, types that rotate nothing.
-WITHOUT_ROPE = ("falcon_mamba", "gpt2", "gpt_bigcode", "mamba", "mamba2")
+WITHOUT_ROPE = ("falcon_mamba", "gpt2", "gpt_bigcode", "jamba", "mamba", "mamba2", "nemotron_h")
+
+# Types that transformers rotates in these ways alone, beside the default.
+OWN_ROPES: Mapping[str, Mapping[str, Settings]] = {
+    "recurrent_gemma": {},
+    "phi3": {"longrope, short": longrope(8, 512), "longrope, long": longrope(8, 20)},
+    # transformers takes the short factors in long texts too, where the model's own code takes the long ones.
+    "phimoe": {"longrope, short": {**longrope(8, 512), "short_mscale": 1.3, "long_mscale": 1.4}},
+}
+
+
+def ropes(model_type: str) -> Mapping[str, Settings]:
+    """Ways to rotate by their names; of types whose layers differ, for those that attend to everything."""
+    if model_type in WITHOUT_ROPE:
+        return {}
+    usual = SETTINGS.get(model_type, {}).get("rope_parameters", {})
+    ways = OWN_ROPES.get(model_type, ROPES)
+    if "full_attention" in usual:
+        return {name: {**usual, "full_attention": way} for name, way in ways.items()}
+    return ways
+
 
 # Types that both have, and that cannot be compared.
 NOT_COMPARABLE: Mapping[str, str] = {}

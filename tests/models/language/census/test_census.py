@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .recipes import NOT_COMPARABLE, REFUSED, ROPES, VERIFIED, WITHOUT_ROPE
+from .recipes import NOT_COMPARABLE, REFUSED, VERIFIED, ropes
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.reference
@@ -19,12 +19,11 @@ def test_a_type_is_computed_as_transformers_computes_it(model_type: str, tied: b
     assert result.result == "verified", result.detail
 
 
-@pytest.mark.parametrize("rope", ROPES)
-@pytest.mark.parametrize("model_type", [name for name in VERIFIED if name not in WITHOUT_ROPE])
+@pytest.mark.parametrize(("model_type", "rope"), [(name, rope) for name in VERIFIED for rope in ropes(name)])
 def test_every_way_to_rotate_is_transformers_own(model_type: str, rope: str, tmp_path: Path) -> None:
     from .outcome import outcome
 
-    result = outcome(model_type, tmp_path, rope_parameters=dict(ROPES[rope]))
+    result = outcome(model_type, tmp_path, rope_parameters=dict(ropes(model_type)[rope]))
     assert result.result == "verified", result.detail
 
 
