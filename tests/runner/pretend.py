@@ -23,7 +23,9 @@ def pretend_model(folder: Path, weights: int = 1000, **behaviour: Any) -> Path:
     load: seconds until it is healthy; never: it is never healthy; die: exit code and last line while loading;
     events, pause: how many events a completion has, and seconds between them; broken: no last event; line: bytes of
     content in every event; say: the contents of a completion's events, or the events; memory: bytes it reports; deaf: seconds after which it answers no health check; slow: seconds that a health check takes;
-    stubborn: it takes no interrupt; kill_at: events after which it kills itself.
+    stubborn: it takes no interrupt; kill_at: events after which it kills itself; held: it is healthy only once it is
+    told "load". A completion that asks for "held" goes on after its first event once it is told "answer". Told "deaf",
+    it answers no health check any more.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(CONFIG))
@@ -35,10 +37,20 @@ def pretend_model(folder: Path, weights: int = 1000, **behaviour: Any) -> Path:
     return folder
 
 
+def tell(folder: Path, word: str) -> None:
+    """Tell the runner of such a model, and those that come after it."""
+    (folder / word).touch()
+
+
+def _told(word: str) -> bool:
+    return (FOLDER / word).exists()
+
+
 class Pretend:
     def __init__(self, **behaviour: Any) -> None:
         self.load = float(behaviour.get("load", 0))
         self.never = bool(behaviour.get("never"))
+        self.held = bool(behaviour.get("held"))
         self.events = int(behaviour.get("events", 3))
         self.pause = float(behaviour.get("pause", 0))
         self.broken = bool(behaviour.get("broken"))
@@ -68,7 +80,7 @@ class Pretend:
         if path == "/health":
             await self.health(writer)
         elif path == "/v1/status":
-            if self.now > self.deaf:
+            if self.is_deaf:
                 await asyncio.sleep(1e6)
             await asyncio.sleep(self.slow)
             self.whole(writer, 200, {"Status": 0, "Progress": 100, "ContextLength": 64, "Memory": self.memory,
@@ -88,11 +100,16 @@ class Pretend:
     def now(self) -> float:
         return time.monotonic() - self.began
 
+    @property
+    def is_deaf(self) -> bool:
+        return self.now > self.deaf or _told("deaf")
+
     async def health(self, writer: asyncio.StreamWriter) -> None:
-        if self.now > self.deaf:
+        if self.is_deaf:
             await asyncio.sleep(1e6)
-        if self.never or self.now < self.load:
-            progress = 0.0 if self.never else round(self.now / self.load, 3)
+        never = self.never or (self.held and not _told("load"))
+        if never or self.now < self.load:
+            progress = 0.0 if never else round(self.now / self.load, 3)
             self.whole(writer, 503, {"status": "loading", "progress": progress})
         else:
             self.whole(writer, 200, {"status": "ok"})
@@ -112,6 +129,8 @@ class Pretend:
             event = said if isinstance(said, dict) else {"content": said}
             self.chunk(writer, {**event, "token": number, "pid": os.getpid()})
             await writer.drain()
+            while request.get("held") and not _told("answer"):  # noqa: ASYNC110 - another process tells
+                await asyncio.sleep(0.01)
             await asyncio.sleep(float(request.get("pause", self.pause)))
         if not self.broken:
             self.chunk(writer, {"done": True, "done_reason": 0})

@@ -63,8 +63,10 @@ def test_a_client_that_leaves_frees_its_place(live: Live, stream: bool) -> None:
     connection.close()
     began = time.monotonic()
     live.wait_until_idle()
-    # All of it would take many times as long as noticing.
-    assert time.monotonic() - began < 5
+    noticing = time.monotonic() - began
+    began = time.monotonic()
+    live.complete("The harbour wakes", num_predict=LONG["num_predict"] // 10)
+    assert noticing < 5 * (time.monotonic() - began), "writing all of it takes twice as long"
     assert live.complete("Why", num_predict=2)[-1]["eval_count"] == 2
 
 
@@ -99,9 +101,8 @@ def test_a_request_is_cancelled_by_its_id(live: Live, stream: bool) -> None:
 def test_a_slow_reader_holds_up_nobody(live: Live) -> None:
     with live.begin("The harbour wakes", options=LONG):
         wait_for(live, active=1)
-        began = time.monotonic()
         assert live.complete("Why", num_predict=5)[-1]["eval_count"] == 5
-        assert time.monotonic() - began < 5
+        assert live.status()["active"] == 1
     live.wait_until_idle()
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from tests.runner.gateway.live import Gateway, Streaming, gone
 from tests.runner.live import ROOT
-from tests.runner.pretend import pretend_model
+from tests.runner.pretend import pretend_model, tell
 from tests.runner.test_sources_alike import put_into_store
 from tests.toys import toy_text
 from tests.waiting import PATIENCE, wait_until
@@ -26,7 +26,7 @@ from tests.waiting import PATIENCE, wait_until
 
 @pytest.fixture
 def models(tmp_path: Path) -> dict[str, Path]:
-    return {name: pretend_model(tmp_path / name, events=100, pause=0.02) for name in "ab"}
+    return {name: pretend_model(tmp_path / name, events=100) for name in "ab"}
 
 
 @pytest.fixture
@@ -38,14 +38,17 @@ def gateway(models: dict[str, Path]) -> Iterator[Gateway]:
 # -- a runner is killed
 
 
-def test_in_mid_stream_its_client_is_told_and_others_notice_nothing(gateway: Gateway) -> None:
-    other = Streaming(gateway, "b")
-    killed = Streaming(gateway, "a")
+def test_in_mid_stream_its_client_is_told_and_others_notice_nothing(
+    gateway: Gateway, models: dict[str, Path]
+) -> None:
+    other = Streaming(gateway, "b", held=True)
+    killed = Streaming(gateway, "a", held=True)
     os.kill(killed.seen[0]["pid"], signal.SIGKILL)
     last = killed.last()
     assert last["done"] is True
     assert last["error"].endswith("(killed by SIGKILL)")
     assert gateway.events("a", events=1)[0]["pid"] != killed.seen[0]["pid"]
+    tell(models["b"], "answer")
     assert "error" not in other.last()
     assert len(other.seen) == 101
     assert gateway.metric("diptych_crashes_total") == 1
@@ -67,7 +70,7 @@ def test_while_idle_even_a_request_at_that_very_moment_is_answered_or_told(gatew
 
 
 def test_in_load_its_clients_are_told_and_the_next_load_works(tmp_path: Path) -> None:
-    models = {"slow": pretend_model(tmp_path / "slow", load=1.5)}
+    models = {"slow": pretend_model(tmp_path / "slow", held=True)}
     with Gateway(models) as gateway:
         found: list[httpx2.Response] = []
         asking = threading.Thread(target=lambda: found.append(gateway.ask("slow")))
@@ -77,6 +80,7 @@ def test_in_load_its_clients_are_told_and_the_next_load_works(tmp_path: Path) ->
         asking.join(PATIENCE)
         assert found[0].status_code == 500
         assert found[0].json()["error"].endswith("(killed by SIGKILL)")
+        tell(models["slow"], "load")
         assert gateway.events("slow")[-1]["done"] is True
 
 
@@ -128,9 +132,10 @@ def test_three_deaths_within_a_minute_hold_a_model_off(tmp_path: Path) -> None:
 
 
 def test_a_runner_that_answers_no_health_check_is_killed(tmp_path: Path) -> None:
-    models = {"deaf": pretend_model(tmp_path / "deaf", deaf=1, events=1000, pause=0.05)}
-    with Gateway(models, unresponsive=0.1, health_timeout=0.5) as gateway:
-        stream = Streaming(gateway, "deaf")
+    models = {"deaf": pretend_model(tmp_path / "deaf")}
+    with Gateway(models, unresponsive=0.1, health_timeout=2) as gateway:
+        stream = Streaming(gateway, "deaf", held=True)
+        tell(models["deaf"], "deaf")
         assert stream.last()["error"] == "it did not answer its health check (killed by SIGKILL)"
         gateway.wait_until(lambda: not gateway.models())
 
@@ -187,14 +192,17 @@ def test_a_gateway_that_is_killed_takes_its_runners_with_it() -> None:
         wait_until(lambda: gone(pid), lambda: "the runner outlives its gateway")
 
 
-def test_a_stop_waits_for_what_is_in_flight_and_refuses_the_rest(gateway: Gateway) -> None:
-    stream = Streaming(gateway, "a")
+def test_a_stop_waits_for_what_is_in_flight_and_refuses_the_rest(
+    gateway: Gateway, models: dict[str, Path]
+) -> None:
+    stream = Streaming(gateway, "a", held=True)
     pid = stream.seen[0]["pid"]
     gateway.process.send_signal(signal.SIGTERM)
     gateway.wait_until(lambda: "stopping" in gateway.log)
     refused = gateway.ask("a")
     assert refused.status_code == 503
     assert "stopping" in refused.json()["error"]
+    tell(models["a"], "answer")
     assert "error" not in stream.last()
     assert len(stream.seen) == 101
     assert gateway.process.wait(PATIENCE) == 0
@@ -203,7 +211,7 @@ def test_a_stop_waits_for_what_is_in_flight_and_refuses_the_rest(gateway: Gatewa
 
 def test_what_takes_longer_than_the_grace_ends_with_an_error(models: dict[str, Path]) -> None:
     with Gateway(models, grace=0.3) as gateway:
-        stream = Streaming(gateway, "a", events=100_000)
+        stream = Streaming(gateway, "a", held=True)
         assert gateway.stop(signal.SIGINT) == 0
         assert stream.last()["error"]
         assert stream.last()["done"] is True
@@ -223,7 +231,7 @@ def test_a_stop_while_a_model_loads_is_quick(tmp_path: Path) -> None:
 
 
 def test_a_second_signal_ends_it_at_once(gateway: Gateway) -> None:
-    stream = Streaming(gateway, "a", events=100_000)
+    stream = Streaming(gateway, "a", held=True)
     gateway.process.send_signal(signal.SIGTERM)
     gateway.wait_until(lambda: "stopping" in gateway.log)
     assert gateway.stop() == 130

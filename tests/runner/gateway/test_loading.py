@@ -13,7 +13,7 @@ import pytest
 from runner.memory import MIB, TEXT_ALLOWANCE
 from tests.hub_server import HubServer
 from tests.runner.gateway.live import Gateway, gone, lines
-from tests.runner.pretend import pretend_model
+from tests.runner.pretend import pretend_model, tell
 from tests.waiting import PATIENCE
 
 WEIGHTS = 100 * MIB
@@ -56,7 +56,7 @@ def test_a_model_in_use_is_never_evicted(models: dict[str, Path]) -> None:
     with Gateway(models, memory=NEED + MIB) as gateway:
         gateway.events("a")
         with gateway.http.stream(
-            "POST", "/completion", json={"model": "a", "prompt": "x", "events": 20, "pause": 0.05}
+            "POST", "/completion", json={"model": "a", "prompt": "x", "events": 20, "held": True}
         ) as response:
             seen = response.iter_lines()
             next(seen)
@@ -65,6 +65,7 @@ def test_a_model_in_use_is_never_evicted(models: dict[str, Path]) -> None:
             asking.start()
             gateway.wait_until(lambda: gateway.http.get("/models").json()["queue"] == 1)
             assert gateway.models().keys() == {"a"}
+            tell(models["a"], "answer")
             assert len(list(seen)) == 20
         asking.join()
         assert other[0][-1]["done"] is True
@@ -169,12 +170,13 @@ def test_a_stop_asks_nobody_else(models: dict[str, Path]) -> None:
         assert gateway.models().keys() == {"a"}
 
 
-def test_stopping_a_model_in_use_waits_for_its_requests(gateway: Gateway) -> None:
-    body = {"model": "a", "prompt": "x", "events": 20, "pause": 0.02}
+def test_stopping_a_model_in_use_waits_for_its_requests(gateway: Gateway, models: dict[str, Path]) -> None:
+    body = {"model": "a", "prompt": "x", "events": 20, "held": True}
     with gateway.http.stream("POST", "/completion", json=body) as response:
         seen = response.iter_lines()
         next(seen)
         assert gateway.http.post("/models/stop", json={"model": "a"}).json() == {"status": "stopping"}
+        tell(models["a"], "answer")
         assert len(list(seen)) == 20
     gateway.wait_until(lambda: not gateway.models())
 
@@ -188,7 +190,7 @@ def test_models_named_at_the_start_are_loaded_and_stay(models: dict[str, Path]) 
 
 
 def test_a_client_that_asks_sees_the_loading(tmp_path: Path) -> None:
-    models = {"slow": pretend_model(tmp_path / "slow", load=0.8)}
+    models = {"slow": pretend_model(tmp_path / "slow", load=2)}
     with Gateway(models) as gateway:
         found = gateway.events("slow", progress=True)
         loading = [event for event in found if event.get("status") == "loading"]
@@ -210,7 +212,7 @@ def test_a_load_that_fails_after_progress_is_a_last_event(tmp_path: Path) -> Non
 
 
 def test_loaded_models_serve_while_another_loads(tmp_path: Path) -> None:
-    models = {"quick": pretend_model(tmp_path / "quick"), "slow": pretend_model(tmp_path / "slow", load=2)}
+    models = {"quick": pretend_model(tmp_path / "quick"), "slow": pretend_model(tmp_path / "slow", held=True)}
     with Gateway(models) as gateway:
         gateway.events("quick")
         loading = threading.Thread(target=gateway.events, args=("slow",))
@@ -218,12 +220,13 @@ def test_loaded_models_serve_while_another_loads(tmp_path: Path) -> None:
         gateway.wait_until(lambda: gateway.models().get("slow", {}).get("state") == "loading")
         gateway.events("quick")
         assert gateway.models()["slow"]["state"] == "loading"
+        tell(models["slow"], "load")
         loading.join()
 
 
 def test_a_client_that_leaves_the_queue_is_not_waited_for(models: dict[str, Path]) -> None:
     with Gateway(models, memory=NEED + MIB) as gateway:
-        body = {"model": "a", "prompt": "x", "events": 40, "pause": 0.05}
+        body = {"model": "a", "prompt": "x", "held": True}
         with gateway.http.stream("POST", "/completion", json=body) as response:
             seen = response.iter_lines()
             next(seen)

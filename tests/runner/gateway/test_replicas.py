@@ -43,9 +43,9 @@ def looked_up(folder: str, **settings: Any) -> Known:
 
 
 def test_requests_go_to_the_least_busy_runner(tmp_path: Path) -> None:
-    folder = pretend_pictures(tmp_path / "m", events=2000, pause=0.01)
+    folder = pretend_pictures(tmp_path / "m", events=4)
     with Gateway({"m": folder}, replicas=2, grace=0.5) as gateway:
-        first, second = Streaming(gateway, "m"), Streaming(gateway, "m")
+        first, second = Streaming(gateway, "m", held=True), Streaming(gateway, "m", held=True)
         pids = {first.seen[0]["pid"], second.seen[0]["pid"]}
         assert len(pids) == 2
         assert {one["pid"] for one in replicas(gateway)} == pids
@@ -60,9 +60,9 @@ def test_requests_go_to_the_least_busy_runner(tmp_path: Path) -> None:
 
 
 def test_one_that_dies_is_followed_by_another_while_the_others_serve(tmp_path: Path) -> None:
-    folder = pretend_pictures(tmp_path / "m", events=3000, pause=0.01)
+    folder = pretend_pictures(tmp_path / "m")
     with Gateway({"m": folder}, replicas=2) as gateway:
-        doomed, other = Streaming(gateway, "m"), Streaming(gateway, "m")
+        doomed, other = Streaming(gateway, "m", held=True), Streaming(gateway, "m", held=True)
         victim = doomed.seen[0]["pid"]
         os.kill(victim, signal.SIGKILL)
         assert "killed by SIGKILL" in doomed.last()["error"]
@@ -79,7 +79,7 @@ def test_one_that_dies_is_followed_by_another_while_the_others_serve(tmp_path: P
 
 def test_one_that_answers_nothing_is_killed_and_followed_by_another(tmp_path: Path) -> None:
     folder = pretend_pictures(tmp_path / "m")
-    with Gateway({"m": folder}, replicas=2, health_timeout=0.5, unresponsive=1.0) as gateway:
+    with Gateway({"m": folder}, replicas=2, health_timeout=2, unresponsive=2) as gateway:
         gateway.events("m")
         stuck, other = (one["pid"] for one in replicas(gateway))
         os.kill(stuck, signal.SIGSTOP)
