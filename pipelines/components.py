@@ -16,6 +16,7 @@ from models.quantized_files import write_quantized
 from models.random_weights import write_checkpoint
 from models.safetensors import read_header
 from models.tokenizer import PromptTokenizer
+from models.unpack import unpack
 from models.weights import WeightMap, evaluate, load_component
 from pipelines.settings import Progress, Settings, unheard
 
@@ -39,6 +40,7 @@ class Component(Generic[Network]):
         self._dtype = DTYPES[settings.dtype] if settings.dtype else None
         self._quantized = quantized
         self._quantization = settings.quantization if quantized else None
+        self._unpacked = settings.unpacked
         self._compiled = mx.default_device() == mx.gpu if settings.compiled is None else settings.compiled
         self._held: Network | None = None
         self._step: Callable[..., mx.array] | None = None
@@ -100,6 +102,8 @@ class Component(Generic[Network]):
             load_component(network, self._model.shards(self.name), weight_map, self._dtype)
         if self._quantization is not None:
             quantize(network, self._quantization)
+        if self._unpacked:
+            unpack(network)
         check_for_pictures(network)
         return network
 

@@ -24,13 +24,15 @@ class Settings:
 
     `staged` holds the text encoder and the transformer in turn, never both, and decodes in strips: a new prompt costs
     reading both again, one that was read lately costs nothing. `strips`, or the bytes that they may hold, are
-    what the autoencoder works in whatever the memory. `compiled` None: where there is a GPU.
+    what the autoencoder works in whatever the memory. `unpacked`: quantized layers are held in float32, with the values
+    that they have when quantized, since a processor is many times quicker so. `compiled` None: where there is a GPU.
     """
 
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     quantization: "Quantization | None" = None
     memory: Memory = "resident"
     strips: Strips | int | None = None
+    unpacked: bool = False
     compiled: bool | None = None
     embedding_bytes: int = 256 * 2**20  # of encoded prompts, kept for when they come again
 

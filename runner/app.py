@@ -36,6 +36,7 @@ class Loaded(Protocol):
 
     mode: ModelMode
     context: int
+    notes: list[str]  # how it was loaded, and what should be better
 
 
 class RunnerApp:
@@ -109,6 +110,7 @@ class RunnerApp:
                 "Memory": stats.get("memory", 0),
                 "mode": loaded.mode.value if loaded else None,
                 "model": self.model,
+                "notes": loaded.notes if loaded else [],
                 "queue": engine.queued,
                 "active": engine.active,
                 "cache_bytes": stats.get("cache_bytes", 0),

@@ -30,13 +30,26 @@ def contents(tensors: Mapping[str, TensorInfo], stated: Mapping[str, Any] | None
         scales = tensors.get(f"{name.removesuffix('weight')}scales") if name.endswith(".weight") else None
         if info.dtype == "U32" and scales is not None:
             biases = f"{name.removesuffix('weight')}biases" in tensors
-            bits, way = _packing(info, scales, biases, stated or {})
+            own = (stated or {}).get(
+                name.removesuffix(".weight")
+            )  # a layer may be quantized in a way of its own
+            bits, way = _packing(info, scales, biases, own if isinstance(own, dict) else stated or {})
             parameters += math.prod(info.shape) * 32 // bits
             stored[way] += info.nbytes
         elif not _is_part(name, tensors):
             parameters += math.prod(info.shape)
             stored[info.dtype] += info.nbytes
     return Contents(parameters, sum(info.nbytes for info in tensors.values()), dict(stored.most_common()))
+
+
+def has_packed(tensors: Mapping[str, TensorInfo]) -> bool:
+    """Whether any layer is quantized."""
+    return any(_is_part(name, tensors) for name in tensors if name.endswith(".scales"))
+
+
+def unpacked_bytes(tensors: Mapping[str, TensorInfo], stated: Mapping[str, Any] | None = None) -> int:
+    """All of a component in float32, quantized layers unpacked."""
+    return 4 * contents(tensors, stated).parameters
 
 
 def _is_part(name: str, tensors: Mapping[str, TensorInfo]) -> bool:

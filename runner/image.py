@@ -5,7 +5,7 @@ Knows nothing of what computes: it asks the pipeline, and its `memory`.
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -50,11 +50,14 @@ class ImageWorker:
 
     mode = ModelMode.IMAGE
 
-    def __init__(self, pipeline: Pipeline, model: str, load_seconds: float = 0.0) -> None:
+    def __init__(
+        self, pipeline: Pipeline, model: str, load_seconds: float = 0.0, notes: Sequence[str] = ()
+    ) -> None:
         self.pipeline = pipeline
         self.context = pipeline.context
         self._model = model
         self._load_seconds = load_seconds
+        self.notes = list(notes)
         self._run: _Run | None = None
         self._packers = ThreadPoolExecutor(PACKERS, thread_name_prefix="pack")
 

@@ -10,8 +10,8 @@ from pipelines.base import Pipeline
 from runner.errors import BadRequest
 from runner.image import ImageWorker
 from runner.image_engine import ImageEngine
-from runner.image_memory import choose_memory, estimate_loaded
-from runner.memory import show_size
+from runner.image_memory import MemoryChoice, choose_loading, estimate_loaded, is_quantized
+from runner.memory import room_to_unpack, show_size
 from runner.sources import ModelFiles
 from runner.warming import warm_up
 
@@ -28,6 +28,7 @@ class ImageSettings:
     memory: str | int = "auto"  # or resident, staged, a budget in bytes
     dtype: str = "auto"  # or float32, checkpoint
     warm_up: bool = True
+    room: int | None = None  # all that a gateway has for its models
 
 
 def load_image_worker(
@@ -41,13 +42,13 @@ def load_image_worker(
     """Load the class that model_index.json names, on the calling thread, which owns it from then on."""
     began = time.perf_counter()
     load = _by_torch if engine is ImageEngine.TORCH else _by_mlx
-    loaded = load(files, local, pipeline, settings, progress)
-    return ImageWorker(loaded, local.name, time.perf_counter() - began)
+    loaded, notes = load(files, local, pipeline, settings, progress)
+    return ImageWorker(loaded, local.name, time.perf_counter() - began, notes)
 
 
 def _by_mlx(
     files: ModelFiles, local: LocalModel, pipeline: str, settings: ImageSettings, progress: Progress
-) -> Pipeline:
+) -> tuple[Pipeline, list[str]]:
     import mlx.core as mx
 
     from models.quantize import Quantization
@@ -58,10 +59,7 @@ def _by_mlx(
 
     float32 = settings.dtype == "float32" or (settings.dtype == "auto" and not device.has_gpu())
     device.keep_wired()
-    choice = choose_memory(
-        settings.memory, estimate_loaded(files, float32, settings.quantize), device.memory()
-    )
-    log.info("memory: %s", choice.why)
+    choice = _choice(files, settings, float32)
     if isinstance(settings.memory, int):
         mx.set_memory_limit(settings.memory)  # beyond it MLX gives its spare buffers back first
     warms = settings.warm_up and device.has_cuda() and choice.memory == "resident"
@@ -72,6 +70,7 @@ def _by_mlx(
             dtype="float32" if float32 else None,
             quantization=Quantization.parse(settings.quantize) if settings.quantize else None,
             memory=choice.memory,
+            unpacked=choice.unpacked,
         ),
         lambda done: progress(loading * done),
     )
@@ -79,12 +78,25 @@ def _by_mlx(
         warm_up(
             lambda: loaded.warm(lambda done: progress(LOADING + (1 - LOADING) * done)), loaded.memory.clear
         )
-    return loaded
+    return loaded, [choice.why]
+
+
+def _choice(files: ModelFiles, settings: ImageSettings, float32: bool) -> MemoryChoice:
+    """How it is held; said in the log, and as a warning where that is slow."""
+    from runner import device
+
+    plain = estimate_loaded(files, float32, settings.quantize)
+    unpacks = float32 and not device.has_gpu() and (settings.quantize is not None or is_quantized(files))
+    unpacked = estimate_loaded(files, float32, None, unpacked=True) if unpacks else None
+    choice = choose_loading(settings.memory, plain, unpacked, device.memory(), room_to_unpack(settings.room))
+    level = logging.WARNING if unpacks and not choice.unpacked else logging.INFO
+    log.log(level, "memory: %s", choice.why)
+    return choice
 
 
 def _by_torch(
     files: ModelFiles, local: LocalModel, pipeline: str, settings: ImageSettings, progress: Progress
-) -> Pipeline:
+) -> tuple[Pipeline, list[str]]:
     if settings.quantize:
         raise BadRequest(
             f"--quantize {settings.quantize} is for MLX; the torch engine runs weights as they are"
@@ -97,4 +109,4 @@ def _by_torch(
     log.info("memory: resident, as torch holds it: %s of weights as they are stored", show_size(size))
     from pipelines.fallback.pipeline import TorchPipeline
 
-    return TorchPipeline.load(local, pipeline, settings.dtype, progress)
+    return TorchPipeline.load(local, pipeline, settings.dtype, progress), []

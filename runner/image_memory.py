@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from models.safetensors import TensorInfo
 from pipelines.settings import Memory
+from runner.contents import has_packed, unpacked_bytes
 from runner.memory import MemoryEstimate, allowance, parse_size, show_size
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.selection import weight_folders
@@ -20,10 +21,11 @@ SHARE = 0.75
 
 @dataclass(frozen=True)
 class MemoryChoice:
-    """What was decided, and a sentence for the log that says why."""
+    """What was decided, and a sentence for the log that says why. `unpacked`: quantized layers are held in float32."""
 
     memory: Memory
     why: str
+    unpacked: bool = False
 
 
 def parse_memory(text: str) -> str | int:
@@ -37,12 +39,15 @@ def parse_memory(text: str) -> str | int:
         raise ValueError(f"{error}; auto, resident and staged are accepted too") from None
 
 
-def estimate_loaded(files: ModelFiles, float32: bool, quantize: str | None) -> MemoryEstimate:
+def estimate_loaded(
+    files: ModelFiles, float32: bool, quantize: str | None, unpacked: bool = False
+) -> MemoryEstimate:
     """What a picture model holds once it is loaded in this way; loads nothing."""
-    sizes = {
-        name: _loaded_bytes(files.tensors(name), float32, None if name == "vae" else quantize)
-        for name in weight_folders(files, ModelMode.IMAGE)
-    }
+    sizes = {}
+    for name in weight_folders(files, ModelMode.IMAGE):
+        tensors = files.tensors(name)
+        how = None if name == "vae" else quantize
+        sizes[name] = unpacked_bytes(tensors) if unpacked else _loaded_bytes(tensors, float32, how)
     return MemoryEstimate(
         {name: size for name, size in sizes.items() if size}, allowance(files, ModelMode.IMAGE)
     )
@@ -61,8 +66,36 @@ def _loaded_bytes(tensors: Mapping[str, TensorInfo], float32: bool, quantize: st
     return round(size)
 
 
+def is_quantized(files: ModelFiles) -> bool:
+    """Whether a picture model's files hold quantized layers."""
+    return any(has_packed(files.tensors(name)) for name in weight_folders(files, ModelMode.IMAGE))
+
+
 def _bits(quantize: str) -> float:
     return _FLOAT_BITS[quantize] if quantize in _FLOAT_BITS else int(quantize) + 0.5
+
+
+def choose_loading(
+    wanted: str | int, packed: MemoryEstimate, unpacked: MemoryEstimate | None, device: int, left: int
+) -> MemoryChoice:
+    """The same for a processor, which is many times quicker where quantized layers are `unpacked` (None: there are none):
+    so that is done wherever `left` has room for it, in turn if need be."""
+    if unpacked is None:
+        return choose_memory(wanted, packed, device)
+    budget = wanted if isinstance(wanted, int) else min(int(device * SHARE), left)
+    room = f"the {show_size(budget)} there are for it"
+    because = "a processor is many times slower with packed weights"
+    for memory, needed in (("resident", unpacked.total), ("staged", unpacked.least)):
+        if needed <= budget and wanted not in {"resident", "staged"} - {memory}:
+            why = f"{memory}, quantized weights unpacked to float32: about {show_size(needed)} fit into {room}; {because}"
+            return MemoryChoice("resident" if memory == "resident" else "staged", why, unpacked=True)
+    choice = choose_memory(wanted, packed, device)
+    least = unpacked.total if wanted == "resident" else unpacked.least
+    return MemoryChoice(
+        choice.memory,
+        f"{choice.why}; quantized weights stay packed: in float32 they would need about {show_size(least)}, more than "
+        f"{room}; {because}",
+    )
 
 
 def choose_memory(wanted: str | int, estimate: MemoryEstimate, device: int) -> MemoryChoice:

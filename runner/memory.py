@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import ModelNotSupported
+from runner.hardware import available_memory
 from runner.mode import ModelMode, detect_model_mode, mode_of
 from runner.sources import ModelFiles, find
 from runner.sources.selection import indexed_bytes, weight_folders
@@ -27,6 +28,9 @@ TEXT_TOKENS = 4096
 IMAGE_ALLOWANCE = 2 * GIB
 SMALLEST_IMAGE_ALLOWANCE = 128 * MIB
 _BYTES_A_PIXEL_AND_CHANNEL = IMAGE_ALLOWANCE // (1024 * 1024 * 256)
+
+# The share of the memory that is left which weights may be unpacked into: caches and activations come on top.
+LEFT_SHARE = 0.75
 
 _UNITS = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024 * GIB}
 _UNITS |= {f"{letter}ib": _UNITS[letter] for letter in "kmgt"}
@@ -132,6 +136,14 @@ def cache_bytes_a_token(config: Mapping[str, Any]) -> int:
 def _count(config: Mapping[str, Any], key: str) -> int:
     value = config.get(key)
     return value if type(value) is int and 0 < value < 10**7 else 0
+
+
+def room_to_unpack(limit: int | None) -> int:
+    """Bytes that quantized weights may take in float32: of what is left on this machine, and of `limit`, all that a
+    gateway has for its models."""
+    left = available_memory()
+    sizes = [int(size * LEFT_SHARE) for size in (device_memory() if left is None else left,) if size]
+    return min([*sizes, *([limit] if limit is not None else [])], default=0)
 
 
 def parse_size(text: str) -> int:

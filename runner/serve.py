@@ -53,6 +53,7 @@ class RunnerSettings:
     allow_origin: Sequence[str] | None = None
     tensor_parallel: int = 1
     warm_up: bool = True
+    room: int | None = None  # all that a gateway has for its models
     supervised: bool = False  # by a parent that reads our stderr, and that we do not outlive
 
 
@@ -194,6 +195,7 @@ class _Process:
             context=settings.context,
             kv_bits=settings.kv_bits,
             float32=settings.dtype == "float32" or (settings.dtype == "auto" and not device.has_gpu()),
+            room=settings.room,
             warm_up=settings.warm_up,
         )
         if world is None:
@@ -216,5 +218,7 @@ class _Process:
         settings = self._settings
         if settings.tensor_parallel > 1:
             raise BadRequest(f"--tensor-parallel is for models that write; {settings.model} makes pictures")
-        chosen = ImageSettings(settings.quantize, settings.memory, settings.dtype, settings.warm_up)
+        chosen = ImageSettings(
+            settings.quantize, settings.memory, settings.dtype, settings.warm_up, settings.room
+        )
         return load_image_worker(files, local, pipeline, engine, chosen, progress)

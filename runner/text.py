@@ -23,6 +23,7 @@ from runner.detokenizer import Detokenizer
 from runner.embeddings import Embedding, Embeddings
 from runner.errors import RunnerFailed
 from runner.jobs import Emitted, Job
+from runner.memory import room_to_unpack
 from runner.outline import Outline, Parts
 from runner.prompts import Embed, Generate, Prompts
 from runner.protocol import Failed, Logprob, LogprobAlternative, TextChunk, TextDone
@@ -41,6 +42,7 @@ class TextSettings:
     context: int | None = None
     kv_bits: int | None = None
     float32: bool = False
+    room: int | None = None  # all that a gateway has for its models
     warm_up: bool = True
 
 
@@ -60,9 +62,12 @@ def load_text_worker(
         context=settings.context,
         progress=progress,
         group=ranks.group if ranks else None,
+        room=room_to_unpack(settings.room) if settings.float32 and not device.has_gpu() else None,
     )
     for note in model.notes:
         log.info("%s", note)
+    for warning in model.warnings:
+        log.warning("%s", warning)
     worker = TextWorker(model, settings, ranks or Ranks(), why_lost)
     if settings.warm_up and device.has_cuda():
         warm_up(worker.warm, mx.clear_cache if ranks is None else worker.give_up)
@@ -103,6 +108,7 @@ class TextWorker:
         self._ranks = ranks
         self._why_lost = why_lost
         self.context = model.context
+        self.notes = [*model.notes, *model.warnings]
         self._embeddings = Embeddings(model, ranks)
         self.prompts = Prompts(
             model.tokenizer,

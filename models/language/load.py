@@ -33,7 +33,9 @@ from models.language.quantized_cache import KVCacheNotQuantizable, check_quantiz
 from models.language.rope import RopeConfig, correct_rotations
 from models.language.sharding import shard
 from models.language.tying import share_embedding, untie
+from models.language.unpack import is_quantized, unpack, unpacked_bytes
 from models.language.windows import slide
+from models.unpack import still_packed, unpacked_note
 from models.weights import evaluate, read_shards
 
 log = logging.getLogger("diptych.language")
@@ -61,7 +63,8 @@ class LanguageModel:
     stop_tokens: frozenset[int]
     kv_bits: int | None = None
     kv_group: int = 64
-    notes: list[str] = field(default_factory=list)  # what was decided while loading, for the log
+    notes: list[str] = field(default_factory=list)  # what was decided while loading
+    warnings: list[str] = field(default_factory=list)  # and what should be better
 
     def new_cache(self) -> Cache:
         """A fresh single cache, quantized where that was asked for."""
@@ -79,11 +82,18 @@ def load(
     context: int | None = None,
     progress: Callable[[float], None] = lambda _: None,
     group: mx.distributed.Group | None = None,
+    room: int | None = None,
 ) -> LanguageModel:
-    """Load everything, on the calling thread, which from then on owns the arrays; of a group, this rank's share."""
+    """Load everything, on the calling thread, which from then on owns the arrays; of a group, this rank's share.
+
+    On a processor quantized weights are unpacked to float32 where that takes at most `room` bytes; None: they stay packed.
+    """
     model, config = build(local)
-    notes = []
-    if float32 and "quantization" not in config and _widen(model):
+    notes: list[str] = []
+    warnings: list[str] = []
+    if room is not None and group is None and is_quantized(model):
+        _unpack(model, room, notes, warnings)
+    if float32 and not is_quantized(model) and _widen(model):
         notes.append("half precision weights are computed in float32: a processor has no fast path for them")
     if group is not None:
         shard(local.name, model, group)
@@ -108,10 +118,23 @@ def load(
         stop_tokens=_stop_tokens(local.folder, tokenizer, config),
         kv_bits=kv_bits,
         notes=notes,
+        warnings=warnings,
     )
     if kv_bits is not None:
         _choose_group(loaded)
     return loaded
+
+
+def _unpack(model: nn.Module, room: int, notes: list[str], warnings: list[str]) -> None:
+    """A processor is many times quicker with float32, which takes up to eight times the memory."""
+    needed = unpacked_bytes(model)
+    if needed > room:
+        warnings.append(still_packed(needed, room))
+        return
+    layers = unpack(model)
+    if layers:
+        model.set_dtype(mx.float32)
+        notes.append(unpacked_note(layers, needed))
 
 
 def _choose_group(loaded: LanguageModel) -> None:

@@ -56,6 +56,8 @@ def _add_runner(commands: "Commands") -> None:
     add("--log-format", choices=("text", "json"), default="text", help="(default %(default)s)")
     # Set by the process that starts us: stdin is a pipe whose end is that process's end.
     add("--supervised", action="store_true", help=argparse.SUPPRESS)
+    # Likewise: all that a gateway has for its models.
+    add("--room", type=size, metavar="SIZE", help=argparse.SUPPRESS)
 
 
 def _add_writing(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from runner.errors import NotEnoughMemory
+from runner.gateway.estimate import Need, option
 from runner.gateway.names import Known
 from runner.gateway.running import Phase, Running
 from runner.memory import show_size
@@ -22,11 +23,21 @@ class Admission:
 
     def needs(self, known: Known) -> int:
         learned = self._learned.get(known.argument)
-        return learned or (known.need.staged if self.stage(known) else known.need.resident)
+        need = self.need(known)
+        return learned or (need.staged if self.stage(known) else need.resident)
+
+    def need(self, known: Known) -> Need:
+        """Of the ways to hold its weights, packed or not, the one that the budget has room for."""
+        return known.need.within(self.budget, option(known.options, "memory") == "resident")
+
+    def options(self, known: Known) -> list[str]:
+        """What its runner is told beside the model's own options."""
+        staged = ["--memory", "staged"] if self.stage(known) else []
+        return [*staged, *(["--room", str(self.budget)] if known.need.packed is not None else [])]
 
     def stage(self, known: Known) -> bool:
         """Whether to hold a picture model's parts in turn: nobody said how, and at once they never fit."""
-        return known.memory_is_ours_to_choose and known.need.resident > self.budget
+        return known.memory_is_ours_to_choose and self.need(known).resident > self.budget
 
     def check(self, known: Known) -> None:
         """NotEnoughMemory for what cannot fit even alone, with both numbers and what would help."""
@@ -34,10 +45,11 @@ class Admission:
         if needs <= self.budget or self._force:
             return
         message = f"{known.name} needs about {show_size(needs)}; models may take {show_size(self.budget)} in all (--memory)"
-        if known.need.staged <= self.budget:
-            message += f"; with memory = staged it needs {show_size(known.need.staged)}"
-        elif known.need.smallest <= self.budget:
-            message += f"; with quantize = 4 and memory = staged it needs {show_size(known.need.smallest)}"
+        need = self.need(known)
+        if need.staged <= self.budget:
+            message += f"; with memory = staged it needs {show_size(need.staged)}"
+        elif need.smallest <= self.budget:
+            message += f"; with quantize = 4 and memory = staged it needs {show_size(need.smallest)}"
         else:
             message += "; --force loads it all the same"
         raise NotEnoughMemory(message)

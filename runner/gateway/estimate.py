@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runner.contents import has_packed, unpacked_bytes
 from runner.errors import ModelNotSupported
 from runner.gateway.cards import has_gpu_backend, on_gpu
 from runner.image_engine import ImageEngine
-from runner.image_memory import estimate_loaded
+from runner.image_memory import estimate_loaded, is_quantized, parse_memory
 from runner.memory import UNREADABLE_VRAM, allowance
 from runner.sources import ModelFiles, ModelMode
 
@@ -15,16 +16,28 @@ SMALLEST = "4"
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes with everything held at once, with the text encoder and the rest in turn, and the latter in 4 bits."""
+    """Bytes with everything held at once, with the text encoder and the rest in turn, and the latter in 4 bits.
+
+    `packed`: the same with quantized weights as they are, where a runner unpacks them if there is room.
+    """
 
     resident: int
     staged: int
     smallest: int
     allowance: int
+    packed: "Need | None" = None
 
     def times(self, count: int) -> "Need":
         """So many of them beside each other."""
-        return Need(self.resident * count, self.staged * count, self.smallest * count, self.allowance * count)
+        packed = None if self.packed is None else self.packed.times(count)
+        return Need(
+            self.resident * count, self.staged * count, self.smallest * count, self.allowance * count, packed
+        )
+
+    def within(self, budget: int, at_once: bool = False) -> "Need":
+        """How it will be held: unpacked where that fits, in turn unless it has to be `at_once`."""
+        least = self.resident if at_once else self.staged
+        return self.packed if self.packed is not None and least > budget else self
 
 
 def need(
@@ -37,11 +50,32 @@ def need(
         return Need(total, total, total, extra)
     float32 = not has_gpu_backend() and option(options, "dtype") != "checkpoint"
     if mode is ModelMode.TEXT:
-        total = _text_bytes(files, float32, int(option(options, "tensor-parallel") or 1)) + extra
-        return Need(total, total, total, extra)
-    found = estimate_loaded(files, float32, option(options, "quantize"))
+        return _text_need(files, float32, int(option(options, "tensor-parallel") or 1), extra)
+    return _image_need(files, float32, options, extra)
+
+
+def _text_need(files: ModelFiles, float32: bool, ranks: int, extra: int) -> Need:
+    total = _text_bytes(files, float32, ranks) + extra
+    packed = Need(total, total, total, extra)
+    tensors = files.tensors("")
+    if not float32 or ranks > 1 or not has_packed(tensors):
+        return packed
+    stated = (files.read_json("config.json") or {}).get("quantization")
+    unpacked = unpacked_bytes(tensors, stated if isinstance(stated, dict) else None) + extra
+    return Need(unpacked, unpacked, total, extra, packed)
+
+
+def _image_need(files: ModelFiles, float32: bool, options: Sequence[str], extra: int) -> Need:
+    quantize = option(options, "quantize")
+    plain = estimate_loaded(files, float32, quantize)
     small = estimate_loaded(files, float32, SMALLEST)
-    return Need(found.total, found.least, min(small.least, found.least), extra)
+    packed = Need(plain.total, plain.least, min(small.least, plain.least), extra)
+    if not float32 or not (quantize or is_quantized(files)):
+        return packed
+    unpacked = estimate_loaded(files, float32, None, unpacked=True)
+    both = Need(unpacked.total, unpacked.least, packed.smallest, extra, packed)
+    budget = parse_memory(option(options, "memory") or "auto")
+    return both.within(budget) if isinstance(budget, int) else both
 
 
 def _torch_bytes(files: ModelFiles, options: Sequence[str]) -> int:

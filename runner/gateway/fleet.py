@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -52,9 +52,9 @@ class Fleet:
                 retry_after=int(seconds) + 1,
             )
 
-    async def start(self, known: Known, needs: int, staged: bool, on_progress: Report) -> Running:
+    async def start(self, known: Known, needs: int, options: Sequence[str], on_progress: Report) -> Running:
         """A runner of that model, ready; what goes wrong is raised, and counts as a death."""
-        server = self._server(known, staged)
+        server = self._server(known, options)
         keep_alive = self._settings.keep_alive if known.keep_alive is None else known.keep_alive
         running = self._running[known.argument] = Running(known, server, needs, keep_alive)
         try:
@@ -75,14 +75,14 @@ class Fleet:
         running.tasks = [self._spawn(self._watch(running)), self._spawn(self._look_after(running))]
         return running
 
-    def _server(self, known: Known, staged: bool) -> Server | Replicas:
+    def _server(self, known: Known, options: Sequence[str]) -> Server | Replicas:
         """One runner of it, or several as one."""
 
         def make(place: int) -> Server:
             # Without the mode it looks at the files once more: they may have gone since.
             return Server(
                 known.argument,
-                options=[*known.options, *(["--memory", "staged"] if staged else [])],
+                options=[*known.options, *options],
                 load_timeout=self._settings.load_timeout,
                 key=secrets.token_urlsafe(24),
                 variables={VISIBLE: known.cards[place]} if known.cards else None,

@@ -221,7 +221,7 @@ class Pool:
         running = await self._fleet.start(
             known,
             self._admission.needs(known),
-            self._admission.stage(known),
+            self._admission.options(known),
             lambda progress: self._waiting.tell(known, progress),
         )
         self._admission.learn(running)

@@ -6,7 +6,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from models.safetensors import TensorInfo
-from runner.contents import contents
+from runner.contents import contents, has_packed, unpacked_bytes
 
 DTYPES = {mx.uint32: "U32", mx.uint8: "U8", mx.float32: "F32", mx.bfloat16: "BF16"}
 
@@ -66,3 +66,14 @@ def test_shapes_that_fit_nothing_are_still_counted() -> None:
 
 def test_integers_that_pack_nothing_are_plain() -> None:
     assert contents({"table.weight": TensorInfo("U32", (4, 4), 0, 64)}).parameters == 16
+
+
+def test_a_layer_that_is_quantized_in_a_way_of_its_own_is_read_so() -> None:
+    tensors = declared(linear("affine", 8, 32))
+    [name] = [name.removesuffix(".weight") for name, info in tensors.items() if info.dtype == "U32"]
+    plain = contents(declared(linear())).parameters
+    own = {"bits": 4, "group_size": 64, name: {"bits": 8, "group_size": 32}}
+    assert contents(tensors, own).parameters == plain
+    assert unpacked_bytes(tensors, own) == 4 * plain
+    assert has_packed(tensors)
+    assert not has_packed(declared(linear()))

@@ -6,7 +6,7 @@ import pytest
 
 from models.quantize import Quantization
 from pipelines.settings import QUANTIZATIONS
-from runner.image_memory import choose_memory, estimate_loaded, parse_memory
+from runner.image_memory import choose_loading, choose_memory, estimate_loaded, parse_memory
 from runner.memory import GIB, IMAGE_ALLOWANCE, MemoryEstimate
 from runner.sources import find
 from tests.runner.checkpoints import image_files, safetensors, write
@@ -68,3 +68,27 @@ def test_an_estimate_knows_what_loading_changes(tmp_path: Path) -> None:
     four = int(64 * 128 * 4.5 / 8) + 64 + 16
     assert sizes(False, "4") == {"text_encoder": four, "transformer": four, "vae": plain}
     assert sizes(False, "mxfp8")["transformer"] == int(64 * 128 * 8.25 / 8) + 64 + 16
+
+
+UNPACKED = MemoryEstimate({"text_encoder": 32 * GIB, "transformer": 28 * GIB, "vae": GIB}, IMAGE_ALLOWANCE)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "left", "memory", "unpacked"),
+    [
+        ("auto", 100 * GIB, "resident", True),
+        ("auto", UNPACKED.least, "staged", True),
+        ("auto", UNPACKED.least - 1, "resident", False),
+        ("resident", UNPACKED.total - 1, "resident", False),
+        ("staged", UNPACKED.least, "staged", True),
+        (UNPACKED.total, 0, "resident", True),
+        (UNPACKED.least - 1, 0, "resident", False),
+    ],
+)
+def test_quantized_layers_are_unpacked_on_a_processor_where_there_is_room(
+    wanted: str | int, left: int, memory: str, unpacked: bool
+) -> None:
+    choice = choose_loading(wanted, MODEL, UNPACKED, 1000 * GIB, left)
+    assert (choice.memory, choice.unpacked) == (memory, unpacked)
+    assert ("stay packed" in choice.why) is not unpacked
+    assert choose_loading(wanted, MODEL, None, 1000 * GIB, left) == choose_memory(wanted, MODEL, 1000 * GIB)

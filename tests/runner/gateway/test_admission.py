@@ -7,13 +7,14 @@ from typing import Any, cast
 import pytest
 
 from runner.errors import ModelNotSupported, NotEnoughMemory
+from runner.gateway import estimate
 from runner.gateway.admission import Admission
 from runner.gateway.estimate import Need, need, option
 from runner.gateway.names import Known
 from runner.gateway.running import Phase, Running
 from runner.memory import GIB, TEXT_ALLOWANCE
 from runner.sources import ModelMode, find
-from tests.runner.checkpoints import image_files, text_files, write
+from tests.runner.checkpoints import image_files, safetensors, text_files, write
 from tests.runner.pretend import pretend_model
 
 
@@ -123,3 +124,42 @@ def test_options_are_found_in_either_spelling() -> None:
     assert option(("--dtype", "float32", "--memory=staged"), "dtype") == "float32"
     assert option(("--dtype", "float32", "--memory=staged"), "memory") == "staged"
     assert option(("--dtype",), "dtype") is None
+
+
+QUANTIZED = {
+    "layer.weight": ("U32", (64, 16)),
+    "layer.scales": ("BF16", (64, 2)),
+    "layer.biases": ("BF16", (64, 2)),
+}
+PACKED_BYTES, UNPACKED_BYTES = 64 * 16 * 4 + 2 * 64 * 2 * 2, 64 * 128 * 4
+
+
+def test_quantized_weights_are_counted_in_float32_where_a_processor_has_room_to_unpack_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "has_gpu_backend", lambda: False)
+    files = find(str(write(tmp_path, text_files() | {"model.safetensors": safetensors(QUANTIZED)})))
+    found = need(files, ModelMode.TEXT, ())
+    assert found.resident == UNPACKED_BYTES + found.allowance
+    assert found.packed is not None
+    model = Known("m", "hf:m", ModelMode.TEXT, found, ())
+    roomy, tight = Admission(found.resident), Admission(found.resident - 1)
+    assert roomy.needs(model) == found.resident
+    assert tight.needs(model) == found.packed.resident < found.resident
+    assert tight.options(model) == ["--room", str(tight.budget)], "its runner decides by the same number"
+    tight.check(model)
+    kept = need(files, ModelMode.TEXT, ("--dtype", "checkpoint"))
+    assert kept.packed is None
+    assert kept.resident == PACKED_BYTES + kept.allowance
+
+
+def test_a_quantized_picture_model_is_held_in_turn_rather_than_packed() -> None:
+    packed = Need(30, 20, 10, 1)
+    model = Known("m", "hf:m", ModelMode.IMAGE, Need(100, 60, 10, 1, packed), ())
+    assert Admission(100).needs(model) == 100
+    assert Admission(60).needs(model) == 60
+    assert Admission(60).options(model) == ["--memory", "staged", "--room", "60"]
+    assert Admission(59).needs(model) == 30
+    assert Admission(59).options(model) == ["--room", "59"]
+    at_once = Known("m", "hf:m", ModelMode.IMAGE, Need(100, 60, 10, 1, packed), ("--memory", "resident"))
+    assert Admission(99).needs(at_once) == 30

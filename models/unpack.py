@@ -1,0 +1,89 @@
+"""Quantized layers made plain, in float32: what a processor computes with wherever there is memory for it.
+
+MLX's quantized products are scalar code there, and many times slower than a BLAS on weights that are eight times as large.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import cast
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+
+from models.quantized_layers import QuantizedEmbedding, QuantizedLinear, ScaledLinear
+
+# A quantized layer's class, exactly, and the plain one's. What is derived from these stays as it is.
+PLAIN: Mapping[type[nn.Module], type[nn.Module]] = {
+    nn.QuantizedLinear: nn.Linear,
+    nn.QuantizedEmbedding: nn.Embedding,
+    QuantizedLinear: nn.Linear,
+    ScaledLinear: nn.Linear,
+    QuantizedEmbedding: nn.Embedding,
+}
+
+
+def unpack(module: nn.Module, plain: Mapping[type[nn.Module], type[nn.Module]] = PLAIN) -> int:
+    """Dequantize a network's layers in place, lazily; how many there were. Values are MLX's own, of scales in float32."""
+    made = [(path, _unpacked(layer, plain[type(layer)])) for path, layer in _packed(module, plain)]
+    if made:
+        module.update_modules(tree_unflatten(made))
+    return len(made)
+
+
+def unpacked_bytes(module: nn.Module, plain: Mapping[type[nn.Module], type[nn.Module]] = PLAIN) -> int:
+    """What all weights take once they are unpacked and in float32."""
+    layers = [layer for _, layer in _packed(module, plain)]
+    values = sum(math.prod(_shape(layer)) for layer in layers)
+    inside = {id(array) for layer in layers for array in layer.values() if isinstance(array, mx.array)}
+    parameters = cast(list[tuple[str, mx.array]], tree_flatten(module.parameters()))
+    rest = (array for _, array in parameters if id(array) not in inside)
+    biases = sum(layer["bias"].size for layer in layers if "bias" in layer)
+    return 4 * (values + biases + sum(array.size for array in rest))
+
+
+def _packed(
+    module: nn.Module, plain: Mapping[type[nn.Module], type[nn.Module]]
+) -> list[tuple[str, nn.Module]]:
+    """A global scale that MLX's product takes (nvfp4 of experts) is left to it."""
+    return [
+        (path, layer)
+        for path, layer in module.named_modules()
+        if type(layer) in plain and (isinstance(layer, ScaledLinear) or layer.get("global_scale") is None)
+    ]
+
+
+def _shape(layer: nn.Module) -> tuple[int, ...]:
+    *rows, columns = layer["weight"].shape
+    return (*rows, columns * 32 // layer.bits)
+
+
+def _unpacked(layer: nn.Module, kind: type[nn.Module]) -> nn.Module:
+    scales, biases = layer["scales"], layer.get("biases")
+    if biases is not None:
+        scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
+    weight = mx.dequantize(
+        layer["weight"], scales, biases, layer.group_size, layer.bits, layer.mode, dtype=mx.float32
+    )
+    if isinstance(layer, ScaledLinear):
+        weight = weight * layer["global_scale"].astype(mx.float32)[:, None]
+    plain = kind.__new__(kind)
+    nn.Module.__init__(plain)  # theirs would make random weights first
+    plain["weight"] = weight
+    if "bias" in layer:
+        plain["bias"] = layer["bias"].astype(mx.float32)
+    return plain
+
+
+def unpacked_note(layers: int, size: int) -> str:
+    return (
+        f"{layers} quantized layers are computed in float32 ({size / 1e9:.2f} GB of weights): a processor is many times "
+        "slower with packed ones"
+    )
+
+
+def still_packed(needed: int, room: int) -> str:
+    return (
+        f"quantized weights stay packed, which is many times slower on a processor: in float32 they would need "
+        f"{needed / 1e9:.2f} GB, and there are {room / 1e9:.2f} GB for them"
+    )
