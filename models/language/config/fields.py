@@ -26,6 +26,20 @@ def _deepseek_v2(config: Config) -> dict[str, Any]:
     return {} if config.get("rope_scaling") else {"rope_scaling": {"type": "yarn", "factor": 1.0}}
 
 
+def _dbrx(config: Config) -> dict[str, Any]:
+    """Numbers are clipped in any case: where nothing is to be, at a limit that none reaches."""
+    attention = dict(config.get("attn_config") or {})
+    if attention.get("clip_qkv") is None:
+        attention["clip_qkv"] = 3e38
+    attention.setdefault("rope_theta", config.get("rope_theta") or 10_000.0)
+    return {"attn_config": attention}
+
+
+def _exaone_moe(config: Config) -> dict[str, Any]:
+    first, layers = config.get("first_k_dense_replace") or 0, config.get("num_hidden_layers") or 0
+    return {"is_moe_layer": config.get("is_moe_layer") or [index >= first for index in range(layers)]}
+
+
 def _gpt2(config: Config) -> dict[str, Any]:
     return {"n_ctx": config.get("n_ctx") or config.get("n_positions")}
 
@@ -88,7 +102,9 @@ def _solar_open(config: Config) -> dict[str, Any]:
 # model_type -> fields computed from the whole configuration.
 COMPUTED: Mapping[str, Callable[[Config], dict[str, Any]]] = {
     "apertus": _apertus,
+    "dbrx": _dbrx,
     "deepseek_v2": _deepseek_v2,
+    "exaone_moe": _exaone_moe,
     "glm_moe_dsa": _glm_moe_dsa,
     "gpt2": _gpt2,
     "granitemoehybrid": _granite_hybrid,

@@ -3,14 +3,13 @@
 import copy
 import logging
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 log = logging.getLogger("diptych.language")
 
 # How a text begins and ends is the checkpoint's to say: a class's default would stop texts in the wrong place.
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id")
-
-
 FLOAT = "__float__"
 
 
@@ -31,8 +30,11 @@ class Standard:
         self._config = config
 
     def get(self, name: str) -> Any:
-        """The value under that name, or None."""
-        value = getattr(self._config, name, None)
+        """The value under that name, or None. None too for what differs from layer to layer."""
+        try:
+            value = getattr(self._config, name, None)
+        except Exception:  # transformers has a class of its own for it, which it does not export
+            return None
         return value.to_dict() if value is not None and hasattr(value, "to_dict") else value
 
     def declared(self, name: str) -> Any:
@@ -56,6 +58,17 @@ class Standard:
         return {key: value for key, value in self._config.to_dict().items() if value is not None}
 
 
+def _whole_floats(cls: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Whole numbers as floats where the class takes nothing else: JSON knows no difference."""
+    hints = {field.name: str(field.type) for field in fields(cls)} if is_dataclass(cls) else {}
+    return {
+        key: float(value)
+        if type(value) is int and "float" in hints.get(key, "") and "int" not in hints[key]
+        else value
+        for key, value in config.items()
+    }
+
+
 def standard(config: Mapping[str, Any]) -> Standard | None:
     """None where transformers has no class of that type or refuses the values: config.json then speaks for itself."""
     from transformers import CONFIG_MAPPING
@@ -64,7 +77,8 @@ def standard(config: Mapping[str, Any]) -> Standard | None:
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         return None
     try:
-        return Standard(CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(dict(config))))
+        cls = CONFIG_MAPPING[model_type]
+        return Standard(cls.from_dict(_whole_floats(cls, copy.deepcopy(dict(config)))))
     except Exception as error:  # each class validates in its own way
         log.warning("transformers does not accept this config.json as a %s: %s", model_type, error)
         return None

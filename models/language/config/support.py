@@ -11,6 +11,7 @@ REFUSED: Mapping[str, str] = {
 
 # Settings that mlx-lm takes for granted: model type -> field -> the value it computes with.
 GRANTED: Mapping[str, Mapping[str, Any]] = {
+    "falcon_h1": {"attention_bias": False, "mlp_bias": False, "projectors_bias": False},
     "gpt2": {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False},
     "gpt_bigcode": {"scale_attn_weights": True},
     "gpt_oss": {"swiglu_limit": 7.0, "swiglu_alpha": 1.702},

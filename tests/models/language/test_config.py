@@ -7,6 +7,7 @@ import pytest
 from models.language.config.frequencies import UnknownRope, frequencies
 from models.language.config.prepare import prepare
 from models.language.config.rope import rope_parameters
+from models.language.config.standard import standard
 
 
 @dataclass
@@ -124,3 +125,10 @@ def test_a_file_that_states_nothing_derived_is_still_one_that_transformers_accep
     """JambaConfig refuses `layers_block_type`, which mlx-lm's dataclass has a field for."""
     prepared = prepare({"model_type": "jamba", "num_hidden_layers": 8}, Fields)
     assert "layers_block_type" not in prepared
+
+
+def test_a_whole_number_serves_where_transformers_wants_a_float() -> None:
+    config = {"model_type": "gemma2", "attn_logit_softcapping": 50, "query_pre_attn_scalar": 256}
+    known = standard(config)
+    assert known is not None
+    assert known.get("attn_logit_softcapping") == 50.0

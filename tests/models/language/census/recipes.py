@@ -92,8 +92,46 @@ SETTINGS: Mapping[str, Settings] = {
     "deepseek_v2": MLA,
     "deepseek_v3": MLA,
     "deepseek_v32": MLA,
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 0.7, "rope_theta": 321.0},
+        "ffn_config": {"ffn_hidden_size": 56, "moe_num_experts": 8, "moe_top_k": 2, "hidden_size": 96},
+    },
+    "exaone_moe": {"n_group": 4, "topk_group": 2, "num_experts": 8, "sliding_window_pattern": 3},
+    "falcon_h1": {
+        "mamba_d_ssm": 96,
+        "mamba_n_heads": 6,
+        "mamba_d_head": 16,
+        "mamba_n_groups": 2,
+        "mamba_d_state": 16,
+        "mamba_chunk_size": 16,
+        "lm_head_multiplier": 0.7,
+        "embedding_multiplier": 1.9,
+        "mlp_multipliers": [0.8, 1.3],
+        "key_multiplier": 0.6,
+        "attention_out_multiplier": 1.4,
+        "attention_in_multiplier": 0.9,
+        "ssm_multipliers": [1.2, 0.7, 1.1, 0.8, 1.3],
+        "ssm_in_multiplier": 1.25,
+        "ssm_out_multiplier": 0.85,
+    },
+    "gemma4_text": {
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 321.0},
+            "full_attention": {
+                "rope_type": "proportional",
+                "partial_rotary_factor": 0.25,
+                "rope_theta": 5432.0,
+            },
+        },
+        "vocab_size_per_layer_input": 251,
+        "hidden_size_per_layer_input": 16,
+        "num_hidden_layers": 6,
+        "moe_intermediate_size": None,
+        "num_experts": None,
+    },
     "glm4_moe_lite": MLA,
     "glm_moe_dsa": MLA,
+    "gptj": {"rotary_dim": 8},
     "granite": {**GRANITE, "attention_bias": True, "mlp_bias": True},
     "granitemoe": {**GRANITE, "attention_bias": True},
     "granitemoehybrid": {
@@ -222,6 +260,7 @@ VERIFIED = (
     "apertus",
     "cohere",
     "cohere2",
+    "dbrx",
     "deepseek_v2",
     "deepseek_v3",
     "deepseek_v32",
@@ -230,10 +269,13 @@ VERIFIED = (
     "ernie4_5_moe",
     "exaone",
     "exaone4",
+    "exaone_moe",
+    "falcon_h1",
     "falcon_mamba",
     "gemma",
     "gemma2",
     "gemma3_text",
+    "gemma4_text",
     "glm",
     "glm4",
     "glm4_moe",
@@ -243,6 +285,7 @@ VERIFIED = (
     "gpt_bigcode",
     "gpt_neox",
     "gpt_oss",
+    "gptj",
     "granite",
     "granitemoe",
     "granitemoehybrid",
@@ -284,8 +327,22 @@ VERIFIED = (
     "starcoder2",
 )
 
-# Of these, types that rotate nothing.
-WITHOUT_ROPE = ("falcon_mamba", "gpt2", "gpt_bigcode", "jamba", "mamba", "mamba2", "nemotron_h")
+# Of these, types whose rotations are not told by one rope_parameters of every kind.
+WITHOUT_ROPE = (
+    "dbrx",
+    "falcon_mamba",
+    "gemma4_text",
+    "gpt2",
+    "gpt_bigcode",
+    "gptj",
+    "jamba",
+    "mamba",
+    "mamba2",
+    "nemotron_h",
+)
+
+# Of these, types that are always untied.
+UNTIED = ("dbrx",)
 
 # Types that transformers rotates in these ways alone, beside the default.
 OWN_ROPES: Mapping[str, Mapping[str, Settings]] = {
