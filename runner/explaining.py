@@ -3,11 +3,34 @@
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+T = TypeVar("T")
+
 MISSING = re.compile(r"Object missing required field (\w+)")
+
+
+def convert(kind: type[T], value: dict[str, Any], strict: bool) -> T:
+    """The value as this kind, with the validation errors of msgspec."""
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        if "got `float`" not in str(error):
+            raise
+        # JSON has one kind of number: 3.0 is the integer 3, and some clients write every number so.
+        return msgspec.convert(_integers(value), kind, strict=strict)
+
+
+def _integers(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _integers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_integers(item) for item in value]
+    return value
 
 
 def explained(message: str, value: Any, kind: Any) -> str:

@@ -91,9 +91,9 @@ def _operation(path: str, method: str, about: Operation, schemas: "Schemas") -> 
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
         ]
     if about.body is not None:
-        content = {JSON: {"schema": schemas.body(about.body, about.refused)}}
+        content = {JSON: {"schema": schemas.body(about.body, about)}}
         if about.form is not None:
-            content[FORM] = {"schema": schemas.body(about.form, about.refused)}
+            content[FORM] = {"schema": schemas.form(about.form, about)}
         found["requestBody"] = {"required": True, "content": content}
     return found
 
@@ -141,12 +141,20 @@ class Schemas:
         found: Schema = self._found[kind]
         return found
 
-    def body(self, kind: Any, refused: Any) -> Schema:
-        schema = self.of(kind)
-        if not refused:
-            return schema
-        nothing = {name: {"type": "null", "description": f"Refused: {why}"} for name, why in refused.items()}
-        return {"allOf": [schema, {"properties": nothing}]}
+    def body(self, kind: Any, about: Operation) -> Schema:
+        nothing = {
+            name: {"type": "null", "description": f"Refused: {why}"} for name, why in about.refused.items()
+        }
+        refused = [{"properties": nothing}] if nothing else []
+        return _all([self.of(kind), *refused, *map(dict, about.rules)])
+
+    def form(self, kind: Any, about: Operation) -> Schema:
+        """A form has no null: what is refused, or left out, is not there."""
+        for value in self.components[self._name(kind)]["properties"].values():
+            if value.pop("default", value) is None:
+                value["anyOf"] = [one for one in value["anyOf"] if one != {"type": "null"}]
+        refused = [{"properties": dict.fromkeys(about.refused, False)}] if about.refused else []
+        return _all([self.of(kind), *refused, *map(dict, about.rules)])
 
     def _name(self, kind: Any) -> str:
         return str(self._found[kind].get("$ref", "")).removeprefix(PLACE)
@@ -161,6 +169,10 @@ class Schemas:
                 reached.add(name)
                 waiting += _references(self.components[name])
         return reached
+
+
+def _all(schemas: list[Schema]) -> Schema:
+    return {"allOf": schemas} if len(schemas) > 1 else schemas[0]
 
 
 def _types(kind: Any) -> Iterator[Any]:

@@ -28,6 +28,7 @@ class Operation:
     refused: Mapping[str, str] = field(
         default_factory=dict
     )  # fields that are known, and why they cannot be had
+    rules: tuple[Mapping[str, Any], ...] = ()  # what the types of the body cannot say, as JSON Schema
     answer: Any = None
     plain: tuple[str, ...] = ()  # the media types of an answer that is no JSON
     pieces: Any = None  # of a stream

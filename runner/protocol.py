@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from runner.errors import BadRequest
-from runner.explaining import explained, kind_of, shown
+from runner.explaining import convert, explained, kind_of, shown
 
 T = TypeVar("T")
 
@@ -219,7 +219,7 @@ def parse(kind: type[T], value: dict[str, Any], strict: bool = True) -> T:
     if strange:
         raise BadRequest(f"{strange} is not a finite number")
     try:
-        return msgspec.convert(value, kind, strict=strict)
+        return convert(kind, value, strict)
     except msgspec.ValidationError as error:
         raise BadRequest(explained(str(error), value, kind)) from None
     except RecursionError:

@@ -16,7 +16,14 @@ from runner.dialects.ollama_changes import Changes, CopyRequest
 from runner.dialects.ollama_embeddings import EmbeddingsRequest, EmbedRequest, embed, embeddings
 from runner.dialects.ollama_models import Shelf
 from runner.dialects.ollama_pull import Pulls
-from runner.dialects.ollama_requests import Chat, ChatRequest, Generate, GenerateRequest
+from runner.dialects.ollama_requests import (
+    CHAT_RULES,
+    GENERATE_RULES,
+    Chat,
+    ChatRequest,
+    Generate,
+    GenerateRequest,
+)
 from runner.dialects.ollama_shapes import (
     AllLoaded,
     Arriving,
@@ -31,6 +38,7 @@ from runner.dialects.ollama_shapes import (
 from runner.errors import BadRequest, DiptychError
 from runner.gateway.answering import Stream
 from runner.gateway.app import Gateway
+from runner.http import rules
 from runner.middleware import exchange
 from runner.operation import NDJSON, operation
 from runner.protocol import encode, parse, read_json
@@ -42,6 +50,14 @@ VERSION = "0.14.3"
 RUNNING = "Ollama is running"
 
 described = partial(operation, tag="Ollama")
+
+
+NAMED = rules.either(*(rules.has(name, {"type": "string", "minLength": 1}) for name in ("model", "name")))
+HUB = "^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9._-]+)?$"
+PULLED = rules.either(
+    rules.has("model", {"type": "string", "pattern": HUB}),
+    rules.has("name", {"type": "string", "pattern": HUB}) | {"not": rules.has("model", {"type": "string"})},
+)
 
 
 class Named(Struct, frozen=True):
@@ -99,13 +115,14 @@ class Ollama:
     async def ps(self, request: Request) -> Response:
         return _json(await self._shelf.loaded())
 
-    @described("One model", body=Named, answer=Shown, asks=True)
+    @described("One model", body=Named, rules=(NAMED,), answer=Shown, asks=True)
     async def show(self, request: Request) -> Response:
         return _json(await self._shelf.show(named(read_json(await read_body(request)))))
 
     @described(
         "Continue a text, or draw a picture",
         body=GenerateRequest,
+        rules=GENERATE_RULES,
         answer=Generated,
         pieces=Generated,
         asks=True,
@@ -113,7 +130,14 @@ class Ollama:
     async def generate(self, request: Request) -> Any:
         return self._answer(request, Generate(read_json(await read_body(request, PICTURES_LIMIT))))
 
-    @described("Continue a chat", body=ChatRequest, answer=Chatted, pieces=Chatted, asks=True)
+    @described(
+        "Continue a chat",
+        body=ChatRequest,
+        rules=CHAT_RULES,
+        answer=Chatted,
+        pieces=Chatted,
+        asks=True,
+    )
     async def chat(self, request: Request) -> Any:
         return self._answer(request, Chat(read_json(await read_body(request))))
 
@@ -123,7 +147,14 @@ class Ollama:
             return Whole(answer.whole)
         return Stream(answer.stream(), NDJSON, _last)
 
-    @described("Fetch a model", body=(Named, PullRequest), answer=Arriving, pieces=Arriving, asks=True)
+    @described(
+        "Fetch a model",
+        body=(Named, PullRequest),
+        rules=(PULLED,),
+        answer=Arriving,
+        pieces=Arriving,
+        asks=True,
+    )
     async def pull(self, request: Request) -> Any:
         body = read_json(await read_body(request))
         name, stream = named(body), parse(PullRequest, body).stream
@@ -131,7 +162,7 @@ class Ollama:
             return Whole(lambda: self._pulls.whole(name))
         return Stream(self._pulls.stream(name), NDJSON, _last)
 
-    @described("Remove a model", body=Named, asks=True)
+    @described("Remove a model", body=Named, rules=(NAMED,), asks=True)
     async def delete(self, request: Request) -> Response:
         await self._changes.delete(named(read_json(await read_body(request))))
         return Response()
@@ -141,14 +172,12 @@ class Ollama:
         await self._changes.copy(read_json(await read_body(request)))
         return Response()
 
-    @described("Refused: models are not made here", body=dict[str, Any])
     async def create(self, request: Request) -> Response:
         raise BadRequest(
             "models are not made here, and no blobs are taken: bring one with /api/pull, make one smaller with "
             "`diptych quantize`, name one with an alias in the configuration"
         )
 
-    @described("Refused: models are not published from here", body=dict[str, Any])
     async def push(self, request: Request) -> Response:
         raise BadRequest("models are not published from here; `hf upload` brings one to the hub")
 

@@ -12,14 +12,14 @@ from runner.library.copying import copy_manifest
 from runner.library.removal import Removal, plan_removal
 from runner.protocol import parse
 from runner.sources.base import shorten
-from runner.sources.ollama_store import parse_ollama_name
+from runner.sources.ollama_store import NAME_PATTERN, parse_ollama_name
 
 Name = Annotated[str, Meta(min_length=1)]
 
 
 class CopyRequest(Struct, frozen=True):
     source: Name
-    destination: Name
+    destination: Annotated[str, Meta(min_length=1, extra_json_schema={"pattern": NAME_PATTERN})]
 
 
 class Changes:

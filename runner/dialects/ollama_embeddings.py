@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from runner.dialects.asking import ask, leased
 from runner.dialects.ollama_models import Shelf
-from runner.dialects.ollama_options import Chosen
+from runner.dialects.ollama_options import Chosen, OllamaOptions
 from runner.dialects.openai_embeddings import cut
 from runner.durations import Duration
 from runner.gateway.addressing import seconds
@@ -21,14 +21,14 @@ class EmbedRequest(Struct, frozen=True):
     input: str | list[str] = ""
     truncate: bool | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
-    options: dict[str, Any] | None = None
+    options: OllamaOptions | None = None
     keep_alive: Duration | None = None
 
 
 class EmbeddingsRequest(Struct, frozen=True):
     model: Annotated[str, Meta(min_length=1)]
     prompt: str = ""
-    options: dict[str, Any] | None = None
+    options: OllamaOptions | None = None
     keep_alive: Duration | None = None
 
 

@@ -1,9 +1,10 @@
 """Ollama's options as native ones: its defaults, what is only a hint, and what is not to be had."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct
+import msgspec
+from msgspec import Meta, Struct
 
 from runner.errors import BadRequest, ModelNotSupported
 from runner.protocol import Options, parse
@@ -39,6 +40,24 @@ ABSENT: dict[str, tuple[Callable[[Any], bool], str]] = {
     "logits_all": (lambda value: value is False, "logits are not answered; logprobs are"),
     "embedding_only": (lambda value: value is False, "models are loaded whole; false is allowed"),
 }
+
+
+# What the document says of each: our own as the native contract has them, hints as they come.
+_OWN: dict[str, Any] = msgspec.json.schema(Options)["$defs"]["Options"]["properties"]
+OllamaOptions = Annotated[
+    dict[str, Any],
+    Meta(
+        extra_json_schema={
+            "properties": {name: {"anyOf": [_OWN[name], {"type": "null"}]} for name in SAME}
+            | dict.fromkeys(HINTS, True)
+            | {
+                name: {"enum": [None, *(value for value in (0, 1, True, False) if allowed(value))]}
+                for name, (allowed, _) in ABSENT.items()
+            },
+            "additionalProperties": False,
+        }
+    ),
+]
 
 
 class Chosen:

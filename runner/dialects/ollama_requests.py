@@ -5,15 +5,16 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from runner.dialects.ollama_models import Stated
-from runner.dialects.ollama_options import Chosen
+from runner.dialects.ollama_options import Chosen, OllamaOptions
 from runner.durations import Duration
 from runner.errors import BadRequest
+from runner.http import rules
 from runner.protocol import check_content, parse
 
 MOST_WARNINGS = 16
 ROLES = ("system", "user", "assistant", "tool")
 Model = Annotated[str, Meta(min_length=1)]
-Format = str | dict[str, Any] | None
+Format = Annotated[str, Meta(extra_json_schema={"enum": ["", "json"]})] | dict[str, Any] | None
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -22,7 +23,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     model: Model
     stream: bool | None = None
     format: Format = None
-    options: dict[str, Any] | None = None
+    options: OllamaOptions | None = None
     keep_alive: Duration | None = None
     think: bool | Literal["low", "medium", "high", "max"] | None = None
     logprobs: bool | None = None
@@ -44,19 +45,39 @@ class GenerateRequest(Asked, frozen=True, kw_only=True):
     steps: int | None = None
 
 
+Call = Annotated[
+    dict[str, Any], Meta(extra_json_schema=rules.function(arguments={"type": ["object", "null"]}))
+]
+Tool = Annotated[
+    dict[str, Any], Meta(extra_json_schema=rules.function(parameters={"type": ["object", "null"]}))
+]
+
+
 class Turn(Struct, frozen=True):
     role: Annotated[str, Meta(extra_json_schema={"enum": ROLES})]
     content: str | None = None
     thinking: str | None = None
     images: list[str] | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[Call] | None = None
     tool_name: str | None = None
     tool_call_id: str | None = None
 
 
+TURN_RULE = {"allOf": [rules.needs_content("tool_calls", "thinking"), rules.is_absent("images")]}
+
+
 class ChatRequest(Asked, frozen=True, kw_only=True):
-    messages: list[Turn] | None = None
-    tools: list[dict[str, Any]] | None = None
+    messages: list[Annotated[Turn, Meta(extra_json_schema=TURN_RULE)]] | None = None
+    tools: list[Tool] | None = None
+
+
+THINKING = rules.excludes("think", "format")
+CHAT_RULES = (THINKING, rules.excludes("tools", "format"))
+GENERATE_RULES = (
+    THINKING,
+    rules.excludes("raw", "system", "think"),
+    rules.is_absent("suffix", "template", "context"),
+)
 
 
 class Request:

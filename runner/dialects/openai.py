@@ -12,16 +12,21 @@ from runner.bodies import PICTURES_LIMIT, read_body
 from runner.dialects.asking import Whole, names, sse
 from runner.dialects.forms import is_form, read_form
 from runner.dialects.openai_chat import NOT_HERE as CHAT_LACKS
+from runner.dialects.openai_chat import RULES as CHAT_RULES
 from runner.dialects.openai_chat import Chat, ChatRequest
 from runner.dialects.openai_chat_answers import ChatAnswer
+from runner.dialects.openai_completions import RULES as COMPLETION_RULES
 from runner.dialects.openai_completions import CompletionAnswer, CompletionRequest
+from runner.dialects.openai_edits import RULE as EDIT_RULE
 from runner.dialects.openai_edits import EditForm, EditRequest, edit_of_form, edit_of_json
 from runner.dialects.openai_embeddings import EmbeddingsRequest, embeddings
 from runner.dialects.openai_errors import OpenAIErrors, shaped
 from runner.dialects.openai_images import NOT_HERE as PICTURES_LACK
+from runner.dialects.openai_images import RULES as DRAWING_RULES
 from runner.dialects.openai_images import Drawing, DrawingRequest
 from runner.dialects.openai_images_answers import DrawingAnswer
 from runner.dialects.openai_responses import NOT_HERE as RESPONSES_LACK
+from runner.dialects.openai_responses import RULES as RESPONSE_RULES
 from runner.dialects.openai_responses import Responses, ResponsesRequest
 from runner.dialects.openai_responses_answers import ResponsesAnswer
 from runner.dialects.openai_responses_shapes import Response as Answered
@@ -96,7 +101,14 @@ class OpenAI:
         usable = [model for model in library.models if model.fault is None]
         return [shown(model, name) for model in usable for name in names(model)]
 
-    @asking("Continue a chat", body=ChatRequest, refused=CHAT_LACKS, answer=ChatCompletion, pieces=ChatChunk)
+    @asking(
+        "Continue a chat",
+        body=ChatRequest,
+        rules=CHAT_RULES,
+        refused=CHAT_LACKS,
+        answer=ChatCompletion,
+        pieces=ChatChunk,
+    )
     async def chat(self, request: Request) -> Any:
         chat = Chat(read_json(await read_body(request)))
         answer = ChatAnswer(self._gateway, chat, exchange(request.scope).id)
@@ -105,6 +117,7 @@ class OpenAI:
     @asking(
         "Continue a conversation",
         body=ResponsesRequest,
+        rules=RESPONSE_RULES,
         refused=RESPONSES_LACK,
         answer=Answered,
         pieces=ResponseEvent,
@@ -114,7 +127,13 @@ class OpenAI:
         answer = ResponsesAnswer(self._gateway, responses, exchange(request.scope).id)
         return Stream(answer.stream(), MEDIA, answer.last) if responses.asked.stream else Whole(answer.whole)
 
-    @asking("Continue a text", body=CompletionRequest, answer=Completion, pieces=Completion)
+    @asking(
+        "Continue a text",
+        body=CompletionRequest,
+        rules=COMPLETION_RULES,
+        answer=Completion,
+        pieces=Completion,
+    )
     async def completions(self, request: Request) -> Any:
         body = read_json(await read_body(request))
         answer = CompletionAnswer(self._gateway, body, exchange(request.scope).id)
@@ -126,7 +145,14 @@ class OpenAI:
         id = exchange(request.scope).id
         return Whole(lambda: embeddings(self._gateway, body, id))
 
-    @asking("Draw pictures", body=DrawingRequest, refused=PICTURES_LACK, answer=Drawn, pieces=PictureEvent)
+    @asking(
+        "Draw pictures",
+        body=DrawingRequest,
+        rules=DRAWING_RULES,
+        refused=PICTURES_LACK,
+        answer=Drawn,
+        pieces=PictureEvent,
+    )
     async def generations(self, request: Request) -> Any:
         body = read_json(await read_body(request))
         return self._draw(request, Drawing(body, "image_generation", []))
@@ -135,6 +161,7 @@ class OpenAI:
         "Draw pictures after others",
         body=EditRequest,
         form=EditForm,
+        rules=(*DRAWING_RULES, EDIT_RULE),
         refused=PICTURES_LACK,
         answer=Drawn,
         pieces=PictureEvent,

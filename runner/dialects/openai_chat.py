@@ -4,17 +4,33 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from runner.dialects.openai_sampling import Length, Sampling, check_stream_options, options
-from runner.dialects.openai_tools import Choice, Tool, Toolbox, toolbox
+from runner.dialects.openai_sampling import STREAM_RULE, Length, Sampling, check_stream_options, options
+from runner.dialects.openai_tools import (
+    CHOICE_RULE,
+    TEXT_RULE,
+    TOOL_RULE,
+    Choice,
+    ChoiceName,
+    Tool,
+    Toolbox,
+    toolbox,
+)
 from runner.errors import BadRequest
 from runner.explaining import shown
+from runner.http import rules
 from runner.protocol import check_content, parse
 
 ROLES = ("developer", "system", "user", "assistant", "tool")
 
 
+PARTS = ("text", "refusal", "input_text", "output_text")
+Call = Annotated[
+    dict[str, Any], Meta(extra_json_schema=rules.function(arguments={"type": ["string", "null"]}))
+]
+
+
 class Part(Struct, frozen=True):
-    type: str
+    type: Annotated[str, Meta(extra_json_schema={"enum": PARTS})]
     text: str | None = None
     refusal: str | None = None
 
@@ -24,7 +40,7 @@ class Turn(Struct, frozen=True):
     content: str | list[Part] | None = None
     name: str | None = None
     refusal: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[Call] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
     audio: Any = None
@@ -35,6 +51,14 @@ class JsonSchema(Struct, frozen=True, rename={"definition": "schema"}):
     name: str | None = None
     definition: dict[str, Any] | bool | None = None
     strict: bool | None = None
+
+
+SCHEMA_RULE = rules.either(
+    {"type": "null"},
+    {"type": "object", "properties": {"type": {"enum": ["text", "json_object"]}}},
+    {"type": "object"}
+    | rules.has("json_schema", {"type": "object"} | rules.has("schema", {"type": ["object", "boolean"]})),
+)
 
 
 class ResponseFormat(Struct, frozen=True):
@@ -51,14 +75,22 @@ class Thinking(Struct, frozen=True):
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
+TURN_RULE = {
+    "allOf": [
+        rules.needs_content("tool_calls", "reasoning_content", "refusal"),
+        {"properties": {key: {"type": "null"} for key in ("audio", "function_call")}},
+    ]
+}
+
+
 class ChatRequest(Sampling, frozen=True, kw_only=True):
-    messages: Annotated[list[Turn], Meta(min_length=1)]
+    messages: Annotated[list[Annotated[Turn, Meta(extra_json_schema=TURN_RULE)]], Meta(min_length=1)]
     max_completion_tokens: Length | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    response_format: ResponseFormat | None = None
-    tools: list[Tool] | None = None
-    tool_choice: str | Choice | None = None
+    response_format: Annotated[ResponseFormat | None, Meta(extra_json_schema={"allOf": [SCHEMA_RULE]})] = None
+    tools: list[Annotated[Tool, Meta(extra_json_schema=TOOL_RULE)]] | None = None
+    tool_choice: ChoiceName | Choice | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: Effort | None = None
     think: bool | None = None
@@ -66,7 +98,7 @@ class ChatRequest(Sampling, frozen=True, kw_only=True):
     # vLLM's words for whether an assistant's message at the end is gone on with, which it is unless they say otherwise.
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
-    modalities: list[str] | None = None
+    modalities: list[Annotated[str, Meta(extra_json_schema={"const": "text"})]] | None = None
     audio: Any = None
     functions: Any = None
     function_call: Any = None
@@ -80,6 +112,21 @@ NOT_HERE = {
     "function_call": "function_call is not supported; tool_choice is",
     "web_search_options": "there is no web search; this server fetches nothing",
 }
+
+
+RULES = (
+    STREAM_RULE,
+    CHOICE_RULE,
+    rules.needs("top_logprobs", rules.has("logprobs", {"const": True})),
+    rules.needs("tools", {"properties": {"response_format": TEXT_RULE}}),
+    *(
+        rules.either(
+            {"properties": {"continue_final_message": {"enum": [None, not one]}}},
+            {"properties": {"add_generation_prompt": {"enum": [None, not one]}}},
+        )
+        for one in (True, False)
+    ),
+)
 
 
 class Chat:
@@ -196,7 +243,7 @@ def text_of(content: str | list[Part] | None, place: str) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     for part in content:
-        if part.type not in ("text", "refusal", "input_text", "output_text"):
+        if part.type not in PARTS:
             raise BadRequest(
                 f"{place}.content: a part of type {part.type[:64]!r} is not supported: this model reads text alone"
             )

@@ -10,12 +10,20 @@ from msgspec import UNSET, Meta
 
 from runner.dialects.asking import ask, leased, side_by_side, sse
 from runner.dialects.openai_chat_answers import DONE
-from runner.dialects.openai_sampling import MOST_CHOICES, Sampling, check_stream_options, options, usage
+from runner.dialects.openai_sampling import (
+    MOST_CHOICES,
+    STREAM_RULE,
+    Sampling,
+    check_stream_options,
+    options,
+    usage,
+)
 from runner.dialects.openai_shapes import Completion, FormerLogprobs, Stop, TextChoice, Usage
 from runner.errors import BadRequest
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
 from runner.gateway.running import Lease
+from runner.http import rules
 from runner.protocol import parse
 from runner.sources import ModelMode
 from runner.supervisor import Event
@@ -24,8 +32,26 @@ DEFAULT_LENGTH = 16  # OpenAI's
 Input = str | list[str | int | list[int]]
 
 
+# All of one kind, and not empty.
+INPUT_RULE = rules.either(
+    {"type": "string"},
+    *({"type": "array", "minItems": 1, "items": {"type": kind}} for kind in ("string", "integer")),
+    {"type": "array", "minItems": 1, "items": {"type": "array"}},
+)
+Given = Annotated[Input, Meta(extra_json_schema={"allOf": [INPUT_RULE]})]
+RULES = (
+    STREAM_RULE,
+    rules.is_absent("suffix"),
+    rules.either(
+        {"properties": {"best_of": {"type": "null"}}},
+        {"properties": {"best_of": {"const": 1}, "n": {"enum": [None, 1]}}},
+    ),
+    rules.either(rules.is_absent("echo"), {"properties": {"logprobs": {"type": "null"}}}),
+)
+
+
 class CompletionRequest(Sampling, frozen=True, kw_only=True):
-    prompt: Input
+    prompt: Given
     echo: bool | None = None
     suffix: str | None = None
     best_of: int | None = None

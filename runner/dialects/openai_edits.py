@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from runner.dialects.forms import Form
 from runner.dialects.openai_images import NOT_HERE, Drawing, DrawingRequest
 from runner.errors import BadRequest
+from runner.http import rules
 from runner.protocol import parse
 
 File = Annotated[str, Meta(extra_json_schema={"contentMediaType": "application/octet-stream"})]
@@ -19,10 +20,14 @@ class Url(Struct, frozen=True):
 
 class Link(Struct, frozen=True):
     image_url: str | Url | None = None
-    file_id: str | None = None
+    file_id: Annotated[str, Meta(extra_json_schema={"maxLength": 0})] | None = None  # files are not kept
 
 
-Sent = str | Link | list[str | Link] | None
+Picture = Annotated[str, Meta(extra_json_schema={"pattern": "^data:image/[a-z]+;base64,"})]
+Sent = Picture | Link | list[Picture | Link] | None
+RULE = rules.either(
+    *(rules.has(name, {"type": ["string", "object", "array"], "minItems": 1}) for name in ("image", "images"))
+)
 
 
 class EditRequest(DrawingRequest, frozen=True, kw_only=True):
@@ -35,6 +40,7 @@ class EditRequest(DrawingRequest, frozen=True, kw_only=True):
 class EditForm(DrawingRequest, frozen=True, kw_only=True):
     """`image` may come several times, also as `image[]`."""
 
+    prompt: Annotated[str, Meta(extra_json_schema={"minLength": 1})]  # what is empty counts as left out
     image: File
 
 

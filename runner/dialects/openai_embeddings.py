@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from runner.dialects.asking import ask, leased
-from runner.dialects.openai_completions import Input, inputs, texts
+from runner.dialects.openai_completions import Given, inputs, texts
 from runner.dialects.openai_shapes import Embedding, Embeddings, EmbeddingsUsage
 from runner.durations import Duration
 from runner.errors import BadRequest
@@ -20,7 +20,7 @@ from runner.sources import ModelMode
 
 class EmbeddingsRequest(Struct, frozen=True):
     model: Annotated[str, Meta(min_length=1)]
-    input: Input
+    input: Given
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     user: str | None = None

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 from runner.durations import Duration
 from runner.errors import BadRequest
+from runner.http import rules
 from runner.protocol import parse
 
 Quality = Literal["low", "medium", "high", "xhigh", "max"]
@@ -23,7 +24,9 @@ class DrawingRequest(Struct, frozen=True, kw_only=True):
     model: Annotated[str, Meta(min_length=1)]
     prompt: str
     n: Annotated[int, Meta(ge=1, le=10)] | None = None
-    size: Annotated[str, Meta(extra_json_schema={"pattern": f"^(auto|{SIZE.pattern})$"})] | None = None
+    size: (
+        Annotated[str, Meta(extra_json_schema={"pattern": "^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"})] | None
+    ) = None
     quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] | None = None
     output_format: Literal["png", "jpeg", "webp"] | None = None
     output_compression: Annotated[int, Meta(ge=0, le=100)] | None = None
@@ -48,6 +51,13 @@ NOT_HERE = {
     "frame_count": "only single pictures are drawn here",
     "frame_duration_ms": "only single pictures are drawn here",
 }
+
+
+RULES = (
+    rules.needs("partial_images", rules.has("stream", {"const": True})),
+    rules.needs("stream", {"properties": {"response_format": {"enum": [None, "b64_json"]}}}),
+    {"properties": {"background": {"enum": [None, "auto", "opaque"]}}},
+)
 
 
 class Drawing:

@@ -5,7 +5,9 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from runner.dialects.openai_chat import Chat, Effort, Turn, message
+from runner.dialects.openai_tools import CHOICE_RULE, TEXT_RULE, ChoiceName
 from runner.errors import BadRequest
+from runner.http import rules
 from runner.protocol import parse
 
 
@@ -21,8 +23,28 @@ class Format(Struct, frozen=True, rename={"definition": "schema"}):
     strict: bool | None = None
 
 
+FORMAT_RULE = rules.either(
+    {"type": "null"},
+    {"type": "object", "properties": {"type": {"enum": ["text", "json_object"]}}},
+    {"type": "object"} | rules.has("schema", {"type": ["object", "boolean"]}),
+)
+TOOL_RULE = {
+    "required": ["type", "name"],
+    "properties": {
+        "type": {"const": "function"},
+        "name": {"type": "string", "minLength": 1, "maxLength": 256},
+        "description": {"type": ["string", "null"]},
+        "parameters": {"type": ["object", "null"]},
+        "strict": {"type": ["boolean", "null"]},
+    },
+}
+
+
+CHOICE_TYPE = {"enum": ["function", "allowed_tools"]}
+
+
 class Text(Struct, frozen=True):
-    format: Format | None = None
+    format: Annotated[Format | None, Meta(extra_json_schema={"allOf": [FORMAT_RULE]})] = None
     verbosity: str | None = None
 
 
@@ -34,8 +56,15 @@ class ResponsesRequest(Struct, frozen=True, kw_only=True):
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tools: list[Annotated[dict[str, Any], Meta(extra_json_schema=TOOL_RULE)]] | None = None
+    tool_choice: (
+        ChoiceName
+        | Annotated[
+            dict[str, Any],
+            Meta(extra_json_schema={"properties": {"type": CHOICE_TYPE}, "required": ["type"]}),
+        ]
+        | None
+    ) = None
     parallel_tool_calls: bool | None = None
     text: Text = field(default_factory=Text)
     reasoning: Reasoning | None = None
@@ -64,6 +93,12 @@ SAME = (
     "keep_alive",
 )
 LOGPROBS = "message.output_text.logprobs"
+
+
+RULES = (
+    CHOICE_RULE,
+    rules.needs("tools", {"properties": {"text": {"properties": {"format": TEXT_RULE}}}}),
+)
 
 
 class Responses:

@@ -6,7 +6,8 @@ from msgspec import Meta, Struct
 
 from runner.dialects.openai_shapes import CompletionDetails, PromptDetails, Usage
 from runner.durations import Duration
-from runner.errors import BadRequest
+from runner.errors import BadRequest, RunnerFailed
+from runner.http import rules
 from runner.protocol import MAX_SEED
 
 MOST_CHOICES = 128
@@ -17,6 +18,11 @@ Length = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 class StreamOptions(Struct, frozen=True):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
+
+
+STREAM_RULE = rules.either(
+    {"properties": {"stream_options": {"type": "null"}}}, rules.has("stream", {"const": True})
+)
 
 
 class Sampling(Struct, frozen=True, kw_only=True):
@@ -31,7 +37,13 @@ class Sampling(Struct, frozen=True, kw_only=True):
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
-    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    logit_bias: (
+        Annotated[
+            dict[str, Annotated[float, Meta(ge=-100, le=100)]],
+            Meta(extra_json_schema={"propertyNames": {"pattern": "^[0-9]{1,10}$"}}),
+        ]
+        | None
+    ) = None
     seed: int | None = None
     stop: str | list[str] | None = None
     top_k: int | None = None
@@ -72,7 +84,14 @@ def check_stream_options(asked: Sampling) -> None:
 
 def usage(done: dict[str, Any], more: list[dict[str, Any]], thoughts: int = 0) -> Usage:
     """Tokens of the last events of all choices; they share one prompt, which counts once."""
-    written = sum(int(event["eval_count"]) for event in [done, *more])
-    read = int(done["prompt_eval_count"])
+    written = sum(_count(event, "eval_count") for event in [done, *more])
+    read = _count(done, "prompt_eval_count")
     cached = int(done.get("cached", 0))
     return Usage(read, written, read + written, PromptDetails(cached), CompletionDetails(thoughts))
+
+
+def _count(done: dict[str, Any], name: str) -> int:
+    count = done.get(name)
+    if not isinstance(count, int):
+        raise RunnerFailed(f"the runner's last event has no {name}")
+    return count

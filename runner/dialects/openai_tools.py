@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from runner.dialects.openai_shapes import Call, CalledFunction
 from runner.errors import BadRequest
+from runner.http import rules
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 
@@ -21,7 +22,7 @@ class Function(Struct, frozen=True, omit_defaults=True):
 
 
 class Tool(Struct, frozen=True):
-    type: str
+    type: Annotated[str, Meta(extra_json_schema={"const": "function"})]
     function: Function | None = None
 
 
@@ -34,8 +35,22 @@ class Allowed(Struct, frozen=True):
     tools: list[dict[str, Any]]
 
 
+# Beside these a function, or several, that have to be among the tools.
+CHOICES = ("none", "auto", "required")
+CHOICE_RULE = rules.either(
+    {"properties": {"tool_choice": {"enum": [None, "none", "auto"]}}},
+    rules.has("tools", {"type": "array", "minItems": 1}),
+)
+ChoiceName = Annotated[str, Meta(extra_json_schema={"enum": CHOICES})]
+
+
+TOOL_RULE = rules.has("function", {"type": "object"})
+# With tools an answer follows no other format.
+TEXT_RULE = rules.either({"type": "null"}, {"properties": {"type": {"const": "text"}}})
+
+
 class Choice(Struct, frozen=True):
-    type: str
+    type: Annotated[str, Meta(extra_json_schema={"enum": ["function", "allowed_tools"]})]
     function: Named | None = None
     allowed_tools: Allowed | None = None
 

@@ -30,6 +30,7 @@ from runner.gateway.shapes import (
     Vector,
     Vectors,
 )
+from runner.http import rules
 from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawRequest, DrawStep, DrawWhole
 from runner.operation import operation
 from runner.protocol import (
@@ -92,8 +93,9 @@ class Native:
 
     @operation("End a model", body=LoadRequest, answer=Stopped, asks=True)
     async def stop(self, request: Request) -> Response:
-        name = addressed(await read_body(request)).model
-        running = await self._gateway.pool.stop(name)
+        asked = addressed(await read_body(request))
+        seconds(asked.keep_alive)  # changes nothing here, but is read as everywhere
+        running = await self._gateway.pool.stop(asked.model)
         if running is None:
             return _json(Stopped("not loaded"))
         return _json(Stopped("stopping" if running.active else "stopped"))
@@ -106,6 +108,12 @@ class Native:
     @operation(
         "Write a text, or draw a picture",
         body=(Addressed, [TextRequest, DrawRequest]),
+        rules=(
+            rules.either(
+                rules.has("prompt", {"type": "string"}),
+                rules.has("messages", {"type": "array", "minItems": 1}),
+            ),
+        ),
         answer=[TextWhole, DrawWhole],
         pieces=[Loading, *TEXT_EVENTS, *PICTURE_EVENTS, Failed],
         asks=True,

@@ -25,6 +25,10 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MEDIA_TYPE = re.compile(r"[\w.+/-]{1,127}")
 
 
+# For documents: as short as names are mostly written, without a host.
+NAME_PATTERN = rf"^(?:{_NAMESPACE.pattern}/)?{_PART.pattern}(?::{_PART.pattern})?$"
+
+
 class OllamaName(NamedTuple):
     """host/namespace/model:tag, complete."""
 

@@ -168,3 +168,11 @@ def test_schemas_of_several_tools_keep_their_own_references() -> None:
 def test_a_drawing_says_nothing_that_was_not_asked_for() -> None:
     body = {"model": "klein", "prompt": "a boat", "size": "auto", "quality": "auto", "n": None, "user": "me"}
     assert Drawing(body, "image_generation", []).native() == {"prompt": "a boat", "format": "png"}
+
+
+def test_a_runner_that_does_not_count_has_failed() -> None:
+    from runner.dialects.openai_sampling import usage
+    from runner.errors import RunnerFailed
+
+    with pytest.raises(RunnerFailed, match="last event has no eval_count"):
+        usage({"done": True, "done_reason": 0}, [])
