@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 # Rows: lower strips would mostly compute the rows around them, which their neighbours compute too.
 LEAST = 32
+# Kept, and worked on in a strip as high as the picture; by whether convolutions unfold, and planes are computed again.
+PLANES = {(False, False): (2, 15), (False, True): (1, 27), (True, False): (2, 34), (True, True): (1, 50)}
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,16 @@ class Strips:
 
         A processor `unfolds` what it convolves to nine times its size, and has one strip in work: 34 and 50, measured.
         """
-        for kept, work, again in (
-            ((2, 34, False), (1, 50, True)) if unfolds else ((2, 15, False), (1, 27, True))
-        ):
-            rows = height
+        for again in (False, True):
+            strips = cls(height, again)
             # Halves of halves: most strips of all planes are of one height, for which a convolution is planned once.
-            while kept * plane + work * plane * rows // height > room and rows >= 2 * LEAST:
-                rows = -(-rows // 2)
-            if again or kept * plane + work * plane * rows // height <= room:
-                return cls(rows, again)
+            while strips.held(height, plane, unfolds) > room and strips.rows >= 2 * LEAST:
+                strips = cls(-(-strips.rows // 2), again)
+            if again or strips.held(height, plane, unfolds) <= room:
+                return strips
         raise AssertionError("strips that compute again are the last resort")
+
+    def held(self, height: int, plane: int, unfolds: bool) -> int:
+        """The bytes that they hold, counted as `within` does."""
+        kept, work = PLANES[unfolds, self.again]
+        return kept * plane + work * plane * min(self.rows, height) // height

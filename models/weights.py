@@ -113,6 +113,12 @@ def evaluate(module: nn.Module, report: Callable[[float], None] = lambda done: N
             report(done / max(total, 1))
 
 
+def weight_bytes(module: nn.Module) -> int:
+    """Of all its parameters; nothing is read for it."""
+    parameters = cast(list[tuple[str, mx.array]], tree_flatten(module.parameters()))
+    return sum(array.nbytes for _, array in parameters)
+
+
 def read_shards(owner: str, shards: Sequence[Shard]) -> dict[str, mx.array]:
     """All tensors of a component under the checkpoint's names, nothing read but the headers."""
     if not shards:

@@ -126,5 +126,9 @@ class Pipeline(Protocol):
     def plan(self, request: ImageRequest) -> Plan:
         """Check a request against this model; PipelineError says what is wrong with it."""
 
+    def working_bytes(self, request: ImageRequest) -> int | None:
+        """The most that drawing it takes on top of what is held now, where exceeding it would end the process; None where
+        the device itself says that memory is short."""
+
     def generate(self, request: ImageRequest) -> Iterator[Event]:
         """Draw. Each yield is a place to stop: closing the generator leaves nothing behind."""

@@ -17,7 +17,7 @@ from models.random_weights import write_checkpoint
 from models.safetensors import read_header
 from models.tokenizer import PromptTokenizer
 from models.unpack import unpack
-from models.weights import WeightMap, evaluate, load_component
+from models.weights import WeightMap, evaluate, load_component, weight_bytes
 from pipelines.settings import Progress, Settings, unheard
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -42,6 +42,7 @@ class Component(Generic[Network]):
         self._quantization = settings.quantization if quantized else None
         self._unpacked = settings.unpacked
         self._compiled = mx.default_device() == mx.gpu if settings.compiled is None else settings.compiled
+        self.bytes = 0  # of its weights as they are held, once they were looked at
         self._held: Network | None = None
         self._step: Callable[..., mx.array] | None = None
         self._fill: Callable[[Network], None] | None = None
@@ -105,6 +106,7 @@ class Component(Generic[Network]):
         if self._unpacked:
             unpack(network)
         check_for_pictures(network)
+        self.bytes = weight_bytes(network)
         return network
 
 

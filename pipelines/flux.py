@@ -29,6 +29,7 @@ from pipelines.planning import Defaults, sample_side
 from pipelines.sampling import FlowMatch, Schedule
 from pipelines.settings import Settings
 from pipelines.walk import Walk
+from pipelines.working_memory import Dimensions
 
 UNGUIDED = 1.0
 CLIP_TOKENS = 77
@@ -66,6 +67,13 @@ class Flux(Walk):
             side=sample_side(transformer, vae, vae_config.scale),
             multiple=vae_config.scale * self.patch,
             knows=("true_cfg_scale",),
+        )
+        self.dimensions = Dimensions(
+            width=config.width,
+            mlp=config.mlp_width,
+            prompt=kind.tokens,
+            multiple=self.defaults.multiple,
+            channels=vae_config.outermost,
         )
 
     def plan(self, request: ImageRequest) -> Plan:

@@ -29,6 +29,7 @@ from pipelines.planning import Defaults, sample_side
 from pipelines.sampling import FlowMatch, Schedule, flux2_mu
 from pipelines.settings import Settings
 from pipelines.walk import Walk
+from pipelines.working_memory import Dimensions
 
 
 class Flux2Klein(Walk):
@@ -61,6 +62,13 @@ class Flux2Klein(Walk):
             side=sample_side(transformer, vae, vae_config.scale),
             multiple=vae_config.scale * vae_config.patch_size[0],
             edits=MOST_REFERENCES,
+        )
+        self.dimensions = Dimensions(
+            width=config.width,
+            mlp=config.mlp_width,
+            prompt=KLEIN_TOKENS,
+            multiple=self.defaults.multiple,
+            channels=vae_config.outermost,
         )
 
     def plan(self, request: ImageRequest) -> Plan:

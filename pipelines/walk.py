@@ -34,6 +34,7 @@ from pipelines.mlx_memory import MEGAPIXEL, MlxMemory, short_lead
 from pipelines.planning import Defaults
 from pipelines.sampling import FlowMatch, Schedule, add_noise, euler_step, predict_clean
 from pipelines.settings import RESIDENT, ROOM, Progress, Settings, unheard
+from pipelines.working_memory import Dimensions, working_bytes
 
 HALVES = (mx.float16, mx.bfloat16)
 PREVIEW_SIDE = 256
@@ -46,6 +47,7 @@ class Walk(ABC):
     memory: DeviceMemory = MlxMemory()
     context: int
     defaults: Defaults
+    dimensions: Dimensions
     flow: FlowMatch
     encoders: tuple[Component[Any], ...]
     transformer: Component[Any]
@@ -143,6 +145,21 @@ class Walk(ABC):
     def plan(self, request: ImageRequest) -> Plan:
         """The request with every choice made; PipelineError says what is wrong with it."""
         return planning.plan(request, self.defaults)
+
+    def working_bytes(self, request: ImageRequest) -> int | None:
+        """Of a processor. Staged, with the larger of the parts that come and go, unless it is held now."""
+        if not on_processor():
+            return None
+        task = self.task(request)
+        room = self.parts if isinstance(self.parts, int) else ROOM
+        batch = 2 if task.guided_steps else 1
+        work = working_bytes(self.dimensions, request, task.plan, batch, room)
+        if not self.settings.staged:
+            return work
+        coming = [*self.encoders, self.transformer]
+        held = sum(part.bytes for part in coming if part.held)
+        largest = max(sum(part.bytes for part in self.encoders), self.transformer.bytes)
+        return work + max(0, largest - held)
 
     def task(self, request: ImageRequest) -> Task:
         plan = self.plan(request)

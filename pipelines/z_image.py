@@ -34,6 +34,7 @@ from pipelines.planning import Defaults, sample_side
 from pipelines.sampling import FlowMatch, Schedule
 from pipelines.settings import Settings
 from pipelines.walk import Walk
+from pipelines.working_memory import Dimensions
 
 DEPTH = -2  # as the reference counts hidden states: one layer before the last
 
@@ -68,6 +69,13 @@ class ZImage(Walk):
             side=sample_side(transformer, vae, vae_config.scale),
             multiple=vae_config.scale * self.patch,
             knows=("cfg_normalization", "cfg_truncation"),
+        )
+        self.dimensions = Dimensions(
+            width=config.dim,
+            mlp=config.mlp_width,
+            prompt=Z_IMAGE_TOKENS,
+            multiple=self.defaults.multiple,
+            channels=vae_config.outermost,
         )
 
     def plan(self, request: ImageRequest) -> Plan:

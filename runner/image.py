@@ -18,8 +18,11 @@ from pipelines.images import PictureError
 from pipelines.packing import pack
 from pipelines.recipe import Recipe
 from runner.drawing import Drawing
+from runner.errors import NotEnoughMemory
+from runner.hardware import available_memory
 from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawStep, to_base64
 from runner.jobs import Emitted, Job
+from runner.memory import show_size
 from runner.protocol import Failed
 from runner.sources import ModelMode
 
@@ -75,6 +78,7 @@ class ImageWorker:
         drawing = job.request
         if not isinstance(drawing, Drawing):
             raise TypeError(f"an image worker does not know {type(drawing).__name__}")
+        self._check_room(drawing)
         self.pipeline.memory.begin()
         self._run = _Run(job, drawing, iter(self.pipeline.generate(drawing.request)))
 
@@ -129,9 +133,20 @@ class ImageWorker:
         if close is not None:
             close()
 
-    def _does_not_fit(self, drawing: Drawing) -> str:
+    def _check_room(self, drawing: Drawing) -> None:
+        """Before any work, since what does not fit would end the process: NotEnoughMemory with both numbers."""
+        needed = self.pipeline.working_bytes(drawing.request)
+        if needed is None:
+            return
+        self.pipeline.memory.clear()
+        left = available_memory()
+        if left is not None and needed > left:
+            why = f": about {show_size(needed)} are needed beside the weights, and {show_size(left)} are left"
+            raise NotEnoughMemory(self._does_not_fit(drawing, why))
+
+    def _does_not_fit(self, drawing: Drawing, why: str = "") -> str:
         size = f"{drawing.plan.width} x {drawing.plan.height}"
-        return f"{size} does not fit into the device's memory; {self.pipeline.memory.relief}"
+        return f"{size} does not fit into the device's memory{why}; {self.pipeline.memory.relief}"
 
     # -- a pipeline's events to ours
 

@@ -49,6 +49,10 @@ class TorchPipeline:
     def plan(self, request: ImageRequest) -> Plan:
         return self._call(request).plan(request)
 
+    def working_bytes(self, request: ImageRequest) -> int | None:
+        """Not foretold: torch raises where memory cannot be had."""
+        return None
+
     def generate(self, request: ImageRequest) -> Iterator[Event]:
         """Draw. Each yield is a place to stop: closing the generator leaves nothing behind."""
         call = self._call(request)

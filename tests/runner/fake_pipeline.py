@@ -26,6 +26,7 @@ class FakePipeline:
     """Each picture depends on the prompt, the seed, the size, and nothing else."""
 
     context = 77
+    needed: int | None = None  # bytes for a picture
     memory = MlxMemory()
 
     def __init__(self) -> None:
@@ -42,6 +43,9 @@ class FakePipeline:
         if width < 16 or height < 16:
             raise PipelineError(f"width x height: {width} x {height} is too small; 16 x 16 is the least")
         return Plan(width // 16 * 16, height // 16 * 16, request.steps or 4, request.guidance)
+
+    def working_bytes(self, request: ImageRequest) -> int | None:
+        return self.needed
 
     def generate(self, request: ImageRequest) -> Iterator[Event]:
         self.requests.append(request)

@@ -68,6 +68,21 @@ def test_events_are_exactly_those_of_the_contract() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_picture_that_memory_is_too_short_for_is_a_507(stream: bool) -> None:
+    async def test() -> None:
+        pipeline = FakePipeline()
+        pipeline.needed = 2**60
+        async with client_of(pipeline) as client:
+            response = await client.post("/completion", json={"prompt": "a boat", "stream": stream})
+            assert response.status_code == 507, response.text
+            assert "are needed beside the weights" in response.json()["error"]
+            pipeline.needed = 0
+            assert (await draw(client))[-1]["done"] is True
+
+    run(test)
+
+
 def test_without_a_stream_it_is_one_object() -> None:
     async def test() -> None:
         async with client_of(FakePipeline()) as client:

@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct
 
 from pipelines.base import ImageRequest, PipelineError
 from pipelines.packing import read_recipe
+from runner import image
 from runner.drawing import Drawing
 from runner.engine import Engine
 from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawStep
@@ -223,5 +224,29 @@ def test_requests_are_drawn_one_at_a_time_in_their_order() -> None:
             await asyncio.gather(*map(events, jobs))
         assert [request.seed for request in pipeline.requests] == [1, 2, 3, 4, 5]
         assert pipeline.closed == 5
+
+    run(test)
+
+
+def test_what_does_not_fit_is_refused_with_both_numbers_before_any_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(image, "available_memory", lambda: 2_500_000_000)
+
+    async def test() -> None:
+        pipeline = FakePipeline()
+        async with running(pipeline) as engine:
+            pipeline.needed = 3_100_000_000
+            job = engine.submit("id", drawing(pipeline, width=2048, height=2048))
+            assert await events(job) == [
+                Failed(
+                    "2048 x 2048 does not fit into the device's memory: about 3.10 GB are needed beside the weights, and "
+                    f"2.50 GB are left; {pipeline.memory.relief}"
+                )
+            ]
+            assert job.status == 507
+            assert pipeline.requests == []
+            pipeline.needed = 2_400_000_000
+            assert isinstance((await drawn(engine, pipeline))[-1], DrawDone)
 
     run(test)

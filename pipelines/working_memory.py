@@ -1,0 +1,58 @@
+"""What drawing a picture takes on a processor beside the weights, foretold from sizes alone. No MLX.
+
+There nothing else stands between a request and the end of the process: MLX's allocator does not say that memory is short,
+and what the system gives beyond what it has ends in a kill.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from models.strips import Strips
+from pipelines.base import ImageRequest, Plan
+from pipelines.images import drawn_size
+
+BYTES = 4  # of a number: a processor computes in float32
+# What a transformer's block holds for each token at its peak, in rows of its stream's width and of its MLP's, measured
+# (MLX 0.32.4): projections, heads before and after they are turned, gates, what both come to, and work handed ahead.
+STREAMS, MLPS = 20, 6
+# Attention's pieces, previews of 256 pixels, a prompt in its encoder.
+FLOOR = 128 * 2**20
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """Of a model: its transformer's stream and MLP, the tokens of a prompt, pixels along a token, and the channels of its
+    autoencoder's outermost planes."""
+
+    width: int
+    mlp: int
+    prompt: int
+    multiple: int
+    channels: int
+
+    def tokens(self, width: int, height: int) -> int:
+        return (width // self.multiple) * (height // self.multiple)
+
+
+def working_bytes(model: Dimensions, request: ImageRequest, plan: Plan, batch: int, strips: int) -> int:
+    """The most that is held at once, beside the weights: pictures come one after another, each denoised and then decoded
+    in strips that may hold so many bytes. `batch`: 2 where two prompts are compared."""
+    looked_at = request.images if plan.strength is None else request.images[1:]
+    shown = [drawn_size(picture.shape[1], picture.shape[0], model.multiple) for picture in looked_at]
+    tokens = model.prompt + model.tokens(plan.width, plan.height) + sum(model.tokens(*size) for size in shown)
+    denoising = batch * tokens * (STREAMS * model.width + MLPS * model.mlp) * BYTES
+    convolving = _convolving(model, [(plan.width, plan.height), *shown], strips)
+    # Each picture as bytes, and packed; its noise before it is drawn.
+    pictures = request.count * plan.width * plan.height * 3 * 2
+    given = sum(picture.nbytes for picture in request.images)
+    return max(denoising, convolving) + pictures + given + FLOOR
+
+
+def _convolving(model: Dimensions, sizes: Iterable[tuple[int, int]], strips: int) -> int:
+    """Of the largest that is encoded or decoded, with the picture itself as numbers, twice."""
+    held = []
+    for width, height in sizes:
+        plane = width * height * model.channels * BYTES
+        chosen = Strips.within(strips, height, plane, unfolds=True)
+        held.append(chosen.held(height, plane, unfolds=True) + 2 * width * height * 3 * BYTES)
+    return max(held)
