@@ -9,6 +9,7 @@ import msgspec
 from models.deadline import OutOfTime, within
 from runner.errors import BadRequest
 from runner.protocol import Message, TextRequest
+from runner.tools_in_words import in_words, introduce, knows_tools, put_first
 
 # A template is a program of the model's, and a long chat takes it milliseconds.
 RENDER_SECONDS = 10.0
@@ -32,7 +33,7 @@ def render_chat(tokenizer: Any, request: TextRequest) -> ChatPrompt:
     if request.continue_final_message is None and _is_placeholder(messages):
         del messages[-1]
     begun = messages[-1]["content"] if _continues(messages, request.continue_final_message) else None
-    text = _render(tokenizer, messages, request, begun)
+    text = _render_tools(tokenizer, messages, request, begun)
     if begun is not None and not text.rstrip().endswith(begun.strip()):
         raise _cannot_continue(messages)
     return ChatPrompt(text, begun)
@@ -59,8 +60,24 @@ def _is_placeholder(messages: list[Plain]) -> bool:
     )
 
 
+def _render_tools(tokenizer: Any, messages: list[Plain], request: TextRequest, begun: str | None) -> str:
+    """A template that knows no tools is given them in words, at least where the answer must be a call."""
+    if knows_tools(tokenizer):
+        return _render(tokenizer, messages, request, begun)
+    messages = in_words(messages)
+    if request.tool_choice != "required":
+        return _render(tokenizer, messages, request, begun)
+    introduction = introduce(request.tools or [])
+    try:
+        return _render(tokenizer, put_first(messages, introduction, "system"), request, begun)
+    except BadRequest:  # some templates know no system either
+        return _render(tokenizer, put_first(messages, introduction, "user"), request, begun)
+
+
 def _render(tokenizer: Any, messages: list[Plain], request: TextRequest, begun: str | None) -> str:
-    extra: dict[str, Any] = {} if request.think is None else {"enable_thinking": request.think}
+    # Under a grammar no thought can be written.
+    think = False if request.tool_choice == "required" else request.think
+    extra: dict[str, Any] = {} if think is None else {"enable_thinking": think}
     if begun is not None:  # templates that are code need not know the word
         extra["continue_final_message"] = True
     render = partial(

@@ -16,6 +16,7 @@ from runner.errors import BadRequest, RunnerFailed
 from runner.outline import Marks, Outline, marks_of
 from runner.panics import is_panic
 from runner.protocol import MAX_SEED, OPTION_NAMES, Options, TextRequest, stop_strings
+from runner.required_calls import RequiredCall, call_schema
 
 if TYPE_CHECKING:
     from runner.grammar import Grammar, Grammars
@@ -34,7 +35,7 @@ class Generate:
     stops: list[str]
     logprobs: int | None
     grammar: "Grammar | None" = None
-    outline: Outline | None = None
+    outline: Outline | RequiredCall | None = None
     context: list[int] = field(default_factory=list)  # the last tokens of a text that the answer goes on with
     warnings: list[str] = field(default_factory=list)
 
@@ -64,6 +65,7 @@ class Prompts:
         self._stop_tokens = stop_tokens
 
     def generate(self, request: TextRequest, unknown: Sequence[str] = ()) -> Generate:
+        grammar = self._grammar(request)
         chat = None if request.messages is None else render_chat(self.tokenizer, request)
         prompt = self._encode(chat.text, special=False) if chat else self.encode_prompt(request.prompt or "")
         if not prompt:
@@ -81,7 +83,7 @@ class Prompts:
             sampling=self._sampling(request.options),
             stops=stop_strings(request.options),
             logprobs=request.top_logprobs if request.logprobs or request.top_logprobs else None,
-            grammar=None if request.format in (None, "") else self._grammars.compile(request.format),
+            grammar=grammar,
             outline=self._outline(request, chat) if request.split else None,
             context=prompt[-CONTEXT_TOKENS:] if chat and chat.begun else [],
             warnings=[f"options.{name} is not known and was ignored" for name in unknown],
@@ -127,10 +129,24 @@ class Prompts:
 
     # -- text to ids and back
 
-    def _outline(self, request: TextRequest, chat: ChatPrompt | None) -> Outline:
+    def _grammar(self, request: TextRequest) -> "Grammar | None":
+        if request.tool_choice != "required":
+            return None if request.format in (None, "") else self._grammars.compile(request.format)
+        schema = call_schema(request.tools or [])
+        try:
+            return self._grammars.compile(schema)
+        except BadRequest as error:
+            raise BadRequest(f"tools{error.message.removeprefix('format')}") from None
+
+    def _outline(self, request: TextRequest, chat: ChatPrompt | None) -> Outline | RequiredCall:
+        if request.tool_choice == "required":
+            return RequiredCall()
         marks = marks_of(self.tokenizer)
         if request.tools and marks.parser is None:
-            raise BadRequest("tools: this model has no way to call tools that is known here")
+            raise BadRequest(
+                "tools: this model has no way to call tools of its own accord that is known here; "
+                "tool_choice required, or one function, makes it call"
+            )
         opened = _thought_is_open(marks, chat or ChatPrompt(request.prompt or ""))
         # A grammar lets nobody think: all that it allows is the answer.
         return Outline(marks, request.tools, thinking=opened and request.format in (None, ""))

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct, field
 
 from runner.errors import BadRequest
 from runner.explaining import convert, explained, kind_of, shown
+from runner.messages import check_messages
 
 T = TypeVar("T")
 
@@ -67,6 +68,7 @@ class TextRequest(Struct, frozen=True):
     prompt: str | None = None
     messages: list[Message] | None = None
     tools: list[dict[str, Any]] | None = None
+    tool_choice: Literal["auto", "required"] | None = None
     # Whether an assistant's message at the end is gone on with; None: wherever there is one.
     continue_final_message: bool | None = None
     think: bool | None = None
@@ -238,6 +240,7 @@ def parse_text(value: dict[str, Any]) -> TextRequest:
         value = {**value, "options": {**loose, **given}}
     request = parse(TextRequest, value)
     _check_prompt(request)
+    _check_tool_choice(request)
     _check_options(request.options)
     return request
 
@@ -246,10 +249,7 @@ def _check_prompt(request: TextRequest) -> None:
     if request.prompt is not None and request.messages is not None:
         raise BadRequest("prompt and messages are both given; one of them is needed")
     if request.messages is not None:
-        if not request.messages:
-            raise BadRequest("messages is empty; at least one message is needed")
-        for index, message in enumerate(request.messages):
-            check_content(message, f"messages[{index}]")
+        check_messages(request.messages)
         return
     if not request.prompt:
         found = "is missing" if request.prompt is None else "is empty"
@@ -258,17 +258,14 @@ def _check_prompt(request: TextRequest) -> None:
         raise BadRequest("tools go with messages, since the chat template writes them; prompt was given")
 
 
-# What a message may consist of in place of content, in any API.
-INSTEAD_OF_CONTENT = ("tool_calls", "reasoning_content", "thinking", "refusal")
-
-
-def check_content(message: Struct, place: str) -> None:
-    """Calls, thoughts and a tool's result may stand without content; any other message without it is a mistake."""
-    role, content = getattr(message, "role", ""), getattr(message, "content", None)
-    instead = any(getattr(message, name, None) for name in INSTEAD_OF_CONTENT)
-    if content is None and role != "tool" and not instead:
+def _check_tool_choice(request: TextRequest) -> None:
+    if request.tool_choice != "required":
+        return
+    if not request.tools:
+        raise BadRequest("tool_choice: a call is required, and tools holds none")
+    if request.format not in (None, ""):
         raise BadRequest(
-            f"{place}.content is missing; text is needed, unless the message has tool_calls or is a tool's result"
+            "format: a required call has its tool's schema; send format or tool_choice, not both"
         )
 
 

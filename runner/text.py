@@ -27,6 +27,7 @@ from runner.memory import room_to_unpack
 from runner.outline import Outline, Parts
 from runner.prompts import Embed, Generate, Prompts
 from runner.protocol import Failed, Logprob, LogprobAlternative, TextChunk, TextDone
+from runner.required_calls import RequiredCall
 from runner.sources import ModelMode
 from runner.stops import StopMatcher
 from runner.warming import warm_up
@@ -262,7 +263,7 @@ def _job(sequence: Sequence) -> Job:
     return sequence.id
 
 
-def _parts(outline: Outline | None, text: str, last: bool) -> Parts:
+def _parts(outline: Outline | RequiredCall | None, text: str, last: bool) -> Parts:
     if outline is None:
         return Parts(text)
     parts = outline.push(text)

@@ -6,10 +6,12 @@ from msgspec import Meta, Struct
 
 from runner.dialects.ollama_models import Stated
 from runner.dialects.ollama_options import Chosen, OllamaOptions
+from runner.dialects.openai_tools import CHOICE_RULE, Choice, ChoiceName, chosen
 from runner.durations import Duration
 from runner.errors import BadRequest
 from runner.http import rules
-from runner.protocol import check_content, parse
+from runner.messages import check_content
+from runner.protocol import parse
 
 MOST_WARNINGS = 16
 ROLES = ("system", "user", "assistant", "tool")
@@ -69,10 +71,11 @@ TURN_RULE = {"allOf": [rules.needs_content("tool_calls", "thinking"), rules.is_a
 class ChatRequest(Asked, frozen=True, kw_only=True):
     messages: list[Annotated[Turn, Meta(extra_json_schema=TURN_RULE)]] | None = None
     tools: list[Tool] | None = None
+    tool_choice: ChoiceName | Choice | None = None  # OpenAI's; Ollama has none
 
 
 THINKING = rules.excludes("think", "format")
-CHAT_RULES = (THINKING, rules.excludes("tools", "format"))
+CHAT_RULES = (THINKING, CHOICE_RULE, rules.excludes("tools", "format"))
 GENERATE_RULES = (
     THINKING,
     rules.excludes("raw", "system", "think"),
@@ -212,10 +215,10 @@ class Chat(Request):
         first = self.messages[0]["role"] if self.messages else ""
         system = [] if first == "system" else _system(self.system)
         native = self._common() | {"messages": [*system, *self.messages], "split": True}
-        if self.given.tools:
-            if self.given.format:
-                raise BadRequest("format: with tools it would forbid every call; send one of the two")
-            native["tools"] = [_tool(tool, index) for index, tool in enumerate(self.given.tools)]
+        tools = [_tool(tool, index) for index, tool in enumerate(self.given.tools or [])]
+        if tools and self.given.format:
+            raise BadRequest("format: with tools it would forbid every call; send one of the two")
+        native |= chosen({tool["function"]["name"]: tool for tool in tools}, self.given.tool_choice).native()
         return native if self.thinks is None else native | {"think": self.thinks}
 
 

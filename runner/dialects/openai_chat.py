@@ -18,7 +18,8 @@ from runner.dialects.openai_tools import (
 from runner.errors import BadRequest
 from runner.explaining import shown
 from runner.http import rules
-from runner.protocol import check_content, parse
+from runner.messages import check_content
+from runner.protocol import parse
 
 ROLES = ("developer", "system", "user", "assistant", "tool")
 
@@ -156,8 +157,7 @@ class Chat:
             "options": options(asked, length, index),
             "split": True,
         }
-        if self.toolbox.tools:
-            native["tools"] = self.toolbox.tools
+        native |= self.toolbox.native()
         if self.format is not None:
             native["format"] = self.format
         continues = self._continues()
@@ -183,7 +183,7 @@ class Chat:
     def _think(self) -> bool | None:
         """Whether to think first; None leaves it to the model. Under a grammar nobody can."""
         asked = self.asked
-        if self.format is not None:
+        if self.format is not None or self.toolbox.must:
             return False
         if asked.think is not None:
             return asked.think
@@ -193,9 +193,7 @@ class Chat:
 
     def _format(self) -> dict[str, Any] | bool | str | None:
         wanted = self.asked.response_format
-        if self.toolbox.must:
-            return self.toolbox.schema()
-        if wanted is None or wanted.type == "text":
+        if self.toolbox.must or wanted is None or wanted.type == "text":
             return None
         if self.toolbox.tools:
             raise BadRequest("response_format: with tools it would forbid every call; send one of the two")

@@ -27,7 +27,7 @@ from runner.dialects.openai_shapes import (
     TokenLogprob,
     Usage,
 )
-from runner.dialects.openai_tools import call_in, call_shown
+from runner.dialects.openai_tools import call_shown
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
 from runner.sources import ModelMode
@@ -52,7 +52,6 @@ class ChoiceReader:
 
     def __init__(self, chat: Chat) -> None:
         self._chat = chat
-        self._must = ""  # of an answer that is one call, by its grammar
         self._calls = 0
         self._pending: list[TokenLogprob] = []
         self._thought = False
@@ -62,11 +61,6 @@ class ChoiceReader:
     def read(self, event: Event) -> Piece:
         content, thinking = event.get("content", ""), event.get("thinking", "")
         calls = event.get("tool_calls", [])
-        if self._chat.toolbox.must:
-            self._must += content
-            content = ""
-            call = call_in(self._must) if event.get("done") else None
-            calls = [call] if call else []
         if self._chat.one_call:
             calls = calls[: max(0, 1 - self._calls)]
         self._calls += len(calls)

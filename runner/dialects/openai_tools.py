@@ -62,18 +62,25 @@ class Toolbox:
     tools: list[dict[str, Any]] = field(default_factory=list)
     must: bool = False
 
-    def schema(self) -> dict[str, Any]:
-        """The schema of one call."""
-        return call_schema(self.tools)
+    def native(self) -> dict[str, Any]:
+        """Its fields of a native request."""
+        if not self.tools:
+            return {}
+        return {"tools": self.tools} | ({"tool_choice": "required"} if self.must else {})
 
 
 def toolbox(tools: list[Tool] | None, choice: str | Choice | None) -> Toolbox:
     """What a request's tools and tool_choice come to."""
     known = {function.name: function for function in map(_function, tools or [])}
-    names, must = _chosen(choice, list(known))
+    return chosen({name: _native(function) for name, function in known.items()}, choice)
+
+
+def chosen(tools: dict[str, dict[str, Any]], choice: str | Choice | None) -> Toolbox:
+    """Of native tools by their names, those that may be called, and whether one must be."""
+    names, must = _chosen(choice, list(tools))
     if must and not names:
         raise BadRequest("tool_choice: a call is asked for, and tools holds none")
-    return Toolbox([_native(known[name]) for name in names], must)
+    return Toolbox([tools[name] for name in names], must)
 
 
 def _function(tool: Tool) -> Function:
@@ -121,50 +128,7 @@ def _native(function: Function) -> dict[str, Any]:
     return {"type": "function", "function": about}
 
 
-def call_schema(tools: list[dict[str, Any]]) -> dict[str, Any]:
-    """One call of one of the tools, as JSON. Their schemas keep their own references, at another place."""
-    calls, definitions = [], {}
-    for index, tool in enumerate(tools):
-        function = tool["function"]
-        definitions[f"tool{index}"] = moved(function["parameters"], f"#/$defs/tool{index}")
-        calls.append(
-            {
-                "type": "object",
-                "properties": {
-                    "name": {"const": function["name"]},
-                    "arguments": {"$ref": f"#/$defs/tool{index}"},
-                },
-                "required": ["name", "arguments"],
-                "additionalProperties": False,
-            }
-        )
-    one = calls[0] if len(calls) == 1 else {"anyOf": calls}
-    return {**one, "$defs": definitions}
-
-
-def moved(schema: Any, place: str) -> Any:
-    """A schema whose references into itself lead to another place."""
-    if isinstance(schema, list):
-        return [moved(item, place) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found = {key: moved(value, place) for key, value in schema.items()}
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#"):
-        found["$ref"] = place + reference[1:]
-    return found
-
-
 def call_shown(call: dict[str, Any]) -> Call:
     """A native call in OpenAI's shape, with an id of its own."""
     arguments = msgspec.json.encode(call["arguments"]).decode()
     return Call(f"call_{uuid.uuid4().hex[:24]}", CalledFunction(call["name"], arguments))
-
-
-def call_in(text: str) -> dict[str, Any] | None:
-    """The call that an answer held to `call_schema` is; None when it was cut short."""
-    try:
-        found = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return None
-    return found if isinstance(found, dict) else None

@@ -113,6 +113,10 @@ class Native:
                 rules.has("prompt", {"type": "string"}),
                 rules.has("messages", {"type": "array", "minItems": 1}),
             ),
+            rules.either(
+                {"properties": {"tool_choice": {"enum": [None, "auto"]}}},
+                rules.has("tools", {"type": "array", "minItems": 1}),
+            ),
         ),
         answer=[TextWhole, DrawWhole],
         pieces=[Loading, *TEXT_EVENTS, *PICTURE_EVENTS, Failed],

@@ -15,7 +15,6 @@ from runner.dialects.openai_chat import Chat
 from runner.dialects.openai_chat_answers import ChoiceReader
 from runner.dialects.openai_errors import OpenAIErrors, shaped
 from runner.dialects.openai_images import Drawing
-from runner.dialects.openai_tools import call_schema
 from runner.errors import (
     BadRequest,
     Busy,
@@ -146,23 +145,6 @@ def test_without_parallel_calls_the_first_is_the_only_one() -> None:
     choice = reader(parallel_tool_calls=False)
     assert len(choice.read({"content": "", "token": 2, "tool_calls": [LOOK, LOOK]}).calls) == 1
     assert choice.read({**END, "tool_calls": [LOOK]}).calls == []
-
-
-def test_a_demanded_call_that_was_cut_short_is_none() -> None:
-    choice = reader(tool_choice="required")
-    assert choice.read({"content": '{"name": "loo', "token": 1}).content == ""
-    end = choice.read({**END, "done_reason": 1})
-    assert (end.calls, end.finish) == ([], "length")
-
-
-def test_schemas_of_several_tools_keep_their_own_references() -> None:
-    tree = {"$ref": "#/$defs/Tree", "$defs": {"Tree": {"properties": {"left": {"$ref": "#/$defs/Tree"}}}}}
-    tools = [{"type": "function", "function": {"name": name, "parameters": tree}} for name in ("a", "b")]
-    schema = call_schema(tools)
-    second = schema["$defs"]["tool1"]
-    assert second["$ref"] == "#/$defs/tool1/$defs/Tree"
-    assert second["$defs"]["Tree"]["properties"]["left"]["$ref"] == "#/$defs/tool1/$defs/Tree"
-    assert [one["properties"]["name"]["const"] for one in schema["anyOf"]] == ["a", "b"]
 
 
 def test_a_drawing_says_nothing_that_was_not_asked_for() -> None:

@@ -11,6 +11,8 @@ import mlx.core as mx
 import pytest
 
 from runner.commands.quantize import quantize
+from runner.dialects.openai_chat import Chat
+from runner.dialects.openai_chat_answers import ChoiceReader
 from runner.text import TextSettings
 from tests.runner.live import Event, events, in_process, text, tokens
 from tests.weights.prompts import CHATS, requests, user
@@ -142,6 +144,33 @@ def test_an_answer_under_a_schema_follows_it_and_the_question(layouts: dict[str,
             assert found[-1]["stop_reason"] == "stop"
 
     run(constrained())
+
+
+def test_a_template_without_tools_makes_the_call_that_is_required(layouts: dict[str, Path]) -> None:
+    """Of its own accord the model could not: its template writes no tools."""
+    place = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    weather = {"name": "get_weather", "description": "The weather in a city.", "parameters": place}
+    time = {
+        "name": "get_time",
+        "description": "The time of day.",
+        "parameters": {**place, "properties": {}, "required": []},
+    }
+    tools = [{"type": "function", "function": function} for function in (weather, time)]
+    body = {"model": "smollm2", "messages": [user("What is the weather in Paris?")], "tools": tools}
+    named = {"type": "function", "function": {"name": "get_weather"}}
+
+    async def called() -> None:
+        async with in_process(layouts["rope_parameters"], ALONE) as client:
+            for choice in ("required", named):
+                chat = Chat({**body, "tool_choice": choice, "temperature": 0, "max_tokens": 60})
+                reader = ChoiceReader(chat)
+                pieces = [reader.read(event) for event in await ask(client, chat.natives()[0])]
+                (call,) = [call for piece in pieces for call in piece.calls]
+                assert call.function.name == "get_weather"
+                assert json.loads(call.function.arguments)["city"] == "Paris"
+                assert not any(piece.content for piece in pieces)
+
+    run(called())
 
 
 def test_every_chat_is_read_as_transformers_reads_it(layouts: dict[str, Path], reference: Reference) -> None:
