@@ -20,6 +20,7 @@ from runner.metrics import Metrics
 from runner.middleware import Around
 from runner.protocol import CancelRequest, encode, parse, read_json
 from runner.sources.base import ModelMode
+from runner.stalls import Activity
 from runner.text_api import TextApi, TextService
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Loaded(Protocol):
 
 
 class RunnerApp:
-    """One model's HTTP face. `stop` ends the process as a signal would."""
+    """One model's HTTP face. `stop` ends the process as a signal would; `activity` tells whether a load does anything."""
 
     def __init__(
         self,
@@ -50,8 +51,10 @@ class RunnerApp:
         key: str | None = None,
         hosts: Sequence[str] = (),
         origins: Sequence[str] = (),
+        activity: Activity | None = None,
     ) -> None:
         self.engine = engine
+        self._activity = activity
         self.model = model
         self.metrics = Metrics()
         self._stop = stop
@@ -95,7 +98,9 @@ class RunnerApp:
         if engine.state is State.READY:
             return answer({"status": "ok"})
         if engine.state is State.LOADING:
-            return answer({"status": "loading", "progress": round(engine.progress, 3)}, 503)
+            idle = self._activity.idle(engine.progress) if self._activity else 0.0
+            progress = round(engine.progress, 6)  # of a large model that is downloaded slowly, too
+            return answer({"status": "loading", "progress": progress, "idle": round(idle, 1)}, 503)
         return answer({"status": "error", "error": engine.error or "the runner has stopped"}, 500)
 
     async def status(self, request: Request) -> Response:

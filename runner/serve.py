@@ -27,6 +27,7 @@ from runner.parent import end_with_parent
 from runner.process import HttpServer, bind, is_loopback, loop_factory
 from runner.ranks import Others, World
 from runner.sources import ModelFiles, ModelMode, find
+from runner.stalls import Activity
 
 log = logging.getLogger("diptych.serve")
 
@@ -92,6 +93,8 @@ class _Process:
         self._engine = Engine(self._load, queue=settings.queue, on_death=self._stopping.set)
         self._others = Others(on_loss=self._engine.fail)
         self._loop: asyncio.AbstractEventLoop
+        # A rank also waits for the others, which load as slowly as they do.
+        activity = Activity() if settings.tensor_parallel == 1 else None
         self._app = RunnerApp(
             self._engine,
             settings.model,
@@ -99,6 +102,7 @@ class _Process:
             key=settings.api_key,
             hosts=settings.allow_host or (),
             origins=settings.allow_origin or (),
+            activity=activity,
         )
 
     async def main(self) -> int:

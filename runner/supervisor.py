@@ -16,15 +16,14 @@ from runner.clock import awake_timeout
 from runner.detect import check_runnable
 from runner.durations import parse_duration, show_duration
 from runner.errors import BadRequest, DiptychError, RunnerFailed
-from runner.last_words import LONGEST
 from runner.memory import UNREADABLE_VRAM, estimated_vram
 from runner.sources import ModelMode, find
 from runner.sources.base import shorten
 from runner.sources.find import find_here
+from runner.startup import Startup
 
 log = logging.getLogger("diptych.server")
 
-POLL = 0.1  # seconds between looks at a runner that is loading
 LOAD_TIMEOUT = 300.0
 PATIENCE = 5.0  # seconds from the interrupt to the kill
 HEALTH_TIMEOUT = 10.0
@@ -62,6 +61,7 @@ class Server:
         self._child: Child | None = None
         self._client: Client | None = None
         self._status: dict[str, Any] = {}
+        self._killed: str | None = None
         self.progress = 0.0
 
     # -- its life
@@ -69,7 +69,8 @@ class Server:
     async def start(self, on_progress: Report = lambda progress: None) -> None:
         """Start the runner and return once it is healthy; `on_progress` hears how far it is, 0 to 1.
 
-        RunnerFailed when it ends first (with its last error), or when its progress stands still for the load timeout.
+        RunnerFailed when it ends first (with its last error), when its progress stands still for the load timeout, or
+        when it does nothing at all for half a minute (runner/stalls.py).
         """
         if self._child is not None:
             raise RunnerFailed(f"{self._model} has been started already; make another Server")
@@ -82,50 +83,21 @@ class Server:
             arguments, self._model, self._key, variables=self._variables, downloads=downloads
         )
         try:
-            await self._wait_until_healthy(self._child, on_progress)
+            if self._killed is not None:  # before there was a process
+                raise RunnerFailed(self._killed or "it was ended before it had started")
+            startup = Startup(self._model, self._child, self._key, self._load_timeout)
+            await startup.wait(self._listens, lambda progress: self._heard(progress, on_progress))
             await self.refresh()
         except BaseException:
             await self.kill()
             raise
 
-    async def _wait_until_healthy(self, child: Child, on_progress: Report) -> None:
-        limit = self._load_timeout
-        try:
-            async with awake_timeout(limit) as timer:
-                client = self._client = Client(await self._read_port(child), self._key)
-                while (progress := await self._look(child, client)) is not None:
-                    if progress > self.progress:
-                        self.progress = progress
-                        timer.restart()
-                        on_progress(progress)
-                    await child.ended(POLL)
-        except TimeoutError:
-            raise RunnerFailed(
-                f"{self._model} did not become ready: it stood at {self.progress:.0%} for {show_duration(limit or 0)} "
-                f"(DIPTYCH_LOAD_TIMEOUT); the last error in its log: {child.last_error or 'none'}"
-            ) from None
-        self.progress = 1.0
-        on_progress(1.0)
+    def _listens(self, client: Client) -> None:
+        self._client = client
 
-    async def _read_port(self, child: Child) -> int:
-        """The port the runner took: it prints it as soon as it listens, so that no other can come between."""
-        line = await child.first_line()
-        if not line.isdigit():
-            await child.ended(GOING)
-            raise RunnerFailed(child.last_words if child.has_exited else f"no port but {line[:LONGEST]!r}")
-        return int(line)
-
-    async def _look(self, child: Child, client: Client) -> float | None:
-        """How far a loading runner is; None when it is healthy."""
-        if child.has_exited:
-            await child.wait()
-            raise RunnerFailed(child.last_words)
-        try:
-            answer = await client.request("GET", "/health")
-            found = await read_object(answer)
-        except Broken:
-            return self.progress  # it is ending, which the next look sees, or it is too busy to answer
-        return None if answer.status == 200 else float(found.get("progress", self.progress))
+    def _heard(self, progress: float, on_progress: Report) -> None:
+        self.progress = progress
+        on_progress(progress)
 
     async def close(self) -> None:
         """Interrupt the runner, give it five seconds for what is in flight, then kill it."""
@@ -135,7 +107,8 @@ class Server:
             self._client.close()
 
     async def kill(self, why: str = "") -> None:
-        """End the runner at once. `why` stands in for its last error."""
+        """End the runner at once, or as soon as it has been started. `why` stands in for its last error."""
+        self._killed = why
         if self._child is not None:
             self._child.kill(why)
             await self._child.wait()

@@ -52,13 +52,18 @@ class Fleet:
                 retry_after=int(seconds) + 1,
             )
 
-    async def start(self, known: Known, needs: int, options: Sequence[str], on_progress: Report) -> Running:
-        """A runner of that model, ready; what goes wrong is raised, and counts as a death."""
-        server = self._server(known, options)
+    def begin(self, known: Known, needs: int, options: Sequence[str]) -> Running:
+        """A place for a runner of that model, whose memory counts from now on; `load` starts it."""
         keep_alive = self._settings.keep_alive if known.keep_alive is None else known.keep_alive
-        running = self._running[known.argument] = Running(known, server, needs, keep_alive)
+        running = Running(known, self._server(known, options), needs, keep_alive)
+        self._running[known.argument] = running
+        return running
+
+    async def load(self, running: Running, on_progress: Report) -> None:
+        """Return when it is ready; what goes wrong is raised, and counts as a death."""
+        known = running.known
         try:
-            await server.start(on_progress)
+            await running.server.start(on_progress)
         except BaseException as error:
             self._forget(running)
             if isinstance(error, RunnerFailed):
@@ -68,12 +73,11 @@ class Fleet:
             raise
         took = time.monotonic() - running.began
         running.phase = Phase.READY
-        running.report(server.memory_size)
+        running.report(running.server.memory_size)
         self._metrics.loads.labels(known.name).inc()
         self._metrics.load_seconds.observe(took)
         log.info("%s is loaded after %.1f s: %s", known.name, took, show_size(running.held))
         running.tasks = [self._spawn(self._watch(running)), self._spawn(self._look_after(running))]
-        return running
 
     def _server(self, known: Known, options: Sequence[str]) -> Server | Replicas:
         """One runner of it, or several as one."""

@@ -1,6 +1,6 @@
-"""Who gets which model when. One load at a time, while the loaded ones serve.
+"""Who gets which model when. Loads go on side by side where memory allows, while the loaded ones serve.
 
-Everything happens on the event loop, between awaits: there are no locks. `_work` alone loads and makes room.
+Everything happens on the event loop, between awaits: there are no locks. `_work` alone makes room and begins loads.
 """
 
 import asyncio
@@ -33,6 +33,7 @@ class Pool:
         self._called: dict[str, Known] = {}
         self._closing = False
         self._worker: asyncio.Task[None] | None = None
+        self._loads: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         self._worker = asyncio.get_running_loop().create_task(self._work())
@@ -124,6 +125,8 @@ class Pool:
         self._names.close()
         self._waiting.refuse_all(Busy("the server is stopping", retry_after=5))
         await self._fleet.stop_loading("the server is stopping")
+        if self._loads:
+            await asyncio.wait(self._loads, timeout=grace)
         with suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 while self.active:
@@ -163,7 +166,7 @@ class Pool:
         for ticket in self._waiting.of(running.known):
             ticket.lease.set_result(self._lease(running, ticket.keep_alive))
 
-    # -- the one that loads
+    # -- the one that makes room
 
     async def _work(self) -> None:
         """Serve the one who has waited longest, again and again."""
@@ -171,7 +174,7 @@ class Pool:
             for running in self._fleet.all:
                 if running.admits:
                     self._grant(running)
-            ticket = self._waiting.first()
+            ticket = self._waiting.first(lambda known: not self._is_loading(known))
             if ticket is None:
                 await self._change()
             else:
@@ -182,12 +185,15 @@ class Pool:
             self._fleet.check(known)
             self._admission.check(known)
             if await self._make_room(known):
-                await self._load(known)
-        except DiptychError as error:
-            self._waiting.refuse(known, error)
+                self._begin(known)
         except Exception as error:
-            log.exception("%s could not be loaded", known.name)
-            self._waiting.refuse(known, RunnerFailed(f"{type(error).__name__}: {error}"))
+            self._refuse(known, error)
+
+    def _refuse(self, known: Known, error: Exception) -> None:
+        if not isinstance(error, DiptychError):
+            log.error("%s could not be loaded", known.name, exc_info=error)
+            error = RunnerFailed(f"{type(error).__name__}: {error}")
+        self._waiting.refuse(known, error)
 
     async def _make_room(self, known: Known) -> bool:
         """End others until the model fits. False when nobody waits for it any more.
@@ -217,16 +223,29 @@ class Pool:
             for running in self._fleet.all:
                 running.wanted = False
 
-    async def _load(self, known: Known) -> None:
-        running = await self._fleet.start(
-            known,
-            self._admission.needs(known),
-            self._admission.options(known),
-            lambda progress: self._waiting.tell(known, progress),
-        )
-        self._admission.learn(running)
-        self._grant(running)
-        self._rest(running)
+    def _begin(self, known: Known) -> None:
+        """Load it aside: one that hangs keeps only those waiting who want it, or the memory that it was given."""
+        running = self._fleet.begin(known, self._admission.needs(known), self._admission.options(known))
+        load = asyncio.get_running_loop().create_task(self._load(running))
+        self._loads.add(load)
+        load.add_done_callback(self._loads.discard)
+
+    async def _load(self, running: Running) -> None:
+        known = running.known
+        try:
+            await self._fleet.load(running, lambda progress: self._waiting.tell(known, progress))
+        except Exception as error:
+            self._refuse(known, error)
+        else:
+            self._admission.learn(running)
+            self._grant(running)
+            self._rest(running)
+        finally:
+            self._changed.set()
+
+    def _is_loading(self, known: Known) -> bool:
+        running = self._fleet.of(known)
+        return running is not None and running.phase is Phase.LOADING
 
     # -- small things
 

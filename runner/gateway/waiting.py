@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from runner.errors import Busy, DiptychError, RequestCancelled
 from runner.gateway.names import Known
@@ -50,9 +51,9 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._tickets)
 
-    def first(self) -> Ticket | None:
-        """The one who has waited longest."""
-        return next((ticket for ticket in self._tickets if ticket.waits), None)
+    def first(self, counts: Callable[[Known], bool]) -> Ticket | None:
+        """The one who has waited longest, of those whose model counts."""
+        return next((ticket for ticket in self._tickets if ticket.waits and counts(ticket.known)), None)
 
     def of(self, known: Known) -> list[Ticket]:
         """Those who wait for this model."""

@@ -20,7 +20,8 @@ CONFIG = {"model_type": "llama", "hidden_size": 8, "vocab_size": 64, "rms_norm_e
 def pretend_model(folder: Path, weights: int = 1000, **behaviour: Any) -> Path:
     """A model of so many bytes (declared, not written) whose runner behaves so:
 
-    load: seconds until it is healthy; never: it is never healthy; die: exit code and last line while loading;
+    load: seconds until it is healthy; still: the same without any progress; never: it is never healthy; idle: it says
+    that it does nothing while it loads; die: exit code and last line while loading;
     events, pause: how many events a completion has, and seconds between them; broken: no last event; line: bytes of
     content in every event; say: the contents of a completion's events, or the events; memory: bytes it reports; deaf: seconds after which it answers no health check; slow: seconds that a health check takes;
     stubborn: it takes no interrupt; kill_at: events after which it kills itself; held: it is healthy only once it is
@@ -51,6 +52,8 @@ class Pretend:
         self.load = float(behaviour.get("load", 0))
         self.never = bool(behaviour.get("never"))
         self.held = bool(behaviour.get("held"))
+        self.still = float(behaviour.get("still", 0))
+        self.idle = bool(behaviour.get("idle"))
         self.events = int(behaviour.get("events", 3))
         self.pause = float(behaviour.get("pause", 0))
         self.broken = bool(behaviour.get("broken"))
@@ -108,9 +111,10 @@ class Pretend:
         if self.is_deaf:
             await asyncio.sleep(1e6)
         never = self.never or (self.held and not _told("load"))
-        if never or self.now < self.load:
-            progress = 0.0 if never else round(self.now / self.load, 3)
-            self.whole(writer, 503, {"status": "loading", "progress": progress})
+        if never or self.now < max(self.load, self.still):
+            progress = 0.0 if never or self.still else round(self.now / self.load, 3)
+            idle = self.now if self.idle else 0.0
+            self.whole(writer, 503, {"status": "loading", "progress": progress, "idle": idle})
         else:
             self.whole(writer, 200, {"status": "ok"})
 

@@ -214,6 +214,20 @@ def test_progress_is_passed_on_and_keeps_a_slow_load_alive(pretend: Callable[...
     run(main)
 
 
+def test_a_kill_that_comes_before_there_is_a_process_ends_the_start(pretend: Callable[..., Server]) -> None:
+    async def main() -> None:
+        server = pretend(load=PATIENCE)
+        starting = asyncio.create_task(server.start())
+        await asyncio.sleep(0)
+        assert server.pid is None
+        await server.kill("it was stopped while it loaded")
+        with pytest.raises(RunnerFailed, match="it was stopped while it loaded"):
+            await starting
+        assert server.pid is None or ended(server.pid)
+
+    run(main)
+
+
 def test_a_start_that_is_cancelled_leaves_no_process(pretend: Callable[..., Server]) -> None:
     async def main() -> None:
         server = pretend(never=True)

@@ -24,6 +24,7 @@ Event = dict[str, Any]
 LAUNCH = """
 import json, signal, sys, time
 import runner.child
+import runner.startup
 import runner.supervisor
 from runner import logs
 from runner.gateway import serve
@@ -33,6 +34,8 @@ if said.pop("pretend"):
     runner.child.RUNNER = tuple(said.pop("runner"))
 if "health_timeout" in said:
     runner.supervisor.HEALTH_TIMEOUT = said.pop("health_timeout")
+if "stall" in said:
+    runner.startup.STALL = said.pop("stall")
 # What blocks its event loop for a while, as a very long request once did.
 signal.signal(signal.SIGUSR1, lambda number, frame: time.sleep(4))
 logs.setup()

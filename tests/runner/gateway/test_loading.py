@@ -1,6 +1,9 @@
-"""Which models are loaded when: on demand, one at a time, as many as fit, for as long as they are wanted."""
+"""Which models are loaded when: on demand, side by side, as many as fit, for as long as they are wanted."""
 
 import asyncio
+import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -222,6 +225,76 @@ def test_loaded_models_serve_while_another_loads(tmp_path: Path) -> None:
         assert gateway.models()["slow"]["state"] == "loading"
         tell(models["slow"], "load")
         loading.join()
+
+
+def hanging(gateway: Gateway, name: str) -> int:
+    """The process of a runner that is stopped in the middle of its load, which somebody waits for."""
+    gateway.wait_until(lambda: gateway.models().get(name, {}).get("progress", 0) > 0)
+    pid = gateway.models()[name]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    return int(pid)
+
+
+def test_a_load_that_hangs_holds_no_other_up(models: dict[str, Path], tmp_path: Path) -> None:
+    hangs = pretend_model(tmp_path / "hangs", WEIGHTS, load=PATIENCE, memory=WEIGHTS)
+    with Gateway({**models, "hangs": hangs}, memory=TWO) as gateway:
+        waiting = threading.Thread(target=gateway.ask, args=("hangs",))
+        waiting.start()
+        pid = hanging(gateway, "hangs")
+        for name in "abc":
+            assert gateway.events(name)[-1]["done"] is True
+            assert gateway.models().keys() == {"hangs", name}
+        assert gateway.models()["hangs"]["state"] == "loading"
+        gateway.http.post("/models/stop", json={"model": "hangs"})
+        waiting.join(PATIENCE)
+        assert gone(pid)
+
+
+def test_two_loads_go_on_at_once_and_share_the_memory(models: dict[str, Path], tmp_path: Path) -> None:
+    slow = {name: pretend_model(tmp_path / name, WEIGHTS, load=PATIENCE) for name in ("one", "two", "three")}
+    with Gateway(slow, memory=TWO) as gateway:
+        asking = [threading.Thread(target=gateway.ask, args=(name,)) for name in slow]
+        for thread in asking:
+            thread.start()
+        gateway.wait_until(lambda: [model["state"] for model in gateway.models().values()] == ["loading"] * 2)
+        assert gateway.http.get("/models").json()["queue"] == 3
+        first = next(iter(gateway.models()))
+        gateway.http.post("/models/stop", json={"model": first})
+        gateway.wait_until(lambda: len(gateway.models().keys() - {first}) == 2)
+        for name in gateway.models():
+            gateway.http.post("/models/stop", json={"model": name})
+        for thread in asking:
+            thread.join(PATIENCE)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not tell whether it works")
+def test_a_load_that_hangs_is_given_up_by_its_own_clock(tmp_path: Path) -> None:
+    hangs = pretend_model(tmp_path / "hangs", load=PATIENCE)
+    with Gateway({"hangs": hangs}, stall=1.5) as gateway:
+        answers: list[httpx2.Response] = []
+        waiting = threading.Thread(target=lambda: answers.append(gateway.ask("hangs")))
+        waiting.start()
+        pid = hanging(gateway, "hangs")
+        waiting.join(PATIENCE)
+        assert answers[0].status_code == 500
+        assert "did nothing for 1.5 s: it is stopped, or waits for a file" in answers[0].json()["error"]
+        assert gone(pid)
+        assert "did nothing for 1.5 s" in gateway.log
+
+
+def test_a_gateway_that_ends_takes_its_loads_along(tmp_path: Path) -> None:
+    slow = {name: pretend_model(tmp_path / name, load=PATIENCE) for name in ("one", "two")}
+    with Gateway(slow) as gateway:
+        asking = [threading.Thread(target=gateway.ask, args=(name,)) for name in slow]
+        for thread in asking:
+            thread.start()
+        gateway.wait_until(lambda: all(gateway.models().get(name, {}).get("pid") for name in slow))
+        pids = [model["pid"] for model in gateway.models().values()]
+        gateway.process.send_signal(signal.SIGTERM)
+        gateway.process.wait(PATIENCE)
+        assert all(gone(pid) for pid in pids)
+        for thread in asking:
+            thread.join(PATIENCE)
 
 
 def test_a_client_that_leaves_the_queue_is_not_waited_for(models: dict[str, Path]) -> None:
