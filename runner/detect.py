@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from models.language.architectures import has_architecture, has_mlx_lm, stated_context
+from models.language.config.support import why_unsupported
 from runner.contents import Contents, contents
 from runner.errors import ModelNotSupported
 from runner.image_engine import choose_engine, no_engine
@@ -100,7 +101,9 @@ def unsupported(files: ModelFiles, mode: ModelMode, type_name: str) -> str | Non
         return no_engine(files, type_name)
     if not has_mlx_lm():
         return "mlx-lm is not installed, which runs language models"
-    return None if has_architecture(type_name) else f"mlx-lm has no architecture {shorten(type_name)}"
+    if not has_architecture(type_name):
+        return f"mlx-lm has no architecture {shorten(type_name)}"
+    return why_unsupported(files.read_json("config.json") or {})
 
 
 def check_runnable(files: ModelFiles) -> ModelType:

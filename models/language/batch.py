@@ -299,7 +299,8 @@ class Batch:
 
     def _remember(self, row: Sequence) -> None:
         if self._prefix.max_bytes and not row.broken:
-            self._prefix.insert(row.tokens, self._held.extract(self._rows.index(row)))
+            held = self._held.extract(self._rows.index(row))
+            self._prefix.insert(row.tokens, held, len(row.prompt))
 
 
 def _without(details: _Details, gone: list[Sequence]) -> _Details | None:

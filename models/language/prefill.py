@@ -16,6 +16,7 @@ from models.language.padding import leaves_padding_out
 from models.language.prefix import PrefixCache
 from models.language.products import ROOM
 from models.language.ranks import Ranks
+from models.language.rope import reading, switching_length
 from models.language.sequence import Sequence
 from models.lead import bounded_lead
 
@@ -54,6 +55,7 @@ class Prefill:
         self._model = model
         self._new_cache = new_cache
         self._prefix = prefix
+        prefix.switches_at = switching_length(model)
         self._all_cores = all_cores
         self._ranks = ranks
         self._most = GROUP if leaves_padding_out(model, new_cache()) else 1
@@ -190,7 +192,8 @@ class Prefill:
 
     def _feed(self, cache: Cache, tokens: list[list[int]]) -> None:
         began = time.perf_counter()
-        self._model(mx.array(tokens), cache=cache)  # its logits are never evaluated: only the caches are
+        with reading([len(row.prompt) for row in self._working]):
+            self._model(mx.array(tokens), cache=cache)  # its logits are never evaluated: only the caches are
         held = caches.arrays(cache)
         self._all_cores(True)
         with bounded_lead(ROOM + sum(array.nbytes for array in held)):
@@ -207,4 +210,5 @@ class Prefill:
         if new_tokens < WORTH_KEEPING and caches.trimmable(done.cache):
             return  # it will be kept with its answer
         cache = done.cache if done.single else caches.extracted(done.cache, index)
-        self._prefix.insert(done.rows[index].tokens, cache)
+        row = done.rows[index]
+        self._prefix.insert(row.tokens, cache, len(row.prompt))

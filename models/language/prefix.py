@@ -18,6 +18,7 @@ MAX_ENTRIES = 1024
 class _Entry:
     tokens: Tokens
     cache: Cache
+    long: bool
     bytes: int = field(init=False)
     trimmable: bool = field(init=False)
 
@@ -34,10 +35,15 @@ def _shared(a: Tokens, b: Tokens) -> int:
 
 
 class PrefixCache:
-    """Entries by their tokens. What is taken out is a copy; what is put in is compacted and then belongs to it."""
+    """Entries by their tokens. What is taken out is a copy; what is put in is compacted and then belongs to it.
+
+    `switches_at`: beyond that length a model computes all of a prompt differently, so that what long prompts have in
+    common with short ones cannot be shared.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
+        self.switches_at: int | None = None
         self.bytes = 0
         self._entries: list[_Entry] = []  # least recently used first
 
@@ -51,7 +57,10 @@ class PrefixCache:
         """
         wanted = np.asarray(tokens, dtype=np.int64)
         best, covered = None, 0
+        long = self._is_long(len(tokens))
         for entry in self._entries:
+            if entry.long is not long:
+                continue
             shared = _shared(entry.tokens, wanted)
             usable = min(shared, len(wanted) - 1)
             if not entry.trimmable and usable < len(entry.tokens):
@@ -67,29 +76,37 @@ class PrefixCache:
             caches.trim(cache, len(best.tokens) - covered)
         return cache, covered
 
-    def insert(self, tokens: Sequence[int], cache: Cache) -> None:
-        """Keep the cache of exactly these tokens. Shorter entries that it makes superfluous go."""
-        if not self.max_bytes or not len(tokens):
+    def insert(self, tokens: Sequence[int], cache: Cache, prompt: int = 0) -> None:
+        """Keep the cache of exactly these tokens, written for a prompt of that length. Shorter entries that it makes
+        superfluous go."""
+        long = self._is_long(prompt)
+        if not self.max_bytes or not len(tokens) or (not long and self._is_long(len(tokens))):
             return
         key = np.asarray(tokens, dtype=np.int64)
-        if self._covers(key):
+        if self._covers(key, long):
             return
         # What cannot fit need not be copied first; arrays grow in blocks, so the compact size is at most this.
         if caches.size_in_bytes(cache) > 2 * self.max_bytes:
             return
-        entry = _Entry(key, caches.compact(cache))
+        entry = _Entry(key, caches.compact(cache), long)
         if entry.bytes > self.max_bytes:
             return
         if entry.trimmable:
-            for old in [e for e in self._entries if _shared(e.tokens, key) == len(e.tokens)]:
+            covered = [e for e in self._entries if e.long is long and _shared(e.tokens, key) == len(e.tokens)]
+            for old in covered:
                 self._drop(old)
         self._entries.append(entry)
         self.bytes += entry.bytes
         while self.bytes > self.max_bytes or len(self._entries) > MAX_ENTRIES:
             self._drop(self._entries[0])
 
-    def _covers(self, key: Tokens) -> bool:
+    def _is_long(self, length: int) -> bool:
+        return self.switches_at is not None and length > self.switches_at
+
+    def _covers(self, key: Tokens, long: bool) -> bool:
         for entry in self._entries:
+            if entry.long is not long:
+                continue
             same = len(entry.tokens) == len(key) or (entry.trimmable and len(entry.tokens) > len(key))
             if same and _shared(entry.tokens, key) == len(key):
                 self._entries.remove(entry)

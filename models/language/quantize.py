@@ -7,7 +7,7 @@ from pathlib import Path
 from mlx_lm import utils as mlx_utils
 
 from models.files import LocalModel
-from models.language.load import LoadError, build
+from models.language.build import LoadError, build
 from models.quantize import Quantization
 
 

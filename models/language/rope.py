@@ -22,8 +22,8 @@ from models.language.config.rope import is_per_layer, rope_type
 # Relative: mlx-lm computes frequencies in float32.
 ALIKE = 1e-4
 
-# How long the texts will be whose beginning is read now, where that is known: [rows], or one number.
-_lengths: ContextVar[mx.array | int] = ContextVar("lengths", default=0)
+# How long the prompts are that are being read, [rows]: chunks of them do not tell. None while texts are written.
+_lengths: ContextVar[mx.array | None] = ContextVar("lengths", default=None)
 
 
 @contextmanager
@@ -67,7 +67,8 @@ class LengthRotary(Rotary):
         self._long = _periods(values.inverse if values.long is None else values.long)
 
     def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
-        long = mx.maximum(mx.array(offset) + x.shape[-2], _lengths.get()) > self.limit
+        lengths = _lengths.get()
+        long = (mx.array(offset) + x.shape[-2] if lengths is None else lengths) > self.limit
         short_rows = self._rotate(x, offset, self._freqs, self.factor)
         long_rows = self._rotate(x, offset, self._long, self.long_factor)
         return mx.where(long.reshape(-1, *[1] * (x.ndim - 1)), long_rows, short_rows)

@@ -57,6 +57,7 @@ def untie(model: nn.Module, stored: dict[str, mx.array], names: Iterable[str]) -
 
     None where the network has a head, the files have none, or theirs is the embedding again.
     """
+    _as_written_before(model, stored)
     head = next((key for key in stored if key.endswith(HEAD)), None)
     names = list(names)
     own = _ending_with(names, (HEAD,))
@@ -73,6 +74,18 @@ def untie(model: nn.Module, stored: dict[str, mx.array], names: Iterable[str]) -
     rows, width = weight.shape
     owner[name] = UntiedEmbedding(owner[name], nn.Linear(width, rows, bias=False))
     return Untied(path, weight)
+
+
+def _as_written_before(model: nn.Module, stored: dict[str, mx.array]) -> None:
+    """Files that were written from a network with such an embedding have its names already."""
+    for key in stored:
+        path = key.removesuffix(".head.weight")
+        if path != key and f"{path}.embedding.weight" in stored:
+            parent, _, name = path.rpartition(".")
+            owner = _module(model, parent)
+            if isinstance(owner.get(name), nn.Embedding):
+                rows, width = owner[name].weight.shape
+                owner[name] = UntiedEmbedding(owner[name], nn.Linear(width, rows, bias=False))
 
 
 def share_embedding(weights: dict[str, mx.array], names: Iterable[str]) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 LAYER_TYPES = ("full_attention", "sliding_attention", "chunked_attention", "linear_attention")
 # What makes no difference to the frequencies of a text.
 PLAIN = ("default", "mrope")
+# Ways to rotate that are computed here (frequencies.py).
+TYPES = ("default", "dynamic", "linear", "llama3", "yarn", "longrope", "proportional")
 SAME = {"su": "longrope", "mrope": "default"}
 
 
@@ -33,7 +35,7 @@ def rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def rope_type(parameters: Mapping[str, Any]) -> str:
     name = parameters.get("rope_type") or parameters.get("type") or "default"
-    return SAME.get(name, name)
+    return SAME.get(name, name) if isinstance(name, str) else repr(name)
 
 
 def flat_rope(parameters: Mapping[str, Any]) -> dict[str, Any]:

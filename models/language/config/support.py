@@ -3,6 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from models.language.config.rope import TYPES, is_per_layer, rope_parameters, rope_type
+
+# Ways to rotate that mlx-lm has for types that transformers does not know.
+OF_MLX_LM = ("deepseek_yarn", "telechat3-yarn", "ntk", "axial")
+
 # Model types whose text differs from what transformers writes, and why.
 REFUSED: Mapping[str, str] = {
     "minimax": "mlx-lm's network of that name is MiniMax-M2's, and the lightning attention of MiniMax-Text-01 is not there",
@@ -29,4 +34,17 @@ def why_unsupported(config: Mapping[str, Any]) -> str | None:
     for field, value in GRANTED.get(model_type, {}).items():
         if config.get(field, value) != value:
             return f"{field} of {model_type} can only be {value}; config.json says {config[field]!r}"
+    return _rotation(config)
+
+
+def _rotation(config: Mapping[str, Any]) -> str | None:
+    """A way to rotate that is not computed here, of all layers or of a type of layer."""
+    nested = config.get("text_config")
+    for source in (config, nested if isinstance(nested, Mapping) else {}):
+        parameters = rope_parameters(source)
+        each = list(parameters.values()) if is_per_layer(parameters) else [parameters]
+        for one in each:
+            kind = rope_type(one) if isinstance(one, Mapping) else "default"
+            if kind not in (*TYPES, *OF_MLX_LM):
+                return f"rotary embeddings of the type {kind!r} are not supported; {', '.join(TYPES)} are"
     return None

@@ -11,8 +11,7 @@ from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import KVCache
 
 from models.files import LocalModel, Shard
-from models.language import attention, caches, pieces
-from models.language import load as loading
+from models.language import attention, build, caches, pieces
 from models.language.batch import Batch
 from models.language.decoder import Decoder
 from models.language.load import LanguageModel, load
@@ -45,7 +44,7 @@ def model(request: pytest.FixtureRequest) -> Iterator[LanguageModel]:
     with pytest.MonkeyPatch.context() as patch:
         if how:
             patch.setattr(attention, "on_cuda", lambda: True)
-            patch.setattr(loading, "suit_lengths", lambda model: None)  # what it changes would stay
+            patch.setattr(build, "suit_lengths", lambda model: None)  # what it changes would stay
         if how == "in slots":
             patch.setattr(Decoder, "of", in_slots_where_plain)
         yield made

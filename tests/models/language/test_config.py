@@ -8,6 +8,7 @@ from models.language.config.frequencies import UnknownRope, frequencies
 from models.language.config.prepare import prepare
 from models.language.config.rope import rope_parameters
 from models.language.config.standard import standard
+from models.language.config.support import why_unsupported
 
 
 @dataclass
@@ -132,3 +133,32 @@ def test_a_whole_number_serves_where_transformers_wants_a_float() -> None:
     known = standard(config)
     assert known is not None
     assert known.get("attn_logit_softcapping") == 50.0
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"model_type": "minimax"}, "lightning attention"),
+        ({"model_type": "gpt_oss", "swiglu_limit": 3.0}, "swiglu_limit"),
+        ({"model_type": "llama", "rope_parameters": {"rope_type": "spiral"}}, "'spiral'"),
+        ({"model_type": "llama", "rope_scaling": {"type": "spiral", "factor": 2}}, "'spiral'"),
+        ({"model_type": "gemma3", "text_config": {"rope_scaling": {"rope_type": "spiral"}}}, "'spiral'"),
+        (
+            {"model_type": "gemma3_text", "rope_parameters": {"sliding_attention": {"rope_type": "spiral"}}},
+            "'spiral'",
+        ),
+    ],
+)
+def test_what_cannot_be_computed_right_is_refused_by_its_config(
+    config: dict[str, object], reason: str
+) -> None:
+    assert reason in (why_unsupported(config) or "")
+
+
+@pytest.mark.parametrize(
+    "value", [None, 5, "yarn", [], {"rope_type": 3}, {"rope_type": ["x"]}, {"full_attention": 4}]
+)
+def test_a_config_of_wrong_types_is_no_crash(value: object) -> None:
+    for key in ("rope_parameters", "rope_scaling", "text_config"):
+        why_unsupported({"model_type": "llama", key: value})
+        prepare({"model_type": "llama", key: value})

@@ -11,7 +11,8 @@ import pytest
 
 from models.files import LocalModel, Shard
 from models.language.architectures import LONGEST, stated_context
-from models.language.load import LanguageModel, LoadError, load
+from models.language.build import LoadError
+from models.language.load import LanguageModel, load
 from tests.toys import toy_text
 
 

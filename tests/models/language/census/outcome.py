@@ -11,8 +11,8 @@ from mlx_lm.models.cache import make_prompt_cache
 from numpy.typing import NDArray
 
 from models.files import LocalModel, Shard
+from models.language.build import LoadError, build
 from models.language.config.support import why_unsupported
-from models.language.load import LoadError, build
 
 from .checkpoints import configuration, logits, write_checkpoint
 
