@@ -79,7 +79,7 @@ def build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
             model, config = mlx_utils.load_model(
                 Path(alone), lazy=True, strict=False, get_model_classes=classes
             )
-    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError, AssertionError) as error:
         raise LoadError(
             f"{local.name}: its config.json cannot be used: {type(error).__name__}: {error}"
         ) from error

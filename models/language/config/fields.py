@@ -3,6 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from models.language.config.layers import (
+    full_attention_interval,
+    granite_hybrid,
+    kimi_linear,
+    mimo_v2_flash,
+)
+
 # model_type -> mlx-lm's field -> transformers' field.
 RENAMED: Mapping[str, Mapping[str, str]] = {
     "gpt_neox": {"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"},
@@ -49,30 +56,6 @@ def _glm_moe_dsa(config: Config) -> dict[str, Any]:
     return {key: config.get(key, value) for key, value in defaults.items()}
 
 
-def _granite_hybrid(config: Config) -> dict[str, Any]:
-    names = {"linear_attention": "mamba", "full_attention": "attention"}
-    rotated = config.get("position_embedding_type") == "rope"
-    fields = {
-        "layer_types": [names.get(kind, kind) for kind in config["layer_types"]],
-        "position_embedding_type": "rope" if rotated else "nope",
-    }
-    if not config.get("num_local_experts"):  # the shared expert is all there is
-        fields["intermediate_size"] = config["shared_intermediate_size"]
-    return fields
-
-
-def _full_attention_interval(config: Config) -> dict[str, Any]:
-    """Every how many layers one attends to all tokens; transformers states each layer's type instead."""
-    kinds = config.get("layer_types")
-    if not kinds:
-        return {}
-    full = [number for number, kind in enumerate(kinds, 1) if kind == "full_attention"]
-    interval = full[0] if full else len(kinds) + 1
-    if full != list(range(interval, len(kinds) + 1, interval)):
-        raise ValueError(f"layer_types must have full_attention at a steady interval, not at layers {full}")
-    return {"full_attention_interval": interval}
-
-
 def _nemotron_h(config: Config) -> dict[str, Any]:
     least = config.get("time_step_min")
     return {} if least is None else {"time_step_limit": (least, float("inf"))}
@@ -99,6 +82,24 @@ def _solar_open(config: Config) -> dict[str, Any]:
     }
 
 
+def _llama4_text(config: Config) -> dict[str, Any]:
+    """A step of 0 says that no layer has experts, which no layer of a larger step than there are layers has either."""
+    return {
+        "interleave_moe_layer_step": config.get("interleave_moe_layer_step")
+        or config["num_hidden_layers"] + 1
+    }
+
+
+def _longcat_flash(config: Config) -> dict[str, Any]:
+    usual = {
+        "attention_method": "MLA",
+        "zero_expert_type": "identity",
+        "mla_scale_q_lora": True,
+        "mla_scale_kv_lora": True,
+    }
+    return {key: config.get(key, value) for key, value in usual.items()}
+
+
 # model_type -> fields computed from the whole configuration.
 COMPUTED: Mapping[str, Callable[[Config], dict[str, Any]]] = {
     "apertus": _apertus,
@@ -107,17 +108,23 @@ COMPUTED: Mapping[str, Callable[[Config], dict[str, Any]]] = {
     "exaone_moe": _exaone_moe,
     "glm_moe_dsa": _glm_moe_dsa,
     "gpt2": _gpt2,
-    "granitemoehybrid": _granite_hybrid,
+    "granitemoehybrid": granite_hybrid,
+    "kimi_linear": kimi_linear,
     "lfm2": lambda config: {"block_dim": config["hidden_size"]},
+    "llama4_text": _llama4_text,
+    "longcat_flash": _longcat_flash,
     "mamba2": lambda config: {"intermediate_size": config["num_heads"] * config["head_dim"]},
+    "mimo_v2_flash": mimo_v2_flash,
+    "minicpm3": lambda config: {"rope_scaling": config.get("rope_scaling") or {}},
     "minimax_m2": _minimax_m2,
     "nemotron_h": _nemotron_h,
+    "olmo": lambda config: {"rms_norm_eps": 1e-5},  # of no configuration
     "olmo3": _olmo3,
-    "qwen3_5_moe_text": _full_attention_interval,
-    "qwen3_5_text": _full_attention_interval,
+    "qwen3_5_moe_text": full_attention_interval,
+    "qwen3_5_text": full_attention_interval,
     "qwen3_moe": lambda config: {
         "head_dim": config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     },
-    "qwen3_next": _full_attention_interval,
+    "qwen3_next": full_attention_interval,
     "solar_open": _solar_open,
 }

@@ -20,6 +20,7 @@ GRANTED: Mapping[str, Mapping[str, Any]] = {
     "gpt2": {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False},
     "gpt_bigcode": {"scale_attn_weights": True},
     "gpt_oss": {"swiglu_limit": 7.0, "swiglu_alpha": 1.702},
+    "ministral3": {"sliding_window": None},
     "olmoe": {"clip_qkv": None},
 }
 

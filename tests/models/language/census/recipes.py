@@ -150,13 +150,22 @@ SETTINGS: Mapping[str, Settings] = {
         "q_lora_rank": None,
         "linear_head_dim": 16,
         "linear_num_heads": 6,
-        "n_group": 2,
+        "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"],
+        "num_experts_per_token": 2,
+        "num_expert_group": 2,
         "topk_group": 1,
+        "model_max_length": 512,
     },
     "laguna": {**PER_LAYER, "num_attention_heads_per_layer": [6, 4, 6, 4], "moe_routed_scaling_factor": 1.7},
     "lfm2": {"layer_types": ["conv", "full_attention", "conv", "full_attention"], "conv_bias": True},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"], "num_dense_layers": 1},
-    "llama4_text": {"attention_chunk_size": 7, "interleave_moe_layer_step": 2, "intermediate_size_mlp": 112},
+    "llama4_text": {
+        "num_experts_per_tok": 1,
+        "floor_scale": 4,
+        "attention_chunk_size": 7,
+        "interleave_moe_layer_step": 2,
+        "intermediate_size_mlp": 112,
+    },
     "longcat_flash": {
         **MLA,
         "head_dim": 8,
@@ -169,21 +178,31 @@ SETTINGS: Mapping[str, Settings] = {
     "mamba": {"state_size": 12, "time_step_rank": 10},
     "mamba2": {**MAMBA2, "num_heads": 8, "state_size": 16, "head_dim": 24},
     "mellum": PER_LAYER,
-    "mimo_v2_flash": {**PER_LAYER, "v_head_dim": 20, "attention_value_scale": 0.7, "num_attention_heads": 4},
-    "minicpm3": {**MLA, "scale_emb": 3.0, "scale_depth": 1.2, "dim_model_base": 48},
+    "mimo_v2_flash": {
+        "layer_types": ALTERNATING,
+        "rope_parameters": {
+            "full_attention": {"rope_theta": 321.0, "rope_type": "default", "partial_rotary_factor": 0.5},
+            "sliding_attention": {"rope_theta": 77.0, "rope_type": "default", "partial_rotary_factor": 0.5},
+        },
+        "num_attention_heads": 4,
+        "v_head_dim": 20,
+        "attention_value_scale": 0.7,
+    },
+    "minicpm3": {**MLA, "v_head_dim": 16, "scale_emb": 3.0, "scale_depth": 1.2, "dim_model_base": 48},
     "minimax": {
         "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"],
         "block_size": 16,
         "sliding_window": None,
     },
     "ministral3": {
+        "sliding_window": None,
         "rope_parameters": {
             "rope_theta": 321.0,
             "rope_type": "yarn",
             "factor": 5.0,
             "original_max_position_embeddings": 16,
             "llama_4_scaling_beta": 0.2,
-        }
+        },
     },
     "mixtral": EVEN,
     "nemotron": {"attention_bias": True, "mlp_bias": True},
@@ -195,7 +214,8 @@ SETTINGS: Mapping[str, Settings] = {
     },
     "olmo": {"clip_qkv": 1.5},
     "olmo3": {**PER_LAYER, "attention_bias": True},
-    "olmo_hybrid": DELTA,
+    # Its sizes are alike: transformers 5.24 writes the three convolutions as thirds, whatever their sizes are.
+    "olmo_hybrid": {**DELTA, "linear_key_head_dim": 20, "linear_value_head_dim": 10},
     "olmoe": {"norm_topk_prob": True, "attention_bias": True},
     "phi": {"qk_layernorm": False},
     "phi3": {"original_max_position_embeddings": 512},
@@ -294,20 +314,28 @@ VERIFIED = (
     "internlm3",
     "iquestcoder",
     "jamba",
+    "kimi_linear",
     "laguna",
     "lfm2",
     "lfm2_moe",
     "llama",
+    "llama4_text",
+    "longcat_flash",
     "mamba",
     "mamba2",
     "mellum",
+    "mimo_v2_flash",
+    "minicpm3",
     "minimax_m2",
+    "ministral3",
     "mistral",
     "mixtral",
     "nemotron",
     "nemotron_h",
+    "olmo",
     "olmo2",
     "olmo3",
+    "olmo_hybrid",
     "olmoe",
     "phi",
     "phi3",
@@ -336,6 +364,7 @@ WITHOUT_ROPE = (
     "gpt_bigcode",
     "gptj",
     "jamba",
+    "kimi_linear",
     "mamba",
     "mamba2",
     "nemotron_h",
@@ -346,6 +375,8 @@ UNTIED = ("dbrx",)
 
 # Types that transformers rotates in these ways alone, beside the default.
 OWN_ROPES: Mapping[str, Mapping[str, Settings]] = {
+    "minicpm3": {**ROPES, "longrope, short": longrope(4, 512), "longrope, long": longrope(4, 20)},
+    "ministral3": {},
     "recurrent_gemma": {},
     "phi3": {"longrope, short": longrope(8, 512), "longrope, long": longrope(8, 20)},
     # transformers takes the short factors in long texts too, where the model's own code takes the long ones.
@@ -360,7 +391,8 @@ def ropes(model_type: str) -> Mapping[str, Settings]:
     usual = SETTINGS.get(model_type, {}).get("rope_parameters", {})
     ways = OWN_ROPES.get(model_type, ROPES)
     if "full_attention" in usual:
-        return {name: {**usual, "full_attention": way} for name, way in ways.items()}
+        full = usual["full_attention"]
+        return {name: {**usual, "full_attention": {**full, **way}} for name, way in ways.items()}
     return ways
 
 

@@ -14,7 +14,8 @@ from .recipes import longrope
 pytest.importorskip("torch")
 pytestmark = pytest.mark.reference
 
-# Keys and values, sliding windows, latents, states, mixtures of them, and rotations that depend on the text's length.
+# Keys and values, sliding windows, chunks, latents, states, mixtures of them, and rotations that depend on the text's
+# length.
 KINDS = (
     "llama",
     "gemma2",
@@ -25,6 +26,13 @@ KINDS = (
     "falcon_h1",
     "qwen3_next",
     "phi3",
+    "jamba",
+    "kimi_linear",
+    "llama4_text",
+    "longcat_flash",
+    "mimo_v2_flash",
+    "minicpm3",
+    "recurrent_gemma",
 )
 LENGTHS = (3, 19, 20, 21, 22, 33, 64)
 CHANGES: dict[str, dict[str, Any]] = {"phi3": {"rope_parameters": dict(longrope(8, 21))}}
