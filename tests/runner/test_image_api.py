@@ -329,7 +329,13 @@ async def ask(app: RunnerApp, request: Event, leave: asyncio.Event) -> int:
         if message["type"] == "http.response.start":
             statuses.append(message["status"])
 
-    scope = {"type": "http", "method": "POST", "path": "/completion", "headers": [], "query_string": b""}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/completion",
+        "headers": [(b"host", b"localhost")],
+        "query_string": b"",
+    }
     await app.asgi(scope, receive, send)  # type: ignore[arg-type]
     (status,) = statuses
     return int(status)
@@ -428,7 +434,7 @@ def test_a_client_that_leaves_stops_its_picture_within_a_step() -> None:
                 "type": "http",
                 "method": "POST",
                 "path": "/completion",
-                "headers": [],
+                "headers": [(b"host", b"localhost")],
                 "query_string": b"",
             }
             answer = asyncio.create_task(app.asgi(scope, receive, send))  # type: ignore[arg-type]
