@@ -92,6 +92,8 @@ def share_embedding(weights: dict[str, mx.array], names: Iterable[str]) -> None:
     """Give a network's head the embedding where the files have nothing else for it."""
     head = _ending_with(names, (HEAD, "embed_out.weight"))
     embedding = _ending_with(weights, EMBEDDINGS)
+    if head is not None and head not in weights and HEAD in weights:  # of a text model inside another
+        weights[head] = weights.pop(HEAD)
     if head is not None and embedding is not None and head not in weights:
         for leaf in ("weight", "scales", "biases"):
             source = embedding.removesuffix("weight") + leaf

@@ -51,6 +51,13 @@ def _gpt2(config: Config) -> dict[str, Any]:
     return {"n_ctx": config.get("n_ctx") or config.get("n_positions")}
 
 
+def _vocabulary_of_text(config: Config) -> dict[str, Any]:
+    """mlx-lm looks for it beside the text's configuration, and has a size of its own where it is not there."""
+    nested = config.get("text_config")
+    size = nested.get("vocab_size") if isinstance(nested, Mapping) else None
+    return {} if size is None else {"vocab_size": size}
+
+
 def _glm_moe_dsa(config: Config) -> dict[str, Any]:
     defaults = {"topk_method": "noaux_tc", "scoring_func": "sigmoid", "moe_layer_freq": 1}
     return {key: config.get(key, value) for key, value in defaults.items()}
@@ -106,6 +113,9 @@ COMPUTED: Mapping[str, Callable[[Config], dict[str, Any]]] = {
     "dbrx": _dbrx,
     "deepseek_v2": _deepseek_v2,
     "exaone_moe": _exaone_moe,
+    "gemma3": _vocabulary_of_text,
+    "gemma4": _vocabulary_of_text,
+    "gemma4_unified": _vocabulary_of_text,
     "glm_moe_dsa": _glm_moe_dsa,
     "gpt2": _gpt2,
     "granitemoehybrid": granite_hybrid,
@@ -125,6 +135,8 @@ COMPUTED: Mapping[str, Callable[[Config], dict[str, Any]]] = {
     "qwen3_moe": lambda config: {
         "head_dim": config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     },
+    # transformers has no setting for it: the chosen experts' weights always sum to one.
+    "qwen3_vl_moe_text": lambda config: {"norm_topk_prob": True},
     "qwen3_next": full_attention_interval,
     "solar_open": _solar_open,
 }

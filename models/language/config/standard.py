@@ -54,8 +54,10 @@ class Standard:
         return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads else None
 
     def values(self) -> dict[str, Any]:
-        """All values that are not None, as config.json would hold them."""
-        return {key: value for key, value in self._config.to_dict().items() if value is not None}
+        """All values that are not None, by every name that the class has for them."""
+        values = {key: value for key, value in self._config.to_dict().items() if value is not None}
+        names = getattr(type(self._config), "attribute_map", {})
+        return {**{name: values[key] for name, key in names.items() if key in values}, **values}
 
 
 def _whole_floats(cls: Any, config: Mapping[str, Any]) -> dict[str, Any]:

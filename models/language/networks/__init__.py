@@ -36,5 +36,6 @@ NETWORKS: Mapping[str, str] = {
     "qwen2_moe": "qwen2_moe",
     "qwen3_5_moe_text": "qwen3_5_text",
     "qwen3_5_text": "qwen3_5_text",
+    "qwen3_vl_moe": "qwen3_vl_moe",
     "recurrent_gemma": "recurrent_gemma",
 }

@@ -6,27 +6,47 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
-from .recipes import COMMON, SETTINGS
+from .recipes import COMMON, SETTINGS, TOWERS, VISION
 
 # Numbers that a recurrence is only stable with as they are made.
 STRUCTURED = ("A_log", "dt_bias", "D", "rg_lru", "recurrent_param", "layer_scalar")
 
 
 def configuration(model_type: str, tied: bool, **changes: Any) -> PretrainedConfig:
-    """The type's configuration by its recipe; `changes` come last."""
+    """The type's configuration by its recipe; `changes` come last, and are the text's where a text is inside."""
     cls = CONFIG_MAPPING[model_type]
+    made = {"tie_word_embeddings": tied}
+    if model_type not in TOWERS:
+        return cls(**copy.deepcopy({**settings(model_type), **made, **changes}))
+    text = {**settings(TOWERS[model_type]), **made, "model_type": TOWERS[model_type]}
+    default = cls().vision_config
+    vision = {} if default is None else {"vision_config": fitting(VISION, type(default))}
+    return cls(**made, **vision, text_config=copy.deepcopy({**text, **changes}))
+
+
+def settings(model_type: str) -> dict[str, Any]:
+    return fitting({**COMMON, **SETTINGS.get(model_type, {})}, CONFIG_MAPPING[model_type])
+
+
+def fitting(values: Mapping[str, Any], cls: Any) -> dict[str, Any]:
+    """Those that the class has; the others are of other types."""
     names = cls().to_dict().keys()
-    settings = {**COMMON, **SETTINGS.get(model_type, {})}
-    chosen = {key: value for key, value in settings.items() if key in names and value is not None}
-    return cls(**copy.deepcopy({**chosen, "tie_word_embeddings": tied, **changes}))
+    return {key: value for key, value in values.items() if key in names and value is not None}
 
 
 def write_checkpoint(config: PretrainedConfig, folder: Path) -> PreTrainedModel:
     """The model, whose files are in `folder`."""
     torch.manual_seed(3)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+    maker = AutoModelForImageTextToText if config.model_type in TOWERS else AutoModelForCausalLM
+    model = maker.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
     randomize(model)
     model.save_pretrained(folder)
     return model

@@ -88,6 +88,7 @@ GRANITE: Settings = {
     "residual_multiplier": 0.6,
     "attention_multiplier": 0.3,
 }
+THREE_AXES = {"rope_theta": 321.0, "rope_type": "default", "mrope_section": [2, 3, 3]}
 SETTINGS: Mapping[str, Settings] = {
     "deepseek_v2": MLA,
     "deepseek_v3": MLA,
@@ -192,7 +193,6 @@ SETTINGS: Mapping[str, Settings] = {
     "minimax": {
         "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"],
         "block_size": 16,
-        "sliding_window": None,
     },
     "ministral3": {
         "sliding_window": None,
@@ -221,6 +221,8 @@ SETTINGS: Mapping[str, Settings] = {
     "phi3": {"original_max_position_embeddings": 512},
     "phimoe": {"attention_bias": True, "lm_head_bias": True},
     "qwen2": {"use_sliding_window": True, "max_window_layers": 2},
+    "qwen2_5_vl_text": {"rope_parameters": THREE_AXES},
+    "qwen2_vl_text": {"rope_parameters": THREE_AXES},
     "qwen2_moe": {"norm_topk_prob": True, "use_sliding_window": True, "max_window_layers": 2},
     "qwen3_5_moe_text": DELTA,
     "qwen3_5_text": DELTA,
@@ -237,6 +239,29 @@ SETTINGS: Mapping[str, Settings] = {
     "seed_oss": {"attention_bias": True, "attention_out_bias": True, "mlp_bias": True},
     "smollm3": {"no_rope_layers": [1, 0, 1, 0], "attention_bias": True},
     "stablelm": {"use_qkv_bias": True},
+}
+
+# Types with a model for pictures beside the one for text, which alone is run: that text's own type.
+TOWERS: Mapping[str, str] = {
+    "gemma3": "gemma3_text",
+    "gemma4": "gemma4_text",
+    "mistral3": "ministral3",
+    "qwen2_5_vl": "qwen2_5_vl_text",
+    "qwen2_vl": "qwen2_vl_text",
+    "qwen3_vl": "qwen3_vl_text",
+    "qwen3_vl_moe": "qwen3_vl_moe_text",
+}
+VISION: Settings = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+    "depth": 1,
+    "embed_dim": 32,
+    "num_heads": 2,
+    "out_hidden_size": 96,
 }
 
 # Ways to rotate that transformers knows beside the default, tried on each type that has rope_parameters.
@@ -386,7 +411,7 @@ OWN_ROPES: Mapping[str, Mapping[str, Settings]] = {
 
 def ropes(model_type: str) -> Mapping[str, Settings]:
     """Ways to rotate by their names; of types whose layers differ, for those that attend to everything."""
-    if model_type in WITHOUT_ROPE:
+    if model_type in WITHOUT_ROPE or model_type in TOWERS:
         return {}
     usual = SETTINGS.get(model_type, {}).get("rope_parameters", {})
     ways = OWN_ROPES.get(model_type, ROPES)
@@ -397,7 +422,8 @@ def ropes(model_type: str) -> Mapping[str, Settings]:
 
 
 # Types that both have, and that cannot be compared.
-NOT_COMPARABLE: Mapping[str, str] = {}
-
-# Types that are refused, by what their refusal says.
-REFUSED: Mapping[str, str] = {}
+NOT_COMPARABLE: Mapping[str, str] = {
+    "gemma3n": "transformers needs the package timm to make it",
+    "pixtral": "transformers has no class of that type that writes",
+    "llava": "the text inside is of any type: its own line holds",
+}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .recipes import NOT_COMPARABLE, REFUSED, UNTIED, VERIFIED, ropes
+from .recipes import TOWERS, UNTIED, VERIFIED, ropes
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.reference
@@ -12,7 +12,12 @@ pytestmark = pytest.mark.reference
 
 @pytest.mark.parametrize(
     ("model_type", "tied"),
-    [(name, tied) for name in VERIFIED for tied in (False, True) if not (tied and name in UNTIED)],
+    [
+        (name, tied)
+        for name in (*VERIFIED, *TOWERS)
+        for tied in (False, True)
+        if not (tied and name in UNTIED)
+    ],
 )
 def test_a_type_is_computed_as_transformers_computes_it(model_type: str, tied: bool, tmp_path: Path) -> None:
     from .outcome import outcome
@@ -27,7 +32,3 @@ def test_every_way_to_rotate_is_transformers_own(model_type: str, rope: str, tmp
 
     result = outcome(model_type, tmp_path, rope_parameters=dict(ropes(model_type)[rope]))
     assert result.result == "verified", result.detail
-
-
-def test_a_type_has_one_line() -> None:
-    assert not (set(VERIFIED) & (NOT_COMPARABLE.keys() | REFUSED.keys()))
