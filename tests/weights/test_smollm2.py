@@ -20,7 +20,7 @@ from tests.weights.smollm2 import LAYOUTS, Reference
 
 pytestmark = [pytest.mark.weights, pytest.mark.timeout(1800)]
 
-TOKENS = 10
+TOKENS = 8
 REQUESTS = requests(TOKENS)
 ALONE = TextSettings(cache_bytes=0)  # nothing of another prompt is taken
 
