@@ -1,8 +1,16 @@
-"""Processes that tests start: which of them run, and how those that a failed test leaves are ended."""
+"""Processes that tests start: which of them run, and how none of them outlives a test that fails or is interrupted."""
 
 import os
 import signal
+import sys
 from pathlib import Path
+
+# `python -m runner`, for a Popen whose stdin is a PIPE: it ends with us, however we end.
+RUN = (
+    sys.executable,
+    "-c",
+    "from runner.parent import end_with_parent; end_with_parent(); from runner.cli import main; main()",
+)
 
 # Linux lists them; elsewhere a failed test may leave its processes.
 _CHILDREN = Path("/proc/self/task")

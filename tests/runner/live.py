@@ -6,20 +6,22 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
 
 from runner.app import RunnerApp
 from runner.engine import Engine
 from runner.sources import ModelMode, find
-from runner.text import TextSettings, load_text_worker
+from tests.processes import RUN
 from tests.waiting import PATIENCE, wait_until
+
+if TYPE_CHECKING:
+    from runner.text import TextSettings
 
 ROOT = Path(__file__).parent.parent.parent
 Event = dict[str, Any]
@@ -27,9 +29,11 @@ Event = dict[str, Any]
 
 @contextlib.asynccontextmanager
 async def in_process(
-    folder: Path, settings: TextSettings | None = None, queue: int = 512
+    folder: Path, settings: "TextSettings | None" = None, queue: int = 512
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """A runner's app over its engine, without the socket."""
+    from runner.text import TextSettings, load_text_worker  # seconds that tests of processes need not wait
+
     local = find(str(folder)).fetch(ModelMode.TEXT)
     engine = Engine(
         lambda progress: load_text_worker(local, settings or TextSettings(), progress), queue=queue
@@ -70,15 +74,13 @@ async def complete(client: httpx2.AsyncClient, prompt: str, **options: Any) -> l
 
 
 class Live:
-    """`python -m runner runner` as a process of its own."""
+    """`python -m runner runner` as a process of its own, which ends with this one."""
 
     def __init__(
         self, folder: Path, *arguments: str, seconds: float = PATIENCE, key: str | None = None
     ) -> None:
         command = [
-            sys.executable,
-            "-m",
-            "runner",
+            *RUN,
             "runner",
             "--model",
             str(folder),
@@ -89,7 +91,7 @@ class Live:
         # A file: a pipe that nobody reads would fill up and stop the runner.
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on exit
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=self._log, text=True
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
         )
         assert self.process.stdout
         self.port = int(self.process.stdout.readline())

@@ -14,12 +14,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.toys import toy_text
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent.parent
 CTRL_C, CTRL_D = "\x03", "\x04"
 # What readline writes around a line: bracketed paste, and the like.
 _ESCAPES = re.compile(r"\x1b\[[?0-9;]*[a-zA-Z]")
+
+
+def endless() -> Path:
+    """A model whose answer to anything goes on for minutes: what happens in the middle of it happens in time."""
+    return toy_text("qwen3", max_position_embeddings=200_000)
 
 
 class Terminal:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runner.commands.terminal import CTRL_C, CTRL_D, ROOT, Terminal
+from tests.runner.commands.terminal import CTRL_C, CTRL_D, ROOT, Terminal, endless
 from tests.toys import toy_text
 
 pytestmark = [pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")]
@@ -46,8 +46,9 @@ def test_a_question_is_answered_and_ctrl_d_ends_with_its_runner(chat: Terminal) 
         os.kill(runner, 0)
 
 
-def test_ctrl_c_stops_the_answer_and_not_the_program(folder: Path) -> None:
-    with Terminal("chat", str(folder)) as chat:
+@pytest.mark.usefixtures("folder")
+def test_ctrl_c_stops_the_answer_and_not_the_program() -> None:
+    with Terminal("chat", str(endless())) as chat:
         chat.until(">>> ")
         chat.type("hello\n")
         chat.until(r"hello\r\n(?s:.){60}")
@@ -151,8 +152,9 @@ def test_prompts_are_remembered_for_the_next_time(folder: Path, machine: Path) -
     assert history.stat().st_mode & 0o077 == 0
 
 
-def test_a_runner_that_dies_ends_the_conversation_with_its_last_words(folder: Path) -> None:
-    with Terminal("chat", str(folder)) as chat:
+@pytest.mark.usefixtures("folder")
+def test_a_runner_that_dies_ends_the_conversation_with_its_last_words() -> None:
+    with Terminal("chat", str(endless())) as chat:
         chat.until(">>> ")
         (runner,) = children(chat.process.pid)
         chat.type("hello\n")

@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from tests.pipelines import toys
+from tests.processes import RUN
 from tests.runner.checkpoints import write
 from tests.runner.commands.run import Diptych
-from tests.runner.commands.terminal import CTRL_C, CTRL_D, ROOT, Terminal
+from tests.runner.commands.terminal import CTRL_C, CTRL_D, ROOT, Terminal, endless
 from tests.runner.conftest import unused_port
 from tests.runner.hub_cache import add_repo
 from tests.toys import toy_text
@@ -26,6 +27,7 @@ SHORT = ("--set", "num_predict=8", "--set", "temperature=0")
 CONFIG = """
 [aliases]
 toy = "{toy}"
+long = "{long}"
 klein = "{klein}"
 [models.toy]
 context = 2000
@@ -39,10 +41,10 @@ def gateway(machine: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subproce
     """A gateway whose configuration the commands share."""
     monkeypatch.setenv("XDG_STATE_HOME", str(machine / "state"))
     klein = toys.write("klein", machine / "klein").folder
-    config = CONFIG.format(toy=toy_text("qwen3"), klein=klein)
+    config = CONFIG.format(toy=toy_text("qwen3"), long=endless(), klein=klein)
     write(machine / "config/diptych", {"config.toml": config.encode()})
     with open(machine / "gateway.log", "wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "runner", "serve"], cwd=ROOT, stderr=log)
+        process = subprocess.Popen([*RUN, "serve"], cwd=ROOT, stdin=subprocess.PIPE, stderr=log)
     try:
         wait_until(lambda: _listens(int(os.environ["DIPTYCH_PORT"])))
         yield process
@@ -102,7 +104,7 @@ def test_without_its_key_the_gateway_tells_nothing(diptych: Diptych, monkeypatch
 
 @pytest.mark.usefixtures("gateway")
 def test_ctrl_c_frees_the_gateway_and_a_runner_that_dies_is_started_again(diptych: Diptych) -> None:
-    with Terminal("chat", "toy") as chat:
+    with Terminal("chat", "long") as chat:
         chat.until(">>> ")
         chat.type("hello\n")
         chat.until(r"hello\r\n(?s:.){40}")
@@ -125,7 +127,7 @@ def test_ctrl_c_frees_the_gateway_and_a_runner_that_dies_is_started_again(diptyc
 def test_a_gateway_that_is_killed_is_missed_and_the_conversation_can_be_saved(
     gateway: subprocess.Popen[bytes], machine: Path
 ) -> None:
-    with Terminal("chat", "toy") as chat:
+    with Terminal("chat", "long") as chat:
         chat.until(">>> ")
         chat.type("hello\n")
         chat.until(r"hello\r\n(?s:.){40}")
@@ -159,9 +161,9 @@ def test_a_gateway_is_found_on_whatever_port_it_runs(
 @contextlib.contextmanager
 def serving() -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A gateway on a port that nobody was told."""
-    command = [sys.executable, "-m", "runner", "serve", "--port", "0", str(toy_text())]
+    command = [*RUN, "serve", "--port", "0", str(toy_text())]
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         assert process.stdout
         yield process, int(process.stdout.readline())

@@ -26,7 +26,7 @@ import json, signal, sys, time
 import runner.child
 import runner.startup
 import runner.supervisor
-from runner import logs
+from runner import logs, parent
 from runner.gateway import serve
 from runner.gateway.settings import Settings
 said = json.loads(sys.argv[1])
@@ -38,6 +38,7 @@ if "stall" in said:
     runner.startup.STALL = said.pop("stall")
 # What blocks its event loop for a while, as a very long request once did.
 signal.signal(signal.SIGUSR1, lambda number, frame: time.sleep(4))
+parent.end_with_parent()
 logs.setup()
 tuples = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
 sys.exit(serve.run(Settings(**{**said, **tuples})))
@@ -72,6 +73,7 @@ class Gateway:
         self.process = subprocess.Popen(
             [sys.executable, "-c", LAUNCH, json.dumps(said)],
             cwd=ROOT,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={**os.environ, **(environment or {})},

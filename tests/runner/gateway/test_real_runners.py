@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.pipelines import toys
+from tests.processes import RUN
 from tests.runner.gateway.live import gone, lines
 from tests.runner.live import ROOT
 from tests.toys import toy_text
@@ -41,15 +42,15 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     klein = toys.write("klein", folder / "klein").folder
     (folder / "config.toml").write_text(CONFIG.format(klein=klein))
     command = [
-        sys.executable,
-        "-m",
-        "runner",
+        *RUN,
         "--config",
         str(folder / "config.toml"),
         "serve",
         str(toy_text()),
     ]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         url = f"http://127.0.0.1:{int(process.stdout.readline())}"
         yield url
