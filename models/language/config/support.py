@@ -35,7 +35,18 @@ def why_unsupported(config: Mapping[str, Any]) -> str | None:
     for field, value in GRANTED.get(model_type, {}).items():
         if config.get(field, value) != value:
             return f"{field} of {model_type} can only be {value}; config.json says {config[field]!r}"
-    return _rotation(config)
+    return _window_inside(config) or _rotation(config)
+
+
+def _window_inside(config: Mapping[str, Any]) -> str | None:
+    """mlx-lm's models that see leave out the window of a Mistral inside them."""
+    text = config.get("text_config")
+    if not isinstance(text, Mapping) or text.get("model_type") != "mistral":
+        return None
+    window, longest = text.get("sliding_window"), text.get("max_position_embeddings")
+    if isinstance(window, int) and not (isinstance(longest, int) and window >= longest):
+        return f"sliding_window in text_config can only be null; config.json says {window}"
+    return None
 
 
 def _rotation(config: Mapping[str, Any]) -> str | None:

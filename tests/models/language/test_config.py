@@ -141,6 +141,10 @@ def test_a_whole_number_serves_where_transformers_wants_a_float() -> None:
         ({"model_type": "minimax"}, "lightning attention"),
         ({"model_type": "gpt_oss", "swiglu_limit": 3.0}, "swiglu_limit"),
         ({"model_type": "llama", "rope_parameters": {"rope_type": "spiral"}}, "'spiral'"),
+        (
+            {"model_type": "mistral3", "text_config": {"model_type": "mistral", "sliding_window": 4096}},
+            "sliding_window",
+        ),
         ({"model_type": "llama", "rope_scaling": {"type": "spiral", "factor": 2}}, "'spiral'"),
         ({"model_type": "gemma3", "text_config": {"rope_scaling": {"rope_type": "spiral"}}}, "'spiral'"),
         (
