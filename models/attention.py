@@ -15,8 +15,9 @@ import numpy as np
 
 # Bytes of scores that are worked on together: smaller pieces are slower, and larger ones bring nothing.
 PIECE = 4 * 2**20
-# Fewer queries than this make a poor matrix product. Where they fill a piece for one head, pieces are larger.
-LEAST_QUERIES = 64
+# Fewer queries than this make a poor matrix product, so pieces of many tokens are larger. Those of the largest picture are
+# just within the 32 MB that MLX keeps for the next one.
+LEAST_QUERIES = 120
 
 Attend = Callable[[mx.array, mx.array, mx.array, float], mx.array]
 
