@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from runner.operation import Operation, operation, operation_of
+from runner.operation import SSE, Operation, operation, operation_of
 from runner.protocol import encode
 
 Schema = dict[str, Any]
@@ -103,7 +103,8 @@ def _responses(path: str, about: Operation, schemas: "Schemas") -> Schema:
     if about.answer is not None:
         content[JSON] = {"schema": schemas.of(about.answer)}
     if about.pieces is not None:
-        content[about.stream] = {"schema": schemas.of(about.pieces)}
+        piece = schemas.of(about.pieces)
+        content[about.stream] = {"schema": _event(piece) if about.stream == SSE else piece}
     meanings = {**EVERY, **(WITH_BODY if about.body is not None else {}), **(ASKING if about.asks else {})}
     if "{" in path:
         meanings.setdefault(404, "There is nothing of that name.")
@@ -111,6 +112,16 @@ def _responses(path: str, about: Operation, schemas: "Schemas") -> Schema:
     failures = {str(status): {"description": text, "content": failure} for status, text in meanings.items()}
     good: Schema = {"description": about.summary}
     return {"200": {**good, "content": content} if content else good} | dict(sorted(failures.items()))
+
+
+def _event(data: Schema) -> Schema:
+    """One of server-sent events, whose data is JSON in a string."""
+    content = {"type": "string", "contentMediaType": JSON, "contentSchema": data}
+    return {
+        "type": "object",
+        "required": ["data"],
+        "properties": {"event": {"type": "string"}, "data": content},
+    }
 
 
 class Schemas:

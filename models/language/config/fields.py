@@ -116,6 +116,7 @@ COMPUTED: Mapping[str, Callable[[Config], dict[str, Any]]] = {
     "gemma3": _vocabulary_of_text,
     "gemma4": _vocabulary_of_text,
     "gemma4_unified": _vocabulary_of_text,
+    "gemma4_unified_text": lambda config: {"hidden_size_per_layer_input": 0},  # which only its siblings have
     "glm_moe_dsa": _glm_moe_dsa,
     "gpt2": _gpt2,
     "granitemoehybrid": granite_hybrid,

@@ -10,9 +10,16 @@ OF_MLX_LM = ("deepseek_yarn", "telechat3-yarn", "ntk", "axial")
 
 # Model types whose text differs from what transformers writes, and why.
 REFUSED: Mapping[str, str] = {
+    "minimax_m3_vl": "its logits were seen to differ, and it is not known yet where",
     "minimax": "mlx-lm's network of that name is MiniMax-M2's, and the lightning attention of MiniMax-Text-01 is not there",
 }
 
+
+# Fields by which mlx-lm's network of a type is told from another of that name.
+TOLD_BY: Mapping[str, tuple[str, str]] = {
+    "bailing_hybrid": ("group_norm_size", "the network with Kimi delta attention is not supported"),
+    "bitnet": ("quantization_config", "weights have to be packed ternary numbers"),
+}
 
 # Settings that mlx-lm takes for granted: model type -> field -> the value it computes with.
 GRANTED: Mapping[str, Mapping[str, Any]] = {
@@ -32,6 +39,9 @@ def why_unsupported(config: Mapping[str, Any]) -> str | None:
         return None
     if model_type in REFUSED:
         return f"{model_type} cannot be computed as transformers computes it: {REFUSED[model_type]}"
+    if model_type in TOLD_BY and not config.get(TOLD_BY[model_type][0]):
+        field, reason = TOLD_BY[model_type]
+        return f"{model_type} is supported with {field} in its config.json: {reason}"
     for field, value in GRANTED.get(model_type, {}).items():
         if config.get(field, value) != value:
             return f"{field} of {model_type} can only be {value}; config.json says {config[field]!r}"

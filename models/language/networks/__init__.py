@@ -31,6 +31,7 @@ NETWORKS: Mapping[str, str] = {
     "mamba2": "mamba2",
     "minicpm3": "minicpm3",
     "mistral": "mistral",
+    "muse_glimmer": "muse_glimmer",
     "olmo": "olmo",
     "olmo_hybrid": "olmo_hybrid",
     "qwen2_moe": "qwen2_moe",

@@ -166,3 +166,15 @@ def test_a_config_of_wrong_types_is_no_crash(value: object) -> None:
     for key in ("rope_parameters", "rope_scaling", "text_config"):
         why_unsupported({"model_type": "llama", key: value})
         prepare({"model_type": "llama", key: value})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "bailing_hybrid", "group_norm_size": 4},
+        {"model_type": "bitnet", "quantization_config": {"quant_method": "bitnet"}},
+    ],
+)
+def test_the_network_of_a_name_that_mlx_lm_has_is_supported(config: dict[str, object]) -> None:
+    assert why_unsupported(config) is None
+    assert why_unsupported({"model_type": config["model_type"]})

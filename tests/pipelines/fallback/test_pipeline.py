@@ -106,7 +106,8 @@ def test_what_a_request_leaves_open_is_the_same_by_either_engine(name: str) -> N
         ImageRequest("a", 1, width=100, height=70),
         ImageRequest("a", 1, images=pictures),
     ):
-        assert theirs.plan(request) == ours.plan(request)
+        # Pictures are not reduced beforehand for diffusers, which has its own way to.
+        assert theirs.plan(request) == replace(ours.plan(request), reduced=())
     assert theirs.context == ours.context
 
 

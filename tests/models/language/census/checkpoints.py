@@ -13,6 +13,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from .recipes import COMMON, SETTINGS, TOWERS, VISION
 
@@ -45,7 +46,8 @@ def fitting(values: Mapping[str, Any], cls: Any) -> dict[str, Any]:
 def write_checkpoint(config: PretrainedConfig, folder: Path) -> PreTrainedModel:
     """The model, whose files are in `folder`."""
     torch.manual_seed(3)
-    maker = AutoModelForImageTextToText if config.model_type in TOWERS else AutoModelForCausalLM
+    writes_alone = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and config.model_type not in TOWERS
+    maker = AutoModelForCausalLM if writes_alone else AutoModelForImageTextToText
     model = maker.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
     randomize(model)
     model.save_pretrained(folder)

@@ -130,6 +130,17 @@ SETTINGS: Mapping[str, Settings] = {
         "moe_intermediate_size": None,
         "num_experts": None,
     },
+    "gemma4_unified_text": {
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 321.0},
+            "full_attention": {
+                "rope_type": "proportional",
+                "partial_rotary_factor": 0.25,
+                "rope_theta": 5432.0,
+            },
+        },
+        "num_hidden_layers": 6,
+    },
     "glm4_moe_lite": MLA,
     "glm_moe_dsa": MLA,
     "gptj": {"rotary_dim": 8},
@@ -204,6 +215,19 @@ SETTINGS: Mapping[str, Settings] = {
             "llama_4_scaling_beta": 0.2,
         },
     },
+    "mistral4": {
+        **MLA,
+        "head_dim": None,
+        "rope_parameters": {
+            "rope_theta": 321.0,
+            "rope_type": "yarn",
+            "factor": 5.0,
+            "original_max_position_embeddings": 16,
+            "mscale": 1.0,
+            "mscale_all_dim": 0.7,
+            "llama_4_scaling_beta": 0.2,
+        },
+    },
     "mixtral": EVEN,
     "nemotron": {"attention_bias": True, "mlp_bias": True},
     "nemotron_h": {
@@ -245,7 +269,9 @@ SETTINGS: Mapping[str, Settings] = {
 TOWERS: Mapping[str, str] = {
     "gemma3": "gemma3_text",
     "gemma4": "gemma4_text",
+    "gemma4_unified": "gemma4_unified_text",
     "mistral3": "ministral3",
+    "muse_glimmer": "muse_glimmer_text",
     "qwen2_5_vl": "qwen2_5_vl_text",
     "qwen2_vl": "qwen2_vl_text",
     "qwen3_5": "qwen3_5_text",
@@ -356,6 +382,7 @@ VERIFIED = (
     "minimax_m2",
     "ministral3",
     "mistral",
+    "mistral4",
     "mixtral",
     "nemotron",
     "nemotron_h",
@@ -384,6 +411,7 @@ VERIFIED = (
 
 # Of these, types whose rotations are not told by one rope_parameters of every kind.
 WITHOUT_ROPE = (
+    "mistral4",
     "dbrx",
     "falcon_mamba",
     "gemma4_text",
@@ -425,10 +453,13 @@ def ropes(model_type: str) -> Mapping[str, Settings]:
 
 # Types that both have, and that cannot be compared.
 NOT_COMPARABLE: Mapping[str, str] = {
+    "bailing_hybrid": "two networks have that name: mlx-lm has the one with lightning attention, transformers the one with Kimi delta attention, which is refused",
+    "bitnet": "mlx-lm reads packed ternary weights, which transformers' class does not write; others are refused",
     "gemma3n": "transformers needs the package timm to make it",
     "kimi_k25": "transformers 5.24 writes the layers of its text by the name of its vision's, which no reader knows",
     "llama4": "transformers 5.24 cannot compute it without a picture; its text alone is llama4_text",
     "llava": "the text inside is of any type: its own line holds",
+    "muse_spark": "transformers' class needs towers for pictures and sound of its own sizes",
     "nanochat": "mlx-lm reads its own conversion; what transformers writes is refused at load for the names of its weights",
     "pixtral": "transformers has no class of that type that writes",
     "step3p5": "transformers has no class of that type that writes",
