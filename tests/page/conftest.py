@@ -11,6 +11,7 @@ import pytest
 from tests.runner.gateway.live import Gateway
 from tests.runner.live import ROOT
 from tests.toys import toy_text
+from tests.waiting import PATIENCE
 
 SAMPLE = ROOT / "samples" / "shapes"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -46,7 +47,7 @@ def browser() -> Iterator[Any]:
     program = chromium()
     if program is None:
         pytest.skip("no Chromium on this machine: apt install chromium, or name one in CHROMIUM")
-    sync_api.expect.set_options(timeout=60_000)  # five seconds are little on cores that others use as well
+    sync_api.expect.set_options(timeout=1000 * PATIENCE)  # five seconds, if nothing is said
     # Containers let nobody make the sandbox; nothing but our own page is opened.
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])

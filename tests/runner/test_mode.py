@@ -125,10 +125,16 @@ def test_a_model_index_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch:
     folder = write(tmp_path, image_files())
     (folder / "model_index.json").chmod(0)
 
-    def refuse(path: Path) -> bytes:  # root may read anything, so the refusal is made
-        raise PermissionError(13, "Permission denied", str(path))
+    opened = os.open
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    def refuse(
+        path: Any, *arguments: Any, **options: Any
+    ) -> int:  # root may read anything, so the refusal is made
+        if Path(path).name == "model_index.json":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(ModelNotSupported, match=r"model_index\.json .*cannot be read: Permission denied"):
         detect_model_mode(str(folder))
 
