@@ -28,13 +28,16 @@ def on_processor() -> bool:
 
 def softmax_attention(q: mx.array, k: mx.array, v: mx.array, scale: float) -> mx.array:
     """Of (batch, head, token, channel); everything is seen, and there are as many heads of keys as of queries."""
-    if not on_processor() or not _evaluated(q, k, v):
+    if not on_processor():
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale)
     heads, queries = piece_shape(q.shape, k.shape[2], q.itemsize)
-    attend = _attend_now if q.dtype == mx.float32 else _after()
+    evaluated = _evaluated(q, k, v)
+    attend = _attend_now if evaluated and q.dtype == mx.float32 else _after()
+    # Of a graph that is only looked at, nothing is copied: MLX cannot export that.
+    k = mx.contiguous(k) if evaluated else k
     groups = [slice(first, first + heads) for first in range(0, q.shape[1], heads)]
     attended = [
-        _joined(_pieces(q[:, group], mx.contiguous(k[:, group]), v[:, group], scale, queries, attend), axis=2)
+        _joined(_pieces(q[:, group], k[:, group], v[:, group], scale, queries, attend), axis=2)
         for group in groups
     ]
     return _joined(attended, axis=1)
@@ -62,7 +65,7 @@ def _joined(pieces: Iterator[mx.array] | list[mx.array], axis: int) -> mx.array:
 
 
 def _evaluated(*arrays: mx.array) -> bool:
-    """Whether they can be computed now: those of a graph that is only looked at have no values, and need no pieces."""
+    """Whether they can be computed now: those of a step that is being compiled have no values."""
     try:
         mx.eval(*arrays)
     except ValueError:  # how MLX says so, and the only way it does
