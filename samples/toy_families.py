@@ -116,6 +116,7 @@ FAMILIES: dict[str, Family] = {
             "num_experts": 4,
             "num_experts_per_tok": 2,
             "decoder_sparse_step": 2,
+            "norm_topk_prob": True,
             "mlp_only_layers": [],
             "shared_expert_intermediate_size": 64,
             "moe_intermediate_size": 64,
