@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.processes import ended
 from tests.waiting import PATIENCE, wait_until
 
-ROOT = Path(__file__).parent.parent
 GATEWAY = """
 import subprocess
 from tests.processes import RUN

@@ -10,9 +10,9 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import Config, read_json
-from .pooling import EmbeddingError, read_head
-from .ranks import Embed, Ranks
+from models.config import Config, read_json
+from models.language.pooling import EmbeddingError, read_head
+from models.language.ranks import Embed, Ranks
 
 WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
 

@@ -15,9 +15,10 @@ from models.files import Shard
 from models.qwen3 import Qwen3Config, Qwen3Encoder
 from models.t5 import T5Config, T5Encoder
 from models.weights import WeightsError, load_component, load_tensors
+from tests import ROOT
 from tests.models.encoder_cases import CASES, Case, clip, encoder, qwen3, t5, weights
 
-REFERENCES = Path(__file__).parent / "references"
+REFERENCES = ROOT / "tests" / "models" / "references"
 REAL: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen3-4B": (
         "Qwen3ForCausalLM",

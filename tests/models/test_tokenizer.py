@@ -12,6 +12,7 @@ import pytest
 
 from models.chat_template import ChatTemplate, TemplateFailed, TemplateMissing
 from models.tokenizer import PromptTokenizer, TokenizerError
+from tests import ROOT
 from tests.models import toy_tokenizers
 
 FOLDERS: dict[str, Callable[[Path], Path]] = {
@@ -220,5 +221,4 @@ def test_prompts_need_neither_transformers_nor_mlx() -> None:
         "import sys, models.tokenizer; "
         "sys.exit(any(name.split('.')[0] in ('transformers', 'mlx', 'mlx_lm', 'torch') for name in sys.modules))"
     )
-    root = Path(__file__).parent.parent.parent
-    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -23,9 +23,10 @@ from models.vae import (
     _averages,
 )
 from models.weights import WeightsError, load_component
+from tests import ROOT
 from tests.models.vae_toys import ALL, REAL, checkpoint_config, latents, pictures, weight
 
-REFERENCES = Path(__file__).parent / "references"
+REFERENCES = ROOT / "tests" / "models" / "references"
 STORED = np.load(REFERENCES / "vae.npz")
 toys = pytest.mark.parametrize(("kind", "name"), ALL)
 

@@ -16,9 +16,10 @@ import numpy as np
 
 from models.files import Shard
 from models.weights import load_component
+from tests import ROOT
 from tests.models.transformer_families import FLUX, FLUX2, Z_IMAGE, Arrays, Family
 
-REFERENCES = Path(__file__).parent / "references"
+REFERENCES = ROOT / "tests" / "models" / "references"
 
 
 @dataclass(frozen=True)

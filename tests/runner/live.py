@@ -17,13 +17,13 @@ import httpx2
 from runner.app import RunnerApp
 from runner.engine import Engine
 from runner.sources import ModelMode, find
+from tests import ROOT
 from tests.processes import RUN
 from tests.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from runner.text import TextSettings
 
-ROOT = Path(__file__).parent.parent.parent
 Event = dict[str, Any]
 
 

@@ -11,9 +11,8 @@ import pipelines
 from runner.detect import Component, detect, render, show_count
 from runner.errors import ModelNotFound, ModelNotSupported
 from runner.mode import ModelMode
+from tests import ROOT
 from tests.runner.checkpoints import image_files, safetensors, text_files, write
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, pre_tokenizers
 
 from runner.detokenizer import Decoder, Detokenizer
-
-from .vocabularies import KINDS, byte_level, sentencepiece
+from tests.runner.vocabularies import KINDS, byte_level, sentencepiece
 
 
 class Slow:

@@ -16,9 +16,8 @@ from runner.errors import BadRequest, Busy
 from runner.grammar import SCHEMA_BYTES, Grammars, Matcher
 from runner.schema_compiler import TooSlow
 from runner.schema_trials import LONGEST, SHORT
+from tests.runner.vocabularies import byte_level, sentencepiece, wordpiece
 from tests.waiting import PATIENCE, wait_until
-
-from .vocabularies import byte_level, sentencepiece, wordpiece
 
 PERSON = {
     "type": "object",

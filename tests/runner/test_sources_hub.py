@@ -30,11 +30,11 @@ from runner.errors import (
 from runner.mode import ModelMode, detect_model_type
 from runner.sources import find, hub_download, hub_remote
 from runner.sources.hub import HubName, cache_folder, parse_hub_name
+from tests import ROOT
 from tests.hub_server import TOKEN, HubServer
 from tests.runner.checkpoints import WEIGHTS, image_files, safetensors, text_files
 from tests.waiting import PATIENCE
 
-ROOT = Path(__file__).parent.parent.parent
 BIG = safetensors({"model.embed_tokens.weight": ("F32", (1000, 300))})
 
 

@@ -16,8 +16,8 @@ from samples.training.drawing import draw
 from samples.training.evaluate import measure, through_diptych
 from samples.training.running import load
 from samples.training.scenes import Scene, Shape, background_of, settle
+from tests import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 SHAPES = ROOT / "samples" / "shapes"
 MIDDLE = (0.5,) * 16
 # Among them the first that a newcomer tries.

@@ -9,9 +9,9 @@ import mlx_lm
 import pytest
 from mlx_lm.tokenizer_utils import BPEStreamingDetokenizer, SPMStreamingDetokenizer
 
+from tests import ROOT
 from tests.toys import FAMILIES, make_text_model, toy_text
 
-ROOT = Path(__file__).parent.parent.parent
 TEXT = "Hello, größer 海は 🫖 é́ привет"
 
 

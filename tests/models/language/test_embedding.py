@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from models.config import ConfigError
 from models.language.embedding import Embedder
 from models.language.pooling import MODES, EmbeddingError, read_head
+from tests.models.language.references.make_embeddings import FAMILIES as REFERENCED
+from tests.models.language.references.make_embeddings import FILE, TEXTS, pooled
 from tests.toys import FAMILIES, toy_text
-
-from .references.make_embeddings import FAMILIES as REFERENCED
-from .references.make_embeddings import FILE, TEXTS, pooled
 
 NEW = "sentence_transformers.sentence_transformer.modules.pooling.Pooling"
 TYPES = {

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests import ROOT
 from tests.toys import toy_text
 from tests.waiting import PATIENCE
 
-ROOT = Path(__file__).parent.parent.parent.parent
 CTRL_C, CTRL_D = "\x03", "\x04"
 # What readline writes around a line: bracketed paste, and the like.
 _ESCAPES = re.compile(r"\x1b\[[?0-9;]*[a-zA-Z]")

@@ -12,13 +12,13 @@ import pytest
 
 from runner.sources import find, hub_download, hub_remote
 from runner.sources.hub import cache_folder
+from tests import ROOT
 from tests.hub_server import HubServer
 from tests.runner.checkpoints import safetensors, text_files
 from tests.runner.commands.run import Diptych
 from tests.runner.commands.terminal import CTRL_C, Terminal
 from tests.waiting import PATIENCE
 
-ROOT = Path(__file__).parent.parent.parent.parent
 BIG = safetensors({"model.embed_tokens.weight": ("F32", (3000, 1000))})
 
 
