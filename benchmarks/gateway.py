@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from runner.client import Client
-from runner.process import loop_factory
+from runner.http.server import loop_factory
 from runner.supervisor import Server
 from samples.toy_families import SIZES
 from samples.toy_text import make_text_model

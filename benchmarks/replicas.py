@@ -24,7 +24,7 @@ from runner.bench.options import PROMPT, Options
 from runner.bench.run import write_weights
 from runner.bench.specs import SPECS, write_texts
 from runner.client import Client
-from runner.process import loop_factory
+from runner.http.server import loop_factory
 from runner.sample import FOLDER
 
 

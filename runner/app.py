@@ -12,12 +12,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from runner.bodies import read_body
 from runner.engine import Engine, State
 from runner.errors import BadRequest
 from runner.http.access import Access
-from runner.metrics import Metrics
-from runner.middleware import Around
+from runner.http.bodies import read_body
+from runner.http.metrics import Metrics
+from runner.http.middleware import Around
 from runner.protocol import CancelRequest, encode, parse, read_json
 from runner.sources.base import ModelMode
 from runner.stalls import Activity

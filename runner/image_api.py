@@ -8,14 +8,14 @@ from msgspec import UNSET, Struct
 from msgspec.structs import asdict
 from starlette.requests import Request
 
-from runner.bodies import PICTURES_LIMIT, read_body
 from runner.drawing import Drawing, Planner, Undecoded, prepare
 from runner.engine import Engine
 from runner.errors import Busy
+from runner.http.bodies import PICTURES_LIMIT, read_body
+from runner.http.metrics import Metrics
+from runner.http.middleware import exchange
 from runner.image_protocol import DrawDone, DrawnPart, DrawWhole, parse_draw
 from runner.jobs import Job
-from runner.metrics import Metrics
-from runner.middleware import exchange
 from runner.protocol import encode, read_json
 from runner.streaming import JobResponse, while_connected
 

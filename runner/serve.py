@@ -21,10 +21,10 @@ from runner.detect import check_runnable
 from runner.engine import Engine, State
 from runner.errors import BadRequest, ConfigInvalid, RunnerFailed
 from runner.http.limits import Limits
+from runner.http.server import HttpServer, bind, is_loopback, loop_factory
 from runner.image_engine import ImageEngine, choose_engine
 from runner.jobs import Worker
 from runner.parent import end_with_parent
-from runner.process import HttpServer, bind, is_loopback, loop_factory
 from runner.ranks import Others, World
 from runner.sources import ModelFiles, ModelMode, find
 from runner.stalls import Activity

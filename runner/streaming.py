@@ -12,8 +12,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from runner.engine import Engine
 from runner.errors import RequestCancelled
+from runner.http.middleware import LEFT, exchange, send_error
 from runner.jobs import Job
-from runner.middleware import LEFT, exchange, send_error
 from runner.protocol import Failed, lines
 
 T = TypeVar("T")

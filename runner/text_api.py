@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runner.aside import aside
-from runner.bodies import read_body
 from runner.engine import Engine
 from runner.errors import BadRequest
-from runner.metrics import Metrics
-from runner.middleware import exchange
+from runner.http.bodies import read_body
+from runner.http.metrics import Metrics
+from runner.http.middleware import exchange
 from runner.prompts import Prompts, unknown_options
 from runner.protocol import (
     DetokenizeRequest,

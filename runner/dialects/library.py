@@ -9,8 +9,8 @@ from starlette.responses import Response
 from runner.dialects.asking import names
 from runner.dialects.ollama_models import capabilities, files_of
 from runner.gateway.app import Gateway
+from runner.http.operation import operation
 from runner.library import Installed, installed
-from runner.operation import operation
 from runner.protocol import encode
 from runner.sample import FOLDERS
 from runner.sources import ModelMode

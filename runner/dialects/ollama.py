@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from runner.bodies import PICTURES_LIMIT, read_body
 from runner.dialects.asking import Whole
 from runner.dialects.ollama_answers import Answer
 from runner.dialects.ollama_changes import Changes, CopyRequest
@@ -39,8 +38,9 @@ from runner.errors import BadRequest, DiptychError
 from runner.gateway.answering import Stream
 from runner.gateway.app import Gateway
 from runner.http import rules
-from runner.middleware import exchange
-from runner.operation import NDJSON, operation
+from runner.http.bodies import PICTURES_LIMIT, read_body
+from runner.http.middleware import exchange
+from runner.http.operation import NDJSON, operation
 from runner.protocol import encode, parse, read_json
 
 # The version of the API that is spoken here: clients compare it with what they need, and some read its numbers one by

@@ -8,7 +8,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from runner.bodies import PICTURES_LIMIT, read_body
 from runner.dialects.asking import Whole, names, sse
 from runner.dialects.forms import is_form, read_form
 from runner.dialects.openai_chat import NOT_HERE as CHAT_LACKS
@@ -46,9 +45,10 @@ from runner.dialects.pictures import FOLDER, Pictures
 from runner.errors import DiptychError, ModelNotFound
 from runner.gateway.answering import Stream
 from runner.gateway.app import Gateway
+from runner.http.bodies import PICTURES_LIMIT, read_body
+from runner.http.middleware import exchange
+from runner.http.operation import SSE, operation
 from runner.library import Installed, installed
-from runner.middleware import exchange
-from runner.operation import SSE, operation
 from runner.protocol import encode, read_json
 
 MEDIA = f"{SSE}; charset=utf-8"

@@ -21,7 +21,7 @@ from runner.errors import (
     TooLarge,
 )
 from runner.gateway.answering import begin, end, more
-from runner.middleware import exchange
+from runner.http.middleware import exchange
 from runner.protocol import encode
 
 log = logging.getLogger("diptych.http")

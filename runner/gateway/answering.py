@@ -8,7 +8,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from runner.errors import DiptychError
-from runner.middleware import LEFT, exchange
+from runner.http.middleware import LEFT, exchange
 
 Headers = Sequence[tuple[bytes, bytes]]
 

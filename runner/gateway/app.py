@@ -11,13 +11,13 @@ from runner.gateway.access import Cors, access
 from runner.gateway.budget import default_budget
 from runner.gateway.metrics import GatewayMetrics
 from runner.gateway.names import Names
-from runner.gateway.old_http import OldHttp
 from runner.gateway.paths import Paths
 from runner.gateway.pool import Pool
 from runner.gateway.running import Lease
 from runner.gateway.settings import Settings
-from runner.middleware import Around
-from runner.openapi import Document
+from runner.http.middleware import Around
+from runner.http.old_http import OldHttp
+from runner.http.openapi import Document
 from runner.supervisor import Report
 
 # Each has `routes(gateway)`, and may have `middleware`. Earlier ones win where two want the same path.

@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Histogram
 
-from runner.metrics import HttpMetrics
+from runner.http.metrics import HttpMetrics
 
 SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0)
 

@@ -10,7 +10,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from runner.bodies import PICTURES_LIMIT, read_body
 from runner.gateway.addressing import Addressed, LoadRequest, addressed, seconds
 from runner.gateway.answering import unless_left
 from runner.gateway.app import Gateway
@@ -31,8 +30,9 @@ from runner.gateway.shapes import (
     Vectors,
 )
 from runner.http import rules
+from runner.http.bodies import PICTURES_LIMIT, read_body
+from runner.http.operation import operation
 from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawRequest, DrawStep, DrawWhole
-from runner.operation import operation
 from runner.protocol import (
     CancelRequest,
     DetokenizeRequest,

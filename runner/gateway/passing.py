@@ -13,8 +13,8 @@ from runner.gateway.answering import begin, end, more, unless_left
 from runner.gateway.app import Gateway
 from runner.gateway.running import Lease
 from runner.gateway.shapes import Loading
-from runner.middleware import exchange
-from runner.operation import NDJSON
+from runner.http.middleware import exchange
+from runner.http.operation import NDJSON
 from runner.protocol import Failed, encode, line
 
 

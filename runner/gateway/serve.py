@@ -12,9 +12,9 @@ from runner.errors import ConfigInvalid, DiptychError
 from runner.gateway.app import Gateway
 from runner.gateway.settings import Settings
 from runner.http.limits import Limits
+from runner.http.server import HttpServer, bind, is_loopback, loop_factory
 from runner.memory import show_size
 from runner.presence import announced
-from runner.process import HttpServer, bind, is_loopback, loop_factory
 
 log = logging.getLogger("diptych.gateway")
 

@@ -26,7 +26,7 @@ from runner.errors import (
     WrongMethod,
 )
 from runner.gateway.metrics import GatewayMetrics
-from runner.middleware import Around
+from runner.http.middleware import Around
 from tests.runner.gateway.live import Gateway
 from tests.runner.pretend import pretend_model
 

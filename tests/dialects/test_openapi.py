@@ -7,8 +7,8 @@ import pytest
 
 from runner.gateway.app import Gateway as Application
 from runner.gateway.settings import Settings
-from runner.openapi import PLACE
-from runner.operation import operation_of
+from runner.http.openapi import PLACE
+from runner.http.operation import operation_of
 from tests.runner.gateway import live
 
 # For people's browsers, not for programs; and what is there to be refused, whatever is sent.

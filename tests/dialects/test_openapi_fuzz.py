@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from runner.gateway.app import Gateway as Application
 from runner.gateway.settings import Settings
-from runner.openapi import Document
-from runner.operation import NDJSON
+from runner.http.openapi import Document
+from runner.http.operation import NDJSON
 from tests.dialects.test_openapi import references
 from tests.runner.gateway.live import Gateway
 

@@ -8,7 +8,7 @@ import pytest
 
 from runner.gateway.app import Gateway
 from runner.gateway.settings import Settings
-from runner.openapi import Document
+from runner.http.openapi import Document
 
 jsonschema = pytest.importorskip("jsonschema", reason="the clients group is not installed")
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from runner.clock import AwakeClock, awake_timeout
-from runner.process import loop_factory
+from runner.http.server import loop_factory
 from tests.waiting import PATIENCE
 
 

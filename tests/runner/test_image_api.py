@@ -14,7 +14,7 @@ from starlette.types import Message
 from pipelines.base import Pixels, Size
 from pipelines.picture_files import PictureFile
 from runner.app import RunnerApp
-from runner.bodies import PICTURES_LIMIT
+from runner.http.bodies import PICTURES_LIMIT
 from tests.runner.fake_pipeline import FakePipeline, client_of, opened, picture_base64, running, until
 from tests.waiting import PATIENCE
 

@@ -13,7 +13,7 @@ from starlette.types import Message
 from runner.errors import DiptychError, NotEnoughMemory, RunnerFailed
 from runner.gateway.answering import Stream
 from runner.gateway.metrics import GatewayMetrics
-from runner.middleware import Around, Exchange
+from runner.http.middleware import Around, Exchange
 from tests.waiting import PATIENCE
 
 

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from runner.bodies import read_body
+from runner.http.bodies import read_body
 from runner.http.limits import Limits
-from runner.metrics import HttpMetrics
-from runner.middleware import Around
-from runner.process import HttpServer, bind, loop_factory
+from runner.http.metrics import HttpMetrics
+from runner.http.middleware import Around
+from runner.http.server import HttpServer, bind, loop_factory
 from tests.waiting import PATIENCE
 
 HOST = b"Host: localhost\r\n"

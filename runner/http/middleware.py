@@ -10,8 +10,8 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runner.errors import DiptychError
+from runner.http.metrics import HttpMetrics
 from runner.logs import REQUEST_FAILED
-from runner.metrics import HttpMetrics
 from runner.panics import is_failure
 from runner.protocol import encode
 

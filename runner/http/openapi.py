@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from runner.operation import SSE, Operation, operation, operation_of
+from runner.http.operation import SSE, Operation, operation, operation_of
 from runner.protocol import encode
 
 Schema = dict[str, Any]
