@@ -17,7 +17,7 @@ from runner.errors import (
     RunnerFailed,
     TooLarge,
 )
-from runner.protocol import encode
+from runner.protocol.text import encode
 
 _ERRORS: dict[int, type[DiptychError]] = {
     400: BadRequest,

@@ -8,7 +8,7 @@ import msgspec
 
 from models.deadline import OutOfTime, within
 from runner.errors import BadRequest
-from runner.protocol import Message, TextRequest
+from runner.protocol.text import Message, TextRequest
 from runner.tools_in_words import in_words, introduce, knows_tools, put_first
 
 # A template is a program of the model's, and a long chat takes it milliseconds.

@@ -15,7 +15,7 @@ from pipelines.images import PictureError
 from pipelines.limits import MOST_STEPS
 from pipelines.picture_files import PictureFile, from_base64
 from runner.errors import BadRequest
-from runner.image_protocol import DrawRequest, Format, Quality
+from runner.protocol.image import DrawRequest, Format, Quality
 
 # How many of the model's own steps are done, where a quality is asked for and no number of steps.
 SHARES: dict[Quality, float] = {"low": 0.5, "medium": 1, "high": 1.5, "xhigh": 2, "max": 3}

@@ -16,7 +16,7 @@ from models.language.ranks import Ranks
 from runner.errors import BadRequest
 from runner.jobs import Emitted, Job
 from runner.prompts import Embed
-from runner.protocol import EmbeddingDone, Failed
+from runner.protocol.text import EmbeddingDone, Failed
 
 log = logging.getLogger("diptych.text")
 

@@ -19,7 +19,7 @@ from msgspec import Struct
 from runner.errors import Busy, DiptychError, RunnerFailed
 from runner.jobs import Event, Job, Worker
 from runner.panics import is_failure
-from runner.protocol import Failed
+from runner.protocol.text import Failed
 
 log = logging.getLogger("diptych.engine")
 

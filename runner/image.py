@@ -20,10 +20,10 @@ from pipelines.recipe import Recipe
 from runner.drawing import Drawing
 from runner.errors import NotEnoughMemory
 from runner.hardware import available_memory
-from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawStep, to_base64
 from runner.jobs import Emitted, Job
 from runner.memory import show_size
-from runner.protocol import Failed
+from runner.protocol.image import DrawBegun, DrawDone, DrawnPart, DrawStep, to_base64
+from runner.protocol.text import Failed
 from runner.sources import ModelMode
 
 log = logging.getLogger("diptych.image")

@@ -14,9 +14,9 @@ from runner.errors import Busy
 from runner.http.bodies import PICTURES_LIMIT, read_body
 from runner.http.metrics import Metrics
 from runner.http.middleware import exchange
-from runner.image_protocol import DrawDone, DrawnPart, DrawWhole, parse_draw
 from runner.jobs import Job
-from runner.protocol import encode, read_json
+from runner.protocol.image import DrawDone, DrawnPart, DrawWhole, parse_draw
+from runner.protocol.text import encode, read_json
 from runner.streaming import JobResponse, while_connected
 
 MIB = 1024**2

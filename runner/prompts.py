@@ -15,7 +15,7 @@ from runner.chat_prompts import ChatPrompt, render_chat
 from runner.errors import BadRequest, RunnerFailed
 from runner.outline import Marks, Outline, marks_of
 from runner.panics import is_panic
-from runner.protocol import MAX_SEED, OPTION_NAMES, Options, TextRequest, stop_strings
+from runner.protocol.text import MAX_SEED, OPTION_NAMES, Options, TextRequest, stop_strings
 from runner.required_calls import RequiredCall, call_schema
 
 if TYPE_CHECKING:

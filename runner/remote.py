@@ -11,7 +11,7 @@ from runner.config import Config
 from runner.config.keys import keys
 from runner.errors import KeyNeeded, NoGateway, RunnerFailed
 from runner.presence import gateways
-from runner.protocol import encode
+from runner.protocol.text import encode
 
 Event = dict[str, Any]
 State = dict[str, Any]

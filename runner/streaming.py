@@ -14,7 +14,7 @@ from runner.engine import Engine
 from runner.errors import RequestCancelled
 from runner.http.middleware import LEFT, exchange, send_error
 from runner.jobs import Job
-from runner.protocol import Failed, lines
+from runner.protocol.text import Failed, lines
 
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ from runner.jobs import Emitted, Job
 from runner.memory import room_to_unpack
 from runner.outline import Outline, Parts
 from runner.prompts import Embed, Generate, Prompts
-from runner.protocol import Failed, Logprob, LogprobAlternative, TextChunk, TextDone
+from runner.protocol.text import Failed, Logprob, LogprobAlternative, TextChunk, TextDone
 from runner.required_calls import RequiredCall
 from runner.sources import ModelMode
 from runner.stops import StopMatcher

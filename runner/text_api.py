@@ -17,7 +17,7 @@ from runner.http.bodies import read_body
 from runner.http.metrics import Metrics
 from runner.http.middleware import exchange
 from runner.prompts import Prompts, unknown_options
-from runner.protocol import (
+from runner.protocol.text import (
     DetokenizeRequest,
     EmbeddingDone,
     EmbeddingRequest,

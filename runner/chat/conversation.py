@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from runner.errors import BadRequest, DiptychError
-from runner.protocol import OPTION_NAMES, Options, parse
+from runner.protocol.text import OPTION_NAMES, Options, parse
 
 FORMAT = "diptych chat"
 LARGEST = 64 * 1024**2

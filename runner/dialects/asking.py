@@ -16,7 +16,7 @@ from runner.gateway.answering import unless_left
 from runner.gateway.app import Gateway
 from runner.gateway.running import Lease
 from runner.library import Installed
-from runner.protocol import encode
+from runner.protocol.text import encode
 from runner.sources import ModelMode
 from runner.supervisor import Event
 

@@ -11,7 +11,7 @@ from runner.dialects.ollama_models import capabilities, files_of
 from runner.gateway.app import Gateway
 from runner.http.operation import operation
 from runner.library import Installed, installed
-from runner.protocol import encode
+from runner.protocol.text import encode
 from runner.sample import FOLDERS
 from runner.sources import ModelMode
 

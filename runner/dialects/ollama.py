@@ -41,7 +41,7 @@ from runner.http import rules
 from runner.http.bodies import PICTURES_LIMIT, read_body
 from runner.http.middleware import exchange
 from runner.http.operation import NDJSON, operation
-from runner.protocol import encode, parse, read_json
+from runner.protocol.text import encode, parse, read_json
 
 # The version of the API that is spoken here: clients compare it with what they need, and some read its numbers one by
 # one. With 0.14.3 came pictures; VS Code asks for 0.6.4, Codex for 0.13.4. Later ones have nothing that clients need.

@@ -15,7 +15,7 @@ from runner.errors import BadRequest
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
 from runner.gateway.running import Lease
-from runner.protocol import encode
+from runner.protocol.text import encode
 from runner.sources import ModelMode
 from runner.supervisor import Event
 

@@ -10,7 +10,7 @@ from runner.errors import BadRequest, Busy, ModelNotFound
 from runner.gateway.app import Gateway
 from runner.library.copying import copy_manifest
 from runner.library.removal import Removal, plan_removal
-from runner.protocol import parse
+from runner.protocol.text import parse
 from runner.sources.base import shorten
 from runner.sources.ollama_store import NAME_PATTERN, parse_ollama_name
 

@@ -12,7 +12,7 @@ from runner.dialects.openai_embeddings import cut
 from runner.durations import Duration
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
-from runner.protocol import parse
+from runner.protocol.text import parse
 from runner.sources import ModelMode
 
 

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from runner.errors import BadRequest, ModelNotSupported
-from runner.protocol import Options, parse
+from runner.protocol.text import Options, parse
 
 # What the documentation of its Modelfile states. The penalty was 1.1 until August 2026; 1 is none.
 DEFAULTS: dict[str, Any] = {

@@ -12,7 +12,7 @@ from runner.dialects.ollama_models import LATEST, Shelf, digest, hub_digest
 from runner.errors import Busy, DiptychError, ModelNotFound, ModelNotSupported, RunnerFailed
 from runner.gateway.app import Gateway
 from runner.library.download import Download, plan_download
-from runner.protocol import encode
+from runner.protocol.text import encode
 
 log = logging.getLogger("diptych.gateway")
 

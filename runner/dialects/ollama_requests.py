@@ -10,8 +10,8 @@ from runner.dialects.openai_tools import CHOICE_RULE, Choice, ChoiceName, chosen
 from runner.durations import Duration
 from runner.errors import BadRequest
 from runner.http import rules
-from runner.messages import check_content
-from runner.protocol import parse
+from runner.protocol.messages import check_content
+from runner.protocol.text import parse
 
 MOST_WARNINGS = 16
 ROLES = ("system", "user", "assistant", "tool")

@@ -49,7 +49,7 @@ from runner.http.bodies import PICTURES_LIMIT, read_body
 from runner.http.middleware import exchange
 from runner.http.operation import SSE, operation
 from runner.library import Installed, installed
-from runner.protocol import encode, read_json
+from runner.protocol.text import encode, read_json
 
 MEDIA = f"{SSE}; charset=utf-8"
 TAG = "OpenAI"

@@ -16,10 +16,10 @@ from runner.dialects.openai_tools import (
     toolbox,
 )
 from runner.errors import BadRequest
-from runner.explaining import shown
 from runner.http import rules
-from runner.messages import check_content
-from runner.protocol import parse
+from runner.protocol.messages import check_content
+from runner.protocol.text import parse
+from runner.protocol.validation import shown
 
 ROLES = ("developer", "system", "user", "assistant", "tool")
 

@@ -24,7 +24,7 @@ from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
 from runner.gateway.running import Lease
 from runner.http import rules
-from runner.protocol import parse
+from runner.protocol.text import parse
 from runner.sources import ModelMode
 from runner.supervisor import Event
 

@@ -9,7 +9,7 @@ from runner.dialects.forms import Form
 from runner.dialects.openai_images import NOT_HERE, Drawing, DrawingRequest
 from runner.errors import BadRequest
 from runner.http import rules
-from runner.protocol import parse
+from runner.protocol.text import parse
 
 File = Annotated[str, Meta(extra_json_schema={"contentMediaType": "application/octet-stream"})]
 

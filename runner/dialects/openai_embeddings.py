@@ -14,7 +14,7 @@ from runner.durations import Duration
 from runner.errors import BadRequest
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
-from runner.protocol import parse
+from runner.protocol.text import parse
 from runner.sources import ModelMode
 
 

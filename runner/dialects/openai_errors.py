@@ -22,7 +22,7 @@ from runner.errors import (
 )
 from runner.gateway.answering import begin, end, more
 from runner.http.middleware import exchange
-from runner.protocol import encode
+from runner.protocol.text import encode
 
 log = logging.getLogger("diptych.http")
 

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from runner.durations import Duration
 from runner.errors import BadRequest
 from runner.http import rules
-from runner.protocol import parse
+from runner.protocol.text import parse
 
 Quality = Literal["low", "medium", "high", "xhigh", "max"]
 # The names of retired models' qualities.

@@ -8,7 +8,7 @@ from runner.dialects.openai_chat import Chat, Effort, Turn, message
 from runner.dialects.openai_tools import CHOICE_RULE, TEXT_RULE, ChoiceName
 from runner.errors import BadRequest
 from runner.http import rules
-from runner.protocol import parse
+from runner.protocol.text import parse
 
 
 class Reasoning(Struct, frozen=True):

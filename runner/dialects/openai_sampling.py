@@ -8,7 +8,7 @@ from runner.dialects.openai_shapes import CompletionDetails, PromptDetails, Usag
 from runner.durations import Duration
 from runner.errors import BadRequest, RunnerFailed
 from runner.http import rules
-from runner.protocol import MAX_SEED
+from runner.protocol.text import MAX_SEED
 
 MOST_CHOICES = 128
 Penalty = Annotated[float, Meta(ge=-2, le=2)]

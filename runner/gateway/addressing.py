@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from runner.durations import Duration, parse_duration
 from runner.errors import BadRequest
-from runner.protocol import parse, read_json
+from runner.protocol.text import parse, read_json
 
 
 class LoadRequest(Struct, frozen=True):

@@ -32,8 +32,8 @@ from runner.gateway.shapes import (
 from runner.http import rules
 from runner.http.bodies import PICTURES_LIMIT, read_body
 from runner.http.operation import operation
-from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawRequest, DrawStep, DrawWhole
-from runner.protocol import (
+from runner.protocol.image import DrawBegun, DrawDone, DrawnPart, DrawRequest, DrawStep, DrawWhole
+from runner.protocol.text import (
     CancelRequest,
     DetokenizeRequest,
     EmbeddingRequest,

@@ -15,7 +15,7 @@ from runner.gateway.running import Lease
 from runner.gateway.shapes import Loading
 from runner.http.middleware import exchange
 from runner.http.operation import NDJSON
-from runner.protocol import Failed, encode, line
+from runner.protocol.text import Failed, encode, line
 
 
 class PassOn:

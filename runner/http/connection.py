@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runner.clock import AwakeClock
 from runner.http.limits import BODY_TOO_SLOW, Limits
-from runner.protocol import encode
+from runner.protocol.text import encode
 
 log = logging.getLogger("diptych.http")
 

@@ -13,7 +13,7 @@ from runner.errors import DiptychError
 from runner.http.metrics import HttpMetrics
 from runner.logs import REQUEST_FAILED
 from runner.panics import is_failure
-from runner.protocol import encode
+from runner.protocol.text import encode
 
 log = logging.getLogger("diptych.http")
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from runner.http.operation import SSE, Operation, operation, operation_of
-from runner.protocol import encode
+from runner.protocol.text import encode
 
 Schema = dict[str, Any]
 

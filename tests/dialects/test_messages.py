@@ -9,7 +9,7 @@ from runner.dialects.ollama_requests import Chat as OllamaChat
 from runner.dialects.openai_chat import Chat as OpenAIChat
 from runner.dialects.openai_responses import Responses
 from runner.errors import BadRequest
-from runner.protocol import parse_text
+from runner.protocol.text import parse_text
 
 Messages = list[dict[str, Any]]
 

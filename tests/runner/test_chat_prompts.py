@@ -17,7 +17,7 @@ from runner.chat_prompts import ChatPrompt, render_chat
 from runner.errors import BadRequest
 from runner.outline import marks_of
 from runner.prompts import _thought_is_open
-from runner.protocol import parse_text
+from runner.protocol.text import parse_text
 from tests.runner.live import events, in_process, text, tokens
 from tests.toys import toy_text
 from tests.waiting import PATIENCE, until

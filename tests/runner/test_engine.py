@@ -13,7 +13,7 @@ from msgspec import Struct
 from runner.engine import Engine, State
 from runner.errors import BadRequest, Busy, RunnerFailed
 from runner.jobs import Emitted, Job
-from runner.protocol import Failed
+from runner.protocol.text import Failed
 from tests.waiting import PATIENCE
 
 

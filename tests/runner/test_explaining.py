@@ -6,8 +6,8 @@ import pytest
 
 from runner.dialects.openai_chat import ChatRequest
 from runner.errors import BadRequest
-from runner.image_protocol import DrawRequest
-from runner.protocol import parse
+from runner.protocol.image import DrawRequest
+from runner.protocol.text import parse
 
 MESSAGES = [{"role": "user"}]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from runner.errors import BadRequest
-from runner.image_protocol import parse_draw
+from runner.protocol.image import parse_draw
 
 
 def refused(**body: Any) -> str:

@@ -16,9 +16,9 @@ from pipelines.packing import read_recipe
 from runner import image
 from runner.drawing import Drawing
 from runner.engine import Engine
-from runner.image_protocol import DrawBegun, DrawDone, DrawnPart, DrawStep
 from runner.jobs import Job
-from runner.protocol import Failed
+from runner.protocol.image import DrawBegun, DrawDone, DrawnPart, DrawStep
+from runner.protocol.text import Failed
 from tests.runner.fake_pipeline import HELD, FakePipeline, noise, opened, running, until
 from tests.waiting import PATIENCE
 

@@ -9,7 +9,7 @@ from runner.aside import aside
 from runner.errors import RunnerFailed
 from runner.panics import is_failure
 from runner.prompts import Prompts
-from runner.protocol import parse_text
+from runner.protocol.text import parse_text
 
 
 class PanicException(BaseException):

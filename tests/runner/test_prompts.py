@@ -6,7 +6,7 @@ import pytest
 
 from runner.errors import BadRequest
 from runner.prompts import MOST_TOKENS, Prompts
-from runner.protocol import parse_text
+from runner.protocol.text import parse_text
 
 END = 99
 

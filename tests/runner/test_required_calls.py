@@ -13,7 +13,7 @@ from runner.dialects.ollama_requests import Chat as OllamaChat
 from runner.dialects.openai_chat import Chat as OpenAIChat
 from runner.dialects.openai_chat_answers import ChoiceReader
 from runner.errors import BadRequest
-from runner.protocol import parse_text
+from runner.protocol.text import parse_text
 from runner.required_calls import RequiredCall, call_schema
 from tests.runner.live import Event, events, in_process
 from tests.runner.test_chat_prompts import SMOLLM2, loaded

@@ -178,7 +178,7 @@ def test_every_chat_is_read_as_transformers_reads_it(layouts: dict[str, Path], r
     from mlx_lm.utils import load_tokenizer
 
     from runner.chat_prompts import render_chat
-    from runner.protocol import parse_text
+    from runner.protocol.text import parse_text
 
     tokenizer = load_tokenizer(layouts["rope_theta"])
     for messages in CHATS:

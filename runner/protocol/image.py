@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from pipelines.limits import LONGEST_SIDE, MOST_PICTURES, MOST_REFERENCES, MOST_STEPS
 from runner.errors import BadRequest
-from runner.protocol import MAX_SEED, OPTION_NAMES, TextRequest, parse
+from runner.protocol.text import MAX_SEED, OPTION_NAMES, TextRequest, parse
 
 LONGEST_TEXT = 2**18  # characters, also what a recipe holds
 MOST_WARNINGS = 16

@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from runner.errors import BadRequest
-from runner.explaining import convert, explained, kind_of, shown
-from runner.messages import check_messages
+from runner.protocol.messages import check_messages
+from runner.protocol.validation import convert, explained, kind_of, shown
 
 T = TypeVar("T")
 
