@@ -35,7 +35,7 @@ def ours(picture: int, dtype: str) -> Iterator[tuple[str, Step]]:
 
     from models import flux, flux2, z_image
     from models.rotary import rotary_table
-    from runner import device
+    from runner.engine import device
 
     device.prepare()
     sys.path.insert(0, str(Path(__file__).parent.parent))

@@ -25,7 +25,7 @@ from models.language.options import Sampling
 from models.language.prefix import PrefixCache
 from models.language.products import suit_rows
 from models.language.sequence import Sequence
-from runner import device
+from runner.engine import device
 
 Prompts = list[list[int]]
 

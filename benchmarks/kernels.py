@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runner import device
+from runner.engine import device
 
 device.prepare()
 

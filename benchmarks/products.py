@@ -21,7 +21,7 @@ import mlx.nn as nn
 from models.fused import on_cuda
 from models.language import packed
 from models.quantize import Quantization
-from runner import device
+from runner.engine import device
 
 SHAPES = [
     "2560x1024",

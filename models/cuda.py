@@ -24,7 +24,7 @@ log = logging.getLogger("diptych.kernels")
 
 Template: TypeAlias = Sequence[tuple[str, Any]]
 
-# Where MLX keeps its own, if anywhere (runner/kernel_cache.py).
+# Where MLX keeps its own, if anywhere (runner/engine/kernel_cache.py).
 FOLDER = "MLX_PTX_CACHE_DIR"
 COMPILERS = ("libnvrtc.so.13", "libnvrtc.so.12")  # whichever MLX has brought along
 SHAPE = re.compile(r"\b(\w+)_shape\[(\d+)\]")

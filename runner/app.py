@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from runner.engine import Engine, State
+from runner.engine.engine import Engine, State
 from runner.errors import BadRequest
 from runner.http.access import Access
 from runner.http.bodies import read_body

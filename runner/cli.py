@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"diptych: {error.message}", file=sys.stderr)
         code = error.exit_code
     except ImportError as error:
-        from runner.device import explain_import_error
+        from runner.engine.device import explain_import_error
 
         if (error.name or "").partition(".")[0] in OWN_PACKAGES:
             raise

@@ -56,7 +56,7 @@ def environment(
     """The variables of a runner that asks its clients for `key`. `downloads`: it has to fetch its model first.
 
     Among them is where the CUDA wheels keep their libraries. The runner finds a fast BLAS by itself
-    (`runner/device.py`).
+    (`runner/engine/device.py`).
     """
     ours = os.environ if base is None else base
     variables = {

@@ -8,13 +8,13 @@ from msgspec import UNSET, Struct
 from msgspec.structs import asdict
 from starlette.requests import Request
 
-from runner.drawing import Drawing, Planner, Undecoded, prepare
-from runner.engine import Engine
+from runner.engine.engine import Engine
+from runner.engine.image.jobs import Drawing, Planner, Undecoded, prepare
+from runner.engine.jobs import Job
 from runner.errors import Busy
 from runner.http.bodies import PICTURES_LIMIT, read_body
 from runner.http.metrics import Metrics
 from runner.http.middleware import exchange
-from runner.jobs import Job
 from runner.protocol.image import DrawDone, DrawnPart, DrawWhole, parse_draw
 from runner.protocol.text import encode, read_json
 from runner.streaming import JobResponse, while_connected

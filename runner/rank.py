@@ -8,7 +8,8 @@ import sys
 
 from models.files import LocalModel
 from models.language.wire import Wire
-from runner import device, logs
+from runner import logs
+from runner.engine import device
 from runner.errors import DiptychError
 from runner.parent import end_with_parent
 from runner.ranks import Begin
@@ -47,7 +48,7 @@ def _follow(begin: Begin, local: LocalModel, wire: Wire) -> None:
     from models.language.following import follow
     from models.language.load import load
     from models.language.ranks import Follower
-    from runner.embeddings import embedder_of
+    from runner.engine.text.embeddings import embedder_of
 
     ranks = Follower(begin.backend, wire)
     model = load(

@@ -15,8 +15,8 @@ from typing import Self
 from msgspec import Struct, msgpack
 
 from models.language.wire import Wire
-from runner import device
 from runner.child import Child
+from runner.engine import device
 from runner.errors import BadRequest
 
 RANK = (sys.executable, "-P", "-m", "runner.rank")

@@ -14,16 +14,16 @@ from types import FrameType
 
 from models.files import LocalModel
 from models.open_files import allow_open_files, keep_open_files_limit
-from runner import device
 from runner.app import RunnerApp
 from runner.client import address
 from runner.detect import check_runnable
-from runner.engine import Engine, State
+from runner.engine import device
+from runner.engine.engine import Engine, State
+from runner.engine.jobs import Worker
 from runner.errors import BadRequest, ConfigInvalid, RunnerFailed
 from runner.http.limits import Limits
 from runner.http.server import HttpServer, bind, is_loopback, loop_factory
 from runner.image_engine import ImageEngine, choose_engine
-from runner.jobs import Worker
 from runner.parent import end_with_parent
 from runner.ranks import Others, World
 from runner.sources import ModelFiles, ModelMode, find
@@ -191,7 +191,7 @@ class _Process:
             os.environ.update(world.environment(0))
         device.leave_torch_out()
         with keep_open_files_limit():
-            from runner.text import TextSettings, load_text_worker
+            from runner.engine.text.worker import TextSettings, load_text_worker
 
         chosen = TextSettings(
             batch=settings.batch,
@@ -217,7 +217,7 @@ class _Process:
         engine: ImageEngine,
         progress: Callable[[float], None],
     ) -> Worker:
-        from runner.image_loading import ImageSettings, load_image_worker
+        from runner.engine.image.load import ImageSettings, load_image_worker
 
         settings = self._settings
         if settings.tensor_parallel > 1:

@@ -10,10 +10,10 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from runner.engine import Engine
+from runner.engine.engine import Engine
+from runner.engine.jobs import Job
 from runner.errors import RequestCancelled
 from runner.http.middleware import LEFT, exchange, send_error
-from runner.jobs import Job
 from runner.protocol.text import Failed, lines
 
 T = TypeVar("T")

@@ -11,12 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runner.aside import aside
-from runner.engine import Engine
+from runner.engine.engine import Engine
+from runner.engine.text.prompts import Prompts, unknown_options
 from runner.errors import BadRequest
 from runner.http.bodies import read_body
 from runner.http.metrics import Metrics
 from runner.http.middleware import exchange
-from runner.prompts import Prompts, unknown_options
 from runner.protocol.text import (
     DetokenizeRequest,
     EmbeddingDone,

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from runner import device
+from runner.engine import device
 from tests import processes
 
 # Before any test imports MLX, which would otherwise multiply many times slower in this process.

@@ -81,7 +81,7 @@ def test_serving_touches_mlx_in_its_workers_alone() -> None:
     [
         "runner.cli",
         "runner.app",
-        "runner.engine",
+        "runner.engine.engine",
         "runner.mode",
         "runner.sources",
         "runner.memory",

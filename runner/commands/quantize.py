@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from models.files import LocalModel
-from runner import device
 from runner.commands.tables import print_json
+from runner.engine import device
 from runner.errors import BadRequest, ModelNotSupported
 from runner.image_engine import choose_engine
 from runner.memory import show_size

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.doctor.findings import Finding, Status
-from runner.kernel_cache import VARIABLE
+from runner.engine.kernel_cache import VARIABLE
 from runner.memory import GIB, show_size
 from runner.places import cache_folder, state_folder
 

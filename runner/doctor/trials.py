@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from runner import device
 from runner.doctor.findings import Finding, Status
+from runner.engine import device
 from runner.gateway.cards import has_gpu_backend
 
 if TYPE_CHECKING:

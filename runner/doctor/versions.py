@@ -5,8 +5,8 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 
-from runner.device import BACKENDS
 from runner.doctor.findings import Finding, Status
+from runner.engine.device import BACKENDS
 
 SECTION = "versions"
 # What takes part in computing, and is told even where no requirement names it.

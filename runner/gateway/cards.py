@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from runner.device import GPU_BACKENDS, is_installed
+from runner.engine.device import GPU_BACKENDS, is_installed
 from runner.errors import BadRequest
 from runner.image_engine import ImageEngine
 

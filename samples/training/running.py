@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from runner import device
+from runner.engine import device
 
 
 def load(folder: Path) -> Any:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx2
 
 from runner.app import RunnerApp
-from runner.engine import Engine
+from runner.engine.engine import Engine
 from runner.sources import ModelMode, find
 from tests import ROOT
 from tests.processes import RUN
 from tests.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
-    from runner.text import TextSettings
+    from runner.engine.text.worker import TextSettings
 
 Event = dict[str, Any]
 
@@ -32,7 +32,10 @@ async def in_process(
     folder: Path, settings: "TextSettings | None" = None, queue: int = 512
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """A runner's app over its engine, without the socket."""
-    from runner.text import TextSettings, load_text_worker  # seconds that tests of processes need not wait
+    from runner.engine.text.worker import (  # seconds that tests of processes need not wait
+        TextSettings,
+        load_text_worker,
+    )
 
     local = find(str(folder)).fetch(ModelMode.TEXT)
     engine = Engine(

@@ -13,10 +13,10 @@ from mlx_lm.utils import load_tokenizer
 from transformers import AutoTokenizer
 
 from models.deadline import _stop
-from runner.chat_prompts import ChatPrompt, render_chat
+from runner.engine.text.chat_prompts import ChatPrompt, render_chat
+from runner.engine.text.output_parser import marks_of
+from runner.engine.text.prompts import _thought_is_open
 from runner.errors import BadRequest
-from runner.outline import marks_of
-from runner.prompts import _thought_is_open
 from runner.protocol.text import parse_text
 from tests.runner.live import events, in_process, text, tokens
 from tests.toys import toy_text
@@ -163,7 +163,7 @@ LOOPING = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in ran
 
 
 def test_a_template_that_does_not_come_to_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.chat_prompts.RENDER_SECONDS", 0.2)
+    monkeypatch.setattr("runner.engine.text.chat_prompts.RENDER_SECONDS", 0.2)
     with pytest.raises(
         BadRequest, match=r"the model's chat template did not come to an end within 0\.2 seconds"
     ):
@@ -173,7 +173,7 @@ def test_a_template_that_does_not_come_to_an_end_is_given_up(monkeypatch: pytest
 def test_while_a_template_loops_other_requests_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(shutil.copytree(toy_text("llama"), tmp_path / "toy"))
     (folder / "chat_template.jinja").write_text(LOOPING)
-    monkeypatch.setattr("runner.chat_prompts.RENDER_SECONDS", PATIENCE)
+    monkeypatch.setattr("runner.engine.text.chat_prompts.RENDER_SECONDS", PATIENCE)
 
     async def main() -> None:
         async with in_process(folder) as client:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, pre_tokenizers
 
-from runner.detokenizer import Decoder, Detokenizer
+from runner.engine.text.detokenizer import Decoder, Detokenizer
 from tests.runner.vocabularies import KINDS, byte_level, sentencepiece
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from runner import device
-from runner.device import BACKEND_ADVICE, explain_import_error
+from runner.engine import device
+from runner.engine.device import BACKEND_ADVICE, explain_import_error
+from runner.engine.image.load import ImageSettings, load_image_worker
+from runner.engine.text.worker import TextSettings, load_text_worker
 from runner.image_engine import ImageEngine
-from runner.image_loading import ImageSettings, load_image_worker
 from runner.mode import detect_model_type
 from runner.sample import sample
 from runner.sources import ModelMode, find
-from runner.text import TextSettings, load_text_worker
 from tests.runner.live import ROOT
 from tests.toys import toy_text
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from runner.engine import Engine, State
+from runner.engine.engine import Engine, State
+from runner.engine.jobs import Emitted, Job
 from runner.errors import BadRequest, Busy, RunnerFailed
-from runner.jobs import Emitted, Job
 from runner.protocol.text import Failed
 from tests.waiting import PATIENCE
 
@@ -254,7 +254,7 @@ def test_while_loading_requests_are_asked_to_come_back() -> None:
 
 
 def test_a_client_that_never_reads_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.engine.MAILBOX", 50)
+    monkeypatch.setattr("runner.engine.engine.MAILBOX", 50)
 
     async def test() -> None:
         worker = Counting()

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from runner.engine.text.grammar import SCHEMA_BYTES, Grammars, Matcher
+from runner.engine.text.json_schema import TooSlow
+from runner.engine.text.schema_trials import LONGEST, SHORT
 from runner.errors import BadRequest, Busy
-from runner.grammar import SCHEMA_BYTES, Grammars, Matcher
-from runner.schema_compiler import TooSlow
-from runner.schema_trials import LONGEST, SHORT
 from tests.runner.vocabularies import byte_level, sentencepiece, wordpiece
 from tests.waiting import PATIENCE, wait_until
 
@@ -241,7 +241,7 @@ def test_a_schema_cannot_turn_json_into_something_else() -> None:
 
 
 def test_hostile_schemas_are_refused_and_the_process_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.schema_trials.LONGEST", PATIENCE)
+    monkeypatch.setattr("runner.engine.text.schema_trials.LONGEST", PATIENCE)
     deep: dict[str, Any] = {"type": "string"}
     for _ in range(100_000):
         deep = {"items": deep}
@@ -269,7 +269,7 @@ def test_a_schema_that_overflows_the_compilers_stack_takes_only_its_trial_down(
 
 
 def test_a_schema_that_compiles_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.schema_trials.LONGEST", 0.5)
+    monkeypatch.setattr("runner.engine.text.schema_trials.LONGEST", 0.5)
     assert "more than 0.5 seconds" in refused({"multipleOf": 2147483648})
 
 
@@ -280,7 +280,7 @@ class Trials:
         self.tried: list[tuple[str, float]] = []
         self.go = threading.Event()
         self.accepted = accepted
-        monkeypatch.setattr("runner.schema_trials.try_schema", self.try_schema)
+        monkeypatch.setattr("runner.engine.text.schema_trials.try_schema", self.try_schema)
 
     def try_schema(self, schema: str, seconds: float) -> None:
         self.tried.append((schema, seconds))
@@ -293,7 +293,7 @@ class Trials:
 
 
 def test_slow_schemas_wait_for_each_other_and_no_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.schema_trials.MOST_SLOW", 3)
+    monkeypatch.setattr("runner.engine.text.schema_trials.MOST_SLOW", 3)
     compiled, trials = fresh(byte_level()), Trials(monkeypatch)
     with ThreadPoolExecutor(12) as threads:
         slow = [threads.submit(compiled.compile, {"title": "slow", "const": i}) for i in range(12)]
@@ -362,7 +362,7 @@ def test_long_chains_of_references_do_not_overflow_the_stack() -> None:
 
 
 def test_compiled_formats_are_kept_and_the_least_recent_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.grammar.KEPT", 2)
+    monkeypatch.setattr("runner.engine.text.grammar.KEPT", 2)
     compiled = fresh(byte_level())
     first, second = compiled.compile({"const": 1}), compiled.compile({"const": 2})
     assert compiled.compile({"const": 1}) is first

@@ -240,7 +240,7 @@ def test_pictures_of_requests_in_flight_are_held_to_a_limit(monkeypatch: pytest.
 
 
 def test_pictures_are_added_up_before_any_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.drawing.MOST_DECODED", 2 * 1024**2)
+    monkeypatch.setattr("runner.engine.image.jobs.MOST_DECODED", 2 * 1024**2)
 
     async def test() -> None:
         pipeline = FakePipeline()

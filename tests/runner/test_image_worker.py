@@ -13,10 +13,10 @@ from msgspec import UNSET, Struct
 
 from pipelines.base import ImageRequest, PipelineError
 from pipelines.packing import read_recipe
-from runner import image
-from runner.drawing import Drawing
-from runner.engine import Engine
-from runner.jobs import Job
+from runner.engine.engine import Engine
+from runner.engine.image import worker
+from runner.engine.image.jobs import Drawing
+from runner.engine.jobs import Job
 from runner.protocol.image import DrawBegun, DrawDone, DrawnPart, DrawStep
 from runner.protocol.text import Failed
 from tests.runner.fake_pipeline import HELD, FakePipeline, noise, opened, running, until
@@ -38,7 +38,7 @@ async def drawn(engine: Engine, pipeline: FakePipeline, **fields: Any) -> list[S
 
 def text(image: Any) -> str:
     """The base64 of an event, which stands there as JSON."""
-    return json.loads(bytes(image))
+    return json.loads(bytes(worker))
 
 
 def run(test: Callable[[], Any]) -> None:
@@ -174,7 +174,7 @@ def test_a_picture_that_cannot_be_packed_is_an_error_and_never_a_success(
     def broken(*_: Any) -> bytes:
         raise OSError("no space for a picture")
 
-    monkeypatch.setattr("runner.image.pack", broken)
+    monkeypatch.setattr("runner.engine.image.worker.pack", broken)
 
     async def test() -> None:
         pipeline = FakePipeline()
@@ -197,7 +197,7 @@ def test_the_next_picture_begins_while_the_last_one_is_packed(monkeypatch: pytes
         assert release.wait(PATIENCE)
         return pack(*arguments)
 
-    monkeypatch.setattr("runner.image.pack", slow)
+    monkeypatch.setattr("runner.engine.image.worker.pack", slow)
 
     async def test() -> None:
         pipeline = FakePipeline()
@@ -231,7 +231,7 @@ def test_requests_are_drawn_one_at_a_time_in_their_order() -> None:
 def test_what_does_not_fit_is_refused_with_both_numbers_before_any_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(image, "available_memory", lambda: 2_500_000_000)
+    monkeypatch.setattr(worker, "available_memory", lambda: 2_500_000_000)
 
     async def test() -> None:
         pipeline = FakePipeline()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import device, kernel_cache
+from runner.engine import device, kernel_cache
 
 
 @pytest.fixture(autouse=True)

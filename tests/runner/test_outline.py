@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from runner.outline import Marks, Outline, Parts
+from runner.engine.text.output_parser import Marks, Outline, Parts
 from tests.runner.live import Live, events, text
 from tests.toys import toy_text
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from runner.aside import aside
+from runner.engine.text.prompts import Prompts
 from runner.errors import RunnerFailed
 from runner.panics import is_failure
-from runner.prompts import Prompts
 from runner.protocol.text import parse_text
 
 

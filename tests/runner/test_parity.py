@@ -7,7 +7,7 @@ from pathlib import Path
 import mlx_lm
 import pytest
 
-from runner.text import TextSettings
+from runner.engine.text.worker import TextSettings
 from tests.runner.live import complete, in_process, text, tokens
 from tests.toys import FAMILIES, toy_text
 

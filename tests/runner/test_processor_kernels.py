@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runner import device, places
+from runner import places
+from runner.engine import device
 from runner.places import make_private
 from runner.sample import sample
 from runner.sources import ModelMode

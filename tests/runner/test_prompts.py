@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from runner.engine.text.prompts import MOST_TOKENS, Prompts
 from runner.errors import BadRequest
-from runner.prompts import MOST_TOKENS, Prompts
 from runner.protocol.text import parse_text
 
 END = 99

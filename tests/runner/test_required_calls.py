@@ -8,13 +8,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from runner.chat_prompts import render_chat
 from runner.dialects.ollama_requests import Chat as OllamaChat
 from runner.dialects.openai_chat import Chat as OpenAIChat
 from runner.dialects.openai_chat_answers import ChoiceReader
+from runner.engine.text.chat_prompts import render_chat
+from runner.engine.text.required_calls import RequiredCall, call_schema
 from runner.errors import BadRequest
 from runner.protocol.text import parse_text
-from runner.required_calls import RequiredCall, call_schema
 from tests.runner.live import Event, events, in_process
 from tests.runner.test_chat_prompts import SMOLLM2, loaded
 from tests.toys import toy_text

@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from runner import device
-from runner.text import TextSettings
+from runner.engine import device
+from runner.engine.text.worker import TextSettings
 from tests.runner.live import complete, in_process, tokens
 from tests.toys import toy_text
 

@@ -4,9 +4,9 @@ import logging
 
 import pytest
 
+from runner.engine.text.worker import TextSettings, load_text_worker
+from runner.engine.warmup import warm_up
 from runner.sources import ModelMode, find
-from runner.text import TextSettings, load_text_worker
-from runner.warming import warm_up
 from tests.toys import toy_text
 
 

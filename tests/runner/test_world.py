@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import device
+from runner.engine import device
 from runner.errors import BadRequest
 from runner.ranks import World
 

@@ -13,7 +13,7 @@ import pytest
 from runner.commands.quantize import quantize
 from runner.dialects.openai_chat import Chat
 from runner.dialects.openai_chat_answers import ChoiceReader
-from runner.text import TextSettings
+from runner.engine.text.worker import TextSettings
 from tests.runner.live import Event, events, in_process, text, tokens
 from tests.weights.prompts import CHATS, requests, user
 from tests.weights.smollm2 import LAYOUTS, Reference
@@ -177,7 +177,7 @@ def test_every_chat_is_read_as_transformers_reads_it(layouts: dict[str, Path], r
     """The prompt itself, of which the number of its tokens says little."""
     from mlx_lm.utils import load_tokenizer
 
-    from runner.chat_prompts import render_chat
+    from runner.engine.text.chat_prompts import render_chat
     from runner.protocol.text import parse_text
 
     tokenizer = load_tokenizer(layouts["rope_theta"])

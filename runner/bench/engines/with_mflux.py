@@ -15,7 +15,7 @@ from mflux.models.common.config.model_config import ModelConfig
 from models.random_weights import fill
 
 if mx.default_device() == mx.cpu:
-    mx.disable_compile()  # as we do there (runner/device.py), which cannot be imported here
+    mx.disable_compile()  # as we do there (runner/engine/device.py), which cannot be imported here
 
 Times = dict[str, Any]
 Step = Callable[[], mx.array]

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from runner import device
+from runner.engine import device
 
 device.prepare()  # a BLAS, where there is no GPU, before MLX is imported
 

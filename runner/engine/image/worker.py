@@ -17,10 +17,10 @@ from pipelines.base import Event, Picture, Pipeline, PipelineError, Pixels, Repo
 from pipelines.images import PictureError
 from pipelines.packing import pack
 from pipelines.recipe import Recipe
-from runner.drawing import Drawing
+from runner.engine.image.jobs import Drawing
+from runner.engine.jobs import Emitted, Job
 from runner.errors import NotEnoughMemory
 from runner.hardware import available_memory
-from runner.jobs import Emitted, Job
 from runner.memory import show_size
 from runner.protocol.image import DrawBegun, DrawDone, DrawnPart, DrawStep, to_base64
 from runner.protocol.text import Failed

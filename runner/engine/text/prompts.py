@@ -11,15 +11,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from models.language.options import Sampling
-from runner.chat_prompts import ChatPrompt, render_chat
+from runner.engine.text.chat_prompts import ChatPrompt, render_chat
+from runner.engine.text.output_parser import Marks, Outline, marks_of
+from runner.engine.text.required_calls import RequiredCall, call_schema
 from runner.errors import BadRequest, RunnerFailed
-from runner.outline import Marks, Outline, marks_of
 from runner.panics import is_panic
 from runner.protocol.text import MAX_SEED, OPTION_NAMES, Options, TextRequest, stop_strings
-from runner.required_calls import RequiredCall, call_schema
 
 if TYPE_CHECKING:
-    from runner.grammar import Grammar, Grammars
+    from runner.engine.text.grammar import Grammar, Grammars
 
 MOST_TOKENS = 16384  # of an answer whose length was not stated
 CONTEXT_TOKENS = 4  # enough to tell whether the next one begins with a space
@@ -91,7 +91,7 @@ class Prompts:
 
     @cached_property
     def _grammars(self) -> "Grammars":
-        from runner.grammar import Grammars  # an import that not every start should wait for
+        from runner.engine.text.grammar import Grammars  # an import that not every start should wait for
 
         return Grammars(self.tokenizer, self.vocab, self._stop_tokens)
 

@@ -13,9 +13,9 @@ from models.language.embedding import Embedder
 from models.language.load import LanguageModel
 from models.language.pooling import EmbeddingError
 from models.language.ranks import Ranks
+from runner.engine.jobs import Emitted, Job
+from runner.engine.text.prompts import Embed
 from runner.errors import BadRequest
-from runner.jobs import Emitted, Job
-from runner.prompts import Embed
 from runner.protocol.text import EmbeddingDone, Failed
 
 log = logging.getLogger("diptych.text")

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any
 
-from runner.detokenizer import BYTE_TOKEN, byte_level_bytes, is_byte_level
+from runner.engine.text.detokenizer import BYTE_TOKEN, byte_level_bytes, is_byte_level
 
 
 class Words:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from models.files import LocalModel
 from pipelines.base import Pipeline
+from runner.engine.image.worker import ImageWorker
+from runner.engine.warmup import warm_up
 from runner.errors import BadRequest
-from runner.image import ImageWorker
 from runner.image_engine import ImageEngine
 from runner.image_memory import MemoryChoice, choose_loading, estimate_loaded, is_quantized
 from runner.memory import room_to_unpack, show_size
 from runner.sources import ModelFiles
-from runner.warming import warm_up
 
 LOADING = 0.7  # of the progress, where a warm-up follows
 
@@ -55,7 +55,7 @@ def _by_mlx(
     from pipelines import pipeline_class
     from pipelines.settings import Settings
     from pipelines.walk import Walk
-    from runner import device
+    from runner.engine import device
 
     float32 = settings.dtype == "float32" or (settings.dtype == "auto" and not device.has_gpu())
     device.keep_wired()
@@ -83,7 +83,7 @@ def _by_mlx(
 
 def _choice(files: ModelFiles, settings: ImageSettings, float32: bool) -> MemoryChoice:
     """How it is held; said in the log, and as a warning where that is slow."""
-    from runner import device
+    from runner.engine import device
 
     plain = estimate_loaded(files, float32, settings.quantize)
     unpacks = float32 and not device.has_gpu() and (settings.quantize is not None or is_quantized(files))

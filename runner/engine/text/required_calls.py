@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
+from runner.engine.text.output_parser import Parts
 from runner.errors import BadRequest
-from runner.outline import Parts
 
 Tool = dict[str, Any]
 # With any of these, an object's arguments may be named elsewhere, or more of them are meant.

@@ -16,8 +16,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from runner.engine.jobs import Event, Job, Worker
 from runner.errors import Busy, DiptychError, RunnerFailed
-from runner.jobs import Event, Job, Worker
 from runner.panics import is_failure
 from runner.protocol.text import Failed
 

@@ -76,7 +76,7 @@ def prepare() -> str:
     if sys.platform == "darwin":
         return "computing on Metal"
     if any(is_installed(name) for name in GPU_BACKENDS):
-        from runner.kernel_cache import keep_kernels  # which asks us what is installed
+        from runner.engine.kernel_cache import keep_kernels  # which asks us what is installed
 
         keep_kernels()
         # MLX counts all shapes that its caches of plans ever met, and after some hundreds refuses every new one for good.

@@ -19,10 +19,10 @@ from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders
 
+from runner.engine.text.json_schema import SchemaError, compile_schema, reason
+from runner.engine.text.schema_trials import SchemaTrials
 from runner.errors import BadRequest
 from runner.panics import is_panic
-from runner.schema_compiler import SchemaError, compile_schema, reason
-from runner.schema_trials import SchemaTrials
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ import os
 from importlib import metadata
 from pathlib import Path
 
-from runner.device import GPU_BACKENDS, is_installed
+from runner.engine.device import GPU_BACKENDS, is_installed
 from runner.gateway.cards import card_architecture
 from runner.places import cache_folder, make_private
 

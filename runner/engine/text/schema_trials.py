@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 from llguidance import LLMatcher, LLTokenizer
 
+from runner.engine.text.json_schema import TooSlow, compile_schema, try_schema
 from runner.errors import Busy
-from runner.schema_compiler import TooSlow, compile_schema, try_schema
 
 # Seconds of processor time.
 SHORT, LONGEST = 0.25, 2.0

@@ -18,20 +18,20 @@ from models.language.products import meet_rows
 from models.language.ranks import Ranks
 from models.language.sequence import Output, Sequence, TokenLogprob
 from models.language.warming import warm
-from runner import device
-from runner.detokenizer import Detokenizer
-from runner.embeddings import Embedding, Embeddings
+from runner.engine import device
+from runner.engine.jobs import Emitted, Job
+from runner.engine.text.detokenizer import Detokenizer
+from runner.engine.text.embeddings import Embedding, Embeddings
+from runner.engine.text.output_parser import Outline, Parts
+from runner.engine.text.prompts import Embed, Generate, Prompts
+from runner.engine.text.required_calls import RequiredCall
+from runner.engine.text.stop_strings import StopMatcher
+from runner.engine.text.words import Words
+from runner.engine.warmup import warm_up
 from runner.errors import RunnerFailed
-from runner.jobs import Emitted, Job
 from runner.memory import room_to_unpack
-from runner.outline import Outline, Parts
-from runner.prompts import Embed, Generate, Prompts
 from runner.protocol.text import Failed, Logprob, LogprobAlternative, TextChunk, TextDone
-from runner.required_calls import RequiredCall
 from runner.sources import ModelMode
-from runner.stops import StopMatcher
-from runner.warming import warm_up
-from runner.words import Words
 
 log = logging.getLogger("diptych.text")
 

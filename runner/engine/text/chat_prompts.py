@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from models.deadline import OutOfTime, within
+from runner.engine.text.tool_prompts import in_words, introduce, knows_tools, put_first
 from runner.errors import BadRequest
 from runner.protocol.text import Message, TextRequest
-from runner.tools_in_words import in_words, introduce, knows_tools, put_first
 
 # A template is a program of the model's, and a long chat takes it milliseconds.
 RENDER_SECONDS = 10.0

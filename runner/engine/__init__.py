@@ -1,0 +1,1 @@
+"""One GPU thread and its queue of jobs."""

@@ -1,0 +1,1 @@
+"""Drawing: requests to plans, a pipeline run step by step, pictures packed."""
