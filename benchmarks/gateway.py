@@ -4,7 +4,7 @@
     uv run python benchmarks/gateway.py --model M --rounds 20
 
 Both ways are measured in turn, round by round, so that what else the machine does falls on both; the figures are medians.
-Also, with --clients-only: processor time an event costs `runner.client`, and httpx2 beside it.
+Also, with --clients-only: processor time an event costs `runner.process.client`, and httpx2 beside it.
 """
 
 import argparse
@@ -20,9 +20,9 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from runner.client import Client
 from runner.http.server import loop_factory
-from runner.supervisor import Server
+from runner.process.client import Client
+from runner.process.supervisor import Server
 from samples.toy_families import SIZES
 from samples.toy_text import make_text_model
 
@@ -138,7 +138,7 @@ async def compare_clients(model: str, rounds: int) -> None:
             async def with_ours() -> int:
                 return (await ask(ours, model, TOKENS))[1]
 
-            for label, way in (("runner.client", with_ours), ("httpx2", with_httpx2)):
+            for label, way in (("runner.process.client", with_ours), ("httpx2", with_httpx2)):
                 costs = [await cost(way) for _ in range(rounds)]
                 print(f"{label}: {statistics.median(costs):.0f} µs of processor an event")
 

@@ -23,8 +23,8 @@ from typing import Any
 from runner.bench.options import PROMPT, Options
 from runner.bench.run import write_weights
 from runner.bench.specs import SPECS, write_texts
-from runner.client import Client
 from runner.http.server import loop_factory
+from runner.process.client import Client
 from runner.sample import FOLDER
 
 

@@ -18,9 +18,9 @@ from runner.http.access import Access
 from runner.http.bodies import read_body
 from runner.http.metrics import Metrics
 from runner.http.middleware import Around
+from runner.process.stalls import Activity
 from runner.protocol.text import CancelRequest, encode, parse, read_json
 from runner.sources.base import ModelMode
-from runner.stalls import Activity
 from runner.text_api import TextApi, TextService
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 from runner.config import Config, model_arguments
 from runner.errors import NoGateway
+from runner.process.supervisor import Event, Server
 from runner.remote import Remote, reach
 from runner.sources import ModelFiles
-from runner.supervisor import Event, Server
 
 __all__ = ["Event", "OwnRunner", "Source", "ThroughGateway", "choose"]
 

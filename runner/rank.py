@@ -11,7 +11,7 @@ from models.language.wire import Wire
 from runner import logs
 from runner.engine import device
 from runner.errors import DiptychError
-from runner.parent import end_with_parent
+from runner.process.parent import end_with_parent
 from runner.ranks import Begin
 from runner.sources import ModelMode, find
 

@@ -15,9 +15,9 @@ from typing import Self
 from msgspec import Struct, msgpack
 
 from models.language.wire import Wire
-from runner.child import Child
 from runner.engine import device
 from runner.errors import BadRequest
+from runner.process.child import Child
 
 RANK = (sys.executable, "-P", "-m", "runner.rank")
 HERE = "127.0.0.1"

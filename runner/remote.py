@@ -5,12 +5,12 @@ import os
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from runner.answers import decode_object, error_from
-from runner.client import Answer, Broken, Client
 from runner.config import Config
 from runner.config.keys import keys
 from runner.errors import KeyNeeded, NoGateway, RunnerFailed
 from runner.presence import gateways
+from runner.process.client import Answer, Broken, Client
+from runner.process.responses import decode_object, error_from
 from runner.protocol.text import encode
 
 Event = dict[str, Any]

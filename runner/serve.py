@@ -15,7 +15,6 @@ from types import FrameType
 from models.files import LocalModel
 from models.open_files import allow_open_files, keep_open_files_limit
 from runner.app import RunnerApp
-from runner.client import address
 from runner.detect import check_runnable
 from runner.engine import device
 from runner.engine.engine import Engine, State
@@ -24,10 +23,11 @@ from runner.errors import BadRequest, ConfigInvalid, RunnerFailed
 from runner.http.limits import Limits
 from runner.http.server import HttpServer, bind, is_loopback, loop_factory
 from runner.image_engine import ImageEngine, choose_engine
-from runner.parent import end_with_parent
+from runner.process.client import address
+from runner.process.parent import end_with_parent
+from runner.process.stalls import Activity
 from runner.ranks import Others, World
 from runner.sources import ModelFiles, ModelMode, find
-from runner.stalls import Activity
 
 log = logging.getLogger("diptych.serve")
 

@@ -8,9 +8,9 @@ import base64
 import sys
 from pathlib import Path
 
+from runner.process.supervisor import Server
 from runner.sample import sample
 from runner.sources import ModelMode
-from runner.supervisor import Server
 
 
 async def main(prompt: str) -> None:

@@ -88,7 +88,7 @@ def test_serving_touches_mlx_in_its_workers_alone() -> None:
         "runner.library",
         "runner.config",
         "runner.commands.chat",
-        "runner.supervisor",
+        "runner.process.supervisor",
         "runner.gateway.native",
         "runner.dialects.openai",
         "runner.dialects.ollama",

@@ -14,11 +14,11 @@ from runner.bench.options import PICTURE_ENGINES, TEXT_ENGINES, Options
 from runner.bench.records import Report
 from runner.bench.specs import SPECS, Spec, write_texts
 from runner.bench.turns import installed, running
-from runner.child import RUNNER
-from runner.environment import environment
 from runner.errors import BadRequest, RunnerFailed
 from runner.memory import show_size
 from runner.mode import detect_model_mode
+from runner.process.child import RUNNER
+from runner.process.environment import environment
 from runner.sources import ModelMode, find
 
 SIDE = 1024  # where a model's files state no size of its own

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from runner.environment import environment as runner_environment
 from runner.errors import RunnerFailed
 from runner.gateway.cards import has_gpu_backend
+from runner.process.environment import environment as runner_environment
 
 OPENBLAS = (
     "/usr/lib/x86_64-linux-gnu/libopenblas.so.0",

@@ -11,7 +11,7 @@ from runner.bench.records import Record
 from runner.bench.specs import Spec
 from runner.bench.turns import Tell
 from runner.errors import RunnerFailed
-from runner.supervisor import Server
+from runner.process.supervisor import Server
 
 Size = tuple[int, int]
 # The second start finds the kernels that the first one compiled.

@@ -9,16 +9,16 @@ from msgspec import Struct
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from runner.answers import error_from, read_object
-from runner.client import Broken
 from runner.errors import BadRequest
 from runner.gateway.answering import unless_left
 from runner.gateway.app import Gateway
 from runner.gateway.running import Lease
 from runner.library import Installed
+from runner.process.client import Broken
+from runner.process.responses import error_from, read_object
+from runner.process.supervisor import Event
 from runner.protocol.text import encode
 from runner.sources import ModelMode
-from runner.supervisor import Event
 
 DOES = {ModelMode.TEXT: "writes text", ModelMode.IMAGE: "draws pictures"}
 

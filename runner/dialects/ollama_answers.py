@@ -15,9 +15,9 @@ from runner.errors import BadRequest
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
 from runner.gateway.running import Lease
+from runner.process.supervisor import Event
 from runner.protocol.text import encode
 from runner.sources import ModelMode
-from runner.supervisor import Event
 
 Line = dict[str, Any]
 

@@ -30,8 +30,8 @@ from runner.dialects.openai_shapes import (
 from runner.dialects.openai_tools import call_shown
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
+from runner.process.supervisor import Event
 from runner.sources import ModelMode
-from runner.supervisor import Event
 
 DONE = b"data: [DONE]\n\n"
 

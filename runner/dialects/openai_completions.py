@@ -24,9 +24,9 @@ from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
 from runner.gateway.running import Lease
 from runner.http import rules
+from runner.process.supervisor import Event
 from runner.protocol.text import parse
 from runner.sources import ModelMode
-from runner.supervisor import Event
 
 DEFAULT_LENGTH = 16  # OpenAI's
 Input = str | list[str | int | list[int]]

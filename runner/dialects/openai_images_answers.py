@@ -14,8 +14,8 @@ from runner.dialects.openai_shapes import Pictures as Drawn
 from runner.dialects.pictures import Pictures
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
+from runner.process.supervisor import Event
 from runner.sources import ModelMode
-from runner.supervisor import Event
 
 PATCH = 16  # pixels on each side of what the models treat as one token
 

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from runner.child import check_platform
 from runner.doctor.findings import Finding, Status
 from runner.errors import ModelNotSupported
 from runner.gateway.cards import card_architecture, card_memory, has_gpu_backend
 from runner.memory import device_memory, show_size
+from runner.process.child import check_platform
 
 SECTION = "machine"
 COMPILERS = ("g++", "c++", "clang++")

@@ -24,9 +24,9 @@ from runner.doctor.findings import Finding, Status
 from runner.doctor.trials import REPORT
 from runner.errors import DiptychError, ModelNotFound
 from runner.gateway.cards import has_gpu_backend
+from runner.process.supervisor import Server
 from runner.sample import sample
 from runner.sources import ModelMode
-from runner.supervisor import Server
 
 SECTION = "sample"
 REFERENCES = Path(__file__).parent / "references"

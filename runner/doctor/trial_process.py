@@ -12,7 +12,7 @@ import msgspec
 
 from runner.doctor.findings import Finding, Status
 from runner.doctor.trials import IMPORT, KERNEL, REPORT, Begun
-from runner.environment import environment
+from runner.process.environment import environment
 
 COMMAND = (sys.executable, "-P", "-m", "runner.doctor.trials")
 # Seconds without a word from it. Kernels that no process has compiled before may take half a minute each.

@@ -18,7 +18,7 @@ from runner.gateway.settings import Settings
 from runner.http.middleware import Around
 from runner.http.old_http import OldHttp
 from runner.http.openapi import Document
-from runner.supervisor import Report
+from runner.process.supervisor import Report
 
 # Each has `routes(gateway)`, and may have `middleware`. Earlier ones win where two want the same path.
 DIALECTS = (

@@ -18,7 +18,7 @@ from runner.gateway.replicas import Replicas
 from runner.gateway.running import Phase, Running
 from runner.gateway.settings import Settings
 from runner.memory import show_size
-from runner.supervisor import Report, Server
+from runner.process.supervisor import Report, Server
 
 log = logging.getLogger("diptych.gateway")
 

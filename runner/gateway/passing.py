@@ -5,8 +5,6 @@ from time import perf_counter
 
 from starlette.types import Receive, Scope, Send
 
-from runner.answers import error_from, read_object
-from runner.client import Answer, Broken
 from runner.errors import DiptychError
 from runner.gateway.addressing import Addressed, seconds
 from runner.gateway.answering import begin, end, more, unless_left
@@ -15,6 +13,8 @@ from runner.gateway.running import Lease
 from runner.gateway.shapes import Loading
 from runner.http.middleware import exchange
 from runner.http.operation import NDJSON
+from runner.process.client import Answer, Broken
+from runner.process.responses import error_from, read_object
 from runner.protocol.text import Failed, encode, line
 
 

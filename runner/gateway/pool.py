@@ -16,7 +16,7 @@ from runner.gateway.names import Known, Names
 from runner.gateway.running import Lease, Phase, Running
 from runner.gateway.settings import Settings
 from runner.gateway.waiting import Ticket, Waiting
-from runner.supervisor import Report
+from runner.process.supervisor import Report
 
 log = logging.getLogger("diptych.gateway")
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 from runner.clock import AwakeClock
 from runner.errors import DiptychError
 from runner.gateway.holdoff import Holdoff
-from runner.supervisor import Report, Server
+from runner.process.supervisor import Report, Server
 
 log = logging.getLogger("diptych.gateway")
 

@@ -7,11 +7,11 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, Self
 
-from runner.client import Answer
 from runner.gateway.names import Known
 from runner.gateway.replicas import Replicas
+from runner.process.client import Answer
+from runner.process.supervisor import Event, Server
 from runner.sources import ModelMode
-from runner.supervisor import Event, Server
 
 
 class Phase(Enum):

@@ -7,7 +7,6 @@ import signal
 from typing import Any
 
 from models.open_files import allow_open_files
-from runner.client import address
 from runner.errors import ConfigInvalid, DiptychError
 from runner.gateway.app import Gateway
 from runner.gateway.settings import Settings
@@ -15,6 +14,7 @@ from runner.http.limits import Limits
 from runner.http.server import HttpServer, bind, is_loopback, loop_factory
 from runner.memory import show_size
 from runner.presence import announced
+from runner.process.client import address
 
 log = logging.getLogger("diptych.gateway")
 

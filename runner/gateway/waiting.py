@@ -7,7 +7,7 @@ from collections.abc import Callable
 from runner.errors import Busy, DiptychError, RequestCancelled
 from runner.gateway.names import Known
 from runner.gateway.running import Lease
-from runner.supervisor import Report
+from runner.process.supervisor import Report
 
 
 class Ticket:

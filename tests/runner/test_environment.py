@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.environment import cuda_folders, environment
+from runner.process.environment import cuda_folders, environment
 
 
 def test_a_runner_gets_its_own_key_and_never_ours() -> None:

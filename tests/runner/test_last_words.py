@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from runner.last_words import LONGEST, LastWords
 from runner.logs import REQUEST_FAILED
+from runner.process.last_error import LONGEST, LastWords
 
 
 def heard(*lines: str) -> str:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from runner import child, stalls, startup
 from runner.errors import RunnerFailed
-from runner.stalls import Activity, LoadWatch, processor_time
-from runner.supervisor import Server
+from runner.process import child, stalls, startup
+from runner.process.stalls import Activity, LoadWatch, processor_time
+from runner.process.supervisor import Server
 from tests.runner.pretend import RUNNER, pretend_model
 from tests.toys import toy_text
 from tests.waiting import PATIENCE, until, wait_until

@@ -16,10 +16,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from runner.child import check_platform
 from runner.errors import BadRequest, Busy, DiptychError, ModelNotFound, ModelNotSupported, RunnerFailed
 from runner.memory import GIB
-from runner.supervisor import Server
+from runner.process.child import check_platform
+from runner.process.supervisor import Server
 from tests import processes
 from tests.runner.checkpoints import text_files, write
 from tests.runner.live import ROOT
@@ -31,7 +31,7 @@ from tests.waiting import PATIENCE, until, wait_until
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Server]:
     """A Server whose runner behaves as it is told."""
-    monkeypatch.setattr("runner.child.RUNNER", RUNNER)
+    monkeypatch.setattr("runner.process.child.RUNNER", RUNNER)
 
     def make(weights: int = 1000, load_timeout: float | None = 30.0, **behaviour: Any) -> Server:
         folder = pretend_model(tmp_path / "pretend", weights, **behaviour)
@@ -97,7 +97,7 @@ def test_with_a_key_only_requests_that_carry_it_are_answered() -> None:
 
 PARENT = """
 import asyncio, sys
-from runner.supervisor import Server
+from runner.process.supervisor import Server
 async def main():
     server = Server(sys.argv[1])
     await server.start()
@@ -355,7 +355,7 @@ def test_many_requests_share_the_connections(pretend: Callable[..., Server]) -> 
 def test_a_runner_that_takes_no_interrupt_is_killed(
     pretend: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.supervisor.PATIENCE", 0.3)
+    monkeypatch.setattr("runner.process.supervisor.PATIENCE", 0.3)
 
     async def main() -> None:
         server = pretend(stubborn=True)
@@ -370,7 +370,7 @@ def test_a_runner_that_takes_no_interrupt_is_killed(
 def test_a_runner_that_hangs_fails_its_ping(
     pretend: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.supervisor.HEALTH_TIMEOUT", 0.3)
+    monkeypatch.setattr("runner.process.supervisor.HEALTH_TIMEOUT", 0.3)
 
     async def main() -> None:
         server = pretend()

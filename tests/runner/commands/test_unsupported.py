@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from runner.child import Child
 from runner.detect import check_runnable
 from runner.errors import ModelNotSupported
+from runner.process.child import Child
 from runner.sources import find
 from tests.runner.checkpoints import image_files, text_files, write
 from tests.runner.commands.run import Diptych

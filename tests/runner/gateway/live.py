@@ -23,19 +23,19 @@ Event = dict[str, Any]
 
 LAUNCH = """
 import json, signal, sys, time
-import runner.child
-import runner.startup
-import runner.supervisor
+import runner.process.child
+import runner.process.startup
+import runner.process.supervisor
 from runner import logs, parent
 from runner.gateway import serve
 from runner.gateway.settings import Settings
 said = json.loads(sys.argv[1])
 if said.pop("pretend"):
-    runner.child.RUNNER = tuple(said.pop("runner"))
+    runner.process.child.RUNNER = tuple(said.pop("runner"))
 if "health_timeout" in said:
-    runner.supervisor.HEALTH_TIMEOUT = said.pop("health_timeout")
+    runner.process.supervisor.HEALTH_TIMEOUT = said.pop("health_timeout")
 if "stall" in said:
-    runner.startup.STALL = said.pop("stall")
+    runner.process.startup.STALL = said.pop("stall")
 # What blocks its event loop for a while, as a very long request once did.
 signal.signal(signal.SIGUSR1, lambda number, frame: time.sleep(4))
 parent.end_with_parent()

@@ -4,14 +4,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from runner.answers import read_object
-from runner.child import Child
-from runner.client import Broken, Client
 from runner.clock import awake_timeout
 from runner.durations import show_duration
 from runner.errors import RunnerFailed
-from runner.last_words import LONGEST
-from runner.stalls import STALL, WARNING, LoadWatch
+from runner.process.child import Child
+from runner.process.client import Broken, Client
+from runner.process.last_error import LONGEST
+from runner.process.responses import read_object
+from runner.process.stalls import STALL, WARNING, LoadWatch
 
 log = logging.getLogger("diptych.server")
 

@@ -8,19 +8,19 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
-from runner.answers import decode_object, encode_request, error_from, read_object
 from runner.aside import aside
-from runner.child import Child, check_platform
-from runner.client import Answer, Broken, Client, Headers
 from runner.clock import awake_timeout
 from runner.detect import check_runnable
 from runner.durations import parse_duration, show_duration
 from runner.errors import BadRequest, DiptychError, RunnerFailed
 from runner.memory import UNREADABLE_VRAM, estimated_vram
+from runner.process.child import Child, check_platform
+from runner.process.client import Answer, Broken, Client, Headers
+from runner.process.responses import decode_object, encode_request, error_from, read_object
+from runner.process.startup import Startup
 from runner.sources import ModelMode, find
 from runner.sources.base import shorten
 from runner.sources.find import find_here
-from runner.startup import Startup
 
 log = logging.getLogger("diptych.server")
 
@@ -38,7 +38,7 @@ class Server:
 
     `mode` is detected from the model's files unless it is given. `options` go to `diptych runner` as they are
     (`["--context", "4096"]`). With `key`, only requests that carry it are answered: ours do.
-    `variables` are what its environment has beside what every runner needs of ours (runner/environment.py).
+    `variables` are what its environment has beside what every runner needs of ours (runner/process/environment.py).
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Server:
         """Start the runner and return once it is healthy; `on_progress` hears how far it is, 0 to 1.
 
         RunnerFailed when it ends first (with its last error), when its progress stands still for the load timeout, or
-        when it does nothing at all for half a minute (runner/stalls.py).
+        when it does nothing at all for half a minute (runner/process/stalls.py).
         """
         if self._child is not None:
             raise RunnerFailed(f"{self._model} has been started already; make another Server")

@@ -10,9 +10,9 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from runner.environment import environment
 from runner.errors import ModelNotSupported, RunnerFailed
-from runner.last_words import STAMP, LastWords
+from runner.process.environment import environment
+from runner.process.last_error import STAMP, LastWords
 
 log = logging.getLogger("diptych.runner")
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from runner.client import Answer
 from runner.errors import (
     BadRequest,
     Busy,
@@ -17,6 +16,7 @@ from runner.errors import (
     RunnerFailed,
     TooLarge,
 )
+from runner.process.client import Answer
 from runner.protocol.text import encode
 
 _ERRORS: dict[int, type[DiptychError]] = {

@@ -1,0 +1,1 @@
+"""A runner as a child process: started, watched, asked, ended. No MLX."""
