@@ -80,7 +80,7 @@ def test_serving_touches_mlx_in_its_workers_alone() -> None:
     "module",
     [
         "runner.cli",
-        "runner.app",
+        "runner.server.app",
         "runner.engine.engine",
         "runner.mode",
         "runner.sources",

@@ -3,13 +3,14 @@
 import argparse
 from dataclasses import fields
 
-from runner import logs, serve
+from runner import logs
+from runner.server import main
 
 
 def run(options: argparse.Namespace) -> int:
     logs.setup(options.verbose, options.log_format)
-    return serve.run(
-        serve.RunnerSettings(
-            **{field.name: getattr(options, field.name) for field in fields(serve.RunnerSettings)}
+    return main.run(
+        main.RunnerSettings(
+            **{field.name: getattr(options, field.name) for field in fields(main.RunnerSettings)}
         )
     )

@@ -14,9 +14,9 @@ from PIL import Image
 
 from pipelines.base import Event, ImageRequest, Picture, PipelineError, Pixels, Plan, Report, Step
 from pipelines.mlx_memory import MlxMemory
-from runner.app import RunnerApp
 from runner.engine.engine import Engine, State
 from runner.engine.image.worker import ImageWorker
+from runner.server.app import RunnerApp
 from tests.waiting import PATIENCE, until
 
 HELD = 8 * 1024**2  # bytes that a drawing holds while it is made

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
 
-from runner.app import RunnerApp
 from runner.engine.engine import Engine
+from runner.server.app import RunnerApp
 from runner.sources import ModelMode, find
 from tests import ROOT
 from tests.processes import RUN

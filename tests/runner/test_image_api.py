@@ -13,8 +13,8 @@ from starlette.types import Message
 
 from pipelines.base import Pixels, Size
 from pipelines.picture_files import PictureFile
-from runner.app import RunnerApp
 from runner.http.bodies import PICTURES_LIMIT
+from runner.server.app import RunnerApp
 from tests.runner.fake_pipeline import FakePipeline, client_of, opened, picture_base64, running, until
 from tests.waiting import PATIENCE
 
@@ -219,7 +219,7 @@ def test_a_body_of_200_megabytes_is_too_large_and_one_of_64_is_not() -> None:
 
 
 def test_pictures_of_requests_in_flight_are_held_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.image_api.MOST_HELD", 120 * 110 * 3)
+    monkeypatch.setattr("runner.server.image_api.MOST_HELD", 120 * 110 * 3)
 
     async def test() -> None:
         pipeline = FakePipeline()

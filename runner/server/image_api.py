@@ -17,7 +17,7 @@ from runner.http.metrics import Metrics
 from runner.http.middleware import exchange
 from runner.protocol.image import DrawDone, DrawnPart, DrawWhole, parse_draw
 from runner.protocol.text import encode, read_json
-from runner.streaming import JobResponse, while_connected
+from runner.server.streaming import JobResponse, while_connected
 
 MIB = 1024**2
 # What the pictures of all requests may hold, from their arrival until they are drawn.

@@ -14,7 +14,6 @@ from types import FrameType
 
 from models.files import LocalModel
 from models.open_files import allow_open_files, keep_open_files_limit
-from runner.app import RunnerApp
 from runner.detect import check_runnable
 from runner.engine import device
 from runner.engine.engine import Engine, State
@@ -27,6 +26,7 @@ from runner.process.client import address
 from runner.process.parent import end_with_parent
 from runner.process.stalls import Activity
 from runner.ranks import Others, World
+from runner.server.app import RunnerApp
 from runner.sources import ModelFiles, ModelMode, find
 
 log = logging.getLogger("diptych.serve")

@@ -31,7 +31,7 @@ from runner.protocol.text import (
     parse_text,
     read_json,
 )
-from runner.streaming import JobResponse
+from runner.server.streaming import JobResponse
 
 T = TypeVar("T")
 

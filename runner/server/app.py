@@ -20,11 +20,11 @@ from runner.http.metrics import Metrics
 from runner.http.middleware import Around
 from runner.process.stalls import Activity
 from runner.protocol.text import CancelRequest, encode, parse, read_json
+from runner.server.text_api import TextApi, TextService
 from runner.sources.base import ModelMode
-from runner.text_api import TextApi, TextService
 
 if TYPE_CHECKING:
-    from runner.image_api import ImageApi, ImageService
+    from runner.server.image_api import ImageApi, ImageService
 
 # The status numbers of the system this contract comes from.
 STATUS = {State.READY: 0, State.LOADING: 3, State.FAILED: 5, State.CLOSED: 4}
@@ -150,7 +150,7 @@ class RunnerApp:
     @cached_property
     def _image(self) -> "ImageApi":
         # With NumPy and Pillow: by the first picture they have been loaded, but the port opens before.
-        from runner.image_api import ImageApi
+        from runner.server.image_api import ImageApi
 
         return ImageApi(self.engine, self.metrics)
 
