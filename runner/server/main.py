@@ -15,6 +15,7 @@ from types import FrameType
 from models.files import LocalModel
 from models.open_files import allow_open_files, keep_open_files_limit
 from runner.detect import check_runnable
+from runner.distributed.launch import Others, World
 from runner.engine import device
 from runner.engine.engine import Engine, State
 from runner.engine.jobs import Worker
@@ -25,7 +26,6 @@ from runner.image_engine import ImageEngine, choose_engine
 from runner.process.client import address
 from runner.process.parent import end_with_parent
 from runner.process.stalls import Activity
-from runner.ranks import Others, World
 from runner.server.app import RunnerApp
 from runner.sources import ModelFiles, ModelMode, find
 
@@ -204,7 +204,7 @@ class _Process:
         )
         if world is None:
             return load_text_worker(local, chosen, progress)
-        from runner.leading import lead
+        from runner.distributed.leading import lead
 
         ranks = lead(local, settings.model, chosen, world, self._others, self._loop)
         return load_text_worker(local, chosen, progress, ranks, self._others.why_lost)

@@ -44,7 +44,7 @@ def rank_of(live: Live) -> int:
         text=True,
         check=True,
     )
-    [pid] = [line.split()[0] for line in found.stdout.splitlines() if "runner.rank" in line]
+    [pid] = [line.split()[0] for line in found.stdout.splitlines() if "runner.distributed.worker" in line]
     return int(pid)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from runner.distributed.launch import World
 from runner.engine import device
 from runner.errors import BadRequest
-from runner.ranks import World
 
 
 @pytest.fixture

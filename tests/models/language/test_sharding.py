@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from models.language.sharding import NotShardable, check_shardable
-from runner.ranks import World
+from runner.distributed.launch import World
 from tests.toys import toy_text
 from tests.waiting import PATIENCE
 

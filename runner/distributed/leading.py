@@ -6,8 +6,8 @@ from models.config import read_json
 from models.files import LocalModel
 from models.language.ranks import Leader
 from models.language.sharding import check_shardable
+from runner.distributed.launch import Begin, Others, World
 from runner.engine.text.worker import TextSettings, cache_limit
-from runner.ranks import Begin, Others, World
 
 
 def lead(

@@ -1,4 +1,4 @@
-"""`python -m runner.rank FD`: one of the other ranks of a model that is spread over several devices (ranks.py)."""
+"""`python -m runner.distributed.worker FD`: one of the other ranks of a model that is spread over several devices (ranks.py)."""
 
 import gc
 import logging
@@ -9,10 +9,10 @@ import sys
 from models.files import LocalModel
 from models.language.wire import Wire
 from runner import logs
+from runner.distributed.launch import Begin
 from runner.engine import device
 from runner.errors import DiptychError
 from runner.process.parent import end_with_parent
-from runner.ranks import Begin
 from runner.sources import ModelMode, find
 
 log = logging.getLogger("diptych.rank")

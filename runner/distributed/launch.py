@@ -19,7 +19,7 @@ from runner.engine import device
 from runner.errors import BadRequest
 from runner.process.child import Child
 
-RANK = (sys.executable, "-P", "-m", "runner.rank")
+RANK = (sys.executable, "-P", "-m", "runner.distributed.worker")
 HERE = "127.0.0.1"
 MOST = 64  # ranks
 PATIENCE = 5.0  # seconds that a rank may take to leave
