@@ -24,8 +24,8 @@ from runner.bench.options import PROMPT, Options
 from runner.bench.run import write_weights
 from runner.bench.specs import SPECS, write_texts
 from runner.http.server import loop_factory
+from runner.inspect.sample import FOLDER
 from runner.process.client import Client
-from runner.sample import FOLDER
 
 
 @dataclass

@@ -8,8 +8,8 @@ import base64
 import sys
 from pathlib import Path
 
+from runner.inspect.sample import sample
 from runner.process.supervisor import Server
-from runner.sample import sample
 from runner.sources import ModelMode
 
 

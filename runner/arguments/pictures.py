@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipelines.settings import QUANTIZATIONS
 from runner.arguments import MODEL_HELP, add_command, add_json
 from runner.arguments.values import natural
-from runner.image_engine import CHOICES
+from runner.inspect.image_backend import CHOICES
 
 if TYPE_CHECKING:
     from runner.arguments import Commands
@@ -118,7 +118,7 @@ def _add_quantize(commands: "Commands") -> None:
 
 
 def memory(text: str) -> str | int:
-    from runner.image_memory import parse_memory
+    from runner.inspect.image_memory import parse_memory
 
     try:
         return parse_memory(text)

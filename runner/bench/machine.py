@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from importlib import metadata
 
-from runner.memory import device_memory, show_size
+from runner.inspect.memory import device_memory, show_size
 
 PACKAGES = (
     "diptych",

@@ -15,8 +15,8 @@ from runner.bench.records import Report
 from runner.bench.specs import SPECS, Spec, write_texts
 from runner.bench.turns import installed, running
 from runner.errors import BadRequest, RunnerFailed
-from runner.memory import show_size
-from runner.mode import detect_model_mode
+from runner.inspect.memory import show_size
+from runner.inspect.mode import detect_model_mode
 from runner.process.child import RUNNER
 from runner.process.environment import environment
 from runner.sources import ModelMode, find

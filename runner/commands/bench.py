@@ -9,7 +9,7 @@ from runner.bench.run import run as measure
 from runner.bench.table import quoted, show
 from runner.commands.tables import warn
 from runner.errors import BadRequest
-from runner.sample import sample
+from runner.inspect.sample import sample
 from runner.sources import ModelMode
 
 

@@ -11,10 +11,10 @@ from runner.chat.session import Session
 from runner.commands.steps import Steps
 from runner.commands.tables import print_json
 from runner.config import Config
-from runner.detect import check_runnable
 from runner.errors import BadRequest
+from runner.inspect.detect import check_runnable
+from runner.inspect.sample import announce, sample
 from runner.library import installed
-from runner.sample import announce, sample
 from runner.sources import ModelFiles, ModelMode, find
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from runner.detect import detect, render
+from runner.inspect.detect import detect, render
 
 
 def run(options: argparse.Namespace) -> int:

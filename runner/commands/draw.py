@@ -20,7 +20,7 @@ from runner.commands.steps import Steps
 from runner.commands.tables import print_json
 from runner.config import Config, model_arguments
 from runner.errors import BadRequest
-from runner.sample import announce, sample
+from runner.inspect.sample import announce, sample
 from runner.sources import ModelMode, find
 
 PREVIEWS = 8

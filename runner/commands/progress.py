@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from runner.commands.tables import terminal_width
-from runner.memory import show_size
+from runner.inspect.memory import show_size
 
 Style = Literal["bar", "lines", "json"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.commands.tables import print_json, span, table
 from runner.config import Config
-from runner.memory import show_size
+from runner.inspect.memory import show_size
 from runner.remote import State, reach
 
 

@@ -7,8 +7,8 @@ import sys
 from runner.commands.progress import Progress, Style
 from runner.commands.tables import warn
 from runner.errors import ModelNotSupported
+from runner.inspect.memory import show_size
 from runner.library.download import plan_download
-from runner.memory import show_size
 
 
 def run(options: argparse.Namespace) -> int:

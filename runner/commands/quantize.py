@@ -13,9 +13,9 @@ from models.files import LocalModel
 from runner.commands.tables import print_json
 from runner.engine import device
 from runner.errors import BadRequest, ModelNotSupported
-from runner.image_engine import choose_engine
-from runner.memory import show_size
-from runner.mode import ModelMode, ModelType, detect_model_mode
+from runner.inspect.image_backend import choose_engine
+from runner.inspect.memory import show_size
+from runner.inspect.mode import ModelMode, ModelType, detect_model_mode
 from runner.sources import ModelFiles, find
 from runner.sources.selection import TEXTS, wanted_files
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from runner.commands.tables import print_json, warn
 from runner.config import Config
 from runner.errors import BadRequest, Busy, KeyNeeded, NoGateway
+from runner.inspect.memory import show_size
 from runner.library.removal import Removal, plan_removal
-from runner.memory import show_size
 from runner.remote import remotes
 
 

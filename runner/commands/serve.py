@@ -10,8 +10,8 @@ from runner.config.keys import KEYS, keys
 from runner.config.options import SERVE
 from runner.gateway import serve
 from runner.gateway.settings import Settings
+from runner.inspect.sample import NAMES, announce, sample
 from runner.library import installed
-from runner.sample import NAMES, announce, sample
 from runner.sources import ModelMode
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from runner.commands.tables import ago, print_json, stamp
 from runner.config import Config
-from runner.detect import detect, render
+from runner.inspect.detect import detect, render
 from runner.library import Installed, entry_of
 from runner.sources import ModelFiles, find
 from runner.sources.folder import FolderFiles

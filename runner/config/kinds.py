@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.durations import parse_duration
-from runner.memory import parse_size
+from runner.inspect.memory import parse_size
 
 Read = Callable[[Any], Any]
 

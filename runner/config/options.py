@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.settings import QUANTIZATIONS
 from runner.config.kinds import Kind, bits, duration, hosts, one_of, origins, size, text, whole, yes_or_no
-from runner.image_engine import CHOICES
+from runner.inspect.image_backend import CHOICES
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from runner.dialects.asking import names
 from runner.dialects.ollama_models import capabilities, files_of
 from runner.gateway.app import Gateway
 from runner.http.operation import operation
+from runner.inspect.sample import FOLDERS
 from runner.library import Installed, installed
 from runner.protocol.text import encode
-from runner.sample import FOLDERS
 from runner.sources import ModelMode
 
 SAMPLES = frozenset(map(str, FOLDERS.values()))

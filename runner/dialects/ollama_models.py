@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from runner.capabilities import chat_template, text_capabilities
-from runner.detect import Detection, detect
 from runner.dialects.asking import names
 from runner.errors import BadRequest, ModelNotFound
 from runner.gateway.app import Gateway
 from runner.gateway.names import Known
 from runner.gateway.running import Phase, Running
+from runner.inspect.capabilities import chat_template, text_capabilities
+from runner.inspect.detect import Detection, detect
 from runner.library import Installed, installed, lookup
 from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.base import shorten

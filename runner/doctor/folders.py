@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner.doctor.findings import Finding, Status
 from runner.engine.kernel_cache import VARIABLE
-from runner.memory import GIB, show_size
+from runner.inspect.memory import GIB, show_size
 from runner.places import cache_folder, state_folder
 
 SECTION = "folders"

@@ -24,8 +24,8 @@ from runner.doctor.findings import Finding, Status
 from runner.doctor.trials import REPORT
 from runner.errors import DiptychError, ModelNotFound
 from runner.gateway.cards import has_gpu_backend
+from runner.inspect.sample import sample
 from runner.process.supervisor import Server
-from runner.sample import sample
 from runner.sources import ModelMode
 
 SECTION = "sample"

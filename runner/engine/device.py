@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
 
-from runner.memory import GIB, device_memory
+from runner.inspect.memory import GIB, device_memory
 
 log = logging.getLogger("diptych.device")
 

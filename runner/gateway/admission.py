@@ -6,7 +6,7 @@ from runner.errors import NotEnoughMemory
 from runner.gateway.estimate import Need, option
 from runner.gateway.names import Known
 from runner.gateway.running import Phase, Running
-from runner.memory import show_size
+from runner.inspect.memory import show_size
 
 
 class Admission:

@@ -4,7 +4,7 @@ import logging
 import sys
 
 from runner.gateway.cards import card_memory, has_gpu_backend
-from runner.memory import GIB, device_memory
+from runner.inspect.memory import GIB, device_memory
 
 log = logging.getLogger("diptych.gateway")
 

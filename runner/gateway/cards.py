@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from runner.engine.device import GPU_BACKENDS, is_installed
 from runner.errors import BadRequest
-from runner.image_engine import ImageEngine
+from runner.inspect.image_backend import ImageEngine
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runner.contents import has_packed, unpacked_bytes
 from runner.errors import ModelNotSupported
 from runner.gateway.cards import has_gpu_backend, on_gpu
-from runner.image_engine import ImageEngine
-from runner.image_memory import estimate_loaded, is_quantized, parse_memory
-from runner.memory import UNREADABLE_VRAM, allowance
+from runner.inspect.image_backend import ImageEngine
+from runner.inspect.image_memory import estimate_loaded, is_quantized, parse_memory
+from runner.inspect.memory import UNREADABLE_VRAM, allowance
+from runner.inspect.tensor_summary import has_packed, unpacked_bytes
 from runner.sources import ModelFiles, ModelMode
 
 SMALLEST = "4"

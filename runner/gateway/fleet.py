@@ -17,7 +17,7 @@ from runner.gateway.names import Known
 from runner.gateway.replicas import Replicas
 from runner.gateway.running import Phase, Running
 from runner.gateway.settings import Settings
-from runner.memory import show_size
+from runner.inspect.memory import show_size
 from runner.process.supervisor import Report, Server
 
 log = logging.getLogger("diptych.gateway")

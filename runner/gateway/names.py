@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from runner.aside import aside
-from runner.detect import check_runnable
 from runner.errors import BadRequest, Busy
 from runner.gateway.cards import cards_for
 from runner.gateway.estimate import Need, need, option
 from runner.gateway.settings import Settings
-from runner.image_engine import ImageEngine, choose_engine
+from runner.inspect.detect import check_runnable
+from runner.inspect.image_backend import ImageEngine, choose_engine
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.find import ask_hub, find_here
 from runner.sources.hub import parse_hub_name

@@ -12,7 +12,7 @@ from runner.gateway.app import Gateway
 from runner.gateway.settings import Settings
 from runner.http.limits import Limits
 from runner.http.server import HttpServer, bind, is_loopback, loop_factory
-from runner.memory import show_size
+from runner.inspect.memory import show_size
 from runner.presence import announced
 from runner.process.client import address
 

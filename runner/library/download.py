@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from models.files import LocalModel
-from runner.detect import unsupported
 from runner.errors import BadRequest
-from runner.mode import detect_model_type, mode_of
+from runner.inspect.detect import unsupported
+from runner.inspect.mode import detect_model_type, mode_of
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.base import Progress, shorten
 from runner.sources.folder import find_folder

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-from runner.detect import unsupported
 from runner.errors import ModelNotSupported
-from runner.mode import detect_model_type, mode_of
+from runner.inspect.detect import unsupported
+from runner.inspect.mode import detect_model_type, mode_of
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.base import Kind
 from runner.sources.selection import incomplete

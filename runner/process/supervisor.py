@@ -10,10 +10,10 @@ from typing import Any, Self
 
 from runner.aside import aside
 from runner.clock import awake_timeout
-from runner.detect import check_runnable
 from runner.durations import parse_duration, show_duration
 from runner.errors import BadRequest, DiptychError, RunnerFailed
-from runner.memory import UNREADABLE_VRAM, estimated_vram
+from runner.inspect.detect import check_runnable
+from runner.inspect.memory import UNREADABLE_VRAM, estimated_vram
 from runner.process.child import Child, check_platform
 from runner.process.client import Answer, Broken, Client, Headers
 from runner.process.responses import decode_object, encode_request, error_from, read_object

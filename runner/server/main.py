@@ -14,7 +14,6 @@ from types import FrameType
 
 from models.files import LocalModel
 from models.open_files import allow_open_files, keep_open_files_limit
-from runner.detect import check_runnable
 from runner.distributed.launch import Others, World
 from runner.engine import device
 from runner.engine.engine import Engine, State
@@ -22,7 +21,8 @@ from runner.engine.jobs import Worker
 from runner.errors import BadRequest, ConfigInvalid, RunnerFailed
 from runner.http.limits import Limits
 from runner.http.server import HttpServer, bind, is_loopback, loop_factory
-from runner.image_engine import ImageEngine, choose_engine
+from runner.inspect.detect import check_runnable
+from runner.inspect.image_backend import ImageEngine, choose_engine
 from runner.process.client import address
 from runner.process.parent import end_with_parent
 from runner.process.stalls import Activity

@@ -11,7 +11,7 @@ def load(folder: Path) -> Any:
     print(device.prepare())
     from pipelines import pipeline_class
     from pipelines.settings import Settings
-    from runner.mode import detect_model_mode
+    from runner.inspect.mode import detect_model_mode
     from runner.sources import find
 
     files = find(str(folder))

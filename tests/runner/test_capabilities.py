@@ -12,7 +12,7 @@ import pytest
 from mlx_lm import tokenizer_utils
 from mlx_lm.tokenizer_utils import load
 
-from runner.capabilities import BOTH, CALL_WORDS, CALLS, THOUGHTS, chat_template, text_capabilities
+from runner.inspect.capabilities import BOTH, CALL_WORDS, CALLS, THOUGHTS, chat_template, text_capabilities
 from runner.sources import find
 from tests.toys import FAMILIES, toy_text
 

@@ -10,9 +10,9 @@ from runner.engine import device
 from runner.engine.device import BACKEND_ADVICE, explain_import_error
 from runner.engine.image.load import ImageSettings, load_image_worker
 from runner.engine.text.worker import TextSettings, load_text_worker
-from runner.image_engine import ImageEngine
-from runner.mode import detect_model_type
-from runner.sample import sample
+from runner.inspect.image_backend import ImageEngine
+from runner.inspect.mode import detect_model_type
+from runner.inspect.sample import sample
 from runner.sources import ModelMode, find
 from tests.runner.live import ROOT
 from tests.toys import toy_text

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from pipelines.fallback import catalog
-from runner.detect import detect, render
 from runner.errors import ModelNotSupported
 from runner.gateway.names import Known, Names
 from runner.gateway.settings import Settings
-from runner.image_engine import ImageEngine, choose_engine
-from runner.mode import ModelMode, detect_model_mode
+from runner.inspect.detect import detect, render
+from runner.inspect.image_backend import ImageEngine, choose_engine
+from runner.inspect.mode import ModelMode, detect_model_mode
 from runner.sources import ModelFiles, find
 from tests.runner.checkpoints import image_files, write
 

@@ -6,8 +6,8 @@ import pytest
 
 from models.quantize import Quantization
 from pipelines.settings import QUANTIZATIONS
-from runner.image_memory import choose_loading, choose_memory, estimate_loaded, parse_memory
-from runner.memory import GIB, IMAGE_ALLOWANCE, MemoryEstimate
+from runner.inspect.image_memory import choose_loading, choose_memory, estimate_loaded, parse_memory
+from runner.inspect.memory import GIB, IMAGE_ALLOWANCE, MemoryEstimate
 from runner.sources import find
 from tests.runner.checkpoints import image_files, safetensors, write
 

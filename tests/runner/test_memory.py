@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import pipelines
-from runner import memory
 from runner.errors import ModelNotSupported
-from runner.memory import (
+from runner.inspect import memory
+from runner.inspect.memory import (
     MemoryEstimate,
     device_memory,
     estimate_memory,

@@ -9,7 +9,7 @@ import pytest
 
 import pipelines
 from runner.errors import ModelNotFound, ModelNotSupported
-from runner.mode import ModelMode, detect_model_mode, detect_model_type
+from runner.inspect.mode import ModelMode, detect_model_mode, detect_model_type
 from tests.runner.checkpoints import image_files, text_files, write
 
 

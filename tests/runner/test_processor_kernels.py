@@ -10,8 +10,8 @@ import pytest
 
 from runner import places
 from runner.engine import device
+from runner.inspect.sample import sample
 from runner.places import make_private
-from runner.sample import sample
 from runner.sources import ModelMode
 from tests.runner.live import ROOT
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from runner import sample
 from runner.errors import ModelNotFound
+from runner.inspect import sample
 from runner.sources import ModelMode
 from tests.runner.live import ROOT
 

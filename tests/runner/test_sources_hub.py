@@ -27,7 +27,7 @@ from runner.errors import (
     NotAllowed,
     NotEnoughDisk,
 )
-from runner.mode import ModelMode, detect_model_type
+from runner.inspect.mode import ModelMode, detect_model_type
 from runner.sources import find, hub_download, hub_remote
 from runner.sources.hub import HubName, cache_folder, parse_hub_name
 from tests import ROOT

@@ -13,8 +13,8 @@ from mlx.utils import tree_flatten
 import pipelines
 from models.weights import load_component
 from runner.errors import ModelNotFound, ModelNotSupported
-from runner.memory import weights_bytes
-from runner.mode import ModelMode, detect_model_mode
+from runner.inspect.memory import weights_bytes
+from runner.inspect.mode import ModelMode, detect_model_mode
 from runner.places import cache_folder
 from runner.sources import find, ollama
 from runner.sources.ollama_store import OllamaName, parse_ollama_name, store_root

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from runner.errors import BadRequest, Busy, DiptychError, ModelNotFound, ModelNotSupported, RunnerFailed
-from runner.memory import GIB
+from runner.inspect.memory import GIB
 from runner.process.child import check_platform
 from runner.process.supervisor import Server
 from tests import processes

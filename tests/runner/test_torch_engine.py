@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from pipelines.base import ImageRequest
-from runner.detect import detect
+from runner.inspect.detect import detect
 from tests.pipelines.fallback.checkpoints import toy
 from tests.pipelines.families import pipeline_class
 from tests.pipelines.pictures import assert_same, drawn

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines.base import ImageRequest, Picture, Pixels
-from runner.mode import detect_model_mode
+from runner.inspect.mode import detect_model_mode
 from runner.sources import ModelMode
 from samples.training.classify import classify, judge
 from samples.training.drawing import draw

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.detect import detect
+from runner.inspect.detect import detect
 from runner.sources import find
 from tests.weights.packages import packaged
 

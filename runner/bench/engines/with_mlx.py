@@ -17,7 +17,7 @@ from pipelines.base import ImageRequest, Report  # noqa: E402
 from pipelines.components import DTYPES  # noqa: E402
 from pipelines.random_model import load_random, write_random  # noqa: E402
 from pipelines.settings import ROOM, Settings  # noqa: E402
-from runner.mode import detect_model_mode  # noqa: E402
+from runner.inspect.mode import detect_model_mode  # noqa: E402
 from runner.sources import find  # noqa: E402
 
 Times = dict[str, Any]

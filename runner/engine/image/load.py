@@ -10,9 +10,9 @@ from pipelines.base import Pipeline
 from runner.engine.image.worker import ImageWorker
 from runner.engine.warmup import warm_up
 from runner.errors import BadRequest
-from runner.image_engine import ImageEngine
-from runner.image_memory import MemoryChoice, choose_loading, estimate_loaded, is_quantized
-from runner.memory import room_to_unpack, show_size
+from runner.inspect.image_backend import ImageEngine
+from runner.inspect.image_memory import MemoryChoice, choose_loading, estimate_loaded, is_quantized
+from runner.inspect.memory import room_to_unpack, show_size
 from runner.sources import ModelFiles
 
 LOADING = 0.7  # of the progress, where a warm-up follows

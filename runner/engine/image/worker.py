@@ -21,7 +21,7 @@ from runner.engine.image.jobs import Drawing
 from runner.engine.jobs import Emitted, Job
 from runner.errors import NotEnoughMemory
 from runner.hardware import available_memory
-from runner.memory import show_size
+from runner.inspect.memory import show_size
 from runner.protocol.image import DrawBegun, DrawDone, DrawnPart, DrawStep, to_base64
 from runner.protocol.text import Failed
 from runner.sources import ModelMode

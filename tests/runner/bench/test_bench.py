@@ -125,7 +125,7 @@ def test_named_models_are_cut_in_depth_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_named_models_are_models_to_the_runner(name: str, tmp_path: Path) -> None:
-    from runner.mode import detect_model_mode
+    from runner.inspect.mode import detect_model_mode
     from runner.sources import find
 
     write_texts(SPECS[name], tmp_path)

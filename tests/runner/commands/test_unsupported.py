@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from runner.detect import check_runnable
 from runner.errors import ModelNotSupported
+from runner.inspect.detect import check_runnable
 from runner.process.child import Child
 from runner.sources import find
 from tests.runner.checkpoints import image_files, text_files, write

@@ -12,7 +12,7 @@ from runner.gateway.admission import Admission
 from runner.gateway.estimate import Need, need, option
 from runner.gateway.names import Known
 from runner.gateway.running import Phase, Running
-from runner.memory import GIB, TEXT_ALLOWANCE
+from runner.inspect.memory import GIB, TEXT_ALLOWANCE
 from runner.sources import ModelMode, find
 from tests.runner.checkpoints import image_files, safetensors, text_files, write
 from tests.runner.pretend import pretend_model

@@ -15,7 +15,7 @@ from runner.gateway import cards
 from runner.gateway.cards import cards_for, visible_cards
 from runner.gateway.names import Known, Names
 from runner.gateway.settings import Settings
-from runner.image_engine import ImageEngine
+from runner.inspect.image_backend import ImageEngine
 from tests.pipelines import toys
 from tests.runner.gateway.live import Gateway, Streaming, gone, lines
 from tests.runner.pretend import pretend_model

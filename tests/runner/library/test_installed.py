@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import pipelines
+from runner.inspect.mode import ModelMode
 from runner.library import Installed, installed, lookup
-from runner.mode import ModelMode
 from runner.sources import find
 from runner.sources.hub import cache_folder
 from runner.sources.ollama_store import store_root

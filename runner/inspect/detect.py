@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 
 from models.language.architectures import has_architecture, has_mlx_lm, stated_context
 from models.language.config.support import why_unsupported
-from runner.contents import Contents, contents
 from runner.errors import ModelNotSupported
-from runner.image_engine import choose_engine, no_engine
-from runner.memory import MemoryEstimate, allowance, show_size
-from runner.mode import ModelMode, ModelType, detect_model_mode, detect_model_type, mode_of
+from runner.inspect.image_backend import choose_engine, no_engine
+from runner.inspect.memory import MemoryEstimate, allowance, show_size
+from runner.inspect.mode import ModelMode, ModelType, detect_model_mode, detect_model_type, mode_of
+from runner.inspect.tensor_summary import Contents, contents
 from runner.sources import ModelFiles, find
 from runner.sources.base import shorten
 from runner.sources.selection import wanted_files, weight_folders

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from runner.errors import ModelNotSupported
-from runner.image_engine import choose_engine
+from runner.inspect.image_backend import choose_engine
 from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.base import shorten, some
 
@@ -29,7 +29,7 @@ def detect_model_type(model: str | ModelFiles) -> str:
 def detect_model_mode(model: str | ModelFiles) -> ModelType:
     """Whether a model makes text or pictures, and the pipeline class that makes them.
 
-    A model_index.json means pictures, and some engine must have its class (`runner.image_engine`); otherwise a
+    A model_index.json means pictures, and some engine must have its class (`runner.inspect.image_backend`); otherwise a
     config.json means text. Anything else is a ModelNotSupported that says what was found and what would be accepted.
     """
     files = find(model) if isinstance(model, str) else model

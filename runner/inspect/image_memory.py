@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from models.safetensors import TensorInfo
 from pipelines.settings import Memory
-from runner.contents import has_packed, unpacked_bytes
-from runner.memory import MemoryEstimate, allowance, parse_size, show_size
+from runner.inspect.memory import MemoryEstimate, allowance, parse_size, show_size
+from runner.inspect.tensor_summary import has_packed, unpacked_bytes
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.selection import weight_folders
 

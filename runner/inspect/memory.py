@@ -11,7 +11,7 @@ from typing import Any
 
 from runner.errors import ModelNotSupported
 from runner.hardware import available_memory
-from runner.mode import ModelMode, detect_model_mode, mode_of
+from runner.inspect.mode import ModelMode, detect_model_mode, mode_of
 from runner.sources import ModelFiles, find
 from runner.sources.selection import indexed_bytes, weight_folders
 
