@@ -8,8 +8,8 @@ from typing import Any
 
 from runner.commands.tables import print_json, span, table
 from runner.config import Config
+from runner.gateway.remote import State, reach
 from runner.inspect.memory import show_size
-from runner.remote import State, reach
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from runner.commands.tables import print_json, warn
 from runner.config import Config
 from runner.errors import BadRequest, Busy, KeyNeeded, NoGateway
+from runner.gateway.remote import remotes
 from runner.inspect.memory import show_size
 from runner.library.removal import Removal, plan_removal
-from runner.remote import remotes
 
 
 def run(options: argparse.Namespace) -> int:

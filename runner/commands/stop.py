@@ -6,7 +6,7 @@ import asyncio
 from runner.commands.tables import print_json
 from runner.config import Config
 from runner.errors import ModelNotFound
-from runner.remote import reach
+from runner.gateway.remote import reach
 
 
 def run(options: argparse.Namespace) -> int:

@@ -10,9 +10,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from runner.errors import BadRequest
-from runner.gateway.answering import unless_left
 from runner.gateway.app import Gateway
-from runner.gateway.running import Lease
+from runner.gateway.lease import Lease
+from runner.gateway.responses import unless_left
 from runner.library import Installed
 from runner.process.client import Broken
 from runner.process.responses import error_from, read_object

@@ -35,8 +35,8 @@ from runner.dialects.ollama_shapes import (
     Version,
 )
 from runner.errors import BadRequest, DiptychError
-from runner.gateway.answering import Stream
 from runner.gateway.app import Gateway
+from runner.gateway.responses import Stream
 from runner.http import rules
 from runner.http.bodies import PICTURES_LIMIT, read_body
 from runner.http.middleware import exchange

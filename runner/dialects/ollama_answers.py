@@ -14,7 +14,7 @@ from runner.dialects.openai_chat_answers import logprob
 from runner.errors import BadRequest
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
-from runner.gateway.running import Lease
+from runner.gateway.lease import Lease
 from runner.process.supervisor import Event
 from runner.protocol.text import encode
 from runner.sources import ModelMode

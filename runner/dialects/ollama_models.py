@@ -11,8 +11,8 @@ from typing import Any
 from runner.dialects.asking import names
 from runner.errors import BadRequest, ModelNotFound
 from runner.gateway.app import Gateway
-from runner.gateway.names import Known
-from runner.gateway.running import Phase, Running
+from runner.gateway.lease import Phase, Running
+from runner.gateway.resolver import Known
 from runner.inspect.capabilities import chat_template, text_capabilities
 from runner.inspect.detect import Detection, detect
 from runner.library import Installed, installed, lookup

@@ -43,8 +43,8 @@ from runner.dialects.openai_shapes import (
 from runner.dialects.openai_shapes import Pictures as Drawn
 from runner.dialects.pictures import FOLDER, Pictures
 from runner.errors import DiptychError, ModelNotFound
-from runner.gateway.answering import Stream
 from runner.gateway.app import Gateway
+from runner.gateway.responses import Stream
 from runner.http.bodies import PICTURES_LIMIT, read_body
 from runner.http.middleware import exchange
 from runner.http.operation import SSE, operation

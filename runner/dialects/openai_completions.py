@@ -22,7 +22,7 @@ from runner.dialects.openai_shapes import Completion, FormerLogprobs, Stop, Text
 from runner.errors import BadRequest
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
-from runner.gateway.running import Lease
+from runner.gateway.lease import Lease
 from runner.http import rules
 from runner.process.supervisor import Event
 from runner.protocol.text import parse

@@ -20,7 +20,7 @@ from runner.errors import (
     RunnerFailed,
     TooLarge,
 )
-from runner.gateway.answering import begin, end, more
+from runner.gateway.responses import begin, end, more
 from runner.http.middleware import exchange
 from runner.protocol.text import encode
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from runner.doctor.findings import Finding, Status
 from runner.errors import ModelNotSupported
-from runner.gateway.cards import card_architecture, card_memory, has_gpu_backend
+from runner.gateway.gpus import card_architecture, card_memory, has_gpu_backend
 from runner.inspect.memory import device_memory, show_size
 from runner.process.child import check_platform
 

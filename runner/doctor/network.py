@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from runner.config import Config
 from runner.doctor.findings import Finding, Status
 from runner.errors import DiptychError, NoGateway
+from runner.gateway.remote import reach
 from runner.inspect.memory import show_size
-from runner.remote import reach
 
 SECTION = "network"
 

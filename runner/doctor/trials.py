@@ -15,7 +15,7 @@ import msgspec
 
 from runner.doctor.findings import Finding, Status
 from runner.engine import device
-from runner.gateway.cards import has_gpu_backend
+from runner.gateway.gpus import has_gpu_backend
 
 if TYPE_CHECKING:
     from models.kernels.checked import CheckedKernel

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from runner.engine.device import GPU_BACKENDS, is_installed
-from runner.gateway.cards import card_architecture
+from runner.gateway.gpus import card_architecture
 from runner.places import cache_folder, make_private
 
 log = logging.getLogger("diptych.device")

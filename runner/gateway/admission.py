@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from runner.errors import NotEnoughMemory
 from runner.gateway.estimate import Need, option
-from runner.gateway.names import Known
-from runner.gateway.running import Phase, Running
+from runner.gateway.lease import Phase, Running
+from runner.gateway.resolver import Known
 from runner.inspect.memory import show_size
 
 

@@ -9,11 +9,11 @@ from starlette.types import ASGIApp
 
 from runner.gateway.access import Cors, access
 from runner.gateway.budget import default_budget
+from runner.gateway.lease import Lease
 from runner.gateway.metrics import GatewayMetrics
-from runner.gateway.names import Names
 from runner.gateway.paths import Paths
 from runner.gateway.pool import Pool
-from runner.gateway.running import Lease
+from runner.gateway.resolver import Names
 from runner.gateway.settings import Settings
 from runner.http.middleware import Around
 from runner.http.old_http import OldHttp

@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from runner.gateway.cards import card_memory, has_gpu_backend
+from runner.gateway.gpus import card_memory, has_gpu_backend
 from runner.inspect.memory import GIB, device_memory
 
 log = logging.getLogger("diptych.gateway")

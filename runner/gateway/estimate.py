@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.errors import ModelNotSupported
-from runner.gateway.cards import has_gpu_backend, on_gpu
+from runner.gateway.gpus import has_gpu_backend, on_gpu
 from runner.inspect.image_backend import ImageEngine
 from runner.inspect.image_memory import estimate_loaded, is_quantized, parse_memory
 from runner.inspect.memory import UNREADABLE_VRAM, allowance

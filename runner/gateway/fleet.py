@@ -10,12 +10,12 @@ from typing import Any
 
 from runner.clock import AwakeClock
 from runner.errors import Busy, DiptychError, RunnerFailed
-from runner.gateway.cards import VISIBLE
-from runner.gateway.holdoff import Holdoff
+from runner.gateway.backoff import Holdoff
+from runner.gateway.gpus import VISIBLE
+from runner.gateway.lease import Phase, Running
 from runner.gateway.metrics import GatewayMetrics
-from runner.gateway.names import Known
 from runner.gateway.replicas import Replicas
-from runner.gateway.running import Phase, Running
+from runner.gateway.resolver import Known
 from runner.gateway.settings import Settings
 from runner.inspect.memory import show_size
 from runner.process.supervisor import Report, Server

@@ -11,12 +11,12 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from runner.gateway.addressing import Addressed, LoadRequest, addressed, seconds
-from runner.gateway.answering import unless_left
 from runner.gateway.app import Gateway
-from runner.gateway.passing import PassOn
+from runner.gateway.lease import Running
+from runner.gateway.proxy import PassOn
 from runner.gateway.replicas import Replicas
-from runner.gateway.running import Running
-from runner.gateway.shapes import (
+from runner.gateway.responses import unless_left
+from runner.gateway.schemas import (
     AllLoaded,
     Cancelled,
     Content,

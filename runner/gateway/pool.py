@@ -11,11 +11,11 @@ from contextlib import suppress
 from runner.errors import Busy, DiptychError, RunnerFailed
 from runner.gateway.admission import Admission
 from runner.gateway.fleet import Fleet
+from runner.gateway.lease import Lease, Phase, Running
+from runner.gateway.load_queue import Ticket, Waiting
 from runner.gateway.metrics import GatewayMetrics
-from runner.gateway.names import Known, Names
-from runner.gateway.running import Lease, Phase, Running
+from runner.gateway.resolver import Known, Names
 from runner.gateway.settings import Settings
-from runner.gateway.waiting import Ticket, Waiting
 from runner.process.supervisor import Report
 
 log = logging.getLogger("diptych.gateway")

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from runner.clock import AwakeClock
 from runner.errors import DiptychError
-from runner.gateway.holdoff import Holdoff
+from runner.gateway.backoff import Holdoff
 from runner.process.supervisor import Report, Server
 
 log = logging.getLogger("diptych.gateway")

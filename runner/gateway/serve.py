@@ -9,11 +9,11 @@ from typing import Any
 from models.open_files import allow_open_files
 from runner.errors import ConfigInvalid, DiptychError
 from runner.gateway.app import Gateway
+from runner.gateway.discovery import announced
 from runner.gateway.settings import Settings
 from runner.http.limits import Limits
 from runner.http.server import HttpServer, bind, is_loopback, loop_factory
 from runner.inspect.memory import show_size
-from runner.presence import announced
 from runner.process.client import address
 
 log = logging.getLogger("diptych.gateway")

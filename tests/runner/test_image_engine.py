@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.fallback import catalog
 from runner.errors import ModelNotSupported
-from runner.gateway.names import Known, Names
+from runner.gateway.resolver import Known, Names
 from runner.gateway.settings import Settings
 from runner.inspect.detect import detect, render
 from runner.inspect.image_backend import ImageEngine, choose_engine

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner import presence
-from runner.presence import Presence, announced, folder, gateways
+from runner.gateway import discovery
+from runner.gateway.discovery import Presence, announced, folder, gateways
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def home(machine: Path) -> Path:
 def leave(pid: int, machine: str = "", port: int = 5, since: float = 1.0, name: str = "left.json") -> Path:
     """What a gateway that was killed leaves."""
     folder().mkdir(parents=True, exist_ok=True)
-    found = Presence(machine or presence.socket.gethostname(), pid, "127.0.0.1", port, since)
+    found = Presence(machine or discovery.socket.gethostname(), pid, "127.0.0.1", port, since)
     (folder() / name).write_bytes(msgspec.json.encode(found))
     return folder() / name
 

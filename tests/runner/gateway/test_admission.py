@@ -10,8 +10,8 @@ from runner.errors import ModelNotSupported, NotEnoughMemory
 from runner.gateway import estimate
 from runner.gateway.admission import Admission
 from runner.gateway.estimate import Need, need, option
-from runner.gateway.names import Known
-from runner.gateway.running import Phase, Running
+from runner.gateway.lease import Phase, Running
+from runner.gateway.resolver import Known
 from runner.inspect.memory import GIB, TEXT_ALLOWANCE
 from runner.sources import ModelMode, find
 from tests.runner.checkpoints import image_files, safetensors, text_files, write

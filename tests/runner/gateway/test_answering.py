@@ -11,8 +11,8 @@ from starlette.routing import Route
 from starlette.types import Message
 
 from runner.errors import DiptychError, NotEnoughMemory, RunnerFailed
-from runner.gateway.answering import Stream
 from runner.gateway.metrics import GatewayMetrics
+from runner.gateway.responses import Stream
 from runner.http.middleware import Around, Exchange
 from tests.waiting import PATIENCE
 

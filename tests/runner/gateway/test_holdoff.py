@@ -1,6 +1,6 @@
 """When a runner that keeps dying may be started again."""
 
-from runner.gateway.holdoff import FIRST_PAUSE, LONGEST_PAUSE, Holdoff
+from runner.gateway.backoff import FIRST_PAUSE, LONGEST_PAUSE, Holdoff
 
 
 def test_two_deaths_within_a_minute_are_forgiven() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.gateway.names import Names
+from runner.gateway.resolver import Names
 from runner.gateway.settings import Settings
 
 ALIASES = {"klein": "owner/klein", "here": "/models/here", "home": "~/toy", "forced": "folder:/models/it"}

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from runner.errors import BadRequest
-from runner.gateway import cards
-from runner.gateway.cards import cards_for, visible_cards
-from runner.gateway.names import Known, Names
+from runner.gateway import gpus
+from runner.gateway.gpus import cards_for, visible_cards
+from runner.gateway.resolver import Known, Names
 from runner.gateway.settings import Settings
 from runner.inspect.image_backend import ImageEngine
 from tests.pipelines import toys
@@ -129,7 +129,7 @@ def test_on_a_processor_replicas_share_it_and_need_as_many_times_its_memory(tmp_
 
 @pytest.fixture
 def two_cards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cards, "on_gpu", lambda engine: True)
+    monkeypatch.setattr(gpus, "on_gpu", lambda engine: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-ab")
 
 
@@ -148,7 +148,7 @@ def test_each_has_a_card_of_its_own_and_too_few_are_refused(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("two_cards")
 def test_a_mac_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cards.sys, "platform", "darwin")
+    monkeypatch.setattr(gpus.sys, "platform", "darwin")
     with pytest.raises(BadRequest, match="a Mac has one"):
         cards_for(2, ImageEngine.MLX)
 

@@ -4,8 +4,8 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from runner.gateway.lease import Phase
 from runner.gateway.replicas import ReplicaState
-from runner.gateway.running import Phase
 from runner.sources import ModelMode
 
 

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 
 from runner.errors import Busy, DiptychError, RequestCancelled
-from runner.gateway.names import Known
-from runner.gateway.running import Lease
+from runner.gateway.lease import Lease
+from runner.gateway.resolver import Known
 from runner.process.supervisor import Report
 
 

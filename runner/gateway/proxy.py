@@ -7,10 +7,10 @@ from starlette.types import Receive, Scope, Send
 
 from runner.errors import DiptychError
 from runner.gateway.addressing import Addressed, seconds
-from runner.gateway.answering import begin, end, more, unless_left
 from runner.gateway.app import Gateway
-from runner.gateway.running import Lease
-from runner.gateway.shapes import Loading
+from runner.gateway.lease import Lease
+from runner.gateway.responses import begin, end, more, unless_left
+from runner.gateway.schemas import Loading
 from runner.http.middleware import exchange
 from runner.http.operation import NDJSON
 from runner.process.client import Answer, Broken

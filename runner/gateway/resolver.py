@@ -9,8 +9,8 @@ from typing import Any
 
 from runner.aside import aside
 from runner.errors import BadRequest, Busy
-from runner.gateway.cards import cards_for
 from runner.gateway.estimate import Need, need, option
+from runner.gateway.gpus import cards_for
 from runner.gateway.settings import Settings
 from runner.inspect.detect import check_runnable
 from runner.inspect.image_backend import ImageEngine, choose_engine

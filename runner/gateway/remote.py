@@ -8,7 +8,7 @@ from typing import Any
 from runner.config import Config
 from runner.config.keys import keys
 from runner.errors import KeyNeeded, NoGateway, RunnerFailed
-from runner.presence import gateways
+from runner.gateway.discovery import gateways
 from runner.process.client import Answer, Broken, Client
 from runner.process.responses import decode_object, error_from
 from runner.protocol.text import encode

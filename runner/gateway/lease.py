@@ -7,8 +7,8 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, Self
 
-from runner.gateway.names import Known
 from runner.gateway.replicas import Replicas
+from runner.gateway.resolver import Known
 from runner.process.client import Answer
 from runner.process.supervisor import Event, Server
 from runner.sources import ModelMode
