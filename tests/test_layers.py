@@ -90,9 +90,9 @@ def test_serving_touches_mlx_in_its_workers_alone() -> None:
         "runner.commands.chat",
         "runner.process.supervisor",
         "runner.gateway.native",
-        "runner.dialects.openai",
-        "runner.dialects.ollama",
-        "runner.dialects.page",
+        "runner.api.openai.routes",
+        "runner.api.ollama.routes",
+        "runner.api.page",
         "runner.commands.serve",
         "runner.commands.bench",
         "runner.commands.doctor",
@@ -108,6 +108,6 @@ def test_importing_the_server_brings_no_mlx(module: str) -> None:
 def test_a_gateway_stays_small() -> None:
     """What it imports is what it weighs: these are for runners."""
     heavy = {"mlx", "mlx_lm", "numpy", "transformers", "llguidance", "PIL", "huggingface_hub", "httpx2"}
-    code = "import sys, runner.gateway.native, runner.gateway.serve, runner.dialects.openai, runner.dialects.ollama; print(*{n.split('.')[0] for n in sys.modules})"
+    code = "import sys, runner.gateway.native, runner.gateway.serve, runner.api.openai.routes, runner.api.ollama.routes; print(*{n.split('.')[0] for n in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not heavy & set(done.stdout.split())

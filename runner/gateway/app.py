@@ -23,9 +23,9 @@ from runner.process.supervisor import Report
 # Each has `routes(gateway)`, and may have `middleware`. Earlier ones win where two want the same path.
 DIALECTS = (
     "runner.gateway.native",
-    "runner.dialects.page",
-    "runner.dialects.openai",
-    "runner.dialects.ollama",
+    "runner.api.page",
+    "runner.api.openai.routes",
+    "runner.api.ollama.routes",
 )
 
 

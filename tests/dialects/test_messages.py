@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from runner.dialects.ollama_requests import Chat as OllamaChat
-from runner.dialects.openai_chat import Chat as OpenAIChat
-from runner.dialects.openai_responses import Responses
+from runner.api.ollama.requests import Chat as OllamaChat
+from runner.api.openai.chat import Chat as OpenAIChat
+from runner.api.openai.responses import Responses
 from runner.errors import BadRequest
 from runner.protocol.text import parse_text
 

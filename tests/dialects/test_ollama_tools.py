@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from runner.dialects.ollama_shapes import Call
+from runner.api.ollama.schemas import Call
 from tests.runner.gateway.live import Gateway
 from tests.waiting import PATIENCE
 

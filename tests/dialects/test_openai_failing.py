@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from runner.dialects.openai_chat import Chat
-from runner.dialects.openai_chat_answers import ChoiceReader
-from runner.dialects.openai_errors import OpenAIErrors, shaped
-from runner.dialects.openai_images import Drawing
+from runner.api.openai.chat import Chat
+from runner.api.openai.chat_stream import ChoiceReader
+from runner.api.openai.errors import OpenAIErrors, shaped
+from runner.api.openai.images import Drawing
 from runner.errors import (
     BadRequest,
     Busy,
@@ -153,7 +153,7 @@ def test_a_drawing_says_nothing_that_was_not_asked_for() -> None:
 
 
 def test_a_runner_that_does_not_count_has_failed() -> None:
-    from runner.dialects.openai_sampling import usage
+    from runner.api.openai.sampling import usage
     from runner.errors import RunnerFailed
 
     with pytest.raises(RunnerFailed, match="last event has no eval_count"):

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from runner.dialects.openai_chat_answers import Piece
-from runner.dialects.openai_responses import turns
-from runner.dialects.openai_responses_answers import Output
-from runner.dialects.openai_responses_shapes import MessageItem, ReasoningItem
+from runner.api.openai.chat_stream import Piece
+from runner.api.openai.responses import turns
+from runner.api.openai.responses_schemas import MessageItem, ReasoningItem
+from runner.api.openai.responses_stream import Output
 from tests.dialects.test_openai_chat import LOOK
 from tests.dialects.typed import checked
 from tests.runner.gateway.live import Gateway

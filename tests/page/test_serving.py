@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.dialects.page import FOLDER, TYPES
+from runner.api.page import FOLDER, TYPES
 from tests.page.conftest import serving
 from tests.runner.gateway.live import Gateway
 from tests.runner.live import ROOT

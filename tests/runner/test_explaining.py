@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from runner.dialects.openai_chat import ChatRequest
+from runner.api.openai.chat import ChatRequest
 from runner.errors import BadRequest
 from runner.protocol.image import DrawRequest
 from runner.protocol.text import parse

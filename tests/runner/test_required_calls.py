@@ -8,9 +8,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from runner.dialects.ollama_requests import Chat as OllamaChat
-from runner.dialects.openai_chat import Chat as OpenAIChat
-from runner.dialects.openai_chat_answers import ChoiceReader
+from runner.api.ollama.requests import Chat as OllamaChat
+from runner.api.openai.chat import Chat as OpenAIChat
+from runner.api.openai.chat_stream import ChoiceReader
 from runner.engine.text.chat_prompts import render_chat
 from runner.engine.text.required_calls import RequiredCall, call_schema
 from runner.errors import BadRequest

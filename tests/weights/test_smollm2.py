@@ -10,9 +10,9 @@ import httpx2
 import mlx.core as mx
 import pytest
 
+from runner.api.openai.chat import Chat
+from runner.api.openai.chat_stream import ChoiceReader
 from runner.commands.quantize import quantize
-from runner.dialects.openai_chat import Chat
-from runner.dialects.openai_chat_answers import ChoiceReader
 from runner.engine.text.worker import TextSettings
 from tests.runner.live import Event, events, in_process, text, tokens
 from tests.weights.prompts import CHATS, requests, user

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
-from runner.dialects.library import Listing
+from runner.api.catalog import Listing
 from runner.errors import UnknownPath
 from runner.gateway.app import Gateway
 from runner.http.access import header

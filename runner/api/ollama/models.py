@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from runner.dialects.asking import names
+from runner.api.lease import names
 from runner.errors import BadRequest, ModelNotFound
 from runner.gateway.app import Gateway
 from runner.gateway.lease import Phase, Running

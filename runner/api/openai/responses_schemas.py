@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from runner.dialects.openai_shapes import CompletionDetails, TokenLogprob
+from runner.api.openai.schemas import CompletionDetails, TokenLogprob
 
 Status = Literal["in_progress", "completed", "incomplete"]
 

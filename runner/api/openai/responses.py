@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from runner.dialects.openai_chat import Chat, Effort, Turn, message
-from runner.dialects.openai_tools import CHOICE_RULE, TEXT_RULE, ChoiceName
+from runner.api.openai.chat import Chat, Effort, Turn, message
+from runner.api.openai.tools import CHOICE_RULE, TEXT_RULE, ChoiceName
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.text import parse

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from runner.dialects.ollama_models import LATEST, Shelf
+from runner.api.ollama.models import LATEST, Shelf
 from runner.errors import BadRequest, Busy, ModelNotFound
 from runner.gateway.app import Gateway
 from runner.library.copying import copy_manifest

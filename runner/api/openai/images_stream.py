@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from msgspec import UNSET
 
-from runner.dialects.asking import leased, sse
-from runner.dialects.openai_images import Drawing
-from runner.dialects.openai_shapes import Picture, PictureEvent, PicturesUsage, PictureTokens
-from runner.dialects.openai_shapes import Pictures as Drawn
-from runner.dialects.pictures import Pictures
+from runner.api.images import Pictures
+from runner.api.lease import leased, sse
+from runner.api.openai.images import Drawing
+from runner.api.openai.schemas import Picture, PictureEvent, PicturesUsage, PictureTokens
+from runner.api.openai.schemas import Pictures as Drawn
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
 from runner.process.supervisor import Event

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from runner.dialects.asking import ask, leased
-from runner.dialects.openai_completions import Given, inputs, texts
-from runner.dialects.openai_shapes import Embedding, Embeddings, EmbeddingsUsage
+from runner.api.lease import ask, leased
+from runner.api.openai.completions import Given, inputs, texts
+from runner.api.openai.schemas import Embedding, Embeddings, EmbeddingsUsage
 from runner.durations import Duration
 from runner.errors import BadRequest
 from runner.gateway.addressing import seconds

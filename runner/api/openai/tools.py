@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from runner.dialects.openai_shapes import Call, CalledFunction
+from runner.api.openai.schemas import Call, CalledFunction
 from runner.errors import BadRequest
 from runner.http import rules
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from msgspec import UNSET
 
-from runner.dialects.asking import leased, side_by_side, sse
-from runner.dialects.openai_chat import Chat
-from runner.dialects.openai_sampling import usage
-from runner.dialects.openai_shapes import (
+from runner.api.lease import leased, side_by_side, sse
+from runner.api.openai.chat import Chat
+from runner.api.openai.sampling import usage
+from runner.api.openai.schemas import (
     Alternative,
     Call,
     CallDelta,
@@ -27,7 +27,7 @@ from runner.dialects.openai_shapes import (
     TokenLogprob,
     Usage,
 )
-from runner.dialects.openai_tools import call_shown
+from runner.api.openai.tools import call_shown
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
 from runner.process.supervisor import Event

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from runner.dialects.openai_sampling import STREAM_RULE, Length, Sampling, check_stream_options, options
-from runner.dialects.openai_tools import (
+from runner.api.openai.sampling import STREAM_RULE, Length, Sampling, check_stream_options, options
+from runner.api.openai.tools import (
     CHOICE_RULE,
     TEXT_RULE,
     TOOL_RULE,

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from runner.dialects.openai_shapes import CompletionDetails, PromptDetails, Usage
+from runner.api.openai.schemas import CompletionDetails, PromptDetails, Usage
 from runner.durations import Duration
 from runner.errors import BadRequest, RunnerFailed
 from runner.http import rules

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from runner.dialects.forms import Form
-from runner.dialects.openai_images import NOT_HERE, Drawing, DrawingRequest
+from runner.api.forms import Form
+from runner.api.openai.images import NOT_HERE, Drawing, DrawingRequest
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.text import parse

@@ -5,7 +5,7 @@ import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from runner.dialects.openai_shapes import Error, Failure, Kind
+from runner.api.openai.schemas import Error, Failure, Kind
 from runner.errors import (
     Busy,
     DiptychError,

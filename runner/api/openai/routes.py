@@ -8,29 +8,30 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from runner.dialects.asking import Whole, names, sse
-from runner.dialects.forms import is_form, read_form
-from runner.dialects.openai_chat import NOT_HERE as CHAT_LACKS
-from runner.dialects.openai_chat import RULES as CHAT_RULES
-from runner.dialects.openai_chat import Chat, ChatRequest
-from runner.dialects.openai_chat_answers import ChatAnswer
-from runner.dialects.openai_completions import RULES as COMPLETION_RULES
-from runner.dialects.openai_completions import CompletionAnswer, CompletionRequest
-from runner.dialects.openai_edits import RULE as EDIT_RULE
-from runner.dialects.openai_edits import EditForm, EditRequest, edit_of_form, edit_of_json
-from runner.dialects.openai_embeddings import EmbeddingsRequest, embeddings
-from runner.dialects.openai_errors import OpenAIErrors, shaped
-from runner.dialects.openai_images import NOT_HERE as PICTURES_LACK
-from runner.dialects.openai_images import RULES as DRAWING_RULES
-from runner.dialects.openai_images import Drawing, DrawingRequest
-from runner.dialects.openai_images_answers import DrawingAnswer
-from runner.dialects.openai_responses import NOT_HERE as RESPONSES_LACK
-from runner.dialects.openai_responses import RULES as RESPONSE_RULES
-from runner.dialects.openai_responses import Responses, ResponsesRequest
-from runner.dialects.openai_responses_answers import ResponsesAnswer
-from runner.dialects.openai_responses_shapes import Response as Answered
-from runner.dialects.openai_responses_shapes import ResponseEvent
-from runner.dialects.openai_shapes import (
+from runner.api.forms import is_form, read_form
+from runner.api.images import FOLDER, Pictures
+from runner.api.lease import Whole, names, sse
+from runner.api.openai.chat import NOT_HERE as CHAT_LACKS
+from runner.api.openai.chat import RULES as CHAT_RULES
+from runner.api.openai.chat import Chat, ChatRequest
+from runner.api.openai.chat_stream import ChatAnswer
+from runner.api.openai.completions import RULES as COMPLETION_RULES
+from runner.api.openai.completions import CompletionAnswer, CompletionRequest
+from runner.api.openai.embeddings import EmbeddingsRequest, embeddings
+from runner.api.openai.errors import OpenAIErrors, shaped
+from runner.api.openai.image_edits import RULE as EDIT_RULE
+from runner.api.openai.image_edits import EditForm, EditRequest, edit_of_form, edit_of_json
+from runner.api.openai.images import NOT_HERE as PICTURES_LACK
+from runner.api.openai.images import RULES as DRAWING_RULES
+from runner.api.openai.images import Drawing, DrawingRequest
+from runner.api.openai.images_stream import DrawingAnswer
+from runner.api.openai.responses import NOT_HERE as RESPONSES_LACK
+from runner.api.openai.responses import RULES as RESPONSE_RULES
+from runner.api.openai.responses import Responses, ResponsesRequest
+from runner.api.openai.responses_schemas import Response as Answered
+from runner.api.openai.responses_schemas import ResponseEvent
+from runner.api.openai.responses_stream import ResponsesAnswer
+from runner.api.openai.schemas import (
     ChatChunk,
     ChatCompletion,
     Completion,
@@ -40,8 +41,7 @@ from runner.dialects.openai_shapes import (
     Models,
     PictureEvent,
 )
-from runner.dialects.openai_shapes import Pictures as Drawn
-from runner.dialects.pictures import FOLDER, Pictures
+from runner.api.openai.schemas import Pictures as Drawn
 from runner.errors import DiptychError, ModelNotFound
 from runner.gateway.app import Gateway
 from runner.gateway.responses import Stream

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from runner.dialects.ollama_models import Stated
-from runner.dialects.ollama_options import Chosen, OllamaOptions
-from runner.dialects.openai_tools import CHOICE_RULE, Choice, ChoiceName, chosen
+from runner.api.ollama.models import Stated
+from runner.api.ollama.options import Chosen, OllamaOptions
+from runner.api.openai.tools import CHOICE_RULE, Choice, ChoiceName, chosen
 from runner.durations import Duration
 from runner.errors import BadRequest
 from runner.http import rules

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Any, Self
 
+from runner.api.ollama.models import LATEST, Shelf, digest, hub_digest
 from runner.aside import aside
-from runner.dialects.ollama_models import LATEST, Shelf, digest, hub_digest
 from runner.errors import Busy, DiptychError, ModelNotFound, ModelNotSupported, RunnerFailed
 from runner.gateway.app import Gateway
 from runner.library.download import Download, plan_download

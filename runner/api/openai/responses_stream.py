@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from runner.dialects.asking import sse
-from runner.dialects.openai_chat_answers import ChatAnswer, Piece
-from runner.dialects.openai_errors import shaped
-from runner.dialects.openai_responses import Responses
-from runner.dialects.openai_responses_shapes import (
+from runner.api.lease import sse
+from runner.api.openai.chat_stream import ChatAnswer, Piece
+from runner.api.openai.errors import shaped
+from runner.api.openai.responses import Responses
+from runner.api.openai.responses_schemas import (
     CallItem,
     Effort,
     Incomplete,
@@ -26,7 +26,7 @@ from runner.dialects.openai_responses_shapes import (
     ResponseUsage,
     Status,
 )
-from runner.dialects.openai_shapes import Call, TokenLogprob
+from runner.api.openai.schemas import Call, TokenLogprob
 from runner.errors import DiptychError
 from runner.gateway.app import Gateway
 

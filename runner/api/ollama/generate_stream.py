@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from time import perf_counter_ns
 from typing import Any
 
-from runner.dialects.asking import DOES
-from runner.dialects.ollama_models import Shelf
-from runner.dialects.ollama_requests import Generate, Request
-from runner.dialects.openai_chat_answers import logprob
+from runner.api.lease import DOES
+from runner.api.ollama.models import Shelf
+from runner.api.ollama.requests import Generate, Request
+from runner.api.openai.chat_stream import logprob
 from runner.errors import BadRequest
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway

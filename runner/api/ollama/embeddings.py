@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from runner.dialects.asking import ask, leased
-from runner.dialects.ollama_models import Shelf
-from runner.dialects.ollama_options import Chosen, OllamaOptions
-from runner.dialects.openai_embeddings import cut
+from runner.api.lease import ask, leased
+from runner.api.ollama.models import Shelf
+from runner.api.ollama.options import Chosen, OllamaOptions
+from runner.api.openai.embeddings import cut
 from runner.durations import Duration
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway

@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from runner.dialects.asking import Whole
-from runner.dialects.ollama_answers import Answer
-from runner.dialects.ollama_changes import Changes, CopyRequest
-from runner.dialects.ollama_embeddings import EmbeddingsRequest, EmbedRequest, embed, embeddings
-from runner.dialects.ollama_models import Shelf
-from runner.dialects.ollama_pull import Pulls
-from runner.dialects.ollama_requests import (
+from runner.api.lease import Whole
+from runner.api.ollama.copy_delete import Changes, CopyRequest
+from runner.api.ollama.embeddings import EmbeddingsRequest, EmbedRequest, embed, embeddings
+from runner.api.ollama.generate_stream import Answer
+from runner.api.ollama.models import Shelf
+from runner.api.ollama.pull import Pulls
+from runner.api.ollama.requests import (
     CHAT_RULES,
     GENERATE_RULES,
     Chat,
@@ -23,7 +23,7 @@ from runner.dialects.ollama_requests import (
     Generate,
     GenerateRequest,
 )
-from runner.dialects.ollama_shapes import (
+from runner.api.ollama.schemas import (
     AllLoaded,
     Arriving,
     Chatted,

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta
 
-from runner.dialects.asking import ask, leased, side_by_side, sse
-from runner.dialects.openai_chat_answers import DONE
-from runner.dialects.openai_sampling import (
+from runner.api.lease import ask, leased, side_by_side, sse
+from runner.api.openai.chat_stream import DONE
+from runner.api.openai.sampling import (
     MOST_CHOICES,
     STREAM_RULE,
     Sampling,
@@ -18,7 +18,7 @@ from runner.dialects.openai_sampling import (
     options,
     usage,
 )
-from runner.dialects.openai_shapes import Completion, FormerLogprobs, Stop, TextChoice, Usage
+from runner.api.openai.schemas import Completion, FormerLogprobs, Stop, TextChoice, Usage
 from runner.errors import BadRequest
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway

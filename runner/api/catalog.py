@@ -6,8 +6,8 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runner.dialects.asking import names
-from runner.dialects.ollama_models import capabilities, files_of
+from runner.api.lease import names
+from runner.api.ollama.models import capabilities, files_of
 from runner.gateway.app import Gateway
 from runner.http.operation import operation
 from runner.inspect.sample import FOLDERS
