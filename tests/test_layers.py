@@ -79,7 +79,7 @@ def test_serving_touches_mlx_in_its_workers_alone() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "runner.cli",
+        "runner.cli.main",
         "runner.server.app",
         "runner.engine.engine",
         "runner.inspect.mode",
@@ -87,15 +87,15 @@ def test_serving_touches_mlx_in_its_workers_alone() -> None:
         "runner.inspect.memory",
         "runner.library",
         "runner.config",
-        "runner.commands.chat",
+        "runner.cli.commands.chat",
         "runner.process.supervisor",
         "runner.gateway.native",
         "runner.api.openai.routes",
         "runner.api.ollama.routes",
         "runner.api.page",
-        "runner.commands.serve",
-        "runner.commands.bench",
-        "runner.commands.doctor",
+        "runner.cli.commands.serve",
+        "runner.cli.commands.bench",
+        "runner.cli.commands.doctor",
         "runner.doctor.trials",
     ],
 )

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from runner.bench.records import Record, Report
-from runner.commands.tables import table
+from runner.terminal import table
 
 HEAD = ("part", "engine", "size", "how", "median", "spread", "floor", "peak")
 GIGA = 1e9

@@ -86,9 +86,7 @@ def test_a_runner_names_the_package_that_failed_under_mlx_lm(tmp_path: Path) -> 
     package = tmp_path / "transformers"
     package.mkdir()
     (package / "__init__.py").write_text(f"raise ImportError({TOO_NEW!r})")
-    start = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from runner.cli import main; main(sys.argv[1:])"
-    )
+    start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from runner.cli.main import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", start, "runner", "--model", str(toy_text()), "--port", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1

@@ -191,7 +191,7 @@ def test_a_real_load_that_waits_for_a_file_is_given_up(
     os.mkfifo(folder / "waits")
     # A reader of the tokenizer's that opens what never comes, in the place of a disk that never answers.
     start = (
-        "import sys; from models.language import load; from runner.cli import main; "
+        "import sys; from models.language import load; from runner.cli.main import main; "
         f"load._tokenizer = lambda *_: open({str(folder / 'waits')!r}).read(); main(sys.argv[1:])"
     )
     monkeypatch.setattr(child, "RUNNER", (sys.executable, "-c", start))

@@ -12,7 +12,7 @@ import pytest
 
 from runner.api.openai.chat import Chat
 from runner.api.openai.chat_stream import ChoiceReader
-from runner.commands.quantize import quantize
+from runner.cli.commands.quantize import quantize
 from runner.engine.text.worker import TextSettings
 from tests.runner.live import Event, events, in_process, text, tokens
 from tests.weights.prompts import CHATS, requests, user

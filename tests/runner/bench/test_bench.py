@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runner import cli
 from runner.bench.records import Record, Report
 from runner.bench.specs import SPECS, write_texts
+from runner.cli import main
 from tests.toys import toy_text
 from tests.waiting import PATIENCE
 
@@ -42,7 +42,7 @@ def test_wrong_words_are_answered_with_the_right_ones(
     arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli.main(["bench", *arguments])
+        main.main(["bench", *arguments])
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
 
@@ -62,7 +62,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_built(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(SystemExit) as ended:
-        cli.main(["bench", *arguments])
+        main.main(["bench", *arguments])
     assert ended.value.code in (1, 3)
     assert told in capsys.readouterr().err
 
@@ -143,7 +143,7 @@ def test_every_run_of_a_plan_is_understood(plan: str, least: int) -> None:
     runs = [line.split(": diptych ", 1)[1] for line in listed.stdout.splitlines()]
     assert len(runs) >= least
     for run in runs:
-        options = cli._parser().parse_args(shlex.split(run))
+        options = main._parser().parse_args(shlex.split(run))
         assert set(options.names) <= set(SPECS)
 
 
@@ -155,7 +155,7 @@ def test_figures_of_earlier_runs_make_chart_and_page_without_measuring(tmp_path:
     ).write(kept)  # fmt: skip
     chart, page = tmp_path / "a.png", tmp_path / "a.md"
     with pytest.raises(SystemExit) as ended:
-        cli.main(["bench", "--add", str(kept), "--plot", str(chart), "--markdown", str(page)])
+        main.main(["bench", "--add", str(kept), "--plot", str(chart), "--markdown", str(page)])
     assert ended.value.code == 0
     assert chart.read_bytes().startswith(b"\x89PNG")
     assert "| step | mlx | 64x64 |" in page.read_text()

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from runner.chat.background import Background
+from runner.cli.chat.background import Background
 from tests.waiting import PATIENCE
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.chat.conversation import Conversation
-from runner.chat.terminal import harmless
+from runner.cli.chat.conversation import Conversation
+from runner.cli.chat.prompt import harmless
 from runner.errors import BadRequest, DiptychError
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runner.cli import main
+from runner.cli.main import main
 
 
 @dataclass(frozen=True)

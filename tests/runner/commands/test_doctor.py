@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runner.commands import doctor
+from runner.cli.commands import doctor
 from runner.doctor import examination
 from runner.doctor.findings import Finding, Status
 from runner.errors import BadRequest

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.commands.names import Target, format_of, slug
+from runner.cli.commands.model_names import Target, format_of, slug
 from runner.errors import BadRequest
 
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from runner.commands.progress import Progress, Style
+from runner.cli.progress import Progress, Style
 
 
 def told(style: Style, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:

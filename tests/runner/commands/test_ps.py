@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from runner.commands.ps import row
-from runner.commands.tables import table
+from runner.cli.commands.ps import row
+from runner.terminal import table
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 IDLE: dict[str, Any] = {

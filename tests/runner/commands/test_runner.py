@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli import _configured, _parser
+from runner.cli.main import _configured, _parser
 from tests.runner.checkpoints import write
 from tests.runner.live import Live
 from tests.toys import toy_text

@@ -2,7 +2,7 @@
 
 import io
 
-from runner.commands.steps import Steps
+from runner.cli.steps import Steps
 
 
 class Terminal(io.StringIO):

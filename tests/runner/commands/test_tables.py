@@ -2,8 +2,8 @@
 
 import pytest
 
-from runner.commands.progress import bar
-from runner.commands.tables import ago, paragraph, span, stamp, table
+from runner.cli.progress import bar
+from runner.terminal import ago, paragraph, span, stamp, table
 
 
 def test_a_first_cell_that_is_too_wide_stands_on_a_line_of_its_own() -> None:

@@ -96,7 +96,7 @@ def test_other_addresses_than_loopback_need_a_key() -> None:
 
 
 def test_keys_come_from_a_file(tmp_path: Path) -> None:
-    from runner.commands.serve import settings
+    from runner.cli.commands.serve import settings
     from runner.config import load
     from runner.errors import ConfigInvalid
 

@@ -5,8 +5,8 @@ import argparse
 import msgspec
 
 from pipelines.recipe import Recipe
-from runner.commands.draw import recipe_of
-from runner.commands.tables import print_json
+from runner.cli.commands.draw import recipe_of
+from runner.terminal import print_json
 
 LABELS = {
     "negative_prompt": "negative",

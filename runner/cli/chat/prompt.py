@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from runner.commands.tables import warn
 from runner.places import state_folder
+from runner.terminal import warn
 
 PROMPT = ">>> "
 MORE = "... "

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.settings import QUANTIZATIONS
-from runner.arguments import MODEL_HELP, add_command
-from runner.arguments.pictures import memory
-from runner.arguments.values import natural
 from runner.bench.options import ENGINES, PARTS, PICTURE_PARTS, TEXT_PARTS
+from runner.cli.arguments.draw import memory
+from runner.cli.arguments.types import natural
+from runner.cli.parser import MODEL_HELP, add_command
 
 if TYPE_CHECKING:
-    from runner.arguments import Commands
+    from runner.cli.parser import Commands
 
 
 def add(commands: "Commands") -> None:

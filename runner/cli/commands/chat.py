@@ -4,18 +4,18 @@ import argparse
 import logging
 import sys
 
-from runner.asking import Source, choose
-from runner.chat.background import Background
-from runner.chat.conversation import Conversation
-from runner.chat.session import Session
-from runner.commands.steps import Steps
-from runner.commands.tables import print_json
+from runner.cli.backend import Source, choose
+from runner.cli.chat.background import Background
+from runner.cli.chat.conversation import Conversation
+from runner.cli.chat.session import Session
+from runner.cli.steps import Steps
 from runner.config import Config
 from runner.errors import BadRequest
 from runner.inspect.detect import check_runnable
 from runner.inspect.sample import announce, sample
 from runner.library import installed
 from runner.sources import ModelFiles, ModelMode, find
+from runner.terminal import print_json
 
 
 def run(options: argparse.Namespace) -> int:

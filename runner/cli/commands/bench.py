@@ -7,10 +7,10 @@ from runner.bench.options import Options
 from runner.bench.records import Report, read_reports
 from runner.bench.run import run as measure
 from runner.bench.table import quoted, show
-from runner.commands.tables import warn
 from runner.errors import BadRequest
 from runner.inspect.sample import sample
 from runner.sources import ModelMode
+from runner.terminal import warn
 
 
 def run(options: argparse.Namespace) -> int:

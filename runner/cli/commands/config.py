@@ -5,10 +5,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from runner.commands.tables import print_json
 from runner.config import Config, Setting
 from runner.config.file import ALIAS
 from runner.config.options import SERVE
+from runner.terminal import print_json
 
 HIDDEN = "(set)"
 

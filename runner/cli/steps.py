@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from runner.commands.progress import bar
+from runner.cli.progress import bar
 
 WIDTH = 24
 

@@ -23,7 +23,7 @@ def add_command(
     parser = commands.add_parser(
         name, help=about, description=description or f"{about[0].upper()}{about[1:]}."
     )
-    parser.set_defaults(command=_later(f"runner.commands.{name}"))
+    parser.set_defaults(command=_later(f"runner.cli.commands.{name}"))
     parser.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
 

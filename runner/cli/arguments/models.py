@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from runner.arguments import MODEL_HELP, add_command, add_json
+from runner.cli.parser import MODEL_HELP, add_command, add_json
 
 if TYPE_CHECKING:
-    from runner.arguments import Commands
+    from runner.cli.parser import Commands
 
 
 def add(commands: "Commands") -> None:

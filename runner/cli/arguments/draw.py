@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.settings import QUANTIZATIONS
-from runner.arguments import MODEL_HELP, add_command, add_json
-from runner.arguments.values import natural
+from runner.cli.arguments.types import natural
+from runner.cli.parser import MODEL_HELP, add_command, add_json
 from runner.inspect.image_backend import CHOICES
 
 if TYPE_CHECKING:
-    from runner.arguments import Commands
+    from runner.cli.parser import Commands
 
 
 def add(commands: "Commands") -> None:

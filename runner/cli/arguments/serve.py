@@ -3,12 +3,12 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from runner.arguments import MODEL_HELP, add_command
+from runner.cli.parser import MODEL_HELP, add_command
 from runner.config.options import SERVE
 from runner.durations import show_duration
 
 if TYPE_CHECKING:
-    from runner.arguments import Commands
+    from runner.cli.parser import Commands
 
 METAVARS = {"host": "ADDRESS", "port": "P", "memory": "SIZE", "api_key": "KEY", "api_key_file": "FILE"}
 METAVARS |= dict.fromkeys(("max_loaded", "queue", "replicas"), "N")

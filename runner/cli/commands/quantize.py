@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from models.files import LocalModel
-from runner.commands.tables import print_json
 from runner.engine import device
 from runner.errors import BadRequest, ModelNotSupported
 from runner.inspect.image_backend import choose_engine
@@ -18,6 +17,7 @@ from runner.inspect.memory import show_size
 from runner.inspect.mode import ModelMode, ModelType, detect_model_mode
 from runner.sources import ModelFiles, find
 from runner.sources.selection import TEXTS, wanted_files
+from runner.terminal import print_json
 
 TERMS = ("license", "notice", "readme")  # what a copy must be accompanied by, or should
 

@@ -14,14 +14,14 @@ from pipelines.images import PictureError
 from pipelines.packing import read_recipe
 from pipelines.recipe import Recipe, RecipeError
 from runner import logs
-from runner.asking import OwnRunner, Source, choose
-from runner.commands.names import Target, format_of
-from runner.commands.steps import Steps
-from runner.commands.tables import print_json
+from runner.cli.backend import OwnRunner, Source, choose
+from runner.cli.commands.model_names import Target, format_of
+from runner.cli.steps import Steps
 from runner.config import Config, model_arguments
 from runner.errors import BadRequest
 from runner.inspect.sample import announce, sample
 from runner.sources import ModelMode, find
+from runner.terminal import print_json
 
 PREVIEWS = 8
 LARGEST_INPUT = 64 * 1024**2  # bytes of one input picture

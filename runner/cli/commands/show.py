@@ -4,13 +4,13 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from runner.commands.tables import ago, print_json, stamp
 from runner.config import Config
 from runner.inspect.detect import detect, render
 from runner.library import Installed, entry_of
 from runner.sources import ModelFiles, find
 from runner.sources.folder import FolderFiles
 from runner.sources.ollama_store import store_root
+from runner.terminal import ago, print_json, stamp
 
 
 def run(options: argparse.Namespace) -> int:

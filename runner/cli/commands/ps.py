@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from runner.commands.tables import print_json, span, table
 from runner.config import Config
 from runner.gateway.remote import State, reach
 from runner.inspect.memory import show_size
+from runner.terminal import print_json, span, table
 
 
 def run(options: argparse.Namespace) -> int:

@@ -6,12 +6,12 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-from runner.commands.tables import print_json, warn
 from runner.config import Config
 from runner.errors import BadRequest, Busy, KeyNeeded, NoGateway
 from runner.gateway.remote import remotes
 from runner.inspect.memory import show_size
 from runner.library.removal import Removal, plan_removal
+from runner.terminal import print_json, warn
 
 
 def run(options: argparse.Namespace) -> int:

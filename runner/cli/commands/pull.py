@@ -4,11 +4,11 @@ import argparse
 import json
 import sys
 
-from runner.commands.progress import Progress, Style
-from runner.commands.tables import warn
+from runner.cli.progress import Progress, Style
 from runner.errors import ModelNotSupported
 from runner.inspect.memory import show_size
 from runner.library.download import plan_download
+from runner.terminal import warn
 
 
 def run(options: argparse.Namespace) -> int:

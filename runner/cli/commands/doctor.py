@@ -8,11 +8,11 @@ from itertools import groupby
 
 from msgspec import to_builtins
 
-from runner.commands.tables import paragraph, print_json, printable
 from runner.config import Config, load
 from runner.doctor.examination import examine
 from runner.doctor.findings import Finding, Status, worst
 from runner.errors import ConfigInvalid
+from runner.terminal import paragraph, print_json, printable
 
 FORMAT = 1  # of the JSON; raised when a reader of it would have to change
 INDENT = " " * 8

@@ -3,10 +3,10 @@
 import argparse
 import asyncio
 
-from runner.commands.tables import print_json
 from runner.config import Config
 from runner.errors import ModelNotFound
 from runner.gateway.remote import reach
+from runner.terminal import print_json
 
 
 def run(options: argparse.Namespace) -> int:

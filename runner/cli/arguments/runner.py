@@ -4,12 +4,13 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from runner.arguments import MODEL_HELP, add_command, add_json, pictures
-from runner.arguments.serve import add_option
-from runner.arguments.values import natural, port, size, words
+from runner.cli.arguments import draw
+from runner.cli.arguments.serve import add_option
+from runner.cli.arguments.types import natural, port, size, words
+from runner.cli.parser import MODEL_HELP, add_command, add_json
 
 if TYPE_CHECKING:
-    from runner.arguments import Commands
+    from runner.cli.parser import Commands
 
 
 def add(commands: "Commands") -> None:
@@ -45,7 +46,7 @@ def _add_runner(commands: "Commands") -> None:
         help="requests that may wait (default %(default)s)",
     )
     _add_writing(parser)
-    pictures.add_loading(parser)
+    draw.add_loading(parser)
     add(
         "--warm-up",
         action=argparse.BooleanOptionalAction,

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from runner.arguments import Command, bench, models, pictures, runner, running, serve
+from runner.cli.arguments import backend, bench, draw, models, runner, serve
+from runner.cli.parser import Command
 from runner.config import load, model_arguments
 from runner.errors import DiptychError
 
@@ -85,8 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     runner.add(commands)
     models.add(commands)
-    pictures.add(commands)
-    running.add(commands)
+    draw.add(commands)
+    backend.add(commands)
     serve.add(commands)
     bench.add(commands)
     return parser

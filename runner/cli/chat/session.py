@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from runner.asking import Event, Source
-from runner.chat.background import Background
-from runner.chat.conversation import Conversation
-from runner.chat.terminal import Reader, write
-from runner.commands.tables import warn
+from runner.cli.backend import Event, Source
+from runner.cli.chat.background import Background
+from runner.cli.chat.conversation import Conversation
+from runner.cli.chat.prompt import Reader, write
 from runner.errors import BadRequest, DiptychError
+from runner.terminal import warn
 
 HELP = '''\
   /set                  the options in force; /set NAME VALUE changes one, /set NAME is the model's own value again

@@ -1,0 +1,1 @@
+"""The command line's options, a file for each group of commands."""
