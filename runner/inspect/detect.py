@@ -14,7 +14,7 @@ from runner.inspect.mode import ModelMode, ModelType, detect_model_mode, detect_
 from runner.inspect.tensor_summary import Contents, contents
 from runner.sources import ModelFiles, find
 from runner.sources.base import shorten
-from runner.sources.selection import wanted_files, weight_folders
+from runner.sources.required_files import wanted_files, weight_folders
 
 MAKES = {ModelMode.TEXT: "text", ModelMode.IMAGE: "pictures"}
 ENGINES = {"mlx": "mlx", "torch": "torch, by diffusers"}

@@ -13,7 +13,7 @@ from runner.errors import ModelNotSupported
 from runner.hardware import available_memory
 from runner.inspect.mode import ModelMode, detect_model_mode, mode_of
 from runner.sources import ModelFiles, find
-from runner.sources.selection import indexed_bytes, weight_folders
+from runner.sources.required_files import indexed_bytes, weight_folders
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 

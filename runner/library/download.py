@@ -10,7 +10,7 @@ from runner.sources import ModelFiles, ModelMode
 from runner.sources.base import Progress, shorten
 from runner.sources.folder import find_folder
 from runner.sources.hub import parse_hub_name
-from runner.sources.selection import wanted_files
+from runner.sources.required_files import wanted_files
 
 TAKEN = "pull takes hub repos, owner/name or owner/name@revision"
 
@@ -44,7 +44,7 @@ def plan_download(name: str, *, folders: bool = True) -> Download:
             raise BadRequest(f"{shorten(name)} is a folder, and here already; {TAKEN}")
         raise BadRequest(f"{shorten(name)} is no hub repo; {TAKEN} (Ollama's: `ollama pull`)")
     # Imported here: the hub's client takes longer to load than everything else together.
-    from runner.sources.hub_remote import RemoteFiles
+    from runner.sources.hub_api import RemoteFiles
 
     files = RemoteFiles(hub)
     mode = mode_of(files)

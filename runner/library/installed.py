@@ -7,7 +7,7 @@ from runner.inspect.detect import unsupported
 from runner.inspect.mode import detect_model_type, mode_of
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.base import Kind
-from runner.sources.selection import incomplete
+from runner.sources.required_files import incomplete
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from runner.sources.folder import find_folder
 from runner.sources.hub import HubName, cached_snapshot, offline, offline_error, parse_hub_name
 from runner.sources.ollama import find_ollama
 from runner.sources.ollama_store import store_root
-from runner.sources.selection import incomplete
+from runner.sources.required_files import incomplete
 
 # As long as the longest path that Linux opens.
 LONGEST_NAME = 4096
@@ -80,7 +80,7 @@ def _remote(hub: HubName) -> ModelFiles:
         if offline():
             raise offline_error(hub)
         # Imported here: the hub's client takes longer to load than everything else together.
-        from runner.sources.hub_remote import RemoteFiles
+        from runner.sources.hub_api import RemoteFiles
 
         return RemoteFiles(hub)
     except HubUnreachable as error:

@@ -11,7 +11,7 @@ from models.files import LocalModel, Shard, check_regular, read_regular
 from models.safetensors import TensorInfo
 from runner.errors import ModelNotFound, ModelNotSupported
 from runner.sources.base import JSON_LIMIT, Kind, ModelFiles, ModelMode, Progress, declared, shorten
-from runner.sources.selection import wanted_files, weight_files
+from runner.sources.required_files import wanted_files, weight_files
 
 # A model has a few hundred files. More means that the folder is something else, such as a home directory.
 MOST_FILES = 20_000

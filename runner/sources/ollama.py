@@ -35,7 +35,7 @@ from runner.sources.ollama_store import (
     parse_ollama_name,
     read_manifest,
 )
-from runner.sources.selection import TEXTS, wanted_files
+from runner.sources.required_files import TEXTS, wanted_files
 
 # A quantized layer's parts, after the name of its weight: in Ollama's newer blobs with a dot, as layers of their own
 # in the first ones. What MLX calls them, in place of "weight".

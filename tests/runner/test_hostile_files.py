@@ -12,7 +12,7 @@ import pytest
 from models.language.load import load
 from runner.errors import ModelNotFound, ModelNotSupported
 from runner.inspect.mode import detect_model_mode
-from runner.library.copying import copy_manifest
+from runner.library.copy import copy_manifest
 from runner.library.ollama import ollama_models
 from runner.library.remove_ollama import plan_ollama
 from runner.library.scan import installed

@@ -8,7 +8,7 @@ import pytest
 from models.files import Shard
 from runner.errors import ModelNotFound, ModelNotSupported
 from runner.sources import ModelMode, TensorInfo, find
-from runner.sources.selection import wanted_files
+from runner.sources.required_files import wanted_files
 from tests.runner.checkpoints import WEIGHTS, image_files, safetensors, text_files, write
 
 

@@ -28,7 +28,7 @@ from runner.errors import (
     NotEnoughDisk,
 )
 from runner.inspect.mode import ModelMode, detect_model_type
-from runner.sources import find, hub_download, hub_remote
+from runner.sources import find, hub_api, hub_download
 from runner.sources.hub import HubName, cache_folder, parse_hub_name
 from tests import ROOT
 from tests.hub_server import TOKEN, HubServer
@@ -52,7 +52,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "0")
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "store"))
     monkeypatch.setattr(hub_download, "PAUSE", 0.001)
-    monkeypatch.setattr(hub_remote, "LARGE", 1000)
+    monkeypatch.setattr(hub_api, "LARGE", 1000)
     monkeypatch.chdir(tmp_path)
     with HubServer() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
@@ -141,7 +141,7 @@ def test_looking_downloads_json_alone(hub: HubServer) -> None:
 
 
 def test_headers_are_read_where_they_are(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_remote, "HEADER_GUESS", 16)
+    monkeypatch.setattr(hub_api, "HEADER_GUESS", 16)
     hub.add("owner/name", text_files() | {"model.safetensors": BIG})
     tensors = find("owner/name").tensors("")
     assert {name: info.shape for name, info in tensors.items()} == {"model.embed_tokens.weight": (1000, 300)}

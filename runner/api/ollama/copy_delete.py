@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from runner.api.ollama.models import LATEST, Shelf
 from runner.errors import BadRequest, Busy, ModelNotFound
 from runner.gateway.app import Gateway
-from runner.library.copying import copy_manifest
+from runner.library.copy import copy_manifest
 from runner.library.removal import Removal, plan_removal
 from runner.protocol.text import parse
 from runner.sources.base import shorten

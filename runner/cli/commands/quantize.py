@@ -16,7 +16,7 @@ from runner.inspect.image_backend import choose_engine
 from runner.inspect.memory import show_size
 from runner.inspect.mode import ModelMode, ModelType, detect_model_mode
 from runner.sources import ModelFiles, find
-from runner.sources.selection import TEXTS, wanted_files
+from runner.sources.required_files import TEXTS, wanted_files
 from runner.terminal import print_json
 
 TERMS = ("license", "notice", "readme")  # what a copy must be accompanied by, or should

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.sources import find, hub_download, hub_remote
+from runner.sources import find, hub_api, hub_download
 from runner.sources.hub import cache_folder
 from tests import ROOT
 from tests.hub_server import HubServer
@@ -26,7 +26,7 @@ BIG = safetensors({"model.embed_tokens.weight": ("F32", (3000, 1000))})
 def hub(machine: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(hub_download, "PAUSE", 0.001)
-    monkeypatch.setattr(hub_remote, "LARGE", 1000)
+    monkeypatch.setattr(hub_api, "LARGE", 1000)
     with HubServer() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         yield server

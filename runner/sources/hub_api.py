@@ -20,7 +20,7 @@ from runner.sources import hub_download
 from runner.sources.base import JSON_LIMIT, Kind, ModelFiles, ModelMode, Progress, is_plain_path
 from runner.sources.hub import HubName, SnapshotFiles, cache_folder, offline, offline_error, repo_folder
 from runner.sources.hub_errors import endpoint, explained
-from runner.sources.selection import wanted_files, weight_files
+from runner.sources.required_files import wanted_files, weight_files
 
 TIMEOUT = 10.0
 WORKERS = 4
