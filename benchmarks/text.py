@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from runner.bench.interleave import running
 from runner.bench.servers import DIPTYCH, MLX_LM, Dialect, Process, fast_blas
 from runner.bench.texts import LOAD, ask_together, prompts
-from runner.bench.turns import running
 from samples.toy_families import SIZES
 from samples.toy_text import make_text_model
 

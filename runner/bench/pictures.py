@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from runner.bench.interleave import Engine, EngineFailed, Tell, in_turn, installed
 from runner.bench.options import PICTURE_ENGINES, PROMPT, Options
 from runner.bench.records import Record, Report
 from runner.bench.specs import Spec
-from runner.bench.turns import Engine, EngineFailed, Tell, in_turn, installed
 
 OURS = "mlx"
 Size = tuple[int, int]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from pipelines import PIPELINES
 from runner.bench import packing, pictures, serving, texts
+from runner.bench.interleave import installed, running
 from runner.bench.machine import machine, versions
 from runner.bench.options import PICTURE_ENGINES, TEXT_ENGINES, Options
 from runner.bench.records import Report
 from runner.bench.specs import SPECS, Spec, write_texts
-from runner.bench.turns import installed, running
 from runner.errors import BadRequest, RunnerFailed
 from runner.inspect.memory import show_size
 from runner.inspect.mode import detect_model_mode

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from runner.bench.interleave import Tell
 from runner.bench.options import PROMPT, Options
 from runner.bench.records import Record
 from runner.bench.specs import Spec
-from runner.bench.turns import Tell
 from runner.errors import RunnerFailed
 from runner.process.supervisor import Server
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from runner.bench.interleave import Engine, Tell, in_turn, installed, running
 from runner.bench.options import TEXT_ENGINES, Options
 from runner.bench.records import Record, Report
 from runner.bench.servers import DIPTYCH, MLX_LM, Process
 from runner.bench.specs import Spec
-from runner.bench.turns import Engine, Tell, in_turn, installed, running
 from runner.errors import RunnerFailed
 
 LOAD = Path(__file__).with_name("load.py")

@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
 
         plot(reports, options.plot)
     if options.markdown is not None:
-        from runner.bench.page import keep
+        from runner.bench.report import keep
 
         keep(reports, options.markdown)
     return 1 if measured is not None and measured.failed else 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runner.bench.turns import EngineFailed, in_turn, installed, running
+from runner.bench.interleave import EngineFailed, in_turn, installed, running
 from tests.pipelines import toys
 
 

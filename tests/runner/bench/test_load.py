@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from runner.bench.load import read_answer
+from runner.bench.load_generator import read_answer
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 

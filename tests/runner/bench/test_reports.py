@@ -7,9 +7,9 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image
 
-from runner.bench.page import keep
 from runner.bench.plot import COLOURS, _by_device, _panels, plot
 from runner.bench.records import Record, Report, read_reports
+from runner.bench.report import keep
 from runner.bench.table import amount, markdown, row, show
 from runner.errors import BadRequest
 

@@ -1,6 +1,6 @@
 """One engine's process: jobs come as JSON lines on stdin, answers go as JSON lines to stdout. Standard library alone.
 
-python -m runner.bench.work with_mlx
+python -m runner.bench.workload with_mlx
 {"do": "build", …}                                          → {"seconds": 1.2, …}
 {"do": "run", "width": 1024, "height": 1024, "steps": 4}    → {"encode": [0.01], "step": [0.06, …], …}
 """

@@ -2,7 +2,7 @@
 
 Reads one JSON object (Load's fields) on stdin, writes one on stdout. While it measures it only stamps and stores the
 bytes that arrive; they are taken apart afterwards, so that it costs the servers as little as can be.
-`python runner/bench/load.py --own-speed` says how fast that is, against a server that does nothing.
+`python runner/bench/load_generator.py --own-speed` says how fast that is, against a server that does nothing.
 """
 
 import argparse

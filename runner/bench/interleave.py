@@ -37,7 +37,7 @@ class Engine:
             paths = [str(where), *paths]
         found["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         self._process = subprocess.Popen(
-            [python, "-P", "-m", "runner.bench.work", name],
+            [python, "-P", "-m", "runner.bench.workload", name],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=found, text=True,
         )  # fmt: skip
 
