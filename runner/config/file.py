@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.config.kinds import Kind
 from runner.config.options import MODEL, SERVE, SOME
+from runner.config.values import Kind
 from runner.errors import ConfigInvalid
 from runner.sources.base import shorten
 

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pipelines.settings import QUANTIZATIONS
-from runner.config.kinds import Kind, bits, duration, hosts, one_of, origins, size, text, whole, yes_or_no
+from runner.config.values import Kind, bits, duration, hosts, one_of, origins, size, text, whole, yes_or_no
 from runner.inspect.image_backend import CHOICES
 
 

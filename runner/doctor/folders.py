@@ -10,7 +10,7 @@ from pathlib import Path
 from runner.doctor.findings import Finding, Status
 from runner.engine.kernel_cache import VARIABLE
 from runner.inspect.memory import GIB, show_size
-from runner.places import cache_folder, state_folder
+from runner.paths import cache_folder, state_folder
 
 SECTION = "folders"
 LITTLE = 10 * GIB  # where models are downloaded to

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runner.engine.device import GPU_BACKENDS, is_installed
 from runner.gateway.gpus import card_architecture
-from runner.places import cache_folder, make_private
+from runner.paths import cache_folder, make_private
 
 log = logging.getLogger("diptych.device")
 

@@ -5,9 +5,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from runner.durations import Duration, parse_duration
 from runner.errors import BadRequest
 from runner.protocol.text import parse, read_json
+from runner.units import Duration, parse_duration
 
 
 class LoadRequest(Struct, frozen=True):

@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from runner.places import state_folder
+from runner.paths import state_folder
 
 log = logging.getLogger("diptych.gateway")
 

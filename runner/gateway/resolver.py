@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.aside import aside
 from runner.errors import BadRequest, Busy
 from runner.gateway.estimate import Need, need, option
 from runner.gateway.gpus import cards_for
@@ -18,6 +17,7 @@ from runner.sources import ModelFiles, ModelMode
 from runner.sources.find import ask_hub, find_here
 from runner.sources.hub import parse_hub_name
 from runner.sources.ollama_store import parse_ollama_name
+from runner.threads import aside
 
 # A name that was looked up a moment ago still means the same: many requests may wait for one model.
 FRESH = 2.0

@@ -11,7 +11,7 @@ from runner.errors import DiptychError, ModelNotSupported
 from runner.library.installed import Installed
 from runner.library.ollama import manifests
 from runner.library.removal import Removal
-from runner.places import cache_folder
+from runner.paths import cache_folder
 from runner.sources.base import parse_object, shorten
 from runner.sources.ollama_store import manifest_path, parse_ollama_name, read_manifest_file, store_root
 

@@ -5,13 +5,13 @@ import logging
 from collections.abc import Callable
 
 from runner.clock import awake_timeout
-from runner.durations import show_duration
 from runner.errors import RunnerFailed
 from runner.process.child import Child
 from runner.process.client import Broken, Client
 from runner.process.last_error import LONGEST
 from runner.process.responses import read_object
 from runner.process.stalls import STALL, WARNING, LoadWatch
+from runner.units import show_duration
 
 log = logging.getLogger("diptych.server")
 

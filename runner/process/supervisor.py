@@ -8,9 +8,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
-from runner.aside import aside
 from runner.clock import awake_timeout
-from runner.durations import parse_duration, show_duration
 from runner.errors import BadRequest, DiptychError, RunnerFailed
 from runner.inspect.detect import check_runnable
 from runner.inspect.memory import UNREADABLE_VRAM, estimated_vram
@@ -21,6 +19,8 @@ from runner.process.startup import Startup
 from runner.sources import ModelMode, find
 from runner.sources.base import shorten
 from runner.sources.find import find_here
+from runner.threads import aside
+from runner.units import parse_duration, show_duration
 
 log = logging.getLogger("diptych.server")
 

@@ -10,7 +10,6 @@ from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runner.aside import aside
 from runner.engine.engine import Engine
 from runner.engine.text.prompts import Prompts, unknown_options
 from runner.errors import BadRequest
@@ -32,6 +31,7 @@ from runner.protocol.text import (
     read_json,
 )
 from runner.server.streaming import JobResponse
+from runner.threads import aside
 
 T = TypeVar("T")
 

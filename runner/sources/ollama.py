@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from models.files import LocalModel, Shard, open_regular, read_regular
 from models.safetensors import Header, TensorInfo
 from runner.errors import ModelNotSupported
-from runner.places import cache_folder
+from runner.paths import cache_folder
 from runner.sources.base import (
     JSON_LIMIT,
     Kind,

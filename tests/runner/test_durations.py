@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.durations import parse_duration, show_duration
+from runner.units import parse_duration, show_duration
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from runner.aside import aside
 from runner.engine.text.prompts import Prompts
 from runner.errors import RunnerFailed
 from runner.panics import is_failure
 from runner.protocol.text import parse_text
+from runner.threads import aside
 
 
 class PanicException(BaseException):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from runner import places
+from runner import paths
 from runner.engine import device
 from runner.inspect.sample import sample
-from runner.places import make_private
+from runner.paths import make_private
 from runner.sources import ModelMode
 from tests.runner.live import ROOT
 
@@ -130,6 +130,6 @@ def test_a_link_in_place_of_a_folder_is_refused(cache: Path, tmp_path: Path, lev
 def test_a_folder_of_another_user_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_private(cache / "kernels")
     other = os.getuid() + 1
-    monkeypatch.setattr(places.os, "getuid", lambda: other)
+    monkeypatch.setattr(paths.os, "getuid", lambda: other)
     with pytest.raises(OSError, match="belongs to another user"):
         make_private(cache / "kernels")

@@ -15,7 +15,7 @@ from models.weights import load_component
 from runner.errors import ModelNotFound, ModelNotSupported
 from runner.inspect.memory import weights_bytes
 from runner.inspect.mode import ModelMode, detect_model_mode
-from runner.places import cache_folder
+from runner.paths import cache_folder
 from runner.sources import find, ollama
 from runner.sources.ollama_store import OllamaName, parse_ollama_name, store_root
 from tests.runner.checkpoints import safetensors, text_files

@@ -9,11 +9,11 @@ from runner.api.lease import ask, leased
 from runner.api.ollama.models import Shelf
 from runner.api.ollama.options import Chosen, OllamaOptions
 from runner.api.openai.embeddings import cut
-from runner.durations import Duration
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
 from runner.protocol.text import parse
 from runner.sources import ModelMode
+from runner.units import Duration
 
 
 class EmbedRequest(Struct, frozen=True):

@@ -8,11 +8,11 @@ from contextlib import aclosing, suppress
 from typing import Any, Self
 
 from runner.api.ollama.models import LATEST, Shelf, digest, hub_digest
-from runner.aside import aside
 from runner.errors import Busy, DiptychError, ModelNotFound, ModelNotSupported, RunnerFailed
 from runner.gateway.app import Gateway
 from runner.library.download import Download, plan_download
 from runner.protocol.text import encode
+from runner.threads import aside
 
 log = logging.getLogger("diptych.gateway")
 

@@ -7,11 +7,11 @@ from msgspec import Meta, Struct
 from runner.api.ollama.models import Stated
 from runner.api.ollama.options import Chosen, OllamaOptions
 from runner.api.openai.tools import CHOICE_RULE, Choice, ChoiceName, chosen
-from runner.durations import Duration
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.messages import check_content
 from runner.protocol.text import parse
+from runner.units import Duration
 
 MOST_WARNINGS = 16
 ROLES = ("system", "user", "assistant", "tool")

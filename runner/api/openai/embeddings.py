@@ -10,12 +10,12 @@ from msgspec import Meta, Struct
 from runner.api.lease import ask, leased
 from runner.api.openai.completions import Given, inputs, texts
 from runner.api.openai.schemas import Embedding, Embeddings, EmbeddingsUsage
-from runner.durations import Duration
 from runner.errors import BadRequest
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
 from runner.protocol.text import parse
 from runner.sources import ModelMode
+from runner.units import Duration
 
 
 class EmbeddingsRequest(Struct, frozen=True):

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from runner.durations import Duration
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.text import parse
+from runner.units import Duration
 
 Quality = Literal["low", "medium", "high", "xhigh", "max"]
 # The names of retired models' qualities.

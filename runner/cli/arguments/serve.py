@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.cli.parser import MODEL_HELP, add_command
 from runner.config.options import SERVE
-from runner.durations import show_duration
+from runner.units import show_duration
 
 if TYPE_CHECKING:
     from runner.cli.parser import Commands

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from runner.places import state_folder
+from runner.paths import state_folder
 from runner.terminal import warn
 
 PROMPT = ">>> "

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from runner.durations import parse_duration
 from runner.inspect.memory import parse_size
+from runner.units import parse_duration
 
 Read = Callable[[Any], Any]
 
