@@ -18,9 +18,9 @@ from collections.abc import Callable
 import mlx.core as mx
 import mlx.nn as nn
 
+from models.checkpoint.quantize import Quantization
 from models.fused import on_cuda
 from models.language import packed
-from models.quantize import Quantization
 from runner.engine import device
 
 SHAPES = [

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
+from models.checkpoint.weights import WeightMap
 from models.config import Config, ConfigError
 from models.layers import activation, attention, causal_and_real, merge_heads, split_heads
-from models.weights import WeightMap
 
 WEIGHTS = WeightMap(
     strip=("text_model.",),

@@ -15,6 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from models.checkpoint.weights import WeightMap
 from models.config import Config, ConfigError
 from models.diffusion import (
     Embedding,
@@ -28,7 +29,6 @@ from models.diffusion import (
 )
 from models.fused import Part, beside, gelu
 from models.rotary import Positions, rotary_table
-from models.weights import WeightMap
 
 WEIGHTS = WeightMap(
     fuse={

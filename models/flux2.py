@@ -15,6 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from models.checkpoint.weights import WeightMap
 from models.config import Config
 from models.diffusion import (
     Embedding,
@@ -28,7 +29,6 @@ from models.diffusion import (
 )
 from models.fused import Part, beside, swiglu
 from models.rotary import Positions, rotary_table
-from models.weights import WeightMap
 
 WEIGHTS = WeightMap(
     fuse={"to_qkv": ("to_q", "to_k", "to_v"), "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj")}

@@ -8,9 +8,9 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
+from models.checkpoint.weights import WeightMap
 from models.config import Config, ConfigError
 from models.layers import activation, attention, merge_heads, split_heads
-from models.weights import WeightMap
 
 # The embedding may be stored under either name or both; older files carry the decoder too.
 WEIGHTS = WeightMap(

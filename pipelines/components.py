@@ -8,16 +8,16 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import mlx.core as mx
 import mlx.nn as nn
 
+from models.checkpoint.export import write_quantized
+from models.checkpoint.quantize import Quantization, quantize
+from models.checkpoint.random_weights import write_checkpoint
+from models.checkpoint.safetensors import read_header
+from models.checkpoint.unpack import unpack
+from models.checkpoint.weights import WeightMap, evaluate, load_component, weight_bytes
 from models.config import ConfigError
 from models.files import LocalModel
 from models.kernels.registry import check_for_pictures
-from models.quantize import Quantization, quantize
-from models.quantized_files import write_quantized
-from models.random_weights import write_checkpoint
-from models.safetensors import read_header
 from models.tokenizer import PromptTokenizer
-from models.unpack import unpack
-from models.weights import WeightMap, evaluate, load_component, weight_bytes
 from pipelines.settings import Progress, Settings, unheard
 
 Network = TypeVar("Network", bound=nn.Module)

@@ -12,12 +12,12 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image
 
+from models.checkpoint.weights import WeightMap
 from models.files import LocalModel
 from models.flux2 import WEIGHTS, Flux2Config, Flux2Transformer, Modulation, Prepared
 from models.qwen3 import Qwen3Config, Qwen3Encoder
 from models.vae import WEIGHTS as VAE_WEIGHTS
 from models.vae import Autoencoder, AutoencoderKLFlux2, AutoencoderKLFlux2Config
-from models.weights import WeightMap
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
 from pipelines.course import Task

@@ -4,10 +4,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from models.checkpoint.quantize import Quantization
+from models.checkpoint.random_weights import fill, write_checkpoint
 from models.files import LocalModel
-from models.quantize import Quantization
 from models.qwen3 import Qwen3Config, Qwen3Encoder
-from models.random_weights import fill, write_checkpoint
 from pipelines import pipeline_class
 from pipelines.components import DTYPES
 from pipelines.settings import RESIDENT, Settings

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from models.strips import Strips
 
 if TYPE_CHECKING:
-    from models.quantize import Quantization
+    from models.checkpoint.quantize import Quantization
 
 Memory: TypeAlias = Literal["resident", "staged"]
 Progress: TypeAlias = Callable[[float], None]  # hears how much is done, from 0 to 1

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from models.checkpoint.export import write_as_stored
+from models.checkpoint.quantize import Quantization, QuantizationError
 from models.files import LocalModel
-from models.quantize import Quantization, QuantizationError
-from models.quantized_files import write_as_stored
 from pipelines import pipeline_class
 from pipelines.components import Component
 from pipelines.kinds import config_of

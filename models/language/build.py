@@ -14,6 +14,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm import utils as mlx_utils
 
+from models.checkpoint.weights import read_shards
 from models.files import LocalModel
 from models.language.activation import correct_activations
 from models.language.architectures import stated_context
@@ -26,7 +27,6 @@ from models.language.padding import mend
 from models.language.rope import RopeConfig, correct_rotations
 from models.language.tying import share_embedding, untie
 from models.language.windows import slide
-from models.weights import read_shards
 
 log = logging.getLogger("diptych.language")
 

@@ -10,6 +10,8 @@ import mlx.nn as nn
 from mlx_lm import utils as mlx_utils
 from mlx_lm.models import cache as mlx_cache
 
+from models.checkpoint.unpack import still_packed, unpacked_note
+from models.checkpoint.weights import evaluate
 from models.files import LocalModel
 from models.fused import on_cuda
 from models.language.architectures import stated_context
@@ -19,8 +21,6 @@ from models.language.products import suit_rows
 from models.language.quantized_cache import KVCacheNotQuantizable, check_quantizable, quantized_row
 from models.language.sharding import shard
 from models.language.unpack import is_quantized, unpack, unpacked_bytes
-from models.unpack import still_packed, unpacked_note
-from models.weights import evaluate
 
 
 @dataclass

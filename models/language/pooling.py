@@ -10,9 +10,9 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from models.checkpoint.weights import load_component
 from models.config import Config, read_json
 from models.files import Shard
-from models.weights import load_component
 
 # In the order in which several at once are joined.
 OLD_KEYS = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mlx_lm import utils as mlx_utils
 
+from models.checkpoint.quantize import Quantization
 from models.files import LocalModel
 from models.language.build import LoadError, build
-from models.quantize import Quantization
 
 
 def write_quantized(local: LocalModel, quantization: Quantization, folder: Path) -> None:

@@ -4,7 +4,7 @@ import mlx.nn as nn
 from mlx_lm.models.mla import MultiLinear, QuantizedMultiLinear
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 
-from models import unpack as ground
+from models.checkpoint import unpack as ground
 
 PLAIN = {**ground.PLAIN, QuantizedSwitchLinear: SwitchLinear, QuantizedMultiLinear: MultiLinear}
 

@@ -15,9 +15,9 @@ import diffusers
 import torch
 import transformers
 
+from models.checkpoint.safetensors import read_header
 from models.config import read_json
 from models.files import LocalModel
-from models.safetensors import read_header
 from pipelines.fallback import catalog
 from pipelines.settings import Progress
 

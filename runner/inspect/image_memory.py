@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from models.safetensors import TensorInfo
+from models.checkpoint.safetensors import TensorInfo
 from pipelines.settings import Memory
 from runner.inspect.memory import MemoryEstimate, allowance, parse_size, show_size
 from runner.inspect.tensor_summary import has_packed, unpacked_bytes

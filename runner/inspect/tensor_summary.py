@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.safetensors import TensorInfo
+from models.checkpoint.safetensors import TensorInfo
 
 # How MLX packs: bits a value and values a scale. Of what fits, the first is meant.
 AFFINE = [(bits, group) for group in (64, 32, 128) for bits in (4, 8, 2, 3, 5, 6)]

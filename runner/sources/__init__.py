@@ -1,6 +1,6 @@
 """Where models come from: everything between a model's name and its files. No MLX."""
 
-from models.safetensors import TensorInfo
+from models.checkpoint.safetensors import TensorInfo
 from runner.sources.base import ModelFiles, ModelMode, Progress
 from runner.sources.find import find
 

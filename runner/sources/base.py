@@ -10,8 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from models.checkpoint.safetensors import Header, TensorInfo, WeightsError, read_header
 from models.files import LocalModel
-from models.safetensors import Header, TensorInfo, WeightsError, read_header
 from runner.errors import ModelNotSupported
 
 # A model's largest JSON that is read here is the index of its shards, a few MiB.

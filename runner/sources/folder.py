@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from models.checkpoint.safetensors import TensorInfo
 from models.files import LocalModel, Shard, check_regular, read_regular
-from models.safetensors import TensorInfo
 from runner.errors import ModelNotFound, ModelNotSupported
 from runner.sources.base import JSON_LIMIT, Kind, ModelFiles, ModelMode, Progress, declared, shorten
 from runner.sources.required_files import wanted_files, weight_files

@@ -13,8 +13,8 @@ import httpx2
 from huggingface_hub import HfApi, get_session, hf_hub_download, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, disable_progress_bars, hf_raise_for_status
 
+from models.checkpoint.safetensors import TensorInfo, WeightsError, header_length, parse_header
 from models.files import LocalModel, read_regular
-from models.safetensors import TensorInfo, WeightsError, header_length, parse_header
 from runner.errors import HubUnreachable, ModelNotSupported, NotEnoughDisk
 from runner.sources import hub_download
 from runner.sources.base import JSON_LIMIT, Kind, ModelFiles, ModelMode, Progress, is_plain_path

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from models.checkpoint.safetensors import Header, TensorInfo
 from models.files import LocalModel, Shard, open_regular, read_regular
-from models.safetensors import Header, TensorInfo
 from runner.errors import ModelNotSupported
 from runner.paths import cache_folder
 from runner.sources.base import (

@@ -4,8 +4,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from models.checkpoint.quantize import Quantization, quantize
 from models.config import ConfigError
-from models.quantize import Quantization, quantize
 from tests.models.transformer_families import FLUX
 from tests.models.transformer_toys import FLUX_C, TOYS, run, stored_toy
 

@@ -2,7 +2,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from models.quantize import Quantization, QuantizationError, quantizable, quantize
+from models.checkpoint.quantize import Quantization, QuantizationError, quantizable, quantize
 
 WAYS = ["3", "4", "5", "6", "8", "mxfp4", "mxfp8", "nvfp4"]
 

@@ -6,12 +6,12 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
 
+from models.checkpoint.export import write_quantized
+from models.checkpoint.quantize import Quantization, quantize
+from models.checkpoint.safetensors import read_header
+from models.checkpoint.weights import WeightMap, WeightsError, load_component
 from models.files import Shard
-from models.quantize import Quantization, quantize
-from models.quantized_files import write_quantized
 from models.qwen3 import Qwen3Config, Qwen3Encoder
-from models.safetensors import read_header
-from models.weights import WeightMap, WeightsError, load_component
 from tests.models.encoder_cases import qwen3
 
 VALUES = qwen3(hidden_size=64, intermediate_size=128, head_dim=16)
@@ -83,7 +83,7 @@ def test_names_stay_the_checkpoints_and_what_is_never_read_is_left_out(
 def test_large_components_are_cut_into_files_with_an_index(
     source: list[Shard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.quantized_files.LARGEST_FILE", 30_000)
+    monkeypatch.setattr("models.checkpoint.export.LARGEST_FILE", 30_000)
     network = encoder()
     written = write_quantized(
         network, source, network.weight_map, Quantization.parse(8), tmp_path / "out", "model"
@@ -98,7 +98,7 @@ def test_large_components_are_cut_into_files_with_an_index(
 
 
 def test_no_more_than_a_file_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.quantized_files.LARGEST_FILE", 200_000)
+    monkeypatch.setattr("models.checkpoint.export.LARGEST_FILE", 200_000)
     network = nn.Sequential(*[nn.Linear(256, 256, bias=False) for _ in range(40)])
     path = tmp_path / "source.safetensors"
     mx.save_safetensors(str(path), {f"layers.{at}.weight": mx.random.normal((256, 256)) for at in range(40)})

@@ -6,7 +6,7 @@ import mlx.nn as nn
 import pytest
 
 from models import fused, quantized_layers
-from models.quantize import Quantization
+from models.checkpoint.quantize import Quantization
 from models.quantized_layers import INPUTS, MANY, OUTPUTS, QuantizedEmbedding, ScaledLinear
 
 on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")

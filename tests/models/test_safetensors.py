@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from models.safetensors import TensorInfo, WeightsError, parse_header, read_header
+from models.checkpoint.safetensors import TensorInfo, WeightsError, parse_header, read_header
 
 
 def write(path: Path, header: Any, data: bytes, length: int | None = None) -> Path:

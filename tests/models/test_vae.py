@@ -10,6 +10,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from models import moments, vae_blocks
+from models.checkpoint.weights import WeightsError, load_component
 from models.config import ConfigError
 from models.files import Shard
 from models.strips import Strips
@@ -22,7 +23,6 @@ from models.vae import (
     AutoencoderKLFlux2Config,
     _averages,
 )
-from models.weights import WeightsError, load_component
 from tests import ROOT
 from tests.models.vae_toys import ALL, REAL, checkpoint_config, latents, pictures, weight
 

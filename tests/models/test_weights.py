@@ -4,9 +4,9 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
+from models.checkpoint.quantize import Quantization, quantize
+from models.checkpoint.weights import WeightMap, WeightsError, evaluate, load_component
 from models.files import Shard
-from models.quantize import Quantization, quantize
-from models.weights import WeightMap, WeightsError, evaluate, load_component
 
 
 class Block(nn.Module):
@@ -174,7 +174,7 @@ def test_a_factor_for_a_whole_layer_is_multiplied_in(mixed: bool, tmp_path: Path
 
 
 def test_weights_are_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.weights.PIECE", 2**18)
+    monkeypatch.setattr("models.checkpoint.weights.PIECE", 2**18)
     size = 40
     shards = save(tmp_path / "x", {f"layers.{at}.weight": mx.random.normal((256, 256)) for at in range(size)})
     net = nn.Sequential(*[nn.Linear(256, 256, bias=False) for _ in range(size)])

@@ -14,8 +14,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from models.checkpoint.weights import load_component
 from models.files import Shard
-from models.weights import load_component
 from tests import ROOT
 from tests.models.transformer_families import FLUX, FLUX2, Z_IMAGE, Arrays, Family
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from models.chat_template import TemplateMissing
+from models.checkpoint.quantize import Quantization
+from models.checkpoint.weights import WeightsError
 from models.config import ConfigError
 from models.files import LocalModel, Shard
-from models.quantize import Quantization
 from models.tokenizer import TokenizerError
-from models.weights import WeightsError
 from pipelines.base import ImageRequest
 from pipelines.sampling import ScheduleError
 from pipelines.settings import Settings

@@ -7,8 +7,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from models.quantize import Quantization
-from models.safetensors import read_header
+from models.checkpoint.quantize import Quantization
+from models.checkpoint.safetensors import read_header
 from pipelines import pipeline_class
 from pipelines.base import ImageRequest, Picture
 from pipelines.random_model import load_random, write_random

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from models.quantize import Quantization
+from models.checkpoint.quantize import Quantization
+from models.checkpoint.unpack import unpack, unpacked_bytes
 from models.quantized_layers import ScaledLinear
-from models.unpack import unpack, unpacked_bytes
 from pipelines.base import ImageRequest
 from pipelines.flux2 import Flux2Klein
 from pipelines.settings import Settings

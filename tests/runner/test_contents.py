@@ -5,7 +5,7 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
 
-from models.safetensors import TensorInfo
+from models.checkpoint.safetensors import TensorInfo
 from runner.inspect.tensor_summary import contents, has_packed, unpacked_bytes
 
 DTYPES = {mx.uint32: "U32", mx.uint8: "U8", mx.float32: "F32", mx.bfloat16: "BF16"}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.quantize import Quantization
+from models.checkpoint.quantize import Quantization
 from pipelines.settings import QUANTIZATIONS
 from runner.inspect.image_memory import choose_loading, choose_memory, estimate_loaded, parse_memory
 from runner.inspect.memory import GIB, IMAGE_ALLOWANCE, MemoryEstimate

@@ -11,7 +11,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 import pipelines
-from models.weights import load_component
+from models.checkpoint.weights import load_component
 from runner.errors import ModelNotFound, ModelNotSupported
 from runner.inspect.memory import weights_bytes
 from runner.inspect.mode import ModelMode, detect_model_mode

@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 from mflux.models.common.config.model_config import ModelConfig
 
-from models.random_weights import fill
+from models.checkpoint.random_weights import fill
 
 if mx.default_device() == mx.cpu:
     mx.disable_compile()  # as we do there (runner/engine/device.py), which cannot be imported here

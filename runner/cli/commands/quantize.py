@@ -49,7 +49,7 @@ def quantize(model: str, folder: Path, bits: str, as_json: bool = False) -> int:
 
 
 def _write_weights(local: LocalModel, mode: ModelType, bits: str, folder: Path) -> None:
-    from models.quantize import Quantization
+    from models.checkpoint.quantize import Quantization
 
     how = Quantization.parse(bits)
     if mode.mode is ModelMode.TEXT:

@@ -51,7 +51,7 @@ def _by_mlx(
 ) -> tuple[Pipeline, list[str]]:
     import mlx.core as mx
 
-    from models.quantize import Quantization
+    from models.checkpoint.quantize import Quantization
     from pipelines import pipeline_class
     from pipelines.settings import Settings
     from pipelines.walk import Walk

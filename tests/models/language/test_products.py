@@ -7,12 +7,12 @@ import mlx.nn as nn
 import pytest
 
 from models import cuda, fused, quantized_layers
+from models.checkpoint.quantize import Quantization
 from models.files import LocalModel, Shard
 from models.language import load as loading
 from models.language import packed, products
 from models.language.load import LanguageModel, load
 from models.language.products import RowsEmbedding, RowsLinear, lead_of, meet_rows, product
-from models.quantize import Quantization
 from models.quantized_layers import INPUTS, MANY, OUTPUTS
 from tests.toys import toy_text
 

@@ -11,10 +11,10 @@ from mlx.utils import tree_flatten
 from mlx_lm.models import gemma2
 from mlx_lm.models.cache import make_prompt_cache
 
+from models.checkpoint.quantize import Quantization
 from models.files import LocalModel, Shard
 from models.language.build import build
 from models.language.quantize import write_quantized
-from models.quantize import Quantization
 
 CONFIG = {
     "model_type": "gemma2",

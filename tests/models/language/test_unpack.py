@@ -12,11 +12,11 @@ from mlx.utils import tree_flatten
 from mlx_lm import utils as mlx_utils
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear
 
+from models.checkpoint.quantize import Quantization
 from models.files import LocalModel, Shard
 from models.language.load import LanguageModel, load
 from models.language.quantize import write_quantized
 from models.language.unpack import is_quantized, unpack, unpacked_bytes
-from models.quantize import Quantization
 from tests.toys import toy_text
 
 PROMPT = [5, 17, 40, 8, 99, 3]

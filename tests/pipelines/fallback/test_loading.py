@@ -14,8 +14,8 @@ import diffusers
 import safetensors.torch
 import torch
 
+from models.checkpoint.safetensors import WeightsError
 from models.files import LocalModel
-from models.safetensors import WeightsError
 from pipelines.base import ImageRequest, PipelineError
 from pipelines.fallback.loading import FallbackError
 from pipelines.fallback.pipeline import TorchPipeline

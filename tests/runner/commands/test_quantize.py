@@ -8,9 +8,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from models.checkpoint.safetensors import read_header
 from models.files import LocalModel
 from models.language.load import load
-from models.safetensors import read_header
 from pipelines.base import ImageRequest, Picture, Pixels
 from pipelines.flux2 import Flux2Klein
 from runner.sources import ModelMode, find

@@ -18,10 +18,10 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from models.checkpoint.quantize import Quantization, QuantizationError, replace_layers
+from models.checkpoint.safetensors import WeightsError, read_header
 from models.files import Shard
 from models.open_files import allow_open_files
-from models.quantize import Quantization, QuantizationError, replace_layers
-from models.safetensors import WeightsError, read_header
 
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -11,9 +11,9 @@ from pathlib import Path
 import mlx.core as mx
 import mlx.nn as nn
 
+from models.checkpoint.quantize import Quantization, quantizable
+from models.checkpoint.weights import WeightMap, fused_parts, load_tensors, read_shards
 from models.files import Shard
-from models.quantize import Quantization, quantizable
-from models.weights import WeightMap, fused_parts, load_tensors, read_shards
 
 LARGEST_FILE = 4 * 10**9
 METADATA = {"format": "mlx"}

@@ -11,9 +11,9 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from models.quantize import Quantization
-from models.quantized_files import chosen_layers, write_tensors
-from models.weights import CONVOLUTIONS, WeightMap, fused_parts
+from models.checkpoint.export import chosen_layers, write_tensors
+from models.checkpoint.quantize import Quantization
+from models.checkpoint.weights import CONVOLUTIONS, WeightMap, fused_parts
 
 LOOKED_UP = ("embed", "shared", "attention_bias")
 

@@ -1,0 +1,1 @@
+"""Weights on disk and on the device: read, checked, quantized, written."""
