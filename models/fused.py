@@ -11,8 +11,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from models.cuda import cuda_kernel, usable
 from models.kernels.checked import HALVES, Case, CheckedKernel
+from models.kernels.nvrtc import cuda_kernel, usable
 from models.rotary import rotary_table, rotate
 
 WARP, BLOCK, VECTOR = 32, 256, 8

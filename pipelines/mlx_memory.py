@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 
 import mlx.core as mx
 
-from models.lead import bounded_lead
+from models.kernels.inflight import bounded_lead
 from pipelines.base import DeviceMemory
 
 MEGAPIXEL = 1024 * 1024

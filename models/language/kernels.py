@@ -10,8 +10,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.cuda import cuda_kernel
 from models.fused import BLOCK, WARP
+from models.kernels.nvrtc import cuda_kernel
 from models.language import packed, pieces
 from models.language.kernel_sources import (
     ATTENTION,

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import mlx.core as mx
 import mlx.nn as nn
 
-from models import cuda
 from models.fused import BLOCK, WARP
+from models.kernels import nvrtc
 from models.kernels.checked import HALVES, Case, CheckedKernel
 from models.language.packed_source import QUANTIZED_PRODUCT
 
@@ -27,7 +27,7 @@ def takes(rows: int, layer: nn.Module, dtype: mx.Dtype) -> bool:
 
 
 def has_tensor_cores() -> bool:
-    number = cuda.architecture().removeprefix("sm_").rstrip("af")
+    number = nvrtc.architecture().removeprefix("sm_").rstrip("af")
     return number.isdecimal() and int(number) >= OLDEST
 
 
@@ -47,7 +47,7 @@ def product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.array:
     """x W^T of [row, channel]; gated: the first half of what comes out under SiLU, times the second."""
     packed, dtype = layer["weight"], x.dtype
     rows, outputs = x.shape[0], packed.shape[0] // (2 if gated else 1)
-    kernel = cuda.cuda_kernel("quantized_product", ("x", "w", "scales", "biases"), ("y",), QUANTIZED_PRODUCT)
+    kernel = nvrtc.cuda_kernel("quantized_product", ("x", "w", "scales", "biases"), ("y",), QUANTIZED_PRODUCT)
     (y,) = kernel(
         inputs=[x, packed, layer["scales"], layer["biases"]],
         template=[

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
+from models.kernels.inflight import bounded_lead
 from models.language import caches
 from models.language.attention import grain, suited
 from models.language.caches import Cache
@@ -18,7 +19,6 @@ from models.language.products import ROOM
 from models.language.ranks import Ranks
 from models.language.rope import reading, switching_length
 from models.language.sequence import Sequence
-from models.lead import bounded_lead
 
 GROUP = 32
 SMALLEST, LARGEST = 32, 2048

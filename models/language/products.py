@@ -9,8 +9,8 @@ import mlx.nn as nn
 from models import quantized_layers
 from models.fused import on_cuda
 from models.kernels.checked import HALVES
+from models.kernels.inflight import bounded_lead
 from models.language import packed
-from models.lead import bounded_lead
 from models.quantized_layers import MANY, QuantizedEmbedding, QuantizedLinear
 
 # Beyond what stays: else a GPU is handed all layers at once, with weights that are unpacked for each.

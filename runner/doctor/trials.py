@@ -134,18 +134,19 @@ def _precision(difference: float) -> Finding:
 
 def _compiler() -> Iterator[Finding]:
     """That of our kernels, on an NVIDIA card."""
-    from models import cuda, fused
+    from models import fused
+    from models.kernels import nvrtc
 
     if not fused.on_cuda():
         return
     reason = "it did not compute what is right"
     try:
-        cuda.compiler()
-        works = cuda.usable()
-    except cuda.CompilerError as error:
+        nvrtc.compiler()
+        works = nvrtc.usable()
+    except nvrtc.CompilerError as error:
         works, reason = False, str(error)
     if works:
-        yield Finding("kernels", "compiler", Status.OK, f"NVRTC, for {cuda.architecture()}")
+        yield Finding("kernels", "compiler", Status.OK, f"NVRTC, for {nvrtc.architecture()}")
     else:
         advice = "the first request after a start takes longer: MLX compiles our kernels anew in each process"
         yield Finding("kernels", "compiler", Status.WARN, reason, advice)

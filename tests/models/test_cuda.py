@@ -8,9 +8,10 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from models import cuda, fused, moments
-from models.cuda import CompilerError, Kernel, compiled
+from models import fused, moments
+from models.kernels import nvrtc
 from models.kernels.checked import CheckedKernel
+from models.kernels.nvrtc import CompilerError, Kernel, compiled
 from models.language import kernels
 from models.language.pieces import Columns, HeadLayout
 from models.rotary import rotary_table
@@ -20,7 +21,7 @@ SCALED = "y[threadIdx.x] = (T)(TIMES * (float)x[threadIdx.x] + x_shape[1] + x_sh
 
 def _compiler() -> bool:
     try:
-        return bool(cuda.compiler())
+        return bool(nvrtc.compiler())
     except CompilerError:
         return False
 
@@ -38,11 +39,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return [mx.zeros(*how) for how in zip(given["output_shapes"], given["output_dtypes"], strict=True)]
 
     monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", run)
-    monkeypatch.setattr(cuda, "usable", lambda: True)
-    monkeypatch.setattr(cuda, "architecture", lambda: "sm_90")
+    monkeypatch.setattr(nvrtc, "usable", lambda: True)
+    monkeypatch.setattr(nvrtc, "architecture", lambda: "sm_90")
     monkeypatch.setattr(CheckedKernel, "works", lambda self, dtype: dtype in self.dtypes)
-    monkeypatch.delenv(cuda.FOLDER, raising=False)
-    cuda.cuda_kernel.cache_clear()
+    monkeypatch.delenv(nvrtc.FOLDER, raising=False)
+    nvrtc.cuda_kernel.cache_clear()
     return made
 
 
@@ -69,7 +70,7 @@ def test_one_compiling_serves_every_shape(
     calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts: list[str] = []
-    monkeypatch.setattr(cuda, "compiled", lambda name, text, card: texts.append(text) or name.encode())
+    monkeypatch.setattr(nvrtc, "compiled", lambda name, text, card: texts.append(text) or name.encode())
     kernel = Kernel("scaled", ("x",), ("y",), SCALED)
     for shape in ((2, 3), (5, 7)):
         _call(kernel, shape, times=2)
@@ -85,10 +86,10 @@ def test_one_compiling_serves_every_shape(
 def test_what_was_compiled_is_kept_for_the_next_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(cuda.FOLDER, str(tmp_path))
-    monkeypatch.setattr(cuda, "_compile", lambda name, text, card: f"{card}: {text}".encode())
+    monkeypatch.setenv(nvrtc.FOLDER, str(tmp_path))
+    monkeypatch.setattr(nvrtc, "_compile", lambda name, text, card: f"{card}: {text}".encode())
     assert compiled("one", "text", "sm_90") == b"sm_90: text"
-    monkeypatch.setattr(cuda, "_compile", lambda *_: pytest.fail("it was compiled again"))
+    monkeypatch.setattr(nvrtc, "_compile", lambda *_: pytest.fail("it was compiled again"))
     assert compiled("one", "text", "sm_90") == b"sm_90: text"
     assert [path.name for path in tmp_path.iterdir()] == ["one_sm_90.cubin"]
 
@@ -96,23 +97,23 @@ def test_what_was_compiled_is_kept_for_the_next_process(
 def test_a_folder_that_cannot_be_written_to_is_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cuda, "_compile", lambda *_: b"code")
+    monkeypatch.setattr(nvrtc, "_compile", lambda *_: b"code")
     for folder in (tmp_path / "missing", tmp_path / "file"):
         (tmp_path / "file").write_text("no folder")
-        monkeypatch.setenv(cuda.FOLDER, str(folder))
+        monkeypatch.setenv(nvrtc.FOLDER, str(folder))
         assert compiled("one", "text", "sm_90") == b"code"
 
 
 def test_without_a_compiler_mlx_compiles(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(cuda, "COMPILERS", ("libno-such-compiler.so",))
-    monkeypatch.setattr(cuda, "architecture", lambda: "sm_90")
-    monkeypatch.delenv(cuda.FOLDER, raising=False)
-    for function in (cuda.compiler, cuda.usable, cuda.cuda_kernel):
-        monkeypatch.setattr(cuda, function.__name__, function.__wrapped__)
+    monkeypatch.setattr(nvrtc, "COMPILERS", ("libno-such-compiler.so",))
+    monkeypatch.setattr(nvrtc, "architecture", lambda: "sm_90")
+    monkeypatch.delenv(nvrtc.FOLDER, raising=False)
+    for function in (nvrtc.compiler, nvrtc.usable, nvrtc.cuda_kernel):
+        monkeypatch.setattr(nvrtc, function.__name__, function.__wrapped__)
     monkeypatch.setattr(mx.fast, "cuda_kernel", lambda **given: given)
-    made = cuda.cuda_kernel("one", ("x",), ("y",), "source")
+    made = nvrtc.cuda_kernel("one", ("x",), ("y",), "source")
     assert made == {"name": "one", "input_names": ["x"], "output_names": ["y"], "source": "source"}
     assert "libno-such-compiler.so can be loaded" in caplog.text
 

@@ -3,7 +3,7 @@
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.operations import device_rate, operations
+from models.kernels.flops import device_rate, operations
 
 
 def test_a_product_is_two_operations_for_each_number_summed() -> None:

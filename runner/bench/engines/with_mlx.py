@@ -11,7 +11,7 @@ device.prepare()  # a BLAS, where there is no GPU, before MLX is imported
 import mlx.core as mx  # noqa: E402
 
 from models.checkpoint.quantize import Quantization  # noqa: E402
-from models.operations import device_rate, operations  # noqa: E402
+from models.kernels.flops import device_rate, operations  # noqa: E402
 from pipelines import pipeline_class  # noqa: E402
 from pipelines.base import ImageRequest, Report  # noqa: E402
 from pipelines.components import DTYPES  # noqa: E402

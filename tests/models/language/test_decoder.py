@@ -12,7 +12,8 @@ from mlx.utils import tree_map
 from mlx_lm.models import llama, qwen2, qwen3
 from mlx_lm.models.cache import make_prompt_cache
 
-from models import cuda, fused, quantized_layers
+from models import fused, quantized_layers
+from models.kernels import nvrtc
 from models.language import caches, kernels, pieces, products
 from models.language import decoder as decoder_module
 from models.language.caches import Cache
@@ -206,7 +207,7 @@ def test_what_is_taken_out_stays_as_it_was() -> None:
 def test_of_a_quantized_network_as_cards_multiply(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (quantized_layers, products):
         monkeypatch.setattr(module, "on_cuda", lambda: True)
-    monkeypatch.setattr(cuda, "architecture", lambda: "sm_75")
+    monkeypatch.setattr(nvrtc, "architecture", lambda: "sm_75")
     _follow(_quantized("qwen3"), pieces, list(range(3, 3 + rows)), 4, 1e-5)
 
 

@@ -6,9 +6,10 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from models import cuda, fused, quantized_layers
+from models import fused, quantized_layers
 from models.checkpoint.quantize import Quantization
 from models.files import LocalModel, Shard
+from models.kernels import nvrtc
 from models.language import load as loading
 from models.language import packed, products
 from models.language.load import LanguageModel, load
@@ -125,7 +126,7 @@ def test_what_the_kernel_does_not_take_is_done_as_in_pictures(
 def test_cards_without_its_instructions_do_without(
     card: str, can: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cuda, "architecture", lambda: card)
+    monkeypatch.setattr(nvrtc, "architecture", lambda: card)
     assert packed.QUANTIZED_ROWS.runs_here() is can
     if not can:
         assert not packed.takes(2, layer("4", INPUTS, OUTPUTS), mx.bfloat16)
