@@ -34,7 +34,7 @@ def ours(picture: int, dtype: str) -> Iterator[tuple[str, Step]]:
     import numpy as np
 
     from models import flux, flux2, z_image
-    from models.rotary import rotary_table
+    from models.layers.rope import rotary_table
     from runner.engine import device
 
     device.prepare()

@@ -1,4 +1,4 @@
-"""Products of quantized weights, the ways there are: what `MANY` in models/quantized_layers.py and `MOST` in
+"""Products of quantized weights, the ways there are: what `MANY` in models/layers/quantized.py and `MOST` in
 models/language/packed.py are to follow.
 
     python benchmarks/products.py                          4 bits, shapes of Qwen3-4B and FLUX.2 klein 4B, on a GPU
@@ -19,8 +19,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from models.checkpoint.quantize import Quantization
-from models.fused import on_cuda
 from models.language import packed
+from models.layers.fused import on_cuda
 from runner.engine import device
 
 SHAPES = [

@@ -7,7 +7,7 @@ import mlx.nn as nn
 
 from models.checkpoint.weights import WeightMap
 from models.config import Config, ConfigError
-from models.layers import activation, attention, causal_and_real, merge_heads, split_heads
+from models.layers.basic import activation, attention, causal_and_real, merge_heads, split_heads
 
 WEIGHTS = WeightMap(
     strip=("text_model.",),

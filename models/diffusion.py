@@ -7,8 +7,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from models.attention import softmax_attention
-from models.fused import Part, heads_first
+from models.layers.attention import softmax_attention
+from models.layers.fused import Part, heads_first
 
 MAX_PERIOD = 10000
 TIME_SCALE = 1000.0  # of times and guidance in FLUX; Z-Image's config has its own

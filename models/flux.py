@@ -27,8 +27,8 @@ from models.diffusion import (
     stream_dtype,
     within_half,
 )
-from models.fused import Part, beside, gelu
-from models.rotary import Positions, rotary_table
+from models.layers.fused import Part, beside, gelu
+from models.layers.rope import Positions, rotary_table
 
 WEIGHTS = WeightMap(
     fuse={

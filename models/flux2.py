@@ -27,8 +27,8 @@ from models.diffusion import (
     stream_dtype,
     within_half,
 )
-from models.fused import Part, beside, swiglu
-from models.rotary import Positions, rotary_table
+from models.layers.fused import Part, beside, swiglu
+from models.layers.rope import Positions, rotary_table
 
 WEIGHTS = WeightMap(
     fuse={"to_qkv": ("to_q", "to_k", "to_v"), "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj")}

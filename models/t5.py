@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.checkpoint.weights import WeightMap
 from models.config import Config, ConfigError
-from models.layers import activation, attention, merge_heads, split_heads
+from models.layers.basic import activation, attention, merge_heads, split_heads
 
 # The embedding may be stored under either name or both; older files carry the decoder too.
 WEIGHTS = WeightMap(

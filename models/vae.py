@@ -20,7 +20,7 @@ import numpy as np
 from models.checkpoint.weights import WeightMap
 from models.config import Config, ConfigError
 from models.group_norm import GroupNorm
-from models.patches import patchify, unpatchify
+from models.layers.patchify import patchify, unpatchify
 from models.planes import Computed, Pace, Plane, Stored, reach, store
 from models.strips import Strips
 from models.vae_blocks import Downsample, MidBlock, ResnetBlock, Upsample

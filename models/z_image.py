@@ -18,8 +18,8 @@ import numpy as np
 from models.checkpoint.weights import WeightMap
 from models.config import Config, ConfigError
 from models.diffusion import attend, modulated_norm, sinusoid, stream_dtype
-from models.fused import Part, swiglu
-from models.rotary import Positions, rotary_table
+from models.layers.fused import Part, swiglu
+from models.layers.rope import Positions, rotary_table
 
 WEIGHTS = WeightMap(fuse={"to_qkv": ("to_q", "to_k", "to_v"), "w13": ("w1", "w3")})
 

@@ -1,6 +1,6 @@
 """What lies between a seed and tokens: portable noise, and the positions that tokens are given.
 
-Pictures are channels-last here as everywhere; patches are cut by `models.patches`. All is NumPy, so that it belongs
+Pictures are channels-last here as everywhere; patches are cut by `models.layers.patchify`. All is NumPy, so that it belongs
 to no thread.
 """
 

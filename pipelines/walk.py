@@ -20,9 +20,9 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image
 
-from models.attention import on_processor
 from models.files import LocalModel
-from models.patches import patchify, unpatchify
+from models.layers.attention import on_processor
+from models.layers.patchify import patchify, unpatchify
 from models.vae import Autoencoder
 from pipelines import planning
 from pipelines.base import DeviceMemory, Event, ImageRequest, Picture, Plan, Report, Step

@@ -15,7 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_map_with_path
 
-from models.quantized_layers import QuantizedLinear, ScaledLinear
+from models.layers.quantized import QuantizedLinear, ScaledLinear
 
 Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
 AFFINE_BITS = (3, 4, 5, 6, 8)

@@ -11,7 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from models.quantized_layers import QuantizedEmbedding, QuantizedLinear, ScaledLinear
+from models.layers.quantized import QuantizedEmbedding, QuantizedLinear, ScaledLinear
 
 # A quantized layer's class, exactly, and the plain one's. What is derived from these stays as it is.
 PLAIN: Mapping[type[nn.Module], type[nn.Module]] = {

@@ -4,8 +4,8 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from models.fused import BESIDE_MLP, HEADS_FIRST
 from models.kernels.checked import CheckedKernel
+from models.layers.fused import BESIDE_MLP, HEADS_FIRST
 from models.moments import JOINED_MOMENTS, ROW_MOMENTS
 
 PICTURES = (HEADS_FIRST, BESIDE_MLP, ROW_MOMENTS, JOINED_MOMENTS)

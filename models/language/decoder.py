@@ -21,7 +21,6 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.models.rope_utils import Llama3RoPE
 
-from models.fused import on_cuda, ours_compile
 from models.kernels.checked import HALVES
 from models.language import caches, kernels, pieces
 from models.language.caches import Cache
@@ -36,6 +35,7 @@ from models.language.projections import (
     weights,
 )
 from models.language.slots import Slots
+from models.layers.fused import on_cuda, ours_compile
 
 log = logging.getLogger("diptych.decoder")
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import mlx.core as mx
 
-from models.fused import on_cuda
 from models.kernels.checked import HALVES, Case, CheckedKernel
 from models.language import kernels, pieces
 from models.language.pieces import Columns, HeadLayout
+from models.layers.fused import on_cuda
 
 SIZE, KV_HEADS, GROUP, COLUMNS = 64, 2, 3, 512
 SCALE = SIZE**-0.5

@@ -10,7 +10,6 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.fused import BLOCK, WARP
 from models.kernels.nvrtc import cuda_kernel
 from models.language import packed, pieces
 from models.language.kernel_sources import (
@@ -23,6 +22,7 @@ from models.language.kernel_sources import (
     WRITE_WHOLE,
 )
 from models.language.pieces import Columns, HeadLayout, gated_half
+from models.layers.fused import BLOCK, WARP
 
 FEW = 4  # rows that the product kernel takes: for 8, cuBLAS was a third faster (H100)
 WARPS = BLOCK // WARP

@@ -13,7 +13,6 @@ from mlx_lm.models import cache as mlx_cache
 from models.checkpoint.unpack import still_packed, unpacked_note
 from models.checkpoint.weights import evaluate
 from models.files import LocalModel
-from models.fused import on_cuda
 from models.language.architectures import stated_context
 from models.language.build import DEFAULT_CONTEXT, LoadError, build, parameters, read_config
 from models.language.caches import Cache
@@ -21,6 +20,7 @@ from models.language.products import suit_rows
 from models.language.quantized_cache import KVCacheNotQuantizable, check_quantizable, quantized_row
 from models.language.sharding import shard
 from models.language.unpack import is_quantized, unpack, unpacked_bytes
+from models.layers.fused import on_cuda
 
 
 @dataclass

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.fused import BLOCK, WARP
 from models.kernels import nvrtc
 from models.kernels.checked import HALVES, Case, CheckedKernel
 from models.language.packed_source import QUANTIZED_PRODUCT
+from models.layers.fused import BLOCK, WARP
 
 MOST = 32  # rows
 OLDEST = 80  # architecture whose tensor cores take bfloat16

@@ -6,12 +6,12 @@ from contextlib import AbstractContextManager, nullcontext
 import mlx.core as mx
 import mlx.nn as nn
 
-from models import quantized_layers
-from models.fused import on_cuda
 from models.kernels.checked import HALVES
 from models.kernels.inflight import bounded_lead
 from models.language import packed
-from models.quantized_layers import MANY, QuantizedEmbedding, QuantizedLinear
+from models.layers import quantized
+from models.layers.fused import on_cuda
+from models.layers.quantized import MANY, QuantizedEmbedding, QuantizedLinear
 
 # Beyond what stays: else a GPU is handed all layers at once, with weights that are unpacked for each.
 ROOM = 2 * 1024**3
@@ -22,7 +22,7 @@ def product(x: mx.array, layer: nn.Module, bias: mx.array | None = None) -> mx.a
     *apart, inputs = x.shape
     rows = x.size // inputs
     if not (on_cuda() and rows > 1 and packed.takes(rows, layer, x.dtype)):
-        return quantized_layers.product(x, layer, bias)
+        return quantized.product(x, layer, bias)
     y = packed.product(x.reshape(rows, inputs), layer).reshape(*apart, -1)
     return y if bias is None else y + bias
 

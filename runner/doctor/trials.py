@@ -134,8 +134,8 @@ def _precision(difference: float) -> Finding:
 
 def _compiler() -> Iterator[Finding]:
     """That of our kernels, on an NVIDIA card."""
-    from models import fused
     from models.kernels import nvrtc
+    from models.layers import fused
 
     if not fused.on_cuda():
         return

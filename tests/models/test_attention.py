@@ -6,8 +6,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from models import attention
-from models.attention import PIECE, on_processor, piece_shape, softmax_attention
+from models.layers import attention
+from models.layers.attention import PIECE, on_processor, piece_shape, softmax_attention
 
 on_a_processor = pytest.mark.skipif(not on_processor(), reason="a GPU never holds the scores")
 

@@ -8,13 +8,14 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from models import fused, moments
+from models import moments
 from models.kernels import nvrtc
 from models.kernels.checked import CheckedKernel
 from models.kernels.nvrtc import CompilerError, Kernel, compiled
 from models.language import kernels
 from models.language.pieces import Columns, HeadLayout
-from models.rotary import rotary_table
+from models.layers import fused
+from models.layers.rope import rotary_table
 
 SCALED = "y[threadIdx.x] = (T)(TIMES * (float)x[threadIdx.x] + x_shape[1] + x_shape[0]);"
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from models.config import ConfigError
-from models.layers import activation, attention, merge_heads, split_heads
+from models.layers.basic import activation, attention, merge_heads, split_heads
 
 
 def test_heads_split_and_merge_back() -> None:

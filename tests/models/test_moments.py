@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from models import moments
-from models.fused import on_cuda
+from models.layers.fused import on_cuda
 from models.moments import joined, row_moments
 
 on_a_card = pytest.mark.skipif(not on_cuda(), reason="needs an NVIDIA card")

@@ -2,7 +2,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from models.patches import patchify, unpatchify
+from models.layers.patchify import patchify, unpatchify
 
 
 @pytest.mark.parametrize("channels_first", [True, False])

@@ -5,9 +5,9 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from models import fused, quantized_layers
 from models.checkpoint.quantize import Quantization
-from models.quantized_layers import INPUTS, MANY, OUTPUTS, QuantizedEmbedding, ScaledLinear
+from models.layers import fused, quantized
+from models.layers.quantized import INPUTS, MANY, OUTPUTS, QuantizedEmbedding, ScaledLinear
 
 on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
 # What is compared with there has faults of its own on a card.
@@ -19,7 +19,7 @@ SHAPES = [(K,), (1, K), (7, 1, K), (MANY - 1, K), (MANY + 3, K), (3, 45, K)]
 
 @pytest.fixture
 def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantized_layers, "on_cuda", lambda: True)
+    monkeypatch.setattr(quantized, "on_cuda", lambda: True)
 
 
 def linear(
@@ -130,7 +130,7 @@ def test_a_batch_of_single_tokens_is_one_product_of_so_many_rows(products: list[
 
 
 def test_elsewhere_mlx_has_its_way(products: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantized_layers, "on_cuda", lambda: False)
+    monkeypatch.setattr(quantized, "on_cuda", lambda: False)
     linear("4", bias=True)(mx.zeros((2, MANY, K)))
     assert products == [(2, MANY, K)]
 

@@ -2,7 +2,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from models.rotary import WrongPositions, rotary_table, rotate
+from models.layers.rope import WrongPositions, rotary_table, rotate
 
 
 def complex_rotation(x: np.ndarray, positions: np.ndarray, axes: tuple[int, ...], theta: float) -> np.ndarray:

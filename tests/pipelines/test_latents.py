@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from models.patches import patchify
+from models.layers.patchify import patchify
 from pipelines import latents
 from pipelines.latents import Noise
 

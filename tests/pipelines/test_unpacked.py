@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten
 
 from models.checkpoint.quantize import Quantization
 from models.checkpoint.unpack import unpack, unpacked_bytes
-from models.quantized_layers import ScaledLinear
+from models.layers.quantized import ScaledLinear
 from pipelines.base import ImageRequest
 from pipelines.flux2 import Flux2Klein
 from pipelines.settings import Settings

@@ -8,8 +8,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from models.attention import on_processor
 from models.files import LocalModel
+from models.layers.attention import on_processor
 from pipelines.base import ImageRequest, Plan
 from pipelines.settings import Settings
 from pipelines.working_memory import FLOOR, Dimensions, working_bytes

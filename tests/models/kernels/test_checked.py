@@ -8,10 +8,11 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from models import fused, moments
+from models import moments
 from models.kernels import checked, registry
 from models.kernels.checked import HALVES, CheckedKernel, KernelError
 from models.language import kernel_cases, kernels, packed, pieces, products
+from models.layers import fused
 
 on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from mlx_lm.models import base, qwen3
 
-from models import fused
 from models.language import attention
 from models.language.attention import CAUSAL, MASKED, by_products, plans, suit_lengths, suited
+from models.layers import fused
 
 on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
 HEADS = [(4, 4, 32, 32), (6, 2, 48, 48), (8, 1, 16, 24)]  # queries, keys, channels of a key, of a value

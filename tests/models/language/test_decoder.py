@@ -12,7 +12,6 @@ from mlx.utils import tree_map
 from mlx_lm.models import llama, qwen2, qwen3
 from mlx_lm.models.cache import make_prompt_cache
 
-from models import fused, quantized_layers
 from models.kernels import nvrtc
 from models.language import caches, kernels, pieces, products
 from models.language import decoder as decoder_module
@@ -20,6 +19,7 @@ from models.language.caches import Cache
 from models.language.decoder import Decoder, known
 from models.language.products import suit_rows
 from models.language.slots import GROWTH
+from models.layers import fused, quantized
 
 on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
 VOCAB = 120
@@ -205,7 +205,7 @@ def test_what_is_taken_out_stays_as_it_was() -> None:
 
 @pytest.mark.parametrize("rows", [1, 9])
 def test_of_a_quantized_network_as_cards_multiply(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (quantized_layers, products):
+    for module in (quantized, products):
         monkeypatch.setattr(module, "on_cuda", lambda: True)
     monkeypatch.setattr(nvrtc, "architecture", lambda: "sm_75")
     _follow(_quantized("qwen3"), pieces, list(range(3, 3 + rows)), 4, 1e-5)

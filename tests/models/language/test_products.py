@@ -6,7 +6,6 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from models import fused, quantized_layers
 from models.checkpoint.quantize import Quantization
 from models.files import LocalModel, Shard
 from models.kernels import nvrtc
@@ -14,7 +13,8 @@ from models.language import load as loading
 from models.language import packed, products
 from models.language.load import LanguageModel, load
 from models.language.products import RowsEmbedding, RowsLinear, lead_of, meet_rows, product
-from models.quantized_layers import INPUTS, MANY, OUTPUTS
+from models.layers import fused, quantized
+from models.layers.quantized import INPUTS, MANY, OUTPUTS
 from tests.toys import toy_text
 
 on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
@@ -36,7 +36,7 @@ def rows_of_kernel(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
         how = {"group_size": layer.group_size, "bits": layer.bits, "mode": layer.mode}
         return mx.quantized_matmul(x, layer.weight, layer.scales, layer.get("biases"), **how)
 
-    for module in (loading, quantized_layers, products):
+    for module in (loading, quantized, products):
         monkeypatch.setattr(module, "on_cuda", lambda: True)
     monkeypatch.setattr(packed, "product", product)
     monkeypatch.setattr(packed.QUANTIZED_ROWS, "works", lambda dtype: dtype in packed.QUANTIZED_ROWS.dtypes)

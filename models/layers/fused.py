@@ -13,7 +13,7 @@ import numpy as np
 
 from models.kernels.checked import HALVES, Case, CheckedKernel
 from models.kernels.nvrtc import cuda_kernel, usable
-from models.rotary import rotary_table, rotate
+from models.layers.rope import rotary_table, rotate
 
 WARP, BLOCK, VECTOR = 32, 256, 8
 
