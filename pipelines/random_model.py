@@ -7,7 +7,7 @@ from typing import Any
 from models.checkpoint.quantize import Quantization
 from models.checkpoint.random_weights import fill, write_checkpoint
 from models.files import LocalModel
-from models.qwen3 import Qwen3Config, Qwen3Encoder
+from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
 from pipelines import pipeline_class
 from pipelines.components import DTYPES
 from pipelines.settings import RESIDENT, Settings

@@ -15,7 +15,7 @@ from models.checkpoint.weights import WeightMap
 from models.config import ConfigError
 from models.files import LocalModel
 from models.layers.fused import on_cuda
-from models.qwen3 import Qwen3Config, Qwen3Encoder
+from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
 from models.vae import WEIGHTS as VAE_WEIGHTS
 from models.vae import AutoencoderKL, AutoencoderKLConfig
 from models.z_image import (

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.clip import CLIPTextConfig, CLIPTextEncoder
-from models.qwen3 import Qwen3Config, Qwen3Encoder
-from models.t5 import T5Config, T5Encoder
+from models.text_encoders.clip import CLIPTextConfig, CLIPTextEncoder
+from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
+from models.text_encoders.t5 import T5Config, T5Encoder
 
 Encoder = Qwen3Encoder | T5Encoder | CLIPTextEncoder
 

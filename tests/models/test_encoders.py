@@ -10,11 +10,11 @@ import pytest
 from mlx.utils import tree_flatten
 
 from models.checkpoint.weights import WeightsError, load_component, load_tensors
-from models.clip import CLIPTextConfig, CLIPTextEncoder
 from models.config import ConfigError
 from models.files import Shard
-from models.qwen3 import Qwen3Config, Qwen3Encoder
-from models.t5 import T5Config, T5Encoder
+from models.text_encoders.clip import CLIPTextConfig, CLIPTextEncoder
+from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
+from models.text_encoders.t5 import T5Config, T5Encoder
 from tests import ROOT
 from tests.models.encoder_cases import CASES, Case, clip, encoder, qwen3, t5, weights
 
