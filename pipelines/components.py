@@ -17,7 +17,7 @@ from models.checkpoint.weights import WeightMap, evaluate, load_component, weigh
 from models.config import ConfigError
 from models.files import LocalModel
 from models.kernels.registry import check_for_pictures
-from models.tokenizer import PromptTokenizer
+from models.tokenizers.tokenizer import PromptTokenizer
 from pipelines.settings import Progress, Settings, unheard
 
 Network = TypeVar("Network", bound=nn.Module)

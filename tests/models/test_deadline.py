@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from models.deadline import OutOfTime, within
+from models.tokenizers.deadline import OutOfTime, within
 from tests.waiting import PATIENCE
 
 

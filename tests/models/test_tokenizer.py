@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from models.chat_template import ChatTemplate, TemplateFailed, TemplateMissing
-from models.tokenizer import PromptTokenizer, TokenizerError
+from models.tokenizers.chat_template import ChatTemplate, TemplateFailed, TemplateMissing
+from models.tokenizers.tokenizer import PromptTokenizer, TokenizerError
 from tests import ROOT
 from tests.models import toy_tokenizers
 
@@ -218,7 +218,7 @@ def test_older_folders_keep_their_special_tokens_in_a_file_of_their_own(tmp_path
 
 def test_prompts_need_neither_transformers_nor_mlx() -> None:
     code = (
-        "import sys, models.tokenizer; "
+        "import sys, models.tokenizers.tokenizer; "
         "sys.exit(any(name.split('.')[0] in ('transformers', 'mlx', 'mlx_lm', 'torch') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -9,12 +9,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from models.chat_template import TemplateMissing
 from models.checkpoint.quantize import Quantization
 from models.checkpoint.weights import WeightsError
 from models.config import ConfigError
 from models.files import LocalModel, Shard
-from models.tokenizer import TokenizerError
+from models.tokenizers.chat_template import TemplateMissing
+from models.tokenizers.tokenizer import TokenizerError
 from pipelines.base import ImageRequest
 from pipelines.sampling import ScheduleError
 from pipelines.settings import Settings

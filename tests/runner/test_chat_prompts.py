@@ -12,7 +12,7 @@ import pytest
 from mlx_lm.utils import load_tokenizer
 from transformers import AutoTokenizer
 
-from models.deadline import _stop
+from models.tokenizers.deadline import _stop
 from runner.engine.text.chat_prompts import ChatPrompt, render_chat
 from runner.engine.text.output_parser import marks_of
 from runner.engine.text.prompts import _thought_is_open

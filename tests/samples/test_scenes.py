@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.tokenizer import PromptTokenizer
+from models.tokenizers.tokenizer import PromptTokenizer
 from samples.training.classify import classify, judge, same
 from samples.training.drawing import draw
 from samples.training.edits import random_edit

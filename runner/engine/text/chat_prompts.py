@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from models.deadline import OutOfTime, within
+from models.tokenizers.deadline import OutOfTime, within
 from runner.engine.text.tool_prompts import in_words, introduce, knows_tools, put_first
 from runner.errors import BadRequest
 from runner.protocol.text import Message, TextRequest

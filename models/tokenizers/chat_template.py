@@ -12,7 +12,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from models.deadline import OutOfTime, within
+from models.tokenizers.deadline import OutOfTime, within
 
 # A template is a program of the model's, and a long chat takes it milliseconds.
 RENDER_SECONDS = 10.0

@@ -5,7 +5,7 @@
     prompt.ids, prompt.mask, prompt.cut
 
 What surrounds the vocabulary (how text is normalised and split, which tokens are put around it) belongs to the
-tokenizer's class in transformers, which overrules the file; models.tokenizer_families has those classes. A folder
+tokenizer's class in transformers, which overrules the file; models.tokenizers.families has those classes. A folder
 without tokenizer.json is read from vocab.json and merges.txt. SentencePiece's own spiece.model is not read.
 """
 
@@ -17,9 +17,9 @@ from typing import Any, Literal, Self
 
 from tokenizers import AddedToken, Tokenizer
 
-from models.chat_template import ChatTemplate, find_template
 from models.config import read_json
-from models.tokenizer_families import FAMILIES, Family
+from models.tokenizers.chat_template import ChatTemplate, find_template
+from models.tokenizers.families import FAMILIES, Family
 
 # Configurations without a limit say so with a number that no prompt reaches.
 NO_LIMIT = 1_000_000_000
