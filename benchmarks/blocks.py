@@ -33,8 +33,8 @@ def ours(picture: int, dtype: str) -> Iterator[tuple[str, Step]]:
     import mlx.core as mx
     import numpy as np
 
-    from models import flux, flux2, z_image
     from models.layers.rope import rotary_table
+    from models.transformers import flux, flux2, z_image
     from runner.engine import device
 
     device.prepare()

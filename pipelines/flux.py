@@ -15,9 +15,9 @@ from dataclasses import replace
 import mlx.core as mx
 
 from models.files import LocalModel
-from models.flux import WEIGHTS, FluxConfig, FluxTransformer, Modulation, Prepared
 from models.text_encoders.clip import CLIPTextConfig, CLIPTextEncoder
 from models.text_encoders.t5 import T5Config, T5Encoder
+from models.transformers.flux import WEIGHTS, FluxConfig, FluxTransformer, Modulation, Prepared
 from models.vae import WEIGHTS as VAE_WEIGHTS
 from models.vae import AutoencoderKL, AutoencoderKLConfig
 from pipelines.base import ImageRequest, Plan

@@ -14,8 +14,8 @@ from PIL import Image
 
 from models.checkpoint.weights import WeightMap
 from models.files import LocalModel
-from models.flux2 import WEIGHTS, Flux2Config, Flux2Transformer, Modulation, Prepared
 from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
+from models.transformers.flux2 import WEIGHTS, Flux2Config, Flux2Transformer, Modulation, Prepared
 from models.vae import WEIGHTS as VAE_WEIGHTS
 from models.vae import Autoencoder, AutoencoderKLFlux2, AutoencoderKLFlux2Config
 from pipelines.base import ImageRequest, Plan

@@ -16,9 +16,7 @@ from models.config import ConfigError
 from models.files import LocalModel
 from models.layers.fused import on_cuda
 from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
-from models.vae import WEIGHTS as VAE_WEIGHTS
-from models.vae import AutoencoderKL, AutoencoderKLConfig
-from models.z_image import (
+from models.transformers.z_image import (
     SEQUENCE_MULTIPLE,
     WEIGHTS,
     Modulation,
@@ -26,6 +24,8 @@ from models.z_image import (
     ZImageConfig,
     ZImageTransformer,
 )
+from models.vae import WEIGHTS as VAE_WEIGHTS
+from models.vae import AutoencoderKL, AutoencoderKLConfig
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
 from pipelines.course import Task

@@ -6,7 +6,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from models.config import ConfigError
-from models.flux2 import Flux2Config
+from models.transformers.flux2 import Flux2Config
 from pipelines.latents import flux2_image_ids, flux2_text_ids
 from tests.models.transformer_families import FLUX2
 from tests.models.transformer_toys import FLUX2_A, TOYS, run, stored_toy

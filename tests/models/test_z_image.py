@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from models.config import ConfigError
-from models.z_image import ZImageConfig, ZImageTransformer, caption_positions, picture_positions
+from models.transformers.z_image import ZImageConfig, ZImageTransformer, caption_positions, picture_positions
 from tests.models.transformer_families import Z_IMAGE
 from tests.models.transformer_toys import TOYS, Z_IMAGE_A, run, stored_toy
 

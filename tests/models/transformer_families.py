@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import numpy as np
 
-from models import flux, flux2, z_image
+from models.transformers import flux, flux2, z_image
 from pipelines.latents import (
     flux2_image_ids,
     flux2_reference_ids,

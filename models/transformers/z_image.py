@@ -17,9 +17,9 @@ import numpy as np
 
 from models.checkpoint.weights import WeightMap
 from models.config import Config, ConfigError
-from models.diffusion import attend, modulated_norm, sinusoid, stream_dtype
 from models.layers.fused import Part, swiglu
 from models.layers.rope import Positions, rotary_table
+from models.transformers.blocks import attend, modulated_norm, sinusoid, stream_dtype
 
 WEIGHTS = WeightMap(fuse={"to_qkv": ("to_q", "to_k", "to_v"), "w13": ("w1", "w3")})
 

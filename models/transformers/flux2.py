@@ -17,7 +17,9 @@ import numpy as np
 
 from models.checkpoint.weights import WeightMap
 from models.config import Config
-from models.diffusion import (
+from models.layers.fused import Part, beside, swiglu
+from models.layers.rope import Positions, rotary_table
+from models.transformers.blocks import (
     Embedding,
     JointAttention,
     Projection,
@@ -27,8 +29,6 @@ from models.diffusion import (
     stream_dtype,
     within_half,
 )
-from models.layers.fused import Part, beside, swiglu
-from models.layers.rope import Positions, rotary_table
 
 WEIGHTS = WeightMap(
     fuse={"to_qkv": ("to_q", "to_k", "to_v"), "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj")}
