@@ -18,8 +18,8 @@ from models.files import LocalModel
 from models.text_encoders.clip import CLIPTextConfig, CLIPTextEncoder
 from models.text_encoders.t5 import T5Config, T5Encoder
 from models.transformers.flux import WEIGHTS, FluxConfig, FluxTransformer, Modulation, Prepared
-from models.vae import WEIGHTS as VAE_WEIGHTS
-from models.vae import AutoencoderKL, AutoencoderKLConfig
+from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
+from models.vae.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
 from pipelines.course import Task

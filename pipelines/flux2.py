@@ -16,8 +16,8 @@ from models.checkpoint.weights import WeightMap
 from models.files import LocalModel
 from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
 from models.transformers.flux2 import WEIGHTS, Flux2Config, Flux2Transformer, Modulation, Prepared
-from models.vae import WEIGHTS as VAE_WEIGHTS
-from models.vae import Autoencoder, AutoencoderKLFlux2, AutoencoderKLFlux2Config
+from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
+from models.vae.autoencoder_kl import Autoencoder, AutoencoderKLFlux2, AutoencoderKLFlux2Config
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
 from pipelines.course import Task

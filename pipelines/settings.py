@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from models.strips import Strips
+from models.vae.strips import Strips
 
 if TYPE_CHECKING:
     from models.checkpoint.quantize import Quantization

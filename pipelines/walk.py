@@ -23,7 +23,7 @@ from PIL import Image
 from models.files import LocalModel
 from models.layers.attention import on_processor
 from models.layers.patchify import patchify, unpatchify
-from models.vae import Autoencoder
+from models.vae.autoencoder_kl import Autoencoder
 from pipelines import planning
 from pipelines.base import DeviceMemory, Event, ImageRequest, Picture, Plan, Report, Step
 from pipelines.components import Component, Reading, Readings, load_all

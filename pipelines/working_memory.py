@@ -7,7 +7,7 @@ and what the system gives beyond what it has ends in a kill.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from models.strips import Strips
+from models.vae.strips import Strips
 from pipelines.base import ImageRequest, Plan
 from pipelines.images import drawn_size
 

@@ -24,8 +24,8 @@ from models.transformers.z_image import (
     ZImageConfig,
     ZImageTransformer,
 )
-from models.vae import WEIGHTS as VAE_WEIGHTS
-from models.vae import AutoencoderKL, AutoencoderKLConfig
+from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
+from models.vae.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
 from pipelines.course import Task

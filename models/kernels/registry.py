@@ -6,7 +6,7 @@ from mlx.utils import tree_flatten
 
 from models.kernels.checked import CheckedKernel
 from models.layers.fused import BESIDE_MLP, HEADS_FIRST
-from models.moments import JOINED_MOMENTS, ROW_MOMENTS
+from models.vae.tiled_statistics import JOINED_MOMENTS, ROW_MOMENTS
 
 PICTURES = (HEADS_FIRST, BESIDE_MLP, ROW_MOMENTS, JOINED_MOMENTS)
 

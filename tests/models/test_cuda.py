@@ -8,7 +8,6 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from models import moments
 from models.kernels import nvrtc
 from models.kernels.checked import CheckedKernel
 from models.kernels.nvrtc import CompilerError, Kernel, compiled
@@ -16,6 +15,7 @@ from models.language import kernels
 from models.language.pieces import Columns, HeadLayout
 from models.layers import fused
 from models.layers.rope import rotary_table
+from models.vae import tiled_statistics
 
 SCALED = "y[threadIdx.x] = (T)(TIMES * (float)x[threadIdx.x] + x_shape[1] + x_shape[0]);"
 
@@ -168,7 +168,7 @@ def test_the_compiler_takes_the_kernels_of_texts(calls: list[dict[str, Any]], dt
 def test_the_compiler_takes_the_kernels_of_pictures(
     calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, dtype: mx.Dtype
 ) -> None:
-    for module in (fused, moments):
+    for module in (fused, tiled_statistics):
         monkeypatch.setattr(module, "on_cuda", lambda: True)
     norm = nn.RMSNorm(16)
     norm.weight = norm.weight.astype(dtype)
@@ -179,10 +179,10 @@ def test_the_compiler_takes_the_kernels_of_pictures(
     assert fused.heads_first([image], table, 2, 16)[0].shape == (1, 2, 4, 16)
     for gated in (False, True):
         fused.beside(mx.zeros((1, 4, 32), dtype), mx.zeros((1, 4, 128), dtype), 96, gated)
-    rows = moments.row_moments(mx.zeros((1, 5, 6, 16), dtype))
+    rows = tiled_statistics.row_moments(mx.zeros((1, 5, 6, 16), dtype))
     weight = mx.zeros(16, dtype)
     for offset in (None, weight):
-        moments.joined(rows, 4, weight, weight, offset)
+        tiled_statistics.joined(rows, 4, weight, weight, offset)
     halves = {"beside"} if dtype != mx.float32 else set()
     found = {call["name"].rsplit("_", 1)[0] for call in calls}
     assert found == halves | {"heads_first_2_1e_05", "heads_first_3_1e_05", "row_moments", "joined_moments"}

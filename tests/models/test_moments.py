@@ -2,9 +2,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from models import moments
 from models.layers.fused import on_cuda
-from models.moments import joined, row_moments
+from models.vae import tiled_statistics
+from models.vae.tiled_statistics import joined, row_moments
 
 on_a_card = pytest.mark.skipif(not on_cuda(), reason="needs an NVIDIA card")
 DTYPES = [mx.float32, mx.bfloat16, mx.float16]
@@ -28,7 +28,7 @@ def normed(x: mx.array, groups: int, weight: mx.array, bias: mx.array) -> np.nda
     n, *rest, channels = x.shape
     wide = np.array(x.astype(mx.float32), np.float64).reshape(n, *rest, groups, channels // groups)
     mean = wide.mean(axis=(1, 2, 4), keepdims=True)
-    deviation = np.sqrt(wide.var(axis=(1, 2, 4), keepdims=True) + moments.EPS)
+    deviation = np.sqrt(wide.var(axis=(1, 2, 4), keepdims=True) + tiled_statistics.EPS)
     return ((wide - mean) / deviation).reshape(x.shape) * np.array(weight) + np.array(bias)
 
 
@@ -76,10 +76,12 @@ def test_kernels_and_pieces_agree(
     x = picture(height, width, channels, dtype, n=1)
     parameters = values(channels, 4, dtype), values(channels, 5, dtype)
     lack = values(channels, 6, dtype) if lacking else None
-    pieces = moments._row_moments_by_pieces(x)
-    by_kernel = moments._row_moments_by_kernel(x)
+    pieces = tiled_statistics._row_moments_by_pieces(x)
+    by_kernel = tiled_statistics._row_moments_by_kernel(x)
     for one, other in zip(by_kernel, pieces, strict=True):
         assert mx.allclose(one, other, 1e-4, 1e-5)
-    fitted = moments._joined_by_pieces(pieces, 8, *parameters, lack)
-    for one, other in zip(moments._joined_by_kernel(pieces, 8, *parameters, lack), fitted, strict=True):
+    fitted = tiled_statistics._joined_by_pieces(pieces, 8, *parameters, lack)
+    for one, other in zip(
+        tiled_statistics._joined_by_kernel(pieces, 8, *parameters, lack), fitted, strict=True
+    ):
         assert mx.allclose(one, other, 1e-4, 1e-5)

@@ -2,7 +2,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from models.planes import Computed, Pace, Stored, Window, reach, store, store_together
+from models.vae.tiling import Computed, Pace, Stored, Window, reach, store, store_together
 
 PICTURE = mx.arange(7 * 2).reshape(1, 7, 2, 1)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.strips import LEAST, Strips
+from models.vae.strips import LEAST, Strips
 
 ROOM = 1_600_000_000
 CHANNELS = 128

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from models import moments, vae_blocks
 from models.checkpoint.weights import WeightsError, load_component
 from models.config import ConfigError
 from models.files import Shard
-from models.strips import Strips
-from models.vae import (
+from models.vae import blocks, tiled_statistics
+from models.vae.autoencoder_kl import (
     WEIGHTS,
     Autoencoder,
     AutoencoderKL,
@@ -23,6 +22,7 @@ from models.vae import (
     AutoencoderKLFlux2Config,
     _averages,
 )
+from models.vae.strips import Strips
 from tests import ROOT
 from tests.models.vae_toys import ALL, REAL, checkpoint_config, latents, pictures, weight
 
@@ -95,8 +95,8 @@ def test_moments_and_attention_may_be_taken_in_parts(monkeypatch: pytest.MonkeyP
     vae, seen = toy("KL", "plain"), mx.array(latents("KL", "plain"))
     whole = vae.decode(seen)
     mx.eval(whole)
-    monkeypatch.setattr(moments, "CHUNK", 1000)
-    monkeypatch.setattr(vae_blocks, "SCORES", 1000)
+    monkeypatch.setattr(tiled_statistics, "CHUNK", 1000)
+    monkeypatch.setattr(blocks, "SCORES", 1000)
     assert error(vae.decode(seen), whole) < 1e-5
     assert error(vae.decode(seen, Strips(5)), whole) < 1e-5
 

@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from models.strips import Strips
+from models.vae.strips import Strips
 from pipelines.base import ImageRequest, Picture, Report, Step
 from pipelines.settings import Settings
 from tests.pipelines.families import pipeline_class

@@ -22,7 +22,7 @@ from runner import device
 {before}
 device.prepare()
 import mlx.core as mx, mlx.nn as nn
-from models.group_norm import _scaled_silu
+from models.vae.group_norm import _scaled_silu
 from models.kernels.flops import operations
 x = mx.arange(12, dtype=mx.float32).reshape(3, 4)
 assert operations(nn.Linear(4, 4), x)  # which counts without compiling, and then compiles again where it did

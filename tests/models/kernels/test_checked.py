@@ -8,11 +8,11 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from models import moments
 from models.kernels import checked, registry
 from models.kernels.checked import HALVES, CheckedKernel, KernelError
 from models.language import kernel_cases, kernels, packed, pieces, products
 from models.layers import fused
+from models.vae import tiled_statistics
 
 on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
 
@@ -80,8 +80,8 @@ def multiplied(x: mx.array, layer: Any, gated: bool = False) -> mx.array:
 def as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "_heads_by_kernel", fused._heads_by_pieces)
     monkeypatch.setattr(fused, "_beside_by_kernel", fused._beside_by_pieces)
-    monkeypatch.setattr(moments, "_row_moments_by_kernel", moments._row_moments_by_pieces)
-    monkeypatch.setattr(moments, "_joined_by_kernel", moments._joined_by_pieces)
+    monkeypatch.setattr(tiled_statistics, "_row_moments_by_kernel", tiled_statistics._row_moments_by_pieces)
+    monkeypatch.setattr(tiled_statistics, "_joined_by_kernel", tiled_statistics._joined_by_pieces)
     monkeypatch.setattr(packed, "product", multiplied)
     for name in ("sum_and_norm", "product", "heads", "attention"):
         monkeypatch.setattr(kernels, name, getattr(pieces, name))
@@ -119,15 +119,19 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     def zeros(x: mx.array, *_: Any, **__: Any) -> mx.array:
         return mx.zeros_like(x)
 
-    for module in (fused, moments, products):
+    for module in (fused, tiled_statistics, products):
         monkeypatch.setattr(module, "on_cuda", lambda: True)
     for one in registry.all_kernels():
         monkeypatch.setattr(one, "_runs_here", lambda: True)
         monkeypatch.setattr(one, "_works", {})
     monkeypatch.setattr(fused, "_heads_by_kernel", lambda *given: [mx.zeros((1,))] * 3)
     monkeypatch.setattr(fused, "_beside_by_kernel", zeros)
-    monkeypatch.setattr(moments, "_row_moments_by_kernel", lambda rows: (mx.zeros((1,)), mx.zeros((1,))))
-    monkeypatch.setattr(moments, "_joined_by_kernel", lambda *given: (mx.zeros((1,)), mx.zeros((1,))))
+    monkeypatch.setattr(
+        tiled_statistics, "_row_moments_by_kernel", lambda rows: (mx.zeros((1,)), mx.zeros((1,)))
+    )
+    monkeypatch.setattr(
+        tiled_statistics, "_joined_by_kernel", lambda *given: (mx.zeros((1,)), mx.zeros((1,)))
+    )
     monkeypatch.setattr(packed, "product", lambda x, layer, gated=False: mx.zeros((1,)))
 
 
@@ -138,7 +142,9 @@ def test_pictures_and_texts_are_computed_by_plain_operations_then(caplog: pytest
     plain = fused._beside_by_pieces(x, projected, 32, True)
     assert mx.array_equal(fused.beside(x, projected, 32, gated=True), plain)
     rows = mx.random.normal((1, 2, 8, 16))
-    for ours, right in zip(moments.row_moments(rows), moments._row_moments_by_pieces(rows), strict=True):
+    for ours, right in zip(
+        tiled_statistics.row_moments(rows), tiled_statistics._row_moments_by_pieces(rows), strict=True
+    ):
         assert mx.array_equal(ours, right)
     layer = nn.QuantizedLinear(256, 64, bias=False)
     layer.set_dtype(mx.bfloat16)

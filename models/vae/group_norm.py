@@ -5,8 +5,8 @@ from functools import partial
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.moments import Moments, joined, row_moments
-from models.planes import Plane, Stored
+from models.vae.tiled_statistics import Moments, joined, row_moments
+from models.vae.tiling import Plane, Stored
 
 
 @partial(mx.compile, shapeless=True)

@@ -19,11 +19,11 @@ import numpy as np
 
 from models.checkpoint.weights import WeightMap
 from models.config import Config, ConfigError
-from models.group_norm import GroupNorm
 from models.layers.patchify import patchify, unpatchify
-from models.planes import Computed, Pace, Plane, Stored, reach, store
-from models.strips import Strips
-from models.vae_blocks import Downsample, MidBlock, ResnetBlock, Upsample
+from models.vae.blocks import Downsample, MidBlock, ResnetBlock, Upsample
+from models.vae.group_norm import GroupNorm
+from models.vae.strips import Strips
+from models.vae.tiling import Computed, Pace, Plane, Stored, reach, store
 
 WEIGHTS = WeightMap(
     drop=("bn.num_batches_tracked",),

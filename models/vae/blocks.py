@@ -9,9 +9,9 @@ from functools import partial
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.group_norm import Fitted, GroupNorm
 from models.layers.attention import on_processor, softmax_attention
-from models.planes import Computed, Pace, Plane, Stored, Window, reach, store, store_together
+from models.vae.group_norm import Fitted, GroupNorm
+from models.vae.tiling import Computed, Pace, Plane, Stored, Window, reach, store, store_together
 
 SCORES = 2**26  # of attention are held at once on a GPU, at most; a fourth where memory is short
 
