@@ -20,11 +20,11 @@ from mlx_lm.generate import BatchGenerator
 from mlx_lm.models import qwen3
 from mlx_lm.models.cache import make_prompt_cache
 
-from models.language.batch import Batch
-from models.language.options import Sampling
-from models.language.prefix import PrefixCache
-from models.language.products import suit_rows
-from models.language.sequence import Sequence
+from models.language.batch.batch import Batch
+from models.language.batch.options import Sampling
+from models.language.batch.sequence import Sequence
+from models.language.cache.prefix_cache import PrefixCache
+from models.language.decode.matmul import suit_rows
 from runner.engine import device
 
 Prompts = list[list[int]]

@@ -1,5 +1,5 @@
 """Products of quantized weights, the ways there are: what `MANY` in models/layers/quantized.py and `MOST` in
-models/language/packed.py are to follow.
+models/language/decode/packed_matmul.py are to follow.
 
     python benchmarks/products.py                          4 bits, shapes of Qwen3-4B and FLUX.2 klein 4B, on a GPU
     python benchmarks/products.py --ways 4 8 mxfp4 nvfp4
@@ -19,7 +19,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from models.checkpoint.quantize import Quantization
-from models.language import packed
+from models.language.decode import packed_matmul
 from models.layers.fused import on_cuda
 from runner.engine import device
 
@@ -70,8 +70,8 @@ def measure(inputs: int, outputs: int, rows: int, way: Quantization, weights: fl
         packs = one["weight"], one["scales"], one.get("biases")
         return x @ mx.dequantize(*packs, **how, dtype=mx.bfloat16).T
 
-    ways = {"mlx": by_mlx, "unpacked": unpacked, "packed": packed.product}
-    if not (on_cuda() and packed.takes(rows, quantized[0], mx.bfloat16)):
+    ways = {"mlx": by_mlx, "unpacked": unpacked, "packed": packed_matmul.product}
+    if not (on_cuda() and packed_matmul.takes(rows, quantized[0], mx.bfloat16)):
         del ways["packed"]
     found = {
         name: fastest(lambda x, call=call: [call(x, one) for one in quantized], x)

@@ -14,8 +14,8 @@ PICTURES = (HEADS_FIRST, BESIDE_MLP, ROW_MOMENTS, JOINED_MOMENTS)
 def all_kernels() -> tuple[CheckedKernel, ...]:
     """Those of pictures and those of texts."""
     # Imported here: pictures need nothing of the language models' packages.
-    from models.language.kernel_cases import DECODING
-    from models.language.packed import QUANTIZED_ROWS
+    from models.language.decode.kernel_cases import DECODING
+    from models.language.decode.packed_matmul import QUANTIZED_ROWS
 
     return (*PICTURES, *DECODING, QUANTIZED_ROWS)
 

@@ -16,17 +16,17 @@ from mlx_lm import utils as mlx_utils
 
 from models.checkpoint.weights import read_shards
 from models.files import LocalModel
-from models.language.activation import correct_activations
 from models.language.architectures import stated_context
-from models.language.attention import suit_lengths
+from models.language.cache.padding import mend
 from models.language.config.frequencies import UnknownRope
 from models.language.config.prepare import prepare
 from models.language.config.standard import standard
+from models.language.corrections.activation import correct_activations
+from models.language.corrections.rope import RopeConfig, correct_rotations
+from models.language.corrections.tying import share_embedding, untie
+from models.language.corrections.windows import slide
+from models.language.decode.attention import suit_lengths
 from models.language.networks import NETWORKS
-from models.language.padding import mend
-from models.language.rope import RopeConfig, correct_rotations
-from models.language.tying import share_embedding, untie
-from models.language.windows import slide
 
 log = logging.getLogger("diptych.language")
 

@@ -15,10 +15,10 @@ from models.checkpoint.weights import evaluate
 from models.files import LocalModel
 from models.language.architectures import stated_context
 from models.language.build import DEFAULT_CONTEXT, LoadError, build, parameters, read_config
-from models.language.caches import Cache
-from models.language.products import suit_rows
-from models.language.quantized_cache import KVCacheNotQuantizable, check_quantizable, quantized_row
-from models.language.sharding import shard
+from models.language.cache.kv_cache import Cache
+from models.language.cache.quantized_kv import KVCacheNotQuantizable, check_quantizable, quantized_row
+from models.language.decode.matmul import suit_rows
+from models.language.distributed.sharding import shard
 from models.language.unpack import is_quantized, unpack, unpacked_bytes
 from models.layers.fused import on_cuda
 

@@ -14,7 +14,7 @@ from typing import Self
 
 from msgspec import Struct, msgpack
 
-from models.language.wire import Wire
+from models.language.distributed.wire import Wire
 from runner.engine import device
 from runner.errors import BadRequest
 from runner.process.child import Child

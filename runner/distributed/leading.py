@@ -4,8 +4,8 @@ import asyncio
 
 from models.config import read_json
 from models.files import LocalModel
-from models.language.ranks import Leader
-from models.language.sharding import check_shardable
+from models.language.distributed.coordinator import Leader
+from models.language.distributed.sharding import check_shardable
 from runner.distributed.launch import Begin, Others, World
 from runner.engine.text.worker import TextSettings, cache_limit
 

@@ -7,7 +7,7 @@ import socket
 import sys
 
 from models.files import LocalModel
-from models.language.wire import Wire
+from models.language.distributed.wire import Wire
 from runner import logs
 from runner.distributed.launch import Begin
 from runner.engine import device
@@ -45,9 +45,9 @@ def _serve(begin: Begin, wire: Wire) -> None:
 def _follow(begin: Begin, local: LocalModel, wire: Wire) -> None:
     device.leave_torch_out()
     # MLX reads the environment as it is imported.
-    from models.language.following import follow
+    from models.language.distributed.coordinator import Follower
+    from models.language.distributed.worker_loop import follow
     from models.language.load import load
-    from models.language.ranks import Follower
     from runner.engine.text.embeddings import embedder_of
 
     ranks = Follower(begin.backend, wire)

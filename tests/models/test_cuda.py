@@ -11,8 +11,8 @@ import pytest
 from models.kernels import nvrtc
 from models.kernels.checked import CheckedKernel
 from models.kernels.nvrtc import CompilerError, Kernel, compiled
-from models.language import kernels
-from models.language.pieces import Columns, HeadLayout
+from models.language.decode import kernels
+from models.language.decode.reference_ops import Columns, HeadLayout
 from models.layers import fused
 from models.layers.rope import rotary_table
 from models.vae import tiled_statistics

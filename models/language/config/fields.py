@@ -15,7 +15,7 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
     "gpt_neox": {"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"},
 }
 
-# Types whose networks refuse, or compute in another way, rotations that are ours to compute (models/language/rope.py):
+# Types whose networks refuse, or compute in another way, rotations that are ours to compute (models/language/corrections/rope.py):
 # they are made with the plain one.
 PLAINLY_ROTATED = frozenset(
     ("hunyuan_v1_dense", "internlm3", "mixtral", "nemotron", "phi3", "phimoe", "qwen2_moe", "qwen3_moe")

@@ -12,7 +12,7 @@ from mlx_lm.models import llama4 as base
 from mlx_lm.models.base import create_attention_mask, scaled_dot_product_attention
 from mlx_lm.models.cache import ChunkedKVCache, KVCache
 
-from models.language.caches import Cache
+from models.language.cache.kv_cache import Cache
 from models.language.networks.experts import Weights, split_experts
 
 CHUNKED = "chunked_attention"

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import ConfigError
-from models.language.embedding import Embedder
+from models.language.distributed.coordinator import Ranks
+from models.language.embedding.model import Embedder
+from models.language.embedding.sentence_transformers import EmbeddingError
 from models.language.load import LanguageModel
-from models.language.pooling import EmbeddingError
-from models.language.ranks import Ranks
 from runner.engine.jobs import Emitted, Job
 from runner.engine.text.prompts import Embed
 from runner.errors import BadRequest

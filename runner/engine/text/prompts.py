@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from models.language.options import Sampling
+from models.language.batch.options import Sampling
 from runner.engine.text.chat_prompts import ChatPrompt, render_chat
 from runner.engine.text.output_parser import Marks, Outline, marks_of
 from runner.engine.text.required_calls import RequiredCall, call_schema

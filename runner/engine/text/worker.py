@@ -11,13 +11,13 @@ import mlx.core as mx
 import msgspec
 
 from models.files import LocalModel
-from models.language.batch import Batch
+from models.language.batch.batch import Batch
+from models.language.batch.sequence import Output, Sequence, TokenLogprob
+from models.language.batch.warmup import warm
+from models.language.cache.prefix_cache import PrefixCache
+from models.language.decode.matmul import meet_rows
+from models.language.distributed.coordinator import Ranks
 from models.language.load import LanguageModel, load
-from models.language.prefix import PrefixCache
-from models.language.products import meet_rows
-from models.language.ranks import Ranks
-from models.language.sequence import Output, Sequence, TokenLogprob
-from models.language.warming import warm
 from runner.engine import device
 from runner.engine.jobs import Emitted, Job
 from runner.engine.text.detokenizer import Detokenizer

@@ -10,7 +10,7 @@ import pytest
 
 from models.kernels import checked, registry
 from models.kernels.checked import HALVES, CheckedKernel, KernelError
-from models.language import kernel_cases, kernels, packed, pieces, products
+from models.language.decode import kernel_cases, kernels, matmul, packed_matmul, reference_ops
 from models.layers import fused
 from models.vae import tiled_statistics
 
@@ -74,7 +74,7 @@ def multiplied(x: mx.array, layer: Any, gated: bool = False) -> mx.array:
     """By the unpacked weights, rounded once, as the kernel does."""
     scales, biases = layer["scales"].astype(mx.float32), layer["biases"].astype(mx.float32)
     weight = mx.dequantize(layer["weight"], scales, biases, layer.group_size, layer.bits)
-    return pieces.product(x.astype(mx.float32), weight, gated).astype(x.dtype)
+    return reference_ops.product(x.astype(mx.float32), weight, gated).astype(x.dtype)
 
 
 def as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,9 +82,9 @@ def as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "_beside_by_kernel", fused._beside_by_pieces)
     monkeypatch.setattr(tiled_statistics, "_row_moments_by_kernel", tiled_statistics._row_moments_by_pieces)
     monkeypatch.setattr(tiled_statistics, "_joined_by_kernel", tiled_statistics._joined_by_pieces)
-    monkeypatch.setattr(packed, "product", multiplied)
+    monkeypatch.setattr(packed_matmul, "product", multiplied)
     for name in ("sum_and_norm", "product", "heads", "attention"):
-        monkeypatch.setattr(kernels, name, getattr(pieces, name))
+        monkeypatch.setattr(kernels, name, getattr(reference_ops, name))
 
 
 def test_every_kernel_is_listed_under_its_own_name() -> None:
@@ -119,7 +119,7 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     def zeros(x: mx.array, *_: Any, **__: Any) -> mx.array:
         return mx.zeros_like(x)
 
-    for module in (fused, tiled_statistics, products):
+    for module in (fused, tiled_statistics, matmul):
         monkeypatch.setattr(module, "on_cuda", lambda: True)
     for one in registry.all_kernels():
         monkeypatch.setattr(one, "_runs_here", lambda: True)
@@ -132,7 +132,7 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         tiled_statistics, "_joined_by_kernel", lambda *given: (mx.zeros((1,)), mx.zeros((1,)))
     )
-    monkeypatch.setattr(packed, "product", lambda x, layer, gated=False: mx.zeros((1,)))
+    monkeypatch.setattr(packed_matmul, "product", lambda x, layer, gated=False: mx.zeros((1,)))
 
 
 @pytest.mark.usefixtures("wrong")
@@ -149,7 +149,7 @@ def test_pictures_and_texts_are_computed_by_plain_operations_then(caplog: pytest
     layer = nn.QuantizedLinear(256, 64, bias=False)
     layer.set_dtype(mx.bfloat16)
     inputs = mx.random.normal((3, 256)).astype(mx.bfloat16)
-    assert products.product(inputs, layer).shape == (3, 64)
+    assert matmul.product(inputs, layer).shape == (3, 64)
     assert len(caplog.records) == 3
 
 

@@ -10,10 +10,10 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.cache import make_prompt_cache
 
-from models.language import pieces
-from models.language.decoder import Decoder
-from models.language.products import RowsAllToSharded, RowsShardedToAll, suit_rows
-from models.language.sharding import shard
+from models.language.decode import reference_ops
+from models.language.decode.decoder import Decoder
+from models.language.decode.matmul import RowsAllToSharded, RowsShardedToAll, suit_rows
+from models.language.distributed.sharding import shard
 from tests.models.language.test_decoder import _model, _prompts, _quantized, _read, _tokens
 
 
@@ -30,7 +30,7 @@ def compare(name: str, bits: int, group: mx.distributed.Group) -> float:
     if bits:
         mlp = share.model.layers[0].mlp
         assert (type(mlp.up_proj), type(mlp.down_proj)) == (RowsAllToSharded, RowsShardedToAll)
-    decoder, theirs = Decoder(share, pieces), _read(whole, prompts)
+    decoder, theirs = Decoder(share, reference_ops), _read(whole, prompts)
     if not decoder.works(make_prompt_cache(share)):
         raise SystemExit("no step was taken")
     decoder.join(_read(share, prompts), len(prompts))
@@ -50,13 +50,13 @@ def agree(name: str, group: mx.distributed.Group) -> bool:
     def refused(*_: object) -> mx.array:
         raise RuntimeError("no kernel image")
 
-    kept = pieces.attention
+    kept = reference_ops.attention
     if group.rank():
-        pieces.attention = refused
+        reference_ops.attention = refused
     try:
-        return Decoder(share, pieces).works(make_prompt_cache(share))
+        return Decoder(share, reference_ops).works(make_prompt_cache(share))
     finally:
-        pieces.attention = kept
+        reference_ops.attention = kept
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from mlx_lm.models import base, qwen3
 
-from models.language import attention
-from models.language.attention import CAUSAL, MASKED, by_products, plans, suit_lengths, suited
+from models.language.decode import attention
+from models.language.decode.attention import CAUSAL, MASKED, by_products, plans, suit_lengths, suited
 from models.layers import fused
 
 on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")

@@ -11,13 +11,15 @@ from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import KVCache
 
 from models.files import LocalModel, Shard
-from models.language import attention, build, caches, pieces
-from models.language.batch import Batch
-from models.language.decoder import Decoder
+from models.language import build
+from models.language.batch.batch import Batch
+from models.language.batch.options import Sampling
+from models.language.batch.sequence import Output, Sequence
+from models.language.cache import kv_cache
+from models.language.cache.prefix_cache import PrefixCache
+from models.language.decode import attention, reference_ops
+from models.language.decode.decoder import Decoder
 from models.language.load import LanguageModel, load
-from models.language.options import Sampling
-from models.language.prefix import PrefixCache
-from models.language.sequence import Output, Sequence
 from tests.toys import toy_text
 
 FAMILIES = ["llama", "qwen3", "gemma3", "mistral", "glm4_moe_lite", "lfm2", "qwen3_next"]
@@ -34,7 +36,7 @@ ON_A_CARD = ["llama, in slots", "qwen3, in slots", "qwen3, padded", "gemma3, pad
 
 
 def in_slots_where_plain(model: nn.Module, cache: list[object]) -> Decoder | None:
-    return Decoder(model, pieces) if all(type(layer) is KVCache for layer in cache) else None
+    return Decoder(model, reference_ops) if all(type(layer) is KVCache for layer in cache) else None
 
 
 @pytest.fixture(scope="module", params=[*FAMILIES, *ON_A_CARD])
@@ -132,7 +134,7 @@ def test_a_known_beginning_is_not_computed_again(model: LanguageModel) -> None:
     (found,) = written(batch, [follow])
     assert follow.cached >= len(tokens)
     assert found == reference_without_stop(model, follow.prompt, 10)
-    if caches.trimmable(model.new_cache()):
+    if kv_cache.trimmable(model.new_cache()):
         assert again.cached == len(tokens) - 1, "one token is given back: the model must be fed something"
 
 
@@ -159,7 +161,7 @@ def test_removed_sequences_leave_at_once_and_the_others_go_on(model: LanguageMod
 
 def test_a_long_prompt_goes_in_by_chunks_while_others_write(monkeypatch: pytest.MonkeyPatch) -> None:
     model = toy("qwen3")
-    monkeypatch.setattr("models.language.prefill.LARGEST", 64)
+    monkeypatch.setattr("models.language.batch.prefill.LARGEST", 64)
     batch = batch_for(model)
     writing = Sequence(0, prompt(model, 1, 9), 60, stop_tokens=frozenset())
     long = Sequence(1, prompt(model, 2, 700), 5, stop_tokens=frozenset())

@@ -8,10 +8,10 @@ import mlx.core as mx
 import pytest
 from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, QuantizedKVCache, RotatingKVCache
 
-from models.language import caches
-from models.language.options import Sampling
-from models.language.prefix import PrefixCache
-from models.language.sequence import Sequence
+from models.language.batch.options import Sampling
+from models.language.batch.sequence import Sequence
+from models.language.cache import kv_cache
+from models.language.cache.prefix_cache import PrefixCache
 from tests.models.language.test_batch import Batch, LanguageModel, model, prompt
 
 __all__ = ["model"]  # a fixture
@@ -66,11 +66,11 @@ def recurrent() -> ArraysCache:
 def test_a_compact_cache_lets_the_batch_go(make: Callable[[], Any]) -> None:
     before = held()
     cache = [make(), make()]
-    copies = [mx.array(array.tolist()) for array in caches.arrays(cache)]
-    kept = caches.compact(cache)
-    size = caches.size_in_bytes(kept)
-    assert all(mx.array_equal(x, y) for x, y in zip(caches.arrays(kept), copies, strict=True))
-    assert [x.dtype for x in caches.arrays(kept)] == [x.dtype for x in caches.arrays(cache)]
+    copies = [mx.array(array.tolist()) for array in kv_cache.arrays(cache)]
+    kept = kv_cache.compact(cache)
+    size = kv_cache.size_in_bytes(kept)
+    assert all(mx.array_equal(x, y) for x, y in zip(kv_cache.arrays(kept), copies, strict=True))
+    assert [x.dtype for x in kv_cache.arrays(kept)] == [x.dtype for x in kv_cache.arrays(cache)]
     del cache, copies
     assert held() - before < 2 * size  # the batch is a hundred times as large
 

@@ -13,12 +13,13 @@ from mlx_lm.models import llama, qwen2, qwen3
 from mlx_lm.models.cache import make_prompt_cache
 
 from models.kernels import nvrtc
-from models.language import caches, kernels, pieces, products
-from models.language import decoder as decoder_module
-from models.language.caches import Cache
-from models.language.decoder import Decoder, known
-from models.language.products import suit_rows
-from models.language.slots import GROWTH
+from models.language.cache import kv_cache
+from models.language.cache.kv_cache import Cache
+from models.language.decode import decoder as decoder_module
+from models.language.decode import kernels, matmul, reference_ops
+from models.language.decode.decoder import Decoder, known
+from models.language.decode.matmul import suit_rows
+from models.language.decode.slots import GROWTH
 from models.layers import fused, quantized
 
 on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
@@ -75,8 +76,8 @@ def _read(model: nn.Module, prompts: list[list[int]]) -> Cache:
         cache = make_prompt_cache(model)
         model(mx.array([prompt]), cache=cache)
         single.append(cache)
-    found = single[0] if len(single) == 1 else caches.merged(single)
-    mx.eval(caches.arrays(found))
+    found = single[0] if len(single) == 1 else kv_cache.merged(single)
+    mx.eval(kv_cache.arrays(found))
     return found
 
 
@@ -103,7 +104,7 @@ def _follow(model: nn.Module, parts: ModuleType, lengths: list[int], steps: int,
         expected = model(tokens[:, None], cache=theirs)[:, -1]
         assert mx.abs(decoder.logits(tokens) - expected).max() < tolerance * mx.abs(expected).max()
     for row in range(len(lengths)):
-        one = theirs if len(lengths) == 1 else caches.extracted(theirs, row)
+        one = theirs if len(lengths) == 1 else kv_cache.extracted(theirs, row)
         for layer, twin in zip(one, decoder.extract(row), strict=True):
             assert layer.offset == twin.offset == lengths[row] + steps
             for x, y in zip(layer.keys_and_values(), twin.keys_and_values(), strict=True):
@@ -122,23 +123,23 @@ def _quantized(name: str, dtype: mx.Dtype = mx.float32, mode: str = "affine", bi
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("lengths", [[9], [4, 11, 1, 6]], ids=["one", "four"])
 def test_it_gives_what_the_network_gives(name: str, lengths: list[int]) -> None:
-    _follow(_model(name), pieces, lengths, 5, 1e-5)
+    _follow(_model(name), reference_ops, lengths, 5, 1e-5)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize(("mode", "bits"), [("affine", 4), ("affine", 8), ("mxfp4", 4), ("nvfp4", 4)])
 def test_of_a_quantized_network_too(name: str, mode: str, bits: int) -> None:
-    _follow(_quantized(name, mode=mode, bits=bits), pieces, [4, 11, 1, 6], 5, 1e-5)
+    _follow(_quantized(name, mode=mode, bits=bits), reference_ops, [4, 11, 1, 6], 5, 1e-5)
 
 
 def test_caches_grow_while_it_writes() -> None:
-    _follow(_model("qwen3"), pieces, [GROWTH - 3, 20], 6, 1e-5)
+    _follow(_model("qwen3"), reference_ops, [GROWTH - 3, 20], 6, 1e-5)
 
 
 def test_rows_come_and_go() -> None:
     model = _model("qwen3")
     alone = {length: _read(model, _prompts([length])) for length in (4, 11, 6, 30, 2)}
-    decoder = _decoder(model, pieces, _prompts([4]))
+    decoder = _decoder(model, reference_ops, _prompts([4]))
 
     def check(*lengths: int) -> None:
         tokens = next(_tokens(len(lengths)))
@@ -155,7 +156,7 @@ def test_rows_come_and_go() -> None:
     check(4, 6)
     decoder.keep([1])
     check(6)
-    padded = caches.merged([_read(model, _prompts([length])) for length in (30, 2)])
+    padded = kv_cache.merged([_read(model, _prompts([length])) for length in (30, 2)])
     decoder.join(padded, 2)
     check(6, 30, 2)
     decoder.keep([0, 1])
@@ -168,8 +169,8 @@ def test_rows_come_and_go() -> None:
 def test_columns_of_a_long_row_go_with_it(more: int) -> None:
     model = _model("qwen3")
     short, long = _prompts([20, 2 * GROWTH + more])
-    padded = caches.merged([_read(model, [short]), _read(model, [long])])
-    decoder = Decoder(model, pieces)
+    padded = kv_cache.merged([_read(model, [short]), _read(model, [long])])
+    decoder = Decoder(model, reference_ops)
     decoder.join(padded, 2)
     assert decoder._slots.keys[0].shape[2] == 3 * GROWTH
     decoder.keep([0])
@@ -183,7 +184,7 @@ def test_columns_of_a_long_row_go_with_it(more: int) -> None:
 
 def test_a_row_may_begin_with_nothing_read() -> None:
     model = _model("qwen3")
-    decoder = Decoder(model, pieces)
+    decoder = Decoder(model, reference_ops)
     decoder.join(make_prompt_cache(model), 1)
     token = mx.array([9], dtype=mx.uint32)
     assert mx.allclose(decoder.logits(token), model(token[None])[:, -1], 1e-4, 1e-4)
@@ -192,7 +193,7 @@ def test_a_row_may_begin_with_nothing_read() -> None:
 def test_what_is_taken_out_stays_as_it_was() -> None:
     model = _model("qwen3")
     given = _read(model, _prompts([12]))
-    decoder = Decoder(model, pieces)
+    decoder = Decoder(model, reference_ops)
     decoder.join(given, 1)
     taken = decoder.extract(0)
     before = [mx.array(layer.keys) for layer in (*given, *taken)]
@@ -205,10 +206,10 @@ def test_what_is_taken_out_stays_as_it_was() -> None:
 
 @pytest.mark.parametrize("rows", [1, 9])
 def test_of_a_quantized_network_as_cards_multiply(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (quantized, products):
+    for module in (quantized, matmul):
         monkeypatch.setattr(module, "on_cuda", lambda: True)
     monkeypatch.setattr(nvrtc, "architecture", lambda: "sm_75")
-    _follow(_quantized("qwen3"), pieces, list(range(3, 3 + rows)), 4, 1e-5)
+    _follow(_quantized("qwen3"), reference_ops, list(range(3, 3 + rows)), 4, 1e-5)
 
 
 @pytest.mark.parametrize("made", [_model, _quantized])
@@ -217,7 +218,7 @@ def test_prompts_are_read_as_before_with_weights_that_are_views(made: Callable[[
     tokens = mx.array([[3, 1, 4, 1, 5]])
     before = model(tokens)
     mx.eval(before)
-    Decoder(model, pieces)
+    Decoder(model, reference_ops)
     assert mx.array_equal(model(tokens), before)
 
 
@@ -227,7 +228,7 @@ def test_a_card_where_no_step_can_be_taken_leaves_decoding_to_mlx_lm(
     model = _model("qwen3", mx.bfloat16)
     monkeypatch.setattr(decoder_module, "on_cuda", lambda: True)
     monkeypatch.setattr(decoder_module, "ours_compile", lambda: True)
-    monkeypatch.setattr(Decoder.__init__, "__defaults__", (pieces,))
+    monkeypatch.setattr(Decoder.__init__, "__defaults__", (reference_ops,))
     made = Decoder.of(model, make_prompt_cache(model))
     assert made is not None
     made.join(_read(model, _prompts([9])), 1)
@@ -236,7 +237,7 @@ def test_a_card_where_no_step_can_be_taken_leaves_decoding_to_mlx_lm(
     def refused(*_: Any) -> mx.array:
         raise RuntimeError("no kernel image")
 
-    monkeypatch.setattr(pieces, "attention", refused)
+    monkeypatch.setattr(reference_ops, "attention", refused)
     assert Decoder.of(model, make_prompt_cache(model)) is None
     assert "left to mlx-lm: no kernel image" in caplog.text
 
@@ -245,10 +246,10 @@ def test_kernels_that_give_something_else_leave_decoding_to_mlx_lm(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def too_much(*given: Any) -> mx.array:
-        return 3 * pieces.attention(*given)
+        return 3 * reference_ops.attention(*given)
 
     model = _model("qwen3", mx.bfloat16)
-    wrong = SimpleNamespace(**vars(pieces) | {"attention": too_much})
+    wrong = SimpleNamespace(**vars(reference_ops) | {"attention": too_much})
     monkeypatch.setattr(decoder_module, "on_cuda", lambda: True)
     monkeypatch.setattr(decoder_module, "ours_compile", lambda: True)
     monkeypatch.setattr(Decoder.__init__, "__defaults__", (wrong,))
@@ -323,7 +324,7 @@ def test_the_kernels_do_for_a_quantized_network(bits: int, lengths: list[int]) -
 def test_the_product_kernel_multiplies(rows: int, gated: bool) -> None:
     x = mx.random.normal((rows, 328)).astype(mx.bfloat16)
     w = (mx.random.normal((130, 328)) * 0.1).astype(mx.bfloat16)
-    expected = pieces.product(x.astype(mx.float32), w.astype(mx.float32), gated)
+    expected = reference_ops.product(x.astype(mx.float32), w.astype(mx.float32), gated)
     found = kernels.product(x, w, gated).astype(mx.float32)
     assert mx.abs(found - expected).max().item() < 2e-2 * mx.abs(expected).max().item()
 
@@ -342,6 +343,6 @@ def test_the_kernel_multiplies_by_packed_weights(
     x = mx.random.normal((rows, 1280)).astype(dtype)
     scales, biases = layer.scales.astype(mx.float32), layer.biases.astype(mx.float32)
     weight = mx.dequantize(layer.weight, scales, biases, group, bits)
-    expected = pieces.product(x.astype(mx.float32), weight, gated)
+    expected = reference_ops.product(x.astype(mx.float32), weight, gated)
     found = kernels.quantized_product(x, layer, gated).astype(mx.float32)
     assert mx.abs(found - expected).max().item() < 2e-2 * mx.abs(expected).max().item()

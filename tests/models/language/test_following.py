@@ -6,11 +6,11 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from models.language import following
-from models.language.embedding import EmbeddingError
-from models.language.following import follow
-from models.language.prefix import PrefixCache
-from models.language.ranks import Add, Follower, Forget, Message, Step
+from models.language.cache.prefix_cache import PrefixCache
+from models.language.distributed import worker_loop
+from models.language.distributed.coordinator import Add, Follower, Forget, Message, Step
+from models.language.distributed.worker_loop import follow
+from models.language.embedding.model import EmbeddingError
 from tests.models.language.test_batch import toy
 
 
@@ -46,7 +46,7 @@ def test_what_was_read_is_forgotten_when_the_first_rank_says_so(monkeypatch: pyt
         yield Forget()
         held.append(len(kept[0]))
 
-    monkeypatch.setattr(following, "PrefixCache", Noted)
+    monkeypatch.setattr(worker_loop, "PrefixCache", Noted)
     model = toy("qwen3")
     ranks: Any = Told(messages())
     follow(model, ranks, 4, 10**9, EmbeddingError("none"), lambda wanted: None)

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from models.language.masking import apply_bitmask
+from models.language.batch.masking import apply_bitmask
 
 
 @pytest.mark.parametrize("vocabulary", [1, 31, 32, 33, 97, 320, 1001])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.language.pace import Pace
+from models.language.batch.prefill_budget import Pace
 
 
 def taught(fixed: float, each: float, lengths: list[int]) -> Pace:

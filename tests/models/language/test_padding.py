@@ -10,10 +10,10 @@ import pytest
 from mlx.utils import tree_map
 from mlx_lm.models.cache import make_prompt_cache
 
-from models.language.batch import Batch
-from models.language.padding import leaves_padding_out, mend
-from models.language.prefix import PrefixCache
-from models.language.sequence import Sequence, TokenLogprob
+from models.language.batch.batch import Batch
+from models.language.batch.sequence import Sequence, TokenLogprob
+from models.language.cache.padding import leaves_padding_out, mend
+from models.language.cache.prefix_cache import PrefixCache
 
 COMMON = {
     "vocab_size": 96,

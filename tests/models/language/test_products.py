@@ -10,9 +10,9 @@ from models.checkpoint.quantize import Quantization
 from models.files import LocalModel, Shard
 from models.kernels import nvrtc
 from models.language import load as loading
-from models.language import packed, products
+from models.language.decode import matmul, packed_matmul
+from models.language.decode.matmul import RowsEmbedding, RowsLinear, lead_of, meet_rows, product
 from models.language.load import LanguageModel, load
-from models.language.products import RowsEmbedding, RowsLinear, lead_of, meet_rows, product
 from models.layers import fused, quantized
 from models.layers.quantized import INPUTS, MANY, OUTPUTS
 from tests.toys import toy_text
@@ -36,10 +36,12 @@ def rows_of_kernel(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
         how = {"group_size": layer.group_size, "bits": layer.bits, "mode": layer.mode}
         return mx.quantized_matmul(x, layer.weight, layer.scales, layer.get("biases"), **how)
 
-    for module in (loading, quantized, products):
+    for module in (loading, quantized, matmul):
         monkeypatch.setattr(module, "on_cuda", lambda: True)
-    monkeypatch.setattr(packed, "product", product)
-    monkeypatch.setattr(packed.QUANTIZED_ROWS, "works", lambda dtype: dtype in packed.QUANTIZED_ROWS.dtypes)
+    monkeypatch.setattr(packed_matmul, "product", product)
+    monkeypatch.setattr(
+        packed_matmul.QUANTIZED_ROWS, "works", lambda dtype: dtype in packed_matmul.QUANTIZED_ROWS.dtypes
+    )
     return rows
 
 
@@ -78,7 +80,7 @@ def test_experts_stay_as_they_are() -> None:
 def layer(way: str, inputs: int, outputs: int, dtype: mx.Dtype = mx.bfloat16) -> Any:
     made = Quantization.parse(way).apply(nn.Linear(inputs, outputs))
     made.set_dtype(dtype)
-    made.__class__ = products.OURS.get(type(made), RowsLinear)
+    made.__class__ = matmul.OURS.get(type(made), RowsLinear)
     return made
 
 
@@ -99,10 +101,10 @@ def test_few_rows_of_texts_have_a_kernel(
     way: str, dtype: mx.Dtype, rows_of_kernel: list[tuple[int, bool]]
 ) -> None:
     made = layer(way, INPUTS, OUTPUTS, dtype)
-    for shape in ((1, 1), (2, 1), (MANY, 1), (3, 5), (packed.MOST, 1), (1, packed.MOST + 1)):
+    for shape in ((1, 1), (2, 1), (MANY, 1), (3, 5), (packed_matmul.MOST, 1), (1, packed_matmul.MOST + 1)):
         x = mx.random.normal((*shape, INPUTS)).astype(dtype)
         assert close(made(x), expected(x, made))
-    assert rows_of_kernel == [(rows, False) for rows in (2, MANY, 15, packed.MOST)]
+    assert rows_of_kernel == [(rows, False) for rows in (2, MANY, 15, packed_matmul.MOST)]
 
 
 @elsewhere
@@ -127,17 +129,17 @@ def test_cards_without_its_instructions_do_without(
     card: str, can: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nvrtc, "architecture", lambda: card)
-    assert packed.QUANTIZED_ROWS.runs_here() is can
+    assert packed_matmul.QUANTIZED_ROWS.runs_here() is can
     if not can:
-        assert not packed.takes(2, layer("4", INPUTS, OUTPUTS), mx.bfloat16)
+        assert not packed_matmul.takes(2, layer("4", INPUTS, OUTPUTS), mx.bfloat16)
 
 
 def test_chunks_of_odd_layers_are_not_whole() -> None:
     narrow = nn.QuantizedLinear(96, 8, group_size=32, bits=4)
     narrow.set_dtype(mx.bfloat16)
-    assert not packed.fits(narrow, mx.bfloat16)
-    assert packed.fits(layer("4", 192, 8), mx.bfloat16)
-    assert not packed.fits(layer("4", 192, 8), mx.float16)  # the kernel takes one type
+    assert not packed_matmul.fits(narrow, mx.bfloat16)
+    assert packed_matmul.fits(layer("4", 192, 8), mx.bfloat16)
+    assert not packed_matmul.fits(layer("4", 192, 8), mx.float16)  # the kernel takes one type
 
 
 @elsewhere
@@ -149,27 +151,27 @@ def test_its_kernels_are_met_once_for_each_kind_of_layer(rows_of_kernel: list[tu
     )
 
 
-@pytest.mark.parametrize(("way", "most"), [("4", packed.MOST), ("6", MANY - 1)])
+@pytest.mark.parametrize(("way", "most"), [("4", packed_matmul.MOST), ("6", MANY - 1)])
 def test_steps_for_which_weights_are_unpacked_are_handed_over_with_bounds(
     way: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bounded: list[int] = []
-    monkeypatch.setattr(packed.QUANTIZED_ROWS, "works", lambda dtype: True)
-    monkeypatch.setattr(products, "bounded_lead", lambda room: bounded.append(room) or nullcontext())
+    monkeypatch.setattr(packed_matmul.QUANTIZED_ROWS, "works", lambda dtype: True)
+    monkeypatch.setattr(matmul, "bounded_lead", lambda room: bounded.append(room) or nullcontext())
     plain = nn.Sequential(nn.Linear(INPUTS, OUTPUTS))
     quantized = nn.Sequential(layer(way, INPUTS, OUTPUTS))
     for on_card in (False, True):
-        monkeypatch.setattr(products, "on_cuda", lambda on_card=on_card: on_card)
+        monkeypatch.setattr(matmul, "on_cuda", lambda on_card=on_card: on_card)
         for model in (plain, quantized):
             lead = lead_of(model)
             for slots in (1, most, most + 1):
                 with lead(slots):
                     assert len(bounded) == (on_card and model is quantized and slots > most)
-    assert bounded == [products.ROOM]
+    assert bounded == [matmul.ROOM]
 
 
 @on_a_card
-@pytest.mark.parametrize("rows", [1, 2, MANY - 1, MANY, 17, packed.MOST, 33, 100])
+@pytest.mark.parametrize("rows", [1, 2, MANY - 1, MANY, 17, packed_matmul.MOST, 33, 100])
 @pytest.mark.parametrize("sizes", [(1024, 512), (INPUTS, OUTPUTS), (64, 40)], ids=str)
 @pytest.mark.parametrize("way", ["3", "4", "6", "8", "mxfp4", "mxfp8", "nvfp4"])
 def test_on_a_card_rows_agree_with_plain_weights(way: str, sizes: tuple[int, int], rows: int) -> None:

@@ -12,7 +12,7 @@ from mlx.utils import tree_map
 from mlx_lm.models import gpt_oss, llama, qwen3
 from mlx_lm.models.cache import CacheList, KVCache, QuantizedKVCache, RotatingKVCache
 
-from models.language.quantized_cache import (
+from models.language.cache.quantized_kv import (
     BatchQuantizedKVCache,
     KVCacheNotQuantizable,
     QuantizedRowCache,

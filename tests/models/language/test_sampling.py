@@ -4,9 +4,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from models.language import sampling
-from models.language.options import Sampling
-from models.language.sampling import Sampler
+from models.language.batch import sampling
+from models.language.batch.options import Sampling
+from models.language.batch.sampling import Sampler
 
 VOCAB = 97
 

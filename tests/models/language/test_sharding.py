@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from models.language.sharding import NotShardable, check_shardable
+from models.language.distributed.sharding import NotShardable, check_shardable
 from runner.distributed.launch import World
 from tests.toys import toy_text
 from tests.waiting import PATIENCE

@@ -5,10 +5,10 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from models.language.batch import Batch
-from models.language.prefix import PrefixCache
-from models.language.sequence import Output
-from models.language.warming import ALONE, COMPANY, warm
+from models.language.batch.batch import Batch
+from models.language.batch.sequence import Output
+from models.language.batch.warmup import ALONE, COMPANY, warm
+from models.language.cache.prefix_cache import PrefixCache
 from tests.models.language.test_batch import toy
 
 

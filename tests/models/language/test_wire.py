@@ -6,7 +6,7 @@ import threading
 import pytest
 from msgspec import Struct, msgpack
 
-from models.language.wire import OutOfStep, Wire
+from models.language.distributed.wire import OutOfStep, Wire
 
 
 class Note(Struct):

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from models.language.batch import Batch
-from models.language.prefix import PrefixCache
-from models.language.sequence import Sequence
+from models.language.batch.batch import Batch
+from models.language.batch.sequence import Sequence
+from models.language.cache.prefix_cache import PrefixCache
 
 from .recipes import longrope
 
@@ -48,7 +48,7 @@ def test_first_tokens_in_company_are_transformers_own(
 ) -> None:
     from mlx_lm.models.cache import make_prompt_cache
 
-    from models.language import prefill
+    from models.language.batch import prefill
     from models.language.build import build
 
     from .checkpoints import configuration, logits, write_checkpoint

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 
-from models.language.batch import Batch
-from models.language.embedding import Embedder
+from models.language.batch.batch import Batch
+from models.language.batch.sequence import Sequence
+from models.language.cache.prefix_cache import PrefixCache
+from models.language.distributed.coordinator import Add, Decided, Embed, Follower, Forget, Remove, Step
+from models.language.distributed.wire import OutOfStep
+from models.language.embedding.model import Embedder
+from models.language.embedding.sentence_transformers import EmbeddingError
 from models.language.load import LanguageModel
-from models.language.pooling import EmbeddingError
-from models.language.prefix import PrefixCache
-from models.language.ranks import Add, Decided, Embed, Follower, Forget, Remove, Step
-from models.language.sequence import Sequence
-from models.language.wire import OutOfStep
 
 
 def follow(

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from models.language import caches
-from models.language.caches import Cache
+from models.language.cache import kv_cache
+from models.language.cache.kv_cache import Cache
 
 Tokens = npt.NDArray[np.int64]
 
@@ -23,8 +23,8 @@ class _Entry:
     trimmable: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.bytes = caches.size_in_bytes(self.cache) + self.tokens.nbytes
-        self.trimmable = caches.trimmable(self.cache)
+        self.bytes = kv_cache.size_in_bytes(self.cache) + self.tokens.nbytes
+        self.trimmable = kv_cache.trimmable(self.cache)
 
 
 def _shared(a: Tokens, b: Tokens) -> int:
@@ -71,9 +71,9 @@ class PrefixCache:
             return None, 0
         self._entries.remove(best)
         self._entries.append(best)
-        cache = caches.copied(best.cache)
+        cache = kv_cache.copied(best.cache)
         if covered < len(best.tokens):
-            caches.trim(cache, len(best.tokens) - covered)
+            kv_cache.trim(cache, len(best.tokens) - covered)
         return cache, covered
 
     def insert(self, tokens: Sequence[int], cache: Cache, prompt: int = 0) -> None:
@@ -86,9 +86,9 @@ class PrefixCache:
         if self._covers(key, long):
             return
         # What cannot fit need not be copied first; arrays grow in blocks, so the compact size is at most this.
-        if caches.size_in_bytes(cache) > 2 * self.max_bytes:
+        if kv_cache.size_in_bytes(cache) > 2 * self.max_bytes:
             return
-        entry = _Entry(key, caches.compact(cache), long)
+        entry = _Entry(key, kv_cache.compact(cache), long)
         if entry.bytes > self.max_bytes:
             return
         if entry.trimmable:

@@ -22,10 +22,10 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.rope_utils import Llama3RoPE
 
 from models.kernels.checked import HALVES
-from models.language import caches, kernels, pieces
-from models.language.caches import Cache
-from models.language.pieces import Columns, HeadLayout
-from models.language.projections import (
+from models.language.cache import kv_cache
+from models.language.cache.kv_cache import Cache
+from models.language.decode import kernels, reference_ops
+from models.language.decode.fused_projections import (
     Weights,
     alike,
     group_of,
@@ -34,7 +34,8 @@ from models.language.projections import (
     product,
     weights,
 )
-from models.language.slots import Slots
+from models.language.decode.reference_ops import Columns, HeadLayout
+from models.language.decode.slots import Slots
 from models.layers.fused import on_cuda, ours_compile
 
 log = logging.getLogger("diptych.decoder")
@@ -80,7 +81,7 @@ class Decoder:
     @classmethod
     def of(cls, model: nn.Module, cache: Cache) -> "Decoder | None":
         """A decoder, where the model is one of those known, has such caches, and computes on a card."""
-        if not (caches.plain(cache) and on_cuda() and known(model)):
+        if not (kv_cache.plain(cache) and on_cuda() and known(model)):
             return None
         ours_compile()  # is found out by running one, which a step that is traced cannot
         decoder = cls(model)
@@ -113,7 +114,7 @@ class Decoder:
         """Of the logits of a few tokens by our kernels from those by plain operations, as a part of the largest."""
         ours = self._trial(empty)
         parts, step = self._parts, self._step
-        self._parts, self._step = pieces, self._computed
+        self._parts, self._step = reference_ops, self._computed
         try:
             plain = self._trial(empty)
         finally:

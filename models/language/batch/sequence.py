@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.language.options import Sampling
+from models.language.batch.options import Sampling
 
 _numbers = count()
 Finish = Literal["stop", "length"]

@@ -9,16 +9,16 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from models.kernels.inflight import bounded_lead
-from models.language import caches
-from models.language.attention import grain, suited
-from models.language.caches import Cache
-from models.language.pace import Pace
-from models.language.padding import leaves_padding_out
-from models.language.prefix import PrefixCache
-from models.language.products import ROOM
-from models.language.ranks import Ranks
-from models.language.rope import reading, switching_length
-from models.language.sequence import Sequence
+from models.language.batch.prefill_budget import Pace
+from models.language.batch.sequence import Sequence
+from models.language.cache import kv_cache
+from models.language.cache.kv_cache import Cache
+from models.language.cache.padding import leaves_padding_out
+from models.language.cache.prefix_cache import PrefixCache
+from models.language.corrections.rope import reading, switching_length
+from models.language.decode.attention import grain, suited
+from models.language.decode.matmul import ROOM
+from models.language.distributed.coordinator import Ranks
 
 GROUP = 32
 SMALLEST, LARGEST = 32, 2048
@@ -145,7 +145,7 @@ class Prefill:
         self._working = rows = [row for row, _ in group]
         rests = [row.prompt[len(row.tokens) : -1] for row in rows]
         single = len(group) == 1
-        cache = group[0][1] if single else caches.merged([cache for _, cache in group])
+        cache = group[0][1] if single else kv_cache.merged([cache for _, cache in group])
         lengths = [len(rest) for rest in rests]
         if single:
             self._feed_one(cache, rests[0])
@@ -172,11 +172,11 @@ class Prefill:
         return done
 
     def _feed_one(self, cache: Cache, tokens: list[int]) -> None:
-        padding = suited(len(tokens)) - len(tokens) if caches.plain(cache) else 0
+        padding = suited(len(tokens)) - len(tokens) if kv_cache.plain(cache) else 0
         if tokens:
             self._feed(cache, [tokens + [0] * padding])  # which no token before it sees
         if padding:
-            caches.trim(cache, padding)
+            kv_cache.trim(cache, padding)
 
     def _feed_several(self, cache: Cache, tokens: list[list[int]]) -> None:
         lengths = [len(row) for row in tokens]
@@ -194,7 +194,7 @@ class Prefill:
         began = time.perf_counter()
         with reading([len(row.prompt) for row in self._working]):
             self._model(mx.array(tokens), cache=cache)  # its logits are never evaluated: only the caches are
-        held = caches.arrays(cache)
+        held = kv_cache.arrays(cache)
         self._all_cores(True)
         with bounded_lead(ROOM + sum(array.nbytes for array in held)):
             mx.eval(held)
@@ -207,8 +207,8 @@ class Prefill:
     def _keep(self, done: Prefilled, index: int, new_tokens: int) -> None:
         if not self._prefix.max_bytes or not new_tokens:
             return
-        if new_tokens < WORTH_KEEPING and caches.trimmable(done.cache):
+        if new_tokens < WORTH_KEEPING and kv_cache.trimmable(done.cache):
             return  # it will be kept with its answer
-        cache = done.cache if done.single else caches.extracted(done.cache, index)
+        cache = done.cache if done.single else kv_cache.extracted(done.cache, index)
         row = done.rows[index]
         self._prefix.insert(row.tokens, cache, len(row.prompt))

@@ -1,8 +1,8 @@
 """What a language model is asked to write after it was loaded, so that its kernels are compiled when somebody asks."""
 
-from models.language.batch import Batch
-from models.language.options import Sampling
-from models.language.sequence import Sequence
+from models.language.batch.batch import Batch
+from models.language.batch.options import Sampling
+from models.language.batch.sequence import Sequence
 
 ALONE = [17, 33, 49, 65, 81, 97, 113, 129]  # tokens of each prompt, which but for the last are read at once
 COMPANY = [9, 16, 12, 5, 20, 8, 11, 14]

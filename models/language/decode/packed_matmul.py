@@ -11,7 +11,7 @@ import mlx.nn as nn
 
 from models.kernels import nvrtc
 from models.kernels.checked import HALVES, Case, CheckedKernel
-from models.language.packed_source import QUANTIZED_PRODUCT
+from models.language.decode.packed_matmul_source import QUANTIZED_PRODUCT
 from models.layers.fused import BLOCK, WARP
 
 MOST = 32  # rows

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.language import caches
-from models.language.caches import Cache
+from models.language.cache import kv_cache
+from models.language.cache.kv_cache import Cache
 
 
 class RowCaches:
@@ -25,19 +25,19 @@ class RowCaches:
             self._cache = cache
         else:
             if self._rows == 1:
-                self._cache = caches.merged([self._cache])
-            caches.extend(self._cache, caches.merged([cache]) if rows == 1 else cache)
+                self._cache = kv_cache.merged([self._cache])
+            kv_cache.extend(self._cache, kv_cache.merged([cache]) if rows == 1 else cache)
         self._rows += rows
 
     def keep(self, rows: Sequence[int]) -> None:
         if len(rows) == 1 and self._rows > 1:
-            self._cache = caches.extracted(self._cache, rows[0])
+            self._cache = kv_cache.extracted(self._cache, rows[0])
         elif self._rows > 1:
-            caches.keep(self._cache, list(rows))
+            kv_cache.keep(self._cache, list(rows))
         self._rows = len(rows)
 
     def extract(self, row: int) -> Cache:
-        return self._cache if self._rows == 1 else caches.extracted(self._cache, row)
+        return self._cache if self._rows == 1 else kv_cache.extracted(self._cache, row)
 
     def logits(self, tokens: mx.array) -> mx.array:
         logits: mx.array = self._model(tokens[:, None], cache=self._cache)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import Config, read_json
-from models.language.pooling import EmbeddingError, read_head
-from models.language.ranks import Embed, Ranks
+from models.language.distributed.coordinator import Embed, Ranks
+from models.language.embedding.sentence_transformers import EmbeddingError, read_head
 
 WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
 

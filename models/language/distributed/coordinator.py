@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 from msgspec import Struct, msgpack
 
-from models.language.wire import OutOfStep, Wire
+from models.language.distributed.wire import OutOfStep, Wire
 
 
 class Add(Struct, tag=True):

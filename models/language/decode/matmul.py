@@ -8,7 +8,7 @@ import mlx.nn as nn
 
 from models.kernels.checked import HALVES
 from models.kernels.inflight import bounded_lead
-from models.language import packed
+from models.language.decode import packed_matmul
 from models.layers import quantized
 from models.layers.fused import on_cuda
 from models.layers.quantized import MANY, QuantizedEmbedding, QuantizedLinear
@@ -21,9 +21,9 @@ def product(x: mx.array, layer: nn.Module, bias: mx.array | None = None) -> mx.a
     """As `quantized_layers.product`, but for the few rows that texts have."""
     *apart, inputs = x.shape
     rows = x.size // inputs
-    if not (on_cuda() and rows > 1 and packed.takes(rows, layer, x.dtype)):
+    if not (on_cuda() and rows > 1 and packed_matmul.takes(rows, layer, x.dtype)):
         return quantized.product(x, layer, bias)
-    y = packed.product(x.reshape(rows, inputs), layer).reshape(*apart, -1)
+    y = packed_matmul.product(x.reshape(rows, inputs), layer).reshape(*apart, -1)
     return y if bias is None else y + bias
 
 
@@ -65,7 +65,9 @@ def suit_rows(model: nn.Module) -> None:
     for layer in model.modules():
         layer.__class__ = OURS.get(type(layer), type(layer))
     for dtype in {layer["scales"].dtype for layer in _quantized(model)}:
-        packed.QUANTIZED_ROWS.works(dtype)  # is found out by running it, which a step that is traced cannot
+        packed_matmul.QUANTIZED_ROWS.works(
+            dtype
+        )  # is found out by running it, which a step that is traced cannot
 
 
 def meet_rows(model: nn.Module) -> None:
@@ -76,13 +78,13 @@ def meet_rows(model: nn.Module) -> None:
     for layer in _quantized(model):
         dtype, outputs = layer["scales"].dtype, layer["weight"].shape[0]
         kind = (layer.bits, layer.group_size, dtype)
-        if kind in met or outputs % 2 or not packed.takes(packed.MOST, layer, dtype):
+        if kind in met or outputs % 2 or not packed_matmul.takes(packed_matmul.MOST, layer, dtype):
             continue
         met.add(kind)
         inputs = layer["scales"].shape[1] * layer.group_size
-        for rows in range(packed.TILE, packed.MOST + 1, packed.TILE):
+        for rows in range(packed_matmul.TILE, packed_matmul.MOST + 1, packed_matmul.TILE):
             x = mx.zeros((rows, inputs), dtype)
-            mx.eval(packed.product(x, layer), packed.product(x, layer, gated=True))
+            mx.eval(packed_matmul.product(x, layer), packed_matmul.product(x, layer, gated=True))
 
 
 def lead_of(model: nn.Module) -> Callable[[int], AbstractContextManager[None]]:
@@ -90,7 +92,7 @@ def lead_of(model: nn.Module) -> Callable[[int], AbstractContextManager[None]]:
     if not on_cuda():
         return lambda slots: nullcontext()
     quantized = _quantized(model)
-    most = packed.MOST if all(map(_packed, quantized)) else MANY - 1
+    most = packed_matmul.MOST if all(map(_packed, quantized)) else MANY - 1
     return lambda slots: bounded_lead(ROOM) if quantized and slots > most else nullcontext()
 
 
@@ -99,4 +101,4 @@ def _quantized(model: nn.Module) -> list[nn.Module]:
 
 
 def _packed(layer: nn.Module) -> bool:
-    return any(packed.takes(packed.MOST, layer, dtype) for dtype in HALVES)
+    return any(packed_matmul.takes(packed_matmul.MOST, layer, dtype) for dtype in HALVES)

@@ -14,18 +14,19 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from models.language import caches, sampling
-from models.language.caches import Cache
-from models.language.decoder import Decoder
-from models.language.masking import apply_bitmask
-from models.language.prefill import Prefill, Prefilled
-from models.language.prefix import PrefixCache
-from models.language.products import lead_of
-from models.language.ranks import Add, Forget, Ranks, Remove, Step
-from models.language.row_caches import RowCaches
-from models.language.sampling import Sampler
-from models.language.sequence import Output, Sequence, TokenLogprob
-from models.language.slots import slots_for
+from models.language.batch import sampling
+from models.language.batch.masking import apply_bitmask
+from models.language.batch.prefill import Prefill, Prefilled
+from models.language.batch.sampling import Sampler
+from models.language.batch.sequence import Output, Sequence, TokenLogprob
+from models.language.cache import kv_cache
+from models.language.cache.kv_cache import Cache
+from models.language.cache.prefix_cache import PrefixCache
+from models.language.decode.decoder import Decoder
+from models.language.decode.matmul import lead_of
+from models.language.decode.mlx_lm_backend import RowCaches
+from models.language.decode.slots import slots_for
+from models.language.distributed.coordinator import Add, Forget, Ranks, Remove, Step
 
 CLEAR_EVERY = 512  # steps, between handing unused buffers back
 NO_NUMBERS = (
@@ -94,7 +95,7 @@ class Batch:
         self._vocab = vocab
         self._prefix = prefix
         self._prefill = Prefill(model, new_cache, prefix, all_cores, self._ranks)
-        self.max_rows = max_rows if caches.batchable(new_cache()) else 1
+        self.max_rows = max_rows if kv_cache.batchable(new_cache()) else 1
         self._steps = 0
         self._reset()
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache, KVCache
 
-from models.language.caches import Cache
-from models.language.pieces import Columns
+from models.language.cache.kv_cache import Cache
+from models.language.decode.reference_ops import Columns
 
 GROWTH = 256  # columns
 LAYERS_AT_ONCE = 4  # that are copied when columns are added: old and new are held meanwhile

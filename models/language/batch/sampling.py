@@ -11,7 +11,7 @@ from functools import partial
 import mlx.core as mx
 import numpy as np
 
-from models.language.options import Sampling
+from models.language.batch.options import Sampling
 
 # A sampler lasts this many steps; then it is made anew from the histories.
 LIFETIME = 4096

@@ -11,8 +11,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from models.kernels.nvrtc import cuda_kernel
-from models.language import packed, pieces
-from models.language.kernel_sources import (
+from models.language.decode import packed_matmul, reference_ops
+from models.language.decode.kernel_sources import (
     ATTENTION,
     HEADS,
     JOIN,
@@ -21,7 +21,7 @@ from models.language.kernel_sources import (
     WRITE_PART,
     WRITE_WHOLE,
 )
-from models.language.pieces import Columns, HeadLayout, gated_half
+from models.language.decode.reference_ops import Columns, HeadLayout, gated_half
 from models.layers.fused import BLOCK, WARP
 
 FEW = 4  # rows that the product kernel takes: for 8, cuBLAS was a third faster (H100)
@@ -64,9 +64,9 @@ def product(x: mx.array, w: mx.array, gated: bool = False) -> mx.array:
 
 def quantized_product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.array:
     """The same by a quantized layer."""
-    if packed.takes(x.shape[0], layer, x.dtype):
-        return packed.product(x, layer, gated)
-    return pieces.quantized_product(x, layer, gated)
+    if packed_matmul.takes(x.shape[0], layer, x.dtype):
+        return packed_matmul.product(x, layer, gated)
+    return reference_ops.quantized_product(x, layer, gated)
 
 
 def heads(

@@ -7,7 +7,7 @@ import mlx.nn as nn
 from mlx_lm.models import cache as mlx_cache
 from mlx_lm.models import gemma2
 
-from models.language.caches import Cache
+from models.language.cache.kv_cache import Cache
 
 # Recurrent layers read padding like any token, unless their network masks it out. These were seen to do so (mlx-lm
 # 0.32.2); of the others some do not (mamba, jamba, recurrent_gemma).

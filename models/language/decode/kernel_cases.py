@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import mlx.core as mx
 
 from models.kernels.checked import HALVES, Case, CheckedKernel
-from models.language import kernels, pieces
-from models.language.pieces import Columns, HeadLayout
+from models.language.decode import kernels, reference_ops
+from models.language.decode.reference_ops import Columns, HeadLayout
 from models.layers.fused import on_cuda
 
 SIZE, KV_HEADS, GROUP, COLUMNS = 64, 2, 3, 512
@@ -28,7 +28,7 @@ def _columns() -> Columns:
 def _sums(dtype: mx.Dtype) -> Iterator[Case]:
     h, r, weight = (_random(shape, seed, dtype) for seed, shape in enumerate([(3, 640), (3, 640), (640,)]))
     yield from zip(
-        kernels.sum_and_norm(h, r, weight, 1e-6), pieces.sum_and_norm(h, r, weight, 1e-6), strict=True
+        kernels.sum_and_norm(h, r, weight, 1e-6), reference_ops.sum_and_norm(h, r, weight, 1e-6), strict=True
     )
 
 
@@ -37,7 +37,7 @@ def _products(dtype: mx.Dtype) -> Iterator[Case]:
     for rows in (1, 2, 4):
         x = _random((rows, 328), rows + 1, dtype)
         for gated in (False, True):
-            plain = pieces.product(x.astype(mx.float32), w.astype(mx.float32), gated)
+            plain = reference_ops.product(x.astype(mx.float32), w.astype(mx.float32), gated)
             yield kernels.product(x, w, gated), plain
 
 
@@ -51,7 +51,7 @@ def _heads(dtype: mx.Dtype) -> Iterator[Case]:
         HeadLayout(SIZE, turns, None, None, bias, 0.0),
     ):
         keys, values = (_random((rows, KV_HEADS, COLUMNS, SIZE), seed, dtype) for seed in (4, 5))
-        plain = pieces.heads(projected, layout, keys, values, _columns())
+        plain = reference_ops.heads(projected, layout, keys, values, _columns())
         mx.eval(plain)  # the kernel writes to the caches that it is given
         yield from zip(kernels.heads(projected, layout, keys, values, _columns()), plain, strict=True)
 
@@ -59,7 +59,7 @@ def _heads(dtype: mx.Dtype) -> Iterator[Case]:
 def _attended(dtype: mx.Dtype) -> Iterator[Case]:
     queries = _random((3, KV_HEADS * GROUP, SIZE), 1, dtype)
     keys, values = (_random((3, KV_HEADS, COLUMNS, SIZE), seed, dtype) for seed in (2, 3))
-    plain = pieces.attention(queries, keys, values, _columns(), 1, SCALE)
+    plain = reference_ops.attention(queries, keys, values, _columns(), 1, SCALE)
     for splits in (1, 4):  # one kernel, or a kernel for the parts and one that joins them
         yield kernels.attention(queries, keys, values, _columns(), splits, SCALE), plain
 

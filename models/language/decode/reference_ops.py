@@ -8,7 +8,7 @@ from typing import NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.language import products
+from models.language.decode import matmul
 
 
 class Columns(NamedTuple):
@@ -44,7 +44,7 @@ def product(x: mx.array, w: mx.array, gated: bool = False) -> mx.array:
 
 def quantized_product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.array:
     """The same by a quantized layer."""
-    y = products.product(x, layer)
+    y = matmul.product(x, layer)
     return gated_half(y) if gated else y
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.language.products import RowsAllToSharded, RowsEmbedding, RowsLinear, RowsShardedToAll
+from models.language.decode.matmul import RowsAllToSharded, RowsEmbedding, RowsLinear, RowsShardedToAll
 
 Weights: TypeAlias = mx.array | nn.Module  # of a plain layer, or a quantized layer itself
 ARRAYS = ("weight", "scales", "biases")  # rows of each are outputs of the layer

@@ -1,0 +1,1 @@
+"""Sequences decoded together: prompts read in chunks, a step for all rows, tokens drawn."""

@@ -1,0 +1,1 @@
+"""What is put right in mlx-lm's networks after they are made."""
