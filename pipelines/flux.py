@@ -22,13 +22,13 @@ from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
 from models.vae.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
-from pipelines.course import Task
-from pipelines.kinds import config_of, flux
+from pipelines.denoise import Walk
+from pipelines.denoise_state import Task
 from pipelines.latents import flux_image_ids, flux_text_ids
 from pipelines.planning import Defaults, sample_side
 from pipelines.sampling import FlowMatch, Schedule
 from pipelines.settings import Settings
-from pipelines.walk import Walk
+from pipelines.variants import config_of, flux
 from pipelines.working_memory import Dimensions
 
 UNGUIDED = 1.0

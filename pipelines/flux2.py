@@ -20,15 +20,15 @@ from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
 from models.vae.autoencoder_kl import Autoencoder, AutoencoderKLFlux2, AutoencoderKLFlux2Config
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
-from pipelines.course import Task
+from pipelines.denoise import Walk
+from pipelines.denoise_state import Task
 from pipelines.images import to_reference
-from pipelines.kinds import KLEIN_TOKENS, config_of, klein
 from pipelines.latents import Noise, flux2_image_ids, flux2_reference_ids, flux2_text_ids
 from pipelines.limits import MOST_REFERENCES
 from pipelines.planning import Defaults, sample_side
 from pipelines.sampling import FlowMatch, Schedule, flux2_mu
 from pipelines.settings import Settings
-from pipelines.walk import Walk
+from pipelines.variants import KLEIN_TOKENS, config_of, klein
 from pipelines.working_memory import Dimensions
 
 

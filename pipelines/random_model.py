@@ -10,8 +10,8 @@ from models.files import LocalModel
 from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
 from pipelines import pipeline_class
 from pipelines.components import DTYPES
+from pipelines.denoise import Walk
 from pipelines.settings import RESIDENT, Settings
-from pipelines.walk import Walk
 
 
 def load_random(folder: Path, pipeline: str, settings: Settings) -> Walk:

@@ -28,12 +28,12 @@ from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
 from models.vae.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
-from pipelines.course import Task
-from pipelines.kinds import Z_IMAGE_TOKENS, config_of, z_image
+from pipelines.denoise import Walk
+from pipelines.denoise_state import Task
 from pipelines.planning import Defaults, sample_side
 from pipelines.sampling import FlowMatch, Schedule
 from pipelines.settings import Settings
-from pipelines.walk import Walk
+from pipelines.variants import Z_IMAGE_TOKENS, config_of, z_image
 from pipelines.working_memory import Dimensions
 
 DEPTH = -2  # as the reference counts hidden states: one layer before the last

@@ -9,9 +9,9 @@ from PIL import Image
 
 from pipelines import planning
 from pipelines.base import ImageRequest, PipelineError, Plan
-from pipelines.kinds import Kind
 from pipelines.limits import MOST_REFERENCES
 from pipelines.planning import SPECIAL, Defaults, sample_side
+from pipelines.variants import Kind
 
 # Our fields, and what calls name them: the first that a call takes is meant.
 NAMES: Mapping[str, tuple[str, ...]] = {

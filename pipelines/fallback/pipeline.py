@@ -22,9 +22,9 @@ from pipelines.fallback.loading import load, said, stored_dtype
 from pipelines.fallback.previews import Previews
 from pipelines.fallback.stepwise import stepwise
 from pipelines.fallback.words import Overheard
-from pipelines.kinds import KINDS
 from pipelines.planning import preview_steps
 from pipelines.settings import Progress, unheard
+from pipelines.variants import KINDS
 
 LONGEST_CONTEXT = 1_000_000  # tokenizers that know no limit state a huge one
 

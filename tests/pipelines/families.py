@@ -1,7 +1,7 @@
 """From a toy's name to the class that draws it, the way the runner finds it."""
 
 import pipelines
-from pipelines.walk import Walk
+from pipelines.denoise import Walk
 from tests.pipelines.toys import TOYS
 
 

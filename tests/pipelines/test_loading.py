@@ -16,9 +16,9 @@ from models.files import LocalModel, Shard
 from models.tokenizers.chat_template import TemplateMissing
 from models.tokenizers.tokenizer import TokenizerError
 from pipelines.base import ImageRequest
+from pipelines.quantize import write_quantized
 from pipelines.sampling import ScheduleError
 from pipelines.settings import Settings
-from pipelines.smaller import write_quantized
 from tests.pipelines import toys
 from tests.pipelines.families import pipeline_class
 from tests.pipelines.pictures import drawn

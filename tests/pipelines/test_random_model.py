@@ -11,9 +11,9 @@ from models.checkpoint.quantize import Quantization
 from models.checkpoint.safetensors import read_header
 from pipelines import pipeline_class
 from pipelines.base import ImageRequest, Picture
+from pipelines.denoise import Walk
 from pipelines.random_model import load_random, write_random
 from pipelines.settings import Settings
-from pipelines.walk import Walk
 from tests.pipelines import toys, wide
 
 FAMILIES = ("klein", "z-image-turbo", "flux schnell")

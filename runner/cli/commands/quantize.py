@@ -57,7 +57,7 @@ def _write_weights(local: LocalModel, mode: ModelType, bits: str, folder: Path) 
 
         write_text(local, how, folder)
         return
-    from pipelines.smaller import write_quantized as write_pictures
+    from pipelines.quantize import write_quantized as write_pictures
 
     write_pictures(local, mode.pipeline, how, folder, lambda part: print(f"writing {part}", file=sys.stderr))
 

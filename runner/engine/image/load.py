@@ -53,8 +53,8 @@ def _by_mlx(
 
     from models.checkpoint.quantize import Quantization
     from pipelines import pipeline_class
+    from pipelines.denoise import Walk
     from pipelines.settings import Settings
-    from pipelines.walk import Walk
     from runner.engine import device
 
     float32 = settings.dtype == "float32" or (settings.dtype == "auto" and not device.has_gpu())

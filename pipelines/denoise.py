@@ -27,7 +27,7 @@ from models.vae.autoencoder_kl import Autoencoder
 from pipelines import planning
 from pipelines.base import DeviceMemory, Event, ImageRequest, Picture, Plan, Report, Step
 from pipelines.components import Component, Reading, Readings, load_all
-from pipelines.course import Course, Given, Moved, Task, Times
+from pipelines.denoise_state import Course, Given, Moved, Task, Times
 from pipelines.images import to_bytes, to_start
 from pipelines.latents import Noise
 from pipelines.mlx_memory import MEGAPIXEL, MlxMemory, short_lead

@@ -10,8 +10,8 @@ from models.checkpoint.quantize import Quantization, QuantizationError
 from models.files import LocalModel
 from pipelines import pipeline_class
 from pipelines.components import Component
-from pipelines.kinds import config_of
 from pipelines.settings import RESIDENT
+from pipelines.variants import config_of
 
 
 def write_quantized(
