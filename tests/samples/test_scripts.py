@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.runner.inspect.test_sample import alone
 from tests.runner.live import ROOT
-from tests.runner.test_sample import alone
 from tests.waiting import PATIENCE
 
 SAMPLES = ROOT / "samples"

@@ -19,7 +19,7 @@ import pytest
 from tests.runner.gateway.live import Gateway, Streaming, gone
 from tests.runner.live import ROOT
 from tests.runner.pretend import pretend_model, tell
-from tests.runner.test_sources_alike import put_into_store
+from tests.runner.sources.test_alike import put_into_store
 from tests.toys import toy_text
 from tests.waiting import PATIENCE, wait_until
 

@@ -1,0 +1,86 @@
+"""What the real ollama package learns of the models, and of the server itself."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runner.api.ollama.test_ollama import refused
+from tests.runner.gateway.live import Gateway
+from tests.toys import toy_text
+from tests.waiting import PATIENCE
+
+ollama = pytest.importorskip("ollama", reason="the clients group is not installed")
+
+
+@pytest.fixture
+def client(gateway: Gateway) -> Any:
+    return ollama.Client(host=gateway.url, timeout=PATIENCE)
+
+
+def test_models_are_listed_by_the_names_that_clients_use(client: Any) -> None:
+    found = {model.model: model for model in client.list().models}
+    assert set(found) == {"toy", "plain", "klein"}
+    assert found["toy"].size > 0
+    assert found["toy"].details.family == "qwen3"
+    assert found["toy"].modified_at.year >= 2024
+    digests = {model.digest for model in found.values()}
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
+    assert len(digests) == 3
+    assert {model.digest for model in client.list().models} == digests
+
+
+def test_a_model_is_shown_with_what_it_can_do(client: Any) -> None:
+    toy = client.show("toy")
+    assert toy.capabilities == ["completion", "tools", "thinking"]
+    assert "messages" in toy.template
+    assert toy.modelinfo["qwen3.context_length"] > 0
+    assert toy.modelinfo["general.basename"] == "toy"
+    assert toy.details.parameter_size
+    assert client.show("plain").capabilities == ["completion"]
+    assert client.show("klein").capabilities == ["image"]
+    assert client.show("toy:latest").capabilities == toy.capabilities
+    refused(lambda: client.show("nobody"), "not found", 404)
+
+
+def test_what_is_loaded_is_listed_until_it_is_unloaded(client: Any) -> None:
+    assert client.generate("plain", keep_alive="1h").done_reason == "load"
+    (found,) = [model for model in client.ps().models if model.model == "plain"]
+    assert found.size > 0
+    assert found.context_length > 0
+    assert found.expires_at is not None
+    assert client.generate("plain", keep_alive=0).done_reason == "unload"
+    assert "plain" not in {model.model for model in client.ps().models}
+    answer = client.chat("plain", messages=[])
+    assert (answer.done_reason, answer.message.role) == ("load", "assistant")
+
+
+def test_the_version_is_one_that_clients_can_compare(gateway: Gateway) -> None:
+    found = gateway.http.get("/api/version").json()["version"]
+    assert tuple(map(int, found.split("."))) >= (0, 14, 3)
+
+
+def test_clients_that_look_whether_a_server_is_there_see_one(gateway: Gateway) -> None:
+    for sent in ({"Sec-Fetch-Mode": "cors"}, {"Accept": "application/json, text/plain, */*"}):
+        answer = gateway.http.get("/", headers=sent)
+        assert (answer.status_code, answer.text) == (200, "Ollama is running")
+    assert gateway.http.head("/").status_code == 200
+
+
+def test_models_are_neither_made_nor_published_here(client: Any, gateway: Gateway, tmp_path: Path) -> None:
+    refused(lambda: client.create("mine", from_="toy"), "not made here")
+    refused(lambda: client.push("mine"), "not published")
+    (tmp_path / "adapter.bin").write_bytes(b"x" * 100_000)
+    refused(lambda: client.create_blob(tmp_path / "adapter.bin"), "no blobs are taken")
+    assert gateway.http.head("/api/blobs/sha256:00").status_code == 400
+
+
+def test_a_gateway_with_a_key_is_reached_by_the_variable_that_the_client_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Gateway({"a": toy_text()}, keys=["secret"]) as gateway:
+        monkeypatch.delenv("OLLAMA_API_KEY", raising=False)
+        refused(ollama.Client(host=gateway.url).list, "needs its API key", 401)
+        monkeypatch.setenv("OLLAMA_API_KEY", "secret")
+        assert [model.model for model in ollama.Client(host=gateway.url).list().models] == ["a"]

@@ -1,0 +1,42 @@
+"""The ollama package for JavaScript, against the same gateways. Installed by `npm install --prefix tests/dialects/node`."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from tests.runner.api.openai.test_node import NODE
+from tests.runner.gateway.live import Gateway
+from tests.waiting import PATIENCE
+
+INSTALLED = shutil.which("node") is not None and (NODE / "node_modules" / "ollama").is_dir()
+CALLS = [
+    {"index": 0, "name": "look", "arguments": {"at": "sea", "far": True}},
+    {"index": 1, "name": "wait", "arguments": {}},
+]
+
+
+@pytest.mark.skipif(not INSTALLED, reason="node, or its ollama package, is not installed")
+def test_the_javascript_client_gets_what_it_asks_for(gateway: Gateway, calling: Gateway) -> None:
+    command = ["node", "ollama.mjs", gateway.url, calling.url]
+    done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found["models"]) == {"toy", "plain", "klein"}
+    assert found["capabilities"] == ["completion", "tools", "thinking"]
+    assert found["whole"] == found["streamed"] != ""
+    assert found["response"] == found["lines"] != ""
+    assert found["tokens"] == 8
+    assert found["json"] == 17
+    assert found["picture"] == "PNG"
+    assert found["steps"][-1] == [2, 2]
+    assert found["embedding"] == [64, 64]
+    assert {"toy", "klein"} <= set(found["loaded"])
+    assert found["unloaded"] == "unload"
+    assert found["calls"] == found["later"] == CALLS
+    assert found["thinking"] == "The sea, then."
+    assert found["aborted"] == "AbortError"
+    statuses = {name: status for name, (status, _) in found["errors"].items()}
+    assert statuses == {"missing": 404, "pull": 400, "create": 400, "push": 400, "copy": 400, "delete": 400}
+    assert "owner/name" in found["errors"]["pull"][1]

@@ -1,0 +1,168 @@
+"""`diptych draw` and `diptych recipe`, with a toy model and a real runner."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipelines.packing import pack, read_recipe
+from pipelines.recipe import Recipe
+from tests.pipelines import toys
+from tests.processes import ended
+from tests.runner.cli.commands.run import Diptych
+from tests.runner.fake_pipeline import noise
+from tests.waiting import PATIENCE, wait_until
+
+SMALL = ("--width", "64", "--height", "48", "--steps", "2")
+
+
+@pytest.fixture(scope="module")
+def klein(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(toys.write("klein", tmp_path_factory.mktemp("klein") / "toy").folder)
+
+
+def packed(path: Path, **fields: object) -> Path:
+    """A picture that carries such a recipe."""
+    from pipelines.base import ImageRequest
+
+    values = {"prompt": "a boat", "width": 64, "height": 48, "steps": 2, "seed": 9, **fields}
+    recipe = Recipe(**values)  # type: ignore[arg-type]
+    path.write_bytes(pack(noise(ImageRequest("x", 1), 64, 48, 0), "png", recipe))
+    return path
+
+
+def test_a_picture_is_drawn_its_recipe_printed_and_repeated(diptych: Diptych, klein: str) -> None:
+    drawn = diptych("draw", "a red circle", "--model", klein, *SMALL)
+    assert drawn.code == 0, drawn.err
+    assert drawn.err == "", "stderr is no terminal"
+    name, seed = drawn.out.strip().split("  seed ")
+    assert name.startswith("a-red-circle-")
+    assert Image.open(name).size == (64, 48)
+    told = diptych("recipe", name)
+    assert f"seed    {seed}" in told.out
+    assert diptych("recipe", name, "--json").json["prompt"] == "a red circle"
+    again = diptych("draw", "--from", name, "-o", "again.png", "--json").json
+    assert (again["paths"], again["seed"]) == (["again.png"], int(seed))
+    assert (again["width"], again["height"], "image" in again) == (64, 48, False)
+    assert Path("again.png").read_bytes() == Path(name).read_bytes()
+
+
+def test_one_of_several_is_repeated_alone_and_what_is_given_comes_first(diptych: Diptych, klein: str) -> None:
+    several = diptych(
+        "draw", "two boats", "--model", klein, *SMALL, "--n", "2", "--seed", "5", "-o", "x.webp"
+    )
+    assert several.out == "x-1.webp  seed 5\nx-2.webp  seed 5\n"
+    alone = diptych("draw", "--from", "x-2.webp", "-o", "alone.webp", "--preview")
+    assert alone.code == 0, alone.err
+    assert Path("alone.webp").read_bytes() == Path("x-2.webp").read_bytes()
+    assert sorted(path.name for path in Path().glob("*.webp")) == ["alone.webp", "x-1.webp", "x-2.webp"]
+    other = diptych("draw", "a ship", "--from", "x-2.webp", "--n", "1", "--steps", "1", "-o", "ship.png")
+    assert other.code == 0, other.err
+    recipe = read_recipe("ship.png")
+    assert (recipe.prompt, recipe.seed, recipe.steps, recipe.n) == ("a ship", 5, 1, 1)
+
+
+def test_previews_are_written_on_the_way_and_removed(klein: str, tmp_path: Path) -> None:
+    process = _start(klein, tmp_path, "--preview", "--steps", "60")
+    wait_until(lambda: (tmp_path / "x.preview.png").exists())
+    with Image.open(tmp_path / "x.preview.png") as preview:
+        assert max(preview.size) <= 256
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE) == 130
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_ctrl_c_stops_the_picture_and_the_runner(klein: str, tmp_path: Path) -> None:
+    process = _start(klein, tmp_path, "--steps", "1000", "--verbose")
+    runner = 0
+
+    def drawing() -> bool:
+        nonlocal runner
+        runner = runner or _child_of(process.pid)
+        return "serving" in (tmp_path / "log").read_text()
+
+    wait_until(drawing)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE) == 130
+    assert runner
+    wait_until(lambda: ended(runner))
+
+
+def _start(klein: str, folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+    command = [
+        sys.executable,
+        "-m",
+        "runner",
+        "draw",
+        "a boat",
+        "--model",
+        klein,
+        "-o",
+        str(folder / "x.png"),
+    ]
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(
+            [*command, "--width", "256", "--height", "256", *arguments], stdout=log, stderr=log
+        )
+
+
+def _child_of(pid: int) -> int:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return int(found.split()[0]) if found.split() else 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["draw"], 1, "a prompt is needed"),
+        (["draw", "a boat", "--model", "./nowhere"], 3, "no model folder"),
+        (["draw", "a boat", "--model", "./m", "-o", "nowhere/x.png"], 1, "no folder"),
+        (["draw", "a boat", "--model", "./m", "-o", "x.gif"], 1, ".gif is no format"),
+        (["draw", "a boat", "--model", "./m", "--image", "cat.png"], 1, "cat.png cannot be read"),
+        (["draw", "--from", "cat.png", "--model", "./m"], 1, "cat.png cannot be read"),
+        (["draw", "a boat", "--width", "0"], 2, "not a positive whole number"),
+        (["draw", "a boat", "--memory", "plenty"], 2, "auto, resident and staged"),
+        (["draw", "a boat", "--quantize", "7"], 2, "invalid choice"),
+        (["recipe", "cat.png"], 1, "cat.png cannot be read"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_a_runner_is_started(
+    diptych: Diptych, arguments: list[str], code: int, words: str
+) -> None:
+    done = diptych(*arguments)
+    assert done.code == code
+    assert words in done.err
+    assert done.out == ""
+
+
+def test_what_the_model_refuses_is_said_in_its_words(diptych: Diptych, klein: str) -> None:
+    done = diptych("draw", "a boat", "--model", klein, "--width", "8", "-o", "x.png")
+    assert done.code == 1
+    assert done.err.startswith("diptych: width: 8")
+    assert not Path("x.png").exists()
+
+
+def test_a_recipe_of_an_edited_picture_asks_for_its_pictures(diptych: Diptych, tmp_path: Path) -> None:
+    packed(tmp_path / "edited.png", images=2, model="./m")
+    done = diptych("draw", "--from", "edited.png")
+    assert done.code == 1
+    assert "made from 2 pictures" in done.err
+    assert "2 other pictures" in diptych("recipe", "edited.png").out
+
+
+def test_a_picture_without_a_recipe_and_what_is_no_picture_are_said(diptych: Diptych, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
+    (tmp_path / "text.png").write_text("hello")
+    assert "carries no recipe" in diptych("recipe", "plain.png").err
+    assert "no PNG, JPEG or WebP" in diptych("recipe", "text.png").err
+
+
+def test_a_recipe_cannot_steer_the_terminal(diptych: Diptych, tmp_path: Path) -> None:
+    packed(tmp_path / "evil.png", prompt="first\nsecond\x1b[2J\x07", negative_prompt="fog", model="m")
+    out = diptych("recipe", "evil.png").out
+    assert "\x1b" not in out
+    assert out.splitlines()[:2] == ["prompt    first", "          second�[2J�"]
+    assert "negative  fog" in out

@@ -1,0 +1,58 @@
+"""A model that cannot be run ends a command with its reason, before a runner is started."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.errors import ModelNotSupported
+from runner.inspect.detect import check_runnable
+from runner.process.child import Child
+from runner.sources import find
+from tests.runner.checkpoints import image_files, text_files, write
+from tests.runner.cli.commands.run import Diptych
+from tests.runner.live import ROOT
+from tests.waiting import PATIENCE
+
+BERT = "mlx-lm has no architecture 'bert'"
+
+
+@pytest.fixture
+def bert(tmp_path: Path) -> Path:
+    return write(tmp_path / "bert", text_files() | {"config.json": {"model_type": "bert"}})
+
+
+@pytest.mark.parametrize(
+    "command", [("chat",), ("draw", "a sun", "--model"), ("draw", "a sun", "--memory", "staged", "--model")]
+)
+def test_nothing_is_started_for_it(
+    diptych: Diptych, bert: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: Any, **__: Any) -> None:
+        pytest.fail("a runner was started")
+
+    monkeypatch.setattr(Child, "start", start)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Why?")))
+    done = diptych(*command, str(bert))
+    assert (done.code, BERT in done.err) == (1, True), done.err
+
+
+def test_a_runner_ends_with_its_reason_and_loads_nothing(bert: Path) -> None:
+    # -X importtime names every module that is imported on the way.
+    command = [sys.executable, "-X", "importtime", "-m", "runner", "runner", "--model", str(bert)]
+    command += ["--port", "0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 1
+    assert BERT in done.stderr.splitlines()[-1]
+    assert "mlx.core" not in done.stderr
+
+
+def test_pictures_without_an_engine_and_files_that_are_missing_are_told_alike(tmp_path: Path) -> None:
+    odd = write(tmp_path / "odd", image_files("NoSuchPipeline"))
+    bare = write(tmp_path / "bare", {"config.json": {"model_type": "qwen3"}})
+    for folder, words in ((odd, "NoSuchPipeline"), (bare, "has no weights")):
+        with pytest.raises(ModelNotSupported, match=words):
+            check_runnable(find(str(folder)))
