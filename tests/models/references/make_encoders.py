@@ -12,7 +12,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from tests.models.encoder_cases import CASES, Case, weights
+from tests.models.text_encoders.encoder_cases import CASES, Case, weights
 
 HERE = Path(__file__).parent
 

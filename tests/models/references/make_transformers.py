@@ -9,9 +9,9 @@ import diffusers
 import numpy as np
 import torch
 
-from tests.models.transformer_families import TIMES
-from tests.models.transformer_shapes import REAL, SHAPES, collapsed
-from tests.models.transformer_toys import REFERENCES, TOYS, draw
+from tests.models.transformers.families import TIMES
+from tests.models.transformers.shapes import REAL, SHAPES, collapsed
+from tests.models.transformers.toys import REFERENCES, TOYS, draw
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import diffusers
 import numpy as np
 import torch
 
-from tests.models.vae_toys import ALL, REAL, checkpoint_config, latents, pictures, weight
+from tests.models.vae.toys import ALL, REAL, checkpoint_config, latents, pictures, weight
 
 HERE = Path(__file__).parent
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.models import toy_tokenizers
+from tests.models.tokenizers import toy_tokenizers
 from tests.pipelines import reference
 from tests.pipelines.stored import STORED
 from tests.pipelines.toys import REFERENCES, TOYS

@@ -12,7 +12,7 @@ from models.checkpoint.safetensors import read_header
 from models.checkpoint.weights import WeightMap, WeightsError, load_component
 from models.files import Shard
 from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
-from tests.models.encoder_cases import qwen3
+from tests.models.text_encoders.encoder_cases import qwen3
 
 VALUES = qwen3(hidden_size=64, intermediate_size=128, head_dim=16)
 

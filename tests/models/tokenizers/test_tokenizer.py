@@ -13,7 +13,7 @@ import pytest
 from models.tokenizers.chat_template import ChatTemplate, TemplateFailed, TemplateMissing
 from models.tokenizers.tokenizer import PromptTokenizer, TokenizerError
 from tests import ROOT
-from tests.models import toy_tokenizers
+from tests.models.tokenizers import toy_tokenizers
 
 FOLDERS: dict[str, Callable[[Path], Path]] = {
     "qwen": toy_tokenizers.qwen,

@@ -17,7 +17,7 @@ import numpy as np
 from models.checkpoint.weights import load_component
 from models.files import Shard
 from tests import ROOT
-from tests.models.transformer_families import FLUX, FLUX2, Z_IMAGE, Arrays, Family
+from tests.models.transformers.families import FLUX, FLUX2, Z_IMAGE, Arrays, Family
 
 REFERENCES = ROOT / "tests" / "models" / "references"
 

@@ -6,8 +6,8 @@ import pytest
 
 from models.config import ConfigError
 from models.transformers.z_image import ZImageConfig, ZImageTransformer, caption_positions, picture_positions
-from tests.models.transformer_families import Z_IMAGE
-from tests.models.transformer_toys import TOYS, Z_IMAGE_A, run, stored_toy
+from tests.models.transformers.families import Z_IMAGE
+from tests.models.transformers.toys import TOYS, Z_IMAGE_A, run, stored_toy
 
 
 def test_a_caption_in_longer_company_is_drawn_as_it_is_alone(tmp_path: Path) -> None:

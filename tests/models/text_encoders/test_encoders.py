@@ -16,7 +16,7 @@ from models.text_encoders.clip import CLIPTextConfig, CLIPTextEncoder
 from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
 from models.text_encoders.t5 import T5Config, T5Encoder
 from tests import ROOT
-from tests.models.encoder_cases import CASES, Case, clip, encoder, qwen3, t5, weights
+from tests.models.text_encoders.encoder_cases import CASES, Case, clip, encoder, qwen3, t5, weights
 
 REFERENCES = ROOT / "tests" / "models" / "references"
 REAL: dict[str, tuple[str, dict[str, Any]]] = {

@@ -66,7 +66,7 @@ def test_a_decoder_of_two_shares_gives_what_the_whole_network_gives(name: str, b
     with World(2) as world:
         ranks = [
             subprocess.Popen(
-                [sys.executable, "-m", "tests.models.language.spread_decoder", name, str(bits)],
+                [sys.executable, "-m", "tests.models.language.distributed.spread_decoder", name, str(bits)],
                 env={**os.environ, **world.environment(rank)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

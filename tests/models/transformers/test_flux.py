@@ -6,8 +6,8 @@ import pytest
 
 from models.checkpoint.quantize import Quantization, quantize
 from models.config import ConfigError
-from tests.models.transformer_families import FLUX
-from tests.models.transformer_toys import FLUX_C, TOYS, run, stored_toy
+from tests.models.transformers.families import FLUX
+from tests.models.transformers.toys import FLUX_C, TOYS, run, stored_toy
 
 
 def test_each_picture_of_a_batch_has_its_own_pooled_text(tmp_path: Path) -> None:

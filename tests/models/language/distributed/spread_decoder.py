@@ -1,6 +1,6 @@
 """What each of two processes does to see that a decoder of shares gives what the whole network gives.
 
-MLX_RANK=0 MLX_HOSTFILE=hosts.json python -m tests.models.language.spread_decoder qwen3 0      the bits, 0 for none
+MLX_RANK=0 MLX_HOSTFILE=hosts.json python -m tests.models.language.distributed.spread_decoder qwen3 0      the bits, 0 for none
 """
 
 import itertools
@@ -14,7 +14,7 @@ from models.language.decode import reference_ops
 from models.language.decode.decoder import Decoder
 from models.language.decode.matmul import RowsAllToSharded, RowsShardedToAll, suit_rows
 from models.language.distributed.sharding import shard
-from tests.models.language.test_decoder import _model, _prompts, _quantized, _read, _tokens
+from tests.models.language.decode.test_decoder import _model, _prompts, _quantized, _read, _tokens
 
 
 def made(name: str, bits: int) -> nn.Module:

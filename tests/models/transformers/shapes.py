@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.models.transformer_families import FLUX, FLUX2, Z_IMAGE, Family
-from tests.models.transformer_toys import REFERENCES
+from tests.models.transformers.families import FLUX, FLUX2, Z_IMAGE, Family
+from tests.models.transformers.toys import REFERENCES
 
 SHAPES = REFERENCES / "transformer_shapes.txt"
 Shapes = dict[str, tuple[int, ...]]

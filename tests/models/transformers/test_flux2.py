@@ -8,8 +8,8 @@ from mlx.utils import tree_flatten
 from models.config import ConfigError
 from models.transformers.flux2 import Flux2Config
 from pipelines.latents import flux2_image_ids, flux2_text_ids
-from tests.models.transformer_families import FLUX2
-from tests.models.transformer_toys import FLUX2_A, TOYS, run, stored_toy
+from tests.models.transformers.families import FLUX2
+from tests.models.transformers.toys import FLUX2_A, TOYS, run, stored_toy
 
 
 def test_a_batch_of_two_is_two_pictures_beside_each_other(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from models.vae.autoencoder_kl import (
 )
 from models.vae.strips import Strips
 from tests import ROOT
-from tests.models.vae_toys import ALL, REAL, checkpoint_config, latents, pictures, weight
+from tests.models.vae.toys import ALL, REAL, checkpoint_config, latents, pictures, weight
 
 REFERENCES = ROOT / "tests" / "models" / "references"
 STORED = np.load(REFERENCES / "vae.npz")

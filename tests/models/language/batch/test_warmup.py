@@ -9,7 +9,7 @@ from models.language.batch.batch import Batch
 from models.language.batch.sequence import Output
 from models.language.batch.warmup import ALONE, COMPANY, warm
 from models.language.cache.prefix_cache import PrefixCache
-from tests.models.language.test_batch import toy
+from tests.models.language.batch.test_batch import toy
 
 
 class _Heard:

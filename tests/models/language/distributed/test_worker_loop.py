@@ -11,7 +11,7 @@ from models.language.distributed import worker_loop
 from models.language.distributed.coordinator import Add, Follower, Forget, Message, Step
 from models.language.distributed.worker_loop import follow
 from models.language.embedding.model import EmbeddingError
-from tests.models.language.test_batch import toy
+from tests.models.language.batch.test_batch import toy
 
 
 class Told(Follower):

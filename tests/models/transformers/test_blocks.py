@@ -13,9 +13,9 @@ from mlx.utils import tree_flatten
 from models.checkpoint.weights import WeightsError, load_component
 from models.files import Shard
 from models.transformers.blocks import modulated_norm, sinusoid, within_half
-from tests.models.transformer_families import FLUX, TIMES
-from tests.models.transformer_shapes import REAL, collapsed, hollow_checkpoint, stored_shapes
-from tests.models.transformer_toys import TOYS, load, relative_error, run, stored_output, stored_toy
+from tests.models.transformers.families import FLUX, TIMES
+from tests.models.transformers.shapes import REAL, collapsed, hollow_checkpoint, stored_shapes
+from tests.models.transformers.toys import TOYS, load, relative_error, run, stored_output, stored_toy
 
 TOLERANCE = 1e-4
 
