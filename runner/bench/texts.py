@@ -15,7 +15,7 @@ from runner.bench.servers import DIPTYCH, MLX_LM, Process
 from runner.bench.specs import Spec
 from runner.errors import RunnerFailed
 
-LOAD = Path(__file__).with_name("load.py")
+LOAD = Path(__file__).with_name("load_generator.py")
 LIBRARY = "mlx-lm"
 DIRECT = {"library": "write", "raw": "decode"}  # what it is asked for, without a server
 SPREAD = "mlx-spread"  # our runner over several devices

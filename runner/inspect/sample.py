@@ -7,7 +7,9 @@ from runner.errors import ModelNotFound
 from runner.sources import ModelMode
 
 # Beside the package in a checkout; a wheel carries it within.
-_PLACES = (Path(__file__).resolve().parent.parent / "samples" / "shapes", Path(__file__).parent / "shapes")
+_RUNNER = Path(__file__).resolve().parents[1]
+# In a checkout, and in an installed wheel.
+_PLACES = (_RUNNER.parent / "samples" / "shapes", _RUNNER / "shapes")
 FOLDER = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
 FOLDERS = {ModelMode.IMAGE: FOLDER, ModelMode.TEXT: FOLDER / "text_encoder"}
 NAMES = {ModelMode.IMAGE: "shapes", ModelMode.TEXT: "shapes-chat"}  # what a gateway calls them

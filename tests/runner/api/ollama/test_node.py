@@ -1,4 +1,4 @@
-"""The ollama package for JavaScript, against the same gateways. Installed by `npm install --prefix tests/dialects/node`."""
+"""The ollama package for JavaScript, against the same gateways. Installed by `npm install --prefix tests/runner/api/node`."""
 
 import json
 import shutil

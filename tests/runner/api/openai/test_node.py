@@ -1,4 +1,4 @@
-"""The openai package for JavaScript, against the same gateway. Installed by `npm install --prefix tests/dialects/node`."""
+"""The openai package for JavaScript, against the same gateway. Installed by `npm install --prefix tests/runner/api/node`."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ import pytest
 from tests.runner.gateway.live import Gateway
 from tests.waiting import PATIENCE
 
-NODE = Path(__file__).parent / "node"
+NODE = Path(__file__).parents[1] / "node"
 
 
 def installed() -> bool:
