@@ -19,8 +19,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from models.checkpoint.quantize import Quantization
+from models.kernels.gpu import on_cuda
 from models.language.decode import packed_matmul
-from models.layers.fused import on_cuda
 from runner.engine import device
 
 SHAPES = [

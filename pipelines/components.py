@@ -16,7 +16,7 @@ from models.checkpoint.unpack import unpack
 from models.checkpoint.weights import WeightMap, evaluate, load_component, weight_bytes
 from models.config import ConfigError
 from models.files import LocalModel
-from models.kernels.registry import check_for_pictures
+from models.kernel_checks import check_for_pictures
 from models.tokenizers.tokenizer import PromptTokenizer
 from pipelines.settings import Progress, Settings, unheard
 

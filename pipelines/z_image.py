@@ -14,7 +14,7 @@ import numpy as np
 from models.checkpoint.weights import WeightMap
 from models.config import ConfigError
 from models.files import LocalModel
-from models.layers.fused import on_cuda
+from models.kernels.gpu import on_cuda
 from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
 from models.transformers.z_image import (
     SEQUENCE_MULTIPLE,

@@ -1,7 +1,16 @@
-"""How much memory this machine has left to give. No MLX, no process; imports nothing of ours."""
+"""What this machine has: memory, NVIDIA cards, and MLX's backends. No MLX, no torch; imports nothing of ours."""
 
+import ctypes
+import os
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
+
+GPU_BACKENDS = ("mlx-cuda-12", "mlx-cuda-13")
+BACKENDS = ("mlx-metal", "mlx-cpu", *GPU_BACKENDS)
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
@@ -15,6 +24,44 @@ _NAMES = (
         "total_inactive_file",
     ),
 )
+
+
+def is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def device_memory() -> int | None:
+    """The machine's memory in bytes, or what a container may use of it; None when the system does not say."""
+    sizes = [size for size in (_physical_memory(), _container_limit()) if size]
+    return min(sizes, default=None)
+
+
+def _physical_memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return _sysctl_memory() if sys.platform == "darwin" else None
+
+
+def _sysctl_memory() -> int | None:
+    import subprocess  # slow to import, and rarely needed
+
+    try:
+        done = subprocess.run(
+            ["sysctl", "-n", "hw.memsize"], capture_output=True, text=True, timeout=5, check=True
+        )
+        return int(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+def _container_limit(root: Path = CGROUPS) -> int | None:
+    limits = (_number(root / limit) for limit, *_ in _NAMES)
+    return next((size for size in limits if size is not None), None)
 
 
 def available_memory(meminfo: Path = MEMINFO, cgroups: Path = CGROUPS) -> int | None:
@@ -48,3 +95,68 @@ def _number(path: Path) -> int | None:
         return int(path.read_text())
     except (OSError, ValueError):
         return None  # no such group, or "max": no limit
+
+
+class _Memory(ctypes.Structure):
+    _fields_ = [("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong)]
+
+
+def has_gpu_backend() -> bool:
+    """Whether MLX will compute on a GPU, as far as can be told without it."""
+    return sys.platform == "darwin" or any(map(is_installed, GPU_BACKENDS))
+
+
+def card_memory() -> int | None:
+    """The memory of the NVIDIA card that is taken: the first that is visible. None when the driver says nothing."""
+    with _driver() as nvml:
+        card, memory = ctypes.c_void_p(), _Memory()
+        if nvml is None or _handle(nvml, card) or nvml.nvmlDeviceGetMemoryInfo(card, ctypes.byref(memory)):
+            return None
+        return int(memory.total)
+
+
+def card_architecture() -> str | None:
+    """What that card's kernels are compiled for: `sm_90`."""
+    with _driver() as nvml:
+        card, major, minor = ctypes.c_void_p(), ctypes.c_int(), ctypes.c_int()
+        if nvml is None or _handle(nvml, card):
+            return None
+        if nvml.nvmlDeviceGetCudaComputeCapability(card, ctypes.byref(major), ctypes.byref(minor)):
+            return None
+        return f"sm_{major.value}{minor.value}"
+
+
+def visible_cards() -> tuple[str, ...]:
+    """Every card that may be used, as CUDA_VISIBLE_DEVICES names them."""
+    stated = os.environ.get(VISIBLE)
+    if stated is not None:
+        return tuple(name.strip() for name in stated.split(",") if name.strip())
+    with _driver() as nvml:
+        count = ctypes.c_uint()
+        if nvml is None or nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)):
+            return ()
+        return tuple(str(index) for index in range(count.value))
+
+
+@contextmanager
+def _driver() -> Iterator[ctypes.CDLL | None]:
+    """NVIDIA's management library, while it is asked; None where there is none."""
+    try:
+        nvml = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
+    except OSError:
+        yield None
+        return
+    if nvml.nvmlInit_v2():
+        yield None
+        return
+    try:
+        yield nvml
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _handle(nvml: ctypes.CDLL, card: ctypes.c_void_p) -> int:
+    first = os.environ.get(VISIBLE, "0").split(",")[0].strip() or "0"
+    if first.isdigit():
+        return int(nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(int(first)), ctypes.byref(card)))
+    return int(nvml.nvmlDeviceGetHandleByUUID(first.encode(), ctypes.byref(card)))

@@ -1,4 +1,4 @@
-"""Durations as people and Ollama's clients write them."""
+"""Sizes and durations as people and Ollama's clients write them: parsed and shown."""
 
 import math
 import re
@@ -6,7 +6,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+_SIZES = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024 * GIB}
+_SIZES |= {f"{letter}ib": _SIZES[letter] for letter in "kmgt"}
+_SIZES |= {f"{letter}b": 1000 ** (place + 1) for place, letter in enumerate("kmgt")}
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DIGITS = r"(?:\d+(?:\.\d*)?|\.\d+)"
 _PART = re.compile(rf"({_DIGITS})(ns|us|µs|ms|s|m|h|d)")
 _NUMBER = re.compile(_DIGITS)
@@ -14,6 +18,29 @@ _NUMBER = re.compile(_DIGITS)
 _PATTERN = rf"^[+-]?(?:{_DIGITS}|(?:{_DIGITS}(?:ns|us|µs|ms|s|m|h|d))+)$".replace(r"\d", "[0-9]")
 Duration = Annotated[str, Meta(extra_json_schema={"pattern": _PATTERN})] | float
 FORMS = "write it like 5m, 90s, 1h30m or 300 (seconds)"
+
+
+def parse_size(text: str) -> int:
+    """Bytes from `8GB` (decimal), `512MiB` or `1.5g` (binary), or a plain number. ValueError says what is accepted."""
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([a-zA-Z]*)\s*", text)
+    unit = _SIZES.get(match[2].lower()) if match else None
+    if match is None or unit is None:
+        raise ValueError(f"{text[:40]!r} is no size; write it like 8GB, 512MiB or 1.5g")
+    size = math.floor(float(match[1]) * unit)
+    if size <= 0:
+        raise ValueError(f"{text[:40]!r} is no size: it must be more than nothing")
+    return size
+
+
+def show_size(size: int) -> str:
+    """Bytes as a reader wants them: `812 MB`, `8.04 GB` (decimal, as disks and file managers count)."""
+    for unit, name in ((10**12, "TB"), (10**9, "GB")):
+        if size >= unit:
+            return f"{size / unit:.2f} {name}"
+    for unit, name in ((10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.0f} {name}"
+    return f"{size} bytes"
 
 
 def parse_duration(value: str | float) -> float:
@@ -34,7 +61,7 @@ def _seconds(text: str) -> float | None:
         return sign * float(text)
     if not text or _PART.sub("", text):
         return None
-    return sign * sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    return sign * sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
 
 
 def show_duration(seconds: float) -> str:

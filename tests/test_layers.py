@@ -1,4 +1,5 @@
-"""The arrows of the architecture: runner → pipelines → models, never back, and no MLX where none belongs."""
+"""The arrows of the architecture: runner → pipelines → models, between their rooms downwards only, and no MLX where none
+belongs."""
 
 import ast
 import subprocess
@@ -14,8 +15,53 @@ FORBIDDEN = {
     "pipelines": {"runner"},
     "runner": set(),
 }
+# The rooms of runner and models from top to bottom: a room imports those below it. Rooms on one line know nothing of each
+# other. A file that stands in no room is a room of its own, below all others where it is not named here.
+ROOMS = {
+    "runner": (
+        ("__main__",),
+        ("cli",),
+        ("bench", "doctor"),
+        ("api.openai", "api.ollama"),
+        ("api",),
+        ("gateway", "server"),
+        ("distributed",),
+        ("engine.text", "engine.image"),
+        ("engine",),
+        ("process",),
+        ("http",),
+        ("config",),
+        ("library",),
+        ("inspect",),
+        ("sources",),
+        ("protocol",),
+    ),
+    "models": (
+        ("kernel_checks",),
+        ("language.worker_loop",),
+        ("language.load", "language.quantize"),
+        ("language.build", "language.unpack"),
+        ("language.batch", "language.embedding"),
+        ("language.distributed",),
+        ("language.decode",),
+        ("language.networks",),
+        ("language.cache",),
+        ("language.corrections",),
+        ("language.config",),
+        ("language",),
+        ("text_encoders", "tokenizers", "transformers", "vae"),
+        ("checkpoint",),
+        ("layers",),
+        ("kernels",),
+    ),
+}
 # The only places that may touch MLX in the serving layer, and mlx-lm anywhere.
-MLX_IN_RUNNER = {"text.py", "image_loading.py", "device.py", "trials.py"}
+MLX_IN_RUNNER = {
+    "engine/text/worker.py",
+    "engine/image/load.py",
+    "engine/device.py",
+    "doctor/trials.py",
+}
 REFERENCE = {"torch", "diffusers", "transformers"}
 # The classes that say what a language model's config.json means; mlx-lm brings transformers for its tokenizers anyway.
 CONFIGURATIONS = ROOT / "models" / "language" / "config" / "standard.py"
@@ -23,6 +69,7 @@ CONFIGURATIONS = ROOT / "models" / "language" / "config" / "standard.py"
 ENGINES = ROOT / "runner" / "bench" / "engines"
 # Where they run models that Diptych has no pipeline for: imported when that is chosen, and not before.
 FALLBACK = ROOT / "pipelines" / "fallback"
+LOADING = ROOT / "runner" / "engine" / "image" / "load.py"
 
 
 def imports(file: Path) -> set[str]:
@@ -34,6 +81,48 @@ def imports(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module)
     return found
+
+
+def modules(file: Path) -> set[str]:
+    """The modules of ours that a file imports, those after `from package import` too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for name in (f"{node.module}.{alias.name}" for alias in node.names):
+                is_module = (ROOT / name.replace(".", "/")).with_suffix(".py").is_file()
+                found.add(name if is_module else node.module)
+    return {name for name in found if name.split(".")[0] in ROOMS}
+
+
+def room(module: str) -> tuple[str, int]:
+    """The room that a module stands in, and how far down that is."""
+    package, _, name = module.partition(".")
+    levels = [(r, depth) for depth, rooms in enumerate(ROOMS[package]) for r in rooms]
+    inside = [(r, depth) for r, depth in levels if f"{name}.".startswith(f"{r}.")]
+    return max(inside, key=lambda each: len(each[0]), default=(name, len(ROOMS[package])))
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_a_room_imports_the_rooms_below_it(package: str) -> None:
+    for file in sorted((ROOT / package).rglob("*.py")):
+        own = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        here, depth = room(own)
+        for module in sorted(name for name in modules(file) if name.split(".")[0] == package):
+            there, below = room(module)
+            loose = below == len(ROOMS[package])
+            assert here == there or loose or below > depth, (
+                f"{own} imports {module}, and {here} is not above {there}: what both need belongs in a room below both, "
+                f"{' or '.join(r for rooms in ROOMS[package][max(depth, below) + 1 :] for r in rooms) or 'a file of its own'}"
+            )
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_folder_is_a_room(package: str) -> None:
+    rooms = {name.partition(".")[0] for level in ROOMS[package] for name in level}
+    folders = {file.parent.name for file in (ROOT / package).glob("*/__init__.py")}
+    assert folders <= rooms
 
 
 def tops(file: Path) -> set[str]:
@@ -60,7 +149,7 @@ def test_the_fallback_is_imported_by_what_loads_it_alone() -> None:
         for file in sorted((ROOT / package).rglob("*.py")):
             used = {name for name in imports(file) if name.startswith("pipelines.fallback.")}
             if used - {"pipelines.fallback.catalog"} and not file.is_relative_to(FALLBACK):
-                assert file.name == "image_loading.py", f"{file} imports the fallback"
+                assert file == LOADING, f"{file} imports the fallback"
 
 
 def test_mlx_lm_is_touched_by_its_adapter_alone() -> None:
@@ -73,7 +162,8 @@ def test_mlx_lm_is_touched_by_its_adapter_alone() -> None:
 def test_serving_touches_mlx_in_its_workers_alone() -> None:
     for file in sorted((ROOT / "runner").rglob("*.py")):
         if "mlx" in tops(file) and not file.is_relative_to(ENGINES):
-            assert file.name in MLX_IN_RUNNER, f"{file} imports mlx"
+            place = file.relative_to(ROOT / "runner").as_posix()
+            assert place in MLX_IN_RUNNER, f"{file} imports mlx"
 
 
 @pytest.mark.parametrize(

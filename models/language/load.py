@@ -13,6 +13,7 @@ from mlx_lm.models import cache as mlx_cache
 from models.checkpoint.unpack import still_packed, unpacked_note
 from models.checkpoint.weights import evaluate
 from models.files import LocalModel
+from models.kernels.gpu import on_cuda
 from models.language.architectures import stated_context
 from models.language.build import DEFAULT_CONTEXT, LoadError, build, parameters, read_config
 from models.language.cache.kv_cache import Cache
@@ -20,7 +21,6 @@ from models.language.cache.quantized_kv import KVCacheNotQuantizable, check_quan
 from models.language.decode.matmul import suit_rows
 from models.language.distributed.sharding import shard
 from models.language.unpack import is_quantized, unpack, unpacked_bytes
-from models.layers.fused import on_cuda
 
 
 @dataclass

@@ -12,7 +12,8 @@ import mlx.nn as nn
 import numpy as np
 
 from models.kernels.checked import HALVES, Case, CheckedKernel
-from models.kernels.nvrtc import cuda_kernel, usable
+from models.kernels.gpu import on_cuda
+from models.kernels.nvrtc import cuda_kernel
 from models.layers.rope import rotary_table, rotate
 
 WARP, BLOCK, VECTOR = 32, 256, 8
@@ -87,15 +88,6 @@ class Part(NamedTuple):
     projected: mx.array
     norm_q: nn.RMSNorm | None
     norm_k: nn.RMSNorm | None
-
-
-def on_cuda() -> bool:
-    return bool(mx.default_device() == mx.gpu and mx.cuda.is_available())
-
-
-def ours_compile() -> bool:
-    """Whether there is a card that runs what is compiled here (see `cuda`)."""
-    return on_cuda() and usable()
 
 
 def heads_first(

@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.layers.fused import on_cuda
+from models.kernels.gpu import on_cuda
 
 # From eight rows on MLX has other kernels, which are compiled for half a minute each when they are first met: for eight
 # rows, for 17 and for 33 (H200). They are quicker than unpacking a weight and multiplying by it for tens of rows, of which

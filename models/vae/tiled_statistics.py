@@ -11,8 +11,8 @@ from typing import Any
 import mlx.core as mx
 
 from models.kernels.checked import HALVES, Case, CheckedKernel
+from models.kernels.gpu import on_cuda
 from models.kernels.nvrtc import cuda_kernel
-from models.layers.fused import on_cuda
 
 EPS = 1e-6
 CHUNK = 2**22  # without the kernel, rows are turned to float32: never more elements than this at once

@@ -7,11 +7,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runner.api.lease import names
-from runner.api.ollama.models import capabilities, files_of
 from runner.gateway.app import Gateway
 from runner.http.operation import operation
 from runner.inspect.sample import FOLDERS
 from runner.library import Installed, installed
+from runner.library.facts import capabilities, files_of
 from runner.protocol.text import encode
 from runner.sources import ModelMode
 

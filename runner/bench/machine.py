@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterable
 from importlib import metadata
 
-from runner.inspect.memory import device_memory, show_size
+from runner.hardware import device_memory
+from runner.units import show_size
 
 PACKAGES = (
     "diptych",

@@ -15,11 +15,11 @@ from runner.bench.options import PICTURE_ENGINES, TEXT_ENGINES, Options
 from runner.bench.records import Report
 from runner.bench.specs import SPECS, Spec, write_texts
 from runner.errors import BadRequest, RunnerFailed
-from runner.inspect.memory import show_size
 from runner.inspect.mode import detect_model_mode
 from runner.process.child import RUNNER
 from runner.process.environment import environment
 from runner.sources import ModelMode, find
+from runner.units import show_size
 
 SIDE = 1024  # where a model's files state no size of its own
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from runner.errors import RunnerFailed
-from runner.gateway.gpus import has_gpu_backend
+from runner.hardware import has_gpu_backend
 from runner.process.environment import environment as runner_environment
 
 OPENBLAS = (

@@ -7,8 +7,8 @@ import time
 from types import TracebackType
 from typing import Literal, Self
 
-from runner.inspect.memory import show_size
 from runner.terminal import terminal_width
+from runner.units import show_size
 
 Style = Literal["bar", "lines", "json"]
 

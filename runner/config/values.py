@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from runner.inspect.memory import parse_size
-from runner.units import parse_duration
+from runner.units import parse_duration, parse_size
 
 Read = Callable[[Any], Any]
 

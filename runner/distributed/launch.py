@@ -15,8 +15,8 @@ from typing import Self
 from msgspec import Struct, msgpack
 
 from models.language.distributed.wire import Wire
-from runner.engine import device
 from runner.errors import BadRequest
+from runner.hardware import GPU_BACKENDS, is_installed
 from runner.process.child import Child
 
 RANK = (sys.executable, "-P", "-m", "runner.distributed.worker")
@@ -49,7 +49,7 @@ class World:
             raise BadRequest(f"--tensor-parallel {size}: 1 to {MOST} is possible, and on Windows 1")
         self.size = size
         self._cards = _cards()
-        self.backend = "nccl" if any(map(device.is_installed, device.GPU_BACKENDS)) else "ring"
+        self.backend = "nccl" if any(map(is_installed, GPU_BACKENDS)) else "ring"
         self._folder = tempfile.TemporaryDirectory(prefix="diptych-ranks-")
         self._ports = _free_ports(size)
         if self.backend == "ring":

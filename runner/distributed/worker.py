@@ -46,8 +46,8 @@ def _follow(begin: Begin, local: LocalModel, wire: Wire) -> None:
     device.leave_torch_out()
     # MLX reads the environment as it is imported.
     from models.language.distributed.coordinator import Follower
-    from models.language.distributed.worker_loop import follow
     from models.language.load import load
+    from models.language.worker_loop import follow
     from runner.engine.text.embeddings import embedder_of
 
     ranks = Follower(begin.backend, wire)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from runner.doctor.findings import Finding, Status
 from runner.engine.kernel_cache import VARIABLE
-from runner.inspect.memory import GIB, show_size
 from runner.paths import cache_folder, state_folder
+from runner.units import GIB, show_size
 
 SECTION = "folders"
 LITTLE = 10 * GIB  # where models are downloaded to

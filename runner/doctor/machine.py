@@ -10,9 +10,9 @@ from pathlib import Path
 
 from runner.doctor.findings import Finding, Status
 from runner.errors import ModelNotSupported
-from runner.gateway.gpus import card_architecture, card_memory, has_gpu_backend
-from runner.inspect.memory import device_memory, show_size
+from runner.hardware import card_architecture, card_memory, device_memory, has_gpu_backend
 from runner.process.child import check_platform
+from runner.units import show_size
 
 SECTION = "machine"
 COMPILERS = ("g++", "c++", "clang++")

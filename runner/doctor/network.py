@@ -9,7 +9,7 @@ from runner.config import Config
 from runner.doctor.findings import Finding, Status
 from runner.errors import DiptychError, NoGateway
 from runner.gateway.remote import reach
-from runner.inspect.memory import show_size
+from runner.units import show_size
 
 SECTION = "network"
 

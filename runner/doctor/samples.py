@@ -23,7 +23,7 @@ from PIL import Image
 from runner.doctor.findings import Finding, Status
 from runner.doctor.trials import REPORT
 from runner.errors import DiptychError, ModelNotFound
-from runner.gateway.gpus import has_gpu_backend
+from runner.hardware import has_gpu_backend
 from runner.inspect.sample import sample
 from runner.process.supervisor import Server
 from runner.sources import ModelMode

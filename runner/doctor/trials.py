@@ -15,7 +15,7 @@ import msgspec
 
 from runner.doctor.findings import Finding, Status
 from runner.engine import device
-from runner.gateway.gpus import has_gpu_backend
+from runner.hardware import has_gpu_backend
 
 if TYPE_CHECKING:
     from models.kernels.checked import CheckedKernel
@@ -57,8 +57,8 @@ def trials() -> Iterator[tuple[str, Trial]]:
     yield IMPORT, _device
     if "mlx.core" not in sys.modules:
         return  # which was told
+    from models.kernel_checks import all_kernels
     from models.kernels.operations import OPERATIONS
-    from models.kernels.registry import all_kernels
 
     for operation in OPERATIONS:
         yield operation.name, partial(_operation, operation)
@@ -134,10 +134,9 @@ def _precision(difference: float) -> Finding:
 
 def _compiler() -> Iterator[Finding]:
     """That of our kernels, on an NVIDIA card."""
-    from models.kernels import nvrtc
-    from models.layers import fused
+    from models.kernels import gpu, nvrtc
 
-    if not fused.on_cuda():
+    if not gpu.on_cuda():
         return
     reason = "it did not compute what is right"
     try:

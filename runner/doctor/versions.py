@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib import metadata
 
 from runner.doctor.findings import Finding, Status
-from runner.engine.device import BACKENDS
+from runner.hardware import BACKENDS
 
 SECTION = "versions"
 # What takes part in computing, and is told even where no requirement names it.

@@ -9,9 +9,10 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from importlib import metadata
 
-from runner.inspect.memory import GIB, device_memory
+from runner.engine.kernel_cache import keep_kernels
+from runner.hardware import BACKENDS, GPU_BACKENDS, device_memory, is_installed
+from runner.units import GIB
 
 log = logging.getLogger("diptych.device")
 
@@ -24,8 +25,6 @@ LIBRARIES = (
     "libblis.so",
     "libflexiblas.so.3",
 )
-GPU_BACKENDS = ("mlx-cuda-12", "mlx-cuda-13")
-BACKENDS = ("mlx-metal", "mlx-cpu", *GPU_BACKENDS)
 # The BLAS that was loaded, if one was.
 _blas: list[ctypes.CDLL] = []
 
@@ -76,8 +75,6 @@ def prepare() -> str:
     if sys.platform == "darwin":
         return "computing on Metal"
     if any(is_installed(name) for name in GPU_BACKENDS):
-        from runner.engine.kernel_cache import keep_kernels  # which asks us what is installed
-
         keep_kernels()
         # MLX counts all shapes that its caches of plans ever met, and after some hundreds refuses every new one for good.
         os.environ.setdefault("MLX_ENABLE_CACHE_THRASHING_CHECK", "0")
@@ -151,13 +148,6 @@ def has_gpu() -> bool:
     return bool(mx.default_device() == mx.gpu)
 
 
-def has_cuda() -> bool:
-    """Whether MLX computes on an NVIDIA card here, where kernels are compiled when they are needed first. Imports MLX."""
-    import mlx.core as mx
-
-    return has_gpu() and bool(mx.cuda.is_available())
-
-
 def keep_wired() -> int | None:
     """On Metal, have macOS keep what the GPU works with in memory, up to the size that it recommends, as mlx-lm's server
     does; otherwise large models are paged out between requests. The bytes, or None on other devices. Imports MLX."""
@@ -199,12 +189,4 @@ def _load(name: str) -> bool:
     if not hasattr(library, "cblas_sgemm"):
         return False
     _blas[:] = [library]
-    return True
-
-
-def is_installed(distribution: str) -> bool:
-    try:
-        metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return False
     return True

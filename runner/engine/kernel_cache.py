@@ -9,8 +9,7 @@ import os
 from importlib import metadata
 from pathlib import Path
 
-from runner.engine.device import GPU_BACKENDS, is_installed
-from runner.gateway.gpus import card_architecture
+from runner.hardware import GPU_BACKENDS, card_architecture, is_installed
 from runner.paths import cache_folder, make_private
 
 log = logging.getLogger("diptych.device")

@@ -6,7 +6,7 @@ from runner.errors import NotEnoughMemory
 from runner.gateway.estimate import Need, option
 from runner.gateway.lease import Phase, Running
 from runner.gateway.resolver import Known
-from runner.inspect.memory import show_size
+from runner.units import show_size
 
 
 class Admission:

@@ -3,8 +3,8 @@
 import logging
 import sys
 
-from runner.gateway.gpus import card_memory, has_gpu_backend
-from runner.inspect.memory import GIB, device_memory
+from runner.hardware import card_memory, device_memory, has_gpu_backend
+from runner.units import GIB
 
 log = logging.getLogger("diptych.gateway")
 

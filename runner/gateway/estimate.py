@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.errors import ModelNotSupported
-from runner.gateway.gpus import has_gpu_backend, on_gpu
+from runner.gateway.gpus import on_gpu
+from runner.hardware import has_gpu_backend
 from runner.inspect.image_backend import ImageEngine
 from runner.inspect.image_memory import estimate_loaded, is_quantized, parse_memory
 from runner.inspect.memory import UNREADABLE_VRAM, allowance

@@ -11,14 +11,14 @@ from typing import Any
 from runner.clock import AwakeClock
 from runner.errors import Busy, DiptychError, RunnerFailed
 from runner.gateway.backoff import Holdoff
-from runner.gateway.gpus import VISIBLE
 from runner.gateway.lease import Phase, Running
 from runner.gateway.metrics import GatewayMetrics
 from runner.gateway.replicas import Replicas
 from runner.gateway.resolver import Known
 from runner.gateway.settings import Settings
-from runner.inspect.memory import show_size
+from runner.hardware import VISIBLE
 from runner.process.supervisor import Report, Server
+from runner.units import show_size
 
 log = logging.getLogger("diptych.gateway")
 

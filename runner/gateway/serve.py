@@ -13,8 +13,8 @@ from runner.gateway.discovery import announced
 from runner.gateway.settings import Settings
 from runner.http.limits import Limits
 from runner.http.server import HttpServer, bind, is_loopback, loop_factory
-from runner.inspect.memory import show_size
 from runner.process.client import address
+from runner.units import show_size
 
 log = logging.getLogger("diptych.gateway")
 

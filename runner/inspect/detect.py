@@ -9,12 +9,13 @@ from models.language.architectures import has_architecture, has_mlx_lm, stated_c
 from models.language.config.support import why_unsupported
 from runner.errors import ModelNotSupported
 from runner.inspect.image_backend import choose_engine, no_engine
-from runner.inspect.memory import MemoryEstimate, allowance, show_size
+from runner.inspect.memory import MemoryEstimate, allowance
 from runner.inspect.mode import ModelMode, ModelType, detect_model_mode, detect_model_type, mode_of
 from runner.inspect.tensor_summary import Contents, contents
 from runner.sources import ModelFiles, find
 from runner.sources.base import shorten
 from runner.sources.required_files import wanted_files, weight_folders
+from runner.units import show_size
 
 MAKES = {ModelMode.TEXT: "text", ModelMode.IMAGE: "pictures"}
 ENGINES = {"mlx": "mlx", "torch": "torch, by diffusers"}

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from models.checkpoint.safetensors import TensorInfo
 from pipelines.settings import Memory
-from runner.inspect.memory import MemoryEstimate, allowance, parse_size, show_size
+from runner.inspect.memory import MemoryEstimate, allowance
 from runner.inspect.tensor_summary import has_packed, unpacked_bytes
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.required_files import weight_folders
+from runner.units import parse_size, show_size
 
 # Bits a value with its share of scales: groups of 64 with a scale and an offset of 16 bits, or 8-bit scales.
 _FLOAT_BITS = {"mxfp4": 4.25, "mxfp8": 8.25, "nvfp4": 4.5}

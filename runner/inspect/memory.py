@@ -1,21 +1,15 @@
-"""What a model will take, and what the machine has. Reads headers and JSON only; no MLX."""
+"""How much memory a model needs, by the headers and JSON of its files alone. No MLX."""
 
-import math
-import os
-import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from runner.errors import ModelNotSupported
-from runner.hardware import available_memory
+from runner.hardware import available_memory, device_memory
 from runner.inspect.mode import ModelMode, detect_model_mode, mode_of
 from runner.sources import ModelFiles, find
 from runner.sources.required_files import indexed_bytes, weight_folders
-
-KIB, MIB, GIB = 1024, 1024**2, 1024**3
+from runner.units import GIB, MIB
 
 # What a model is taken to need when its files do not say: 8 GiB.
 UNREADABLE_VRAM = 8 * GIB
@@ -31,10 +25,6 @@ _BYTES_A_PIXEL_AND_CHANNEL = IMAGE_ALLOWANCE // (1024 * 1024 * 256)
 
 # The share of the memory that is left which weights may be unpacked into: caches and activations come on top.
 LEFT_SHARE = 0.75
-
-_UNITS = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024 * GIB}
-_UNITS |= {f"{letter}ib": _UNITS[letter] for letter in "kmgt"}
-_UNITS |= {f"{letter}b": 1000 ** (place + 1) for place, letter in enumerate("kmgt")}
 
 
 @dataclass(frozen=True)
@@ -144,60 +134,3 @@ def room_to_unpack(limit: int | None) -> int:
     left = available_memory()
     sizes = [int(size * LEFT_SHARE) for size in (device_memory() if left is None else left,) if size]
     return min([*sizes, *([limit] if limit is not None else [])], default=0)
-
-
-def parse_size(text: str) -> int:
-    """Bytes from `8GB` (decimal), `512MiB` or `1.5g` (binary), or a plain number. ValueError says what is accepted."""
-    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([a-zA-Z]*)\s*", text)
-    unit = _UNITS.get(match[2].lower()) if match else None
-    if match is None or unit is None:
-        raise ValueError(f"{text[:40]!r} is no size; write it like 8GB, 512MiB or 1.5g")
-    size = math.floor(float(match[1]) * unit)
-    if size <= 0:
-        raise ValueError(f"{text[:40]!r} is no size: it must be more than nothing")
-    return size
-
-
-def show_size(size: int) -> str:
-    """Bytes as a reader wants them: `812 MB`, `8.04 GB` (decimal, as disks and file managers count)."""
-    for unit, name in ((10**12, "TB"), (10**9, "GB")):
-        if size >= unit:
-            return f"{size / unit:.2f} {name}"
-    for unit, name in ((10**6, "MB"), (10**3, "kB")):
-        if size >= unit:
-            return f"{size / unit:.0f} {name}"
-    return f"{size} bytes"
-
-
-def device_memory() -> int | None:
-    """The machine's memory in bytes, or what a container may use of it; None when the system does not say."""
-    sizes = [size for size in (_physical_memory(), _container_limit()) if size]
-    return min(sizes, default=None)
-
-
-def _physical_memory() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return _sysctl_memory() if sys.platform == "darwin" else None
-
-
-def _sysctl_memory() -> int | None:
-    import subprocess  # slow to import, and rarely needed
-
-    try:
-        done = subprocess.run(
-            ["sysctl", "-n", "hw.memsize"], capture_output=True, text=True, timeout=5, check=True
-        )
-        return int(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
-
-
-def _container_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            return int((root / name).read_text())
-        except (OSError, ValueError):
-            continue  # no such control group, or "max": no limit
-    return None

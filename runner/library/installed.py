@@ -1,5 +1,6 @@
-"""One model on this machine, as lists show it."""
+"""One model on this machine: as lists show it, and what removing it would do."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from runner.errors import ModelNotSupported
@@ -35,6 +36,17 @@ class Library:
 
     models: tuple[Installed, ...]
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What removing a model would do: `bytes` come free, the names in `also` go with it. `run` does it."""
+
+    model: Installed
+    bytes: int
+    run: Callable[[], None]
+    also: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def described(model: Installed, files: ModelFiles) -> Installed:

@@ -1,24 +1,12 @@
 """Removing a model from this machine: looked at first, done after. What other models share stays."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from runner.errors import ModelNotFound, ModelNotSupported
-from runner.library.installed import Installed
+from runner.library.hub import plan_hub
+from runner.library.installed import Installed, Removal
+from runner.library.ollama import plan_ollama
 from runner.library.scan import installed, lookup
 from runner.sources.base import shorten
 from runner.sources.folder import find_folder
-
-
-@dataclass(frozen=True)
-class Removal:
-    """What removing a model would do: `bytes` come free, the names in `also` go with it. `run` does it."""
-
-    model: Installed
-    bytes: int
-    run: Callable[[], None]
-    also: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def plan_removal(name: str, *, folders: bool = True) -> Removal:
@@ -42,11 +30,4 @@ def plan_removal(name: str, *, folders: bool = True) -> Removal:
 
 
 def _plan(model: Installed) -> Removal:
-    if model.source == "ollama":
-        from runner.library.remove_ollama import plan_ollama
-
-        return plan_ollama(model)
-    # Imported here: the hub's client takes longer to load than everything else together.
-    from runner.library.remove_hub import plan_hub
-
-    return plan_hub(model)
+    return plan_ollama(model) if model.source == "ollama" else plan_hub(model)

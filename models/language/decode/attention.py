@@ -12,7 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models import base
 
-from models.layers.fused import on_cuda
+from models.kernels.gpu import on_cuda
 
 # Bytes of scores, beyond which a plan is worth its time: they are written and read some four times in each layer. Of a
 # thousand tokens of 32 heads, products took 0.7 ms a layer where a plan that was made took 0.15 (H200).

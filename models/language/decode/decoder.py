@@ -22,6 +22,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.rope_utils import Llama3RoPE
 
 from models.kernels.checked import HALVES
+from models.kernels.gpu import on_cuda, ours_compile
 from models.language.cache import kv_cache
 from models.language.cache.kv_cache import Cache
 from models.language.decode import kernels, reference_ops
@@ -36,7 +37,6 @@ from models.language.decode.fused_projections import (
 )
 from models.language.decode.reference_ops import Columns, HeadLayout
 from models.language.decode.slots import Slots
-from models.layers.fused import on_cuda, ours_compile
 
 log = logging.getLogger("diptych.decoder")
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import mlx.core as mx
 
 from models.kernels.checked import HALVES, Case, CheckedKernel
+from models.kernels.gpu import on_cuda
 from models.language.decode import kernels, reference_ops
 from models.language.decode.reference_ops import Columns, HeadLayout
-from models.layers.fused import on_cuda
 
 SIZE, KV_HEADS, GROUP, COLUMNS = 64, 2, 3, 512
 SCALE = SIZE**-0.5

@@ -7,10 +7,10 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from models.kernels.checked import HALVES
+from models.kernels.gpu import on_cuda
 from models.kernels.inflight import bounded_lead
 from models.language.decode import packed_matmul
 from models.layers import quantized
-from models.layers.fused import on_cuda
 from models.layers.quantized import MANY, QuantizedEmbedding, QuantizedLinear
 
 # Beyond what stays: else a GPU is handed all layers at once, with weights that are unpacked for each.

@@ -8,8 +8,9 @@ from msgspec import Meta, Struct
 from runner.api.ollama.models import LATEST, Shelf
 from runner.errors import BadRequest, Busy, ModelNotFound
 from runner.gateway.app import Gateway
-from runner.library.copy import copy_manifest
-from runner.library.removal import Removal, plan_removal
+from runner.library.installed import Removal
+from runner.library.ollama import copy_manifest
+from runner.library.removal import plan_removal
 from runner.protocol.text import parse
 from runner.sources.base import shorten
 from runner.sources.ollama_store import NAME_PATTERN, parse_ollama_name

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from runner.api.lease import ask, leased
 from runner.api.ollama.models import Shelf
 from runner.api.ollama.options import Chosen, OllamaOptions
-from runner.api.openai.embeddings import cut
+from runner.api.vectors import cut
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
 from runner.protocol.text import parse

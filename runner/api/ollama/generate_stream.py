@@ -8,9 +8,9 @@ from time import perf_counter_ns
 from typing import Any
 
 from runner.api.lease import DOES
+from runner.api.logprobs import logprob
 from runner.api.ollama.models import Shelf
 from runner.api.ollama.requests import Generate, Request
-from runner.api.openai.chat_stream import logprob
 from runner.errors import BadRequest
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway

@@ -16,6 +16,7 @@ from runner.gateway.resolver import Known
 from runner.inspect.capabilities import chat_template, text_capabilities
 from runner.inspect.detect import Detection, detect
 from runner.library import Installed, installed, lookup
+from runner.library.facts import capabilities, files_of
 from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.base import shorten
 from runner.sources.ollama import OllamaFiles
@@ -236,18 +237,5 @@ def _numbers(model: Installed, files: ModelFiles, name: str) -> dict[str, Any]:
 
 
 @lru_cache(256)
-def capabilities(model: Installed) -> tuple[str, ...]:
-    """Nothing for a model that cannot be run: clients offer what stands here."""
-    if model.fault is not None:
-        return ()
-    return ("image",) if model.mode is ModelMode.IMAGE else tuple(text_capabilities(files_of(model)))
-
-
-@lru_cache(256)
 def _detected(model: Installed) -> Detection:
     return detect(files_of(model))
-
-
-def files_of(model: Installed) -> ModelFiles:
-    prefix = {"folder": "folder:", "hub": "hf:", "ollama": "ollama:"}[model.source]
-    return find(prefix + model.name, folders=True)

@@ -6,7 +6,7 @@ from msgspec import Meta, Struct
 
 from runner.api.ollama.models import Stated
 from runner.api.ollama.options import Chosen, OllamaOptions
-from runner.api.openai.tools import CHOICE_RULE, Choice, ChoiceName, chosen
+from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, chosen
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.messages import check_content

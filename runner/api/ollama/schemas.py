@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
-from runner.api.openai.schemas import TokenLogprob
+from runner.api.logprobs import TokenLogprob
 
 
 class Version(Struct, frozen=True):

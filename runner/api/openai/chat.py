@@ -5,16 +5,8 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from runner.api.openai.sampling import STREAM_RULE, Length, Sampling, check_stream_options, options
-from runner.api.openai.tools import (
-    CHOICE_RULE,
-    TEXT_RULE,
-    TOOL_RULE,
-    Choice,
-    ChoiceName,
-    Tool,
-    Toolbox,
-    toolbox,
-)
+from runner.api.openai.tools import TEXT_RULE, TOOL_RULE, Tool, toolbox
+from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, Toolbox
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.messages import check_content

@@ -5,15 +5,14 @@ import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
 
 from msgspec import UNSET
 
 from runner.api.lease import leased, side_by_side, sse
+from runner.api.logprobs import TokenLogprob, logprob
 from runner.api.openai.chat import Chat
 from runner.api.openai.sampling import usage
 from runner.api.openai.schemas import (
-    Alternative,
     Call,
     CallDelta,
     ChatChunk,
@@ -24,7 +23,6 @@ from runner.api.openai.schemas import (
     Finish,
     Logprobs,
     Message,
-    TokenLogprob,
     Usage,
 )
 from runner.api.openai.tools import call_shown
@@ -87,14 +85,6 @@ class ChoiceReader:
             return []
         ready, self._pending = self._pending, []
         return ready
-
-
-def logprob(token: dict[str, Any]) -> TokenLogprob:
-    """A native log probability without its id."""
-    others = [
-        Alternative(other["token"], other["logprob"], other["bytes"]) for other in token["top_logprobs"]
-    ]
-    return TokenLogprob(token["token"], token["logprob"], token["bytes"], others)
 
 
 class ChatAnswer:

@@ -1,7 +1,6 @@
 """/v1/embeddings: texts as vectors, as numbers or as base64 of float32."""
 
 import base64
-import math
 import struct
 from typing import Annotated, Any, Literal
 
@@ -10,7 +9,7 @@ from msgspec import Meta, Struct
 from runner.api.lease import ask, leased
 from runner.api.openai.completions import Given, inputs, texts
 from runner.api.openai.schemas import Embedding, Embeddings, EmbeddingsUsage
-from runner.errors import BadRequest
+from runner.api.vectors import cut
 from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
 from runner.protocol.text import parse
@@ -37,17 +36,6 @@ async def embeddings(gateway: Gateway, body: dict[str, Any], id: str) -> Embeddi
     tokens = int(found["prompt_eval_count"])
     data = [Embedding(index, _written(vector, asked.encoding_format)) for index, vector in enumerate(vectors)]
     return Embeddings(asked.model, data, EmbeddingsUsage(tokens, tokens))
-
-
-def cut(vector: list[float], dimensions: int | None) -> list[float]:
-    """The first dimensions, of length 1 again: what models trained for it take as a shorter vector."""
-    if dimensions is None or dimensions == len(vector):
-        return vector
-    if dimensions > len(vector):
-        raise BadRequest(f"dimensions: {dimensions} is not possible; this model's vectors have {len(vector)}")
-    first = vector[:dimensions]
-    length = math.hypot(*first)
-    return [value / length for value in first] if length else first
 
 
 def _written(vector: list[float], format: str | None) -> list[float] | str:

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from runner.api.openai.chat import Chat, Effort, Turn, message
-from runner.api.openai.tools import CHOICE_RULE, TEXT_RULE, ChoiceName
+from runner.api.openai.tools import TEXT_RULE
+from runner.api.tool_choice import CHOICE_RULE, ChoiceName
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.text import parse

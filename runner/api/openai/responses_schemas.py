@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from runner.api.openai.schemas import CompletionDetails, TokenLogprob
+from runner.api.logprobs import TokenLogprob
+from runner.api.openai.schemas import CompletionDetails
 
 Status = Literal["in_progress", "completed", "incomplete"]
 

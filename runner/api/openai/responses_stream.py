@@ -9,6 +9,7 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from runner.api.lease import sse
+from runner.api.logprobs import TokenLogprob
 from runner.api.openai.chat_stream import ChatAnswer, Piece
 from runner.api.openai.errors import shaped
 from runner.api.openai.responses import Responses
@@ -26,7 +27,7 @@ from runner.api.openai.responses_schemas import (
     ResponseUsage,
     Status,
 )
-from runner.api.openai.schemas import Call, TokenLogprob
+from runner.api.openai.schemas import Call
 from runner.errors import DiptychError
 from runner.gateway.app import Gateway
 

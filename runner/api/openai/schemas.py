@@ -7,6 +7,8 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from runner.api.logprobs import TokenLogprob
+
 Kind = Literal["invalid_request_error", "server_error"]
 Stop = Literal["stop", "length"]
 Finish = Literal["stop", "length", "tool_calls"]
@@ -36,16 +38,6 @@ class Models(Struct, frozen=True):
 
 
 # -- what chat, completions and responses share
-
-
-class Alternative(Struct, frozen=True):
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class TokenLogprob(Alternative, frozen=True):
-    top_logprobs: list[Alternative]
 
 
 class Logprobs(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 import argparse
 
-from runner.inspect.memory import parse_size
+from runner.units import parse_size
 
 
 def natural(text: str) -> int:

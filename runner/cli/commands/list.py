@@ -4,9 +4,9 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from runner.inspect.memory import show_size
 from runner.library import Installed, Library, installed
 from runner.terminal import ago, paragraph, print_json, stamp, table, warn
+from runner.units import show_size
 
 # What most class names end in, and what a column can do without.
 PIPELINE = "Pipeline"

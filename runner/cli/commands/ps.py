@@ -8,8 +8,8 @@ from typing import Any
 
 from runner.config import Config
 from runner.gateway.remote import State, reach
-from runner.inspect.memory import show_size
 from runner.terminal import print_json, span, table
+from runner.units import show_size
 
 
 def run(options: argparse.Namespace) -> int:

@@ -6,9 +6,9 @@ import sys
 
 from runner.cli.progress import Progress, Style
 from runner.errors import ModelNotSupported
-from runner.inspect.memory import show_size
 from runner.library.download import plan_download
 from runner.terminal import warn
+from runner.units import show_size
 
 
 def run(options: argparse.Namespace) -> int:

@@ -13,11 +13,11 @@ from models.files import LocalModel
 from runner.engine import device
 from runner.errors import BadRequest, ModelNotSupported
 from runner.inspect.image_backend import choose_engine
-from runner.inspect.memory import show_size
 from runner.inspect.mode import ModelMode, ModelType, detect_model_mode
 from runner.sources import ModelFiles, find
 from runner.sources.required_files import TEXTS, wanted_files
 from runner.terminal import print_json
+from runner.units import show_size
 
 TERMS = ("license", "notice", "readme")  # what a copy must be accompanied by, or should
 

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from runner.config import Config
 from runner.errors import BadRequest, Busy, KeyNeeded, NoGateway
 from runner.gateway.remote import remotes
-from runner.inspect.memory import show_size
-from runner.library.removal import Removal, plan_removal
+from runner.library.installed import Removal
+from runner.library.removal import plan_removal
 from runner.terminal import print_json, warn
+from runner.units import show_size
 
 
 def run(options: argparse.Namespace) -> int:

@@ -12,8 +12,9 @@ from runner.engine.warmup import warm_up
 from runner.errors import BadRequest
 from runner.inspect.image_backend import ImageEngine
 from runner.inspect.image_memory import MemoryChoice, choose_loading, estimate_loaded, is_quantized
-from runner.inspect.memory import room_to_unpack, show_size
+from runner.inspect.memory import room_to_unpack
 from runner.sources import ModelFiles
+from runner.units import show_size
 
 LOADING = 0.7  # of the progress, where a warm-up follows
 
@@ -52,6 +53,7 @@ def _by_mlx(
     import mlx.core as mx
 
     from models.checkpoint.quantize import Quantization
+    from models.kernels.gpu import on_cuda
     from pipelines import pipeline_class
     from pipelines.denoise import Walk
     from pipelines.settings import Settings
@@ -62,7 +64,7 @@ def _by_mlx(
     choice = _choice(files, settings, float32)
     if isinstance(settings.memory, int):
         mx.set_memory_limit(settings.memory)  # beyond it MLX gives its spare buffers back first
-    warms = settings.warm_up and device.has_cuda() and choice.memory == "resident"
+    warms = settings.warm_up and on_cuda() and choice.memory == "resident"
     loading = LOADING if warms else 1.0
     loaded: Walk = pipeline_class(pipeline).load(
         local,

@@ -21,10 +21,10 @@ from runner.engine.image.jobs import Drawing
 from runner.engine.jobs import Emitted, Job
 from runner.errors import NotEnoughMemory
 from runner.hardware import available_memory
-from runner.inspect.memory import show_size
 from runner.protocol.image import DrawBegun, DrawDone, DrawnPart, DrawStep, to_base64
 from runner.protocol.text import Failed
 from runner.sources import ModelMode
+from runner.units import show_size
 
 log = logging.getLogger("diptych.image")
 

@@ -11,6 +11,7 @@ import mlx.core as mx
 import msgspec
 
 from models.files import LocalModel
+from models.kernels.gpu import on_cuda
 from models.language.batch.batch import Batch
 from models.language.batch.sequence import Output, Sequence, TokenLogprob
 from models.language.batch.warmup import warm
@@ -70,7 +71,7 @@ def load_text_worker(
     for warning in model.warnings:
         log.warning("%s", warning)
     worker = TextWorker(model, settings, ranks or Ranks(), why_lost)
-    if settings.warm_up and device.has_cuda():
+    if settings.warm_up and on_cuda():
         warm_up(worker.warm, mx.clear_cache if ranks is None else worker.give_up)
     return worker
 

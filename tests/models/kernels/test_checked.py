@@ -8,13 +8,14 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from models.kernels import checked, registry
+from models import kernel_checks
+from models.kernels import checked, gpu
 from models.kernels.checked import HALVES, CheckedKernel, KernelError
 from models.language.decode import kernel_cases, kernels, matmul, packed_matmul, reference_ops
 from models.layers import fused
 from models.vae import tiled_statistics
 
-on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
+on_a_card = pytest.mark.skipif(not gpu.on_cuda(), reason="needs an NVIDIA card")
 
 Result = Callable[[mx.array], mx.array]
 
@@ -88,14 +89,14 @@ def as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_kernel_is_listed_under_its_own_name() -> None:
-    names = [one.name for one in registry.all_kernels()]
+    names = [one.name for one in kernel_checks.all_kernels()]
     assert len(set(names)) == len(names)
     assert {"heads_first", "row_moments", "attention", "quantized_product"} <= set(names)
 
 
-@pytest.mark.parametrize("index", range(len(registry.all_kernels())))
+@pytest.mark.parametrize("index", range(len(kernel_checks.all_kernels())))
 def test_its_small_case_holds_for_what_is_right(index: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = registry.all_kernels()[index]
+    one = kernel_checks.all_kernels()[index]
     if not one.runs_here():
         as_plain(monkeypatch)
     for dtype in one.dtypes:
@@ -104,7 +105,7 @@ def test_its_small_case_holds_for_what_is_right(index: int, monkeypatch: pytest.
 
 @on_a_card
 def test_all_of_them_work_on_this_card() -> None:
-    for one in registry.all_kernels():
+    for one in kernel_checks.all_kernels():
         for dtype in one.dtypes if one.runs_here() else ():
             assert one.works(dtype), one.name
 
@@ -121,7 +122,7 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in (fused, tiled_statistics, matmul):
         monkeypatch.setattr(module, "on_cuda", lambda: True)
-    for one in registry.all_kernels():
+    for one in kernel_checks.all_kernels():
         monkeypatch.setattr(one, "_runs_here", lambda: True)
         monkeypatch.setattr(one, "_works", {})
     monkeypatch.setattr(fused, "_heads_by_kernel", lambda *given: [mx.zeros((1,))] * 3)
@@ -157,8 +158,8 @@ def test_pictures_and_texts_are_computed_by_plain_operations_then(caplog: pytest
 def test_loading_a_network_tries_them_in_the_types_of_its_weights(caplog: pytest.LogCaptureFixture) -> None:
     network = nn.Linear(4, 4)
     network.set_dtype(mx.float16)
-    registry.check_for_pictures(network)
-    assert [one._works for one in registry.PICTURES] == [{mx.float16: False}] * 4
+    kernel_checks.check_for_pictures(network)
+    assert [one._works for one in kernel_checks.PICTURES] == [{mx.float16: False}] * 4
     assert len(caplog.records) == 4
 
 

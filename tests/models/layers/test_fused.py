@@ -3,11 +3,12 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
+from models.kernels import gpu
 from models.layers import fused
 from models.layers.fused import Part, beside, gelu, heads_first, swiglu
 from models.layers.rope import rotary_table, rotate
 
-on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
+on_a_card = pytest.mark.skipif(not gpu.on_cuda(), reason="needs an NVIDIA card")
 HALVES = [mx.bfloat16, mx.float16]
 
 

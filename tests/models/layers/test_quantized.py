@@ -6,12 +6,13 @@ import mlx.nn as nn
 import pytest
 
 from models.checkpoint.quantize import Quantization
-from models.layers import fused, quantized
+from models.kernels import gpu
+from models.layers import quantized
 from models.layers.quantized import INPUTS, MANY, OUTPUTS, QuantizedEmbedding, ScaledLinear
 
-on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
+on_a_card = pytest.mark.skipif(not gpu.on_cuda(), reason="needs an NVIDIA card")
 # What is compared with there has faults of its own on a card.
-elsewhere = pytest.mark.skipif(fused.on_cuda(), reason="a card has a test of its own")
+elsewhere = pytest.mark.skipif(gpu.on_cuda(), reason="a card has a test of its own")
 WAYS = ["3", "4", "5", "6", "8", "mxfp4", "mxfp8", "nvfp4"]
 K = INPUTS
 SHAPES = [(K,), (1, K), (7, 1, K), (MANY - 1, K), (MANY + 3, K), (3, 45, K)]

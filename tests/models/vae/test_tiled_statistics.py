@@ -2,7 +2,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from models.layers.fused import on_cuda
+from models.kernels.gpu import on_cuda
 from models.vae import tiled_statistics
 from models.vae.tiled_statistics import joined, row_moments
 

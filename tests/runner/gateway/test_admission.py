@@ -12,8 +12,9 @@ from runner.gateway.admission import Admission
 from runner.gateway.estimate import Need, need, option
 from runner.gateway.lease import Phase, Running
 from runner.gateway.resolver import Known
-from runner.inspect.memory import GIB, TEXT_ALLOWANCE
+from runner.inspect.memory import TEXT_ALLOWANCE
 from runner.sources import ModelMode, find
+from runner.units import GIB
 from tests.runner.checkpoints import image_files, safetensors, text_files, write
 from tests.runner.pretend import pretend_model
 

@@ -13,7 +13,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from runner.inspect.memory import MIB, TEXT_ALLOWANCE
+from runner.inspect.memory import TEXT_ALLOWANCE
+from runner.units import MIB
 from tests.hub_server import HubServer
 from tests.runner.gateway.live import Gateway, gone, lines
 from tests.runner.pretend import pretend_model, tell

@@ -12,9 +12,10 @@ import pytest
 
 from runner.errors import BadRequest
 from runner.gateway import gpus
-from runner.gateway.gpus import cards_for, visible_cards
+from runner.gateway.gpus import cards_for
 from runner.gateway.resolver import Known, Names
 from runner.gateway.settings import Settings
+from runner.hardware import visible_cards
 from runner.inspect.image_backend import ImageEngine
 from tests.pipelines import toys
 from tests.runner.gateway.live import Gateway, Streaming, gone, lines

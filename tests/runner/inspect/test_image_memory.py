@@ -7,8 +7,9 @@ import pytest
 from models.checkpoint.quantize import Quantization
 from pipelines.settings import QUANTIZATIONS
 from runner.inspect.image_memory import choose_loading, choose_memory, estimate_loaded, parse_memory
-from runner.inspect.memory import GIB, IMAGE_ALLOWANCE, MemoryEstimate
+from runner.inspect.memory import IMAGE_ALLOWANCE, MemoryEstimate
 from runner.sources import find
+from runner.units import GIB
 from tests.runner.checkpoints import image_files, safetensors, write
 
 MODEL = MemoryEstimate({"text_encoder": 8 * GIB, "transformer": 7 * GIB, "vae": GIB}, IMAGE_ALLOWANCE)

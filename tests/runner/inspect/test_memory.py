@@ -6,17 +6,13 @@ from pathlib import Path
 import pytest
 
 import pipelines
+from runner import hardware, units
 from runner.errors import ModelNotSupported
+from runner.hardware import device_memory
 from runner.inspect import memory
-from runner.inspect.memory import (
-    MemoryEstimate,
-    device_memory,
-    estimate_memory,
-    estimated_vram,
-    parse_size,
-    weights_bytes,
-)
+from runner.inspect.memory import MemoryEstimate, estimate_memory, estimated_vram, weights_bytes
 from runner.sources import find
+from runner.units import parse_size
 from tests.runner.checkpoints import image_files, text_files, write
 
 
@@ -136,7 +132,7 @@ def test_what_is_no_size_says_what_would_be(text: str) -> None:
     ("size", "shown"), [(0, "0 bytes"), (999, "999 bytes"), (271_000, "271 kB"), (8_044_936_192, "8.04 GB")]
 )
 def test_sizes_are_shown_short(size: int, shown: str) -> None:
-    assert memory.show_size(size) == shown
+    assert units.show_size(size) == shown
 
 
 def test_the_machine_says_how_much_memory_it_has() -> None:
@@ -155,7 +151,7 @@ def test_the_machine_says_how_much_memory_it_has() -> None:
     ],
 )
 def test_a_containers_limit_counts(tmp_path: Path, files: dict[str, bytes], limit: int | None) -> None:
-    assert memory._container_limit(write(tmp_path, files)) == limit
+    assert hardware._container_limit(write(tmp_path, files)) == limit
 
 
 def test_a_machine_that_does_not_say_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

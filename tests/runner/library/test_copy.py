@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import BadRequest, DiptychError, ModelNotFound
-from runner.library.copy import copy_manifest
+from runner.library.ollama import copy_manifest
 from runner.sources.ollama_store import OllamaName, manifest_path, parse_ollama_name
 from tests.runner.ollama_store import layer, manifest
 

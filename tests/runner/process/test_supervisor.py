@@ -17,9 +17,9 @@ import httpx2
 import pytest
 
 from runner.errors import BadRequest, Busy, DiptychError, ModelNotFound, ModelNotSupported, RunnerFailed
-from runner.inspect.memory import GIB
 from runner.process.child import check_platform
 from runner.process.supervisor import Server
+from runner.units import GIB
 from tests import processes
 from tests.runner.checkpoints import text_files, write
 from tests.runner.live import ROOT

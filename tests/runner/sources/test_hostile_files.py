@@ -12,9 +12,7 @@ import pytest
 from models.language.load import load
 from runner.errors import ModelNotFound, ModelNotSupported
 from runner.inspect.mode import detect_model_mode
-from runner.library.copy import copy_manifest
-from runner.library.ollama import ollama_models
-from runner.library.remove_ollama import plan_ollama
+from runner.library.ollama import copy_manifest, ollama_models, plan_ollama
 from runner.library.scan import installed
 from runner.sources import ModelMode, find
 from runner.sources.hub import cached_snapshot, parse_hub_name

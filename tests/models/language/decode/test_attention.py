@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from mlx_lm.models import base, qwen3
 
+from models.kernels import gpu
 from models.language.decode import attention
 from models.language.decode.attention import CAUSAL, MASKED, by_products, plans, suit_lengths, suited
-from models.layers import fused
 
-on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
+on_a_card = pytest.mark.skipif(not gpu.on_cuda(), reason="needs an NVIDIA card")
 HEADS = [(4, 4, 32, 32), (6, 2, 48, 48), (8, 1, 16, 24)]  # queries, keys, channels of a key, of a value
 LENGTHS = [(7, 7), (5, 19), (1, 9)]  # queries, keys
 

@@ -12,7 +12,7 @@ from mlx.utils import tree_map
 from mlx_lm.models import llama, qwen2, qwen3
 from mlx_lm.models.cache import make_prompt_cache
 
-from models.kernels import nvrtc
+from models.kernels import gpu, nvrtc
 from models.language.cache import kv_cache
 from models.language.cache.kv_cache import Cache
 from models.language.decode import decoder as decoder_module
@@ -20,9 +20,9 @@ from models.language.decode import kernels, matmul, reference_ops
 from models.language.decode.decoder import Decoder, known
 from models.language.decode.matmul import suit_rows
 from models.language.decode.slots import GROWTH
-from models.layers import fused, quantized
+from models.layers import quantized
 
-on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
+on_a_card = pytest.mark.skipif(not gpu.on_cuda(), reason="needs an NVIDIA card")
 VOCAB = 120
 
 SIZES: dict[str, Any] = {

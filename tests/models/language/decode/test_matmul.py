@@ -8,18 +8,18 @@ import pytest
 
 from models.checkpoint.quantize import Quantization
 from models.files import LocalModel, Shard
-from models.kernels import nvrtc
+from models.kernels import gpu, nvrtc
 from models.language import load as loading
 from models.language.decode import matmul, packed_matmul
 from models.language.decode.matmul import RowsEmbedding, RowsLinear, lead_of, meet_rows, product
 from models.language.load import LanguageModel, load
-from models.layers import fused, quantized
+from models.layers import quantized
 from models.layers.quantized import INPUTS, MANY, OUTPUTS
 from tests.toys import toy_text
 
-on_a_card = pytest.mark.skipif(not fused.on_cuda(), reason="needs an NVIDIA card")
+on_a_card = pytest.mark.skipif(not gpu.on_cuda(), reason="needs an NVIDIA card")
 # What is compared with there has faults of its own on a card.
-elsewhere = pytest.mark.skipif(fused.on_cuda(), reason="a card has a test of its own")
+elsewhere = pytest.mark.skipif(gpu.on_cuda(), reason="a card has a test of its own")
 
 
 def opened(folder: Path) -> LanguageModel:

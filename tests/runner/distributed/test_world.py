@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from runner.distributed import launch
 from runner.distributed.launch import World
-from runner.engine import device
 from runner.errors import BadRequest
 
 
 @pytest.fixture
 def cards(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with MLX's backend for NVIDIA cards."""
-    monkeypatch.setattr(device, "is_installed", lambda name: name in device.GPU_BACKENDS)
+    monkeypatch.setattr(launch, "is_installed", lambda name: name in launch.GPU_BACKENDS)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 def test_without_cards_ranks_meet_over_tcp_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "is_installed", lambda name: False)
+    monkeypatch.setattr(launch, "is_installed", lambda name: False)
     with World(3) as world:
         first, last = world.environment(0), world.environment(2)
         assert (world.backend, first["MLX_RANK"], last["MLX_RANK"]) == ("ring", "0", "2")

@@ -6,11 +6,11 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
+from models.language import worker_loop
 from models.language.cache.prefix_cache import PrefixCache
-from models.language.distributed import worker_loop
 from models.language.distributed.coordinator import Add, Follower, Forget, Message, Step
-from models.language.distributed.worker_loop import follow
 from models.language.embedding.model import EmbeddingError
+from models.language.worker_loop import follow
 from tests.models.language.batch.test_batch import toy
 
 

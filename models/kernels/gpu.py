@@ -1,0 +1,15 @@
+"""Which device MLX computes on, as far as our kernels care."""
+
+import mlx.core as mx
+
+from models.kernels.nvrtc import usable
+
+
+def on_cuda() -> bool:
+    """Whether MLX computes on an NVIDIA card."""
+    return bool(mx.default_device() == mx.gpu and mx.cuda.is_available())
+
+
+def ours_compile() -> bool:
+    """Whether kernels that are compiled here run on it (see `nvrtc`)."""
+    return on_cuda() and usable()

@@ -1,0 +1,16 @@
+"""Embeddings cut to the dimensions that a client asks for."""
+
+import math
+
+from runner.errors import BadRequest
+
+
+def cut(vector: list[float], dimensions: int | None) -> list[float]:
+    """The first dimensions, of length 1 again: what models trained for it take as a shorter vector."""
+    if dimensions is None or dimensions == len(vector):
+        return vector
+    if dimensions > len(vector):
+        raise BadRequest(f"dimensions: {dimensions} is not possible; this model's vectors have {len(vector)}")
+    first = vector[:dimensions]
+    length = math.hypot(*first)
+    return [value / length for value in first] if length else first

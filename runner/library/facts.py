@@ -1,0 +1,20 @@
+"""What clients are told of a model on this machine."""
+
+from functools import lru_cache
+
+from runner.inspect.capabilities import text_capabilities
+from runner.library.installed import Installed
+from runner.sources import ModelFiles, ModelMode, find
+
+
+@lru_cache(256)
+def capabilities(model: Installed) -> tuple[str, ...]:
+    """Nothing for a model that cannot be run: clients offer what stands here."""
+    if model.fault is not None:
+        return ()
+    return ("image",) if model.mode is ModelMode.IMAGE else tuple(text_capabilities(files_of(model)))
+
+
+def files_of(model: Installed) -> ModelFiles:
+    prefix = {"folder": "folder:", "hub": "hf:", "ollama": "ollama:"}[model.source]
+    return find(prefix + model.name, folders=True)
