@@ -1,4 +1,4 @@
-"""The command line's words, a file a group of commands. What they do is in runner/commands."""
+"""The command line's words, a file a group of commands. What they do is in runner/cli/commands."""
 
 import argparse
 import importlib
@@ -19,7 +19,7 @@ MODEL_HELP = (
 def add_command(
     commands: "Commands", name: str, about: str, description: str = ""
 ) -> argparse.ArgumentParser:
-    """A command whose work is `run` in runner/commands/<name>.py, imported when it is called."""
+    """A command whose work is `run` in runner/cli/commands/<name>.py, imported when it is called."""
     parser = commands.add_parser(
         name, help=about, description=description or f"{about[0].upper()}{about[1:]}."
     )
