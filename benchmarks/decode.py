@@ -24,7 +24,7 @@ from models.language.batch.batch import Batch
 from models.language.batch.options import Sampling
 from models.language.batch.sequence import Sequence
 from models.language.cache.prefix_cache import PrefixCache
-from models.language.decode.matmul import suit_rows
+from models.language.decode.matmul import patch_matmul
 from runner.engine import device
 
 Prompts = list[list[int]]
@@ -58,7 +58,7 @@ def make_model(chosen: argparse.Namespace) -> nn.Module:
     model.update(tree_map(randomize, model.parameters()))
     if chosen.quantize:
         nn.quantize(model, bits=chosen.quantize)
-        suit_rows(model)
+        patch_matmul(model)
         mx.eval(model.parameters())
     return model.eval()
 

@@ -25,7 +25,7 @@ from models.language.corrections.activation import correct_activations
 from models.language.corrections.rope import RopeConfig, correct_rotations
 from models.language.corrections.tying import share_embedding, untie
 from models.language.corrections.windows import slide
-from models.language.decode.attention import suit_lengths
+from models.language.decode.attention import patch_attention
 from models.language.networks import NETWORKS
 
 log = logging.getLogger("diptych.language")
@@ -90,7 +90,7 @@ def build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
     _check(local.name, model, wanted, given)
     _correct_attention(local.name, model, config)
     mend(model)
-    suit_lengths(model)
+    patch_attention(model)
     return model, config
 
 

@@ -18,7 +18,7 @@ from models.language.architectures import stated_context
 from models.language.build import DEFAULT_CONTEXT, LoadError, build, parameters, read_config
 from models.language.cache.kv_cache import Cache
 from models.language.cache.quantized_kv import KVCacheNotQuantizable, check_quantizable, quantized_row
-from models.language.decode.matmul import suit_rows
+from models.language.decode.matmul import patch_matmul
 from models.language.distributed.sharding import shard
 from models.language.unpack import is_quantized, unpack, unpacked_bytes
 
@@ -73,7 +73,7 @@ def load(
         shard(local.name, model, group)
         notes.append(f"spread over {group.size()} processes; this is rank {group.rank()}")
     if on_cuda():
-        suit_rows(model)
+        patch_matmul(model)
     tokenizer = _tokenizer(local.folder, config)
     progress(0.2)
     evaluate(model, lambda done: progress(0.2 + 0.8 * done))

@@ -6,13 +6,13 @@ from models.language.batch.batch import Batch
 from models.language.batch.sequence import Sequence
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.distributed.coordinator import Add, Decided, Embed, Follower, Forget, Remove, Step
-from models.language.distributed.wire import OutOfStep
+from models.language.distributed.wire import RankDesync
 from models.language.embedding.model import Embedder
 from models.language.embedding.sentence_transformers import EmbeddingError
 from models.language.load import LanguageModel
 
 
-def follow(
+def worker_loop(
     model: LanguageModel,
     ranks: Follower,
     rows: int,
@@ -23,7 +23,7 @@ def follow(
     """Until the first rank leaves. `rows` and `cache_bytes` as it has them: what is kept and dropped follows from both."""
     prefix = PrefixCache(cache_bytes)
     batch = Batch(model.model, model.vocab, model.new_cache, prefix, rows, all_cores, ranks)
-    while (told := ranks.hear()) is not None:
+    while (told := ranks.receive()) is not None:
         match told:
             case Add(number, prompt, max_tokens, stop_tokens):
                 ends = frozenset(stop_tokens)
@@ -39,4 +39,4 @@ def follow(
                     raise embedder
                 embedder.together(texts)
             case Decided(what):
-                raise OutOfStep(f"the first rank decided {what!r} where nothing was to be decided")
+                raise RankDesync(f"the first rank decided {what!r} where nothing was to be decided")

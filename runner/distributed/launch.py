@@ -14,7 +14,7 @@ from typing import Self
 
 from msgspec import Struct, msgpack
 
-from models.language.distributed.wire import Wire
+from models.language.distributed.wire import MessageSocket
 from runner.errors import BadRequest
 from runner.hardware import GPU_BACKENDS, is_installed
 from runner.process.child import Child
@@ -92,13 +92,13 @@ class Others:
     def __init__(self, on_loss: Callable[[str], None]) -> None:
         self._on_loss = on_loss
         self._children: list[Child] = []
-        self._wires: list[Wire] = []
+        self._wires: list[MessageSocket] = []
         self._watches: list[asyncio.Task[None]] = []
         self._leaving = False
         self._lost = threading.Event()
         self._why = ""
 
-    async def start(self, begins: list[Begin]) -> list[Wire]:
+    async def start(self, begins: list[Begin]) -> list[MessageSocket]:
         """One process for each; the wires over which they are told what to do."""
         for begin in begins:
             ours, theirs = socket.socketpair()
@@ -107,7 +107,7 @@ class Others:
                 child = await Child.start([str(theirs.fileno())], label, command=RANK, keep=[theirs.fileno()])
             self._children.append(child)
             self._watches.append(asyncio.create_task(self._watch(child, label)))
-            self._wires.append(Wire(ours))
+            self._wires.append(MessageSocket(ours))
             self._wires[-1].send(msgpack.encode(begin))
         return self._wires
 

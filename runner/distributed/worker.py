@@ -7,7 +7,7 @@ import socket
 import sys
 
 from models.files import LocalModel
-from models.language.distributed.wire import Wire
+from models.language.distributed.wire import MessageSocket
 from runner import logs
 from runner.distributed.launch import Begin
 from runner.engine import device
@@ -21,7 +21,7 @@ log = logging.getLogger("diptych.rank")
 def main(arguments: list[str]) -> int:
     end_with_parent()
     logs.setup()
-    wire = Wire(socket.socket(fileno=int(arguments[0])))
+    wire = MessageSocket(socket.socket(fileno=int(arguments[0])))
     begin = wire.receive(Begin)
     if begin is None:  # the first rank has changed its mind
         return 0
@@ -35,19 +35,19 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _serve(begin: Begin, wire: Wire) -> None:
+def _serve(begin: Begin, wire: MessageSocket) -> None:
     os.environ.update(begin.environment)
     log.info("%s", device.prepare())
     local = find(begin.model).fetch(ModelMode.TEXT)
     _follow(begin, local, wire)
 
 
-def _follow(begin: Begin, local: LocalModel, wire: Wire) -> None:
+def _follow(begin: Begin, local: LocalModel, wire: MessageSocket) -> None:
     device.leave_torch_out()
     # MLX reads the environment as it is imported.
     from models.language.distributed.coordinator import Follower
     from models.language.load import load
-    from models.language.worker_loop import follow
+    from models.language.worker_loop import worker_loop
     from runner.engine.text.embeddings import embedder_of
 
     ranks = Follower(begin.backend, wire)
@@ -55,7 +55,7 @@ def _follow(begin: Begin, local: LocalModel, wire: Wire) -> None:
         local, float32=begin.float32, kv_bits=begin.kv_bits, context=begin.context, group=ranks.group
     )
     gc.freeze()  # what has been loaded stays
-    follow(model, ranks, begin.rows, begin.cache_bytes, embedder_of(model, ranks), device.leave_a_core())
+    worker_loop(model, ranks, begin.rows, begin.cache_bytes, embedder_of(model, ranks), device.leave_a_core())
 
 
 if __name__ == "__main__":

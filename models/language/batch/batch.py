@@ -15,7 +15,6 @@ import mlx.nn as nn
 import numpy as np
 
 from models.language.batch import sampling
-from models.language.batch.masking import apply_bitmask
 from models.language.batch.prefill import Prefill, Prefilled
 from models.language.batch.sampling import Sampler
 from models.language.batch.sequence import Output, Sequence, TokenLogprob
@@ -24,7 +23,7 @@ from models.language.cache.kv_cache import Cache
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.decode.decoder import Decoder
 from models.language.decode.matmul import lead_of
-from models.language.decode.mlx_lm_backend import RowCaches
+from models.language.decode.mlx_lm_backend import MlxLmBackend
 from models.language.decode.slots import slots_for
 from models.language.distributed.coordinator import Add, Forget, Ranks, Remove, Step
 
@@ -54,7 +53,7 @@ class _Details:
         }
 
 
-class Held(Protocol):
+class DecodeBackend(Protocol):
     """The caches of the rows that are decoding, and the network run over them."""
 
     def join(self, cache: Cache, rows: int) -> None:
@@ -90,7 +89,7 @@ class Batch:
         processes that hold a share of the model, if there are any."""
         self._ranks = ranks or Ranks()
         quick = Decoder.of(model, new_cache())
-        self._held: Held = RowCaches(model) if quick is None else quick
+        self._backend: DecodeBackend = MlxLmBackend(model) if quick is None else quick
         self._lead = lead_of(model)
         self._vocab = vocab
         self._prefix = prefix
@@ -102,7 +101,7 @@ class Batch:
     def _reset(self) -> None:
         self._rows: list[Sequence] = []
         self._finished: list[Sequence] = []  # rows that go before the next step
-        self._held.clear()
+        self._backend.clear()
         self._inputs = mx.zeros((0,), dtype=mx.uint32)  # what the next forward pass is fed; unread as yet
         self._details: _Details | None = None
         self._sampler: Sampler | None = None  # None: rows came or went
@@ -121,12 +120,12 @@ class Batch:
     def add(self, sequence: Sequence) -> None:
         if self._ranks.spread:
             ends = sorted(sequence.stop_tokens)
-            self._ranks.tell(Add(sequence.number, sequence.prompt, sequence.max_tokens, ends))
+            self._ranks.broadcast(Add(sequence.number, sequence.prompt, sequence.max_tokens, ends))
         self._prefill.add(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is. What it has computed stays in the prefix cache."""
-        self._ranks.tell(Remove(sequence.number))
+        self._ranks.broadcast(Remove(sequence.number))
         if not self._prefill.remove(sequence) and sequence in self._rows:
             self._retire(list(dict.fromkeys([*self._finished, sequence])))
 
@@ -147,19 +146,19 @@ class Batch:
 
     def forget(self) -> None:
         """On all ranks, nothing is kept of prompts that were read."""
-        self._ranks.tell(Forget())
+        self._ranks.broadcast(Forget())
         self._prefix.clear()
 
     def step(self) -> list[Output]:
         """One token for every decoding sequence, and one turn of prompt processing."""
-        self._ranks.tell(Step())
+        self._ranks.broadcast(Step())
         if self._finished:
             self._retire(self._finished)
         outputs = self._decode() if self._rows else []
         room = self.max_rows - len(self._rows)
         if len(self._prefill) and room > 0:
             try:
-                ready = self._prefill.run(room, hurry=bool(self._rows))
+                ready = self._prefill.run(room, busy=bool(self._rows))
             except Exception as error:  # a prompt that is too much costs itself, not those who are writing
                 if self._ranks.spread:  # unless others have done what failed here
                     raise
@@ -177,11 +176,14 @@ class Batch:
     def _decode(self) -> list[Output]:
         inputs, details = self._inputs, self._details
         constrained = any(row.matcher for row in self._rows)
-        launch = any(row.fresh or row.told or row.generated + 1 < row.max_tokens for row in self._rows)
-        beginning = all(row.fresh for row in self._rows)
+        launch = any(
+            row.awaiting_first_token or row.pending_token_emitted or row.generated + 1 < row.max_tokens
+            for row in self._rows
+        )
+        beginning = all(row.awaiting_first_token for row in self._rows)
         if launch:
             known = sampling.fed(inputs, self._vocab)
-            logits = self._held.logits(known)
+            logits = self._backend.logits(known)
             if constrained:
                 self._begin(logits)
             else:
@@ -192,9 +194,9 @@ class Batch:
         for row, token in zip(self._rows, read, strict=True):
             if launch:
                 row.tokens.append(token)
-            if not (row.fresh or row.told):
+            if not (row.awaiting_first_token or row.pending_token_emitted):
                 outputs.append(self._emit(row, token, logprobs.get(row)))
-            row.fresh = row.told = False
+            row.awaiting_first_token = row.pending_token_emitted = False
         if launch and constrained:
             ended = {output.sequence for output in outputs if output.finish or output.error}
             logits, failed = self._masked(logits, ended)
@@ -204,7 +206,7 @@ class Batch:
             outputs += self._first({output.sequence for output in outputs})
         finished = [self._rows.index(output.sequence) for output in outputs if output.finish or output.error]
         # They are told now, and taken out before the next step: keeping what they computed can wait.
-        self._finished = [self._rows[index] for index in self._ranks.decide("who has finished", finished)]
+        self._finished = [self._rows[index] for index in self._ranks.agree("who has finished", finished)]
         return outputs
 
     def _first(self, failed: set[Sequence]) -> list[Output]:
@@ -213,12 +215,12 @@ class Batch:
         logprobs = self._details.read() if self._details else {}
         drawn = [(row, token) for row, token in zip(self._rows, read, strict=True) if row not in failed]
         for row, _ in drawn:
-            row.told = True
+            row.pending_token_emitted = True
         return [self._emit(row, token, logprobs.get(row)) for row, token in drawn]
 
     def _emit(self, row: Sequence, token: int, logprob: TokenLogprob | None) -> Output:
         if token == sampling.NO_TOKEN:
-            row.broken = True
+            row.has_nan = True
             return Output(row, None, error=NO_NUMBERS)
         if row.matcher is not None and token not in row.stop_tokens:
             try:
@@ -245,7 +247,7 @@ class Batch:
                 masks[i] = mask
             except Exception as error:  # as above
                 failed.append(Output(row, None, error=f"the grammar failed: {error}"))
-        return apply_bitmask(logits, masks), failed
+        return sampling.apply_bitmask(logits, masks), failed
 
     def _choose(self, logits: mx.array, inputs: mx.array, before: list[list[int]]) -> None:
         """Draw what comes after `inputs`, and set it going on the device. `before`: the tokens fed before those."""
@@ -279,7 +281,7 @@ class Batch:
     def _join(self, ready: Prefilled) -> None:
         inputs = mx.array([row.prompt[-1] for row in ready.rows], dtype=mx.uint32)
         self._inputs = mx.concatenate([self._inputs, inputs]) if self._rows else inputs
-        self._held.join(ready.cache, len(ready.rows))
+        self._backend.join(ready.cache, len(ready.rows))
         self._rows = self._rows + ready.rows
         self._sampler = None
 
@@ -296,11 +298,11 @@ class Batch:
             self._details = _without(self._details, gone)
         self._inputs = self._inputs[mx.array(left)]
         self._sampler = None
-        self._held.keep(left)
+        self._backend.keep(left)
 
     def _remember(self, row: Sequence) -> None:
-        if self._prefix.max_bytes and not row.broken:
-            held = self._held.extract(self._rows.index(row))
+        if self._prefix.max_bytes and not row.has_nan:
+            held = self._backend.extract(self._rows.index(row))
             self._prefix.insert(row.tokens, held, len(row.prompt))
 
 

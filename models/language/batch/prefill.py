@@ -9,21 +9,21 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from models.kernels.inflight import bounded_lead
-from models.language.batch.prefill_budget import Pace
+from models.language.batch.prefill_budget import PrefillCostModel
 from models.language.batch.sequence import Sequence
 from models.language.cache import kv_cache
 from models.language.cache.kv_cache import Cache
 from models.language.cache.padding import leaves_padding_out
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.corrections.rope import reading, switching_length
-from models.language.decode.attention import grain, suited
+from models.language.decode.attention import length_bucket, round_up
 from models.language.decode.matmul import ROOM
 from models.language.distributed.coordinator import Ranks
 
 GROUP = 32
 SMALLEST, LARGEST = 32, 2048
 # How long one call may take, in seconds: while others decode, and while nobody does.
-HURRY, LEISURE = 0.06, 0.4
+PREFILL_BUDGET_BUSY_S, PREFILL_BUDGET_IDLE_S = 0.06, 0.4
 # A prompt with this many new tokens is kept for others before its answer is finished.
 WORTH_KEEPING = 256
 
@@ -62,7 +62,7 @@ class Prefill:
         self._waiting: deque[Sequence] = deque()
         self._long: _Long | None = None
         self._long_had_its_turn = False
-        self._pace = Pace()
+        self._cost = PrefillCostModel()
         self._working: list[Sequence] = []
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class Prefill:
         """Nothing waits any more, and nothing is known of how long it would."""
         self._waiting.clear()
         self._long = None
-        self._pace = Pace()
+        self._cost = PrefillCostModel()
 
     def rows(self) -> list[Sequence]:
         return ([self._long.row] if self._long else []) + list(self._waiting)
@@ -96,9 +96,9 @@ class Prefill:
             self._long = None
         return lost
 
-    def run(self, room: int, hurry: bool) -> Prefilled | None:
+    def run(self, room: int, busy: bool) -> Prefilled | None:
         """Work for one turn; what came out of it ready to decode, if anything did."""
-        [budget] = self._ranks.decide("how much of the prompts", [self._budget(hurry)])
+        [budget] = self._ranks.agree("how much of the prompts", [self._budget(busy)])
         if self._long is not None and (not self._waiting or not self._long_had_its_turn):
             self._long_had_its_turn = True
             return self._advance(self._long, budget)
@@ -106,12 +106,12 @@ class Prefill:
         group = self._group(budget, room - (self._long is not None))
         return self._together(group) if group else None
 
-    def _budget(self, hurry: bool) -> int:
-        fitting = self._pace.tokens_in(HURRY if hurry else LEISURE)
+    def _budget(self, busy: bool) -> int:
+        fitting = self._cost.tokens_in(PREFILL_BUDGET_BUSY_S if busy else PREFILL_BUDGET_IDLE_S)
         if fitting is None:
-            return SMALLEST if hurry else LARGEST // 4
+            return SMALLEST if busy else LARGEST // 4
         tokens = int(min(max(fitting, SMALLEST), LARGEST))
-        return tokens - tokens % grain(tokens)  # a chunk whose length is new is slower
+        return tokens - tokens % length_bucket(tokens)  # a chunk whose length is new is slower
 
     def _group(self, budget: int, room: int) -> list[tuple[Sequence, Cache]]:
         """Waiting sequences that fit into one call. A prompt too long for that starts its own way."""
@@ -172,7 +172,7 @@ class Prefill:
         return done
 
     def _feed_one(self, cache: Cache, tokens: list[int]) -> None:
-        padding = suited(len(tokens)) - len(tokens) if kv_cache.plain(cache) else 0
+        padding = round_up(len(tokens)) - len(tokens) if kv_cache.plain(cache) else 0
         if tokens:
             self._feed(cache, [tokens + [0] * padding])  # which no token before it sees
         if padding:
@@ -180,7 +180,7 @@ class Prefill:
 
     def _feed_several(self, cache: Cache, tokens: list[list[int]]) -> None:
         lengths = [len(row) for row in tokens]
-        width = suited(max(lengths))
+        width = round_up(max(lengths))
         padding = [width - length for length in lengths]
         if max(padding):
             for layer in cache:
@@ -202,7 +202,7 @@ class Prefill:
         fed = len(tokens) * len(tokens[0])
         if fed > LARGEST // 4:
             mx.clear_cache()
-        self._pace.learn(fed, time.perf_counter() - began)
+        self._cost.learn(fed, time.perf_counter() - began)
 
     def _keep(self, done: Prefilled, index: int, new_tokens: int) -> None:
         if not self._prefix.max_bytes or not new_tokens:

@@ -8,7 +8,7 @@ OUTLIER = 4
 ALIKE = 0.05
 
 
-class Pace:
+class PrefillCostModel:
     """A call costs something fixed and something a token: short calls on a GPU are nearly all fixed cost, and cutting
     them shorter would save nothing. Both are fitted to the calls so far, the latest counting most."""
 

@@ -53,9 +53,9 @@ class Sequence:
     tokens: list[int] = field(default_factory=list)  # what its cache holds
     cached: int = 0  # how many prompt tokens came out of the prefix cache
     generated: int = 0
-    fresh: bool = True  # fed with its prompt's last token, has not drawn yet
-    told: bool = False  # the token it is to be fed with next was told already
-    broken: bool = False  # what was computed for it are no numbers
+    awaiting_first_token: bool = True  # fed with its prompt's last token, has not drawn yet
+    pending_token_emitted: bool = False  # the token it is to be fed with next was told already
+    has_nan: bool = False  # what was computed for it are no numbers
 
 
 @dataclass(frozen=True)

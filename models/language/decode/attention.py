@@ -2,7 +2,7 @@
 
 MLX asks cuDNN for a plan for every new shape of queries, keys and mask. Prompts have every length, and a plan takes 58 ms
 to make, a second where the mask is an array (H200), when reading a short prompt takes 8 ms. For products it is tens of
-lengths that cost something when they are new, so `suited` has prompts padded to few.
+lengths that cost something when they are new, so `round_up` has prompts padded to few.
 """
 
 import sys
@@ -23,7 +23,7 @@ FEWEST = 4
 LARGEST_HEAD = 128  # that cuDNN takes
 
 
-def suit_lengths(model: nn.Module) -> None:
+def patch_attention(model: nn.Module) -> None:
     """Have the model's layers, whose modules look attention up by its name, find ours on a card."""
     if not on_cuda():
         return
@@ -33,16 +33,16 @@ def suit_lengths(model: nn.Module) -> None:
             module.scaled_dot_product_attention = attention  # type: ignore[attr-defined]
 
 
-def grain(length: int) -> int:
+def length_bucket(length: int) -> int:
     """Lengths that are multiples of theirs are few: four between a power of two and the next."""
     return 1 << max(length.bit_length() - 3, 0)
 
 
-def suited(length: int) -> int:
+def round_up(length: int) -> int:
     """The length that so many tokens are padded to."""
     if not (length and on_cuda()):
         return length
-    step = max(SHORTEST, grain(length))
+    step = max(SHORTEST, length_bucket(length))
     return -(-length // step) * step
 
 
@@ -68,7 +68,7 @@ def plans(queries: mx.array, keys: mx.array, mask: mx.array | str | None) -> boo
     there are few plans."""
     batch, heads, length, size = queries.shape
     masked = isinstance(mask, mx.array)
-    if isinstance(mask, str) and length == keys.shape[2] == suited(length):
+    if isinstance(mask, str) and length == keys.shape[2] == round_up(length):
         return False
     if size > LARGEST_HEAD or queries.dtype == mx.float32 or length < (2 if masked else FEWEST):
         return False

@@ -61,7 +61,7 @@ class Layer:
 
 
 class Decoder:
-    """Implements batch.Held."""
+    """Implements batch.DecodeBackend."""
 
     def __init__(self, model: Any, parts: ModuleType = kernels) -> None:
         self._parts = parts
@@ -212,15 +212,15 @@ def _known(block: Any) -> bool:
     size = attention.q_proj.weight.shape[0] // attention.n_heads  # outputs, packed or not
     group = attention.n_heads // attention.n_kv_heads
     fits = size % 64 == 0 and group * size <= LARGEST_GROUP
-    return bool(fits and _turns(attention.rope, size) is not None)
+    return bool(fits and _inv_freq(attention.rope, size) is not None)
 
 
 def _parameters(model: nn.Module) -> list[tuple[str, mx.array]]:
     return tree_flatten(model.parameters())  # type: ignore[return-value]  # a list unless a destination is given
 
 
-def _turns(rope: Any, size: int) -> mx.array | None:
-    """Radians that a pair of channels turns with each position; None where it is not as simple."""
+def _inv_freq(rope: Any, size: int) -> mx.array | None:
+    """Radians that a pair of channels inv_freq with each position; None where it is not as simple."""
     if getattr(rope, "traditional", True) or getattr(rope, "dims", None) != size:
         return None
     if type(rope) is nn.RoPE:
@@ -233,20 +233,20 @@ def _layer(block: Any) -> Layer:
     attention, mlp = block.self_attn, block.mlp
     inward = [attention.q_proj, attention.k_proj, attention.v_proj]
     size = attention.q_proj.weight.shape[0] // attention.n_heads
-    turns = _turns(attention.rope, size)
-    if turns is None:
+    inv_freq = _inv_freq(attention.rope, size)
+    if inv_freq is None:
         raise ValueError(f"{type(attention.rope).__name__} is no rotation that is known here")
     q_norm, k_norm = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
     bias = mx.concatenate([layer.bias for layer in inward]) if "bias" in inward[0] else None
     layout = HeadLayout(
         size,
-        turns,
+        inv_freq,
         None if q_norm is None else q_norm.weight,
         None if k_norm is None else k_norm.weight,
         bias,
         float(q_norm.eps) if q_norm is not None else 0.0,
     )
-    mx.eval(turns, bias)
+    mx.eval(inv_freq, bias)
     return Layer(
         block.input_layernorm.weight,
         joined(inward),

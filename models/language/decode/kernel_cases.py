@@ -45,10 +45,10 @@ def _heads(dtype: mx.Dtype) -> Iterator[Case]:
     rows, heads = 3, KV_HEADS * (GROUP + 2)
     projected = _random((rows, heads * SIZE), 1, dtype)
     norm, bias = 1 + 0.3 * _random((SIZE,), 2, dtype), _random((heads * SIZE,), 3, dtype)
-    turns = 1e4 ** (-mx.arange(0, SIZE, 2, dtype=mx.float32) / SIZE)
+    inv_freq = 1e4 ** (-mx.arange(0, SIZE, 2, dtype=mx.float32) / SIZE)
     for layout in (
-        HeadLayout(SIZE, turns, norm, norm, None, 1e-6),
-        HeadLayout(SIZE, turns, None, None, bias, 0.0),
+        HeadLayout(SIZE, inv_freq, norm, norm, None, 1e-6),
+        HeadLayout(SIZE, inv_freq, None, None, bias, 0.0),
     ):
         keys, values = (_random((rows, KV_HEADS, COLUMNS, SIZE), seed, dtype) for seed in (4, 5))
         plain = reference_ops.heads(projected, layout, keys, values, _columns())

@@ -133,7 +133,7 @@ HEADS = """
     for (int i = 0; i < PAIRS; i++) {
         int p = lane + 32 * i;
         float sine, cosine;
-        sincosf(position * turns[p], &sine, &cosine);
+        sincosf(position * inv_freq[p], &sine, &cosine);
         out[p] = (T)(low[i] * cosine - high[i] * sine);
         out[p + D / 2] = (T)(low[i] * sine + high[i] * cosine);
     }

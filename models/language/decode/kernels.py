@@ -72,16 +72,16 @@ def quantized_product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.
 def heads(
     projected: mx.array, layout: HeadLayout, keys: mx.array, values: mx.array, columns: Columns
 ) -> tuple[mx.array, mx.array, mx.array]:
-    """Queries, normed and turned, [row, head, channel], and the caches with the keys and values in their column: these
+    """Queries, normed and rotated, [row, head, channel], and the caches with the keys and values in their column: these
     are the arrays that were given, written to."""
     rows, slots = projected.shape[0], projected.shape[1] // layout.size
     count = slots - 2 * keys.shape[1]
-    absent = layout.turns  # of what a layer does not have, any array stands for it
+    absent = layout.inv_freq  # of what a layer does not have, any array stands for it
     given = {
         "projected": projected,
         "keys": keys,
         "values": values,
-        "turns": layout.turns,
+        "inv_freq": layout.inv_freq,
         "norm_q": absent if layout.norm_q is None else layout.norm_q,
         "norm_k": absent if layout.norm_k is None else layout.norm_k,
         "bias": absent if layout.bias is None else layout.bias,

@@ -60,7 +60,7 @@ OURS: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
-def suit_rows(model: nn.Module) -> None:
+def patch_matmul(model: nn.Module) -> None:
     """In place, whatever the architecture. What is derived from these classes, and experts, stay as they are."""
     for layer in model.modules():
         layer.__class__ = OURS.get(type(layer), type(layer))
@@ -70,7 +70,7 @@ def suit_rows(model: nn.Module) -> None:
         )  # is found out by running it, which a step that is traced cannot
 
 
-def meet_rows(model: nn.Module) -> None:
+def compile_matmul(model: nn.Module) -> None:
     """Have the kernels for several rows compiled that the model's layers are multiplied by."""
     if not on_cuda():
         return

@@ -9,8 +9,8 @@ from models.language.cache import kv_cache
 from models.language.cache.kv_cache import Cache
 
 
-class RowCaches:
-    """Implements batch.Held. A single row is on the caches that the model makes for one sequence."""
+class MlxLmBackend:
+    """Implements batch.DecodeBackend. A single row is on the caches that the model makes for one sequence."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model

@@ -20,10 +20,10 @@ class Columns(NamedTuple):
 
 class HeadLayout(NamedTuple):
     """What a layer's projection holds: queries, keys, values, `size` channels a head; and what is done to them.
-    `turns` are radians a position, of each pair of channels."""
+    `inv_freq` are radians a position, of each pair of channels."""
 
     size: int
-    turns: mx.array
+    inv_freq: mx.array
     norm_q: mx.array | None
     norm_k: mx.array | None
     bias: mx.array | None
@@ -56,7 +56,7 @@ def gated_half(y: mx.array) -> mx.array:
 def heads(
     projected: mx.array, layout: HeadLayout, keys: mx.array, values: mx.array, columns: Columns
 ) -> tuple[mx.array, mx.array, mx.array]:
-    """Queries, normed and turned, [row, head, channel], and the caches with the keys and values in their column."""
+    """Queries, normed and rotated, [row, head, channel], and the caches with the keys and values in their column."""
     if layout.bias is not None:
         projected = projected + layout.bias
     rows, kv = projected.shape[0], keys.shape[1]
@@ -67,17 +67,17 @@ def heads(
     if layout.norm_k is not None:
         k = mx.fast.rms_norm(k, layout.norm_k, layout.eps)
     positions = columns.ends - columns.starts
-    q, k = _turned(q, layout.turns, positions), _turned(k, layout.turns, positions)
+    q, k = _rotated(q, layout.inv_freq, positions), _rotated(k, layout.inv_freq, positions)
     here = (mx.arange(keys.shape[2]) == columns.ends[:, None])[:, None, :, None]
     return q[:, :, 0], mx.where(here, k, keys), mx.where(here, v, values)
 
 
-def _turned(x: mx.array, turns: mx.array, positions: mx.array) -> mx.array:
-    angles = (positions.astype(mx.float32)[:, None] * turns)[:, None, None]
+def _rotated(x: mx.array, inv_freq: mx.array, positions: mx.array) -> mx.array:
+    angles = (positions.astype(mx.float32)[:, None] * inv_freq)[:, None, None]
     cosine, sine = mx.cos(angles), mx.sin(angles)
     low, high = mx.split(x.astype(mx.float32), 2, axis=-1)
-    turned = mx.concatenate([low * cosine - high * sine, low * sine + high * cosine], axis=-1)
-    return turned.astype(x.dtype)
+    rotated = mx.concatenate([low * cosine - high * sine, low * sine + high * cosine], axis=-1)
+    return rotated.astype(x.dtype)
 
 
 def attention(

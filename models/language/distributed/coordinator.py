@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 from msgspec import Struct, msgpack
 
-from models.language.distributed.wire import OutOfStep, Wire
+from models.language.distributed.wire import MessageSocket, RankDesync
 
 
 class Add(Struct, tag=True):
@@ -62,10 +62,10 @@ class Ranks:
     leads = True
     group: mx.distributed.Group | None = None
 
-    def tell(self, message: Message) -> None:
+    def broadcast(self, message: Message) -> None:
         """Say what all are to do next."""
 
-    def decide(self, what: str, value: list[int]) -> list[int]:
+    def agree(self, what: str, value: list[int]) -> list[int]:
         """What the first rank takes `value` to be."""
         return value
 
@@ -77,18 +77,18 @@ class Ranks:
 class Leader(Ranks):
     spread = True
 
-    def __init__(self, backend: str, wires: Sequence[Wire]) -> None:
+    def __init__(self, backend: str, wires: Sequence[MessageSocket]) -> None:
         """Returns when all ranks are there, who are found by what the environment says to MLX."""
         self.group = mx.distributed.init(strict=True, backend=backend)
         self._wires = wires
 
-    def tell(self, message: Message) -> None:
+    def broadcast(self, message: Message) -> None:
         raw = msgpack.encode(message)
         for wire in self._wires:
             wire.send(raw)
 
-    def decide(self, what: str, value: list[int]) -> list[int]:
-        self.tell(Decided(what, value))
+    def agree(self, what: str, value: list[int]) -> list[int]:
+        self.broadcast(Decided(what, value))
         return value
 
     def tokens(self, drawn: mx.array) -> mx.array:
@@ -99,19 +99,19 @@ class Follower(Ranks):
     spread = True
     leads = False
 
-    def __init__(self, backend: str, wire: Wire) -> None:
+    def __init__(self, backend: str, wire: MessageSocket) -> None:
         """As the leader."""
         self.group = mx.distributed.init(strict=True, backend=backend)
         self._wire = wire
 
-    def hear(self) -> Message | None:
+    def receive(self) -> Message | None:
         """What the first rank wants done; None when it has left."""
         return self._wire.receive(_MESSAGE)
 
-    def decide(self, what: str, value: list[int]) -> list[int]:
-        heard = self.hear()
+    def agree(self, what: str, value: list[int]) -> list[int]:
+        heard = self.receive()
         if not isinstance(heard, Decided) or heard.what != what:
-            raise OutOfStep(f"at {what!r} the first rank said {type(heard).__name__}")
+            raise RankDesync(f"at {what!r} the first rank said {type(heard).__name__}")
         return heard.value
 
     def tokens(self, drawn: mx.array) -> mx.array:

@@ -10,11 +10,11 @@ LENGTH = struct.Struct("<I")
 T = TypeVar("T")
 
 
-class OutOfStep(RuntimeError):
+class RankDesync(RuntimeError):
     """The processes no longer do the same, or one of them is gone."""
 
 
-class Wire:
+class MessageSocket:
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(True)
         self._end = end
@@ -23,7 +23,7 @@ class Wire:
         try:
             self._end.sendall(LENGTH.pack(len(raw)) + raw)
         except OSError as error:
-            raise OutOfStep(f"another rank does not listen: {error.strerror or error}") from error
+            raise RankDesync(f"another rank does not listen: {error.strerror or error}") from error
 
     def receive(self, kind: type[T]) -> T | None:
         """The next message, of a type that msgspec knows; None when the other end is closed."""

@@ -103,7 +103,7 @@ class Embedder:
 
     def together(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """The vectors of texts that go through the network side by side, all at once."""
-        self._ranks.tell(Embed([list(text) for text in texts]))
+        self._ranks.broadcast(Embed([list(text) for text in texts]))
         longest = max(map(len, texts))
         tokens = mx.array([[*text, *[0] * (longest - len(text))] for text in texts])
         lengths = mx.array([len(text) for text in texts])

@@ -14,35 +14,35 @@ log = logging.getLogger("diptych.text")
 
 Tools = list[dict[str, Any]]
 # A call's text and the tools there are -> one call or several, {"name": …, "arguments": {…}}; raises what it likes.
-Parser = Callable[[str, Tools], Any]
+ToolParser = Callable[[str, Tools], Any]
 
 
 @dataclass(frozen=True)
-class Marks:
+class Markers:
     """What a model writes around its thoughts and tool calls. An empty `call_end`: a call goes to the end."""
 
     think_start: str | None = None
     think_end: str | None = None
     call_start: str | None = None
     call_end: str = ""
-    parser: Parser | None = None
-    dropped: tuple[str, ...] = ()  # marks of structure that mean nothing to a reader
+    tool_parser: ToolParser | None = None
+    dropped: tuple[str, ...] = ()  # markers of structure that mean nothing to a reader
 
 
-def marks_of(tokenizer: Any) -> Marks:
-    """The marks that mlx-lm found for a model, on its wrapped tokenizer."""
-    return Marks(
+def markers_of(tokenizer: Any) -> Markers:
+    """The markers that mlx-lm found for a model, on its wrapped tokenizer."""
+    return Markers(
         think_start=tokenizer.think_start,
         think_end=tokenizer.think_end,
         call_start=tokenizer.tool_call_start,
         call_end=tokenizer.tool_call_end or "",
-        parser=tokenizer.tool_parser,
+        tool_parser=tokenizer.tool_parser,
         dropped=tuple(tokenizer.structural_markers),
     )
 
 
 @dataclass
-class Parts:
+class ParsedDelta:
     """What a piece of text adds to each."""
 
     content: str = ""
@@ -56,26 +56,26 @@ class _In(Enum):
     CALL = "call"
 
 
-class Outline:
+class OutputParser:
     """One answer's. `thinking`: its prompt has opened a thought already."""
 
-    def __init__(self, marks: Marks, tools: Tools | None = None, *, thinking: bool = False) -> None:
-        self._marks = marks
+    def __init__(self, markers: Markers, tools: Tools | None = None, *, thinking: bool = False) -> None:
+        self._markers = markers
         self._tools = tools or []
         self._in = _In.THOUGHT if thinking else _In.CONTENT
         self._left = self._in  # where a call began, which goes on after it
         self._held = ""
-        self._at_start = thinking  # of a part, whose leading line breaks belong to the mark before it
+        self._at_start = thinking  # of a part, whose leading line breaks belong to the marker before it
 
-    def push(self, text: str) -> Parts:
-        """What is certain now; the beginning of a mark waits for the rest of it."""
+    def push(self, text: str) -> ParsedDelta:
+        """What is certain now; the beginning of a marker waits for the rest of it."""
         self._held += text
-        parts = Parts()
+        parts = ParsedDelta()
         while self._advance(parts):
             continue
         return parts
 
-    def finish(self) -> Parts:
+    def finish(self) -> ParsedDelta:
         """The rest, now that no text follows."""
         parts = self.push("")
         if self._in is _In.CALL:
@@ -87,40 +87,40 @@ class Outline:
         self._held = ""
         return parts
 
-    def _advance(self, parts: Parts) -> bool:
-        """Up to the next mark; whether there was one."""
-        marks = self._sought()
-        found = [(at, -len(mark), mark) for mark in marks if (at := self._held.find(mark)) >= 0]
+    def _advance(self, parts: ParsedDelta) -> bool:
+        """Up to the next marker; whether there was one."""
+        markers = self._sought()
+        found = [(at, -len(marker), marker) for marker in markers if (at := self._held.find(marker)) >= 0]
         if not found:
             if self._in is not _In.CALL:
-                certain = len(self._held) - self._uncertain(marks)
+                certain = len(self._held) - self._uncertain(markers)
                 self._say(self._held[:certain], parts)
                 self._held = self._held[certain:]
             return False
-        at, _, mark = min(found)
-        before, self._held = self._held[:at], self._held[at + len(mark) :]
+        at, _, marker = min(found)
+        before, self._held = self._held[:at], self._held[at + len(marker) :]
         if self._in is _In.CALL:
             self._call(before, parts, ended=True)
         else:
             self._say(before.rstrip("\n") if self._in is _In.THOUGHT else before, parts)
-            self._cross(mark)
+            self._cross(marker)
         return True
 
     def _sought(self) -> list[str]:
-        """The marks that mean something here."""
-        marks = self._marks
+        """The markers that mean something here."""
+        markers = self._markers
         if self._in is _In.CALL:
-            return [marks.call_end] if marks.call_end else []
-        own = marks.think_end if self._in is _In.THOUGHT else marks.think_start
-        call = marks.call_start if self._tools else None
-        return [mark for mark in (own, call, *marks.dropped) if mark]
+            return [markers.call_end] if markers.call_end else []
+        own = markers.think_end if self._in is _In.THOUGHT else markers.think_start
+        call = markers.call_start if self._tools else None
+        return [marker for marker in (own, call, *markers.dropped) if marker]
 
-    def _uncertain(self, marks: list[str]) -> int:
-        """How many characters at the end may yet become a mark, or the line breaks before one that ends a thought."""
+    def _uncertain(self, markers: list[str]) -> int:
+        """How many characters at the end may yet become a marker, or the line breaks before one that ends a thought."""
         longest = 0
-        for mark in marks:
-            for size in range(min(len(mark) - 1, len(self._held)), longest, -1):
-                if self._held.endswith(mark[:size]):
+        for marker in markers:
+            for size in range(min(len(marker) - 1, len(self._held)), longest, -1):
+                if self._held.endswith(marker[:size]):
                     longest = size
                     break
         if self._in is _In.THOUGHT:
@@ -128,16 +128,16 @@ class Outline:
             longest += len(before) - len(before.rstrip("\n"))
         return longest
 
-    def _cross(self, mark: str) -> None:
-        if mark == self._marks.call_start:
+    def _cross(self, marker: str) -> None:
+        if marker == self._markers.call_start:
             self._left, self._in = self._in, _In.CALL
-        elif mark == self._marks.think_start:
+        elif marker == self._markers.think_start:
             self._in = _In.THOUGHT
-        elif mark == self._marks.think_end:
+        elif marker == self._markers.think_end:
             self._in = _In.CONTENT
         self._at_start = True
 
-    def _say(self, text: str, parts: Parts) -> None:
+    def _say(self, text: str, parts: ParsedDelta) -> None:
         if self._at_start:
             text = text.lstrip("\n")
             self._at_start = not text
@@ -146,23 +146,23 @@ class Outline:
         else:
             parts.content += text
 
-    def _call(self, text: str, parts: Parts, ended: bool) -> None:
-        marks = self._marks
+    def _call(self, text: str, parts: ParsedDelta, ended: bool) -> None:
+        markers = self._markers
         self._in = self._left
         calls = self._parsed(text)
         if calls is None:
             self._at_start = False
-            self._say(f"{marks.call_start}{text}{marks.call_end if ended else ''}", parts)
+            self._say(f"{markers.call_start}{text}{markers.call_end if ended else ''}", parts)
         else:
             parts.tool_calls += calls
             self._at_start = True
 
     def _parsed(self, text: str) -> list[dict[str, Any]] | None:
         """The calls in a text; None where it holds something else."""
-        if self._marks.parser is None:
+        if self._markers.tool_parser is None:
             return None
         try:
-            found = self._marks.parser(text, self._tools)
+            found = self._markers.tool_parser(text, self._tools)
             calls = found if isinstance(found, list) else [found]
             return [_call(call) for call in calls] or None
         except Exception as error:  # parsers are many, and the text is a model's

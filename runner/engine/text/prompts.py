@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.language.batch.options import Sampling
 from runner.engine.text.chat_prompts import ChatPrompt, render_chat
-from runner.engine.text.output_parser import Marks, Outline, marks_of
+from runner.engine.text.output_parser import Markers, OutputParser, markers_of
 from runner.engine.text.required_calls import RequiredCall, call_schema
 from runner.errors import BadRequest, RunnerFailed
 from runner.panics import is_panic
@@ -35,7 +35,7 @@ class Generate:
     stops: list[str]
     logprobs: int | None
     grammar: "Grammar | None" = None
-    outline: Outline | RequiredCall | None = None
+    parser: OutputParser | RequiredCall | None = None
     context: list[int] = field(default_factory=list)  # the last tokens of a text that the answer goes on with
     warnings: list[str] = field(default_factory=list)
 
@@ -84,7 +84,7 @@ class Prompts:
             stops=stop_strings(request.options),
             logprobs=request.top_logprobs if request.logprobs or request.top_logprobs else None,
             grammar=grammar,
-            outline=self._outline(request, chat) if request.split else None,
+            parser=self._parser(request, chat) if request.split else None,
             context=prompt[-CONTEXT_TOKENS:] if chat and chat.begun else [],
             warnings=[f"options.{name} is not known and was ignored" for name in unknown],
         )
@@ -138,18 +138,18 @@ class Prompts:
         except BadRequest as error:
             raise BadRequest(f"tools{error.message.removeprefix('format')}") from None
 
-    def _outline(self, request: TextRequest, chat: ChatPrompt | None) -> Outline | RequiredCall:
+    def _parser(self, request: TextRequest, chat: ChatPrompt | None) -> OutputParser | RequiredCall:
         if request.tool_choice == "required":
             return RequiredCall()
-        marks = marks_of(self.tokenizer)
-        if request.tools and marks.parser is None:
+        markers = markers_of(self.tokenizer)
+        if request.tools and markers.tool_parser is None:
             raise BadRequest(
                 "tools: this model has no way to call tools of its own accord that is known here; "
                 "tool_choice required, or one function, makes it call"
             )
-        opened = _thought_is_open(marks, chat or ChatPrompt(request.prompt or ""))
+        opened = _thought_is_open(markers, chat or ChatPrompt(request.prompt or ""))
         # A grammar lets nobody think: all that it allows is the answer.
-        return Outline(marks, request.tools, thinking=opened and request.format in (None, ""))
+        return OutputParser(markers, request.tools, thinking=opened and request.format in (None, ""))
 
     def encode_prompt(self, text: str) -> list[int]:
         """With the special tokens that the tokenizer puts around a text of its own accord, unless they are there."""
@@ -217,13 +217,13 @@ class Prompts:
             )
 
 
-def _thought_is_open(marks: Marks, chat: ChatPrompt) -> bool:
+def _thought_is_open(markers: Markers, chat: ChatPrompt) -> bool:
     """Whether the answer begins within a thought: its header opens one, or what stands of it has not closed one."""
-    if marks.think_start is None:
+    if markers.think_start is None:
         return False
     begun = chat.begun or ""
-    unclosed = begun.rfind(marks.think_start) > begun.rfind(marks.think_end or marks.think_start)
-    return unclosed or chat.text.rstrip().endswith(marks.think_start)
+    unclosed = begun.rfind(markers.think_start) > begun.rfind(markers.think_end or markers.think_start)
+    return unclosed or chat.text.rstrip().endswith(markers.think_start)
 
 
 def _told(error: BaseException, what: str) -> BaseException:

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from runner.engine.text.output_parser import Parts
+from runner.engine.text.output_parser import ParsedDelta
 from runner.errors import BadRequest
 
 Tool = dict[str, Any]
@@ -16,21 +16,21 @@ ELSEWHERE = {
 
 
 class RequiredCall:
-    """In place of an Outline, for an answer that is one call by its grammar. Cut short, it is none."""
+    """In place of an OutputParser, for an answer that is one call by its grammar. Cut short, it is none."""
 
     def __init__(self) -> None:
         self._text = ""
 
-    def push(self, text: str) -> Parts:
+    def push(self, text: str) -> ParsedDelta:
         self._text += text
-        return Parts()
+        return ParsedDelta()
 
-    def finish(self) -> Parts:
+    def finish(self) -> ParsedDelta:
         try:
             call = msgspec.json.decode(self._text)
         except msgspec.DecodeError:
-            return Parts()
-        return Parts(tool_calls=[call]) if isinstance(call, dict) else Parts()
+            return ParsedDelta()
+        return ParsedDelta(tool_calls=[call]) if isinstance(call, dict) else ParsedDelta()
 
 
 def call_schema(tools: list[Tool]) -> dict[str, Any]:

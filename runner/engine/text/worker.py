@@ -16,18 +16,17 @@ from models.language.batch.batch import Batch
 from models.language.batch.sequence import Output, Sequence, TokenLogprob
 from models.language.batch.warmup import warm
 from models.language.cache.prefix_cache import PrefixCache
-from models.language.decode.matmul import meet_rows
+from models.language.decode.matmul import compile_matmul
 from models.language.distributed.coordinator import Ranks
 from models.language.load import LanguageModel, load
 from runner.engine import device
 from runner.engine.jobs import Emitted, Job
-from runner.engine.text.detokenizer import Detokenizer
+from runner.engine.text.detokenizer import Detokenizer, TokenText
 from runner.engine.text.embeddings import Embedding, Embeddings
-from runner.engine.text.output_parser import Outline, Parts
+from runner.engine.text.output_parser import OutputParser, ParsedDelta
 from runner.engine.text.prompts import Embed, Generate, Prompts
 from runner.engine.text.required_calls import RequiredCall
 from runner.engine.text.stop_strings import StopMatcher
-from runner.engine.text.words import Words
 from runner.engine.warmup import warm_up
 from runner.errors import RunnerFailed
 from runner.inspect.memory import room_to_unpack
@@ -129,7 +128,7 @@ class TextWorker:
             device.leave_a_core(),
             ranks,
         )
-        self.words = Words(model.tokenizer)
+        self._token_text = TokenText(model.tokenizer)
 
     # -- engine.Worker
 
@@ -177,7 +176,7 @@ class TextWorker:
 
     def warm(self) -> None:
         """Have compiled what writing needs, by writing a little."""
-        meet_rows(self.model.model)
+        compile_matmul(self.model.model)
         warm(self._batch, self.model.vocab)
 
     def drop(self, job: Job) -> None:
@@ -236,7 +235,7 @@ class TextWorker:
         sent, met = answer.stops.push(text)
         if output.finish and not met:
             sent += answer.stops.flush()
-        parts = _parts(answer.request.outline, sent, bool(output.finish or met))
+        parts = _parts(answer.request.parser, sent, bool(output.finish or met))
         if output.token is not None:
             logprobs = self._logprobs(output.token, output.logprob)
             yield Emitted(
@@ -246,17 +245,23 @@ class TextWorker:
             self._batch.remove(output.sequence)
         finish = "stop" if met else output.finish
         if finish:
-            yield Emitted(job, _done(answer, finish, parts if output.token is None else Parts()), last=True)
+            yield Emitted(
+                job, _done(answer, finish, parts if output.token is None else ParsedDelta()), last=True
+            )
             job.state = None
 
     def _logprobs(self, token: int, found: TokenLogprob | None) -> list[Logprob] | None:
         if found is None:
             return None
         top = [
-            LogprobAlternative(self.words.text(id), value, list(self.words.bytes(id)), id)
+            LogprobAlternative(self._token_text.text(id), value, list(self._token_text.bytes(id)), id)
             for id, value in found.top
         ]
-        return [Logprob(self.words.text(token), found.logprob, list(self.words.bytes(token)), token, top)]
+        return [
+            Logprob(
+                self._token_text.text(token), found.logprob, list(self._token_text.bytes(token)), token, top
+            )
+        ]
 
 
 def _job(sequence: Sequence) -> Job:
@@ -264,19 +269,19 @@ def _job(sequence: Sequence) -> Job:
     return sequence.id
 
 
-def _parts(outline: Outline | RequiredCall | None, text: str, last: bool) -> Parts:
-    if outline is None:
-        return Parts(text)
-    parts = outline.push(text)
+def _parts(parser: OutputParser | RequiredCall | None, text: str, last: bool) -> ParsedDelta:
+    if parser is None:
+        return ParsedDelta(text)
+    parts = parser.push(text)
     if last:
-        rest = outline.finish()
-        parts = Parts(
+        rest = parser.finish()
+        parts = ParsedDelta(
             parts.content + rest.content, parts.thinking + rest.thinking, parts.tool_calls + rest.tool_calls
         )
     return parts
 
 
-def _done(answer: _Answer, finish: str, rest: Parts) -> TextDone:
+def _done(answer: _Answer, finish: str, rest: ParsedDelta) -> TextDone:
     now = time.perf_counter()
     first = answer.first or now
     done = TextDone(

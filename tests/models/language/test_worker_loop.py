@@ -1,4 +1,4 @@
-"""What the other ranks do of what the first one tells."""
+"""The worker ranks carry out the messages of the first rank."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,31 +6,30 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from models.language import worker_loop
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.distributed.coordinator import Add, Follower, Forget, Message, Step
 from models.language.embedding.model import EmbeddingError
-from models.language.worker_loop import follow
+from models.language.worker_loop import worker_loop
 from tests.models.language.batch.test_batch import toy
 
 
-class Told(Follower):
-    """A follower that hears what it was given, of a model that it has alone."""
+class ScriptedFollower(Follower):
+    """A follower that receives the given messages, and holds the whole model."""
 
     def __init__(self, messages: Iterator[Message]) -> None:
         self._messages = messages
 
-    def hear(self) -> Message | None:
+    def receive(self) -> Message | None:
         return next(self._messages, None)
 
-    def decide(self, what: str, value: list[int]) -> list[int]:
+    def agree(self, what: str, value: list[int]) -> list[int]:
         return value
 
     def tokens(self, drawn: mx.array) -> mx.array:
         return mx.argmax(drawn, axis=-1).astype(mx.uint32)
 
 
-def test_what_was_read_is_forgotten_when_the_first_rank_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_prefix_cache_is_cleared_when_the_first_rank_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[PrefixCache] = []
     held: list[int] = []
 
@@ -46,8 +45,8 @@ def test_what_was_read_is_forgotten_when_the_first_rank_says_so(monkeypatch: pyt
         yield Forget()
         held.append(len(kept[0]))
 
-    monkeypatch.setattr(worker_loop, "PrefixCache", Noted)
+    monkeypatch.setattr("models.language.worker_loop.PrefixCache", Noted)
     model = toy("qwen3")
-    ranks: Any = Told(messages())
-    follow(model, ranks, 4, 10**9, EmbeddingError("none"), lambda wanted: None)
+    ranks: Any = ScriptedFollower(messages())
+    worker_loop(model, ranks, 4, 10**9, EmbeddingError("none"), lambda wanted: None)
     assert held == [1, 0]

@@ -46,7 +46,7 @@ def model(request: pytest.FixtureRequest) -> Iterator[LanguageModel]:
     with pytest.MonkeyPatch.context() as patch:
         if how:
             patch.setattr(attention, "on_cuda", lambda: True)
-            patch.setattr(build, "suit_lengths", lambda model: None)  # what it changes would stay
+            patch.setattr(build, "patch_attention", lambda model: None)  # what it changes would stay
         if how == "in slots":
             patch.setattr(Decoder, "of", in_slots_where_plain)
         yield made
@@ -169,7 +169,7 @@ def test_a_long_prompt_goes_in_by_chunks_while_others_write(monkeypatch: pytest.
     batch.step()
     batch.add(long)
     between = 0
-    while long.fresh:
+    while long.awaiting_first_token:
         between += any(o.sequence is writing for o in batch.step())
     assert between >= 5, "the other one wrote in between"
     rest = [o.token for o in drain(batch) if o.sequence is long and o.token is not None]

@@ -2,21 +2,21 @@
 
 import pytest
 
-from models.language.batch.prefill_budget import Pace
+from models.language.batch.prefill_budget import PrefillCostModel
 
 
-def taught(fixed: float, each: float, lengths: list[int]) -> Pace:
-    pace = Pace()
+def taught(fixed: float, each: float, lengths: list[int]) -> PrefillCostModel:
+    cost = PrefillCostModel()
     for tokens in lengths:
-        pace.learn(tokens, fixed + each * tokens)
-    return pace
+        cost.learn(tokens, fixed + each * tokens)
+    return cost
 
 
 def test_nothing_is_known_before_a_call_that_did_not_compile() -> None:
-    pace = Pace()
-    assert pace.tokens_in(0.06) is None
-    pace.learn(60, 30.0)
-    assert pace.tokens_in(0.06) is None
+    cost = PrefillCostModel()
+    assert cost.tokens_in(0.06) is None
+    cost.learn(60, 30.0)
+    assert cost.tokens_in(0.06) is None
 
 
 def test_where_tokens_are_what_costs_a_call_is_as_long_as_its_time_allows() -> None:
@@ -33,16 +33,16 @@ def test_where_calls_cost_by_themselves_they_are_not_cut_ever_smaller() -> None:
 
 
 def test_a_call_that_took_very_long_is_not_believed() -> None:
-    pace = taught(0, 0.001, [10, 100, 50, 80])
-    pace.learn(60, 20.0)
-    believed = pace.tokens_in(0.06)
+    cost = taught(0, 0.001, [10, 100, 50, 80])
+    cost.learn(60, 20.0)
+    believed = cost.tokens_in(0.06)
     assert believed is not None
     assert believed > 10
 
 
 def test_it_follows_calls_that_become_dearer() -> None:
     """Later parts of a long prompt look back at all of it."""
-    pace = taught(0, 0.0001, [500, 500, 500, 500])
+    cost = taught(0, 0.0001, [500, 500, 500, 500])
     for _ in range(12):
-        pace.learn(500, 0.2)
-    assert pace.tokens_in(0.06) == pytest.approx(150, rel=0.15)
+        cost.learn(500, 0.2)
+    assert cost.tokens_in(0.06) == pytest.approx(150, rel=0.15)

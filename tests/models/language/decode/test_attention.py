@@ -10,7 +10,7 @@ from mlx_lm.models import base, qwen3
 
 from models.kernels import gpu
 from models.language.decode import attention
-from models.language.decode.attention import CAUSAL, MASKED, by_products, plans, suit_lengths, suited
+from models.language.decode.attention import CAUSAL, MASKED, by_products, patch_attention, plans, round_up
 
 on_a_card = pytest.mark.skipif(not gpu.on_cuda(), reason="needs an NVIDIA card")
 HEADS = [(4, 4, 32, 32), (6, 2, 48, 48), (8, 1, 16, 24)]  # queries, keys, channels of a key, of a value
@@ -100,13 +100,13 @@ def test_it_is_taken_where_a_plan_would_cost_more(monkeypatch: pytest.MonkeyPatc
 
 def test_lengths_become_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "on_cuda", lambda: True)
-    found = {length: suited(length) for length in range(2049)}
+    found = {length: round_up(length) for length in range(2049)}
     assert found[0] == 0
     assert all(length <= wide <= max(1.25 * length, length + 15) for length, wide in found.items())
     assert len(set(found.values())) == 25
-    assert all(suited(wide) == wide for wide in found.values())
+    assert all(round_up(wide) == wide for wide in found.values())
     monkeypatch.setattr(attention, "on_cuda", lambda: False)
-    assert suited(77) == 77
+    assert round_up(77) == 77
 
 
 def test_on_a_card_layers_find_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,10 +127,10 @@ def test_on_a_card_layers_find_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "on_cuda", lambda: False)
     # On a card, models that were loaded before have changed it; and it is put back afterwards.
     monkeypatch.setattr(qwen3, "scaled_dot_product_attention", base.scaled_dot_product_attention)
-    suit_lengths(model)
+    patch_attention(model)
     assert qwen3.scaled_dot_product_attention is base.scaled_dot_product_attention
     monkeypatch.setattr(attention, "on_cuda", lambda: True)
-    suit_lengths(model)
+    patch_attention(model)
     assert mx.allclose(model(tokens), before, 0.01, 0.01)
     assert told == [(1, 2, 5, 32)] * 2
 

@@ -18,7 +18,7 @@ from models.language.cache.kv_cache import Cache
 from models.language.decode import decoder as decoder_module
 from models.language.decode import kernels, matmul, reference_ops
 from models.language.decode.decoder import Decoder, known
-from models.language.decode.matmul import suit_rows
+from models.language.decode.matmul import patch_matmul
 from models.language.decode.slots import GROWTH
 from models.layers import quantized
 
@@ -115,7 +115,7 @@ def _quantized(name: str, dtype: mx.Dtype = mx.float32, mode: str = "affine", bi
     model = _model(name, dtype)
     group = {"affine": 32, "mxfp4": 32, "nvfp4": 16}[mode]
     nn.quantize(model, group_size=group, bits=bits, mode=mode)
-    suit_rows(model)
+    patch_matmul(model)
     mx.eval(model.parameters())
     return model
 

@@ -11,7 +11,7 @@ from models.files import LocalModel, Shard
 from models.kernels import gpu, nvrtc
 from models.language import load as loading
 from models.language.decode import matmul, packed_matmul
-from models.language.decode.matmul import RowsEmbedding, RowsLinear, lead_of, meet_rows, product
+from models.language.decode.matmul import RowsEmbedding, RowsLinear, compile_matmul, lead_of, product
 from models.language.load import LanguageModel, load
 from models.layers import quantized
 from models.layers.quantized import INPUTS, MANY, OUTPUTS
@@ -145,7 +145,7 @@ def test_chunks_of_odd_layers_are_not_whole() -> None:
 @elsewhere
 def test_its_kernels_are_met_once_for_each_kind_of_layer(rows_of_kernel: list[tuple[int, bool]]) -> None:
     model = nn.Sequential(*(layer(way, INPUTS, OUTPUTS) for way in ("4", "4", "8", "3")))
-    meet_rows(model)
+    compile_matmul(model)
     assert sorted(rows_of_kernel) == sorted(
         2 * [(rows, gated) for rows in (8, 16, 24, 32) for gated in (0, 1)]
     )

@@ -12,7 +12,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from models.language.decode import reference_ops
 from models.language.decode.decoder import Decoder
-from models.language.decode.matmul import RowsAllToSharded, RowsShardedToAll, suit_rows
+from models.language.decode.matmul import RowsAllToSharded, RowsShardedToAll, patch_matmul
 from models.language.distributed.sharding import shard
 from tests.models.language.decode.test_decoder import _model, _prompts, _quantized, _read, _tokens
 
@@ -25,7 +25,7 @@ def compare(name: str, bits: int, group: mx.distributed.Group) -> float:
     """The largest difference of several steps, of the largest logit."""
     whole, share = made(name, bits), made(name, bits)
     shard(name, share, group)
-    suit_rows(share)
+    patch_matmul(share)
     prompts = _prompts([4, 11, 1])
     if bits:
         mlp = share.model.layers[0].mlp

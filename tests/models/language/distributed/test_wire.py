@@ -6,16 +6,16 @@ import threading
 import pytest
 from msgspec import Struct, msgpack
 
-from models.language.distributed.wire import OutOfStep, Wire
+from models.language.distributed.wire import MessageSocket, RankDesync
 
 
 class Note(Struct):
     text: str
 
 
-def pair() -> tuple[Wire, Wire]:
+def pair() -> tuple[MessageSocket, MessageSocket]:
     ours, theirs = socket.socketpair()
-    return Wire(ours), Wire(theirs)
+    return MessageSocket(ours), MessageSocket(theirs)
 
 
 def test_messages_of_any_size_arrive_in_their_order() -> None:
@@ -39,11 +39,11 @@ def test_a_message_that_is_cut_off_is_an_end() -> None:
     one, other = socket.socketpair()
     one.sendall(b"\x10\x00\x00\x00half")
     one.close()
-    assert Wire(other).receive(Note) is None
+    assert MessageSocket(other).receive(Note) is None
 
 
 def test_nobody_listening_is_an_error() -> None:
     ours, theirs = pair()
     theirs.close()
-    with pytest.raises(OutOfStep, match="does not listen"):
+    with pytest.raises(RankDesync, match="does not listen"):
         ours.send(msgpack.encode(Note("x" * 3_000_000)))

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from models.tokenizers.deadline import _stop
 from runner.engine.text.chat_prompts import ChatPrompt, render_chat
-from runner.engine.text.output_parser import marks_of
+from runner.engine.text.output_parser import markers_of
 from runner.engine.text.prompts import _thought_is_open
 from runner.errors import BadRequest
 from runner.protocol.text import parse_text
@@ -129,7 +129,7 @@ def test_what_a_template_leaves_out_cannot_be_gone_on_with(template: str, conten
 def test_an_answer_that_was_begun_in_a_thought_goes_on_in_it(content: str, open: bool) -> None:
     tokenizer = loaded("qwen3")
     prompt = rendered(tokenizer, USER, {"role": "assistant", "content": content})
-    assert _thought_is_open(marks_of(tokenizer), prompt) is open
+    assert _thought_is_open(markers_of(tokenizer), prompt) is open
 
 
 def ask(folder: Path, work: Callable[[httpx2.AsyncClient], Any]) -> Any:

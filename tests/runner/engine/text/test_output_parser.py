@@ -5,19 +5,21 @@ from typing import Any
 
 import pytest
 
-from runner.engine.text.output_parser import Marks, Outline, Parts
+from runner.engine.text.output_parser import Markers, OutputParser, ParsedDelta
 from tests.runner.live import Live, events, text
 from tests.toys import toy_text
 
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
-MARKS = Marks("<think>", "</think>", "<call>", "</call>", lambda text, tools: json.loads(text))
-OPEN_ENDED = Marks(None, None, "[CALLS]", "", lambda text, tools: json.loads(text))
+MARKS = Markers("<think>", "</think>", "<call>", "</call>", lambda text, tools: json.loads(text))
+OPEN_ENDED = Markers(None, None, "[CALLS]", "", lambda text, tools: json.loads(text))
 
 
-def outlined(text: str, size: int, marks: Marks = MARKS, tools: Any = TOOLS, thinking: bool = False) -> Parts:
-    outline = Outline(marks, tools, thinking=thinking)
-    pieces = [outline.push(text[at : at + size]) for at in range(0, len(text), size)] + [outline.finish()]
-    return Parts(
+def parsed(
+    text: str, size: int, markers: Markers = MARKS, tools: Any = TOOLS, thinking: bool = False
+) -> ParsedDelta:
+    parser = OutputParser(markers, tools, thinking=thinking)
+    pieces = [parser.push(text[at : at + size]) for at in range(0, len(text), size)] + [parser.finish()]
+    return ParsedDelta(
         "".join(piece.content for piece in pieces),
         "".join(piece.thinking for piece in pieces),
         [call for piece in pieces for call in piece.tool_calls],
@@ -32,55 +34,55 @@ LOOKED = {"name": "look", "arguments": {"at": "sea"}}
 @pytest.mark.parametrize("size", SIZES)
 def test_thoughts_calls_and_words_come_apart(size: int) -> None:
     said = f"<think>\nSea or\n\nland?\n</think>\n\nI look. {LOOK}\n{LOOK}\n"
-    assert outlined(said, size) == Parts("I look. ", "Sea or\n\nland?", [LOOKED, LOOKED])
+    assert parsed(said, size) == ParsedDelta("I look. ", "Sea or\n\nland?", [LOOKED, LOOKED])
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_thought_that_the_prompt_opened(size: int) -> None:
-    assert outlined("Hm.\n</think>\n\nYes", size, thinking=True) == Parts("Yes", "Hm.")
-    assert outlined("Hm.\n", size, thinking=True) == Parts("", "Hm.")
+    assert parsed("Hm.\n</think>\n\nYes", size, thinking=True) == ParsedDelta("Yes", "Hm.")
+    assert parsed("Hm.\n", size, thinking=True) == ParsedDelta("", "Hm.")
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_what_only_begins_like_a_mark_is_text(size: int) -> None:
     for said in ("a < b <thin> </think", "\n<cal", "</think> stays", "x\n\n"):
-        assert outlined(said, size) == Parts(said)
+        assert parsed(said, size) == ParsedDelta(said)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_call_that_cannot_be_read_is_text(size: int) -> None:
     for said in ('<call>{"name": 3}</call> so', "<call>never ends", '<call>{"name": "look", "arg'):
-        assert outlined(said, size) == Parts(said)
+        assert parsed(said, size) == ParsedDelta(said)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_calls_that_go_to_the_end(size: int) -> None:
-    found = outlined(f"Well[CALLS][{json.dumps(LOOKED)}, {json.dumps(LOOKED)}]", size, OPEN_ENDED)
-    assert found == Parts("Well", "", [LOOKED, LOOKED])
+    found = parsed(f"Well[CALLS][{json.dumps(LOOKED)}, {json.dumps(LOOKED)}]", size, OPEN_ENDED)
+    assert found == ParsedDelta("Well", "", [LOOKED, LOOKED])
 
 
 def test_without_tools_nothing_is_a_call() -> None:
-    assert outlined(LOOK, 5, tools=None) == Parts(LOOK)
+    assert parsed(LOOK, 5, tools=None) == ParsedDelta(LOOK)
 
 
 def test_a_call_inside_a_thought_leaves_the_thought_open() -> None:
-    assert outlined(f"<think>a{LOOK}b</think>c", 4) == Parts("c", "ab", [LOOKED])
+    assert parsed(f"<think>a{LOOK}b</think>c", 4) == ParsedDelta("c", "ab", [LOOKED])
 
 
 def test_a_runner_splits_when_it_is_asked_to() -> None:
-    """The toy is made to say its mark: a bias lets nothing else come."""
+    """The toy is made to say its marker: a bias lets nothing else come."""
     with Live(toy_text()) as live:
-        (mark,) = live.http.post("/tokenize", json={"content": "<think>"}).json()["tokens"]
+        (marker,) = live.http.post("/tokenize", json={"content": "<think>"}).json()["tokens"]
         body = {
             "messages": [{"role": "user", "content": "Why?"}],
-            "options": {"num_predict": 3, "logit_bias": {str(mark): 100}},
+            "options": {"num_predict": 3, "logit_bias": {str(marker): 100}},
         }
         plain = events(live.http.post("/completion", json=body))
         assert text(plain) == "<think>" * 3
         split = events(live.http.post("/completion", json={**body, "split": True}))
         assert text(split) == ""
         assert "".join(event.get("thinking", "") for event in split) == "<think>" * 2
-        assert [event["token"] for event in split[:-1]] == [mark] * 3
+        assert [event["token"] for event in split[:-1]] == [marker] * 3
         whole = live.http.post("/completion", json={**body, "split": True, "stream": False}).json()
         assert (whole["content"], whole["thinking"]) == ("", "<think>" * 2)
 
