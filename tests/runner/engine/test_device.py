@@ -178,9 +178,9 @@ def test_a_runner_that_makes_text_imports_no_torch_where_it_is_installed(tmp_pat
     code = f"""
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
-from runner import serve
-process = object.__new__(serve._Process)
-process._settings = serve.RunnerSettings({str(toy_text())!r}, 0)
+from runner.server import main
+process = object.__new__(main._Process)
+process._settings = main.RunnerSettings({str(toy_text())!r}, 0)
 print(process._load(lambda done: None).model.name)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

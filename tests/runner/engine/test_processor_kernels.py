@@ -18,7 +18,7 @@ from tests.runner.live import ROOT
 pytestmark = pytest.mark.skipif(device.has_gpu(), reason="where a GPU computes, kernels are the GPU's")
 
 FUSED = """
-from runner import device
+from runner.engine import device
 {before}
 device.prepare()
 import mlx.core as mx, mlx.nn as nn

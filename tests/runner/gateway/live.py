@@ -26,9 +26,10 @@ import json, signal, sys, time
 import runner.process.child
 import runner.process.startup
 import runner.process.supervisor
-from runner import logs, parent
+from runner import logs
 from runner.gateway import serve
 from runner.gateway.settings import Settings
+from runner.process import parent
 said = json.loads(sys.argv[1])
 if said.pop("pretend"):
     runner.process.child.RUNNER = tuple(said.pop("runner"))

@@ -203,10 +203,10 @@ def test_quantized_and_staged_it_draws_the_same_picture_but_for_what_bits_cost(k
 def test_drawing_imports_neither_transformers_nor_mlx_lm(klein: Path) -> None:
     code = f"""
 import sys
-from runner import serve
+from runner.server import main
 from pipelines.base import ImageRequest, Picture
-process = object.__new__(serve._Process)
-process._settings = serve.RunnerSettings({str(klein)!r}, 0)
+process = object.__new__(main._Process)
+process._settings = main.RunnerSettings({str(klein)!r}, 0)
 worker = process._load(lambda done: None)
 drawn = list(worker.pipeline.generate(ImageRequest("a boat", seed=1, width=32, height=32)))
 assert any(isinstance(event, Picture) for event in drawn)
