@@ -28,7 +28,7 @@ async def leased(
     gateway: Gateway, name: str, mode: ModelMode, keep_alive: float | None, id: str
 ) -> AsyncIterator[Lease]:
     """The use of a model that is of this kind; one of the other kind is refused before it is loaded."""
-    known = await gateway.names.look_up(name)
+    known = await gateway.pool.resolve(name)
     if known.mode is not mode:
         raise BadRequest(f"model: {name} {DOES[known.mode]}; one that {DOES[mode]} is needed here")
     async with await gateway.model(name, keep_alive, id=id) as lease:

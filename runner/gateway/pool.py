@@ -48,7 +48,7 @@ class Pool:
         id: str = "",
     ) -> Lease:
         """The use of a model, once it is loaded. Cancelling gives up the place in the queue."""
-        known = await self._known(name)
+        known = await self.resolve(name)
         if self._closing:
             raise Busy("the server is stopping", retry_after=5)
         running = self._fleet.of(known)
@@ -66,6 +66,21 @@ class Pool:
             self._waiting.remove(ticket)
             self._changed.set()
             self._metrics.wait_seconds.observe(time.monotonic() - ticket.since)
+
+    async def resolve(self, name: str) -> Known:
+        """The model that a name means. A model loaded under this name is not looked up again."""
+        if (loaded := self.loaded_as(name)) is not None:
+            return loaded
+        known = await self._names.look_up(name)
+        self._called = {one: other for one, other in self._called.items() if self._fleet.of(other)}
+        self._called[name] = known
+        return known
+
+    def loaded_as(self, name: str) -> Known | None:
+        """The loaded model that was last requested under exactly this name."""
+        called = self._called.get(name)
+        running = self._fleet.of(called) if called is not None else None
+        return running.known if running is not None else None
 
     async def stop(self, name: str) -> Running | None:
         """End a model: at once when it is idle, else as soon as it is. None when it is not loaded.
@@ -248,15 +263,6 @@ class Pool:
         return running is not None and running.phase is Phase.LOADING
 
     # -- small things
-
-    async def _known(self, name: str) -> Known:
-        called = self._called.get(name)
-        if called is not None and self._fleet.of(called) is not None:
-            return called
-        known = await self._names.look_up(name)
-        self._called = {one: other for one, other in self._called.items() if self._fleet.of(other)}
-        self._called[name] = known
-        return known
 
     def _loaded(self, name: str) -> Running | None:
         """What is loaded under a name, however that is written."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from runner.api.ollama.models import LATEST, Shelf
+from runner.api.ollama.models import LATEST, ModelCatalog
 from runner.errors import BadRequest, Busy, ModelNotFound
 from runner.gateway.app import Gateway
 from runner.library.installed import Removal
@@ -24,9 +24,9 @@ class CopyRequest(Struct, frozen=True):
 
 
 class Changes:
-    def __init__(self, gateway: Gateway, shelf: Shelf) -> None:
+    def __init__(self, gateway: Gateway, catalog: ModelCatalog) -> None:
         self._gateway = gateway
-        self._shelf = shelf
+        self._catalog = catalog
 
     async def delete(self, name: str) -> None:
         """As `diptych rm` does, but that what is loaded and idle is ended first."""
@@ -59,7 +59,7 @@ class Changes:
                 f"destination: {shorten(asked.destination)} is no name in the Ollama store; name, name:tag or "
                 "namespace/name:tag are"
             )
-        model = await self._shelf.find(asked.source)
+        model = await self._catalog.find(asked.source)
         source = parse_ollama_name(model.name) if model.source == "ollama" else None
         if source is None:
             raise BadRequest(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from runner.api.lease import ask, leased
-from runner.api.ollama.models import Shelf
+from runner.api.ollama.models import ModelCatalog
 from runner.api.ollama.options import Chosen, OllamaOptions
 from runner.api.vectors import cut
 from runner.gateway.addressing import seconds
@@ -32,22 +32,24 @@ class EmbeddingsRequest(Struct, frozen=True):
     keep_alive: Duration | None = None
 
 
-async def embed(gateway: Gateway, shelf: Shelf, body: dict[str, Any], id: str) -> dict[str, Any]:
+async def embed(gateway: Gateway, catalog: ModelCatalog, body: dict[str, Any], id: str) -> dict[str, Any]:
     asked = parse(EmbedRequest, body)
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
-    found = await _vectors(gateway, shelf, asked, texts if asked.input else [], asked.truncate, id)
+    found = await _vectors(gateway, catalog, asked, texts if asked.input else [], asked.truncate, id)
     return found | {"embeddings": [cut(vector, asked.dimensions) for vector in found["embeddings"]]}
 
 
-async def embeddings(gateway: Gateway, shelf: Shelf, body: dict[str, Any], id: str) -> dict[str, Any]:
+async def embeddings(
+    gateway: Gateway, catalog: ModelCatalog, body: dict[str, Any], id: str
+) -> dict[str, Any]:
     asked = parse(EmbeddingsRequest, body)
-    found = await _vectors(gateway, shelf, asked, [asked.prompt] if asked.prompt else [], None, id)
+    found = await _vectors(gateway, catalog, asked, [asked.prompt] if asked.prompt else [], None, id)
     return {"embedding": found["embeddings"][0] if found["embeddings"] else []}
 
 
 async def _vectors(
     gateway: Gateway,
-    shelf: Shelf,
+    catalog: ModelCatalog,
     asked: EmbedRequest | EmbeddingsRequest,
     texts: list[str],
     truncate: bool | None,
@@ -57,7 +59,7 @@ async def _vectors(
     began = perf_counter_ns()
     options = Chosen(asked.options)
     keep_alive = seconds(asked.keep_alive)
-    name = await shelf.meant(asked.model)
+    name, _ = await catalog.resolve(asked.model)
     async with leased(gateway, name, ModelMode.TEXT, keep_alive, id) as lease:
         loaded = perf_counter_ns()
         options.warn_of_context(lease.server.context_length)

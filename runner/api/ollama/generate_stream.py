@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.api.lease import DOES
 from runner.api.logprobs import logprob
-from runner.api.ollama.models import Shelf
+from runner.api.ollama.models import ModelCatalog
 from runner.api.ollama.requests import Generate, Request
 from runner.errors import BadRequest
 from runner.gateway.addressing import seconds
@@ -25,9 +25,9 @@ Line = dict[str, Any]
 class Answer:
     """`lines` are the whole of it; `whole` is what they come to."""
 
-    def __init__(self, gateway: Gateway, shelf: Shelf, request: Request, id: str) -> None:
+    def __init__(self, gateway: Gateway, catalog: ModelCatalog, request: Request, id: str) -> None:
         self._gateway = gateway
-        self._shelf = shelf
+        self._catalog = catalog
         self._request = request
         self._id = id
         self._keep_alive = seconds(request.asked.keep_alive)
@@ -51,18 +51,17 @@ class Answer:
         return said
 
     async def lines(self) -> AsyncGenerator[Line, None]:
-        name = await self._shelf.meant(self._request.asked.model)
+        name, known = await self._catalog.resolve(self._request.asked.model)
         if self._request.empty:
             yield await self._load(name)
             return
-        known = await self._gateway.names.look_up(name)
         mode = known.mode
-        self._request.take(await self._shelf.stated(known))
+        self._request.take(await self._catalog.defaults(known))
         native = self._native(mode)
         async with await self._gateway.model(name, self._keep_alive, id=self._id) as lease:
             self._loaded = perf_counter_ns()
             if native.get("think"):
-                await self._shelf.check_thinking(known, self._request.asked.model)
+                await self._catalog.check_thinking(known, self._request.asked.model)
             self._request.options.warn_of_context(lease.server.context_length)
             async with aclosing(self._events(lease, native, mode)) as found:
                 async for line in found:
@@ -79,7 +78,7 @@ class Answer:
         """Without a prompt a model is loaded, or ended by a keep_alive of 0."""
         if self._keep_alive == 0:
             if await self._gateway.pool.stop(name) is None:
-                await self._shelf.find(name)  # which says so when there is no such model at all
+                await self._catalog.find(name)  # which says so when there is no such model at all
             return self._line() | self._said() | {"done": True, "done_reason": "unload"}
         (await self._gateway.model(name, self._keep_alive, id=self._id)).release()
         return self._line() | self._said() | {"done": True, "done_reason": "load"}

@@ -3,10 +3,11 @@
 import asyncio
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from runner.api.lease import names
 from runner.errors import BadRequest, ModelNotFound
@@ -20,6 +21,8 @@ from runner.library.facts import capabilities, files_of
 from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.base import shorten
 from runner.sources.ollama import OllamaFiles
+
+T = TypeVar("T")
 
 # What a model that stays for good expires in: clients want a date.
 FOR_GOOD = timedelta(days=36500)
@@ -36,8 +39,8 @@ NUMBERS = {
 
 
 @dataclass(frozen=True)
-class Stated:
-    """What a model of the Ollama store comes with: options, a system message."""
+class ModelfileDefaults:
+    """The options and the system message that a model of the Ollama store comes with."""
 
     name: str = ""
     options: dict[str, Any] = field(default_factory=dict)
@@ -45,22 +48,29 @@ class Stated:
     license: str = ""
 
 
-class Shelf:
+class ModelCatalog:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._names: dict[str, str] = {}  # the gateway's name for each name that clients use
+        self._facts: dict[tuple[str, Callable[..., Any]], tuple[Known, Any]] = {}
 
-    async def meant(self, name: str) -> str:
-        """The name that the gateway knows: Ollama's clients like to end one in `:latest`. That nobody knows it is said
-        in the words that they look for."""
+    async def resolve(self, name: str) -> tuple[str, Known]:
+        """The name that the gateway knows, and the model of that name. Ollama's clients like to add `:latest`, and
+        look for the words "not found". A loaded model is not looked up again."""
+        pool = self._gateway.pool
+        if (called := self._names.get(name)) is not None and (loaded := pool.loaded_as(called)) is not None:
+            return called, loaded
         bare, aliases = name.removesuffix(LATEST), self._gateway.names.aliases
         reasons = []
         for called in [bare] if bare in aliases and name not in aliases else dict.fromkeys((name, bare)):
             try:
-                await self._gateway.names.look_up(called)
+                known = await pool.resolve(called)
             except ModelNotFound as error:
                 reasons.append(error.message)
             else:
-                return called
+                self._names = {one: other for one, other in self._names.items() if pool.loaded_as(other)}
+                self._names[name] = called
+                return called, known
         raise ModelNotFound(f"model {shorten(name)} not found: {reasons[-1]}")
 
     async def find(self, name: str) -> Installed:
@@ -78,15 +88,25 @@ class Shelf:
                 return model_here
         raise ModelNotFound(f"model {shorten(name)} not found; GET /api/tags lists those on this machine")
 
-    async def stated(self, known: Known) -> Stated:
+    async def defaults(self, known: Known) -> ModelfileDefaults:
         """What the model's maker put beside its weights."""
-        if not known.argument.startswith("ollama:"):
-            return Stated()
-        return await asyncio.to_thread(lambda: _stated(find(known.argument)))
+        return (
+            await self._read(known, _defaults)
+            if known.argument.startswith("ollama:")
+            else ModelfileDefaults()
+        )
 
-    async def check_thinking(self, known: Known, called: str) -> None:
-        if "thinking" not in await asyncio.to_thread(lambda: text_capabilities(find(known.argument))):
-            raise BadRequest(f"think: {shorten(called)} does not support thinking; false is allowed")
+    async def check_thinking(self, known: Known, name: str) -> None:
+        if "thinking" not in await self._read(known, text_capabilities):
+            raise BadRequest(f"think: {shorten(name)} does not support thinking; false is allowed")
+
+    async def _read(self, known: Known, read: Callable[[ModelFiles], T]) -> T:
+        """What `read` makes of a model's files, which are read once while the model stays loaded."""
+        source, value = self._facts.get((known.argument, read), (None, None))
+        if source is not known:
+            value = await asyncio.to_thread(lambda: read(find(known.argument)))
+            self._facts[known.argument, read] = known, value
+        return cast(T, value)
 
     # -- what the endpoints answer
 
@@ -168,22 +188,22 @@ def modified(model: Installed) -> str:
     return datetime.fromtimestamp(model.modified, UTC).isoformat()
 
 
-def _stated(files: ModelFiles) -> Stated:
+def _defaults(files: ModelFiles) -> ModelfileDefaults:
     if not isinstance(files, OllamaFiles):
-        return Stated()
-    return Stated(files.name, files.parameters(), files.system(), files.license())
+        return ModelfileDefaults()
+    return ModelfileDefaults(files.name, files.parameters(), files.system(), files.license())
 
 
 def shown(model: Installed, name: str) -> dict[str, Any]:
     files = files_of(model)
     text = model.mode is ModelMode.TEXT
-    stated = _stated(files)
+    defaults = _defaults(files)
     warnings = {"warnings": [f"{name} cannot be run: {model.fault}"]} if model.fault else {}
     return {
         "modelfile": f"FROM {name}\n",
-        "parameters": "\n".join(_parameter(*one) for one in stated.options.items()),
-        "system": stated.system,
-        "license": stated.license,
+        "parameters": "\n".join(_parameter(*one) for one in defaults.options.items()),
+        "system": defaults.system,
+        "license": defaults.license,
         "template": chat_template(files) if text else "",
         "details": details(model),
         "model_info": _numbers(model, files, name),

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Any, Self
 
-from runner.api.ollama.models import LATEST, Shelf, digest, hub_digest
+from runner.api.ollama.models import LATEST, ModelCatalog, digest, hub_digest
 from runner.errors import Busy, DiptychError, ModelNotFound, ModelNotSupported, RunnerFailed
 from runner.gateway.app import Gateway
 from runner.library.download import Download, plan_download
@@ -80,9 +80,9 @@ class Pull:
 
 
 class Pulls:
-    def __init__(self, gateway: Gateway, shelf: Shelf) -> None:
+    def __init__(self, gateway: Gateway, catalog: ModelCatalog) -> None:
         self._gateway = gateway
-        self._shelf = shelf
+        self._catalog = catalog
         self._under_way: dict[str, Pull] = {}
 
     async def stream(self, name: str) -> AsyncGenerator[bytes, None]:
@@ -121,7 +121,7 @@ class Pulls:
     async def _here(self, name: str) -> Line | None:
         """A model that no hub could bring, as it lies here. Those of the hub are looked at again."""
         try:
-            model = await self._shelf.find(name)
+            model = await self._catalog.find(name)
         except ModelNotFound:
             return None
         if model.source == "hub":

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from runner.api.ollama.models import Stated
+from runner.api.ollama.models import ModelfileDefaults
 from runner.api.ollama.options import Chosen, OllamaOptions
 from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, chosen
 from runner.errors import BadRequest
@@ -105,10 +105,10 @@ class Request:
         if asked.shift:
             self.warnings.append("shift: the context does not move on; an answer ends where it is full")
 
-    def take(self, stated: Stated) -> None:
+    def take(self, defaults: ModelfileDefaults) -> None:
         """What the model comes with, where the request says nothing."""
-        self.options.put_over(stated.options, stated.name)
-        self.system = stated.system
+        self.options.put_over(defaults.options, defaults.name)
+        self.system = defaults.system
 
     @property
     def thinks(self) -> bool | None:

@@ -13,7 +13,7 @@ from runner.api.lease import Whole
 from runner.api.ollama.copy_delete import Changes, CopyRequest
 from runner.api.ollama.embeddings import EmbeddingsRequest, EmbedRequest, embed, embeddings
 from runner.api.ollama.generate_stream import Answer
-from runner.api.ollama.models import Shelf
+from runner.api.ollama.models import ModelCatalog
 from runner.api.ollama.pull import Pulls
 from runner.api.ollama.requests import (
     CHAT_RULES,
@@ -95,9 +95,9 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
 class Ollama:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._shelf = Shelf(gateway)
-        self._pulls = Pulls(gateway, self._shelf)
-        self._changes = Changes(gateway, self._shelf)
+        self._catalog = ModelCatalog(gateway)
+        self._pulls = Pulls(gateway, self._catalog)
+        self._changes = Changes(gateway, self._catalog)
 
     @described("That Ollama's API is here; for browsers, the page", plain=("text/plain", "text/html"))
     async def running(self, request: Request) -> Response:
@@ -109,15 +109,15 @@ class Ollama:
 
     @described("The models that can be run", answer=Tags)
     async def tags(self, request: Request) -> Response:
-        return _json(await self._shelf.tags())
+        return _json(await self._catalog.tags())
 
     @described("The models that are loaded", answer=AllLoaded)
     async def ps(self, request: Request) -> Response:
-        return _json(await self._shelf.loaded())
+        return _json(await self._catalog.loaded())
 
     @described("One model", body=Named, rules=(NAMED,), answer=Shown, asks=True)
     async def show(self, request: Request) -> Response:
-        return _json(await self._shelf.show(named(read_json(await read_body(request)))))
+        return _json(await self._catalog.show(named(read_json(await read_body(request)))))
 
     @described(
         "Continue a text, or draw a picture",
@@ -142,7 +142,7 @@ class Ollama:
         return self._answer(request, Chat(read_json(await read_body(request))))
 
     def _answer(self, request: Request, asked: Generate | Chat) -> Any:
-        answer = Answer(self._gateway, self._shelf, asked, exchange(request.scope).id)
+        answer = Answer(self._gateway, self._catalog, asked, exchange(request.scope).id)
         if asked.asked.stream is False or asked.empty:
             return Whole(answer.whole)
         return Stream(answer.stream(), NDJSON, _last)
@@ -184,7 +184,7 @@ class Ollama:
     @described("Texts as vectors", body=EmbedRequest, answer=Embedded, asks=True)
     async def embed(self, request: Request) -> Any:
         body, id = read_json(await read_body(request)), exchange(request.scope).id
-        return Whole(lambda: embed(self._gateway, self._shelf, body, id))
+        return Whole(lambda: embed(self._gateway, self._catalog, body, id))
 
     @described(
         "A text as a vector, as it was asked for formerly",
@@ -194,7 +194,7 @@ class Ollama:
     )
     async def embeddings(self, request: Request) -> Any:
         body, id = read_json(await read_body(request)), exchange(request.scope).id
-        return Whole(lambda: embeddings(self._gateway, self._shelf, body, id))
+        return Whole(lambda: embeddings(self._gateway, self._catalog, body, id))
 
 
 def named(body: dict[str, Any]) -> str:
