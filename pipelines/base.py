@@ -50,16 +50,16 @@ class ImageRequest:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a request comes to, before any work: the answer to every None above."""
+    """A request with every choice made, before any work: a value for each None in it."""
 
     width: int
     height: int
-    steps: int  # denoising steps that will be run for each picture: fewer than asked for below strength 1
-    guidance: float | None  # None: the model knows none, or it is off
+    num_inference_steps: int  # of the whole schedule
+    denoise_steps: int  # of these, the ones that are run for each picture: fewer below strength 1
+    guidance: float | None  # None: the model has none, or it is off
     warnings: tuple[str, ...] = ()
-    strength: float | None = None  # None: no picture to start from
-    asked: int | None = None  # steps of the whole schedule, of which `steps` are run; None: all of them
-    # The sizes to which the request's pictures are reduced before anything else; none: they are wanted as they are.
+    strength: float | None = None  # None: there is no picture to start from
+    # The sizes to which input pictures are reduced first; empty: they are used as they are.
     reduced: tuple[Size, ...] = ()
 
 

@@ -163,9 +163,9 @@ class Walk(ABC):
 
     def task(self, request: ImageRequest) -> Task:
         plan = self.plan(request)
-        rows, columns = plan.height // self.defaults.multiple, plan.width // self.defaults.multiple
-        asked = request.steps or self.defaults.steps
-        schedule = self.flow.schedule(asked, self.mu(rows * columns, asked))
+        rows, columns = plan.height // self.defaults.size_multiple, plan.width // self.defaults.size_multiple
+        steps = plan.num_inference_steps
+        schedule = self.flow.schedule(steps, self.mu(rows * columns, steps))
         if plan.strength is not None:
             schedule = schedule.after(plan.strength)
         return Task(request, plan, schedule, rows, columns, self.guided_steps(request, plan, schedule))
@@ -174,7 +174,7 @@ class Walk(ABC):
         """Draw. Each yield is a place to stop: closing the generator leaves nothing behind."""
         task = self.task(request)
         mx.reset_peak_memory()
-        yield Step(0, task.plan.steps * request.count)
+        yield Step(0, task.plan.denoise_steps * request.count)
         try:
             yield from self._walk(task)
         finally:
@@ -201,7 +201,7 @@ class Walk(ABC):
         """One picture. Each step is told when the next one has been handed over, which the memory limit delays until
         most of it is done: closed here, a walk has one step under way. The decoder is built during the last step, but
         handed over after it, as the times of both would be one otherwise; in strips it computes while it is built."""
-        steps = task.plan.steps
+        steps = task.plan.denoise_steps
         before, total = index * steps, steps * task.request.count
         moved = self._step(task, course, self._begin(task, course, index), 0)
         mx.async_eval(moved)
@@ -254,7 +254,11 @@ class Walk(ABC):
         dtype = self.latent_dtype(task, readings[0])
         drawn = self._noise(task, noise, dtype)
         compared = self._given(task, readings, references) if task.guided_steps else None
-        alone = self._given(task, readings[:1], references) if task.guided_steps < task.plan.steps else None
+        alone = (
+            self._given(task, readings[:1], references)
+            if task.guided_steps < task.plan.denoise_steps
+            else None
+        )
         return Course(compared, alone, drawn, start, dtype)
 
     def _given(self, task: Task, readings: Sequence[Reading], references: Sequence[mx.array]) -> Given:
@@ -271,7 +275,7 @@ class Walk(ABC):
     def _features(self) -> int:
         """Of a token."""
         config = self.vae().config
-        return int(config.latent_channels * (self.defaults.multiple // config.scale) ** 2)
+        return int(config.latent_channels * (self.defaults.size_multiple // config.scale) ** 2)
 
     def _start(self, task: Task, noise: Noise) -> mx.array | None:
         """The latents of the picture to start from, one of those that the autoencoder deems likely."""
@@ -308,7 +312,7 @@ class Walk(ABC):
         sigma, following = (float(value) for value in task.schedule.sigmas[step : step + 2])
         velocity = self._velocity(task, course, latents, step)
         moved = euler_step(latents, velocity, sigma, following)
-        if step + 1 not in planning.preview_steps(task.plan.steps, task.request.previews):
+        if step + 1 not in planning.preview_steps(task.plan.denoise_steps, task.request.previews):
             return Moved(moved, None)
         promised = self._unpack(task, predict_clean(latents, velocity, sigma))
         return Moved(moved, to_bytes(self.vae().preview(promised, PREVIEW_SIDE))[0])
@@ -316,7 +320,7 @@ class Walk(ABC):
     def _velocity(self, task: Task, course: Course, latents: mx.array, step: int) -> mx.array:
         given = course.compared if step < task.guided_steps else course.alone
         if given is None:
-            raise AssertionError(f"step {step} of {task.plan.steps} was given nothing")
+            raise AssertionError(f"step {step} of {task.plan.denoise_steps} was given nothing")
         batch = latents if given is course.alone else mx.concatenate([latents, latents])
         answer = self.transformer.step(batch, given.conditions, given.modulation.at(step))
         velocity = self.velocity(answer)

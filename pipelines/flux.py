@@ -65,14 +65,14 @@ class Flux(Walk):
             steps=kind.steps,
             guidance=kind.guidance,
             side=sample_side(transformer, vae, vae_config.scale),
-            multiple=vae_config.scale * self.patch,
-            knows=("true_cfg_scale",),
+            size_multiple=vae_config.scale * self.patch,
+            supported_params=("true_cfg_scale",),
         )
         self.dimensions = Dimensions(
             width=config.width,
             mlp=config.mlp_width,
             prompt=kind.tokens,
-            multiple=self.defaults.multiple,
+            multiple=self.defaults.size_multiple,
             channels=vae_config.outermost,
         )
 
@@ -90,7 +90,7 @@ class Flux(Walk):
         return replace(plan, warnings=tuple(told))
 
     def guided_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
-        return plan.steps if self._comparison(request) > UNGUIDED else 0
+        return plan.denoise_steps if self._comparison(request) > UNGUIDED else 0
 
     @staticmethod
     def _compares(request: ImageRequest) -> bool:

@@ -60,14 +60,14 @@ class Flux2Klein(Walk):
             steps=kind.steps,
             guidance=kind.guidance,
             side=sample_side(transformer, vae, vae_config.scale),
-            multiple=vae_config.scale * vae_config.patch_size[0],
-            edits=MOST_REFERENCES,
+            size_multiple=vae_config.scale * vae_config.patch_size[0],
+            max_references=MOST_REFERENCES,
         )
         self.dimensions = Dimensions(
             width=config.width,
             mlp=config.mlp_width,
             prompt=KLEIN_TOKENS,
-            multiple=self.defaults.multiple,
+            multiple=self.defaults.size_multiple,
             channels=vae_config.outermost,
         )
 
@@ -80,7 +80,7 @@ class Flux2Klein(Walk):
         return replace(plan, guidance=None, warnings=(*plan.warnings, *told))
 
     def guided_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
-        return plan.steps if plan.guidance is not None and plan.guidance > 1 else 0
+        return plan.denoise_steps if plan.guidance is not None and plan.guidance > 1 else 0
 
     def _asked(self, prompt: str) -> str:
         return self.tokenizer.chat(prompt, enable_thinking=False)
@@ -96,7 +96,7 @@ class Flux2Klein(Walk):
 
     def references(self, task: Task) -> list[mx.array]:
         looked_at = task.request.images if task.plan.strength is None else task.request.images[1:]
-        shown = (to_reference(Image.fromarray(picture), self.defaults.multiple) for picture in looked_at)
+        shown = (to_reference(Image.fromarray(picture), self.defaults.size_multiple) for picture in looked_at)
         return [self.vae().encode(mx.array(picture), strips=self.parts) for picture in shown]
 
     def encode_start(self, vae: Autoencoder, picture: mx.array, noise: Noise) -> mx.array:

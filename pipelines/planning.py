@@ -16,18 +16,21 @@ SIDE = 1024
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a model takes where a request says nothing, and how far it goes. `edits`: so many pictures to look at;
-    `knows`: those of the special fields that it does something with."""
+    """A model's defaults and limits. `supported_params`: those of `SPECIAL` that have an effect on it."""
 
     steps: int
     guidance: float | None
     side: int
-    multiple: int
-    edits: int = 0
-    knows: tuple[str, ...] = ()
+    size_multiple: int
+    max_references: int = 0  # pictures that it can look at while it draws
+    supported_params: tuple[str, ...] = ()
+
+    @property
+    def supports_editing(self) -> bool:
+        return self.max_references > 0
 
 
-# What only some families know.
+# Parameters of some families only.
 SPECIAL = ("cfg_normalization", "cfg_truncation", "true_cfg_scale")
 
 
@@ -36,19 +39,19 @@ def plan(request: ImageRequest, defaults: Defaults) -> Plan:
     _check_numbers(request)
     _check_pictures(request, defaults)
     width, height = _size(request, defaults)
-    asked = request.steps or defaults.steps
+    steps = request.steps or defaults.steps
     strength = _strength(request, defaults)
     return Plan(
         width=width,
         height=height,
-        steps=asked if strength is None else asked - skipped(asked, strength),
+        num_inference_steps=steps,
+        denoise_steps=steps if strength is None else steps - skipped(steps, strength),
         guidance=defaults.guidance if request.guidance is None else request.guidance,
         strength=strength,
-        asked=asked,
         warnings=tuple(
             f"{name} has no effect on this model"
             for name in SPECIAL
-            if getattr(request, name) is not None and name not in defaults.knows
+            if getattr(request, name) is not None and name not in defaults.supported_params
         ),
         reduced=_reduced(request, strength, (width, height)),
     )
@@ -103,8 +106,8 @@ def _check_numbers(request: ImageRequest) -> None:
 
 
 def _check_pictures(request: ImageRequest, defaults: Defaults) -> None:
-    starts = request.strength is not None or not defaults.edits
-    most = max(1, defaults.edits)
+    starts = request.strength is not None or not defaults.supports_editing
+    most = max(1, defaults.max_references)
     if len(request.images) > most:
         raise PipelineError(f"images: {len(request.images)} were given; this model takes at most {most}")
     if request.strength is not None and not request.images:
@@ -114,7 +117,7 @@ def _check_pictures(request: ImageRequest, defaults: Defaults) -> None:
             if starts and index == 0:
                 check_size(width, height)
             else:
-                check_reference(width, height, defaults.multiple)
+                check_reference(width, height, defaults.size_multiple)
         except PictureError as error:
             raise PipelineError(f"images[{index}]: {error}") from error
 
@@ -131,12 +134,12 @@ def _reduced(request: ImageRequest, strength: float | None, drawn: Size) -> tupl
 def _strength(request: ImageRequest, defaults: Defaults) -> float | None:
     if not request.images:
         return None
-    return STRENGTH if request.strength is None and not defaults.edits else request.strength
+    return STRENGTH if request.strength is None and not defaults.supports_editing else request.strength
 
 
 def _size(request: ImageRequest, defaults: Defaults) -> tuple[int, int]:
     """What is asked for, cut to the multiple; else the first picture's shape; else the model's own size."""
-    multiple = defaults.multiple
+    multiple = defaults.size_multiple
     for name, side in (("width", request.width), ("height", request.height)):
         if side is not None and not multiple <= side <= LONGEST_SIDE:
             raise PipelineError(f"{name}: {side} is out of range; {multiple} to {LONGEST_SIDE} is allowed")

@@ -67,14 +67,14 @@ class ZImage(Walk):
             steps=kind.steps,
             guidance=kind.guidance,
             side=sample_side(transformer, vae, vae_config.scale),
-            multiple=vae_config.scale * self.patch,
-            knows=("cfg_normalization", "cfg_truncation"),
+            size_multiple=vae_config.scale * self.patch,
+            supported_params=("cfg_normalization", "cfg_truncation"),
         )
         self.dimensions = Dimensions(
             width=config.dim,
             mlp=config.mlp_width,
             prompt=Z_IMAGE_TOKENS,
-            multiple=self.defaults.multiple,
+            multiple=self.defaults.size_multiple,
             channels=vae_config.outermost,
         )
 
@@ -110,7 +110,7 @@ class ZImage(Walk):
         """The step is traced for such a caption, and one block is computed in the stead of all."""
         network: ZImageTransformer = self.transformer()
         caption = self.encoder()(mx.zeros((1, length), mx.int32))[0]
-        side = self.defaults.side // self.defaults.multiple
+        side = self.defaults.side // self.defaults.size_multiple
         prepared = network.prepare([caption], side, side)
         tokens = mx.zeros((1, side * side, self._features))
         self.transformer.step(tokens, prepared, network.modulation([0.0]).at(0))

@@ -56,9 +56,9 @@ class Call:
             steps=kind.steps if kind else int(call.default("num_inference_steps") or 1),
             guidance=kind.guidance if kind else call.guidance,
             side=sample_side(_square(_config(network)), _square(vae), scale),
-            multiple=2 * scale,
-            edits=0 if "strength" in takes else call.pictures,
-            knows=tuple(name for name in SPECIAL if name in takes),
+            size_multiple=2 * scale,
+            max_references=0 if "strength" in takes else call.pictures,
+            supported_params=tuple(name for name in SPECIAL if name in takes),
         )
         return replace(call, defaults=defaults)
 
@@ -110,13 +110,15 @@ class Call:
     def _walked(self, plan: Plan) -> Plan:
         """Older calls cut steps times strength to a whole number, newer ones do not: they are a step apart."""
         if plan.strength is None:
-            return replace(plan, steps=self._scheduled(plan.steps))
+            return replace(plan, denoise_steps=self._scheduled(plan.denoise_steps))
         if not self.cuts:
             return plan
-        steps = int((plan.asked or plan.steps) * plan.strength)
+        steps = int(plan.num_inference_steps * plan.strength)
         if steps < 1:
-            raise PipelineError(f"strength: {plan.strength} leaves none of {plan.asked} steps to do")
-        return replace(plan, steps=steps)
+            raise PipelineError(
+                f"strength: {plan.strength} leaves none of {plan.num_inference_steps} steps to do"
+            )
+        return replace(plan, denoise_steps=steps)
 
     def _scheduled(self, steps: int) -> int:
         """Some schedulers walk more than they are asked for."""
@@ -162,7 +164,7 @@ class Call:
             "negative_prompt": request.negative_prompt,
             "width": plan.width,
             "height": plan.height,
-            "num_inference_steps": plan.asked,
+            "num_inference_steps": plan.num_inference_steps,
             "strength": plan.strength,
             "output_type": "pil",
             **{name: getattr(request, name) for name in SPECIAL},

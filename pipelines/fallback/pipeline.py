@@ -57,7 +57,7 @@ class TorchPipeline:
         """Draw. Each yield is a place to stop: closing the generator leaves nothing behind."""
         call = self._call(request)
         plan = call.plan(request)
-        yield Step(0, plan.steps * request.count)
+        yield Step(0, plan.denoise_steps * request.count)
         try:
             with Overheard() as overheard:
                 yield from self._draw(call, request, plan, overheard)
@@ -110,7 +110,7 @@ class _Run:
         arguments = self.call.arguments(self.request, self.plan)
 
         def step(index: int, latents: torch.Tensor | None) -> None:
-            total = int(getattr(self.call.pipeline, "num_timesteps", None) or self.plan.steps)
+            total = int(getattr(self.call.pipeline, "num_timesteps", None) or self.plan.denoise_steps)
             preview = None
             if self.request.previews and latents is not None:
                 clean = previews.follow(latents)

@@ -32,7 +32,14 @@ from runner.gateway.schemas import (
 from runner.http import rules
 from runner.http.bodies import PICTURES_LIMIT, read_body
 from runner.http.operation import operation
-from runner.protocol.image import DrawBegun, DrawDone, DrawnPart, DrawRequest, DrawStep, DrawWhole
+from runner.protocol.image import (
+    ImageChunk,
+    ImageCompletionRequest,
+    ImageDone,
+    ImageStarted,
+    ImageStep,
+    ImageWhole,
+)
 from runner.protocol.text import (
     CancelRequest,
     DetokenizeRequest,
@@ -50,7 +57,7 @@ from runner.protocol.text import (
 
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 TEXT_EVENTS = [TextChunk, TextDone]
-PICTURE_EVENTS = [DrawBegun, DrawStep, DrawnPart, DrawDone]
+PICTURE_EVENTS = [ImageStarted, ImageStep, ImageChunk, ImageDone]
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
@@ -107,7 +114,7 @@ class Native:
 
     @operation(
         "Write a text, or draw a picture",
-        body=(Addressed, [TextRequest, DrawRequest]),
+        body=(Addressed, [TextRequest, ImageCompletionRequest]),
         rules=(
             rules.either(
                 rules.has("prompt", {"type": "string"}),
@@ -118,7 +125,7 @@ class Native:
                 rules.has("tools", {"type": "array", "minItems": 1}),
             ),
         ),
-        answer=[TextWhole, DrawWhole],
+        answer=[TextWhole, ImageWhole],
         pieces=[Loading, *TEXT_EVENTS, *PICTURE_EVENTS, Failed],
         asks=True,
     )

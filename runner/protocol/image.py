@@ -21,7 +21,7 @@ Quality = Literal["low", "medium", "high", "xhigh", "max"]
 Base64 = Annotated[Raw, Meta(extra_json_schema={"type": "string", "contentEncoding": "base64"})]
 
 
-class DrawRequest(Struct, frozen=True):
+class ImageCompletionRequest(Struct, frozen=True):
     """POST /completion in image mode."""
 
     prompt: Text = ""
@@ -44,26 +44,26 @@ class DrawRequest(Struct, frozen=True):
     stream: bool = True
 
 
-class DrawBegun(Struct, frozen=True):
+class ImageStarted(Struct, frozen=True):
     """The first event, before the prompt is encoded."""
 
     total: int
 
 
-class DrawStep(Struct, frozen=True):
+class ImageStep(Struct, frozen=True):
     step: int
     total: int
     preview: Base64 | UnsetType = UNSET
 
 
-class DrawnPart(Struct, frozen=True):
+class ImageChunk(Struct, frozen=True):
     """One picture of several."""
 
     image: Base64
     index: int
 
 
-class DrawDone(Struct, frozen=True):
+class ImageDone(Struct, frozen=True):
     """The last event. Durations are nanoseconds; `image` is there when one picture was asked for."""
 
     seed: int
@@ -81,7 +81,7 @@ class DrawDone(Struct, frozen=True):
     done: Literal[True] = True
 
 
-class DrawWhole(DrawDone, frozen=True):
+class ImageWhole(ImageDone, frozen=True):
     """Pictures without a stream; `images` when there are several."""
 
     images: list[Base64] | UnsetType = UNSET
@@ -91,11 +91,11 @@ def to_base64(data: bytes) -> Raw:
     return Raw(b'"%b"' % b2a_base64(data, newline=False))
 
 
-NAMES = frozenset(DrawRequest.__struct_fields__)
+NAMES = frozenset(ImageCompletionRequest.__struct_fields__)
 TEXT_NAMES = (frozenset(TextRequest.__struct_fields__) | OPTION_NAMES) - NAMES - {"options"}
 
 
-def parse_draw(value: dict[str, Any]) -> tuple[DrawRequest, list[str]]:
+def parse_image(value: dict[str, Any]) -> tuple[ImageCompletionRequest, list[str]]:
     """A request for pictures, and warnings of what in it was ignored. Every field may also stand under `options`;
     the top level comes first."""
     options = value.get("options")
@@ -104,7 +104,7 @@ def parse_draw(value: dict[str, Any]) -> tuple[DrawRequest, list[str]]:
     given = {**_stated(options or {}), **_stated(value)}
     if given.get("format") == "":
         del given["format"]
-    request = parse(DrawRequest, given)
+    request = parse(ImageCompletionRequest, given)
     _check(request, given)
     return request, _ignored(value, options or {})
 
@@ -113,7 +113,7 @@ def _stated(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: fields[name] for name in NAMES & fields.keys() if fields[name] is not None}
 
 
-def _check(request: DrawRequest, given: dict[str, Any]) -> None:
+def _check(request: ImageCompletionRequest, given: dict[str, Any]) -> None:
     if not request.prompt:
         found = "is empty" if "prompt" in given else "is missing"
         raise BadRequest(f"prompt {found}; a description of the picture is needed")

@@ -9,13 +9,13 @@ from msgspec.structs import asdict
 from starlette.requests import Request
 
 from runner.engine.engine import Engine
-from runner.engine.image.jobs import Drawing, Planner, Undecoded, prepare
+from runner.engine.image.jobs import PlannedRequest, Planner, UndecodedRequest, prepare
 from runner.engine.jobs import Job
 from runner.errors import Busy
 from runner.http.bodies import PICTURES_LIMIT, read_body
 from runner.http.metrics import Metrics
 from runner.http.middleware import exchange
-from runner.protocol.image import DrawDone, DrawnPart, DrawWhole, parse_draw
+from runner.protocol.image import ImageChunk, ImageDone, ImageWhole, parse_image
 from runner.protocol.text import encode, read_json
 from runner.server.streaming import JobResponse, while_connected
 
@@ -53,7 +53,7 @@ class ImageApi:
 
     async def _submit(
         self, request: Request, raw: list[bytes], planner: Planner
-    ) -> tuple[Job, Drawing, bool]:
+    ) -> tuple[Job, PlannedRequest, bool]:
         """Cancelled, it leaves at most one picture that is being decoded. The body is taken out of `raw`, which may be
         large, and is not kept."""
         loop = asyncio.get_running_loop()
@@ -80,7 +80,7 @@ class ImageApi:
             )
 
     def _count(self, event: Struct, pictures: int) -> None:
-        if isinstance(event, DrawDone):
+        if isinstance(event, ImageDone):
             self._metrics.count_drawn(event, pictures)
 
     def close(self) -> None:
@@ -88,12 +88,12 @@ class ImageApi:
         self._decoder.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(raw: bytes, planner: Planner) -> tuple[Undecoded, bool]:
-    wanted, ignored = parse_draw(read_json(raw))
+def _read(raw: bytes, planner: Planner) -> tuple[UndecodedRequest, bool]:
+    wanted, ignored = parse_image(read_json(raw))
     return prepare(wanted, ignored, planner), wanted.stream
 
 
 def _whole(events: list[Struct]) -> bytes:
     """All of a request as one object: what the last event says, with the pictures when there are several."""
-    parts = [event.image for event in events if isinstance(event, DrawnPart)]
-    return encode(DrawWhole(**asdict(events[-1]), images=parts or UNSET))
+    parts = [event.image for event in events if isinstance(event, ImageChunk)]
+    return encode(ImageWhole(**asdict(events[-1]), images=parts or UNSET))

@@ -224,4 +224,4 @@ def test_what_has_no_effect_is_told(toy, name, given, told):
 def test_a_bare_request_is_what_the_files_suggest(toy, name, steps, guidance, context):
     pipeline = load(toy, name)
     plan = pipeline.plan(ImageRequest("a red circle", 1))
-    assert (plan.steps, plan.guidance, pipeline.context, plan.width) == (steps, guidance, context, 64)
+    assert (plan.denoise_steps, plan.guidance, pipeline.context, plan.width) == (steps, guidance, context, 64)

@@ -13,8 +13,8 @@ from pipelines.images import to_reference, to_start
 from pipelines.picture_files import PictureFile
 from pipelines.planning import Defaults, plan, preview_steps, sample_side
 
-STARTS = Defaults(steps=8, guidance=None, side=1024, multiple=16)
-EDITS = Defaults(steps=4, guidance=4.0, side=512, multiple=16, edits=10)
+STARTS = Defaults(steps=8, guidance=None, side=1024, size_multiple=16)
+EDITS = Defaults(steps=4, guidance=4.0, side=512, size_multiple=16, max_references=10)
 
 
 def request(**given):
@@ -27,11 +27,17 @@ def picture(width, height):
 
 def test_a_bare_request_gets_the_models_own_numbers():
     made = plan(request(), EDITS)
-    assert (made.width, made.height, made.steps, made.guidance, made.strength) == (512, 512, 4, 4.0, None)
+    assert (made.width, made.height, made.denoise_steps, made.guidance, made.strength) == (
+        512,
+        512,
+        4,
+        4.0,
+        None,
+    )
 
 
 def test_no_steps_mean_the_models_own():
-    assert plan(request(steps=0), STARTS).steps == 8
+    assert plan(request(steps=0), STARTS).denoise_steps == 8
 
 
 @pytest.mark.parametrize(
@@ -98,16 +104,16 @@ def test_pictures_that_cannot_be_looked_at_are_refused(images, said):
 
 
 def test_a_picture_to_start_from_may_be_smaller_than_one_to_look_at():
-    assert plan(request(images=(picture(40, 33),), strength=0.5, steps=4), EDITS).steps == 2
+    assert plan(request(images=(picture(40, 33),), strength=0.5, steps=4), EDITS).denoise_steps == 2
 
 
 def test_a_model_that_cannot_edit_starts_from_the_picture():
     made = plan(request(images=(picture(64, 64),), steps=10), STARTS)
-    assert (made.strength, made.steps, made.asked) == (0.6, 6, 10)
+    assert (made.strength, made.denoise_steps, made.num_inference_steps) == (0.6, 6, 10)
 
 
 def test_the_least_strength_does_one_step():
-    assert plan(request(images=(picture(64, 64),), strength=0.01), STARTS).steps == 1
+    assert plan(request(images=(picture(64, 64),), strength=0.01), STARTS).denoise_steps == 1
 
 
 @pytest.mark.parametrize(
@@ -137,7 +143,7 @@ def test_the_models_own_size_comes_from_its_files(transformer, vae, side):
     ],
 )
 def test_pictures_are_reduced_to_what_is_looked_at_and_never_enlarged(defaults, given, reduced):
-    pictures = (picture(3000, 1500), picture(75, 93))[: max(defaults.edits, 1)]
+    pictures = (picture(3000, 1500), picture(75, 93))[: max(defaults.max_references, 1)]
     made = plan(request(images=pictures, **given), defaults)
     assert list(made.reduced) == reduced[: len(pictures)]
     ((width, height),) = plan(request(images=(picture(75, 93),), **given), defaults).reduced

@@ -42,7 +42,8 @@ class FakePipeline:
         width, height = request.width or 64, request.height or 48
         if width < 16 or height < 16:
             raise PipelineError(f"width x height: {width} x {height} is too small; 16 x 16 is the least")
-        return Plan(width // 16 * 16, height // 16 * 16, request.steps or 4, request.guidance)
+        steps = request.steps or 4
+        return Plan(width // 16 * 16, height // 16 * 16, steps, steps, request.guidance)
 
     def working_bytes(self, request: ImageRequest) -> int | None:
         return self.needed
@@ -51,16 +52,18 @@ class FakePipeline:
         self.requests.append(request)
         plan = self.plan(request)
         try:
-            yield Step(0, plan.steps)
+            yield Step(0, plan.denoise_steps)
             latents = mx.zeros((HELD // 4,))
-            for index in range(1, plan.steps + 1):
+            for index in range(1, plan.denoise_steps + 1):
                 assert self.gate.wait(PATIENCE)
                 if self.fail is not None:
                     raise self.fail
                 latents = latents + 1
                 mx.eval(latents)
                 self.steps += 1
-                yield Step(index, plan.steps, noise(request, 16, 8, 0) if index <= request.previews else None)
+                yield Step(
+                    index, plan.denoise_steps, noise(request, 16, 8, 0) if index <= request.previews else None
+                )
             for index in range(request.count - self.pictures_missing):
                 yield Picture(noise(request, plan.width, plan.height, index), index)
             yield Report(plan, 0.25, 1.5, 0.125, ("the prompt was cut",) if len(request.prompt) > 77 else ())

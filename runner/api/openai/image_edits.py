@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from runner.api.forms import Form
-from runner.api.openai.images import NOT_HERE, Drawing, DrawingRequest
+from runner.api.openai.images import NOT_HERE, ImagesCall, ImagesRequest
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.text import parse
@@ -30,21 +30,21 @@ RULE = rules.either(
 )
 
 
-class EditRequest(DrawingRequest, frozen=True, kw_only=True):
+class EditRequest(ImagesRequest, frozen=True, kw_only=True):
     """Pictures as data URIs, under `image`, or under `images` as objects with image_url."""
 
     image: Sent = None
     images: Sent = None
 
 
-class EditForm(DrawingRequest, frozen=True, kw_only=True):
+class EditForm(ImagesRequest, frozen=True, kw_only=True):
     """`image` may come several times, also as `image[]`."""
 
     prompt: Annotated[str, Meta(extra_json_schema={"minLength": 1})]  # what is empty counts as left out
     image: File
 
 
-def edit_of_form(form: Form) -> Drawing:
+def edit_of_form(form: Form) -> ImagesCall:
     for name in ("mask", "markup"):
         if name in form.files:
             raise BadRequest(f"{name}: {NOT_HERE[name]}")
@@ -55,17 +55,17 @@ def edit_of_form(form: Form) -> Drawing:
     if not pictures:
         raise BadRequest("image is missing; a file to edit is needed")
     body = {name: values[-1] for name, values in form.fields.items() if values[-1] != ""}
-    return Drawing(body, "image_edit", pictures, loose=True)
+    return ImagesCall(body, "image_edit", pictures, loose=True)
 
 
-def edit_of_json(body: dict[str, Any]) -> Drawing:
+def edit_of_json(body: dict[str, Any]) -> ImagesCall:
     sent = parse(EditRequest, body)
     given = sent.images if sent.image is None else sent.image
     listed = given if isinstance(given, list) else [given]
     pictures = [data_of(_text(item)) for item in listed if item is not None]
     if not pictures:
         raise BadRequest("image is missing; a picture as a data URI is needed")
-    return Drawing(body, "image_edit", pictures)
+    return ImagesCall(body, "image_edit", pictures)
 
 
 def _text(item: str | Link) -> str:

@@ -18,7 +18,7 @@ SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 MOST_PARTIAL = 3
 
 
-class DrawingRequest(Struct, frozen=True, kw_only=True):
+class ImagesRequest(Struct, frozen=True, kw_only=True):
     """Both endpoints' fields; those from `seed` on are Diptych's own."""
 
     model: Annotated[str, Meta(min_length=1)]
@@ -60,14 +60,14 @@ RULES = (
 )
 
 
-class Drawing:
+class ImagesCall:
     """A request that was read. `kind` begins the names of its events."""
 
     def __init__(self, body: dict[str, Any], kind: Kind, pictures: list[str], loose: bool = False) -> None:
         for name, why in NOT_HERE.items():
             if body.get(name) is not None:
                 raise BadRequest(f"{name}: {why}")
-        self.asked = parse(DrawingRequest, body, strict=not loose)
+        self.asked = parse(ImagesRequest, body, strict=not loose)
         self.kind = kind
         self.pictures = pictures
         self._check()

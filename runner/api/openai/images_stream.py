@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from runner.api.images import Pictures
 from runner.api.lease import leased, sse
-from runner.api.openai.images import Drawing
+from runner.api.openai.images import ImagesCall
 from runner.api.openai.schemas import Picture, PictureEvent, PicturesUsage, PictureTokens
 from runner.api.openai.schemas import Pictures as Drawn
 from runner.gateway.addressing import seconds
@@ -21,7 +21,7 @@ PATCH = 16  # pixels on each side of what the models treat as one token
 
 
 class DrawingAnswer:
-    def __init__(self, gateway: Gateway, drawing: Drawing, id: str, kept: Pictures, base: str) -> None:
+    def __init__(self, gateway: Gateway, drawing: ImagesCall, id: str, kept: Pictures, base: str) -> None:
         self._gateway = gateway
         self._drawing = drawing
         self._id = id

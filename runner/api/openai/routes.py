@@ -23,7 +23,7 @@ from runner.api.openai.image_edits import RULE as EDIT_RULE
 from runner.api.openai.image_edits import EditForm, EditRequest, edit_of_form, edit_of_json
 from runner.api.openai.images import NOT_HERE as PICTURES_LACK
 from runner.api.openai.images import RULES as DRAWING_RULES
-from runner.api.openai.images import Drawing, DrawingRequest
+from runner.api.openai.images import ImagesCall, ImagesRequest
 from runner.api.openai.images_stream import DrawingAnswer
 from runner.api.openai.responses import NOT_HERE as RESPONSES_LACK
 from runner.api.openai.responses import RULES as RESPONSE_RULES
@@ -147,7 +147,7 @@ class OpenAI:
 
     @asking(
         "Draw pictures",
-        body=DrawingRequest,
+        body=ImagesRequest,
         rules=DRAWING_RULES,
         refused=PICTURES_LACK,
         answer=Drawn,
@@ -155,7 +155,7 @@ class OpenAI:
     )
     async def generations(self, request: Request) -> Any:
         body = read_json(await read_body(request))
-        return self._draw(request, Drawing(body, "image_generation", []))
+        return self._draw(request, ImagesCall(body, "image_generation", []))
 
     @asking(
         "Draw pictures after others",
@@ -173,7 +173,7 @@ class OpenAI:
             request, await asyncio.to_thread(_edit, request.headers.get("content-type", ""), raw)
         )
 
-    def _draw(self, request: Request, drawing: Drawing) -> Any:
+    def _draw(self, request: Request, drawing: ImagesCall) -> Any:
         base = str(request.base_url).rstrip("/")
         answer = DrawingAnswer(self._gateway, drawing, exchange(request.scope).id, self._pictures, base)
         return Stream(answer.stream(), MEDIA, _last) if drawing.asked.stream else Whole(answer.whole)
@@ -184,7 +184,7 @@ class OpenAI:
         return Response(kept.data, media_type=kept.media_type)
 
 
-def _edit(content_type: str, raw: bytes) -> Drawing:
+def _edit(content_type: str, raw: bytes) -> ImagesCall:
     if is_form(content_type):
         return edit_of_form(read_form(content_type, raw))
     return edit_of_json(read_json(raw))

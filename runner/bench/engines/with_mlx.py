@@ -57,9 +57,9 @@ class Engine:
         (report,) = (event for event in self.pipeline.generate(request) if isinstance(event, Report))
         return {
             "encode": [report.encode_seconds],
-            "step": [report.denoise_seconds / (report.plan.steps * n)],
+            "step": [report.denoise_seconds / (report.plan.denoise_steps * n)],
             "peak": report.peak_bytes,
-            "steps": report.plan.steps,
+            "steps": report.plan.denoise_steps,
             "picture": [time.perf_counter() - began],
         }
 
@@ -76,7 +76,7 @@ class Engine:
 
     def _latents(self, width: int, height: int) -> mx.array:
         multiple, patch, config = (
-            self.pipeline.defaults.multiple,
+            self.pipeline.defaults.size_multiple,
             self.pipeline.patch,
             self.pipeline.vae().config,
         )

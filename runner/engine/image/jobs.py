@@ -15,7 +15,7 @@ from pipelines.images import PictureError
 from pipelines.limits import MOST_STEPS
 from pipelines.picture_files import PictureFile, from_base64
 from runner.errors import BadRequest
-from runner.protocol.image import DrawRequest, Format, Quality
+from runner.protocol.image import Format, ImageCompletionRequest, Quality
 
 # How many of the model's own steps are done, where a quality is asked for and no number of steps.
 SHARES: dict[Quality, float] = {"low": 0.5, "medium": 1, "high": 1.5, "xhigh": 2, "max": 3}
@@ -31,7 +31,7 @@ class Planner(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Drawing:
+class PlannedRequest:
     """A picture, or several, to draw and to pack."""
 
     request: ImageRequest
@@ -47,10 +47,10 @@ class Drawing:
 
 
 @dataclass(frozen=True, eq=False)
-class Undecoded:
+class UndecodedRequest:
     """A drawing that can be made, in which pictures of the right sizes stand for those in `files`."""
 
-    drawing: Drawing
+    drawing: PlannedRequest
     files: tuple[PictureFile, ...]
 
     @property
@@ -66,11 +66,11 @@ class Undecoded:
         except PictureError as error:
             raise BadRequest(f"images[{index}]: {error}") from None
 
-    def decoded(self, images: tuple[Pixels, ...]) -> Drawing:
+    def decoded(self, images: tuple[Pixels, ...]) -> PlannedRequest:
         return replace(self.drawing, request=replace(self.drawing.request, images=images))
 
 
-def prepare(wanted: DrawRequest, ignored: list[str], planner: Planner) -> Undecoded:
+def prepare(wanted: ImageCompletionRequest, ignored: list[str], planner: Planner) -> UndecodedRequest:
     """A drawing, or the BadRequest that says why this model cannot make it."""
     files = tuple(_read(text, index) for index, text in enumerate(wanted.images))
     sizes = tuple(file.size for file in files)
@@ -94,19 +94,19 @@ def prepare(wanted: DrawRequest, ignored: list[str], planner: Planner) -> Undeco
     try:
         plan = planner.plan(request)
         if wanted.quality is not None and not wanted.steps:
-            steps = max(1, round((plan.asked or plan.steps) * SHARES[wanted.quality]))
+            steps = max(1, round(plan.num_inference_steps * SHARES[wanted.quality]))
             request = replace(request, steps=min(steps, MOST_STEPS))
             plan = planner.plan(request)
     except (PipelineError, PictureError) as error:
         raise BadRequest(str(error)) from None
     request = replace(request, images=_blank(plan.reduced or sizes))
-    drawing = Drawing(request, plan, wanted.format, tuple(ignored), wanted.compression)
+    drawing = PlannedRequest(request, plan, wanted.format, tuple(ignored), wanted.compression)
     if drawing.bytes > MOST_DECODED:
         raise BadRequest(
             f"images: decoded, these {len(files)} take {drawing.bytes // MIB} MiB; {MOST_DECODED // MIB} MiB are "
             "allowed for a request: send smaller ones, or fewer"
         )
-    return Undecoded(drawing, files)
+    return UndecodedRequest(drawing, files)
 
 
 def draw_seed() -> int:

@@ -17,11 +17,11 @@ from pipelines.base import Event, Picture, Pipeline, PipelineError, Pixels, Repo
 from pipelines.images import PictureError
 from pipelines.packing import pack
 from pipelines.recipe import Recipe
-from runner.engine.image.jobs import Drawing
+from runner.engine.image.jobs import PlannedRequest
 from runner.engine.jobs import Emitted, Job
 from runner.errors import NotEnoughMemory
 from runner.hardware import available_memory
-from runner.protocol.image import DrawBegun, DrawDone, DrawnPart, DrawStep, to_base64
+from runner.protocol.image import ImageChunk, ImageDone, ImageStarted, ImageStep, to_base64
 from runner.protocol.text import Failed
 from runner.sources import ModelMode
 from runner.units import show_size
@@ -41,7 +41,7 @@ class _Run:
     """The job that is being drawn."""
 
     job: Job
-    drawing: Drawing
+    drawing: PlannedRequest
     events: Iterator[Event]
     total: int = 0
     drawn: int = 0
@@ -76,7 +76,7 @@ class ImageWorker:
 
     def admit(self, job: Job) -> None:
         drawing = job.request
-        if not isinstance(drawing, Drawing):
+        if not isinstance(drawing, PlannedRequest):
             raise TypeError(f"an image worker does not know {type(drawing).__name__}")
         self._check_room(drawing)
         self.pipeline.memory.begin()
@@ -133,7 +133,7 @@ class ImageWorker:
         if close is not None:
             close()
 
-    def _check_room(self, drawing: Drawing) -> None:
+    def _check_room(self, drawing: PlannedRequest) -> None:
         """Before any work, since what does not fit would end the process: NotEnoughMemory with both numbers."""
         needed = self.pipeline.working_bytes(drawing.request)
         if needed is None:
@@ -144,7 +144,7 @@ class ImageWorker:
             why = f": about {show_size(needed)} are needed beside the weights, and {show_size(left)} are left"
             raise NotEnoughMemory(self._does_not_fit(drawing, why))
 
-    def _does_not_fit(self, drawing: Drawing, why: str = "") -> str:
+    def _does_not_fit(self, drawing: PlannedRequest, why: str = "") -> str:
         size = f"{drawing.plan.width} x {drawing.plan.height}"
         return f"{size} does not fit into the device's memory{why}; {self.pipeline.memory.relief}"
 
@@ -153,9 +153,9 @@ class ImageWorker:
     def _progress(self, run: _Run, step: Step) -> Struct | Future[Struct]:
         run.total = step.total
         if step.index == 0:
-            return DrawBegun(step.total)
+            return ImageStarted(step.total)
         if step.preview is None:
-            return DrawStep(step.index, step.total)
+            return ImageStep(step.index, step.total)
         return self._packers.submit(_packed_step, step, step.preview, run.drawing)
 
     def _picture(self, run: _Run, picture: Picture) -> Iterable[Emitted]:
@@ -181,10 +181,10 @@ class ImageWorker:
         packed = self._packers.submit(_packed_done, done, run.single.pixels, recipe, run.drawing)
         yield Emitted(run.job, packed, last=True)
 
-    def _done(self, run: _Run, report: Report) -> DrawDone:
+    def _done(self, run: _Run, report: Report) -> ImageDone:
         drawing = run.drawing
         warnings = list(dict.fromkeys([*drawing.warnings, *report.plan.warnings, *report.warnings]))
-        return DrawDone(
+        return ImageDone(
             seed=drawing.request.seed,
             width=report.plan.width,
             height=report.plan.height,
@@ -203,13 +203,13 @@ def _nanoseconds(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
-def _recipe(drawing: Drawing, model: str, index: int) -> Recipe:
+def _recipe(drawing: PlannedRequest, model: str, index: int) -> Recipe:
     request, plan = drawing.request, drawing.plan
     return Recipe(
         prompt=request.prompt,
         width=plan.width,
         height=plan.height,
-        steps=plan.asked or plan.steps,
+        steps=plan.num_inference_steps,
         seed=request.seed,
         negative_prompt=request.negative_prompt or "",
         guidance=plan.guidance,
@@ -227,17 +227,17 @@ def _recipe(drawing: Drawing, model: str, index: int) -> Recipe:
 # -- on the packing threads
 
 
-def _file(pixels: Pixels, drawing: Drawing, recipe: Recipe | None = None) -> Raw:
+def _file(pixels: Pixels, drawing: PlannedRequest, recipe: Recipe | None = None) -> Raw:
     return to_base64(pack(pixels, drawing.format, recipe, drawing.compression))
 
 
-def _packed_step(step: Step, preview: Pixels, drawing: Drawing) -> Struct:
-    return DrawStep(step.index, step.total, _file(preview, drawing))
+def _packed_step(step: Step, preview: Pixels, drawing: PlannedRequest) -> Struct:
+    return ImageStep(step.index, step.total, _file(preview, drawing))
 
 
-def _packed_part(picture: Picture, recipe: Recipe, drawing: Drawing) -> Struct:
-    return DrawnPart(_file(picture.pixels, drawing, recipe), picture.index)
+def _packed_part(picture: Picture, recipe: Recipe, drawing: PlannedRequest) -> Struct:
+    return ImageChunk(_file(picture.pixels, drawing, recipe), picture.index)
 
 
-def _packed_done(done: DrawDone, pixels: Pixels, recipe: Recipe, drawing: Drawing) -> Struct:
+def _packed_done(done: ImageDone, pixels: Pixels, recipe: Recipe, drawing: PlannedRequest) -> Struct:
     return replace(done, image=_file(pixels, drawing, recipe))

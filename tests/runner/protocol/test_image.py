@@ -5,17 +5,17 @@ from typing import Any
 import pytest
 
 from runner.errors import BadRequest
-from runner.protocol.image import parse_draw
+from runner.protocol.image import parse_image
 
 
 def refused(**body: Any) -> str:
     with pytest.raises(BadRequest) as error:
-        parse_draw({"prompt": "a boat", **body})
+        parse_image({"prompt": "a boat", **body})
     return error.value.message
 
 
 def test_a_prompt_alone_is_enough_and_leaves_everything_to_the_model() -> None:
-    request, warnings = parse_draw({"prompt": "a boat"})
+    request, warnings = parse_image({"prompt": "a boat"})
     assert (request.width, request.height, request.steps, request.seed) == (0, 0, 0, 0)
     assert (request.n, request.previews, request.format, request.stream) == (1, 0, "png", True)
     assert request.guidance is request.strength is request.negative_prompt is None
@@ -36,16 +36,16 @@ def test_every_field_may_stand_under_options_and_the_top_level_comes_first() -> 
         "previews": 3,
         "format": "webp",
     }
-    loose, _ = parse_draw({"prompt": "a boat", **fields})
-    under, _ = parse_draw({"prompt": "a boat", "options": fields})
+    loose, _ = parse_image({"prompt": "a boat", **fields})
+    under, _ = parse_image({"prompt": "a boat", "options": fields})
     assert loose == under
     assert loose.guidance == 3.5
-    both, _ = parse_draw({"prompt": "a boat", "width": 64, "options": {"width": 32}})
+    both, _ = parse_image({"prompt": "a boat", "width": 64, "options": {"width": 32}})
     assert both.width == 64
 
 
 def test_null_and_nothing_mean_the_default() -> None:
-    request, warnings = parse_draw(
+    request, warnings = parse_image(
         {"prompt": "x", "width": None, "seed": None, "format": "", "options": None}
     )
     assert (request.width, request.seed, request.format) == (0, 0, "png")
@@ -54,7 +54,7 @@ def test_null_and_nothing_mean_the_default() -> None:
 
 def test_what_is_for_text_is_ignored_and_said() -> None:
     body = {"prompt": "x", "temperature": 0.5, "tools": [], "raw": True}
-    _, warnings = parse_draw({**body, "options": {"stop": ["."], "cfg_scale": 7, "seed": 3}})
+    _, warnings = parse_image({**body, "options": {"stop": ["."], "cfg_scale": 7, "seed": 3}})
     assert warnings == [
         "temperature is for text and was ignored",
         "tools is for text and was ignored",
@@ -65,7 +65,7 @@ def test_what_is_for_text_is_ignored_and_said() -> None:
 
 @pytest.mark.parametrize("seed", [0, -1, -(2**80), 1, 2**64 - 1])
 def test_any_seed_of_64_bits_is_taken_and_those_below_one_mean_a_random_one(seed: int) -> None:
-    assert parse_draw({"prompt": "x", "seed": seed})[0].seed == seed
+    assert parse_image({"prompt": "x", "seed": seed})[0].seed == seed
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from runner.api.openai.chat import ChatRequest
 from runner.errors import BadRequest
-from runner.protocol.image import DrawRequest
+from runner.protocol.image import ImageCompletionRequest
 from runner.protocol.text import parse
 
 MESSAGES = [{"role": "user"}]
@@ -18,8 +18,8 @@ MESSAGES = [{"role": "user"}]
         (ChatRequest, {"messages": MESSAGES}, "model is missing"),
         (ChatRequest, {"model": "x", "messages": [{}]}, "messages[0].role is missing"),
         (ChatRequest, {"model": "x", "messages": MESSAGES, "n": 0}, "n: 0 is not allowed; expected int >= 1"),
-        (DrawRequest, {"format": "gif"}, 'format: "gif" is not allowed; one of "jpeg", "png", "webp" is needed'),
-        (DrawRequest, {"quality": 3}, "quality: 3 is not allowed; expected str | null, got int"),
+        (ImageCompletionRequest, {"format": "gif"}, 'format: "gif" is not allowed; one of "jpeg", "png", "webp" is needed'),
+        (ImageCompletionRequest, {"quality": 3}, "quality: 3 is not allowed; expected str | null, got int"),
         (
             ChatRequest,
             {"model": "x", "messages": MESSAGES, "response_format": {"type": "xml"}},

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from runner.api.openai.chat import Chat
 from runner.api.openai.chat_stream import ChoiceReader
 from runner.api.openai.errors import OpenAIErrors, shaped
-from runner.api.openai.images import Drawing
+from runner.api.openai.images import ImagesCall
 from runner.errors import (
     BadRequest,
     Busy,
@@ -149,7 +149,7 @@ def test_without_parallel_calls_the_first_is_the_only_one() -> None:
 
 def test_a_drawing_says_nothing_that_was_not_asked_for() -> None:
     body = {"model": "klein", "prompt": "a boat", "size": "auto", "quality": "auto", "n": None, "user": "me"}
-    assert Drawing(body, "image_generation", []).native() == {"prompt": "a boat", "format": "png"}
+    assert ImagesCall(body, "image_generation", []).native() == {"prompt": "a boat", "format": "png"}
 
 
 def test_a_runner_that_does_not_count_has_failed() -> None:

@@ -15,17 +15,17 @@ from pipelines.base import ImageRequest, PipelineError
 from pipelines.packing import read_recipe
 from runner.engine.engine import Engine
 from runner.engine.image import worker
-from runner.engine.image.jobs import Drawing
+from runner.engine.image.jobs import PlannedRequest
 from runner.engine.jobs import Job
-from runner.protocol.image import DrawBegun, DrawDone, DrawnPart, DrawStep
+from runner.protocol.image import ImageChunk, ImageDone, ImageStarted, ImageStep
 from runner.protocol.text import Failed
 from tests.runner.fake_pipeline import HELD, FakePipeline, noise, opened, running, until
 from tests.waiting import PATIENCE
 
 
-def drawing(pipeline: FakePipeline, format: Any = "png", **fields: Any) -> Drawing:
+def drawing(pipeline: FakePipeline, format: Any = "png", **fields: Any) -> PlannedRequest:
     request = ImageRequest(**{"prompt": "a boat", "seed": 7, **fields})
-    return Drawing(request, pipeline.plan(request), format)
+    return PlannedRequest(request, pipeline.plan(request), format)
 
 
 async def events(job: Job) -> list[Struct]:
@@ -38,7 +38,7 @@ async def drawn(engine: Engine, pipeline: FakePipeline, **fields: Any) -> list[S
 
 def text(image: Any) -> str:
     """The base64 of an event, which stands there as JSON."""
-    return json.loads(bytes(worker))
+    return json.loads(bytes(image))
 
 
 def run(test: Callable[[], Any]) -> None:
@@ -50,9 +50,9 @@ def test_a_picture_comes_as_its_steps_and_then_itself() -> None:
         pipeline = FakePipeline()
         async with running(pipeline) as engine:
             first, *steps, done = await drawn(engine, pipeline)
-        assert first == DrawBegun(4)
-        assert steps == [DrawStep(n, 4) for n in (1, 2, 3, 4)]
-        assert isinstance(done, DrawDone)
+        assert first == ImageStarted(4)
+        assert steps == [ImageStep(n, 4) for n in (1, 2, 3, 4)]
+        assert isinstance(done, ImageDone)
         assert (done.seed, done.width, done.height, done.total, done.format) == (7, 64, 48, 4, "png")
         assert (done.prompt_eval_duration, done.eval_duration) == (250_000_000, 1_500_000_000)
         assert (done.decode_duration, done.load_duration) == (125_000_000, 2_000_000_000)
@@ -68,7 +68,7 @@ def test_the_picture_tells_how_to_make_it_again() -> None:
         pipeline = FakePipeline()
         async with running(pipeline) as engine:
             done = (await drawn(engine, pipeline, negative_prompt="fog", guidance=4.0, steps=3, width=70))[-1]
-        assert isinstance(done, DrawDone)
+        assert isinstance(done, ImageDone)
         recipe = read_recipe(base64.b64decode(text(done.image)))
         assert (recipe.prompt, recipe.negative_prompt, recipe.model) == ("a boat", "fog", "toy")
         assert (recipe.width, recipe.height, recipe.steps, recipe.seed) == (64, 48, 3, 7)
@@ -83,7 +83,7 @@ def test_several_pictures_come_one_by_one_before_the_last_event() -> None:
         async with running(pipeline) as engine:
             *_, first, second, third, done = await drawn(engine, pipeline, count=3)
         parts = [first, second, third]
-        assert all(isinstance(part, DrawnPart) for part in parts)
+        assert all(isinstance(part, ImageChunk) for part in parts)
         assert [part.index for part in parts] == [0, 1, 2]
         for part in parts:
             assert np.array_equal(
@@ -91,7 +91,7 @@ def test_several_pictures_come_one_by_one_before_the_last_event() -> None:
             )
             recipe = read_recipe(base64.b64decode(text(part.image)))
             assert (recipe.n, recipe.index) == (3, part.index)
-        assert isinstance(done, DrawDone)
+        assert isinstance(done, ImageDone)
         assert done.image is UNSET
 
     run(test)
@@ -103,11 +103,11 @@ def test_pictures_and_previews_come_in_the_format_asked_for(format: str) -> None
         pipeline = FakePipeline()
         async with running(pipeline) as engine:
             found = await drawn(engine, pipeline, format=format, previews=2)
-        steps = [event for event in found if isinstance(event, DrawStep)]
+        steps = [event for event in found if isinstance(event, ImageStep)]
         assert [step.step for step in steps] == [1, 2, 3, 4], "a preview keeps its place"
         assert [step.preview is not UNSET for step in steps] == [True, True, False, False]
         assert opened(text(steps[0].preview)).size == (16, 8)
-        assert isinstance(found[-1], DrawDone)
+        assert isinstance(found[-1], ImageDone)
         assert opened(text(found[-1].image)).format == format.upper()
 
     run(test)
@@ -130,7 +130,7 @@ def test_a_cancelled_picture_stops_within_a_step_and_leaves_no_memory_behind() -
             await until(lambda: engine.active == 0)
             assert mx.get_active_memory() <= before
             assert isinstance((await events(job))[-1], Failed)
-            assert isinstance((await drawn(engine, pipeline))[-1], DrawDone)
+            assert isinstance((await drawn(engine, pipeline))[-1], ImageDone)
 
     run(test)
 
@@ -148,7 +148,7 @@ def test_what_the_pipeline_says_of_a_request_is_the_answer_and_the_next_one_is_d
             assert said.startswith("64 x 48 does not fit into the device's memory")
             pipeline.fail = None
             before = mx.get_active_memory()
-            assert isinstance((await drawn(engine, pipeline))[-1], DrawDone)
+            assert isinstance((await drawn(engine, pipeline))[-1], ImageDone)
             assert mx.get_active_memory() <= before
             assert pipeline.closed == 4
 
@@ -210,7 +210,7 @@ def test_the_next_picture_begins_while_the_last_one_is_packed(monkeypatch: pytes
             release.set()
             for job, seed in ((first, 7), (second, 8)):
                 done = (await events(job))[-1]
-                assert isinstance(done, DrawDone)
+                assert isinstance(done, ImageDone)
                 assert done.seed == seed
 
     run(test)
@@ -247,6 +247,6 @@ def test_what_does_not_fit_is_refused_with_both_numbers_before_any_work(
             assert job.status == 507
             assert pipeline.requests == []
             pipeline.needed = 2_400_000_000
-            assert isinstance((await drawn(engine, pipeline))[-1], DrawDone)
+            assert isinstance((await drawn(engine, pipeline))[-1], ImageDone)
 
     run(test)
