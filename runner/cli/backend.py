@@ -94,7 +94,7 @@ async def choose(model: str, files: ModelFiles, config: Config) -> Source:
         return OwnRunner(model, model_arguments(config.model(model)))
     known = {str(entry.get("name")) for entry in state["models"]} | set(config.aliases.values())
     named = next((name for name in (model, files.name) if name in known), None)
-    if files.kind == "folder" and named is None:
+    if files.source == "folder" and named is None:
         remote.close()
         return OwnRunner(model, model_arguments(config.model(model)))
     return ThroughGateway(remote, named or model, files.name)

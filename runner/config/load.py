@@ -8,6 +8,7 @@ from typing import Any
 
 from runner.config.file import ANY_MODEL, FileContent, checked, config_path, read_file
 from runner.config.options import OF_THE_GATEWAY, SERVE
+from runner.sources.name import LATEST, ModelName
 
 DEFAULT = "default"
 
@@ -51,8 +52,7 @@ class Config:
 
 def _plain(name: str) -> str:
     """A model's name without what may as well be left out: where it is looked for, and Ollama's usual tag."""
-    prefix, _, rest = name.partition(":")
-    return (rest if prefix in ("hf", "ollama", "folder") else name).removesuffix(":latest")
+    return ModelName.parse(name).text.removesuffix(LATEST)
 
 
 def load(

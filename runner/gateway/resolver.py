@@ -15,15 +15,13 @@ from runner.inspect.detect import check_runnable
 from runner.inspect.image_backend import ImageEngine, choose_engine
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.find import ask_hub, find_here
-from runner.sources.hub import parse_hub_name
-from runner.sources.ollama_store import parse_ollama_name
+from runner.sources.name import ModelName
 from runner.threads import aside
 
 # A name that was looked up a moment ago still means the same: many requests may wait for one model.
 FRESH = 2.0
 # Names that the hub is asked for at the same time.
 MOST_ASKED = 64
-PREFIX = {"folder": "folder:", "hub": "hf:", "ollama": "ollama:"}
 
 
 @dataclass(frozen=True)
@@ -80,17 +78,14 @@ class Names:
     def arguments(self, name: str) -> list[str]:
         """The arguments that a model of this name would have, by source. Reads nothing and asks nobody."""
         meant = self._aliases.get(name, name)
-        prefix, _, rest = meant.partition(":")
-        forced = f"{prefix}:" in PREFIX.values()
-        plain = rest if forced else meant
-        hub = parse_hub_name(plain, forced=prefix == "hf") if not forced or prefix == "hf" else None
-        ollama = parse_ollama_name(plain) if not forced or prefix == "ollama" else None
-        found = [_absolute(plain)] if meant in self._trusted and prefix not in ("hf", "ollama") else []
-        return [
-            *(PREFIX["folder"] + folder for folder in found),
-            *([PREFIX["hub"] + str(hub)] if hub else []),
-            *([PREFIX["ollama"] + str(ollama)] if ollama else []),
+        model = ModelName.parse(meant)
+        folder = meant in self._trusted and model.source in (None, "folder")
+        named = [
+            ModelName("folder", _absolute(model.text)) if folder else None,
+            ModelName("hub", str(model.hub)) if model.hub else None,
+            ModelName("ollama", str(model.ollama)) if model.ollama else None,
         ]
+        return [str(one) for one in named if one]
 
     def forget(self) -> None:
         """What is on the disk has changed: look again."""
@@ -154,7 +149,8 @@ class Names:
 
 
 def _argument(files: ModelFiles) -> str:
-    return PREFIX[files.kind] + (_absolute(files.name) if files.kind == "folder" else files.name)
+    name = _absolute(files.name) if files.source == "folder" else files.name
+    return str(ModelName(files.source, name))
 
 
 def _absolute(folder: str) -> str:

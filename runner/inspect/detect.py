@@ -72,7 +72,7 @@ def detect(name: str | ModelFiles) -> Detection:
     whole = engine == "torch"  # which holds everything at once
     return Detection(
         name=files.name,
-        source=files.kind,
+        source=files.source,
         mode=mode,
         type=type_name,
         supported=reason is None,

@@ -42,7 +42,7 @@ def no_engine(files: ModelFiles, class_name: str) -> str | None:
 
 def not_by_torch(files: ModelFiles, class_name: str) -> str | None:
     """Why diffusers does not run that model here; None when it does."""
-    if files.kind == "ollama":
+    if files.source == "ollama":
         return "the torch engine reads folders and hub repos, and this is in the Ollama store"
     return catalog.refusal(class_name, files.read_json("model_index.json") or {})
 

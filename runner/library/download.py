@@ -9,10 +9,10 @@ from runner.inspect.mode import detect_model_type, mode_of
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.base import Progress, shorten
 from runner.sources.folder import find_folder
-from runner.sources.hub import parse_hub_name
+from runner.sources.name import ModelName
 from runner.sources.required_files import wanted_files
 
-TAKEN = "pull takes hub repos, owner/name or owner/name@revision"
+ACCEPTED = "pull takes hub repos, owner/name or owner/name@revision"
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,17 @@ class Download:
 def plan_download(name: str, *, folders: bool = True) -> Download:
     """What pulling a model would bring; its JSON alone is read. `folders=False`: for names that come from a network
     client, who learns nothing of the folders here."""
-    prefix, _, rest = name.partition(":")
-    if prefix == "ollama":
-        raise BadRequest(f"models for the Ollama store come by `ollama pull {rest[:80]}`; {TAKEN}")
-    hub = parse_hub_name(rest if prefix == "hf" else name, forced=prefix == "hf")
-    if hub is None:
-        if folders and find_folder(name):
-            raise BadRequest(f"{shorten(name)} is a folder, and here already; {TAKEN}")
-        raise BadRequest(f"{shorten(name)} is no hub repo; {TAKEN} (Ollama's: `ollama pull`)")
+    model = ModelName.parse(name)
+    if model.source == "ollama":
+        raise BadRequest(f"models for the Ollama store come by `ollama pull {model.text[:80]}`; {ACCEPTED}")
+    if model.hub is None:
+        if folders and find_folder(model):
+            raise BadRequest(f"{shorten(name)} is a folder, and here already; {ACCEPTED}")
+        raise BadRequest(f"{shorten(name)} is not a hub repo; {ACCEPTED} (for Ollama's: `ollama pull`)")
     # Imported here: the hub's client takes longer to load than everything else together.
     from runner.sources.hub_api import RemoteFiles
 
-    files = RemoteFiles(hub)
+    files = RemoteFiles(model.hub)
     mode = mode_of(files)
     size = sum(files.listing()[path] for path in wanted_files(files, mode))
     return Download(

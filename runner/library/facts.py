@@ -5,6 +5,7 @@ from functools import lru_cache
 from runner.inspect.capabilities import text_capabilities
 from runner.library.installed import Installed
 from runner.sources import ModelFiles, ModelMode, find
+from runner.sources.name import ModelName
 
 
 @lru_cache(256)
@@ -16,5 +17,4 @@ def capabilities(model: Installed) -> tuple[str, ...]:
 
 
 def files_of(model: Installed) -> ModelFiles:
-    prefix = {"folder": "folder:", "hub": "hf:", "ollama": "ollama:"}[model.source]
-    return find(prefix + model.name, folders=True)
+    return find(str(ModelName(model.source, ModelName.parse(model.name).text)))

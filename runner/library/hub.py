@@ -8,7 +8,8 @@ from pathlib import Path
 from runner.errors import DiptychError, ModelNotSupported
 from runner.library.installed import Installed, Removal, described
 from runner.sources.base import shorten
-from runner.sources.hub import COMMIT, MAIN, HubName, SnapshotFiles, cache_folder, parse_hub_name, repo_folder
+from runner.sources.hub import COMMIT, SnapshotFiles, cache_folder, repo_folder
+from runner.sources.name import MAIN, HubName, ModelName, parse_hub_name
 
 # What a repo's folder has at most of them before it is something else.
 MOST_REFS = 1000
@@ -36,13 +37,13 @@ def _commits(repo: str, folder: Path, warnings: list[str]) -> Iterator[Installed
         model = _model(HubName(repo, named.get(commit, [commit])[0]), snapshot)
         # A download writes its branch last: the only commit of a repo without branches is one that was begun.
         if not named and len(snapshots) == 1 and model.mode is None:
-            model = replace(model, name=shown(HubName(repo, MAIN)))
+            model = replace(model, name=hub_name(HubName(repo, MAIN)))
         yield model
 
 
 def _model(hub: HubName, snapshot: Path) -> Installed:
     files = SnapshotFiles(hub, snapshot)
-    model = Installed(shown(hub), "hub", 0, modified(snapshot), snapshot.name)
+    model = Installed(hub_name(hub), "hub", 0, modified(snapshot), snapshot.name)
     try:
         model = replace(model, bytes=sum(files.listing().values()))
     except ModelNotSupported as error:
@@ -50,9 +51,9 @@ def _model(hub: HubName, snapshot: Path) -> Installed:
     return described(model, files)
 
 
-def shown(hub: HubName) -> str:
-    """The name under which it is found: repos without an owner are looked for elsewhere without the prefix."""
-    return str(hub) if "/" in hub.repo else f"hf:{hub}"
+def hub_name(hub: HubName) -> str:
+    """The name under which every command finds it."""
+    return str(ModelName.shortest("hub", str(hub)))
 
 
 def refs(repo: Path) -> dict[str, list[str]]:
@@ -102,7 +103,7 @@ def plan_hub(model: Installed) -> Removal:
     # Imported here: the hub's client takes longer to load than everything else together.
     from huggingface_hub import scan_cache_dir
 
-    hub = parse_hub_name(model.name.removeprefix("hf:"), forced=True)
+    hub = ModelName.parse(model.name).hub
     assert hub is not None
     folder = repo_folder(hub)
     cache = scan_cache_dir(cache_folder())
@@ -125,7 +126,7 @@ def plan_hub(model: Installed) -> Removal:
         if left:
             raise DiptychError(f"{model.name} could not be removed: {left[0]} is still there")
 
-    names = (shown(hub._replace(revision=ref)) for ref in refs(folder).get(model.digest, ()))
+    names = (hub_name(hub._replace(revision=ref)) for ref in refs(folder).get(model.digest, ()))
     return Removal(
         model, plan.expected_freed_size, run, also=tuple(name for name in names if name != model.name)
     )

@@ -7,7 +7,7 @@ from runner.errors import ModelNotSupported
 from runner.inspect.detect import unsupported
 from runner.inspect.mode import detect_model_type, mode_of
 from runner.sources import ModelFiles, ModelMode
-from runner.sources.base import Kind
+from runner.sources.name import Source
 from runner.sources.required_files import incomplete
 
 
@@ -20,7 +20,7 @@ class Installed:
     """
 
     name: str
-    source: Kind
+    source: Source
     bytes: int
     modified: float
     digest: str = ""

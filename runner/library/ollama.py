@@ -16,13 +16,12 @@ from runner.library.hub import modified
 from runner.library.installed import Installed, Removal, described
 from runner.paths import cache_folder
 from runner.sources.base import JSON_LIMIT, parse_object, shorten
+from runner.sources.name import ModelName, OllamaName, parse_ollama_name
 from runner.sources.ollama import OllamaFiles
 from runner.sources.ollama_store import (
     Manifest,
-    OllamaName,
     in_store,
     manifest_path,
-    parse_ollama_name,
     read_manifest,
     read_manifest_file,
     store_root,
@@ -69,6 +68,11 @@ def name_of(path: Path) -> OllamaName | None:
     return parse_ollama_name(f"{host}/{namespace}/{model}:{tag}")
 
 
+def ollama_name(name: OllamaName) -> str:
+    """The name under which every command finds it."""
+    return str(ModelName.shortest("ollama", str(name)))
+
+
 def _entries(place: Path, warnings: list[str]) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(place) as entries:
@@ -81,7 +85,7 @@ def _entries(place: Path, warnings: list[str]) -> list[os.DirEntry[str]]:
 
 
 def _model(name: OllamaName, path: Path) -> Installed:
-    model = Installed(str(name), "ollama", 0, modified(path))
+    model = Installed(ollama_name(name), "ollama", 0, modified(path))
     try:
         manifest = read_manifest(name)
         if manifest is None:
@@ -135,7 +139,7 @@ def _write_new(path: Path, content: bytes) -> None:
 
 def plan_ollama(model: Installed) -> Removal:
     """What goes: the manifest, and of its blobs those that stand in no other manifest."""
-    name = parse_ollama_name(model.name)
+    name = ModelName.parse(model.name).ollama
     assert name is not None
     own, notes = manifest_path(name), list[str]()
     blobs = _own_blobs(own, notes) if own.is_file() else []

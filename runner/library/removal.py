@@ -2,11 +2,12 @@
 
 from runner.errors import ModelNotFound, ModelNotSupported
 from runner.library.hub import plan_hub
-from runner.library.installed import Installed, Removal
+from runner.library.installed import Removal
 from runner.library.ollama import plan_ollama
 from runner.library.scan import installed, lookup
 from runner.sources.base import shorten
 from runner.sources.folder import find_folder
+from runner.sources.name import ModelName
 
 
 def plan_removal(name: str, *, folders: bool = True) -> Removal:
@@ -16,18 +17,14 @@ def plan_removal(name: str, *, folders: bool = True) -> Removal:
     no other manifest needs. Folders are the user's own: they are refused with a ModelNotSupported; `folders=False` does
     not even look for them, for names that come from a network client.
     """
-    is_path = name.startswith(("/", "./", "../", "~", "folder:"))
-    model = None if is_path else lookup({model.name: model for model in installed().models}, name)
+    parsed = ModelName.parse(name)
+    model = None if parsed.is_path else lookup({model.name: model for model in installed().models}, name)
     if model is not None:
-        return _plan(model)
-    if folders and (folder := find_folder(name.removeprefix("folder:"), forced=is_path)):
+        return plan_ollama(model) if model.source == "ollama" else plan_hub(model)
+    if folders and (folder := find_folder(parsed)):
         raise ModelNotSupported(
             f"{shorten(folder.folder, 300)} is a folder of yours, which is never removed here; delete it yourself"
         )
     raise ModelNotFound(
         f"no model {shorten(name)} on this machine; `diptych list --all` shows those there are"
     )
-
-
-def _plan(model: Installed) -> Removal:
-    return plan_ollama(model) if model.source == "ollama" else plan_hub(model)

@@ -5,14 +5,14 @@ from dataclasses import replace
 from typing import TypeVar
 
 from runner.errors import DiptychError
-from runner.library.hub import hub_models, modified, shown
+from runner.library.hub import hub_models, hub_name, modified
 from runner.library.installed import Installed, Library, described
-from runner.library.ollama import ollama_models
+from runner.library.ollama import ollama_models, ollama_name
 from runner.sources import ModelFiles
 from runner.sources.folder import FolderFiles, find_folder
-from runner.sources.hub import SnapshotFiles, parse_hub_name
+from runner.sources.hub import SnapshotFiles
+from runner.sources.name import ModelName
 from runner.sources.ollama import OllamaFiles
-from runner.sources.ollama_store import parse_ollama_name
 
 T = TypeVar("T")
 
@@ -30,20 +30,17 @@ def installed(aliases: Mapping[str, str] | None = None) -> Library:
     return Library(tuple(ordered), tuple(warnings))
 
 
-def lookup(found: Mapping[str, T], name: str) -> T | None:
+def lookup(models: Mapping[str, T], name: str) -> T | None:
     """What stands under the name of a model, however that is written: with its prefix, or without the tag `latest`."""
-    prefix, _, rest = name.partition(":")
-    plain = rest if prefix in ("hf", "ollama", "folder") else name
-    hub = parse_hub_name(plain, forced=prefix == "hf") if prefix != "ollama" else None
-    if hub is not None and shown(hub) in found:
-        return found[shown(hub)]
-    ollama = parse_ollama_name(plain) if prefix != "hf" else None
-    return found.get(str(ollama)) if ollama is not None else None
+    parsed = ModelName.parse(name)
+    spellings = [hub_name(parsed.hub)] if parsed.hub else []
+    spellings += [ollama_name(parsed.ollama)] if parsed.ollama else []
+    return next((models[spelling] for spelling in spellings if spelling in models), None)
 
 
 def _folder(name: str, warnings: list[str]) -> Installed | None:
     try:
-        files = find_folder(name.removeprefix("folder:"), forced=name.startswith("folder:"))
+        files = find_folder(ModelName.parse(name))
         return None if files is None else folder_model(files)
     except DiptychError as error:
         warnings.append(error.message)

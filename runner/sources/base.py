@@ -8,16 +8,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from models.checkpoint.safetensors import Header, TensorInfo, WeightsError, read_header
 from models.files import LocalModel
 from runner.errors import ModelNotSupported
+from runner.sources.name import Source
 
 # A model's largest JSON that is read here is the index of its shards, a few MiB.
 JSON_LIMIT = 32 * 1024**2
 
-Kind = Literal["folder", "hub", "ollama"]
 Progress = Callable[[int, int], None]
 
 
@@ -34,7 +34,7 @@ class ModelFiles(ABC):
     Paths are the checkpoint's own, with forward slashes: `config.json`, `transformer/config.json`.
     """
 
-    kind: ClassVar[Kind]
+    source: ClassVar[Source]
 
     def __init__(self, name: str) -> None:
         self.name = name

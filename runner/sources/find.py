@@ -3,7 +3,8 @@
 from runner.errors import HubUnreachable, ModelNotFound
 from runner.sources.base import ModelFiles, shorten
 from runner.sources.folder import find_folder
-from runner.sources.hub import HubName, cached_snapshot, offline, offline_error, parse_hub_name
+from runner.sources.hub import cached_snapshot, offline, offline_error
+from runner.sources.name import HubName, ModelName
 from runner.sources.ollama import find_ollama
 from runner.sources.ollama_store import store_root
 from runner.sources.required_files import incomplete
@@ -16,10 +17,9 @@ FORMS = "a folder, a hub repo (owner/name or owner/name@revision), or a name in 
 def find(name: str, *, folders: bool = True) -> ModelFiles:
     """The files of the model that `name` means: a folder, a hub repo id, or a name in the Ollama store.
 
-    A prefix (`folder:`, `hf:`, `ollama:`) forces one. Reads names and JSON only. What is on this machine comes before
-    what would have to be downloaded: the hub is asked when neither its cache nor the Ollama store has the model. Raises
-    ModelNotFound when there is no such model anywhere. `folders=False` leaves folders out: for names that come from a
-    network client.
+    A prefix (`folder:`, `hf:`, `ollama:`) forces one. Reads names and JSON only. A copy on this machine comes before a
+    download: the hub is asked when neither its cache nor the Ollama store has the model. Raises ModelNotFound when there
+    is no such model anywhere. `folders=False` leaves folders out: for names from network clients.
     """
     return find_here(name, folders=folders) or ask_hub(name)
 
@@ -27,46 +27,39 @@ def find(name: str, *, folders: bool = True) -> ModelFiles:
 def find_here(name: str, *, folders: bool = True) -> ModelFiles | None:
     """As `find`, but without the network: None for a name that only the hub may know."""
     _check(name)
-    prefix, _, rest = name.partition(":")
-    if prefix == "hf":
-        return _cached(_forced_hub(rest))
-    if prefix == "ollama":
-        return _forced_ollama(rest)
-    if prefix == "folder" and rest and folders:
-        return find_folder(rest, forced=True) or _nowhere(name)
-    return (find_folder(name) if folders else None) or _by_name(name)
+    model = ModelName.parse(name)
+    if model.source == "hub":
+        return _cached(_forced_hub(model))
+    if model.source == "ollama":
+        return _forced_ollama(model)
+    files: ModelFiles | None = find_folder(model) if folders else None
+    files = files or (_cached(model.hub) if model.hub else None) or find_ollama(model)
+    return files or (None if model.hub else _nowhere(name))
 
 
 def ask_hub(name: str) -> ModelFiles:
-    """What the hub has under a name for which `find_here` found nothing."""
-    prefix, _, rest = name.partition(":")
-    hub = _forced_hub(rest) if prefix == "hf" else parse_hub_name(name)
+    """What the hub has under a name that `find_here` did not find."""
+    model = ModelName.parse(name)
+    hub = _forced_hub(model) if model.source == "hub" else model.hub
     return _remote(hub) if hub else _nowhere(name)
 
 
-def _by_name(name: str) -> ModelFiles | None:
-    hub = parse_hub_name(name)
-    found = (_cached(hub) if hub else None) or find_ollama(name)
-    return found or (None if hub else _nowhere(name))
-
-
-def _forced_hub(name: str) -> HubName:
-    hub = parse_hub_name(name, forced=True)
-    if hub is None:
+def _forced_hub(name: ModelName) -> HubName:
+    if name.hub is None:
         raise ModelNotFound(
-            f"{shorten(name)} is no hub repo; after hf: comes owner/name or owner/name@revision"
+            f"{shorten(name.text)} is not a hub repo; after hf: comes owner/name or owner/name@revision"
         )
-    return hub
+    return name.hub
 
 
-def _forced_ollama(name: str) -> ModelFiles:
-    found = find_ollama(name)
-    if found is None:
+def _forced_ollama(name: ModelName) -> ModelFiles:
+    files = find_ollama(name)
+    if files is None:
         raise ModelNotFound(
-            f"no model {shorten(name)} in the Ollama store {store_root()}; after ollama: comes name, name:tag or "
+            f"no model {shorten(name.text)} in the Ollama store {store_root()}; after ollama: comes name, name:tag or "
             "namespace/name:tag, as `ollama list` shows them"
         )
-    return found
+    return files
 
 
 def _cached(hub: HubName) -> ModelFiles | None:

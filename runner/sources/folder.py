@@ -10,7 +10,8 @@ from typing import ClassVar
 from models.checkpoint.safetensors import TensorInfo
 from models.files import LocalModel, Shard, check_regular, read_regular
 from runner.errors import ModelNotFound, ModelNotSupported
-from runner.sources.base import JSON_LIMIT, Kind, ModelFiles, ModelMode, Progress, declared, shorten
+from runner.sources.base import JSON_LIMIT, ModelFiles, ModelMode, Progress, declared, shorten
+from runner.sources.name import ModelName, Source
 from runner.sources.required_files import wanted_files, weight_files
 
 # A model has a few hundred files. More means that the folder is something else, such as a home directory.
@@ -20,7 +21,7 @@ MOST_FILES = 20_000
 class FolderFiles(ModelFiles):
     """A checkpoint in a folder: its files, and those one folder down."""
 
-    kind: ClassVar[Kind] = "folder"
+    source: ClassVar[Source] = "folder"
 
     def __init__(self, name: str, folder: Path) -> None:
         super().__init__(name)
@@ -122,22 +123,21 @@ def _size(entry: os.DirEntry[str]) -> int:
         return 0  # a broken link: reading it reports the reason
 
 
-def find_folder(name: str, *, forced: bool = False) -> FolderFiles | None:
+def find_folder(name: ModelName) -> FolderFiles | None:
     """The folder of that name; None when there is none and the name may mean something else."""
-    looks_like_a_path = (
-        forced or name.startswith(("/", "./", "../", "~", ".\\", "..\\")) or name in (".", "..")
-    )
-    path = Path(os.path.expanduser(name))
+    if name.source not in (None, "folder") or not name.text:
+        return None
+    path = Path(os.path.expanduser(name.text))
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
-        if not looks_like_a_path:
+        if not name.is_path:
             return None
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"
-        raise ModelNotFound(f"no model folder {shorten(name, 300)}: {reason}") from None
+        raise ModelNotFound(f"no model folder {shorten(name.text, 300)}: {reason}") from None
     if not stat.S_ISDIR(status.st_mode):
         raise ModelNotSupported(
-            f"{shorten(name, 300)} is a file; a model is a folder with model_index.json or config.json and "
+            f"{shorten(name.text, 300)} is a file; a model is a folder with model_index.json or config.json and "
             "*.safetensors"
         )
-    return FolderFiles(name, path.resolve())
+    return FolderFiles(name.text, path.resolve())

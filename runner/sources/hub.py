@@ -1,47 +1,18 @@
-"""Hub repos: their names, and what the hub's own cache on this machine holds. No network, no hub client."""
+"""What the hub's own cache on this machine holds. No network, no hub client."""
 
 import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from models.files import read_regular
 from runner.errors import HubUnreachable
-from runner.sources.base import Kind, resolve_inside
+from runner.sources.base import resolve_inside
 from runner.sources.folder import FolderFiles
+from runner.sources.name import HubName, Source
 
-MAIN = "main"
-
-_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
-_REPO = re.compile(rf"{_PART}/{_PART}")
-_LEGACY_REPO = re.compile(_PART)
-_REVISION = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_./+-]{0,126}[A-Za-z0-9_+-])?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-class HubName(NamedTuple):
-    """A repo and the branch, tag or commit that is meant."""
-
-    repo: str
-    revision: str
-
-    def __str__(self) -> str:
-        return self.repo if self.revision == MAIN else f"{self.repo}@{self.revision}"
-
-
-def parse_hub_name(name: str, *, forced: bool = False) -> HubName | None:
-    """`owner/name` or `owner/name@revision`; None for what no hub repo can be called.
-
-    With the prefix `hf:` a repo may also lack its owner, as a few old ones do.
-    """
-    repo, at, revision = name.partition("@")
-    fits = _REPO.fullmatch(repo) or (forced and _LEGACY_REPO.fullmatch(repo))
-    if not fits or "--" in repo or ".." in repo or repo.endswith(".git"):
-        return None
-    if at and (not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision):
-        return None
-    return HubName(repo, revision or MAIN)
 
 
 def cache_folder() -> Path:
@@ -74,7 +45,7 @@ def repo_folder(hub: HubName) -> Path:
 class SnapshotFiles(FolderFiles):
     """One commit of a hub repo in the cache."""
 
-    kind: ClassVar[Kind] = "hub"
+    source: ClassVar[Source] = "hub"
 
     def __init__(self, hub: HubName, folder: Path) -> None:
         super().__init__(str(hub), folder)

@@ -17,9 +17,10 @@ from models.checkpoint.safetensors import TensorInfo, WeightsError, header_lengt
 from models.files import LocalModel, read_regular
 from runner.errors import HubUnreachable, ModelNotSupported, NotEnoughDisk
 from runner.sources import hub_download
-from runner.sources.base import JSON_LIMIT, Kind, ModelFiles, ModelMode, Progress, is_plain_path
-from runner.sources.hub import HubName, SnapshotFiles, cache_folder, offline, offline_error, repo_folder
+from runner.sources.base import JSON_LIMIT, ModelFiles, ModelMode, Progress, is_plain_path
+from runner.sources.hub import SnapshotFiles, cache_folder, offline, offline_error, repo_folder
 from runner.sources.hub_errors import endpoint, explained
+from runner.sources.name import HubName, Source
 from runner.sources.required_files import wanted_files, weight_files
 
 TIMEOUT = 10.0
@@ -34,7 +35,7 @@ SPARE = 256 * 1024**2
 class RemoteFiles(ModelFiles):
     """One commit of a hub repo, seen through the hub's API. Files are downloaded when they are read."""
 
-    kind: ClassVar[Kind] = "hub"
+    source: ClassVar[Source] = "hub"
 
     def __init__(self, hub: HubName) -> None:
         super().__init__(str(hub))

@@ -18,7 +18,8 @@ from runner.errors import (
     NotAllowed,
     NotEnoughDisk,
 )
-from runner.sources.hub import HubName, cache_folder, offline_error
+from runner.sources.hub import cache_folder, offline_error
+from runner.sources.name import HubName
 
 # What writing raises, and a connection does not.
 OF_THE_DISK = (errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)

@@ -13,7 +13,6 @@ from runner.errors import ModelNotSupported
 from runner.paths import cache_folder
 from runner.sources.base import (
     JSON_LIMIT,
-    Kind,
     ModelFiles,
     ModelMode,
     Progress,
@@ -21,6 +20,7 @@ from runner.sources.base import (
     parse_object,
     some,
 )
+from runner.sources.name import ModelName, OllamaName, Source
 from runner.sources.ollama_store import (
     GGUF,
     JSON,
@@ -30,9 +30,7 @@ from runner.sources.ollama_store import (
     TENSOR,
     Layer,
     Manifest,
-    OllamaName,
     in_store,
-    parse_ollama_name,
     read_manifest,
 )
 from runner.sources.required_files import TEXTS, wanted_files
@@ -47,7 +45,7 @@ PARTS = {
 class OllamaFiles(ModelFiles):
     """A model of the store. Its JSON layers are its files; tensors are reached through `shards`."""
 
-    kind: ClassVar[Kind] = "ollama"
+    source: ClassVar[Source] = "ollama"
 
     def __init__(self, name: OllamaName, manifest: Manifest) -> None:
         super().__init__(str(name))
@@ -273,8 +271,8 @@ def mlx_name(name: str, packed: Collection[str]) -> str:
     return name
 
 
-def find_ollama(name: str) -> OllamaFiles | None:
-    """The model of that name in Ollama's store; None when there is none, or when no model can be called so."""
-    parsed = parse_ollama_name(name)
-    manifest = read_manifest(parsed) if parsed else None
-    return OllamaFiles(parsed, manifest) if parsed and manifest else None
+def find_ollama(name: ModelName) -> OllamaFiles | None:
+    """The model of that name in Ollama's store; None when there is none."""
+    ollama = name.ollama
+    manifest = read_manifest(ollama) if ollama else None
+    return OllamaFiles(ollama, manifest) if ollama and manifest else None

@@ -1,15 +1,16 @@
-"""Ollama's store on the disk: names, manifests, blobs. Everything in it is checked before a path is made of it."""
+"""Ollama's store on the disk: manifests and blobs. Everything in it is checked before a path is made of it."""
 
 import hashlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from models.files import check_regular, read_regular
 from runner.errors import ModelNotSupported
 from runner.sources.base import JSON_LIMIT, is_plain_path, parse_object, resolve_inside, shorten
+from runner.sources.name import OllamaName
 
 TENSOR = "application/vnd.ollama.image.tensor"
 JSON = "application/vnd.ollama.image.json"
@@ -18,50 +19,8 @@ PARAMS = "application/vnd.ollama.image.params"
 SYSTEM = "application/vnd.ollama.image.system"
 LICENSE = "application/vnd.ollama.image.license"
 
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}")
-_NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")
-_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MEDIA_TYPE = re.compile(r"[\w.+/-]{1,127}")
-
-
-# For documents: as short as names are mostly written, without a host.
-NAME_PATTERN = rf"^(?:{_NAMESPACE.pattern}/)?{_PART.pattern}(?::{_PART.pattern})?$"
-
-
-class OllamaName(NamedTuple):
-    """host/namespace/model:tag, complete."""
-
-    host: str
-    namespace: str
-    model: str
-    tag: str
-
-    def __str__(self) -> str:
-        """As short as Ollama writes it."""
-        parts = [self.host, self.namespace, self.model]
-        while len(parts) > 1 and parts[0] in ("registry.ollama.ai", "library"):
-            parts.pop(0)
-        return "/".join(parts) + f":{self.tag}"
-
-
-def parse_ollama_name(name: str) -> OllamaName | None:
-    """A name as Ollama takes it, with its defaults filled in; None for what no model can be called."""
-    rest, tag = name, "latest"
-    # A colon before the last slash is a host's port.
-    if name.rfind(":") > name.rfind("/"):
-        rest, _, tag = name.rpartition(":")
-    parts = rest.split("/")
-    if len(parts) > 3:
-        return None
-    host, namespace, model = [*("registry.ollama.ai", "library")[: 3 - len(parts)], *parts]
-    fits = (
-        _HOST.fullmatch(host)
-        and _NAMESPACE.fullmatch(namespace)
-        and _PART.fullmatch(model)
-        and _PART.fullmatch(tag)
-    )
-    return OllamaName(host, namespace, model, tag) if fits else None
 
 
 def store_root() -> Path:

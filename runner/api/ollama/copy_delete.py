@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from runner.api.ollama.models import LATEST, ModelCatalog
+from runner.api.ollama.models import ModelCatalog
 from runner.errors import BadRequest, Busy, ModelNotFound
 from runner.gateway.app import Gateway
 from runner.library.installed import Removal
@@ -13,7 +13,7 @@ from runner.library.ollama import copy_manifest
 from runner.library.removal import plan_removal
 from runner.protocol.text import parse
 from runner.sources.base import shorten
-from runner.sources.ollama_store import NAME_PATTERN, parse_ollama_name
+from runner.sources.name import LATEST, NAME_PATTERN, ModelName, parse_ollama_name
 
 Name = Annotated[str, Meta(min_length=1)]
 
@@ -40,10 +40,10 @@ class Changes:
         self._gateway.names.forget()
 
     async def _end(self, plan: Removal) -> None:
-        # The gateway calls repos without an owner by their bare names.
-        going = {called.removeprefix("hf:") for called in (plan.model.name, *plan.also)}
+        # The gateway calls models by their names without a prefix.
+        going = {ModelName.parse(called).text for called in (plan.model.name, *plan.also)}
         for running in self._gateway.pool.running:
-            if running.known.name not in going or running.known.argument.startswith("folder:"):
+            if running.known.name not in going or ModelName.parse(running.known.argument).source == "folder":
                 continue
             if not running.idle:
                 raise Busy(f"{running.known.name} is in use; delete it when that has ended", retry_after=5)
@@ -60,7 +60,7 @@ class Changes:
                 "namespace/name:tag are"
             )
         model = await self._catalog.find(asked.source)
-        source = parse_ollama_name(model.name) if model.source == "ollama" else None
+        source = ModelName.parse(model.name).ollama if model.source == "ollama" else None
         if source is None:
             raise BadRequest(
                 f"source: {shorten(asked.source)} is not in the Ollama store, where alone models get second names by "

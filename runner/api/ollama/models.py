@@ -20,13 +20,13 @@ from runner.library import Installed, installed, lookup
 from runner.library.facts import capabilities, files_of
 from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.base import shorten
+from runner.sources.name import LATEST, ModelName
 from runner.sources.ollama import OllamaFiles
 
 T = TypeVar("T")
 
 # What a model that stays for good expires in: clients want a date.
 FOR_GOOD = timedelta(days=36500)
-LATEST = ":latest"
 # config.json's names, and what a GGUF calls them.
 NUMBERS = {
     "num_hidden_layers": "block_count",
@@ -90,11 +90,9 @@ class ModelCatalog:
 
     async def defaults(self, known: Known) -> ModelfileDefaults:
         """What the model's maker put beside its weights."""
-        return (
-            await self._read(known, _defaults)
-            if known.argument.startswith("ollama:")
-            else ModelfileDefaults()
-        )
+        if ModelName.parse(known.argument).source != "ollama":
+            return ModelfileDefaults()
+        return await self._read(known, _defaults)
 
     async def check_thinking(self, known: Known, name: str) -> None:
         if "thinking" not in await self._read(known, text_capabilities):
@@ -171,7 +169,7 @@ def digest(model: Installed) -> str:
 
 
 def hub_digest(name: str, commit: str) -> str:
-    return _made([name.removeprefix("hf:"), commit])
+    return _made([ModelName.parse(name).text, commit])
 
 
 @lru_cache(256)

@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Any, Self
 
-from runner.api.ollama.models import LATEST, ModelCatalog, digest, hub_digest
+from runner.api.ollama.models import ModelCatalog, digest, hub_digest
 from runner.errors import Busy, DiptychError, ModelNotFound, ModelNotSupported, RunnerFailed
 from runner.gateway.app import Gateway
 from runner.library.download import Download, plan_download
 from runner.protocol.text import encode
+from runner.sources.name import LATEST
 from runner.threads import aside
 
 log = logging.getLogger("diptych.gateway")

@@ -11,6 +11,7 @@ from runner.errors import BadRequest, Busy, KeyNeeded, NoGateway
 from runner.gateway.remote import remotes
 from runner.library.installed import Removal
 from runner.library.removal import plan_removal
+from runner.sources.name import ModelName
 from runner.terminal import print_json, warn
 from runner.units import show_size
 
@@ -39,8 +40,8 @@ def _refuse_loaded(plans: Sequence[Removal], config: Config) -> None:
     """What a gateway has loaded may yet be read."""
     loaded = asyncio.run(_loaded(config))
     for plan in plans:
-        # The gateway calls repos without an owner by their bare names.
-        if plan.model.name.removeprefix("hf:") in loaded:
+        # The gateway calls models by their names without a prefix.
+        if ModelName.parse(plan.model.name).text in loaded:
             raise Busy(f"{plan.model.name} is loaded; `diptych stop {plan.model.name}` first")
 
 

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
 def _place(files: ModelFiles) -> str | None:
     if isinstance(files, FolderFiles):
         return str(files.folder)
-    return str(store_root()) if files.kind == "ollama" else None
+    return str(store_root()) if files.source == "ollama" else None
 
 
 def _rows(

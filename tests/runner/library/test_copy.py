@@ -6,7 +6,8 @@ import pytest
 
 from runner.errors import BadRequest, DiptychError, ModelNotFound
 from runner.library.ollama import copy_manifest
-from runner.sources.ollama_store import OllamaName, manifest_path, parse_ollama_name
+from runner.sources.name import OllamaName, parse_ollama_name
+from runner.sources.ollama_store import manifest_path
 from tests.runner.ollama_store import layer, manifest
 
 pytestmark = pytest.mark.usefixtures("machine")

@@ -47,7 +47,7 @@ def test_a_network_client_learns_nothing_of_folders(machine: Path) -> None:
     with pytest.raises(BadRequest, match="is a folder, and here already"):
         plan_download(str(machine))
     for name in (str(machine), str(machine / "nothing")):
-        with pytest.raises(BadRequest, match="is no hub repo"):
+        with pytest.raises(BadRequest, match="is not a hub repo"):
             plan_download(name, folders=False)
 
 

@@ -9,6 +9,8 @@ import pytest
 import pipelines
 from runner.inspect.mode import ModelMode
 from runner.library import Installed, installed, lookup
+from runner.library.facts import capabilities
+from runner.library.removal import plan_removal
 from runner.sources import find
 from runner.sources.hub import cache_folder
 from runner.sources.ollama_store import store_root
@@ -88,7 +90,18 @@ def test_a_download_that_was_cut_is_listed_as_what_pulling_continues() -> None:
 def test_a_repo_without_an_owner_is_named_as_it_is_found() -> None:
     add_repo("toy", text_files())
     assert list(models()) == ["hf:toy"]
-    assert find("hf:toy").kind == "hub"
+    assert find("hf:toy").source == "hub"
+    assert capabilities(models()["hf:toy"]) == ("completion",)
+
+
+@pytest.mark.parametrize("word", ["hf", "ollama", "folder"])
+def test_a_model_of_the_store_that_is_called_like_a_prefix_is_named_as_it_is_found(word: str) -> None:
+    add_ollama(f"registry.ollama.ai/library/{word}/latest")
+    (name,) = models()
+    assert find(name).place == f"{word}:latest in the Ollama store"
+    assert capabilities(models()[name]) == ("completion",)
+    plan_removal(name).run()
+    assert not models()
 
 
 def test_an_ollama_model_is_listed_with_its_blobs() -> None:

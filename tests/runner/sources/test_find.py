@@ -62,7 +62,7 @@ def test_a_name_on_the_command_line_is_a_folder_or_a_clear_error(
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))
     message = ""
     try:
-        kind = find(name).kind
+        kind = find(name).source
     except DiptychError as error:
         kind, message = "error", error.message
     assert kind in ("folder", "error")

@@ -22,7 +22,7 @@ def test_a_folder_is_found_by_its_path(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in (str(tmp_path / "toy"), "toy", "./toy", "folder:toy", "~/toy", "toy/", "toy/../toy"):
         files = find(name)
-        assert (files.kind, files.name) == ("folder", name.removeprefix("folder:"))
+        assert (files.source, files.name) == ("folder", name.removeprefix("folder:"))
         assert files.listing()["chat_template.jinja"] == 14
 
 
@@ -31,7 +31,7 @@ def test_a_folder_wins_over_the_hub_name_that_it_looks_like(
 ) -> None:
     write(tmp_path / "owner" / "name", text_files())
     monkeypatch.chdir(tmp_path)
-    assert find("owner/name").kind == "folder"
+    assert find("owner/name").source == "folder"
 
 
 def test_folders_are_left_out_when_the_name_comes_from_a_client(

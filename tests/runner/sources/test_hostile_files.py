@@ -15,9 +15,10 @@ from runner.inspect.mode import detect_model_mode
 from runner.library.ollama import copy_manifest, ollama_models, plan_ollama
 from runner.library.scan import installed
 from runner.sources import ModelMode, find
-from runner.sources.hub import cached_snapshot, parse_hub_name
+from runner.sources.hub import cached_snapshot
+from runner.sources.name import ModelName, parse_hub_name, parse_ollama_name
 from runner.sources.ollama import OllamaFiles, find_ollama
-from runner.sources.ollama_store import parse_ollama_name, store_root
+from runner.sources.ollama_store import store_root
 from tests.runner.hub_cache import add_repo
 from tests.runner.ollama_store import layer, manifest, store_model
 from tests.toys import toy_text
@@ -69,14 +70,14 @@ REPLACED = pytest.mark.parametrize("replace", [pipe, endless])
 def toy() -> dict[str, Any]:
     """A language model in the Ollama store; its layers by name, a licence and a system message among them."""
     path = store_model(store_root(), f"{LIBRARY}/toy/latest", toy_text(), license="free", system="Be kind.")
-    files = find_ollama("toy")
+    files = find_ollama(ModelName.parse("toy"))
     assert files is not None
     assert path.is_file()
     return {layer.name or layer.media_type.rpartition(".")[2]: layer for layer in files.manifest.layers}
 
 
 def ollama(name: str = "toy") -> OllamaFiles:
-    files = find_ollama(name)
+    files = find_ollama(ModelName.parse(name))
     assert files is not None
     return files
 

@@ -29,7 +29,8 @@ from runner.errors import (
 )
 from runner.inspect.mode import ModelMode, detect_model_type
 from runner.sources import find, hub_api, hub_download
-from runner.sources.hub import HubName, cache_folder, parse_hub_name
+from runner.sources.hub import cache_folder
+from runner.sources.name import HubName, parse_hub_name
 from tests import ROOT
 from tests.hub_server import TOKEN, HubServer
 from tests.runner.checkpoints import WEIGHTS, image_files, safetensors, text_files
@@ -135,7 +136,7 @@ def test_a_picture_model_comes_with_its_components_alone(hub: HubServer) -> None
 def test_looking_downloads_json_alone(hub: HubServer) -> None:
     hub.add("owner/pictures", image_files())
     files = find("owner/pictures")
-    assert files.kind == "hub"
+    assert files.source == "hub"
     assert detect_model_type(files) == "Flux2KleinPipeline"
     assert not hub.asked("GET", ".safetensors")
 
@@ -173,7 +174,7 @@ def test_a_complete_copy_needs_no_network(hub: HubServer, monkeypatch: pytest.Mo
     hub.requests.clear()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     files = find("owner/name")
-    assert (files.kind, files.name) == ("hub", "owner/name")
+    assert (files.source, files.name) == ("hub", "owner/name")
     assert files.fetch(ModelMode.TEXT).folder == first.folder
     assert hub.requests == []
 
@@ -300,7 +301,7 @@ def test_a_process_that_is_killed_leaves_its_bytes_to_the_next(hub: HubServer) -
     hub.add("owner/name", text_files() | {"model.safetensors": BIG})
     hub.pause_after = 700_000
     code = (
-        "from runner.sources import find, ModelMode, hub_remote; hub_remote.LARGE = 1000;"
+        "from runner.sources import find, ModelMode, hub_api; hub_api.LARGE = 1000;"
         "find('owner/name').fetch(ModelMode.TEXT, lambda done, total: print(done, flush=True))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -321,7 +322,7 @@ def test_a_process_that_is_asked_to_end_does_not_wait_for_its_download(hub: HubS
     hub.add("owner/name", text_files() | {"model.safetensors": BIG})
     hub.pause_after = 700_000
     code = (
-        "import sys, threading; from runner.sources import find, ModelMode, hub_remote; hub_remote.LARGE = 1000;"
+        "import sys, threading; from runner.sources import find, ModelMode, hub_api; hub_api.LARGE = 1000;"
         "fetch = lambda: find('owner/name').fetch(ModelMode.TEXT, lambda done, total: print(done, flush=True));"
         "threading.Thread(target=fetch, daemon=True).start();"
         "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); signal.pause()"

@@ -17,7 +17,8 @@ from runner.inspect.memory import weights_bytes
 from runner.inspect.mode import ModelMode, detect_model_mode
 from runner.paths import cache_folder
 from runner.sources import find, ollama
-from runner.sources.ollama_store import OllamaName, parse_ollama_name, store_root
+from runner.sources.name import ModelName, OllamaName, parse_ollama_name
+from runner.sources.ollama_store import store_root
 from tests.runner.checkpoints import safetensors, text_files
 from tests.runner.ollama_store import MEDIA, layer, manifest
 
@@ -82,7 +83,7 @@ def test_a_name_gets_ollamas_defaults(name: str, meant: tuple[str, ...]) -> None
 )  # fmt: skip
 def test_anything_else_is_refused_before_a_path_is_made(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ollama, "read_manifest", lambda parsed: pytest.fail(f"looked for {parsed}"))
-    assert ollama.find_ollama(name) is None
+    assert ollama.find_ollama(ModelName.parse(name)) is None
     with pytest.raises(ModelNotFound):
         find(f"ollama:{name}")
 
@@ -118,7 +119,7 @@ def test_a_picture_model_of_the_store_is_found(store: Path, monkeypatch: pytest.
     manifest(store, f"{LIBRARY}/z-image/latest", picture_layers(store))
     for name in ("z-image", "z-image:latest", "ollama:z-image", "library/z-image"):
         files = find(name)
-        assert (files.kind, files.name) == ("ollama", "z-image:latest")
+        assert (files.source, files.name) == ("ollama", "z-image:latest")
         assert detect_model_mode(files) == (ModelMode.IMAGE, "ZImagePipeline")
     assert weights_bytes(files) == 8 + 16 + 12
 
@@ -127,7 +128,7 @@ def test_the_store_comes_before_a_download(store: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     manifest(store, "registry.ollama.ai/x/flux2-klein/latest", picture_layers(store))
-    assert find("x/flux2-klein").kind == "ollama"
+    assert find("x/flux2-klein").source == "ollama"
 
 
 def test_a_name_that_the_store_lacks_says_where_it_was_looked_for(store: Path) -> None:

@@ -210,9 +210,9 @@ def test_what_is_here_and_of_no_hub_needs_no_pull(client: Any, place: Path) -> N
         ("qwen3:4b", "pull takes hub repos, owner/name", 400),
         ("ollama:qwen3", "ollama pull qwen3", 400),
         ("owner/absent", "the hub has no repo owner/absent", 404),
-        ("../../etc", "is no hub repo", 400),
-        ("/etc", "is no hub repo", 400),
-        ("folder:/etc", "is no hub repo", 400),
+        ("../../etc", "is not a hub repo", 400),
+        ("/etc", "is not a hub repo", 400),
+        ("folder:/etc", "is not a hub repo", 400),
     ],
 )
 def test_what_cannot_be_pulled_is_said(client: Any, name: str, words: str, status: int) -> None:

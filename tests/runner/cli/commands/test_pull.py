@@ -38,7 +38,7 @@ def test_pull_brings_a_model_that_commands_then_find(diptych: Diptych, hub: HubS
     assert done.code == 0
     assert "owner/name is here, " in done.out
     hub.requests.clear()
-    assert find("owner/name").kind == "hub"
+    assert find("owner/name").source == "hub"
     assert "owner/name" in diptych("list").out
     assert hub.requests == []
 
