@@ -1,4 +1,4 @@
-"""docs/models.md: which language models are computed as transformers computes them, written from the census.
+"""docs/verified-models.md: which language models are computed as transformers computes them, written from the census.
 
 uv run --group reference python -m tests.models.language.census.table
 """
@@ -12,7 +12,7 @@ from models.language.config.support import REFUSED as REFUSED_BY_TYPE
 
 from .recipes import NOT_COMPARABLE, TOWERS, UNTIED, VERIFIED, ropes
 
-FILE = Path(__file__).parents[4] / "docs" / "models.md"
+FILE = Path(__file__).parents[4] / "docs" / "verified-models.md"
 HEAD = """# Language models
 
 Every model type that both mlx-lm and transformers have is held to transformers 5: a tiny checkpoint with random weights

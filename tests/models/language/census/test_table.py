@@ -1,4 +1,4 @@
-"""docs/models.md says what the census is run on."""
+"""docs/verified-models.md says what the census is run on."""
 
 from models.language.config.support import REFUSED
 
