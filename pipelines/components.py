@@ -1,9 +1,8 @@
 """A checkpoint's parts: mapped from their files when they are needed, let go of when memory is wanted for others."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -18,7 +17,7 @@ from models.config import ConfigError
 from models.files import LocalModel
 from models.kernel_checks import check_for_pictures
 from models.tokenizers.tokenizer import PromptTokenizer
-from pipelines.settings import Progress, Settings, unheard
+from pipelines.settings import Progress, Settings, no_progress
 
 Network = TypeVar("Network", bound=nn.Module)
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
@@ -54,7 +53,7 @@ class Component(Generic[Network]):
     def held(self) -> bool:
         return self._held is not None
 
-    def load(self, progress: Progress = unheard) -> Network:
+    def load(self, progress: Progress = no_progress) -> Network:
         network = self._mapped()
         evaluate(network, progress)
         self._held = network
@@ -108,42 +107,6 @@ class Component(Generic[Network]):
         check_for_pictures(network)
         self.bytes = weight_bytes(network)
         return network
-
-
-class Reading(NamedTuple):
-    """A prompt as its text encoders read it, and what its author should know about that."""
-
-    states: tuple[mx.array, ...]
-    warnings: tuple[str, ...] = ()
-
-
-def cut_warning(cut: int, length: int, reader: str = "the prompt") -> tuple[str, ...]:
-    """Said where a prompt did not fit."""
-    if not cut:
-        return ()
-    return (f"{reader} was cut: {length} tokens fit, the last {cut} of {length + cut} were left out",)
-
-
-class Readings:
-    """Prompts that were read, the latest kept longest, bounded in bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._kept: OrderedDict[str, Reading] = OrderedDict()
-
-    def find(self, prompt: str) -> Reading | None:
-        if prompt in self._kept:
-            self._kept.move_to_end(prompt)
-        return self._kept.get(prompt)
-
-    def keep(self, prompt: str, reading: Reading) -> None:
-        self._kept[prompt] = reading
-        while self.nbytes > self._limit:
-            self._kept.popitem(last=False)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(state.nbytes for reading in self._kept.values() for state in reading.states)
 
 
 def load_all(components: Mapping[Component[Any], float], progress: Progress) -> None:

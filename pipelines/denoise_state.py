@@ -1,4 +1,4 @@
-"""What a walk carries along: its task, what the steps of it share, what a step comes to, and where the time goes."""
+"""State of one denoising run: the plan, the inputs shared by all steps, the result of a step, and timings."""
 
 import time
 from dataclasses import dataclass
@@ -12,67 +12,67 @@ from pipelines.sampling import Schedule
 
 
 @dataclass(frozen=True)
-class Task:
-    """One request and its plan. `rows` and `columns` count the transformer's tokens."""
+class DenoisePlan:
+    """A request, its plan and its schedule. `rows` and `columns` count the transformer's tokens."""
 
     request: ImageRequest
     plan: Plan
     schedule: Schedule
     rows: int
     columns: int
-    guided_steps: int  # the first so many compare the prompt with the negative one, in a batch of two
+    cfg_steps: int  # the first steps, which run classifier-free guidance: prompt and negative prompt as a batch of two
 
     @property
-    def times(self) -> list[float]:
-        """Of each step, from 1 (noise) to 0 (picture)."""
-        return [float(time) for time in self.schedule.timesteps / np.float32(1000)]
+    def timesteps(self) -> list[float]:
+        """One for each step, from 1 (noise) to 0 (picture)."""
+        return [float(timestep) for timestep in self.schedule.timesteps / np.float32(1000)]
 
 
 @dataclass
-class Given:
-    """What the transformer is given beside the latents: at every step, and at each in turn."""
+class TransformerInputs:
+    """What the transformer takes beside the latents: `prepared` is the same at every step, `modulation.at(step)` is not."""
 
-    conditions: Any
+    prepared: Any
     modulation: Any
 
 
 @dataclass
-class Course:
-    """What the steps of a task share. `compared` is for the guided steps, a batch of two, `alone` for the others."""
+class Conditioning:
+    """Inputs shared by all steps and pictures. `cfg` holds a batch of two for the guided steps, `cond` the prompt alone."""
 
-    compared: Given | None
-    alone: Given | None
+    cfg: TransformerInputs | None
+    cond: TransformerInputs | None
     noise: np.ndarray  # of all pictures, [picture, row, column, channel]
-    start: mx.array | None
+    init_latents: mx.array | None
     dtype: mx.Dtype
 
     @property
-    def given(self) -> list[Any]:
-        """All that is computed before the first step."""
-        shared = [(given.conditions, given.modulation) for given in (self.compared, self.alone) if given]
-        return [self.start, *shared]
+    def arrays(self) -> list[Any]:
+        """Everything that is computed before the first step."""
+        inputs = [(each.prepared, each.modulation) for each in (self.cfg, self.cond) if each]
+        return [self.init_latents, *inputs]
 
 
-class Moved(NamedTuple):
-    """What a step comes to, not computed yet: the latents, and the picture that they promise where one is shown."""
+class StepResult(NamedTuple):
+    """Result of one step, unevaluated: the next latents and, if a preview is due, the predicted clean picture."""
 
     latents: mx.array
-    promised: mx.array | None
+    preview: mx.array | None
 
-    def step(self, index: int, total: int) -> Step:
-        """Told when it is done."""
+    def event(self, index: int, total: int) -> Step:
+        """Waits for the result."""
         mx.eval(self)
-        return Step(index, total, None if self.promised is None else np.array(self.promised))
+        return Step(index, total, None if self.preview is None else np.array(self.preview))
 
 
-class Times:
-    """Where the seconds of a request go; each lap ends where the next begins."""
+class Stopwatch:
+    """Seconds spent in each phase of a request; a lap ends where the next one begins."""
 
     def __init__(self) -> None:
-        self.encoding = self.drawing = self.decoding = 0.0
+        self.encode = self.denoise = self.decode = 0.0
         self._last = time.perf_counter()
 
     def lap(self) -> float:
         now = time.perf_counter()
-        took, self._last = now - self._last, now
-        return took
+        seconds, self._last = now - self._last, now
+        return seconds

@@ -21,11 +21,12 @@ from models.transformers.flux import WEIGHTS, FluxConfig, FluxTransformer, Modul
 from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
 from models.vae.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from pipelines.base import ImageRequest, Plan
-from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
-from pipelines.denoise import Walk
-from pipelines.denoise_state import Task
+from pipelines.components import Component, require_equal, tokenizer_of
+from pipelines.denoise import DenoisingPipeline
+from pipelines.denoise_state import DenoisePlan
 from pipelines.latents import flux_image_ids, flux_text_ids
 from pipelines.planning import Defaults, sample_side
+from pipelines.prompt_embeds import PromptEmbeds, cut_warning
 from pipelines.sampling import FlowMatch, Schedule
 from pipelines.settings import Settings
 from pipelines.variants import config_of, flux
@@ -35,7 +36,7 @@ UNGUIDED = 1.0
 CLIP_TOKENS = 77
 
 
-class Flux(Walk):
+class Flux(DenoisingPipeline):
     def __init__(self, model: LocalModel, settings: Settings) -> None:
         super().__init__(model, settings)
         vae, transformer = config_of(model, "vae"), config_of(model, "transformer")
@@ -89,7 +90,7 @@ class Flux(Walk):
             told.append("negative_prompt has no effect without guidance above 1")
         return replace(plan, warnings=tuple(told))
 
-    def guided_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
+    def cfg_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
         return plan.denoise_steps if self._comparison(request) > UNGUIDED else 0
 
     @staticmethod
@@ -106,36 +107,38 @@ class Flux(Walk):
         given = request.guidance if request.true_cfg_scale is None else request.true_cfg_scale
         return self.defaults.guidance or UNGUIDED if given is None else given
 
-    def _embedded(self, task: Task) -> float | None:
+    def _embedded(self, run: DenoisePlan) -> float | None:
         """What the network is told, where it was made to be told anything."""
         if not self.config.guidance_embeds:
             return None
-        only = task.guided_steps == 0 or task.request.true_cfg_scale is not None
-        return task.plan.guidance if only else UNGUIDED
+        only = run.cfg_steps == 0 or run.request.true_cfg_scale is not None
+        return run.plan.guidance if only else UNGUIDED
 
-    def read(self, prompt: str) -> Reading:
+    def encode_prompt(self, prompt: str) -> PromptEmbeds:
         """T5's states and CLIP's vector. T5 is not told what is padding, as the reference does not tell it."""
         short = self.clip_tokenizer.encode(prompt, self.clip_tokens)
         whole = self.t5_tokenizer.encode(prompt, self.context)
         pooled, states = self.clip()(mx.array([short.ids])), self.t5()(mx.array([whole.ids]))
         summary = cut_warning(short.cut, self.clip_tokens, "the prompt's summary by CLIP")
-        return Reading((states, pooled), (*cut_warning(whole.cut, self.context), *summary))
+        return PromptEmbeds((states, pooled), (*cut_warning(whole.cut, self.context), *summary))
 
     def mu(self, tokens: int, steps: int) -> float:
         return self.flow.linear_mu(tokens)
 
-    def conditions(self, task: Task, readings: Sequence[Reading], references: Sequence[mx.array]) -> Prepared:
-        text = mx.concatenate([reading.states[0] for reading in readings])
+    def prepare(
+        self, run: DenoisePlan, prompts: Sequence[PromptEmbeds], references: Sequence[mx.array]
+    ) -> Prepared:
+        text, _ = PromptEmbeds.batch(prompts).states
         network: FluxTransformer = self.transformer()
-        return network.prepare(text, flux_text_ids(text.shape[1]), flux_image_ids(task.rows, task.columns))
+        return network.prepare(text, flux_text_ids(text.shape[1]), flux_image_ids(run.rows, run.columns))
 
-    def modulation(self, task: Task, readings: Sequence[Reading]) -> Modulation:
-        pooled = mx.concatenate([reading.states[1] for reading in readings])
+    def modulation(self, run: DenoisePlan, prompts: Sequence[PromptEmbeds]) -> Modulation:
+        _, pooled = PromptEmbeds.batch(prompts).states
         network: FluxTransformer = self.transformer()
-        return network.modulation(task.times, pooled, self._embedded(task))
+        return network.modulation(run.timesteps, pooled, self._embedded(run))
 
-    def compare(self, task: Task, wanted: mx.array, unwanted: mx.array) -> mx.array:
-        return unwanted + self._comparison(task.request) * (wanted - unwanted)
+    def apply_cfg(self, run: DenoisePlan, cond: mx.array, uncond: mx.array) -> mx.array:
+        return uncond + self._comparison(run.request) * (cond - uncond)
 
 
 def _check(config: FluxConfig, clip: CLIPTextConfig, t5: T5Config, vae: AutoencoderKLConfig) -> None:

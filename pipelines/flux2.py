@@ -17,22 +17,23 @@ from models.files import LocalModel
 from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
 from models.transformers.flux2 import WEIGHTS, Flux2Config, Flux2Transformer, Modulation, Prepared
 from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
-from models.vae.autoencoder_kl import Autoencoder, AutoencoderKLFlux2, AutoencoderKLFlux2Config
+from models.vae.autoencoder_kl import AutoencoderKLFlux2, AutoencoderKLFlux2Config
 from pipelines.base import ImageRequest, Plan
-from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
-from pipelines.denoise import Walk
-from pipelines.denoise_state import Task
+from pipelines.components import Component, require_equal, tokenizer_of
+from pipelines.denoise import DenoisingPipeline
+from pipelines.denoise_state import DenoisePlan
 from pipelines.images import to_reference
 from pipelines.latents import Noise, flux2_image_ids, flux2_reference_ids, flux2_text_ids
 from pipelines.limits import MOST_REFERENCES
 from pipelines.planning import Defaults, sample_side
+from pipelines.prompt_embeds import PromptEmbeds, cut_warning
 from pipelines.sampling import FlowMatch, Schedule, flux2_mu
 from pipelines.settings import Settings
 from pipelines.variants import KLEIN_TOKENS, config_of, klein
 from pipelines.working_memory import Dimensions
 
 
-class Flux2Klein(Walk):
+class Flux2Klein(DenoisingPipeline):
     context = KLEIN_TOKENS
     patch = 1
 
@@ -79,42 +80,44 @@ class Flux2Klein(Walk):
         told = tuple(f"{name} has no effect: this model is distilled" for name, value in given if value)
         return replace(plan, guidance=None, warnings=(*plan.warnings, *told))
 
-    def guided_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
+    def cfg_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
         return plan.denoise_steps if plan.guidance is not None and plan.guidance > 1 else 0
 
     def _asked(self, prompt: str) -> str:
         return self.tokenizer.chat(prompt, enable_thinking=False)
 
-    def read(self, prompt: str) -> Reading:
+    def encode_prompt(self, prompt: str) -> PromptEmbeds:
         """All 512 tokens go on to the transformer, padding too, which only the encoder is told to overlook."""
         read = self.tokenizer.encode(self._asked(prompt), KLEIN_TOKENS)
         states = self.encoder()(mx.array([read.ids]), mx.array([read.mask]))
-        return Reading((states,), cut_warning(read.cut, KLEIN_TOKENS))
+        return PromptEmbeds((states,), cut_warning(read.cut, KLEIN_TOKENS))
 
     def mu(self, tokens: int, steps: int) -> float:
         return flux2_mu(tokens, steps)
 
-    def references(self, task: Task) -> list[mx.array]:
-        looked_at = task.request.images if task.plan.strength is None else task.request.images[1:]
+    def references(self, run: DenoisePlan) -> list[mx.array]:
+        looked_at = run.request.images if run.plan.strength is None else run.request.images[1:]
         shown = (to_reference(Image.fromarray(picture), self.defaults.size_multiple) for picture in looked_at)
-        return [self.vae().encode(mx.array(picture), strips=self.parts) for picture in shown]
+        return [self.codec.encode(mx.array(picture), strips=self.strips) for picture in shown]
 
-    def encode_start(self, vae: Autoencoder, picture: mx.array, noise: Noise) -> mx.array:
-        """The likeliest latents, as everywhere in this family."""
-        return vae.encode(picture, strips=self.parts)
+    def encode_image(self, picture: mx.array, noise: Noise) -> mx.array:
+        """The most likely latents, as for references."""
+        return self.codec.encode(picture, strips=self.strips)
 
-    def conditions(self, task: Task, readings: Sequence[Reading], references: Sequence[mx.array]) -> Prepared:
-        positions, tokens = [flux2_image_ids(task.rows, task.columns)], None
+    def prepare(
+        self, run: DenoisePlan, prompts: Sequence[PromptEmbeds], references: Sequence[mx.array]
+    ) -> Prepared:
+        positions, tokens = [flux2_image_ids(run.rows, run.columns)], None
         if references:
             positions.append(flux2_reference_ids([(ref.shape[1], ref.shape[2]) for ref in references]))
             tokens = mx.concatenate([reference.flatten(1, 2) for reference in references], axis=1)
-        text = mx.concatenate([reading.states[0] for reading in readings])
+        (text,) = PromptEmbeds.batch(prompts).states
         network: Flux2Transformer = self.transformer()
         return network.prepare(text, flux2_text_ids(KLEIN_TOKENS), np.concatenate(positions), tokens)
 
-    def modulation(self, task: Task, readings: Sequence[Reading]) -> Modulation:
+    def modulation(self, run: DenoisePlan, prompts: Sequence[PromptEmbeds]) -> Modulation:
         network: Flux2Transformer = self.transformer()
-        return network.modulation(task.times)
+        return network.modulation(run.timesteps)
 
 
 def _encoder(config: Qwen3Config) -> tuple[Qwen3Encoder, WeightMap]:

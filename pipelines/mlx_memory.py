@@ -1,21 +1,21 @@
-"""What MLX holds on its device, as the runner asks it of either engine."""
+"""MLX's device memory, behind the interface that the runner uses for either engine."""
 
 from contextlib import AbstractContextManager
 
 import mlx.core as mx
 
-from models.kernels.inflight import bounded_lead
+from models.kernels.inflight import limit_inflight_memory
 from pipelines.base import DeviceMemory
 
 MEGAPIXEL = 1024 * 1024
-# Beyond the weights, for each megapixel: with less, steps are a tenth slower, which those who asked for little memory bear.
-ROOM, LITTLE_ROOM = 2 * 1024**3, 1024**3
+# For each megapixel, beyond the weights. With less, steps are a tenth slower: acceptable where memory is short.
+INFLIGHT_BYTES, STAGED_INFLIGHT_BYTES = 2 * 1024**3, 1024**3
 
 
-def short_lead(pixels: int, staged: bool) -> AbstractContextManager[None]:
-    """As far ahead of the GPU as a picture of so many pixels needs. A step that is handed over during the one before is
-    held to the same, so that being one ahead takes no more."""
-    return bounded_lead(int((LITTLE_ROOM if staged else ROOM) * max(pixels / MEGAPIXEL, 0.25)))
+def inflight_limit(pixels: int, staged: bool) -> AbstractContextManager[None]:
+    """Memory for the queued work of a picture of so many pixels. Two steps in flight are held to the same as one."""
+    room = STAGED_INFLIGHT_BYTES if staged else INFLIGHT_BYTES
+    return limit_inflight_memory(int(room * max(pixels / MEGAPIXEL, 0.25)))
 
 
 class MlxMemory(DeviceMemory):

@@ -10,18 +10,18 @@ from models.files import LocalModel
 from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
 from pipelines import pipeline_class
 from pipelines.components import DTYPES
-from pipelines.denoise import Walk
+from pipelines.denoise import DenoisingPipeline
 from pipelines.settings import RESIDENT, Settings
 
 
-def load_random(folder: Path, pipeline: str, settings: Settings) -> Walk:
+def load_random(folder: Path, pipeline: str, settings: Settings) -> DenoisingPipeline:
     """A picture model whose weights are drawn on the device, in `settings.dtype`."""
-    walk: Walk = pipeline_class(pipeline)(_without_weights(folder), settings)
+    model: DenoisingPipeline = pipeline_class(pipeline)(_without_weights(folder), settings)
     dtype = DTYPES[settings.dtype or "bfloat16"]
-    for component in (*walk.encoders, walk.transformer, walk.vae):
+    for component in (*model.encoders, model.transformer, model.vae):
         component.fill_with(partial(fill, dtype=dtype))
-    walk.load_parts(lambda done: None)
-    return walk
+    model.load_parts(lambda done: None)
+    return model
 
 
 def write_random(folder: Path, pipeline: str, dtype: str, quantization: Quantization | None) -> None:
@@ -29,9 +29,9 @@ def write_random(folder: Path, pipeline: str, dtype: str, quantization: Quantiza
     if not pipeline:
         _write_text(folder, dtype)
         return
-    walk: Walk = pipeline_class(pipeline)(_without_weights(folder), RESIDENT)
-    for component in (*walk.encoders, walk.transformer, walk.vae):
-        stem = "model" if component in walk.encoders else "diffusion_pytorch_model"
+    model: DenoisingPipeline = pipeline_class(pipeline)(_without_weights(folder), RESIDENT)
+    for component in (*model.encoders, model.transformer, model.vae):
+        stem = "model" if component in model.encoders else "diffusion_pytorch_model"
         component.write_random(DTYPES[dtype], quantization, folder / component.name, stem)
 
 

@@ -1,4 +1,4 @@
-"""How a model is loaded. No MLX, so that the runner can choose before it starts."""
+"""How a model is loaded. No MLX: the runner chooses these before a model is loaded."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
     from models.checkpoint.quantize import Quantization
 
 Memory: TypeAlias = Literal["resident", "staged"]
-Progress: TypeAlias = Callable[[float], None]  # hears how much is done, from 0 to 1
+Progress: TypeAlias = Callable[[float], None]  # called with the fraction done, from 0 to 1
 
 QUANTIZATIONS = ("3", "4", "5", "6", "8", "mxfp4", "mxfp8", "nvfp4")  # what Quantization.parse takes
-# Bytes that a staged model's autoencoder may hold beside all weights: with so many, a GPU computes everything of two
-# megapixels in half precision once, and of larger ones their last block again.
-ROOM = 1_600_000_000
+# Working memory of a staged model's autoencoder, in bytes: enough for two megapixels in half precision on a GPU; of larger
+# pictures the last block is recomputed.
+VAE_BYTES = 1_600_000_000
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`dtype` None keeps the checkpoint's; a processor without a GPU wants "float32".
+    """`dtype` None keeps the checkpoint's; without a GPU "float32" is best.
 
-    `staged` holds the text encoder and the transformer in turn, never both, and decodes in strips: a new prompt costs
-    reading both again, one that was read lately costs nothing. `strips`, or the bytes that they may hold, are
-    what the autoencoder works in whatever the memory. `unpacked`: quantized layers are held in float32, with the values
-    that they have when quantized, since a processor is many times quicker so. `compiled` None: where there is a GPU.
+    A staged model holds the text encoder or the transformer, never both, and decodes in strips: a new prompt reloads
+    both, a cached one neither. `strips`, or the bytes that they may hold, set how the autoencoder works for either kind of
+    memory. `unpacked`: quantized layers are held as float32, with their quantized values, which is many times faster on a
+    CPU. `compiled` None: on a GPU.
     """
 
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
@@ -34,20 +34,20 @@ class Settings:
     strips: Strips | int | None = None
     unpacked: bool = False
     compiled: bool | None = None
-    embedding_bytes: int = 256 * 2**20  # of encoded prompts, kept for when they come again
+    embedding_bytes: int = 256 * 2**20  # of the cache of encoded prompts
 
     @property
     def staged(self) -> bool:
         return self.memory == "staged"
 
     @property
-    def parts(self) -> Strips | int | None:
-        """What the autoencoder is to work in."""
-        return self.strips or (ROOM if self.staged else None)
+    def vae_strips(self) -> Strips | int | None:
+        """None: the autoencoder works on whole pictures."""
+        return self.strips or (VAE_BYTES if self.staged else None)
 
 
 RESIDENT = Settings()
 
 
-def unheard(done: float) -> None:
-    """Progress that nobody listens to."""
+def no_progress(done: float) -> None:
+    """The default: progress is not shown."""

@@ -27,10 +27,11 @@ from models.transformers.z_image import (
 from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
 from models.vae.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
 from pipelines.base import ImageRequest, Plan
-from pipelines.components import Component, Reading, cut_warning, require_equal, tokenizer_of
-from pipelines.denoise import Walk
-from pipelines.denoise_state import Task
+from pipelines.components import Component, require_equal, tokenizer_of
+from pipelines.denoise import DenoisingPipeline
+from pipelines.denoise_state import DenoisePlan
 from pipelines.planning import Defaults, sample_side
+from pipelines.prompt_embeds import PromptEmbeds, cut_warning
 from pipelines.sampling import FlowMatch, Schedule
 from pipelines.settings import Settings
 from pipelines.variants import Z_IMAGE_TOKENS, config_of, z_image
@@ -39,7 +40,7 @@ from pipelines.working_memory import Dimensions
 DEPTH = -2  # as the reference counts hidden states: one layer before the last
 
 
-class ZImage(Walk):
+class ZImage(DenoisingPipeline):
     context = Z_IMAGE_TOKENS
     channels_first = False
 
@@ -84,7 +85,7 @@ class ZImage(Walk):
             return replace(plan, warnings=(*plan.warnings, "negative_prompt has no effect without guidance"))
         return plan
 
-    def guided_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
+    def cfg_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
         """Guidance ends after the time that cfg_truncation names."""
         if not plan.guidance:
             return 0
@@ -94,53 +95,55 @@ class ZImage(Walk):
     def _asked(self, prompt: str) -> str:
         return self.tokenizer.chat(prompt, enable_thinking=True)
 
-    def read(self, prompt: str) -> Reading:
+    def encode_prompt(self, prompt: str) -> PromptEmbeds:
         read = self.tokenizer.encode(self._asked(prompt), Z_IMAGE_TOKENS, pad=False)
         # On NVIDIA cards attention is planned for each length: padded as captions are, prompts have few. What follows
         # a token does not change it.
         padding = -len(read.ids) % SEQUENCE_MULTIPLE if on_cuda() else 0
         states = self.encoder()(mx.array([[*read.ids, *[0] * padding]]))[0]
-        return Reading((states[: len(read.ids)],), cut_warning(read.cut, Z_IMAGE_TOKENS))
+        return PromptEmbeds((states[: len(read.ids)],), cut_warning(read.cut, Z_IMAGE_TOKENS))
 
-    def lengths(self) -> range:
+    def warmup_lengths(self) -> range:
         """Captions are padded to these."""
         return range(SEQUENCE_MULTIPLE, Z_IMAGE_TOKENS + 1, SEQUENCE_MULTIPLE)
 
-    def rehearse(self, length: int) -> mx.array:
+    def warmup_length(self, length: int) -> mx.array:
         """The step is traced for such a caption, and one block is computed in the stead of all."""
         network: ZImageTransformer = self.transformer()
         caption = self.encoder()(mx.zeros((1, length), mx.int32))[0]
         side = self.defaults.side // self.defaults.size_multiple
         prepared = network.prepare([caption], side, side)
-        tokens = mx.zeros((1, side * side, self._features))
+        tokens = mx.zeros((1, side * side, self.features))
         self.transformer.step(tokens, prepared, network.modulation([0.0]).at(0))
-        return network.rehearse(prepared)
+        return network.warmup_block(prepared)
 
     def mu(self, tokens: int, steps: int) -> float:
         return self.flow.linear_mu(tokens)
 
-    def latent_dtype(self, task: Task, reading: Reading) -> mx.Dtype:
-        return mx.float32 if task.plan.strength is None else reading.states[0].dtype
+    def latent_dtype(self, run: DenoisePlan, embeds: PromptEmbeds) -> mx.Dtype:
+        return mx.float32 if run.plan.strength is None else embeds.states[0].dtype
 
-    def conditions(self, task: Task, readings: Sequence[Reading], references: Sequence[mx.array]) -> Prepared:
+    def prepare(
+        self, run: DenoisePlan, prompts: Sequence[PromptEmbeds], references: Sequence[mx.array]
+    ) -> Prepared:
         network: ZImageTransformer = self.transformer()
-        return network.prepare([reading.states[0] for reading in readings], task.rows, task.columns)
+        return network.prepare([embeds.states[0] for embeds in prompts], run.rows, run.columns)
 
-    def modulation(self, task: Task, readings: Sequence[Reading]) -> Modulation:
+    def modulation(self, run: DenoisePlan, prompts: Sequence[PromptEmbeds]) -> Modulation:
         network: ZImageTransformer = self.transformer()
-        return network.modulation([float(time) for time in _times(task.schedule)])
+        return network.modulation([float(time) for time in _times(run.schedule)])
 
     def velocity(self, answer: mx.array) -> mx.array:
         return -answer.astype(mx.float32)
 
-    def compare(self, task: Task, wanted: mx.array, unwanted: mx.array) -> mx.array:
+    def apply_cfg(self, run: DenoisePlan, cond: mx.array, uncond: mx.array) -> mx.array:
         """Away from the negative prompt; no longer than so many times the unguided velocity where a limit is asked."""
-        guided = wanted + (task.plan.guidance or 0.0) * (wanted - unwanted)
-        limit = task.request.cfg_normalization
+        guided = cond + (run.plan.guidance or 0.0) * (cond - uncond)
+        limit = run.request.cfg_normalization
         if not limit:
             return guided
         length = mx.linalg.norm(guided.flatten())
-        longest = limit * mx.linalg.norm(wanted.flatten())
+        longest = limit * mx.linalg.norm(cond.flatten())
         return mx.where(length > longest, guided * (longest / length), guided)
 
 

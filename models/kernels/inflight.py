@@ -1,7 +1,7 @@
-"""How far the processor runs ahead of a GPU, in bytes.
+"""Caps the memory of queued GPU work.
 
-Work is handed to a GPU far ahead of what it has done, and what each piece needs is held until then: gigabytes, with which
-nothing is faster. Near MLX's memory limit it waits for the work in hand instead.
+MLX queues kernels well ahead of execution and keeps their inputs alive until they run, which can cost gigabytes without
+being any faster. Near its memory limit it waits for work in flight instead of queueing more.
 """
 
 import contextlib
@@ -11,14 +11,14 @@ import mlx.core as mx
 
 
 @contextlib.contextmanager
-def bounded_lead(room: int) -> Iterator[None]:
-    """What is evaluated meanwhile holds about `room` bytes beyond what is held now."""
+def limit_inflight_memory(room: int) -> Iterator[None]:
+    """Work evaluated in this context holds about `room` bytes beyond what is held now."""
     if mx.default_device() != mx.gpu:
         yield
         return
     lower = mx.get_active_memory() + room
     before = mx.set_memory_limit(lower)
-    mx.set_memory_limit(min(before, lower))  # a limit that was asked for is kept
+    mx.set_memory_limit(min(before, lower))  # a lower limit set by the user is kept
     try:
         yield
     finally:

@@ -242,7 +242,7 @@ class ZImageTransformer(nn.Module):
             self.all_final_layer[self.patch].modulation(embedded),
         )
 
-    def rehearse(self, prepared: Prepared) -> mx.array:
+    def warmup_block(self, prepared: Prepared) -> mx.array:
         """One block over picture and caption: what a device plans for so many tokens, it plans once for all blocks."""
         block = self.layers[0]
         x = mx.zeros((1, prepared.table.shape[2], self.config.dim), self.dtype)

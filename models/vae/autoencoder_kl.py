@@ -22,6 +22,7 @@ from models.config import Config, ConfigError
 from models.layers.patchify import patchify, unpatchify
 from models.vae.blocks import Downsample, MidBlock, ResnetBlock, Upsample
 from models.vae.group_norm import GroupNorm
+from models.vae.latent_codec import LatentCodec
 from models.vae.strips import Strips
 from models.vae.tiling import Computed, Pace, Plane, Stored, reach, store
 
@@ -186,8 +187,8 @@ def _finish(x: Stored, norm: GroupNorm, conv: nn.Conv2d) -> Stored:
     return store(Computed(lambda w: w.map(fitted.silu).convolve(conv.weight, conv.bias), (x, reach(1))))
 
 
-class Autoencoder(nn.Module):
-    """What both kinds do alike; they differ in how the transformer sees latents."""
+class Autoencoder(nn.Module, LatentCodec):
+    """What both have in common; they differ in how latents are scaled for the transformer."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -199,6 +200,18 @@ class Autoencoder(nn.Module):
             self.quant_conv = nn.Conv2d(2 * channels, 2 * channels, 1)
         if config.use_post_quant_conv:
             self.post_quant_conv = nn.Conv2d(channels, channels, 1)
+
+    @property
+    def channels(self) -> int:
+        return self.config.latent_channels
+
+    @property
+    def scale(self) -> int:
+        return self.config.scale
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        return self.decoder.conv_in.weight.dtype
 
     def to_transformer(self, latents: mx.array) -> mx.array:
         raise NotImplementedError
@@ -251,12 +264,12 @@ class Autoencoder(nn.Module):
         if strips is None or isinstance(strips, Strips):
             return strips
         n, height, width = shape[0], shape[1] * scale, shape[2] * scale
-        plane = n * height * width * self.config.outermost * self.decoder.conv_in.weight.itemsize
+        plane = n * height * width * self.config.outermost * self.dtype.size
         return Strips.within(strips, height, plane, unfolds=mx.default_device() == mx.cpu)
 
     def _plane(self, picture: mx.array, strips: Strips | None) -> Stored:
         pace = None if strips is None else Pace(strips.rows)
-        return Stored([picture.astype(self.decoder.conv_in.weight.dtype)], pace)
+        return Stored([picture.astype(self.dtype)], pace)
 
 
 class AutoencoderKL(Autoencoder):
@@ -287,7 +300,15 @@ class AutoencoderKLFlux2(Autoencoder):
 
     def __init__(self, config: AutoencoderKLFlux2Config) -> None:
         super().__init__(config)
-        self.bn = Statistics(math.prod(config.patch_size) * config.latent_channels)
+        self.bn = Statistics(self.channels)
+
+    @property
+    def channels(self) -> int:
+        return math.prod(self.config.patch_size) * self.config.latent_channels
+
+    @property
+    def scale(self) -> int:
+        return self.config.patch_size[0] * self.config.scale
 
     def to_transformer(self, latents: mx.array) -> mx.array:
         patches = patchify(latents, self.config.patch_size[0])

@@ -23,7 +23,7 @@ from pipelines.fallback.previews import Previews
 from pipelines.fallback.stepwise import stepwise
 from pipelines.fallback.words import Overheard
 from pipelines.planning import preview_steps
-from pipelines.settings import Progress, unheard
+from pipelines.settings import Progress, no_progress
 from pipelines.variants import KINDS
 
 LONGEST_CONTEXT = 1_000_000  # tokenizers that know no limit state a huge one
@@ -40,7 +40,9 @@ class TorchPipeline:
         self.context = kind.tokens if kind else _context(self.call)
 
     @classmethod
-    def load(cls, model: LocalModel, name: str, dtype: str = "auto", progress: Progress = unheard) -> Self:
+    def load(
+        cls, model: LocalModel, name: str, dtype: str = "auto", progress: Progress = no_progress
+    ) -> Self:
         device = choose_device()
         stored = stored_dtype(model) if dtype == "checkpoint" else None
         pipeline = load(model, name, choose_dtype(dtype, device, stored), device, progress)

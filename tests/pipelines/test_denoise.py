@@ -49,7 +49,7 @@ def test_a_staged_model_is_not_warmed_up(toy):
 
 def test_nothing_is_read_before_the_first_event(toy, monkeypatch):
     pipeline = load(toy, "klein")
-    monkeypatch.setattr(pipeline, "read", lambda prompt: pytest.fail("the prompt was read"))
+    monkeypatch.setattr(pipeline, "encode_prompt", lambda prompt: pytest.fail("the prompt was encoded"))
     assert next(pipeline.generate(REQUEST)) == Step(0, 4)
 
 
@@ -148,7 +148,7 @@ def test_a_staged_model_holds_its_encoder_or_its_transformer(toy, monkeypatch):
     list(pipeline.generate(REQUEST))
     assert pipeline.transformer.held
     assert not any(encoder.held for encoder in pipeline.encoders)
-    monkeypatch.setattr(pipeline, "read", lambda prompt: pytest.fail("a prompt was read again"))
+    monkeypatch.setattr(pipeline, "encode_prompt", lambda prompt: pytest.fail("a prompt was encoded again"))
     assert len(drawn(pipeline.generate(REQUEST))) == 1
 
 
@@ -173,13 +173,13 @@ def mlx_leaves(network):
     return tree_flatten(network.parameters())
 
 
-def test_readings_are_kept_within_their_bytes(toy):
+def test_encoded_prompts_are_cached_within_their_bytes(toy):
     pipeline = load(toy, "klein", embedding_bytes=0)
     list(pipeline.generate(REQUEST))
-    assert pipeline.readings.nbytes == 0
+    assert pipeline.prompt_cache.nbytes == 0
     pipeline = load(toy, "klein")
     list(pipeline.generate(REQUEST))
-    assert pipeline.readings.nbytes == 512 * 66 * 4
+    assert pipeline.prompt_cache.nbytes == 512 * 66 * 4
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import mlx.core as mx
 import pytest
 
-from pipelines.mlx_memory import ROOM, short_lead
+from pipelines.mlx_memory import INFLIGHT_BYTES, inflight_limit
 
 
 def limit() -> int:
@@ -18,10 +18,10 @@ def test_on_a_gpu_a_picture_gets_room_beyond_what_is_held_and_the_limit_comes_ba
     monkeypatch.setattr(mx, "default_device", lambda: mx.gpu)
     before = limit()
     held = mx.get_active_memory()
-    with short_lead(1024 * 1024, staged=False):
-        assert limit() == held + ROOM
-    with short_lead(1024 * 1024, staged=True):
-        assert limit() < held + ROOM
+    with inflight_limit(1024 * 1024, staged=False):
+        assert limit() == held + INFLIGHT_BYTES
+    with inflight_limit(1024 * 1024, staged=True):
+        assert limit() < held + INFLIGHT_BYTES
     assert limit() == before
 
 
@@ -29,7 +29,7 @@ def test_a_limit_that_was_asked_for_is_never_raised(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(mx, "default_device", lambda: mx.gpu)
     before = mx.set_memory_limit(1000)
     try:
-        with short_lead(1024 * 1024, staged=False):
+        with inflight_limit(1024 * 1024, staged=False):
             assert limit() == 1000
     finally:
         mx.set_memory_limit(before)
@@ -37,5 +37,5 @@ def test_a_limit_that_was_asked_for_is_never_raised(monkeypatch: pytest.MonkeyPa
 
 def test_a_processor_runs_no_further_than_it_is() -> None:
     before = limit()
-    with short_lead(1024 * 1024, staged=False):
+    with inflight_limit(1024 * 1024, staged=False):
         assert limit() == before

@@ -11,7 +11,7 @@ from models.checkpoint.quantize import Quantization
 from models.checkpoint.safetensors import read_header
 from pipelines import pipeline_class
 from pipelines.base import ImageRequest, Picture
-from pipelines.denoise import Walk
+from pipelines.denoise import DenoisingPipeline
 from pipelines.random_model import load_random, write_random
 from pipelines.settings import Settings
 from tests.pipelines import toys, wide
@@ -19,7 +19,7 @@ from tests.pipelines import toys, wide
 FAMILIES = ("klein", "z-image-turbo", "flux schnell")
 
 
-def draw(pipeline: Walk) -> np.ndarray:
+def draw(pipeline: DenoisingPipeline) -> np.ndarray:
     events = list(pipeline.generate(ImageRequest("a red circle", 1, width=32, height=32, steps=1)))
     return next(event.pixels for event in events if isinstance(event, Picture))
 

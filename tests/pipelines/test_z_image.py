@@ -67,7 +67,7 @@ def test_a_warm_up_leaves_no_length_of_a_prompt_to_be_traced(toy, monkeypatch):
     monkeypatch.setattr(pipeline.transformer(), "step", traced)
     pipeline.warm()
     known = set(shapes)
-    assert len(known) == len(pipeline.lengths())
+    assert len(known) == len(pipeline.warmup_lengths())
     for words in (1, 40, 200):
         request = ImageRequest("boat " * words, 3, steps=2)
         list(pipeline.generate(request))

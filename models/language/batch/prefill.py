@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.kernels.inflight import bounded_lead
+from models.kernels.inflight import limit_inflight_memory
 from models.language.batch.prefill_budget import PrefillCostModel
 from models.language.batch.sequence import Sequence
 from models.language.cache import kv_cache
@@ -196,7 +196,7 @@ class Prefill:
             self._model(mx.array(tokens), cache=cache)  # its logits are never evaluated: only the caches are
         held = kv_cache.arrays(cache)
         self._all_cores(True)
-        with bounded_lead(ROOM + sum(array.nbytes for array in held)):
+        with limit_inflight_memory(ROOM + sum(array.nbytes for array in held)):
             mx.eval(held)
         self._all_cores(False)
         fed = len(tokens) * len(tokens[0])

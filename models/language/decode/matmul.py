@@ -8,7 +8,7 @@ import mlx.nn as nn
 
 from models.kernels.checked import HALVES
 from models.kernels.gpu import on_cuda
-from models.kernels.inflight import bounded_lead
+from models.kernels.inflight import limit_inflight_memory
 from models.language.decode import packed_matmul
 from models.layers import quantized
 from models.layers.quantized import MANY, QuantizedEmbedding, QuantizedLinear
@@ -93,7 +93,7 @@ def lead_of(model: nn.Module) -> Callable[[int], AbstractContextManager[None]]:
         return lambda slots: nullcontext()
     quantized = _quantized(model)
     most = packed_matmul.MOST if all(map(_packed, quantized)) else MANY - 1
-    return lambda slots: bounded_lead(ROOM) if quantized and slots > most else nullcontext()
+    return lambda slots: limit_inflight_memory(ROOM) if quantized and slots > most else nullcontext()
 
 
 def _quantized(model: nn.Module) -> list[nn.Module]:

@@ -16,7 +16,7 @@ from pipelines import pipeline_class  # noqa: E402
 from pipelines.base import ImageRequest, Report  # noqa: E402
 from pipelines.components import DTYPES  # noqa: E402
 from pipelines.random_model import load_random, write_random  # noqa: E402
-from pipelines.settings import ROOM, Settings  # noqa: E402
+from pipelines.settings import VAE_BYTES, Settings  # noqa: E402
 from runner.inspect.mode import detect_model_mode  # noqa: E402
 from runner.sources import find  # noqa: E402
 
@@ -64,24 +64,20 @@ class Engine:
         }
 
     def decode(self, width: int, height: int, strips: bool) -> Times:
-        vae, latents = self.pipeline.vae(), self._latents(width, height)
+        codec, latents = self.pipeline.codec, self._latents(width, height)
         mx.eval(latents)
         mx.clear_cache()
         mx.reset_peak_memory()
         before, began = mx.get_active_memory(), time.perf_counter()
-        picture = vae.decode(latents, ROOM if strips else None)
+        picture = codec.decode(latents, VAE_BYTES if strips else None)
         mx.eval(picture)
         took, peak = time.perf_counter() - began, mx.get_peak_memory() - before
         return {"seconds": [took], "peak": peak}
 
     def _latents(self, width: int, height: int) -> mx.array:
-        multiple, patch, config = (
-            self.pipeline.defaults.size_multiple,
-            self.pipeline.patch,
-            self.pipeline.vae().config,
-        )
-        channels = config.latent_channels * (multiple // patch // config.scale) ** 2
-        shape = (1, height // multiple * patch, width // multiple * patch, channels)
+        codec, patch = self.pipeline.codec, self.pipeline.patch
+        multiple = codec.scale * patch
+        shape = (1, height // multiple * patch, width // multiple * patch, codec.channels)
         return mx.random.normal(shape, dtype=DTYPES[self.dtype])
 
     def count(self, width: int, height: int) -> Times:
@@ -111,8 +107,8 @@ class Engine:
         prompt = f"   2 {self.job['prompt']}"
         return {
             "step": operations(lambda x: network.step(x, *rest), latents),
-            "decode": operations(self.pipeline.vae().decode, self._latents(width, height)),
-            "encode": operations(lambda x: self.pipeline.read(prompt).states, one),
+            "decode": operations(self.pipeline.codec.decode, self._latents(width, height)),
+            "encode": operations(lambda x: self.pipeline.encode_prompt(prompt).states, one),
         }
 
     def rate(self) -> Times:

@@ -55,7 +55,7 @@ def _by_mlx(
     from models.checkpoint.quantize import Quantization
     from models.kernels.gpu import on_cuda
     from pipelines import pipeline_class
-    from pipelines.denoise import Walk
+    from pipelines.denoise import DenoisingPipeline
     from pipelines.settings import Settings
     from runner.engine import device
 
@@ -66,7 +66,7 @@ def _by_mlx(
         mx.set_memory_limit(settings.memory)  # beyond it MLX gives its spare buffers back first
     warms = settings.warm_up and on_cuda() and choice.memory == "resident"
     loading = LOADING if warms else 1.0
-    loaded: Walk = pipeline_class(pipeline).load(
+    loaded: DenoisingPipeline = pipeline_class(pipeline).load(
         local,
         Settings(
             dtype="float32" if float32 else None,

@@ -157,7 +157,7 @@ def test_steps_for_which_weights_are_unpacked_are_handed_over_with_bounds(
 ) -> None:
     bounded: list[int] = []
     monkeypatch.setattr(packed_matmul.QUANTIZED_ROWS, "works", lambda dtype: True)
-    monkeypatch.setattr(matmul, "bounded_lead", lambda room: bounded.append(room) or nullcontext())
+    monkeypatch.setattr(matmul, "limit_inflight_memory", lambda room: bounded.append(room) or nullcontext())
     plain = nn.Sequential(nn.Linear(INPUTS, OUTPUTS))
     quantized = nn.Sequential(layer(way, INPUTS, OUTPUTS))
     for on_card in (False, True):

@@ -1,0 +1,82 @@
+"""The parts of a loaded picture model: its weights, and which of them are held at a time."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self
+
+import mlx.core as mx
+
+from models.files import LocalModel
+from models.layers.attention import on_processor
+from models.vae.latent_codec import LatentCodec
+from pipelines.base import DeviceMemory
+from pipelines.components import Component, load_all
+from pipelines.mlx_memory import MEGAPIXEL, MlxMemory, inflight_limit
+from pipelines.prompt_embeds import PromptEmbeds, PromptEmbedsCache
+from pipelines.settings import RESIDENT, VAE_BYTES, Progress, Settings, no_progress
+
+
+class ModelParts(ABC):
+    """A subclass's __init__ builds the components from the checkpoint's configs; `load` reads their weights."""
+
+    memory: DeviceMemory = MlxMemory()
+    encoders: tuple[Component[Any], ...]
+    transformer: Component[Any]
+    vae: Component[Any]  # holds a LatentCodec
+
+    def __init__(self, model: LocalModel, settings: Settings) -> None:
+        self.settings = settings
+        # The CPU always convolves in strips: no slower, in a fraction of the memory.
+        self.strips = settings.vae_strips or (VAE_BYTES if on_processor() else None)
+        self.prompt_cache = PromptEmbedsCache(settings.embedding_bytes)
+
+    @classmethod
+    def load(cls, model: LocalModel, settings: Settings = RESIDENT, progress: Progress = no_progress) -> Self:
+        pipeline = cls(model, settings)
+        pipeline.load_parts(progress)
+        return pipeline
+
+    def load_parts(self, progress: Progress) -> None:
+        """Load the weights. A staged model loads its largest parts later, and only checks them now."""
+        if not self.settings.staged:
+            shares = dict.fromkeys(self.encoders, 0.45 / len(self.encoders))
+            load_all({**shares, self.transformer: 0.5, self.vae: 0.05}, progress)
+            return
+        for component in (*self.encoders, self.transformer):
+            component.check()
+        self.vae.load(progress)
+
+    @property
+    def codec(self) -> LatentCodec:
+        codec: LatentCodec = self.vae()
+        return codec
+
+    @property
+    def unloaded_bytes(self) -> int:
+        """What a staged model still has to load beside what it holds: the larger of the parts that are loaded in turn."""
+        held = sum(part.bytes for part in (*self.encoders, self.transformer) if part.held)
+        largest = max(sum(part.bytes for part in self.encoders), self.transformer.bytes)
+        return max(0, largest - held)
+
+    @abstractmethod
+    def encode_prompt(self, prompt: str) -> PromptEmbeds:
+        """The text encoders' output for a prompt, unevaluated."""
+
+    def encode_prompts(self, texts: Sequence[str]) -> list[PromptEmbeds]:
+        """From the cache where possible. The result may still be in flight, unless its encoder has to make room."""
+        cached = {text: self.prompt_cache.get(text) for text in texts}
+        if self.settings.staged and None in cached.values():
+            self.transformer.drop()
+        prompts = [cached[text] or self._encode(text) for text in texts]
+        if self.settings.staged:
+            mx.eval([embeds.arrays for embeds in prompts])
+            for encoder in self.encoders:
+                encoder.drop()
+        return prompts
+
+    def _encode(self, text: str) -> PromptEmbeds:
+        embeds = self.encode_prompt(text)
+        with inflight_limit(MEGAPIXEL, self.settings.staged):
+            mx.async_eval(embeds.arrays)
+        self.prompt_cache.put(text, embeds)
+        return embeds
