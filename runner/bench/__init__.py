@@ -1,1 +1,1 @@
-"""The bench: models at real sizes, part by part, beside other engines. `diptych bench` and benchmarks/gpu.py."""
+"""The bench: models at real sizes, part by part, beside other engines. What `diptych bench` runs."""

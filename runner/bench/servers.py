@@ -127,15 +127,7 @@ class Process:
         return int(found.stdout) * 1024
 
     def processor_seconds(self) -> float:
-        """What it has used of the processors so far: unlike speed, hardly a matter of what else the machine does."""
-        stat = Path(f"/proc/{self.process.pid}/stat")
-        if stat.exists():
-            fields = stat.read_text().rpartition(")")[2].split()
-            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        command = ["ps", "-o", "time=", "-p", str(self.process.pid)]
-        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        minutes, _, seconds = found.strip().rpartition(":")
-        return 60 * int(minutes.rpartition(":")[2] or 0) + float(seconds)
+        return processor_seconds(self.process.pid)
 
     def tail(self, size: int = 2000) -> str:
         self.log.seek(0, os.SEEK_END)
@@ -155,3 +147,15 @@ class Process:
 def _compiling() -> dict[str, str]:
     """On a processor no server compiles, as ours do not: MLX would load what others put into the temporary folder."""
     return {} if has_gpu_backend() else {"MLX_DISABLE_COMPILE": "1"}
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time that a process has used so far: unlike speed, it hardly depends on other load on the machine."""
+    stat = Path(f"/proc/{pid}/stat")
+    if stat.exists():
+        fields = stat.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    command = ["ps", "-o", "time=", "-p", str(pid)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    minutes, _, seconds = output.strip().rpartition(":")
+    return 60 * int(minutes.rpartition(":")[2] or 0) + float(seconds)

@@ -1,7 +1,7 @@
 """HTTP to a runner on this machine: kept connections, answers read as they arrive.
 
 One peer, known to be ours, so none of a general client's layers: httptools parses in compiled code, and what arrives is
-handed on as it came. `benchmarks/gateway.py` compares it with httpx2.
+handed on as it came. `tests/benchmarks/gateway.py` compares it with httpx2.
 """
 
 import asyncio

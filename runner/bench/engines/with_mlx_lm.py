@@ -13,6 +13,27 @@ from mlx_lm.generate import BatchGenerator  # noqa: E402
 from mlx_lm.models.cache import make_prompt_cache  # noqa: E402
 
 
+class GreedyLoop:
+    """A network with its cache and nothing else: the likeliest token, and each step queued before the last is read."""
+
+    def __init__(self, model: Any, prompts: list[list[int]]) -> None:
+        """Reads the prompts, which are of one length."""
+        self._model, self._cache = model, make_prompt_cache(model)
+        self._token = self._next(mx.array(prompts))
+        mx.eval(self._token)
+
+    def run(self, steps: int) -> None:
+        for _ in range(steps):
+            following = self._next(self._token[:, None])
+            mx.async_eval(following)  # type: ignore[no-untyped-call]
+            self._token.tolist()
+            self._token = following
+        self._token.tolist()
+
+    def _next(self, tokens: mx.array) -> mx.array:
+        return mx.argmax(self._model(tokens, cache=self._cache)[:, -1], axis=-1)
+
+
 class Engine:
     def __init__(self, name: str, job: dict[str, Any]) -> None:
         began = time.perf_counter()
@@ -40,20 +61,9 @@ class Engine:
         the likeliest token, the next step queued before the last one's token is read."""
         encoded = [self.tokenizer.encode(prompt) for prompt in prompts]
         length = min(map(len, encoded))
-        cache = make_prompt_cache(self.model)
-
-        def following(fed: mx.array) -> mx.array:
-            return mx.argmax(self.model(fed, cache=cache)[:, -1], axis=-1)
-
-        token = following(mx.array([ids[:length] for ids in encoded]))
-        mx.eval(token)
+        loop = GreedyLoop(self.model, [ids[:length] for ids in encoded])
         began = time.perf_counter()
-        for _ in range(tokens):
-            coming = following(token[:, None])
-            mx.async_eval(coming)  # type: ignore[no-untyped-call]
-            token.tolist()
-            token = coming
-        token.tolist()
+        loop.run(tokens)
         return self._left(tokens * len(prompts), began)
 
     def _together(self, prompts: list[str], tokens: int) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """`diptych bench` as it is called."""
 
 import json
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -130,21 +129,6 @@ def test_named_models_are_models_to_the_runner(name: str, tmp_path: Path) -> Non
 
     write_texts(SPECS[name], tmp_path)
     assert detect_model_mode(find(str(tmp_path))).pipeline == SPECS[name].pipeline
-
-
-@pytest.mark.parametrize(("plan", "least"), [("small", 4), ("full", 4), ("two-cards", 1)])
-def test_every_run_of_a_plan_is_understood(plan: str, least: int) -> None:
-    listed = subprocess.run(
-        [sys.executable, "benchmarks/gpu.py", "--plan", plan, "--list"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    runs = [line.split(": diptych ", 1)[1] for line in listed.stdout.splitlines()]
-    assert len(runs) >= least
-    for run in runs:
-        options = main._parser().parse_args(shlex.split(run))
-        assert set(options.names) <= set(SPECS)
 
 
 def test_figures_of_earlier_runs_make_chart_and_page_without_measuring(tmp_path: Path) -> None:

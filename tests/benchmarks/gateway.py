@@ -1,16 +1,15 @@
 """What the gateway adds to a direct call to the runner: time to the first event, and throughput at eight clients.
 
-    uv run python benchmarks/gateway.py                 a toy model, made for the run
-    uv run python benchmarks/gateway.py --model M --rounds 20
+    uv run python -m tests.benchmarks.gateway                 a toy model, made for the run
+    uv run python -m tests.benchmarks.gateway --model M --rounds 20
+    uv run python -m tests.benchmarks.gateway --clients-only  processor time per event of our HTTP client, and of httpx2
 
-Both ways are measured in turn, round by round, so that what else the machine does falls on both; the figures are medians.
-Also, with --clients-only: processor time an event costs `runner.process.client`, and httpx2 beside it.
+Both ways take turns, round by round, so that other load on the machine falls on both; the figures are medians.
 """
 
 import argparse
 import asyncio
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -20,6 +19,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from runner.bench.interleave import in_turn
+from runner.bench.servers import processor_seconds
 from runner.http.server import loop_factory
 from runner.process.client import Client
 from runner.process.supervisor import Server
@@ -81,13 +82,12 @@ async def report(ways: dict[str, Client], model: str, rounds: int) -> None:
         "events a second, 8 clients": throughput,
     }
     for label, measure in measures.items():
-        found: dict[str, list[float]] = {way: [] for way in ways}
-        for round in range(rounds):
-            # Each way is first as often as the other.
-            for way in sorted(ways, reverse=round % 2 == 0):
-                found[way].append(await measure(ways[way], model))
-        pairs = list(zip(found["gateway"], found["direct"], strict=True))
-        median = {way: statistics.median(values) for way, values in found.items()}
+        values: dict[str, list[float]] = {way: [] for way in ways}
+        for number in range(rounds):
+            for way in in_turn(list(ways), number):
+                values[way].append(await measure(ways[way], model))
+        pairs = list(zip(values["gateway"], values["direct"], strict=True))
+        median = {way: statistics.median(each) for way, each in values.items()}
         print(
             f"{label}: direct {median['direct']:.2f}, gateway {median['gateway']:.2f}; "
             f"round by round {statistics.median(a - b for a, b in pairs):+.2f}, "
@@ -96,24 +96,17 @@ async def report(ways: dict[str, Client], model: str, rounds: int) -> None:
 
 
 async def report_processor(gateway: Client, pid: int, model: str) -> None:
-    """What the gateway itself uses, whatever else the machine does. Linux tells."""
-    if sys.platform != "linux":
-        return
-    before = processor(pid)
+    """What the gateway itself uses, however busy the machine is."""
+    before = processor_seconds(pid)
     for _ in range(300):
         await ask(gateway, model, 1)
-    request = (processor(pid) - before) / 300
-    before, events = processor(pid), 0
+    request = (processor_seconds(pid) - before) / 300
+    before, events = processor_seconds(pid), 0
     for _ in range(4):
         timings = await asyncio.gather(*(ask(gateway, model, TOKENS) for _ in range(CLIENTS)))
         events += sum(timing[1] for timing in timings)
-    event = (processor(pid) - before - 4 * CLIENTS * request) / events
+    event = (processor_seconds(pid) - before - 4 * CLIENTS * request) / events
     print(f"the gateway's processor time: {request * 1e3:.2f} ms a request, {event * 1e6:.0f} µs an event")
-
-
-def processor(pid: int) -> float:
-    spent = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def compare_clients(model: str, rounds: int) -> None:
@@ -147,8 +140,7 @@ async def cost(way: Callable[[], Awaitable[int]]) -> float:
     before = resource.getrusage(resource.RUSAGE_SELF)
     events = sum(await asyncio.gather(*(way() for _ in range(CLIENTS))))
     after = resource.getrusage(resource.RUSAGE_SELF)
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return spent / events * 1e6
+    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / events * 1e6
 
 
 def main() -> None:

@@ -1,46 +1,42 @@
-"""One true-width block of each kind, random weights: `blocks.py ours` or `blocks.py mflux`, a JSON line a block and round.
+"""One true-width transformer block of each kind, with random weights: Diptych's, and mflux's beside it, in turns.
 
-benchmarks/image.py --blocks runs both in turns. It imports only the engine that it is asked for.
+    uv run python -m tests.benchmarks.blocks --only single --rounds 1     does it run here?
+    uv run python -m tests.benchmarks.blocks --mflux PATH                 PATH: an interpreter that has mflux 0.24
+
+mflux needs an environment of its own: on Linux it pins another MLX. On a processor both load OpenBLAS and compute in
+float32. The ratio is our median over mflux's: below 1 is faster.
 """
 
 import argparse
-import ctypes
 import json
+import statistics
+import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
+
+from tests import ROOT
 
 Step = Callable[[], Any]
 
-TEXT = {"klein": 512, "z-image": 64, "flux": 256}
-KLEIN = {"width": 3072, "heads": 24}
-Z_IMAGE = {"width": 3840, "heads": 30}
-FLUX = {"width": 3072, "heads": 24}
+TEXT = {"klein": 512, "z-image": 64, "flux": 256}  # prompt tokens
 HEAD = 128
 
 
-def load_blas() -> None:
-    """The same for both engines; the runner does this by itself."""
-    try:
-        ctypes.CDLL("libopenblas.so.0", mode=ctypes.RTLD_GLOBAL)
-    except OSError:
-        print("no OpenBLAS: products are MLX's own", file=sys.stderr)
-
-
 def ours(picture: int, dtype: str) -> Iterator[tuple[str, Step]]:
+    from runner.engine import device
+
+    device.prepare()
+
     import mlx.core as mx
     import numpy as np
 
     from models.layers.rope import rotary_table
     from models.transformers import flux, flux2, z_image
-    from runner.engine import device
 
-    device.prepare()
-    sys.path.insert(0, str(Path(__file__).parent.parent))
-    kind = getattr(mx, dtype)
-    new, ready = _makers(mx, kind)
+    new, ready = _makers(mx, dtype)
     table = lambda tokens, axes, theta: rotary_table(  # noqa: E731
         np.arange(tokens)[:, None].repeat(len(axes), 1), axes, theta
     )
@@ -76,8 +72,9 @@ def mflux(picture: int, dtype: str) -> Iterator[tuple[str, Step]]:
     )
     from mflux.models.flux2.model.flux2_transformer.transformer_block import Flux2TransformerBlock
 
-    kind = getattr(mx, dtype)
-    new, ready = _makers(mx, kind)
+    if mx.default_device() == mx.cpu:
+        mx.disable_compile()  # as Diptych does on a processor
+    new, ready = _makers(mx, dtype)
     tokens = TEXT["klein"] + picture
     turns = (new(tokens, HEAD // 2), new(tokens, HEAD // 2))
     text, image, row = new(1, TEXT["klein"], 3072), new(1, picture, 3072), new(1, 1, 3072)
@@ -107,8 +104,11 @@ def mflux(picture: int, dtype: str) -> Iterator[tuple[str, Step]]:
     yield "flux, single", _compiled(mx, lambda: single1(stream1, pooled, turns1), single1)
 
 
-def _makers(mx: Any, kind: Any) -> tuple[Callable[..., Any], Callable[[Any], Any]]:
+def _makers(mx: Any, dtype: str) -> tuple[Callable[..., Any], Callable[[Any], Any]]:
+    """What draws a random array, and what fills a module with random weights."""
     from mlx.utils import tree_map
+
+    kind = getattr(mx, dtype)
 
     def new(*shape: int) -> Any:
         return mx.random.normal(shape, dtype=kind)
@@ -135,26 +135,68 @@ def _compiled(mx: Any, call: Step, module: Any) -> Step:
 ENGINES = {"ours": ours, "mflux": mflux}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("engine", choices=ENGINES)
-    parser.add_argument("--pixels", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--only", default="", help="blocks whose name holds this")
-    chosen = parser.parse_args()
-    sys.path.insert(0, str(Path(__file__).parent.parent))
-    load_blas()
-    for name, step in ENGINES[chosen.engine]((chosen.pixels // 16) ** 2, chosen.dtype):
-        if chosen.only not in name:
+def measure(options: argparse.Namespace) -> None:
+    """One engine in this process: a line of JSON for each block."""
+    for name, step in ENGINES[options.engine]((options.pixels // 16) ** 2, options.dtype):
+        if options.only not in name:
             continue
         step()  # compiles
-        took = []
-        for _ in range(chosen.repeats):
+        seconds = []
+        for _ in range(options.repeats):
             began = time.perf_counter()
             step()
-            took.append(time.perf_counter() - began)
-        print(json.dumps({"block": name, "seconds": took}), flush=True)
+            seconds.append(time.perf_counter() - began)
+        print(json.dumps({"block": name, "seconds": seconds}), flush=True)
+
+
+def run(python: str, engine: str, options: argparse.Namespace) -> dict[str, list[float]]:
+    from runner.bench.servers import environment
+
+    command = [python, "-m", "tests.benchmarks.blocks", "--engine", engine, "--pixels", str(options.pixels)]
+    command += ["--repeats", str(options.repeats), "--dtype", options.dtype, "--only", options.only]
+    variables = environment() | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=variables)
+    if done.returncode:
+        raise SystemExit(f"{engine} failed:\n{done.stderr}")
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return {line["block"]: line["seconds"] for line in lines}
+
+
+def compare(options: argparse.Namespace) -> None:
+    from runner.bench.interleave import in_turn
+    from runner.terminal import table
+
+    engines = {"ours": sys.executable} | ({"mflux": options.mflux} if options.mflux else {})
+    times: dict[str, dict[str, list[float]]] = {engine: defaultdict(list) for engine in engines}
+    for number in range(options.rounds):
+        for engine in in_turn(list(engines), number):
+            for block, seconds in run(engines[engine], engine, options).items():
+                times[engine][block] += seconds
+        print(f"round {number + 1} of {options.rounds} done", file=sys.stderr)
+    rows = []
+    for name, seconds in times["ours"].items():
+        medians = [statistics.median(seconds)]
+        if name in times.get("mflux", {}):
+            medians.append(statistics.median(times["mflux"][name]))
+        ratio = f"{medians[0] / medians[1]:.2f}" if len(medians) > 1 else ""
+        rows.append((name, *(f"{median * 1e3:.1f} ms" for median in medians), ratio))
+    print(f"{options.pixels} px, {options.dtype}; medians")
+    print(table(("block", *engines, "ratio" if options.mflux else ""), rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mflux", metavar="PATH", help="an interpreter with mflux; without it, ours alone")
+    parser.add_argument("--pixels", type=int, default=256, help="side of the picture (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each engine (default %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="of a block in a turn (default %(default)s)")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--only", default="", metavar="TEXT", help="blocks whose name contains this")
+    parser.add_argument("--engine", choices=ENGINES, help="measure this one in this process, as JSON lines")
+    options = parser.parse_args()
+    measure(options) if options.engine else compare(options)
 
 
 if __name__ == "__main__":

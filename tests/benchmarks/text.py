@@ -1,11 +1,12 @@
-"""Diptych's runner against mlx_lm.server, in turns, on toy models made on the spot.
+"""Diptych's runner against mlx_lm.server, in turns, on toy models made for the run: where a processor has to do.
 
-    uv run python benchmarks/text.py --quick        a minute: the smaller model, one round
-    uv run python benchmarks/text.py                both models, five rounds
+    uv run python -m tests.benchmarks.text --quick        a minute: the smaller model, one round
+    uv run python -m tests.benchmarks.text                both models, five rounds
 
-Both run as real processes for the whole time, with the same BLAS preloaded; one load generator, a process of its own,
-asks them in turns, and what is printed are medians over the rounds with their range. The library row is mlx-lm called
-directly in a process of its own: the distance that is left.
+`diptych bench` compares the same servers on real models; this also has sampled and seeded requests, a hundred at once,
+processor time and memory. Both servers run the whole time, with the same BLAS preloaded, and a load generator in a
+process of its own asks them in turns. Printed are medians over the rounds, with their range; `library` is mlx-lm called
+directly.
 """
 
 import argparse
@@ -18,13 +19,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runner.bench.interleave import running
+from runner.bench.interleave import in_turn, running
 from runner.bench.servers import DIPTYCH, MLX_LM, Dialect, Process, fast_blas
 from runner.bench.texts import LOAD, ask_together, prompts
+from runner.terminal import table
 from samples.toy_families import SIZES
 from samples.toy_text import make_text_model
 
 Figures = dict[str, float]
+SERVERS = (DIPTYCH, MLX_LM)
 
 
 @dataclass(frozen=True)
@@ -81,48 +84,42 @@ def measure(process: Process, scenario: Scenario, round_number: int) -> Figures:
 
 
 def library(model: Path, scenario: Scenario) -> float:
-    asked = prompts(scenario.clients, 0, scenario.prompt_words)
+    texts = prompts(scenario.clients, 0, scenario.prompt_words)
     with running("mlx-lm") as engine:
         engine.ask("build", folder=str(model))
-        engine.ask("write", prompts=asked, tokens=16)  # compiles and warms
-        return float(engine.ask("write", prompts=asked, tokens=scenario.tokens)["tokens_per_second"])
+        engine.ask("write", prompts=texts, tokens=16)  # a warm-up
+        return float(engine.ask("write", prompts=texts, tokens=scenario.tokens)["tokens_per_second"])
 
 
 def start_times(model: Path, rounds: int) -> dict[str, list[Figures]]:
-    found: dict[str, list[Figures]] = {}
+    times: dict[str, list[Figures]] = {dialect.name: [] for dialect in SERVERS}
     for number in range(rounds):
-        for dialect in in_turn(number):
+        for dialect in in_turn(SERVERS, number):
             process = Process(dialect, model)
             process.stop()
-            figures = {"healthy": process.healthy_after, "answers": process.answers_after}
-            found.setdefault(dialect.name, []).append(figures)
-    return found
-
-
-def in_turn(number: int) -> tuple[Dialect, ...]:
-    """Whoever goes first in one round goes last in the next."""
-    return (DIPTYCH, MLX_LM) if number % 2 == 0 else (MLX_LM, DIPTYCH)
+            times[dialect.name].append({"healthy": process.healthy_after, "answers": process.answers_after})
+    return times
 
 
 def compare(model: Path, scenarios: tuple[Scenario, ...], rounds: int) -> dict[str, Any]:
     """All rounds of one model: figures[scenario][server] is a list, one entry a round."""
     starts = start_times(model, min(rounds, 3))
     figures: dict[str, dict[str, list[Any]]] = {
-        scenario.name: {DIPTYCH.name: [], MLX_LM.name: [], "library": []} for scenario in scenarios
+        scenario.name: {**{dialect.name: [] for dialect in SERVERS}, "library": []} for scenario in scenarios
     }
-    running = {dialect: Process(dialect, model) for dialect in (DIPTYCH, MLX_LM)}
+    processes = {dialect: Process(dialect, model) for dialect in SERVERS}
     try:
-        for process in running.values():
-            measure(process, QUICK[1], -1)  # warms, thrown away
+        for process in processes.values():
+            measure(process, QUICK[1], -1)  # a warm-up, not counted
         for number in range(rounds):
             for scenario in scenarios:
-                for dialect in in_turn(number):
-                    figures[scenario.name][dialect.name].append(measure(running[dialect], scenario, number))
+                for dialect in in_turn(SERVERS, number):
+                    figures[scenario.name][dialect.name].append(measure(processes[dialect], scenario, number))
                 if scenario.clients in (1, 8) and not scenario.temperature:
                     figures[scenario.name]["library"].append(library(model, scenario))
             print(f"  round {number + 1} of {rounds} done", file=sys.stderr)
     finally:
-        for process in running.values():
+        for process in processes.values():
             process.stop()
     return {"starts": starts, "figures": figures}
 
@@ -130,10 +127,10 @@ def compare(model: Path, scenarios: tuple[Scenario, ...], rounds: int) -> dict[s
 def spread(values: list[float], scale: float, form: str) -> str:
     if not values:
         return "–"
-    middle = form.format(statistics.median(values) * scale)
-    if len(values) == 1:
-        return middle
-    return f"{middle} ({form.format(min(values) * scale)}–{form.format(max(values) * scale)})"
+    median, least, most = (
+        form.format(value * scale) for value in (statistics.median(values), min(values), max(values))
+    )
+    return median if len(values) == 1 else f"{median} ({least}–{most})"
 
 
 def ratio(ours: list[float], peers: list[float]) -> str:
@@ -142,30 +139,29 @@ def ratio(ours: list[float], peers: list[float]) -> str:
     return f"{statistics.median(pairs):.2f}" if pairs else "–"
 
 
-def table(result: dict[str, Any]) -> str:
-    rows = [("", "", "diptych", "mlx_lm.server", "ratio", "library")]
-    for scenario, by_server in result["figures"].items():
-        title = scenario
+def row(title: str, label: str, entries: list[list[float]], scale: float, form: str) -> tuple[str, ...]:
+    ours, peers, direct = entries
+    cells = spread(ours, scale, form), spread(peers, scale, form), ratio(ours, peers)
+    return title, label, *cells, spread(direct, scale, form) if direct else ""
+
+
+def show(result: dict[str, Any]) -> str:
+    rows = []
+    for title, figures in result["figures"].items():
         for key, label, scale, form in METRICS:
-            ours, peers = ([entry[key] for entry in by_server[name]] for name in (DIPTYCH.name, MLX_LM.name))
-            if key == "lost" and not any(ours + peers):
-                continue
-            direct = by_server["library"] if key == "tokens_per_second" else []
-            cells = (spread(ours, scale, form), spread(peers, scale, form), ratio(ours, peers))
-            rows.append((title, label, *cells, spread(direct, scale, form) if direct else ""))
-            title = ""
+            entries = [[entry[key] for entry in figures[dialect.name]] for dialect in SERVERS]
+            if key != "lost" or any(map(any, entries)):
+                direct = figures["library"] if key == "tokens_per_second" else []
+                rows.append(row(title, label, [*entries, direct], scale, form))
+                title = ""
     for key, label in (("healthy", "healthy after, s"), ("answers", "first answer after, s")):
-        ours, peers = ([e[key] for e in result["starts"][name]] for name in (DIPTYCH.name, MLX_LM.name))
-        cells = (spread(ours, 1, "{:.2f}"), spread(peers, 1, "{:.2f}"), ratio(ours, peers))
-        rows.append(("start" if key == "healthy" else "", label, *cells, ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
-    )
+        entries = [[entry[key] for entry in result["starts"][dialect.name]] for dialect in SERVERS]
+        rows.append(row("start" if key == "healthy" else "", label, [*entries, []], 1, "{:.2f}"))
+    return table(("", "", DIPTYCH.name, MLX_LM.name, "ratio", "library"), rows, width=200)
 
 
 def generator_share(result: dict[str, Any]) -> float:
-    """How much of one processor the load generator itself used, at the worst."""
+    """How much of one processor the load generator itself used, at most."""
     every = [e for servers in result["figures"].values() for entries in servers.values() for e in entries]
     return max(entry["own_cpu_share"] for entry in every if isinstance(entry, dict))
 
@@ -180,9 +176,9 @@ def main() -> None:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write every figure of every round there too"
     )
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     sizes, rounds, scenarios = (
-        (["nano"], 1, QUICK) if chosen.quick else (chosen.sizes, chosen.rounds, SCENARIOS)
+        (["nano"], 1, QUICK) if options.quick else (options.sizes, options.rounds, SCENARIOS)
     )
     print(f"BLAS for all: {fast_blas() or 'as MLX brings it'}")
     own = subprocess.run(
@@ -195,10 +191,10 @@ def main() -> None:
             model = make_text_model(Path(scratch) / size, **SIZES[size])
             print(f"\n{size}: qwen3 in float32, {SIZES[size]}, {rounds} rounds")
             results[size] = compare(model, scenarios, rounds)
-            print(table(results[size]))
+            print(show(results[size]))
             print(f"The load generator took at most {generator_share(results[size]):.0%} of a processor.")
-            if chosen.json:
-                chosen.json.write_text(json.dumps(results, indent=1))
+            if options.json:
+                options.json.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How much sooner pictures come of a runner on each card: `diptych serve --replicas N` for each N, in turns.
+"""How much faster pictures are with a runner on each card: `diptych serve --replicas N` for each N, in turns.
 
-    python benchmarks/replicas.py klein-4b --replicas 1,2       random weights at real dimensions, two GPUs
-    uv run python benchmarks/replicas.py --rounds 2             Diptych's sample; on a processor they share it
+    python -m tests.benchmarks.replicas klein-4b --replicas 1,2     random weights at real dimensions, two GPUs
+    uv run python -m tests.benchmarks.replicas --rounds 1           Diptych's sample; on a processor they share it
 
-In each round as many clients as `--clients` ask each gateway for one picture at once, as one would with a page full of
-them. The seeds are the same for every N, and so must the pictures be.
+In each round `--clients` clients ask each gateway for one picture each, all at once. The seeds are the same for every N,
+and so must the pictures be.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runner.bench.interleave import in_turn
 from runner.bench.options import PROMPT, Options
 from runner.bench.run import write_weights
 from runner.bench.specs import SPECS, write_texts
@@ -42,13 +43,13 @@ class Gateway:
     def start(cls, model: str, replicas: int) -> "Gateway":
         options = ["--port", "0", "--replicas", str(replicas), "--keep-alive", "-1"]
         command = [sys.executable, "-m", "runner", "serve", *options, model]
-        said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it ends with the process
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
+        log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it ends with the process
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert process.stdout
         port = process.stdout.readline().strip()
         if not port:
-            said.seek(0)
-            raise SystemExit(f"the gateway of {replicas} ended ({process.wait()}): {said.read()[-2000:]}")
+            log.seek(0)
+            raise SystemExit(f"the gateway of {replicas} ended ({process.wait()}): {log.read()[-2000:]}")
         return cls(replicas, process, Client(int(port)))
 
     def stop(self) -> None:
@@ -74,25 +75,21 @@ async def round_of(gateway: Gateway, model: str, size: int, seeds: range) -> flo
     return time.perf_counter() - began
 
 
-async def compare(model: str, chosen: argparse.Namespace) -> None:
+async def compare(model: str, options: argparse.Namespace) -> None:
     gateways: list[Gateway] = []
     try:
-        for replicas in chosen.replicas:
+        for replicas in options.replicas:
             began = time.perf_counter()
             gateways.append(Gateway.start(model, replicas))
             seeds = range(1, 1 + 2 * replicas)  # so many that each runner draws
-            await round_of(gateways[-1], model, chosen.size, seeds)
-            took = time.perf_counter() - began
-            print(
-                f"{replicas} replicas: {len(seeds)} pictures {took:.1f} s after the start, the first ones",
-                flush=True,
-            )
-        for number in range(chosen.rounds):
-            seeds = range(100 * number + 1, 100 * number + 1 + chosen.clients)
-            # Each is first as often as the other.
-            for gateway in gateways if number % 2 else reversed(gateways):
-                gateway.seconds.append(await round_of(gateway, model, chosen.size, seeds))
-        report(gateways, chosen.clients)
+            await round_of(gateways[-1], model, options.size, seeds)
+            seconds = time.perf_counter() - began
+            print(f"{replicas} replicas: the first {len(seeds)} pictures after {seconds:.1f} s", flush=True)
+        for number in range(options.rounds):
+            seeds = range(100 * number + 1, 100 * number + 1 + options.clients)
+            for gateway in in_turn(gateways, number):
+                gateway.seconds.append(await round_of(gateway, model, options.size, seeds))
+        report(gateways, options.clients)
     finally:
         for gateway in gateways:
             gateway.stop()
@@ -101,16 +98,16 @@ async def compare(model: str, chosen: argparse.Namespace) -> None:
 def report(gateways: list[Gateway], clients: int) -> None:
     first = gateways[0]
     for gateway in gateways:
-        took = statistics.median(gateway.seconds)
+        median = statistics.median(gateway.seconds)
         pairs = zip(first.seconds, gateway.seconds, strict=True)
         print(
-            f"{gateway.replicas} replicas: {clients} pictures at once in {took:.3f} s "
+            f"{gateway.replicas} replicas: {clients} pictures at once in {median:.3f} s "
             f"({min(gateway.seconds):.3f} to {max(gateway.seconds):.3f}, {len(gateway.seconds)} rounds), "
-            f"{clients / took:.2f} a second, {statistics.median(a / b for a, b in pairs):.2f} times that of {first.replicas}"
+            f"{clients / median:.2f} a second, {statistics.median(a / b for a, b in pairs):.2f} times that of {first.replicas}"
         )
     seeds = [seed for seed in first.pictures if all(seed in gateway.pictures for gateway in gateways)]
     same = sum(len({gateway.pictures[seed] for gateway in gateways}) == 1 for seed in seeds)
-    print(f"{same} of {len(seeds)} seeds gave one picture, byte for byte")
+    print(f"{same} of {len(seeds)} seeds gave the same picture, byte for byte")
 
 
 def whole_numbers(text: str) -> list[int]:
@@ -121,21 +118,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", nargs="?", help="a model of `diptych bench`, by name, or a checkpoint")
+    parser.add_argument(
+        "model", nargs="?", help="a name that `diptych bench` knows, or a checkpoint (default: the sample)"
+    )
     parser.add_argument("--replicas", type=whole_numbers, default=[1, 2], help="default: 1,2")
     parser.add_argument("--clients", type=int, default=8, help="pictures asked for at once (default 8)")
     parser.add_argument("--size", type=int, help="pixels a side (default: 1024, the sample's own 128)")
     parser.add_argument("--rounds", type=int, default=5)
-    chosen = parser.parse_args()
-    chosen.size = chosen.size or (1024 if chosen.model else 128)
-    model = chosen.model or str(FOLDER)
+    options = parser.parse_args()
+    options.size = options.size or (1024 if options.model else 128)
+    model = options.model or str(FOLDER)
     with tempfile.TemporaryDirectory(prefix="diptych-bench-") as scratch:
         if model in SPECS:
             write_texts(SPECS[model], Path(scratch))
             write_weights(SPECS[model], Path(scratch), Options())
             model = scratch
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(compare(model, chosen))
+            runner.run(compare(model, options))
 
 
 if __name__ == "__main__":

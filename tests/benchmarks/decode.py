@@ -1,10 +1,10 @@
-"""The decode loop alone, at real dimensions with random weights, on whatever device there is.
+"""The decode loop alone, in process: a Qwen3 of any size with random weights, on whatever device there is.
 
-    uv run python benchmarks/decode.py --layers 2 --hidden 64 --vocab 512 --steps 16     does it run here?
-    python benchmarks/decode.py --batches 1 8 32 64                                      Qwen3-4B, on a GPU
+    uv run python -m tests.benchmarks.decode --layers 2 --hidden 64 --vocab 512 --steps 16     does it run here?
+    python -m tests.benchmarks.decode --batches 1 8 32 64                                      Qwen3-4B, on a GPU
 
-`bare` is what the device can do: model, cache, argmax, the next step queued before the last one is read.
-`library` is mlx-lm's batch generator. `ours` is the runner's batch: greedy, and with sampling.
+`bare` is mlx-lm's network in a loop: cache, argmax, the next step queued before the last one is read. `library` is
+mlx-lm's batch generator. `ours` is the runner's batch: greedy, and with sampling.
 """
 
 import argparse
@@ -25,28 +25,33 @@ from models.language.batch.options import Sampling
 from models.language.batch.sequence import Sequence
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.decode.matmul import patch_matmul
+from runner.bench.engines.with_mlx_lm import GreedyLoop
 from runner.engine import device
 
 Prompts = list[list[int]]
 
 
-def make_model(chosen: argparse.Namespace) -> nn.Module:
+def make_prompts(rows: int, length: int, vocab: int) -> Prompts:
+    return [[(row * 31 + at * 7) % vocab for at in range(length)] for row in range(rows)]
+
+
+def make_model(options: argparse.Namespace) -> nn.Module:
     arguments = qwen3.ModelArgs(
         model_type="qwen3",
-        hidden_size=chosen.hidden,
-        num_hidden_layers=chosen.layers,
-        intermediate_size=chosen.intermediate or chosen.hidden * 19 // 5,
-        num_attention_heads=chosen.heads,
-        num_key_value_heads=chosen.kv_heads,
-        head_dim=chosen.head_dim,
+        hidden_size=options.hidden,
+        num_hidden_layers=options.layers,
+        intermediate_size=options.intermediate or options.hidden * 19 // 5,
+        num_attention_heads=options.heads,
+        num_key_value_heads=options.kv_heads,
+        head_dim=options.head_dim,
         rms_norm_eps=1e-6,
-        vocab_size=chosen.vocab,
+        vocab_size=options.vocab,
         max_position_embeddings=40960,
         rope_theta=1e6,
         tie_word_embeddings=True,
     )
     model = qwen3.Model(arguments)
-    dtype = getattr(mx, chosen.dtype)
+    dtype = getattr(mx, options.dtype)
 
     def randomize(weight: mx.array) -> mx.array:
         drawn = (
@@ -56,24 +61,17 @@ def make_model(chosen: argparse.Namespace) -> nn.Module:
         return drawn
 
     model.update(tree_map(randomize, model.parameters()))
-    if chosen.quantize:
-        nn.quantize(model, bits=chosen.quantize)
+    if options.quantize:
+        nn.quantize(model, bits=options.quantize)
         patch_matmul(model)
         mx.eval(model.parameters())
     return model.eval()
 
 
 def bare(model: nn.Module, prompts: Prompts, steps: int) -> float:
-    cache = make_prompt_cache(model)
-    token = mx.argmax(model(mx.array(prompts), cache=cache)[:, -1], axis=-1)
-    mx.eval(token)
+    loop = GreedyLoop(model, prompts)
     began = time.perf_counter()
-    for _ in range(steps):
-        following = mx.argmax(model(token[:, None], cache=cache)[:, -1], axis=-1)
-        mx.async_eval(following)
-        token.tolist()
-        token = following
-    token.tolist()
+    loop.run(steps)
     return steps * len(prompts) / (time.perf_counter() - began)
 
 
@@ -94,11 +92,11 @@ def library(model: nn.Module, prompts: Prompts, steps: int) -> float:
 
 
 def decoding(model: nn.Module, prompts: Prompts, tokens: int, sampling: Sampling | None = None) -> Batch:
-    """The runner's batch, with all prompts read, before the first of them has so many tokens more."""
+    """The runner's batch once every prompt is read, with at least `tokens` tokens of each still to come."""
     vocab = int(model(mx.zeros((1, 1), dtype=mx.uint32)).shape[-1])
     batch = Batch(model, vocab, lambda: make_prompt_cache(model), PrefixCache(0), max_rows=len(prompts))
     for row, prompt in enumerate(prompts):
-        # While prompts are read one after another, those before them are written on.
+        # Prompts are read one after another, and those that are read decode meanwhile.
         batch.add(Sequence(row, prompt, tokens + 4 * len(prompts), replace(sampling or Sampling(), seed=row)))
     while batch.decoding < len(prompts):
         batch.step()
@@ -148,14 +146,14 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=151936)
     parser.add_argument("--quantize", type=int, metavar="BITS")
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
-    chosen = parser.parse_args()
-    model = make_model(chosen)
+    options = parser.parse_args()
+    model = make_model(options)
     print(json.dumps({"device": str(mx.default_device()), "memory": mx.get_active_memory()}))
-    for size in chosen.batches:
-        prompts = [[(row * 31 + i * 7) % chosen.vocab for i in range(chosen.prompt)] for row in range(size)]
-        for name in chosen.ways:
+    for size in options.batches:
+        prompts = make_prompts(size, options.prompt, options.vocab)
+        for name in options.ways:
             WAYS[name](model, prompts, 8)  # compiles and warms
-            speed = WAYS[name](model, prompts, chosen.steps)
+            speed = WAYS[name](model, prompts, options.steps)
             print(json.dumps({"batch": size, "way": name, "tokens_per_second": round(speed, 1)}), flush=True)
 
 
