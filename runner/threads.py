@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def aside(work: Callable[[], T]) -> T:
+async def run_in_daemon_thread(work: Callable[[], T]) -> T:
     """What the work returns or raises. Unlike asyncio.to_thread's, its thread takes nobody's place, and a process that
     ends does not wait for it."""
     loop = asyncio.get_running_loop()

@@ -9,7 +9,7 @@ from pathlib import Path
 RUN = (
     sys.executable,
     "-c",
-    "from runner.process.parent import end_with_parent; end_with_parent(); from runner.cli.main import main; main()",
+    "from runner.process.parent import die_with_parent; die_with_parent(); from runner.cli.main import main; main()",
 )
 
 # Linux lists them; elsewhere a failed test may leave its processes.

@@ -22,6 +22,7 @@ ROOMS = {
         ("__main__",),
         ("cli",),
         ("bench", "doctor"),
+        ("api.registry",),
         ("api.openai", "api.ollama"),
         ("api",),
         ("gateway", "server"),
@@ -198,6 +199,6 @@ def test_importing_the_server_brings_no_mlx(module: str) -> None:
 def test_a_gateway_stays_small() -> None:
     """What it imports is what it weighs: these are for runners."""
     heavy = {"mlx", "mlx_lm", "numpy", "transformers", "llguidance", "PIL", "huggingface_hub", "httpx2"}
-    code = "import sys, runner.gateway.native, runner.gateway.serve, runner.api.openai.routes, runner.api.ollama.routes; print(*{n.split('.')[0] for n in sys.modules})"
+    code = "import sys, runner.gateway.serve, runner.api.registry; print(*{n.split('.')[0] for n in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not heavy & set(done.stdout.split())

@@ -48,7 +48,7 @@ class Listing:
         return Response(encode(found), media_type="application/json")
 
     def _listed(self) -> list[Listed]:
-        models = installed(self._gateway.names.aliases).models
+        models = installed(self._gateway.resolver.aliases).models
         return [listed(model) for model in models if names(model)]
 
 

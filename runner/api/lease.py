@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from runner.errors import BadRequest
 from runner.gateway.app import Gateway
 from runner.gateway.lease import Lease
-from runner.gateway.responses import unless_left
+from runner.gateway.responses import cancel_on_disconnect
 from runner.library import Installed
 from runner.process.client import Broken
 from runner.process.responses import error_from, read_object
@@ -31,7 +31,7 @@ async def leased(
     known = await gateway.pool.resolve(name)
     if known.mode is not mode:
         raise BadRequest(f"model: {name} {DOES[known.mode]}; one that {DOES[mode]} is needed here")
-    async with await gateway.model(name, keep_alive, id=id) as lease:
+    async with await gateway.pool.acquire(name, keep_alive, id=id) as lease:
         yield lease
 
 
@@ -100,7 +100,7 @@ class Whole:
         self._making = making
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await unless_left(scope, receive, self._answer(scope, receive, send))
+        await cancel_on_disconnect(scope, receive, self._answer(scope, receive, send))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = encode(await self._making())

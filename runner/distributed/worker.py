@@ -1,4 +1,4 @@
-"""`python -m runner.distributed.worker FD`: one of the other ranks of a model that is spread over several devices (ranks.py)."""
+"""`python -m runner.distributed.worker FD`: a rank other than 0 of a model split over several devices."""
 
 import gc
 import logging
@@ -9,24 +9,24 @@ import sys
 from models.files import LocalModel
 from models.language.distributed.wire import MessageSocket
 from runner import logs
-from runner.distributed.launch import Begin
+from runner.distributed.launch import WorkerConfig
 from runner.engine import device
 from runner.errors import DiptychError
-from runner.process.parent import end_with_parent
+from runner.process.parent import die_with_parent
 from runner.sources import ModelMode, find
 
 log = logging.getLogger("diptych.rank")
 
 
 def main(arguments: list[str]) -> int:
-    end_with_parent()
+    die_with_parent()
     logs.setup()
     wire = MessageSocket(socket.socket(fileno=int(arguments[0])))
-    begin = wire.receive(Begin)
-    if begin is None:  # the first rank has changed its mind
+    config = wire.receive(WorkerConfig)
+    if config is None:  # rank 0 gave up
         return 0
     try:
-        _serve(begin, wire)
+        _serve(config, wire)
     except (DiptychError, ValueError, ImportError, RuntimeError) as error:
         log.debug("this rank ends", exc_info=True)
         message = device.explain_import_error(error) if isinstance(error, ImportError) else str(error)
@@ -35,14 +35,14 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _serve(begin: Begin, wire: MessageSocket) -> None:
-    os.environ.update(begin.environment)
+def _serve(config: WorkerConfig, wire: MessageSocket) -> None:
+    os.environ.update(config.environment)
     log.info("%s", device.prepare())
-    local = find(begin.model).fetch(ModelMode.TEXT)
-    _follow(begin, local, wire)
+    local = find(config.model).fetch(ModelMode.TEXT)
+    _follow(config, local, wire)
 
 
-def _follow(begin: Begin, local: LocalModel, wire: MessageSocket) -> None:
+def _follow(config: WorkerConfig, local: LocalModel, wire: MessageSocket) -> None:
     device.leave_torch_out()
     # MLX reads the environment as it is imported.
     from models.language.distributed.coordinator import Follower
@@ -50,16 +50,18 @@ def _follow(begin: Begin, local: LocalModel, wire: MessageSocket) -> None:
     from models.language.worker_loop import worker_loop
     from runner.engine.text.embeddings import embedder_of
 
-    ranks = Follower(begin.backend, wire)
+    ranks = Follower(config.backend, wire)
     model = load(
-        local, float32=begin.float32, kv_bits=begin.kv_bits, context=begin.context, group=ranks.group
+        local, float32=config.float32, kv_bits=config.kv_bits, context=config.context, group=ranks.group
     )
     gc.freeze()  # what has been loaded stays
-    worker_loop(model, ranks, begin.rows, begin.cache_bytes, embedder_of(model, ranks), device.leave_a_core())
+    worker_loop(
+        model, ranks, config.rows, config.cache_bytes, embedder_of(model, ranks), device.leave_a_core()
+    )
 
 
 if __name__ == "__main__":
     code = main(sys.argv[1:])
     logging.shutdown()
-    # What the other ranks have computed may still be on its way to us; nobody waits for it.
+    # MLX's teardown would wait for results of other ranks that may still be on their way.
     os._exit(code)

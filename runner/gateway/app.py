@@ -1,84 +1,109 @@
-"""The gateway as a whole, and its HTTP face put together from its dialects."""
+"""The gateway: its resolver, pool and metrics, and the ASGI application assembled from the APIs that it is given."""
 
-import importlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from runner.errors import DiptychError, UnknownPath, WrongMethod
 from runner.gateway.access import Cors, access
 from runner.gateway.budget import default_budget
-from runner.gateway.lease import Lease
 from runner.gateway.metrics import GatewayMetrics
-from runner.gateway.paths import Paths
 from runner.gateway.pool import Pool
-from runner.gateway.resolver import Names
+from runner.gateway.resolver import ModelResolver
 from runner.gateway.settings import Settings
-from runner.http.middleware import Around
-from runner.http.old_http import OldHttp
+from runner.http.middleware import Http10Middleware, RequestContextMiddleware
 from runner.http.openapi import Document
-from runner.process.supervisor import Report
 
-# Each has `routes(gateway)`, and may have `middleware`. Earlier ones win where two want the same path.
-DIALECTS = (
-    "runner.gateway.native",
-    "runner.api.page",
-    "runner.api.openai.routes",
-    "runner.api.ollama.routes",
-)
+# Paths are cut to this length, also in messages.
+LONGEST_PATH = 200
 
 
 class Gateway:
-    """What dialects see: models by name, and what there is to count."""
+    """What the APIs work with."""
 
     def __init__(self, settings: Settings) -> None:
-        budget, self.budget_from = default_budget()
+        budget, self.budget_source = default_budget()
         if settings.memory is not None:
-            budget, self.budget_from = settings.memory, "--memory"
+            budget, self.budget_source = settings.memory, "--memory"
         self.settings = settings
         self.metrics = GatewayMetrics()
-        self.names = Names(settings)
-        self.pool = Pool(settings, budget, self.names, self.metrics)
+        self.resolver = ModelResolver(settings)
+        self.pool = Pool(settings, budget, self.resolver, self.metrics)
         self._add_gauges()
 
-    async def model(
-        self,
-        name: str,
-        keep_alive: float | None = None,
-        *,
-        on_progress: Report = lambda progress: None,
-        id: str = "",
-    ) -> Lease:
-        """The use of the model that a client's name means, once it is loaded: `async with await gateway.model(…)`.
-
-        `keep_alive` is in seconds, 0 for now, below 0 for good. With `id` the request can be cancelled while it waits.
-        Raises the errors of runner/errors.py; cancelling the caller gives up its place in the queue.
-        """
-        return await self.pool.acquire(name, keep_alive, on_progress, id)
-
-    def asgi(self) -> ASGIApp:
-        dialects = [importlib.import_module(dialect) for dialect in DIALECTS]
-        routes = Document("Diptych", [route for one in dialects for route in one.routes(self)]).routes
-        own = [Middleware(one) for dialect in dialects for one in getattr(dialect, "middleware", ())]
+    def asgi(self, apis: "Sequence[Api]") -> ASGIApp:
+        """Where two APIs have the same path, the earlier one wins."""
+        routes = Document("Diptych", [route for api in apis for route in api.routes(self)]).routes
         app = Starlette(
             routes=routes,
             middleware=[
-                Middleware(OldHttp),
+                Middleware(Http10Middleware),
                 Middleware(Cors, settings=self.settings),
-                Middleware(Around, metrics=self.metrics),
-                *own,
+                Middleware(RequestContextMiddleware, metrics=self.metrics),
+                *(Middleware(one) for api in apis for one in api.middleware),
                 Middleware(access, settings=self.settings),
             ],
-            exception_handlers={HTTPException: Paths(routes).answer},
+            exception_handlers={HTTPException: _RoutingErrors(routes).handle},
         )
-        app.router.redirect_slashes = False  # clients drop a body on the way; there is nothing at /chat/
+        app.router.redirect_slashes = (
+            False  # a redirected client drops its body, and no path of ours ends in /
+        )
         return app
 
     def _add_gauges(self) -> None:
         gauge, pool = self.metrics.gauge, self.pool
-        gauge("diptych_models", "Models loaded", lambda: len(pool.running))
-        gauge("diptych_memory_bytes", "What models are taken to hold", lambda: pool.held)
-        gauge("diptych_memory_budget_bytes", "What models may hold", lambda: pool.budget)
+        gauge("diptych_models", "Models loaded", lambda: len(pool.loaded))
+        gauge("diptych_memory_bytes", "Memory held by models", lambda: pool.held)
+        gauge("diptych_memory_budget_bytes", "Memory that models may hold", lambda: pool.budget)
         gauge("diptych_queue", "Requests waiting for their model", lambda: pool.queued)
-        gauge("diptych_active", "Requests that runners work on", lambda: pool.active)
+        gauge("diptych_active", "Requests being processed by runners", lambda: pool.active)
+
+
+@dataclass(frozen=True)
+class Api:
+    """One HTTP API of the gateway. Its `middleware` sees the requests of all APIs."""
+
+    routes: Callable[[Gateway], list[BaseRoute]]
+    middleware: tuple[Callable[..., Any], ...] = ()
+
+
+class _RoutingErrors:
+    """Turns Starlette's 404 and 405 into errors of ours, which each API renders in its own format."""
+
+    def __init__(self, routes: Iterable[BaseRoute]) -> None:
+        paths = dict.fromkeys(
+            re.sub(r":\w+}", "}", route.path) for route in routes if isinstance(route, Route)
+        )
+        self._bigrams = [(path, _bigrams(path)) for path in paths]
+
+    async def handle(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        path = request.url.path[:LONGEST_PATH]
+        if error.status_code == 404:
+            raise UnknownPath(f"there is nothing at {path}; the nearest is {self._nearest(path)}")
+        if error.status_code != 405:
+            other = DiptychError(str(error.detail))
+            other.status = error.status_code
+            raise other
+        allowed = ", ".join(sorted({*(error.headers or {})["Allow"].split(", "), "OPTIONS"}))
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"Allow": allowed})
+        raise WrongMethod(f"{path} does not take {request.method}; it takes {allowed}", allowed)
+
+    def _nearest(self, path: str) -> str:
+        """By shared bigrams: scanners cause thousands of 404s, and this takes 20 µs."""
+        bigrams = _bigrams(path)
+        return max(self._bigrams, key=lambda entry: len(bigrams & entry[1]) / len(bigrams | entry[1]))[0]
+
+
+def _bigrams(path: str) -> set[str]:
+    return {path[at : at + 2] for at in range(max(1, len(path) - 1))}

@@ -8,7 +8,7 @@ FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 300.0
 
 
-class Holdoff:
+class CrashBackoff:
     """Three deaths within a minute, and the model is held off; each further one doubles the pause.
 
     A minute of life after a pause clears it. Times are seconds of a steady clock.

@@ -21,7 +21,7 @@ log = logging.getLogger("diptych.gateway")
 LARGEST = 4096
 
 
-class Presence(msgspec.Struct, frozen=True):
+class GatewayRecord(msgspec.Struct, frozen=True):
     """A gateway as it told of itself. Homes are shared between machines, so it names its own."""
 
     machine: str
@@ -36,10 +36,10 @@ def folder() -> Path:
 
 
 @contextlib.contextmanager
-def announced(host: str, port: int) -> Iterator[None]:
+def advertise(host: str, port: int) -> Iterator[None]:
     """Say that this process is a gateway, for as long as it is. Where nothing can be written it works all the same."""
     path = folder() / f"{os.getpid()}-{secrets.token_hex(4)}.json"
-    presence = Presence(socket.gethostname(), os.getpid(), host, port, time.time())
+    presence = GatewayRecord(socket.gethostname(), os.getpid(), host, port, time.time())
     try:
         _write(path, msgspec.json.encode(presence))
     except OSError as error:
@@ -70,7 +70,7 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
-def gateways() -> list[Presence]:
+def gateways() -> list[GatewayRecord]:
     """The gateways of this user on this machine, the latest first. What a killed one left behind is removed."""
     try:
         paths = sorted(folder().glob("*.json"))
@@ -89,12 +89,12 @@ def gateways() -> list[Presence]:
     return sorted(found, key=lambda presence: -presence.since)
 
 
-def _read(path: Path) -> Presence | None:
+def _read(path: Path) -> GatewayRecord | None:
     """None for a file that is something else, or has gone meanwhile."""
     try:
         if not path.is_file() or path.stat().st_size > LARGEST:
             return None
-        return msgspec.json.decode(path.read_bytes(), type=Presence)
+        return msgspec.json.decode(path.read_bytes(), type=GatewayRecord)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         log.debug("%s tells of no gateway: %s", path, error)
         return None

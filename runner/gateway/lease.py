@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from runner.gateway.replicas import Replicas
-from runner.gateway.resolver import Known
+from runner.gateway.resolver import ResolvedModel
 from runner.process.client import Answer
 from runner.process.supervisor import Event, Server
 from runner.sources import ModelMode
@@ -20,9 +20,11 @@ class Phase(Enum):
     ENDING = "ending"
 
 
-class Running:
-    def __init__(self, known: Known, server: Server | Replicas, needs: int, keep_alive: float) -> None:
-        self.known = known
+class LoadedModel:
+    def __init__(
+        self, model: ResolvedModel, server: Server | Replicas, needs: int, keep_alive: float
+    ) -> None:
+        self.model = model
         self.server = server
         self.keep_alive = keep_alive
         self.phase = Phase.LOADING
@@ -30,15 +32,15 @@ class Running:
         self.began = self.used = time.monotonic()
         self.needs = self.held = needs
         self.weights = 0
-        # Newcomers wait: its memory is wanted by one who came before them, or it was asked to stop.
-        self.wanted = False
+        # Accept no new requests: the model is about to be evicted for an earlier request, or was told to stop.
+        self.evicting = False
         self.stopping = False
         self.timer: asyncio.TimerHandle | None = None
         self.tasks: list[asyncio.Task[None]] = []
 
     @property
     def admits(self) -> bool:
-        return self.phase is Phase.READY and not self.wanted and not self.stopping
+        return self.phase is Phase.READY and not self.evicting and not self.stopping
 
     @property
     def idle(self) -> bool:
@@ -53,13 +55,13 @@ class Running:
         """What the runner says it holds corrects the estimate: its weights when it was ready and room for the work, or
         more if it holds more. Of a picture model's weights some may come and go: less is not believed."""
         self.weights = self.weights or memory
-        self.held = max(memory, self.needs_again)
+        self.held = max(memory, self.reload_bytes)
 
     @property
-    def needs_again(self) -> int:
+    def reload_bytes(self) -> int:
         """What it will need the next time, now that it has been loaded once."""
-        text = self.known.mode is ModelMode.TEXT
-        return self.weights + self.known.need.allowance if text else max(self.needs, self.weights)
+        text = self.model.mode is ModelMode.TEXT
+        return self.weights + self.model.need.allowance if text else max(self.needs, self.weights)
 
     def stop_timer(self) -> None:
         if self.timer is not None:
@@ -70,20 +72,20 @@ class Running:
 class Lease:
     """A model in use: it is not ended before `release` (or the end of `async with`)."""
 
-    def __init__(self, running: Running, give_back: Callable[[Running], None]) -> None:
-        self._running = running
+    def __init__(self, loaded: LoadedModel, give_back: Callable[[LoadedModel], None]) -> None:
+        self._loaded = loaded
         self._give_back = give_back
         self._released = False
-        server = running.server
+        server = loaded.server
         self.server = server.pick() if isinstance(server, Replicas) else server
 
     @property
     def name(self) -> str:
-        return self._running.known.name
+        return self._loaded.model.name
 
     @property
     def mode(self) -> ModelMode:
-        return self._running.known.mode
+        return self._loaded.model.mode
 
     def events(self, request: Mapping[str, Any], id: str | None = None) -> AsyncGenerator[Event, None]:
         """The runner's events for a request of the native contract; `Server.completion` says what is raised."""
@@ -102,9 +104,9 @@ class Lease:
     def release(self) -> None:
         if not self._released:
             self._released = True
-            if isinstance(self._running.server, Replicas):
-                self._running.server.give_back(self.server)
-            self._give_back(self._running)
+            if isinstance(self._loaded.server, Replicas):
+                self._loaded.server.give_back(self.server)
+            self._give_back(self._loaded)
 
     async def __aenter__(self) -> Self:
         return self

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from runner.errors import Busy, DiptychError, RequestCancelled
 from runner.gateway.lease import Lease
-from runner.gateway.resolver import Known
+from runner.gateway.resolver import ResolvedModel
 from runner.process.supervisor import Report
 
 
-class Ticket:
-    def __init__(self, known: Known, keep_alive: float | None, on_progress: Report, id: str) -> None:
-        self.known = known
+class LoadTicket:
+    def __init__(self, model: ResolvedModel, keep_alive: float | None, on_progress: Report, id: str) -> None:
+        self.model = model
         self.keep_alive = keep_alive
         self.on_progress = on_progress
         self.id = id
@@ -24,49 +24,49 @@ class Ticket:
         return not self.lease.done()
 
 
-class Waiting:
+class LoadQueue:
     def __init__(self, most: int) -> None:
         self._most = most
-        self._tickets: dict[Ticket, None] = {}
+        self._tickets: dict[LoadTicket, None] = {}
 
-    def add(self, known: Known, keep_alive: float | None, on_progress: Report, id: str) -> Ticket:
+    def add(self, model: ResolvedModel, keep_alive: float | None, on_progress: Report, id: str) -> LoadTicket:
         """A place at the end; Busy when the queue is full."""
         if len(self._tickets) >= self._most:
             raise Busy(
                 f"the queue is full ({self._most} requests wait for their models)",
                 retry_after=self._patience(),
             )
-        ticket = Ticket(known, keep_alive, on_progress, id)
+        ticket = LoadTicket(model, keep_alive, on_progress, id)
         self._tickets[ticket] = None
         return ticket
 
     def _patience(self) -> int:
         """Longer, the more models are waited for and the longer the queue."""
-        models = {ticket.known.argument for ticket in self._tickets}
+        models = {ticket.model.argument for ticket in self._tickets}
         return 2 * len(models) + len(self._tickets) // 64
 
-    def remove(self, ticket: Ticket) -> None:
+    def remove(self, ticket: LoadTicket) -> None:
         self._tickets.pop(ticket, None)
 
     def __len__(self) -> int:
         return len(self._tickets)
 
-    def first(self, counts: Callable[[Known], bool]) -> Ticket | None:
+    def first(self, counts: Callable[[ResolvedModel], bool]) -> LoadTicket | None:
         """The one who has waited longest, of those whose model counts."""
-        return next((ticket for ticket in self._tickets if ticket.waits and counts(ticket.known)), None)
+        return next((ticket for ticket in self._tickets if ticket.waits and counts(ticket.model)), None)
 
-    def of(self, known: Known) -> list[Ticket]:
+    def of(self, model: ResolvedModel) -> list[LoadTicket]:
         """Those who wait for this model."""
         return [
-            ticket for ticket in self._tickets if ticket.known.argument == known.argument and ticket.waits
+            ticket for ticket in self._tickets if ticket.model.argument == model.argument and ticket.waits
         ]
 
-    def tell(self, known: Known, progress: float) -> None:
-        for ticket in self.of(known):
+    def tell(self, model: ResolvedModel, progress: float) -> None:
+        for ticket in self.of(model):
             ticket.on_progress(progress)
 
-    def refuse(self, known: Known, error: DiptychError) -> None:
-        for ticket in self.of(known):
+    def refuse(self, model: ResolvedModel, error: DiptychError) -> None:
+        for ticket in self.of(model):
             ticket.lease.set_exception(error)
 
     def refuse_all(self, error: DiptychError) -> None:

@@ -10,12 +10,17 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from runner.gateway.addressing import Addressed, LoadRequest, addressed, seconds
 from runner.gateway.app import Gateway
-from runner.gateway.lease import Running
-from runner.gateway.proxy import PassOn
+from runner.gateway.lease import LoadedModel
+from runner.gateway.proxy import (
+    LoadRequest,
+    ProxyResponse,
+    RoutingFields,
+    keep_alive_seconds,
+    parse_routing,
+)
 from runner.gateway.replicas import Replicas
-from runner.gateway.responses import unless_left
+from runner.gateway.responses import cancel_on_disconnect
 from runner.gateway.schemas import (
     AllLoaded,
     Cancelled,
@@ -91,21 +96,21 @@ class Native:
     @operation("The models that are loaded", answer=AllLoaded)
     async def models(self, request: Request) -> Response:
         pool = self._gateway.pool
-        states = [state(running, pool.waiting_for(running.known)) for running in pool.running]
+        states = [state(loaded, pool.waiting_for(loaded.model)) for loaded in pool.loaded]
         return _json(AllLoaded(states, pool.budget, pool.held, pool.queued))
 
     @operation("Load a model; answered once it is", body=LoadRequest, answer=Ready, asks=True)
     async def load(self, request: Request) -> Any:
-        return Load(self._gateway, addressed(await read_body(request)))
+        return Load(self._gateway, parse_routing(await read_body(request)))
 
     @operation("End a model", body=LoadRequest, answer=Stopped, asks=True)
     async def stop(self, request: Request) -> Response:
-        asked = addressed(await read_body(request))
-        seconds(asked.keep_alive)  # changes nothing here, but is read as everywhere
-        running = await self._gateway.pool.stop(asked.model)
-        if running is None:
+        asked = parse_routing(await read_body(request))
+        keep_alive_seconds(asked.keep_alive)  # changes nothing here, but is read as everywhere
+        loaded = await self._gateway.pool.stop(asked.model)
+        if loaded is None:
             return _json(Stopped("not loaded"))
-        return _json(Stopped("stopping" if running.active else "stopped"))
+        return _json(Stopped("stopping" if loaded.active else "stopped"))
 
     @operation("Stop the request of an X-Request-Id", body=CancelRequest, answer=Cancelled)
     async def cancel(self, request: Request) -> Response:
@@ -114,7 +119,7 @@ class Native:
 
     @operation(
         "Write a text, or draw a picture",
-        body=(Addressed, [TextRequest, ImageCompletionRequest]),
+        body=(RoutingFields, [TextRequest, ImageCompletionRequest]),
         rules=(
             rules.either(
                 rules.has("prompt", {"type": "string"}),
@@ -134,7 +139,7 @@ class Native:
 
     @operation(
         "The tokens of a text",
-        body=(Addressed, TokenizeRequest),
+        body=(RoutingFields, TokenizeRequest),
         answer=Tokens,
         pieces=[Loading, Tokens, Failed],
         asks=True,
@@ -144,7 +149,7 @@ class Native:
 
     @operation(
         "The text of tokens",
-        body=(Addressed, DetokenizeRequest),
+        body=(RoutingFields, DetokenizeRequest),
         answer=Content,
         pieces=[Loading, Content, Failed],
         asks=True,
@@ -154,7 +159,7 @@ class Native:
 
     @operation(
         "Texts as vectors",
-        body=(Addressed, EmbeddingRequest),
+        body=(RoutingFields, EmbeddingRequest),
         answer=[Vector, Vectors],
         pieces=[Loading, Vector, Vectors, Failed],
         asks=True,
@@ -164,27 +169,27 @@ class Native:
 
     async def _pass_on(self, request: Request) -> Any:
         raw = await read_body(request, PICTURES_LIMIT)  # the runner says what is too much for a text
-        return PassOn(self._gateway, request.url.path, raw, addressed(raw))
+        return ProxyResponse(self._gateway, request.url.path, raw, parse_routing(raw))
 
 
-def state(running: Running, waiting: int) -> Loaded:
+def state(loaded: LoadedModel, waiting: int) -> Loaded:
     """A loaded model as /models shows it."""
-    left = running.expires
+    left = loaded.expires
     until = None if left is None else datetime.now(UTC) + timedelta(seconds=min(left, 1e9))
-    replicas = running.server.state() if isinstance(running.server, Replicas) else UNSET
+    replicas = loaded.server.state() if isinstance(loaded.server, Replicas) else UNSET
     return Loaded(
-        name=running.known.name,
-        mode=running.known.mode,
-        state=running.phase,
-        progress=running.server.progress,
-        memory=running.held,
-        context=running.server.context_length,
-        active=running.active,
+        name=loaded.model.name,
+        mode=loaded.model.mode,
+        state=loaded.phase,
+        progress=loaded.server.progress,
+        memory=loaded.held,
+        context=loaded.server.context_length,
+        active=loaded.active,
         queue=waiting,
-        idle_for=round(monotonic() - running.used, 3) if running.idle else None,
-        keep_alive=running.keep_alive,
+        idle_for=round(monotonic() - loaded.used, 3) if loaded.idle else None,
+        keep_alive=loaded.keep_alive,
         until=until.isoformat(timespec="seconds") if until else None,
-        pid=running.server.pid,
+        pid=loaded.server.pid,
         replicas=replicas,
     )
 
@@ -192,16 +197,16 @@ def state(running: Running, waiting: int) -> Loaded:
 class Load:
     """An ASGI answer that waits until a model is loaded; its use ends at once."""
 
-    def __init__(self, gateway: Gateway, asked: Addressed) -> None:
+    def __init__(self, gateway: Gateway, asked: RoutingFields) -> None:
         self._gateway = gateway
         self._asked = asked
-        self._keep_alive = seconds(asked.keep_alive)
+        self._keep_alive = keep_alive_seconds(asked.keep_alive)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await unless_left(scope, receive, self._load(scope, receive, send))
+        await cancel_on_disconnect(scope, receive, self._load(scope, receive, send))
 
     async def _load(self, scope: Scope, receive: Receive, send: Send) -> None:
-        lease = await self._gateway.model(self._asked.model, self._keep_alive)
+        lease = await self._gateway.pool.acquire(self._asked.model, self._keep_alive)
         lease.release()
         await _json(Ready(lease.name))(scope, receive, send)
 

@@ -11,10 +11,10 @@ from contextlib import suppress
 from runner.errors import Busy, DiptychError, RunnerFailed
 from runner.gateway.admission import Admission
 from runner.gateway.fleet import Fleet
-from runner.gateway.lease import Lease, Phase, Running
-from runner.gateway.load_queue import Ticket, Waiting
+from runner.gateway.lease import Lease, LoadedModel, Phase
+from runner.gateway.load_queue import LoadQueue, LoadTicket
 from runner.gateway.metrics import GatewayMetrics
-from runner.gateway.resolver import Known, Names
+from runner.gateway.resolver import ModelResolver, ResolvedModel
 from runner.gateway.settings import Settings
 from runner.process.supervisor import Report
 
@@ -22,15 +22,17 @@ log = logging.getLogger("diptych.gateway")
 
 
 class Pool:
-    def __init__(self, settings: Settings, budget: int, names: Names, metrics: GatewayMetrics) -> None:
-        self._names = names
+    def __init__(
+        self, settings: Settings, budget: int, resolver: ModelResolver, metrics: GatewayMetrics
+    ) -> None:
+        self._resolver = resolver
         self._metrics = metrics
         self._admission = Admission(budget, settings.max_loaded, settings.force)
         self._changed = asyncio.Event()
         self._fleet = Fleet(settings, metrics, self._changed.set)
-        self._waiting = Waiting(settings.queue)
-        # The names under which what is loaded was asked for: they need no looking up.
-        self._called: dict[str, Known] = {}
+        self._waiting = LoadQueue(settings.queue)
+        # What clients called the loaded models: these names need not be resolved again.
+        self._resolved: dict[str, ResolvedModel] = {}
         self._closing = False
         self._worker: asyncio.Task[None] | None = None
         self._loads: set[asyncio.Task[None]] = set()
@@ -48,14 +50,14 @@ class Pool:
         id: str = "",
     ) -> Lease:
         """The use of a model, once it is loaded. Cancelling gives up the place in the queue."""
-        known = await self.resolve(name)
+        model = await self.resolve(name)
         if self._closing:
             raise Busy("the server is stopping", retry_after=5)
-        running = self._fleet.of(known)
-        if running is not None and running.admits:
-            return self._lease(running, keep_alive)
-        self._fleet.check(known)
-        ticket = self._waiting.add(known, keep_alive, on_progress, id)
+        loaded = self._fleet.of(model)
+        if loaded is not None and loaded.admits:
+            return self._lease(loaded, keep_alive)
+        self._fleet.check(model)
+        ticket = self._waiting.add(model, keep_alive, on_progress, id)
         self._changed.set()
         try:
             return await ticket.lease
@@ -67,43 +69,43 @@ class Pool:
             self._changed.set()
             self._metrics.wait_seconds.observe(time.monotonic() - ticket.since)
 
-    async def resolve(self, name: str) -> Known:
+    async def resolve(self, name: str) -> ResolvedModel:
         """The model that a name means. A model loaded under this name is not looked up again."""
         if (loaded := self.loaded_as(name)) is not None:
             return loaded
-        known = await self._names.look_up(name)
-        self._called = {one: other for one, other in self._called.items() if self._fleet.of(other)}
-        self._called[name] = known
-        return known
+        model = await self._resolver.resolve(name)
+        self._resolved = {one: other for one, other in self._resolved.items() if self._fleet.of(other)}
+        self._resolved[name] = model
+        return model
 
-    def loaded_as(self, name: str) -> Known | None:
+    def loaded_as(self, name: str) -> ResolvedModel | None:
         """The loaded model that was last requested under exactly this name."""
-        called = self._called.get(name)
-        running = self._fleet.of(called) if called is not None else None
-        return running.known if running is not None else None
+        called = self._resolved.get(name)
+        loaded = self._fleet.of(called) if called is not None else None
+        return loaded.model if loaded is not None else None
 
-    async def stop(self, name: str) -> Running | None:
+    async def stop(self, name: str) -> LoadedModel | None:
         """End a model: at once when it is idle, else as soon as it is. None when it is not loaded.
 
         Looks at what is loaded and nowhere else: no name is worth a question to the hub here.
         """
-        running = self._loaded(name)
-        if running is None:
+        loaded = self._find_loaded(name)
+        if loaded is None:
             return None
-        running.stopping = True
-        if running.phase is Phase.LOADING:
-            await running.server.kill("it was stopped while it loaded")
-        elif running.idle:
-            await self._fleet.end(running, "stopped")
-        return running
+        loaded.stopping = True
+        if loaded.phase is Phase.LOADING:
+            await loaded.server.kill("it was stopped while it loaded")
+        elif loaded.idle:
+            await self._fleet.end(loaded, "stopped")
+        return loaded
 
     async def cancel(self, id: str) -> bool:
         """Stop the requests of this id, waiting or in flight; whether there were any."""
         found = self._waiting.cancel(id)
-        for running in self._fleet.all:
-            if running.phase is Phase.READY and running.active:
+        for loaded in self._fleet.all:
+            if loaded.phase is Phase.READY and loaded.active:
                 with suppress(DiptychError):
-                    found |= await running.server.cancel(id)
+                    found |= await loaded.server.cancel(id)
         return found
 
     @property
@@ -111,7 +113,7 @@ class Pool:
         return self._closing
 
     @property
-    def running(self) -> list[Running]:
+    def loaded(self) -> list[LoadedModel]:
         return self._fleet.all
 
     @property
@@ -121,23 +123,23 @@ class Pool:
     @property
     def held(self) -> int:
         """Bytes that models are taken to hold."""
-        return sum(running.held for running in self._fleet.all)
+        return sum(loaded.held for loaded in self._fleet.all)
 
     @property
     def active(self) -> int:
-        return sum(running.active for running in self._fleet.all)
+        return sum(loaded.active for loaded in self._fleet.all)
 
     @property
     def queued(self) -> int:
         return len(self._waiting)
 
-    def waiting_for(self, known: Known) -> int:
-        return len(self._waiting.of(known))
+    def waiting_for(self, model: ResolvedModel) -> int:
+        return len(self._waiting.of(model))
 
     async def close(self, grace: float) -> None:
         """No new work; what is in flight gets so many seconds; then every runner ends."""
         self._closing = True
-        self._names.close()
+        self._resolver.close()
         self._waiting.refuse_all(Busy("the server is stopping", retry_after=5))
         await self._fleet.stop_loading("the server is stopping")
         if self._loads:
@@ -152,125 +154,127 @@ class Pool:
 
     # -- leases
 
-    def _lease(self, running: Running, keep_alive: float | None) -> Lease:
-        running.stop_timer()
-        running.active += 1
+    def _lease(self, loaded: LoadedModel, keep_alive: float | None) -> Lease:
+        loaded.stop_timer()
+        loaded.active += 1
         if keep_alive is not None:
-            running.keep_alive = keep_alive
-        return Lease(running, self._give_back)
+            loaded.keep_alive = keep_alive
+        return Lease(loaded, self._give_back)
 
-    def _give_back(self, running: Running) -> None:
-        running.active -= 1
-        running.used = time.monotonic()
-        self._rest(running)
+    def _give_back(self, loaded: LoadedModel) -> None:
+        loaded.active -= 1
+        loaded.used = time.monotonic()
+        self._rest(loaded)
         self._changed.set()
 
-    def _rest(self, running: Running) -> None:
+    def _rest(self, loaded: LoadedModel) -> None:
         """When nobody uses it, it goes now, later, or stays."""
-        if not running.idle or self._closing:
+        if not loaded.idle or self._closing:
             return
-        running.stop_timer()
-        if running.stopping:
-            self._fleet.end_soon(running, "stopped")
-        elif running.keep_alive >= 0:
+        loaded.stop_timer()
+        if loaded.stopping:
+            self._fleet.end_soon(loaded, "stopped")
+        elif loaded.keep_alive >= 0:
             later = asyncio.get_running_loop().call_later
-            running.timer = later(running.keep_alive, self._fleet.end_soon, running, "expired")
+            loaded.timer = later(loaded.keep_alive, self._fleet.end_soon, loaded, "expired")
 
-    def _grant(self, running: Running) -> None:
+    def _grant(self, loaded: LoadedModel) -> None:
         """Let in everybody who waits for this one."""
-        for ticket in self._waiting.of(running.known):
-            ticket.lease.set_result(self._lease(running, ticket.keep_alive))
+        for ticket in self._waiting.of(loaded.model):
+            ticket.lease.set_result(self._lease(loaded, ticket.keep_alive))
 
     # -- the one that makes room
 
     async def _work(self) -> None:
         """Serve the one who has waited longest, again and again."""
         while not self._closing:
-            for running in self._fleet.all:
-                if running.admits:
-                    self._grant(running)
-            ticket = self._waiting.first(lambda known: not self._is_loading(known))
+            for loaded in self._fleet.all:
+                if loaded.admits:
+                    self._grant(loaded)
+            ticket = self._waiting.first(lambda model: not self._is_loading(model))
             if ticket is None:
                 await self._change()
             else:
-                await self._serve(ticket.known)
+                await self._serve(ticket.model)
 
-    async def _serve(self, known: Known) -> None:
+    async def _serve(self, model: ResolvedModel) -> None:
         try:
-            self._fleet.check(known)
-            self._admission.check(known)
-            if await self._make_room(known):
-                self._begin(known)
+            self._fleet.check(model)
+            self._admission.check(model)
+            if await self._make_room(model):
+                self._begin(model)
         except Exception as error:
-            self._refuse(known, error)
+            self._refuse(model, error)
 
-    def _refuse(self, known: Known, error: Exception) -> None:
+    def _refuse(self, model: ResolvedModel, error: Exception) -> None:
         if not isinstance(error, DiptychError):
-            log.error("%s could not be loaded", known.name, exc_info=error)
+            log.error("%s could not be loaded", model.name, exc_info=error)
             error = RunnerFailed(f"{type(error).__name__}: {error}")
-        self._waiting.refuse(known, error)
+        self._waiting.refuse(model, error)
 
-    async def _make_room(self, known: Known) -> bool:
+    async def _make_room(self, model: ResolvedModel) -> bool:
         """End others until the model fits. False when nobody waits for it any more.
 
         Idle ones go first, the least recently used before the others. If that is not enough, busy ones let nobody new
         in, the longest loaded first, until what they have in flight is done: who came first is served first.
         """
-        needs = self._admission.needs(known)
+        needs = self._admission.needs(model)
         try:
-            while self._waiting.of(known) and not self._closing:
-                if self._fleet.of(known) is not None:
+            while self._waiting.of(model) and not self._closing:
+                if self._fleet.of(model) is not None:
                     await self._change()  # its former life is still ending
                     continue
                 others = self._fleet.all
                 if self._admission.fits(needs, others):
                     return True
-                idle = [running for running in others if running.idle]
+                idle = [loaded for loaded in others if loaded.idle]
                 if idle:
-                    await self._fleet.end(min(idle, key=lambda running: running.used), "evicted")
+                    await self._fleet.end(min(idle, key=lambda loaded: loaded.used), "evicted")
                     continue
                 going = self._admission.in_the_way(needs, others)
-                for running in others:
-                    running.wanted = running in going
+                for loaded in others:
+                    loaded.evicting = loaded in going
                 await self._change()
             return False
         finally:
-            for running in self._fleet.all:
-                running.wanted = False
+            for loaded in self._fleet.all:
+                loaded.evicting = False
 
-    def _begin(self, known: Known) -> None:
+    def _begin(self, model: ResolvedModel) -> None:
         """Load it aside: one that hangs keeps only those waiting who want it, or the memory that it was given."""
-        running = self._fleet.begin(known, self._admission.needs(known), self._admission.options(known))
-        load = asyncio.get_running_loop().create_task(self._load(running))
+        loaded = self._fleet.begin(model, self._admission.needs(model), self._admission.options(model))
+        load = asyncio.get_running_loop().create_task(self._load(loaded))
         self._loads.add(load)
         load.add_done_callback(self._loads.discard)
 
-    async def _load(self, running: Running) -> None:
-        known = running.known
+    async def _load(self, loaded: LoadedModel) -> None:
+        model = loaded.model
         try:
-            await self._fleet.load(running, lambda progress: self._waiting.tell(known, progress))
+            await self._fleet.load(loaded, lambda progress: self._waiting.tell(model, progress))
         except Exception as error:
-            self._refuse(known, error)
+            self._refuse(model, error)
         else:
-            self._admission.learn(running)
-            self._grant(running)
-            self._rest(running)
+            self._admission.learn(loaded)
+            self._grant(loaded)
+            self._rest(loaded)
         finally:
             self._changed.set()
 
-    def _is_loading(self, known: Known) -> bool:
-        running = self._fleet.of(known)
-        return running is not None and running.phase is Phase.LOADING
+    def _is_loading(self, model: ResolvedModel) -> bool:
+        loaded = self._fleet.of(model)
+        return loaded is not None and loaded.phase is Phase.LOADING
 
     # -- small things
 
-    def _loaded(self, name: str) -> Running | None:
+    def _find_loaded(self, name: str) -> LoadedModel | None:
         """What is loaded under a name, however that is written."""
-        called = self._called.get(name)
-        if called is not None and (running := self._fleet.of(called)) is not None:
-            return running
-        found = {running.known.argument: running for running in self._fleet.all}
-        return next((found[argument] for argument in self._names.arguments(name) if argument in found), None)
+        called = self._resolved.get(name)
+        if called is not None and (loaded := self._fleet.of(called)) is not None:
+            return loaded
+        found = {loaded.model.argument: loaded for loaded in self._fleet.all}
+        return next(
+            (found[argument] for argument in self._resolver.arguments(name) if argument in found), None
+        )
 
     async def _change(self) -> None:
         """Until something ends, or comes, or tells what it holds."""
@@ -278,7 +282,7 @@ class Pool:
         await self._changed.wait()
 
 
-def _return(ticket: Ticket) -> None:
+def _return(ticket: LoadTicket) -> None:
     """A lease that came at the moment its client left."""
     if ticket.lease.done() and not ticket.lease.cancelled() and ticket.lease.exception() is None:
         ticket.lease.result().release()

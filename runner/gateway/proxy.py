@@ -1,101 +1,142 @@
-"""An answer that is the runner's own."""
+"""Requests of the native API, routed to their model's runner; the response is the runner's own, byte for byte."""
 
 import asyncio
 from time import perf_counter
+from typing import Annotated
 
+import msgspec
+from msgspec import Meta, Struct
 from starlette.types import Receive, Scope, Send
 
-from runner.errors import DiptychError
-from runner.gateway.addressing import Addressed, seconds
+from runner.errors import BadRequest, DiptychError
 from runner.gateway.app import Gateway
 from runner.gateway.lease import Lease
-from runner.gateway.responses import begin, end, more, unless_left
+from runner.gateway.responses import begin, cancel_on_disconnect, end, more
 from runner.gateway.schemas import Loading
-from runner.http.middleware import exchange
+from runner.http.middleware import request_context
 from runner.http.operation import NDJSON
 from runner.process.client import Answer, Broken
 from runner.process.responses import error_from, read_object
-from runner.protocol.text import Failed, encode, line
+from runner.protocol.text import Failed, encode, line, parse, read_json
+from runner.units import Duration, parse_duration
+
+FORWARDED_HEADERS = ("content-type", "content-length", "retry-after", "cache-control")
 
 
-class PassOn:
-    """An ASGI answer that is the runner's, byte by byte."""
+class LoadRequest(Struct, frozen=True):
+    """`keep_alive`: how long the model stays loaded afterwards, a duration or seconds; 0 unloads it, below 0 keeps it."""
 
-    def __init__(self, gateway: Gateway, path: str, raw: bytes, asked: Addressed) -> None:
+    model: Annotated[str, Meta(min_length=1)]
+    keep_alive: Duration | None = None
+
+
+class RoutingFields(LoadRequest, frozen=True):
+    """The fields that the gateway reads; the runner reads the rest. `progress`: also send events while loading."""
+
+    progress: bool = False
+    stream: bool = True
+
+
+def parse_routing(raw: bytes) -> RoutingFields:
+    try:
+        return msgspec.json.decode(raw, type=RoutingFields)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Parse again, slower, for an error that names the field.
+        body = read_json(raw)
+        if body.get("model", "") == "":
+            raise BadRequest(
+                "model is missing; name a hub repo, a model in the Ollama store, or an alias"
+            ) from None
+        return parse(RoutingFields, body)
+
+
+def keep_alive_seconds(keep_alive: str | float | None) -> float | None:
+    """As in Ollama's API: a duration or a number of seconds; 0 unloads the model, below 0 keeps it."""
+    if keep_alive is None:
+        return None
+    try:
+        return parse_duration(keep_alive)
+    except ValueError as error:
+        raise BadRequest(f"keep_alive: {error}; 0 unloads the model at once, -1 keeps it loaded") from None
+
+
+class ProxyResponse:
+    """An ASGI response that relays the runner's."""
+
+    def __init__(self, gateway: Gateway, path: str, raw: bytes, fields: RoutingFields) -> None:
         self._gateway = gateway
         self._path = path
         self._raw = raw
-        self._asked = asked
-        self._keep_alive = seconds(asked.keep_alive)
-        self._begun = False
+        self._fields = fields
+        self._keep_alive = keep_alive_seconds(fields.keep_alive)
+        self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await unless_left(scope, receive, self._pass_on(scope, send))
+        await cancel_on_disconnect(scope, receive, self._proxy(scope, send))
 
-    async def _pass_on(self, scope: Scope, send: Send) -> None:
-        since = perf_counter()
-        id = exchange(scope).id
+    async def _proxy(self, scope: Scope, send: Send) -> None:
+        start = perf_counter()
+        id = request_context(scope).id
         try:
             lease = await self._lease(id, send)
             answer = await lease.send("POST", self._path, self._raw, [("x-request-id", id)])
             try:
-                if self._begun and answer.status != 200:
+                if self._started and answer.status != 200:
                     raise error_from(answer, await read_object(answer))
-                await self._relay(answer, lease, send, since)
+                await self._relay(answer, lease, send, start)
             finally:
                 answer.close()
         except DiptychError as error:
-            if not self._begun:
+            if not self._started:
                 raise
             await more(send, line(Failed(error.message)))
         await end(send)
 
-    async def _relay(self, answer: Answer, lease: Lease, send: Send, since: float) -> None:
+    async def _relay(self, answer: Answer, lease: Lease, send: Send, start: float) -> None:
         first = True
         try:
             async for chunk in answer.chunks():
                 if first:
-                    self._gateway.metrics.first.observe(perf_counter() - since)
+                    self._gateway.metrics.first.observe(perf_counter() - start)
                     first = False
-                    await self._begin(send, answer.status, _headers(answer))
+                    await self._start(send, answer.status, _headers(answer))
                 await more(send, chunk)
         except Broken as error:
             raise await lease.server.broken(error) from None
         if first:
-            await self._begin(send, answer.status, _headers(answer))
+            await self._start(send, answer.status, _headers(answer))
 
     async def _lease(self, id: str, send: Send) -> Lease:
-        asked = self._asked
-        if not (asked.progress and asked.stream):
-            return await self._gateway.model(asked.model, self._keep_alive, id=id)
-        heard: asyncio.Queue[float | None] = asyncio.Queue()
-        waiting = asyncio.ensure_future(
-            self._gateway.model(asked.model, self._keep_alive, id=id, on_progress=heard.put_nowait)
+        acquire, fields = self._gateway.pool.acquire, self._fields
+        if not (fields.progress and fields.stream):
+            return await acquire(fields.model, self._keep_alive, id=id)
+        updates: asyncio.Queue[float | None] = asyncio.Queue()
+        acquiring = asyncio.ensure_future(
+            acquire(fields.model, self._keep_alive, id=id, on_progress=updates.put_nowait)
         )
-        waiting.add_done_callback(lambda _: heard.put_nowait(None))
+        acquiring.add_done_callback(lambda _: updates.put_nowait(None))
         try:
-            while (progress := await heard.get()) is not None:
-                await self._begin(send, 200, [(b"content-type", NDJSON.encode())])
+            while (progress := await updates.get()) is not None:
+                await self._start(send, 200, [(b"content-type", NDJSON.encode())])
                 await more(send, encode(Loading(round(progress, 3))) + b"\n")
         except BaseException:
-            waiting.cancel()
-            waiting.add_done_callback(_release)
+            acquiring.cancel()
+            acquiring.add_done_callback(_release)
             raise
-        return waiting.result()
+        return acquiring.result()
 
-    async def _begin(self, send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        if not self._begun:
-            self._begun = True
+    async def _start(self, send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        if not self._started:
+            self._started = True
             await begin(send, status, headers)
 
 
-def _release(waiting: "asyncio.Future[Lease]") -> None:
-    """The lease that came for a client who had left."""
-    if not waiting.cancelled() and waiting.exception() is None:
-        waiting.result().release()
+def _release(acquiring: "asyncio.Future[Lease]") -> None:
+    """Release a lease that was granted after its client had left."""
+    if not acquiring.cancelled() and acquiring.exception() is None:
+        acquiring.result().release()
 
 
 def _headers(answer: Answer) -> list[tuple[bytes, bytes]]:
-    kept = ("content-type", "content-length", "retry-after", "cache-control")
-    found = answer.headers
-    return [(name.encode(), found[name].encode("latin-1")) for name in kept if name in found]
+    headers = answer.headers
+    return [(name.encode(), headers[name].encode("latin-1")) for name in FORWARDED_HEADERS if name in headers]

@@ -17,24 +17,24 @@ Event = dict[str, Any]
 State = dict[str, Any]
 
 # A gateway never blocks: one that takes longer than this to say what is loaded is not there.
-PATIENCE = 5.0
+GATEWAY_TIMEOUT_S = 5.0
 # Who listens everywhere is asked here.
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 # Who states an address for this one call means that one and no other.
-STATED = ("DIPTYCH_HOST", "DIPTYCH_PORT")
+ADDRESS_VARS = ("DIPTYCH_HOST", "DIPTYCH_PORT")
 
 
 class Remote:
     """The gateway at an address. NoGateway when nobody is there, or somebody else."""
 
     def __init__(self, host: str, port: int, key: str | None = None) -> None:
-        self._client = Client(port, key, EVERYWHERE.get(host, host))
+        self._client = Client(port, key, WILDCARD_HOSTS.get(host, host))
         self.address = f"http://{self._client.address}"
 
     async def state(self) -> State:
         """What is loaded, as GET /models says it."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(GATEWAY_TIMEOUT_S):
                 found = await self._ask("GET", "/models")
         except TimeoutError:
             raise self._nobody("it does not answer") from None
@@ -106,7 +106,7 @@ def remotes(config: Config) -> list[Remote]:
     first. What runs comes before what is only stated."""
     stated = (str(config.serve["host"].value), int(config.serve["port"].value))
     running = [(one.host, one.port) for one in gateways()]
-    if any(os.environ.get(name) for name in STATED):
+    if any(os.environ.get(name) for name in ADDRESS_VARS):
         places = [stated]
     elif stated in running:
         places = [stated, *running]

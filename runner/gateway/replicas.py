@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from runner.clock import AwakeClock
 from runner.errors import DiptychError
-from runner.gateway.backoff import Holdoff
+from runner.gateway.backoff import CrashBackoff
 from runner.process.supervisor import Report, Server
 
 log = logging.getLogger("diptych.gateway")
@@ -41,7 +41,7 @@ class Replica:
     active: int = 0
     progress: float = 0.0
     heard: float = 0.0  # when it last answered, in seconds that we were awake
-    holdoff: Holdoff = field(default_factory=Holdoff)
+    holdoff: CrashBackoff = field(default_factory=CrashBackoff)
 
 
 class Replicas:

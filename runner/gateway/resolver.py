@@ -16,7 +16,7 @@ from runner.inspect.image_backend import ImageEngine, choose_engine
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.find import ask_hub, find_here
 from runner.sources.name import ModelName
-from runner.threads import aside
+from runner.threads import run_in_daemon_thread
 
 # A name that was looked up a moment ago still means the same: many requests may wait for one model.
 FRESH = 2.0
@@ -25,7 +25,7 @@ MOST_ASKED = 64
 
 
 @dataclass(frozen=True)
-class Known:
+class ResolvedModel:
     """A model that exists, and how its runner will be called. `argument` is its name with the source forced: no two
     models share it, and the runner looks where we looked and nowhere else."""
 
@@ -46,7 +46,7 @@ class Known:
         return ours and option(self.options, "memory") in (None, "auto")
 
 
-class Names:
+class ModelResolver:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._aliases = dict(settings.aliases)
@@ -55,15 +55,15 @@ class Names:
         for model in settings.models:
             if "/" in model and Path(model).is_dir():
                 self._aliases.setdefault(Path(model).name, model)
-        self._known: dict[str, tuple[float, Known]] = {}
-        self._asking: dict[str, asyncio.Future[Known]] = {}
+        self._known: dict[str, tuple[float, ResolvedModel]] = {}
+        self._asking: dict[str, asyncio.Future[ResolvedModel]] = {}
         self._closed: asyncio.Future[None] | None = None
 
     @property
     def aliases(self) -> dict[str, str]:
         return dict(self._aliases)
 
-    async def look_up(self, name: str) -> Known:
+    async def resolve(self, name: str) -> ResolvedModel:
         """The model that a client's name means. ModelNotFound, ModelNotSupported and the hub's errors say why not."""
         found = self._known.get(name)
         if found is not None and time.monotonic() - found[0] < FRESH:
@@ -91,19 +91,19 @@ class Names:
         """What is on the disk has changed: look again."""
         self._known.clear()
 
-    def _find_here(self, name: str) -> Known | None:
+    def _find_here(self, name: str) -> ResolvedModel | None:
         meant = self._aliases.get(name, name)
         files = find_here(meant, folders=meant in self._trusted)
         return None if files is None else self._described(meant, files)
 
-    async def _ask_hub(self, name: str) -> Known:
+    async def _ask_hub(self, name: str) -> ResolvedModel:
         """Once for all who ask at the same time. A hub that says nothing keeps nobody from what is here."""
         asking = self._asking.get(name)
         if asking is None:
             if len(self._asking) >= MOST_ASKED:
                 raise Busy(f"the hub has yet to answer for {MOST_ASKED} other names", retry_after=10)
             meant = self._aliases.get(name, name)
-            work = aside(lambda: self._described(meant, ask_hub(meant)))
+            work = run_in_daemon_thread(lambda: self._described(meant, ask_hub(meant)))
             asking = self._asking[name] = asyncio.ensure_future(work)
             asking.add_done_callback(lambda done: self._answered(name, done))
         either: list[asyncio.Future[Any]] = [asking, self._closing()]
@@ -112,7 +112,7 @@ class Names:
             raise Busy("the server is stopping", retry_after=5)
         return asking.result()
 
-    def _answered(self, name: str, asking: "asyncio.Future[Known]") -> None:
+    def _answered(self, name: str, asking: "asyncio.Future[ResolvedModel]") -> None:
         del self._asking[name]
         if not asking.cancelled():
             asking.exception()  # those who asked may have left
@@ -127,7 +127,7 @@ class Names:
         if not self._closing().done():
             self._closing().set_result(None)
 
-    def _described(self, meant: str, files: ModelFiles) -> Known:
+    def _described(self, meant: str, files: ModelFiles) -> ResolvedModel:
         mode, pipeline = check_runnable(files)
         options = tuple(self._settings.options(meant))
         keep_alive = self._settings.keep_alive_of(meant)
@@ -137,7 +137,7 @@ class Names:
         cards = cards_for(replicas, engine)
         needed = need(files, mode, options, engine).times(1 if cards else replicas)
         argument = _argument(files)
-        return Known(files.name, argument, mode, needed, options, keep_alive, engine, replicas, cards)
+        return ResolvedModel(files.name, argument, mode, needed, options, keep_alive, engine, replicas, cards)
 
     def _replicas(self, meant: str, mode: ModelMode) -> int:
         stated = self._settings.replicas_of(meant)

@@ -8,12 +8,12 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from runner.errors import DiptychError
-from runner.http.middleware import LEFT, exchange
+from runner.http.middleware import CLIENT_LEFT, request_context
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-async def unless_left(scope: Scope, receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+async def cancel_on_disconnect(scope: Scope, receive: Receive, work: Coroutine[Any, Any, None]) -> None:
     """Do the work; cancel it when the client disconnects. The request's body must have been read."""
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_left(receive))
@@ -22,7 +22,7 @@ async def unless_left(scope: Scope, receive: Receive, work: Coroutine[Any, Any, 
         if working.done():
             working.result()
         else:
-            exchange(scope).note = LEFT
+            request_context(scope).note = CLIENT_LEFT
     finally:
         for task in (working, watching):
             task.cancel()
@@ -50,7 +50,7 @@ class Stream:
         self._last = last
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await unless_left(scope, receive, self._send(send))
+        await cancel_on_disconnect(scope, receive, self._send(send))
 
     async def _send(self, send: Send) -> None:
         async with aclosing(self._pieces) as pieces:

@@ -1,15 +1,16 @@
-"""The life of a gateway process: its port, the models named at its start, signals, the end."""
+"""The gateway's process: listen, load the models named at the start, handle signals, shut down."""
 
 import asyncio
 import logging
 import os
 import signal
-from typing import Any
+import socket
+from collections.abc import Sequence
 
 from models.open_files import allow_open_files
 from runner.errors import ConfigInvalid, DiptychError
-from runner.gateway.app import Gateway
-from runner.gateway.discovery import announced
+from runner.gateway.app import Api, Gateway
+from runner.gateway.discovery import advertise
 from runner.gateway.settings import Settings
 from runner.http.limits import Limits
 from runner.http.server import HttpServer, bind, is_loopback, loop_factory
@@ -18,11 +19,11 @@ from runner.units import show_size
 
 log = logging.getLogger("diptych.gateway")
 
-FOR_GOOD = -1.0
+KEEP_LOADED = -1.0
 
 
-def run(settings: Settings) -> int:
-    """Serve until told to stop; the exit code."""
+def run(settings: Settings, apis: Sequence[Api]) -> int:
+    """Serve until interrupted; the exit code. `runner.api.registry.APIS` are the APIs of `diptych serve`."""
     if not is_loopback(settings.host) and not settings.keys:
         raise ConfigInvalid(
             f"binding {settings.host} lets others in: that needs --api-key or --api-key-file (or DIPTYCH_API_KEY)"
@@ -30,12 +31,13 @@ def run(settings: Settings) -> int:
     allow_open_files()
     listener = bind(settings.host, settings.port)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_Process(settings, listener).main())
+        return runner.run(_Process(settings, apis, listener).main())
 
 
 class _Process:
-    def __init__(self, settings: Settings, listener: Any) -> None:
+    def __init__(self, settings: Settings, apis: Sequence[Api], listener: socket.socket) -> None:
         self._settings = settings
+        self._apis = apis
         self._listener = listener
         self._stopping = asyncio.Event()
         self._signals = 0
@@ -43,16 +45,16 @@ class _Process:
     async def main(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._signal)
+            loop.add_signal_handler(number, self._on_signal)
         gateway = Gateway(self._settings)
         for model in self._settings.models:
-            await gateway.names.look_up(model)
+            await gateway.resolver.resolve(model)
         gateway.pool.start()
-        server = HttpServer(gateway.asgi(), Limits(stall=self._settings.stall))
+        server = HttpServer(gateway.asgi(self._apis), Limits(stall=self._settings.stall))
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
         preloading = asyncio.create_task(self._preload(gateway))
-        with announced(*self._listener.getsockname()[:2]):
-            self._tell(gateway)
+        with advertise(*self._listener.getsockname()[:2]):
+            self._announce(gateway)
             await self._stopping.wait()
         preloading.cancel()
         log.info("stopping: %d requests in flight", gateway.pool.active)
@@ -62,25 +64,27 @@ class _Process:
         log.info("stopped")
         return 0
 
-    def _tell(self, gateway: Gateway) -> None:
-        """Whoever reads this can ask from now on."""
+    def _announce(self, gateway: Gateway) -> None:
+        """Requests are accepted from here on."""
         host, port = self._listener.getsockname()[:2]
         if self._settings.port == 0:
             print(port, flush=True)
-        log.info("serving on http://%s", address(host, port))
-        log.info("models may take %s (%s)", show_size(gateway.pool.budget), gateway.budget_from)
+        log.info("ready: open http://%s in a browser; Ctrl-C stops", address(host, port))
+        log.info("models may take %s (%s)", show_size(gateway.pool.budget), gateway.budget_source)
 
     async def _preload(self, gateway: Gateway) -> None:
-        """The models named at the start stay until their memory is wanted, unless the configuration says how long."""
+        """Load the models named at the start. Unless configured otherwise, they stay until their memory is needed."""
         for model in self._settings.models:
-            stated = self._settings.keep_alive_of(model)
+            keep_alive = self._settings.keep_alive_of(model)
             try:
-                (await gateway.model(model, FOR_GOOD if stated is None else stated)).release()
+                (
+                    await gateway.pool.acquire(model, KEEP_LOADED if keep_alive is None else keep_alive)
+                ).release()
             except DiptychError as error:
                 log.error("%s is not loaded: %s", model, error.message)
 
-    def _signal(self) -> None:
+    def _on_signal(self) -> None:
         self._signals += 1
         if self._signals > 1:
-            os._exit(130)  # the runners see it, and end
+            os._exit(130)  # the runners notice, and exit
         self._stopping.set()

@@ -207,8 +207,8 @@ def _references(schema: Any) -> Iterator[str]:
 
 
 def _short(name: str) -> str:
-    """What several modules have is named with its module: of that the last part is enough."""
-    return ".".join(name.split(".")[-2:])
+    """A class name that occurs in several modules is qualified: `openai.chat.ChatRequest`."""
+    return ".".join(name.split(".")[-3:])
 
 
 def _shortened(schema: Any) -> Any:

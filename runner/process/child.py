@@ -21,7 +21,7 @@ RUNNER = (sys.executable, "-P", "-m", "runner")
 # A line longer than this is passed on in pieces.
 LONGEST_LINE = 64 * 1024
 # Pipes outlive a process when it has children of its own; nobody waits for those.
-LAST_WORDS = 1.0
+PIPE_DRAIN_S = 1.0
 
 
 def check_platform(system: str = sys.platform, machine: str | None = None) -> None:
@@ -142,7 +142,7 @@ class Child:
 
     async def _wait(self) -> int:
         code = await self._process.wait()
-        await asyncio.wait(self._readers, timeout=LAST_WORDS)
+        await asyncio.wait(self._readers, timeout=PIPE_DRAIN_S)
         for reader in self._readers:
             reader.cancel()
         if self._process.stdin is not None:

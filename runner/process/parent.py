@@ -8,10 +8,10 @@ import sys
 import threading
 
 PR_SET_PDEATHSIG = 1
-PATIENCE = 7.0  # seconds for an orderly end
+KILL_AFTER_S = 7.0  # seconds for an orderly end
 
 
-def end_with_parent() -> None:
+def die_with_parent() -> None:
     """End this process when the one that holds the other end of its stdin is gone.
 
     The kernel closes that pipe with its holder, killed or not. An orderly end is asked for first; a process that is
@@ -29,5 +29,5 @@ def _watch() -> None:
         while os.read(0, 4096):
             continue  # nothing is ever said over it
     signal.raise_signal(signal.SIGTERM) if sys.platform == "win32" else os.kill(os.getpid(), signal.SIGTERM)
-    threading.Event().wait(PATIENCE)
+    threading.Event().wait(KILL_AFTER_S)
     os._exit(1)

@@ -19,13 +19,13 @@ from runner.process.startup import Startup
 from runner.sources import ModelMode, find
 from runner.sources.base import shorten
 from runner.sources.find import find_here
-from runner.threads import aside
+from runner.threads import run_in_daemon_thread
 from runner.units import parse_duration, show_duration
 
 log = logging.getLogger("diptych.server")
 
 LOAD_TIMEOUT = 300.0
-PATIENCE = 5.0  # seconds from the interrupt to the kill
+KILL_AFTER_S = 5.0  # seconds from the interrupt to the kill
 HEALTH_TIMEOUT = 10.0
 GOING = 1.0  # seconds that a process may take to end after its connections did
 
@@ -76,8 +76,8 @@ class Server:
             raise RunnerFailed(f"{self._model} has been started already; make another Server")
         check_platform()
         if self._mode is None:
-            self._mode = await aside(lambda: check_runnable(find(self._model)).mode)
-        downloads = await aside(lambda: _must_be_downloaded(self._model))
+            self._mode = await run_in_daemon_thread(lambda: check_runnable(find(self._model)).mode)
+        downloads = await run_in_daemon_thread(lambda: _must_be_downloaded(self._model))
         arguments = ["runner", f"--model={self._model}", "--port=0", "--supervised", *self._options]
         self._child = await Child.start(
             arguments, self._model, self._key, variables=self._variables, downloads=downloads
@@ -102,7 +102,7 @@ class Server:
     async def close(self) -> None:
         """Interrupt the runner, give it five seconds for what is in flight, then kill it."""
         if self._child is not None:
-            await self._child.stop(PATIENCE)
+            await self._child.stop(KILL_AFTER_S)
         if self._client is not None:
             self._client.close()
 

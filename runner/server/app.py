@@ -17,7 +17,7 @@ from runner.errors import BadRequest
 from runner.http.access import Access
 from runner.http.bodies import read_body
 from runner.http.metrics import Metrics
-from runner.http.middleware import Around
+from runner.http.middleware import RequestContextMiddleware
 from runner.process.stalls import Activity
 from runner.protocol.text import CancelRequest, encode, parse, read_json
 from runner.server.text_api import TextApi, TextService
@@ -63,7 +63,7 @@ class RunnerApp:
         self._app = Starlette(
             routes=self._routes(),
             middleware=[
-                Middleware(Around, metrics=self.metrics),
+                Middleware(RequestContextMiddleware, metrics=self.metrics),
                 Middleware(Access, keys=(key,) if key else (), hosts=hosts, origins=origins),
             ],
             exception_handlers={HTTPException: http_error},

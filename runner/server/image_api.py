@@ -14,7 +14,7 @@ from runner.engine.jobs import Job
 from runner.errors import Busy
 from runner.http.bodies import PICTURES_LIMIT, read_body
 from runner.http.metrics import Metrics
-from runner.http.middleware import exchange
+from runner.http.middleware import request_context
 from runner.protocol.image import ImageChunk, ImageDone, ImageWhole, parse_image
 from runner.protocol.text import encode, read_json
 from runner.server.streaming import JobResponse, while_connected
@@ -66,7 +66,7 @@ class ImageApi:
                 for index in range(len(undecoded.files))
             ]
             drawing = undecoded.decoded(tuple(images))
-            return self._engine.submit(exchange(request.scope).id, drawing), drawing, stream
+            return self._engine.submit(request_context(request.scope).id, drawing), drawing, stream
         finally:
             self._preparing -= undecoded.bytes
 

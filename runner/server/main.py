@@ -14,7 +14,7 @@ from types import FrameType
 
 from models.files import LocalModel
 from models.open_files import allow_open_files, keep_open_files_limit
-from runner.distributed.launch import Others, World
+from runner.distributed.launch import WorkerProcesses, World, launch_workers
 from runner.engine import device
 from runner.engine.engine import Engine, State
 from runner.engine.jobs import Worker
@@ -24,7 +24,7 @@ from runner.http.server import HttpServer, bind, is_loopback, loop_factory
 from runner.inspect.detect import check_runnable
 from runner.inspect.image_backend import ImageEngine, choose_engine
 from runner.process.client import address
-from runner.process.parent import end_with_parent
+from runner.process.parent import die_with_parent
 from runner.process.stalls import Activity
 from runner.server.app import RunnerApp
 from runner.sources import ModelFiles, ModelMode, find
@@ -32,7 +32,7 @@ from runner.sources import ModelFiles, ModelMode, find
 log = logging.getLogger("diptych.serve")
 
 GRACE = 5.0  # seconds for jobs in flight when asked to stop
-LAST_WORDS = 3.0  # seconds that /health goes on saying why the model could not be loaded
+ERROR_LINGER_S = 3.0  # seconds that /health goes on saying why the model could not be loaded
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def run(settings: RunnerSettings) -> int:
             f"binding {settings.host} lets others in: that needs --api-key (or DIPTYCH_API_KEY)"
         )
     if settings.supervised:
-        end_with_parent()
+        die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)  # until the event loop takes them over, there is nothing to finish
     allow_open_files()
@@ -91,7 +91,7 @@ class _Process:
         self._stopping = asyncio.Event()
         self._signals = 0
         self._engine = Engine(self._load, queue=settings.queue, on_death=self._stopping.set)
-        self._others = Others(on_loss=self._engine.fail)
+        self._workers = WorkerProcesses(on_loss=self._engine.fail)
         self._loop: asyncio.AbstractEventLoop
         # A rank also waits for the others, which load as slowly as they do.
         activity = Activity() if settings.tensor_parallel == 1 else None
@@ -119,10 +119,10 @@ class _Process:
         if not failed or self._signals:
             await self._drain()
         elif not self._settings.supervised:
-            await asyncio.sleep(LAST_WORDS)
-        self._others.let_go()
+            await asyncio.sleep(ERROR_LINGER_S)
+        self._workers.let_go()
         await self._engine.close()
-        await self._others.close()
+        await self._workers.close()
         server.should_exit = True
         await serving
         self._app.close()
@@ -204,10 +204,8 @@ class _Process:
         )
         if world is None:
             return load_text_worker(local, chosen, progress)
-        from runner.distributed.leading import lead
-
-        ranks = lead(local, settings.model, chosen, world, self._others, self._loop)
-        return load_text_worker(local, chosen, progress, ranks, self._others.why_lost)
+        ranks = launch_workers(local, settings.model, chosen, world, self._workers, self._loop)
+        return load_text_worker(local, chosen, progress, ranks, self._workers.why_lost)
 
     def _image(
         self,

@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from runner.engine.engine import Engine
 from runner.engine.jobs import Job
 from runner.errors import RequestCancelled
-from runner.http.middleware import LEFT, exchange, send_error
+from runner.http.middleware import CLIENT_LEFT, request_context, send_error
 from runner.protocol.text import Failed, lines
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class JobResponse:
             if not self._job.over:
                 self._engine.cancel(self._job)
             if self._left:
-                exchange(scope).note = LEFT
+                request_context(scope).note = CLIENT_LEFT
 
     async def _watch(self, receive: Receive) -> None:
         await _left(receive)
@@ -116,7 +116,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        exchange(request.scope).note = LEFT
+        request_context(request.scope).note = CLIENT_LEFT
         raise RequestCancelled("the client left before its request had begun")
     finally:
         for task in (working, watching):

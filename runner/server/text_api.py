@@ -15,7 +15,7 @@ from runner.engine.text.prompts import Prompts, unknown_options
 from runner.errors import BadRequest
 from runner.http.bodies import read_body
 from runner.http.metrics import Metrics
-from runner.http.middleware import exchange
+from runner.http.middleware import request_context
 from runner.protocol.text import (
     DetokenizeRequest,
     EmbeddingDone,
@@ -31,7 +31,7 @@ from runner.protocol.text import (
     read_json,
 )
 from runner.server.streaming import JobResponse
-from runner.threads import aside
+from runner.threads import run_in_daemon_thread
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class TextApi:
         job_request = await self._prepare(
             wanted, len(raw), lambda: service.prompts.generate(wanted, unknown_options(body))
         )
-        job = self._engine.submit(exchange(request.scope).id, job_request)
+        job = self._engine.submit(request_context(request.scope).id, job_request)
         return JobResponse(
             self._engine,
             job,
@@ -80,7 +80,7 @@ class TextApi:
         wanted = await self._aside(
             len(raw), lambda: service.prompts.embed(texts, asked.truncate, asked.num_ctx)
         )
-        job = self._engine.submit(exchange(request.scope).id, wanted)
+        job = self._engine.submit(request_context(request.scope).id, wanted)
         return JobResponse(
             self._engine, job, collect=lambda events: _vectors(events, isinstance(content, str))
         )
@@ -108,11 +108,11 @@ class TextApi:
         """Schemas and chat templates are programs, and may take long however small they are. Who waits for a schema
         holds a place among those that are compiled (schema_trials.py), and none here."""
         if wanted.format:
-            return await aside(work)
+            return await run_in_daemon_thread(work)
         if wanted.messages is None:
             return await self._aside(weight, work)
         async with self._templates:
-            return await aside(work)
+            return await run_in_daemon_thread(work)
 
     async def _aside(self, weight: int, work: Callable[[], T]) -> T:
         """Do it here when it is small, else on a thread, so that the event loop goes on."""
@@ -123,7 +123,7 @@ class TextApi:
     def _count(self, request: Request, event: Struct) -> None:
         if isinstance(event, TextDone):
             self._metrics.count_done(event)
-            exchange(request.scope).tokens = event.eval_count
+            request_context(request.scope).tokens = event.eval_count
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -9,7 +9,7 @@ from runner.engine.text.prompts import Prompts
 from runner.errors import RunnerFailed
 from runner.panics import is_failure
 from runner.protocol.text import parse_text
-from runner.threads import aside
+from runner.threads import run_in_daemon_thread
 
 
 class PanicException(BaseException):
@@ -54,6 +54,6 @@ def test_work_aside_that_panics_is_not_waited_for_for_ever() -> None:
 
     async def main() -> None:
         with pytest.raises(RuntimeError, match="PanicException: oh"):
-            await asyncio.wait_for(aside(work), 60)
+            await asyncio.wait_for(run_in_daemon_thread(work), 60)
 
     asyncio.run(main())

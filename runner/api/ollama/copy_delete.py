@@ -37,17 +37,17 @@ class Changes:
         plan = await asyncio.to_thread(_plan, name)
         await self._end(plan)
         await asyncio.to_thread(plan.run)
-        self._gateway.names.forget()
+        self._gateway.resolver.forget()
 
     async def _end(self, plan: Removal) -> None:
         # The gateway calls models by their names without a prefix.
         going = {ModelName.parse(called).text for called in (plan.model.name, *plan.also)}
-        for running in self._gateway.pool.running:
-            if running.known.name not in going or ModelName.parse(running.known.argument).source == "folder":
+        for loaded in self._gateway.pool.loaded:
+            if loaded.model.name not in going or ModelName.parse(loaded.model.argument).source == "folder":
                 continue
-            if not running.idle:
-                raise Busy(f"{running.known.name} is in use; delete it when that has ended", retry_after=5)
-            await self._gateway.pool.stop(running.known.argument)
+            if not loaded.idle:
+                raise Busy(f"{loaded.model.name} is in use; delete it when that has ended", retry_after=5)
+            await self._gateway.pool.stop(loaded.model.argument)
 
     async def copy(self, body: dict[str, Any]) -> None:
         asked = parse(CopyRequest, body)
@@ -67,11 +67,11 @@ class Changes:
                 "copying; an alias in the configuration names any model"
             )
         await asyncio.to_thread(copy_manifest, source, destination)
-        self._gateway.names.forget()
+        self._gateway.resolver.forget()
 
     def _alias(self, name: str) -> str | None:
         called = (name, name.removesuffix(LATEST))
-        return next((one for one in called if one in self._gateway.names.aliases), None)
+        return next((one for one in called if one in self._gateway.resolver.aliases), None)
 
 
 def _plan(name: str) -> Removal:

@@ -9,8 +9,8 @@ from runner.api.lease import ask, leased
 from runner.api.ollama.models import ModelCatalog
 from runner.api.ollama.options import Chosen, OllamaOptions
 from runner.api.vectors import cut
-from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
+from runner.gateway.proxy import keep_alive_seconds
 from runner.protocol.text import parse
 from runner.sources import ModelMode
 from runner.units import Duration
@@ -58,7 +58,7 @@ async def _vectors(
     """Without a text the model is only loaded. What is too long is cut, unless that is forbidden."""
     began = perf_counter_ns()
     options = Chosen(asked.options)
-    keep_alive = seconds(asked.keep_alive)
+    keep_alive = keep_alive_seconds(asked.keep_alive)
     name, _ = await catalog.resolve(asked.model)
     async with leased(gateway, name, ModelMode.TEXT, keep_alive, id) as lease:
         loaded = perf_counter_ns()

@@ -12,9 +12,9 @@ from runner.api.logprobs import logprob
 from runner.api.ollama.models import ModelCatalog
 from runner.api.ollama.requests import Generate, Request
 from runner.errors import BadRequest
-from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
 from runner.gateway.lease import Lease
+from runner.gateway.proxy import keep_alive_seconds
 from runner.process.supervisor import Event
 from runner.protocol.text import encode
 from runner.sources import ModelMode
@@ -30,7 +30,7 @@ class Answer:
         self._catalog = catalog
         self._request = request
         self._id = id
-        self._keep_alive = seconds(request.asked.keep_alive)
+        self._keep_alive = keep_alive_seconds(request.asked.keep_alive)
         self._began = perf_counter_ns()
         self._loaded = self._began
         self._calls = 0
@@ -58,7 +58,7 @@ class Answer:
         mode = known.mode
         self._request.take(await self._catalog.defaults(known))
         native = self._native(mode)
-        async with await self._gateway.model(name, self._keep_alive, id=self._id) as lease:
+        async with await self._gateway.pool.acquire(name, self._keep_alive, id=self._id) as lease:
             self._loaded = perf_counter_ns()
             if native.get("think"):
                 await self._catalog.check_thinking(known, self._request.asked.model)
@@ -80,7 +80,7 @@ class Answer:
             if await self._gateway.pool.stop(name) is None:
                 await self._catalog.find(name)  # which says so when there is no such model at all
             return self._line() | self._said() | {"done": True, "done_reason": "unload"}
-        (await self._gateway.model(name, self._keep_alive, id=self._id)).release()
+        (await self._gateway.pool.acquire(name, self._keep_alive, id=self._id)).release()
         return self._line() | self._said() | {"done": True, "done_reason": "load"}
 
     async def _events(self, lease: Lease, native: Line, mode: ModelMode) -> AsyncGenerator[Line, None]:

@@ -12,8 +12,8 @@ from typing import Any, TypeVar, cast
 from runner.api.lease import names
 from runner.errors import BadRequest, ModelNotFound
 from runner.gateway.app import Gateway
-from runner.gateway.lease import Phase, Running
-from runner.gateway.resolver import Known
+from runner.gateway.lease import LoadedModel, Phase
+from runner.gateway.resolver import ResolvedModel
 from runner.inspect.capabilities import chat_template, text_capabilities
 from runner.inspect.detect import Detection, detect
 from runner.library import Installed, installed, lookup
@@ -52,15 +52,15 @@ class ModelCatalog:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._names: dict[str, str] = {}  # the gateway's name for each name that clients use
-        self._facts: dict[tuple[str, Callable[..., Any]], tuple[Known, Any]] = {}
+        self._facts: dict[tuple[str, Callable[..., Any]], tuple[ResolvedModel, Any]] = {}
 
-    async def resolve(self, name: str) -> tuple[str, Known]:
+    async def resolve(self, name: str) -> tuple[str, ResolvedModel]:
         """The name that the gateway knows, and the model of that name. Ollama's clients like to add `:latest`, and
         look for the words "not found". A loaded model is not looked up again."""
         pool = self._gateway.pool
         if (called := self._names.get(name)) is not None and (loaded := pool.loaded_as(called)) is not None:
             return called, loaded
-        bare, aliases = name.removesuffix(LATEST), self._gateway.names.aliases
+        bare, aliases = name.removesuffix(LATEST), self._gateway.resolver.aliases
         reasons = []
         for called in [bare] if bare in aliases and name not in aliases else dict.fromkeys((name, bare)):
             try:
@@ -78,7 +78,7 @@ class ModelCatalog:
         return await asyncio.to_thread(self._find, name)
 
     def _find(self, name: str) -> Installed:
-        models = installed(self._gateway.names.aliases).models
+        models = installed(self._gateway.resolver.aliases).models
         for called in (name, name.removesuffix(LATEST)):
             for model in models:
                 if called in model.aliases:
@@ -88,17 +88,17 @@ class ModelCatalog:
                 return model_here
         raise ModelNotFound(f"model {shorten(name)} not found; GET /api/tags lists those on this machine")
 
-    async def defaults(self, known: Known) -> ModelfileDefaults:
+    async def defaults(self, known: ResolvedModel) -> ModelfileDefaults:
         """What the model's maker put beside its weights."""
         if ModelName.parse(known.argument).source != "ollama":
             return ModelfileDefaults()
         return await self._read(known, _defaults)
 
-    async def check_thinking(self, known: Known, name: str) -> None:
+    async def check_thinking(self, known: ResolvedModel, name: str) -> None:
         if "thinking" not in await self._read(known, text_capabilities):
             raise BadRequest(f"think: {shorten(name)} does not support thinking; false is allowed")
 
-    async def _read(self, known: Known, read: Callable[[ModelFiles], T]) -> T:
+    async def _read(self, known: ResolvedModel, read: Callable[[ModelFiles], T]) -> T:
         """What `read` makes of a model's files, which are read once while the model stays loaded."""
         source, value = self._facts.get((known.argument, read), (None, None))
         if source is not known:
@@ -112,7 +112,7 @@ class ModelCatalog:
         return await asyncio.to_thread(self._tags)
 
     def _tags(self) -> dict[str, Any]:
-        models = installed(self._gateway.names.aliases).models
+        models = installed(self._gateway.resolver.aliases).models
         usable = [model for model in models if model.fault is None]
         usable.sort(
             key=lambda model: model.modified, reverse=True
@@ -123,28 +123,28 @@ class ModelCatalog:
         return await asyncio.to_thread(lambda: shown(self._find(name), name))
 
     async def loaded(self) -> dict[str, Any]:
-        ready = [running for running in self._gateway.pool.running if running.phase is Phase.READY]
-        library = await asyncio.to_thread(installed, self._gateway.names.aliases)
+        ready = [loaded for loaded in self._gateway.pool.loaded if loaded.phase is Phase.READY]
+        library = await asyncio.to_thread(installed, self._gateway.resolver.aliases)
         models = {model.name: model for model in library.models}
         entries = await asyncio.to_thread(
-            lambda: [_loaded_entry(running, models.get(running.known.name)) for running in ready]
+            lambda: [_loaded_entry(loaded, models.get(loaded.model.name)) for loaded in ready]
         )
-        expiries = [expires(running) for running in ready]
+        expiries = [expires(loaded) for loaded in ready]
         return {"models": [entry | {"expires_at": at} for entry, at in zip(entries, expiries, strict=True)]}
 
 
-def _loaded_entry(running: Running, model: Installed | None) -> dict[str, Any]:
-    called = (names(model) if model else ()) or (running.known.name,)
+def _loaded_entry(loaded: LoadedModel, model: Installed | None) -> dict[str, Any]:
+    called = (names(model) if model else ()) or (loaded.model.name,)
     found = _entry(model, called[0]) if model else {"name": called[0], "model": called[0]}
-    about = {"size": running.held, "size_vram": running.held}
-    return found | about | {"context_length": running.server.context_length or 0}
+    about = {"size": loaded.held, "size_vram": loaded.held}
+    return found | about | {"context_length": loaded.server.context_length or 0}
 
 
-def expires(running: Running) -> str:
+def expires(loaded: LoadedModel) -> str:
     """When it is ended for want of requests; while it is used, as if the last had just ended."""
-    left = running.expires
-    if left is None and running.keep_alive >= 0:
-        left = running.keep_alive
+    left = loaded.expires
+    if left is None and loaded.keep_alive >= 0:
+        left = loaded.keep_alive
     later = FOR_GOOD if left is None else min(FOR_GOOD, timedelta(seconds=min(left, 1e9)))
     return (datetime.now(UTC) + later).isoformat()
 

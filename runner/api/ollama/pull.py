@@ -13,7 +13,7 @@ from runner.gateway.app import Gateway
 from runner.library.download import Download, plan_download
 from runner.protocol.text import encode
 from runner.sources.name import LATEST
-from runner.threads import aside
+from runner.threads import run_in_daemon_thread
 
 log = logging.getLogger("diptych.gateway")
 
@@ -115,7 +115,7 @@ class Pulls:
         yield {"status": "success"}
 
     def _meant(self, name: str) -> str:
-        aliases = self._gateway.names.aliases
+        aliases = self._gateway.resolver.aliases
         bare = name.removesuffix(LATEST)
         return aliases.get(name) or aliases.get(bare) or (bare if "/" in bare else name)
 
@@ -132,7 +132,7 @@ class Pulls:
         return arrived(digest(model), model.bytes, model.bytes)
 
     async def _pull(self, name: str) -> Pull:
-        download = await aside(lambda: plan_download(name, folders=False))
+        download = await run_in_daemon_thread(lambda: plan_download(name, folders=False))
         if download.fault:
             raise ModelNotSupported(f"{download.files.place} cannot be run: {download.fault}")
         key = download.files.place
@@ -149,7 +149,7 @@ class Pulls:
 
     def _over(self, key: str) -> None:
         del self._under_way[key]
-        self._gateway.names.forget()
+        self._gateway.resolver.forget()
 
 
 def arrived(digest: str, total: int, done: int) -> Line:

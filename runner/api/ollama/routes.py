@@ -39,7 +39,7 @@ from runner.gateway.app import Gateway
 from runner.gateway.responses import Stream
 from runner.http import rules
 from runner.http.bodies import PICTURES_LIMIT, read_body
-from runner.http.middleware import exchange
+from runner.http.middleware import request_context
 from runner.http.operation import NDJSON, operation
 from runner.protocol.text import encode, parse, read_json
 
@@ -142,7 +142,7 @@ class Ollama:
         return self._answer(request, Chat(read_json(await read_body(request))))
 
     def _answer(self, request: Request, asked: Generate | Chat) -> Any:
-        answer = Answer(self._gateway, self._catalog, asked, exchange(request.scope).id)
+        answer = Answer(self._gateway, self._catalog, asked, request_context(request.scope).id)
         if asked.asked.stream is False or asked.empty:
             return Whole(answer.whole)
         return Stream(answer.stream(), NDJSON, _last)
@@ -183,7 +183,7 @@ class Ollama:
 
     @described("Texts as vectors", body=EmbedRequest, answer=Embedded, asks=True)
     async def embed(self, request: Request) -> Any:
-        body, id = read_json(await read_body(request)), exchange(request.scope).id
+        body, id = read_json(await read_body(request)), request_context(request.scope).id
         return Whole(lambda: embed(self._gateway, self._catalog, body, id))
 
     @described(
@@ -193,7 +193,7 @@ class Ollama:
         asks=True,
     )
     async def embeddings(self, request: Request) -> Any:
-        body, id = read_json(await read_body(request)), exchange(request.scope).id
+        body, id = read_json(await read_body(request)), request_context(request.scope).id
         return Whole(lambda: embeddings(self._gateway, self._catalog, body, id))
 
 

@@ -26,8 +26,8 @@ from runner.api.openai.schemas import (
     Usage,
 )
 from runner.api.openai.tools import call_shown
-from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
+from runner.gateway.proxy import keep_alive_seconds
 from runner.process.supervisor import Event
 from runner.sources import ModelMode
 
@@ -92,7 +92,7 @@ class ChatAnswer:
         self._gateway = gateway
         self._chat = chat
         self._id = id
-        self._keep_alive = seconds(chat.asked.keep_alive)
+        self._keep_alive = keep_alive_seconds(chat.asked.keep_alive)
         self._head = (f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), chat.asked.model)
         self._readers = [ChoiceReader(chat) for _ in range(chat.asked.n or 1)]
 

@@ -20,9 +20,9 @@ from runner.api.openai.sampling import (
 )
 from runner.api.openai.schemas import Completion, FormerLogprobs, Stop, TextChoice, Usage
 from runner.errors import BadRequest
-from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
 from runner.gateway.lease import Lease
+from runner.gateway.proxy import keep_alive_seconds
 from runner.http import rules
 from runner.process.supervisor import Event
 from runner.protocol.text import parse
@@ -87,7 +87,7 @@ class CompletionAnswer:
         self._id = id
         self._given = inputs(self.asked.prompt, "prompt")
         self._check()
-        self._keep_alive = seconds(self.asked.keep_alive)
+        self._keep_alive = keep_alive_seconds(self.asked.keep_alive)
         self._prompts: list[str] = []
         self._offsets: list[int] = []  # where each choice's text has got to, for its log probabilities
         self._done: dict[int, Event] = {}

@@ -10,8 +10,8 @@ from runner.api.lease import ask, leased
 from runner.api.openai.completions import Given, inputs, texts
 from runner.api.openai.schemas import Embedding, Embeddings, EmbeddingsUsage
 from runner.api.vectors import cut
-from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
+from runner.gateway.proxy import keep_alive_seconds
 from runner.protocol.text import parse
 from runner.sources import ModelMode
 from runner.units import Duration
@@ -29,7 +29,9 @@ class EmbeddingsRequest(Struct, frozen=True):
 async def embeddings(gateway: Gateway, body: dict[str, Any], id: str) -> Embeddings:
     asked = parse(EmbeddingsRequest, body)
     given = inputs(asked.input, "input")
-    async with leased(gateway, asked.model, ModelMode.TEXT, seconds(asked.keep_alive), id) as lease:
+    async with leased(
+        gateway, asked.model, ModelMode.TEXT, keep_alive_seconds(asked.keep_alive), id
+    ) as lease:
         content = await texts(lease, given)
         found = await ask(lease, "/embedding", {"content": content})
     vectors = [cut(vector, asked.dimensions) for vector in found["embeddings"]]

@@ -21,7 +21,7 @@ from runner.errors import (
     TooLarge,
 )
 from runner.gateway.responses import begin, end, more
-from runner.http.middleware import exchange
+from runner.http.middleware import request_context
 from runner.protocol.text import encode
 
 log = logging.getLogger("diptych.http")
@@ -85,10 +85,10 @@ class OpenAIErrors:
         try:
             await self._app(scope, receive, send)
         except Exception as error:
-            if not f"{scope.get('path', '')}/".startswith(PREFIX) or exchange(scope).status:
+            if not f"{scope.get('path', '')}/".startswith(PREFIX) or request_context(scope).status:
                 raise
             if not isinstance(error, DiptychError):
-                log.exception("a request failed", extra={"id": exchange(scope).id})
+                log.exception("a request failed", extra={"id": request_context(scope).id})
                 error = DiptychError("internal error; the log of the gateway says more")
             headers = [(b"content-type", b"application/json"), *error.headers]
             if error.status >= 500 and not isinstance(error, Busy):

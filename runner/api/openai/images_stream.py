@@ -12,8 +12,8 @@ from runner.api.lease import leased, sse
 from runner.api.openai.images import ImagesCall
 from runner.api.openai.schemas import Picture, PictureEvent, PicturesUsage, PictureTokens
 from runner.api.openai.schemas import Pictures as Drawn
-from runner.gateway.addressing import seconds
 from runner.gateway.app import Gateway
+from runner.gateway.proxy import keep_alive_seconds
 from runner.process.supervisor import Event
 from runner.sources import ModelMode
 
@@ -27,7 +27,7 @@ class DrawingAnswer:
         self._id = id
         self._kept = kept
         self._base = base
-        self._keep_alive = seconds(drawing.asked.keep_alive)
+        self._keep_alive = keep_alive_seconds(drawing.asked.keep_alive)
 
     async def _events(self) -> AsyncGenerator[Event, None]:
         model = self._drawing.asked.model

@@ -46,7 +46,7 @@ from runner.errors import DiptychError, ModelNotFound
 from runner.gateway.app import Gateway
 from runner.gateway.responses import Stream
 from runner.http.bodies import PICTURES_LIMIT, read_body
-from runner.http.middleware import exchange
+from runner.http.middleware import request_context
 from runner.http.operation import SSE, operation
 from runner.library import Installed, installed
 from runner.protocol.text import encode, read_json
@@ -97,7 +97,7 @@ class OpenAI:
 
     async def _listed(self) -> list[Model]:
         """The models that can be run, by every name that a client may use."""
-        library = await asyncio.to_thread(installed, self._gateway.names.aliases)
+        library = await asyncio.to_thread(installed, self._gateway.resolver.aliases)
         usable = [model for model in library.models if model.fault is None]
         return [shown(model, name) for model in usable for name in names(model)]
 
@@ -111,7 +111,7 @@ class OpenAI:
     )
     async def chat(self, request: Request) -> Any:
         chat = Chat(read_json(await read_body(request)))
-        answer = ChatAnswer(self._gateway, chat, exchange(request.scope).id)
+        answer = ChatAnswer(self._gateway, chat, request_context(request.scope).id)
         return Stream(answer.stream(), MEDIA, _last) if chat.asked.stream else Whole(answer.whole)
 
     @asking(
@@ -124,7 +124,7 @@ class OpenAI:
     )
     async def responses(self, request: Request) -> Any:
         responses = Responses(read_json(await read_body(request)))
-        answer = ResponsesAnswer(self._gateway, responses, exchange(request.scope).id)
+        answer = ResponsesAnswer(self._gateway, responses, request_context(request.scope).id)
         return Stream(answer.stream(), MEDIA, answer.last) if responses.asked.stream else Whole(answer.whole)
 
     @asking(
@@ -136,13 +136,13 @@ class OpenAI:
     )
     async def completions(self, request: Request) -> Any:
         body = read_json(await read_body(request))
-        answer = CompletionAnswer(self._gateway, body, exchange(request.scope).id)
+        answer = CompletionAnswer(self._gateway, body, request_context(request.scope).id)
         return Stream(answer.stream(), MEDIA, _last) if answer.asked.stream else Whole(answer.whole)
 
     @asking("Texts as vectors", body=EmbeddingsRequest, answer=Embeddings)
     async def embeddings(self, request: Request) -> Any:
         body = read_json(await read_body(request))
-        id = exchange(request.scope).id
+        id = request_context(request.scope).id
         return Whole(lambda: embeddings(self._gateway, body, id))
 
     @asking(
@@ -175,7 +175,9 @@ class OpenAI:
 
     def _draw(self, request: Request, drawing: ImagesCall) -> Any:
         base = str(request.base_url).rstrip("/")
-        answer = DrawingAnswer(self._gateway, drawing, exchange(request.scope).id, self._pictures, base)
+        answer = DrawingAnswer(
+            self._gateway, drawing, request_context(request.scope).id, self._pictures, base
+        )
         return Stream(answer.stream(), MEDIA, _last) if drawing.asked.stream else Whole(answer.whole)
 
     @described("A picture that was drawn a few minutes ago", plain=("image/*",))

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from runner import logs
+from runner.api.registry import APIS
 from runner.config import Config, load, model_arguments
 from runner.config.keys import KEYS, keys
 from runner.config.options import SERVE
@@ -19,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     logs.setup(options.verbose, options.log_format)
     flags = {name: getattr(options, name) for name in SERVE}
     config = load(options.config, flags=flags)
-    return serve.run(settings(config, tuple(options.model) or _when_none(config)))
+    return serve.run(settings(config, tuple(options.model) or _when_none(config)), APIS)
 
 
 def _when_none(config: Config) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from runner.api.registry import APIS
 from runner.gateway.app import Gateway as Application
 from runner.gateway.settings import Settings
 from runner.http.openapi import PLACE
@@ -24,7 +25,7 @@ def document(gateway: live.Gateway) -> Any:
 
 
 def test_every_route_is_described_and_every_description_is_a_route(document: Any) -> None:
-    app: Any = Application(Settings()).asgi()
+    app: Any = Application(Settings()).asgi(APIS)
     described = {
         (route.path.replace(":path}", "}"), method)
         for route in app.routes
@@ -61,7 +62,7 @@ def references(value: Any) -> Iterator[str]:
 
 def test_requests_have_the_limits_that_they_are_read_with(document: Any) -> None:
     schemas = document["components"]["schemas"]
-    chat = schemas["openai_chat.ChatRequest"]
+    chat = schemas["openai.chat.ChatRequest"]
     assert chat["required"] == ["model", "messages"]
     assert {"type": "number", "minimum": 0, "maximum": 2} in chat["properties"]["temperature"]["anyOf"]
     sent = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]
@@ -75,4 +76,4 @@ def test_requests_have_the_limits_that_they_are_read_with(document: Any) -> None
 def test_answers_say_what_is_always_there(document: Any) -> None:
     schemas = document["components"]["schemas"]
     assert set(schemas["ChatCompletion"]["required"]) == set(schemas["ChatCompletion"]["properties"])
-    assert "reasoning_content" not in schemas["openai_shapes.Message"]["required"]
+    assert "reasoning_content" not in schemas["openai.schemas.Message"]["required"]

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from runner.api.registry import APIS
 from runner.gateway.app import Gateway as Application
 from runner.gateway.settings import Settings
 from runner.http.openapi import Document
@@ -38,7 +39,7 @@ FAULTS = {500, 501, 503, 504, 505, 507}
 
 
 def operations() -> list[tuple[str, str]]:
-    app: Any = Application(Settings()).asgi()
+    app: Any = Application(Settings()).asgi(APIS)
     content = Document("", app.routes[:-1]).content
     return [(method.upper(), path) for path, methods in content["paths"].items() for method in methods]
 

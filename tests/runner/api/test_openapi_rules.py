@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from runner.api.registry import APIS
 from runner.gateway.app import Gateway
 from runner.gateway.settings import Settings
 from runner.http.openapi import Document
@@ -84,7 +85,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.fixture(scope="module")
 def content() -> Any:
-    app: Any = Gateway(Settings()).asgi()
+    app: Any = Gateway(Settings()).asgi(APIS)
     return Document("", app.routes[:-1]).content
 
 
@@ -92,7 +93,7 @@ def status(path: str, body: dict[str, Any]) -> int:
     """What a gateway says that has no models."""
 
     async def ask() -> int:
-        transport = httpx2.ASGITransport(Gateway(Settings()).asgi())
+        transport = httpx2.ASGITransport(Gateway(Settings()).asgi(APIS))
         async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return (await client.post(path, json=body)).status_code
 

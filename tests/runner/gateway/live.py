@@ -27,9 +27,10 @@ import runner.process.child
 import runner.process.startup
 import runner.process.supervisor
 from runner import logs
+from runner.api.registry import APIS
 from runner.gateway import serve
 from runner.gateway.settings import Settings
-from runner.process import parent
+from runner.process.parent import die_with_parent
 said = json.loads(sys.argv[1])
 if said.pop("pretend"):
     runner.process.child.RUNNER = tuple(said.pop("runner"))
@@ -39,10 +40,10 @@ if "stall" in said:
     runner.process.startup.STALL = said.pop("stall")
 # What blocks its event loop for a while, as a very long request once did.
 signal.signal(signal.SIGUSR1, lambda number, frame: time.sleep(4))
-parent.end_with_parent()
+die_with_parent()
 logs.setup()
 tuples = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
-sys.exit(serve.run(Settings(**{**said, **tuples})))
+sys.exit(serve.run(Settings(**{**said, **tuples}), APIS))
 """
 
 

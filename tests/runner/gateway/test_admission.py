@@ -10,8 +10,8 @@ from runner.errors import ModelNotSupported, NotEnoughMemory
 from runner.gateway import estimate
 from runner.gateway.admission import Admission
 from runner.gateway.estimate import Need, need, option
-from runner.gateway.lease import Phase, Running
-from runner.gateway.resolver import Known
+from runner.gateway.lease import LoadedModel, Phase
+from runner.gateway.resolver import ResolvedModel
 from runner.inspect.memory import TEXT_ALLOWANCE
 from runner.sources import ModelMode, find
 from runner.units import GIB
@@ -19,14 +19,16 @@ from tests.runner.checkpoints import image_files, safetensors, text_files, write
 from tests.runner.pretend import pretend_model
 
 
-def known(resident: int, staged: int | None = None, smallest: int | None = None, *options: str) -> Known:
+def known(
+    resident: int, staged: int | None = None, smallest: int | None = None, *options: str
+) -> ResolvedModel:
     mode = ModelMode.TEXT if staged is None else ModelMode.IMAGE
     staged = staged or resident
-    return Known("m", "hf:m", mode, Need(resident, staged, smallest or staged, 1), options)
+    return ResolvedModel("m", "hf:m", mode, Need(resident, staged, smallest or staged, 1), options)
 
 
-def running(held: int, began: float = 0, phase: Phase = Phase.READY) -> Running:
-    return cast(Running, SimpleNamespace(held=held, began=began, phase=phase))
+def running(held: int, began: float = 0, phase: Phase = Phase.READY) -> LoadedModel:
+    return cast(LoadedModel, SimpleNamespace(held=held, began=began, phase=phase))
 
 
 def test_what_fits_beside_the_others_is_let_in() -> None:
@@ -62,7 +64,7 @@ def test_those_that_are_ending_count_as_gone_already() -> None:
         (known(400, 300, 200), "--force loads it all the same"),
     ],
 )
-def test_what_never_fits_is_told_both_numbers_and_what_would_help(model: Known, helps: str) -> None:
+def test_what_never_fits_is_told_both_numbers_and_what_would_help(model: ResolvedModel, helps: str) -> None:
     with pytest.raises(NotEnoughMemory) as caught:
         Admission(100).check(model)
     assert f"m needs about {Admission(100).needs(model)} bytes" in caught.value.message
@@ -81,12 +83,12 @@ def test_a_picture_model_that_does_not_fit_as_a_whole_is_staged_unless_somebody_
 
 
 def test_a_text_reports_less_than_its_estimate_and_a_picture_model_is_not_believed_to() -> None:
-    text = Running(known(1000), cast(Any, None), 1000, 0)
+    text = LoadedModel(known(1000), cast(Any, None), 1000, 0)
     text.report(200)
     assert text.held == 201
     text.report(700)
     assert text.held == 700
-    picture = Running(known(1000, 600), cast(Any, None), 1000, 0)
+    picture = LoadedModel(known(1000, 600), cast(Any, None), 1000, 0)
     picture.report(200)
     assert picture.held == 1000
     picture.report(1500)
@@ -95,7 +97,7 @@ def test_a_text_reports_less_than_its_estimate_and_a_picture_model_is_not_believ
 
 def test_the_next_time_what_was_learned_counts() -> None:
     admission = Admission(2000)
-    life = Running(known(1000), cast(Any, None), 1000, 0)
+    life = LoadedModel(known(1000), cast(Any, None), 1000, 0)
     life.report(200)
     admission.learn(life)
     assert admission.needs(known(1000)) == 201
@@ -143,7 +145,7 @@ def test_quantized_weights_are_counted_in_float32_where_a_processor_has_room_to_
     found = need(files, ModelMode.TEXT, ())
     assert found.resident == UNPACKED_BYTES + found.allowance
     assert found.packed is not None
-    model = Known("m", "hf:m", ModelMode.TEXT, found, ())
+    model = ResolvedModel("m", "hf:m", ModelMode.TEXT, found, ())
     roomy, tight = Admission(found.resident), Admission(found.resident - 1)
     assert roomy.needs(model) == found.resident
     assert tight.needs(model) == found.packed.resident < found.resident
@@ -156,11 +158,13 @@ def test_quantized_weights_are_counted_in_float32_where_a_processor_has_room_to_
 
 def test_a_quantized_picture_model_is_held_in_turn_rather_than_packed() -> None:
     packed = Need(30, 20, 10, 1)
-    model = Known("m", "hf:m", ModelMode.IMAGE, Need(100, 60, 10, 1, packed), ())
+    model = ResolvedModel("m", "hf:m", ModelMode.IMAGE, Need(100, 60, 10, 1, packed), ())
     assert Admission(100).needs(model) == 100
     assert Admission(60).needs(model) == 60
     assert Admission(60).options(model) == ["--memory", "staged", "--room", "60"]
     assert Admission(59).needs(model) == 30
     assert Admission(59).options(model) == ["--room", "59"]
-    at_once = Known("m", "hf:m", ModelMode.IMAGE, Need(100, 60, 10, 1, packed), ("--memory", "resident"))
+    at_once = ResolvedModel(
+        "m", "hf:m", ModelMode.IMAGE, Need(100, 60, 10, 1, packed), ("--memory", "resident")
+    )
     assert Admission(99).needs(at_once) == 30

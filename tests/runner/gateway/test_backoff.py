@@ -1,17 +1,17 @@
 """When a runner that keeps dying may be started again."""
 
-from runner.gateway.backoff import FIRST_PAUSE, LONGEST_PAUSE, Holdoff
+from runner.gateway.backoff import FIRST_PAUSE, LONGEST_PAUSE, CrashBackoff
 
 
 def test_two_deaths_within_a_minute_are_forgiven() -> None:
-    holdoff = Holdoff()
+    holdoff = CrashBackoff()
     holdoff.died("once", 0)
     holdoff.died("twice", 30)
     assert holdoff.remaining(30) == 0
 
 
 def test_the_third_within_a_minute_holds_it_off_for_a_while() -> None:
-    holdoff = Holdoff()
+    holdoff = CrashBackoff()
     for second in (0, 20, 40):
         holdoff.died("no luck", second)
     assert holdoff.remaining(40) == FIRST_PAUSE
@@ -20,14 +20,14 @@ def test_the_third_within_a_minute_holds_it_off_for_a_while() -> None:
 
 
 def test_three_deaths_over_a_longer_time_do_not() -> None:
-    holdoff = Holdoff()
+    holdoff = CrashBackoff()
     for second in (0, 40, 80, 120):
         holdoff.died("no luck", second)
     assert holdoff.remaining(120) == 0
 
 
 def test_each_further_death_doubles_the_pause_up_to_five_minutes() -> None:
-    holdoff, now, pauses = Holdoff(), 0.0, []
+    holdoff, now, pauses = CrashBackoff(), 0.0, []
     for _ in range(12):
         holdoff.died("no luck", now)
         pauses.append(holdoff.remaining(now))
@@ -37,7 +37,7 @@ def test_each_further_death_doubles_the_pause_up_to_five_minutes() -> None:
 
 
 def test_a_minute_of_life_after_a_pause_clears_it() -> None:
-    holdoff = Holdoff()
+    holdoff = CrashBackoff()
     for second in (0, 1, 2):
         holdoff.died("no luck", second)
     holdoff.died("again", 2 + FIRST_PAUSE + 61)

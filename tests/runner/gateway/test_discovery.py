@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from runner.gateway import discovery
-from runner.gateway.discovery import Presence, announced, folder, gateways
+from runner.gateway.discovery import GatewayRecord, advertise, folder, gateways
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def home(machine: Path) -> Path:
 def leave(pid: int, machine: str = "", port: int = 5, since: float = 1.0, name: str = "left.json") -> Path:
     """What a gateway that was killed leaves."""
     folder().mkdir(parents=True, exist_ok=True)
-    found = Presence(machine or discovery.socket.gethostname(), pid, "127.0.0.1", port, since)
+    found = GatewayRecord(machine or discovery.socket.gethostname(), pid, "127.0.0.1", port, since)
     (folder() / name).write_bytes(msgspec.json.encode(found))
     return folder() / name
 
@@ -35,7 +35,7 @@ def ended() -> int:
 
 def test_it_is_there_for_as_long_as_it_runs_and_for_its_user_alone() -> None:
     assert gateways() == []
-    with announced("127.0.0.1", 11):
+    with advertise("127.0.0.1", 11):
         (found,) = gateways()
         assert (found.host, found.port, found.pid) == ("127.0.0.1", 11, os.getpid())
         (file,) = folder().iterdir()
@@ -46,7 +46,7 @@ def test_it_is_there_for_as_long_as_it_runs_and_for_its_user_alone() -> None:
 
 def test_the_latest_comes_first() -> None:
     leave(os.getpid(), since=1.0, port=1)
-    with announced("127.0.0.1", 2), announced("::1", 3):
+    with advertise("127.0.0.1", 2), advertise("::1", 3):
         assert [found.port for found in gateways()] == [3, 2, 1]
 
 
@@ -78,6 +78,6 @@ def test_where_nothing_can_be_written_it_is_said_and_the_gateway_runs(
     machine: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (machine / "state").write_text("not a folder")
-    with announced("127.0.0.1", 4321):
+    with advertise("127.0.0.1", 4321):
         assert gateways() == []
     assert "DIPTYCH_PORT=4321" in caplog.text

@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message
 
+from runner.api.registry import APIS
 from runner.gateway.app import Gateway
 from runner.gateway.settings import Settings
 
@@ -38,7 +39,7 @@ def test_a_404_costs_little_more_than_the_cheapest_answer() -> None:
         return best
 
     async def main() -> None:
-        app = Gateway(Settings()).asgi()
+        app = Gateway(Settings()).asgi(APIS)
         cheapest = await cost(app, "/healthz", 200)
         for path in ("/wp-login.php", "/v1/chat/completion", "/" + "v1/" * 60):
             assert await cost(app, path, 404) < 10 * cheapest

@@ -13,7 +13,7 @@ import pytest
 from runner.errors import BadRequest
 from runner.gateway import gpus
 from runner.gateway.gpus import cards_for
-from runner.gateway.resolver import Known, Names
+from runner.gateway.resolver import ModelResolver, ResolvedModel
 from runner.gateway.settings import Settings
 from runner.hardware import visible_cards
 from runner.inspect.image_backend import ImageEngine
@@ -39,8 +39,8 @@ def replicas(gateway: Gateway, name: str = "m") -> list[dict[str, Any]]:
     return found
 
 
-def looked_up(folder: str, **settings: Any) -> Known:
-    return asyncio.run(Names(Settings(models=(folder,), **settings)).look_up(folder))
+def looked_up(folder: str, **settings: Any) -> ResolvedModel:
+    return asyncio.run(ModelResolver(Settings(models=(folder,), **settings)).resolve(folder))
 
 
 def test_requests_go_to_the_least_busy_runner(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.gateway.resolver import Names
+from runner.gateway.resolver import ModelResolver
 from runner.gateway.settings import Settings
 
 ALIASES = {"klein": "owner/klein", "here": "/models/here", "home": "~/toy", "forced": "folder:/models/it"}
@@ -36,4 +36,4 @@ ALIASES = {"klein": "owner/klein", "here": "/models/here", "home": "~/toy", "for
 def test_a_name_may_mean(name: str, meant: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setattr(Path, "is_dir", lambda self: True)
-    assert Names(Settings(aliases=ALIASES, models=("./named",))).arguments(name) == meant
+    assert ModelResolver(Settings(aliases=ALIASES, models=("./named",))).arguments(name) == meant

@@ -13,7 +13,7 @@ from starlette.types import Message
 from runner.errors import DiptychError, NotEnoughMemory, RunnerFailed
 from runner.gateway.metrics import GatewayMetrics
 from runner.gateway.responses import Stream
-from runner.http.middleware import Around, Exchange
+from runner.http.middleware import RequestContext, RequestContextMiddleware
 from tests.waiting import PATIENCE
 
 
@@ -24,7 +24,8 @@ def last(error: DiptychError) -> bytes:
 def ask(pieces: AsyncGenerator[bytes, None]) -> httpx2.Response:
     async def main() -> httpx2.Response:
         app = Starlette(
-            routes=[Route("/", endpoint)], middleware=[Middleware(Around, metrics=GatewayMetrics())]
+            routes=[Route("/", endpoint)],
+            middleware=[Middleware(RequestContextMiddleware, metrics=GatewayMetrics())],
         )
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://x") as client:
             return await client.get("/")
@@ -74,7 +75,7 @@ def test_a_client_that_leaves_closes_the_generator() -> None:
         finally:
             closed.append(True)
 
-    async def main() -> Exchange:
+    async def main() -> RequestContext:
         sent: list[Message] = []
         enough = asyncio.Event()
 
@@ -87,9 +88,9 @@ def test_a_client_that_leaves_closes_the_generator() -> None:
             await enough.wait()
             return {"type": "http.disconnect"}
 
-        about = Exchange("id")
+        about = RequestContext("id")
         await asyncio.wait_for(
-            Stream(pieces(), "text/plain", last)({"exchange": about}, receive, send), PATIENCE
+            Stream(pieces(), "text/plain", last)({"request_context": about}, receive, send), PATIENCE
         )
         return about
 

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from runner.http.bodies import read_body
 from runner.http.limits import Limits
 from runner.http.metrics import HttpMetrics
-from runner.http.middleware import Around
+from runner.http.middleware import RequestContextMiddleware
 from runner.http.server import HttpServer, bind, loop_factory
 from tests.waiting import PATIENCE
 
@@ -100,7 +100,7 @@ class Serving:
 async def _serving(limits: Limits) -> AsyncIterator[Serving]:
     application = Application()
     listener = bind("127.0.0.1", 0)
-    server = HttpServer(Around(application, HttpMetrics()), limits)
+    server = HttpServer(RequestContextMiddleware(application, HttpMetrics()), limits)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     serving = Serving(listener.getsockname()[1], application)
     try:

@@ -113,7 +113,7 @@ def test_the_gateway_knows_that_the_torch_engine_holds_everything_at_once(
     names = Names(Settings(models=(others.name, ours.name), options=options))
 
     async def look() -> tuple[Known, Known]:
-        return await names.look_up(others.name), await names.look_up(ours.name)
+        return await names.resolve(others.name), await names.resolve(ours.name)
 
     by_torch, by_mlx = asyncio.run(look())
     assert (by_torch.engine, by_mlx.engine) == (ImageEngine.TORCH, ImageEngine.MLX)

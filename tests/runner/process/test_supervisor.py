@@ -355,7 +355,7 @@ def test_many_requests_share_the_connections(pretend: Callable[..., Server]) -> 
 def test_a_runner_that_takes_no_interrupt_is_killed(
     pretend: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.process.supervisor.PATIENCE", 0.3)
+    monkeypatch.setattr("runner.process.supervisor.KILL_AFTER_S", 0.3)
 
     async def main() -> None:
         server = pretend(stubborn=True)

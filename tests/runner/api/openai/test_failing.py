@@ -26,7 +26,7 @@ from runner.errors import (
     WrongMethod,
 )
 from runner.gateway.metrics import GatewayMetrics
-from runner.http.middleware import Around
+from runner.http.middleware import RequestContextMiddleware
 from tests.runner.gateway.live import Gateway
 from tests.runner.pretend import pretend_model
 
@@ -108,7 +108,7 @@ def test_whatever_goes_wrong_under_v1_has_the_same_shape(raised: Exception, stat
     async def fails(request: Request) -> None:
         raise raised
 
-    around = [Middleware(Around, metrics=GatewayMetrics()), Middleware(OpenAIErrors)]
+    around = [Middleware(RequestContextMiddleware, metrics=GatewayMetrics()), Middleware(OpenAIErrors)]
     app = Starlette(routes=[Route("/v1/models", fails), Route("/models", fails)], middleware=around)
     with TestClient(app, raise_server_exceptions=False) as client:
         answer = client.get("/v1/models")

@@ -1,0 +1,14 @@
+"""The APIs that `diptych serve` offers. Where two have the same path, the earlier one wins."""
+
+from runner.api import page
+from runner.api.ollama import routes as ollama
+from runner.api.openai import routes as openai
+from runner.gateway import native
+from runner.gateway.app import Api
+
+APIS = (
+    Api(native.routes),
+    Api(page.routes),
+    Api(openai.routes, openai.middleware),
+    Api(ollama.routes),
+)
