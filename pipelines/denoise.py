@@ -14,15 +14,16 @@ queued while the one before it runs.
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import mlx.core as mx
 import numpy as np
 from PIL import Image
 
+from models.files import LocalModel
 from models.layers.attention import on_processor
 from models.layers.patchify import patchify, unpatchify
-from pipelines import planning
+from pipelines import Family, planning
 from pipelines.base import Event, ImageRequest, Picture, Plan, Report, Step
 from pipelines.denoise_state import Conditioning, DenoisePlan, StepResult, Stopwatch, TransformerInputs
 from pipelines.images import to_bytes, to_start
@@ -32,7 +33,8 @@ from pipelines.model_parts import ModelParts
 from pipelines.planning import Defaults
 from pipelines.prompt_embeds import PromptEmbeds
 from pipelines.sampling import FlowMatch, Schedule, add_noise, euler_step, predict_clean
-from pipelines.settings import VAE_BYTES, Progress, no_progress
+from pipelines.settings import RESIDENT, VAE_BYTES, Progress, Settings, no_progress
+from pipelines.variants import scheduler_config
 from pipelines.working_memory import Dimensions, working_bytes
 
 HALVES = (mx.float16, mx.bfloat16)
@@ -43,13 +45,30 @@ WARMUP_EVENTS = 4  # of a picture in one step
 class DenoisingPipeline(ModelParts):
     """A loaded model of one family, which also implements `encode_prompt`."""
 
-    context: int
+    family: ClassVar[Family]
     defaults: Defaults
     dimensions: Dimensions
-    flow: FlowMatch
     # Latents along one side of a token; FLUX.2's codec makes patches already.
     patch: int = 2
     channels_first: ClassVar[bool] = True
+
+    def __init__(self, model: LocalModel, settings: Settings) -> None:
+        super().__init__(settings)
+        self.variant = self.family.variant(model)
+        self.context = self.variant.tokens
+        self.flow = FlowMatch.from_config(scheduler_config(model))
+
+    @classmethod
+    def load(cls, model: LocalModel, settings: Settings = RESIDENT, progress: Progress = no_progress) -> Self:
+        pipeline = cls(model, settings)
+        pipeline.load_parts(progress)
+        return pipeline
+
+    def defaults_for(self, side: int, size_multiple: int) -> Defaults:
+        """The variant's, for square pictures of `side` pixels."""
+        family, variant = self.family, self.variant
+        references, params = family.max_references, family.supported_params
+        return Defaults(variant.steps, variant.guidance, side, size_multiple, references, params)
 
     # What a family implements.
 

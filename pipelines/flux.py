@@ -20,16 +20,17 @@ from models.text_encoders.t5 import T5Config, T5Encoder
 from models.transformers.flux import WEIGHTS, FluxConfig, FluxTransformer, Modulation, Prepared
 from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
 from models.vae.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
+from pipelines import PIPELINES
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, require_equal, tokenizer_of
 from pipelines.denoise import DenoisingPipeline
 from pipelines.denoise_state import DenoisePlan
 from pipelines.latents import flux_image_ids, flux_text_ids
-from pipelines.planning import Defaults, sample_side
+from pipelines.planning import sample_side
 from pipelines.prompt_embeds import PromptEmbeds, cut_warning
-from pipelines.sampling import FlowMatch, Schedule
+from pipelines.sampling import Schedule
 from pipelines.settings import Settings
-from pipelines.variants import config_of, flux
+from pipelines.variants import config_of
 from pipelines.working_memory import Dimensions
 
 UNGUIDED = 1.0
@@ -37,6 +38,8 @@ CLIP_TOKENS = 77
 
 
 class Flux(DenoisingPipeline):
+    family = PIPELINES["FluxPipeline"]
+
     def __init__(self, model: LocalModel, settings: Settings) -> None:
         super().__init__(model, settings)
         vae, transformer = config_of(model, "vae"), config_of(model, "transformer")
@@ -48,9 +51,6 @@ class Flux(DenoisingPipeline):
         self.clip_tokenizer = tokenizer_of(model, "tokenizer", "text_encoder", clip.vocab_size)
         self.t5_tokenizer = tokenizer_of(model, "tokenizer_2", "text_encoder_2", t5.vocab_size)
         self.clip_tokens = min(self.clip_tokenizer.max_length or CLIP_TOKENS, clip.max_position_embeddings)
-        self.flow = FlowMatch.from_config(config_of(model, "scheduler", "scheduler_config.json"))
-        kind = flux(model)
-        self.context = kind.tokens
         self.clip = Component(
             model, "text_encoder", lambda: (CLIPTextEncoder(clip), CLIPTextEncoder.weight_map), settings
         )
@@ -62,17 +62,13 @@ class Flux(DenoisingPipeline):
         self.vae = Component(
             model, "vae", lambda: (AutoencoderKL(vae_config), VAE_WEIGHTS), settings, quantized=False
         )
-        self.defaults = Defaults(
-            steps=kind.steps,
-            guidance=kind.guidance,
-            side=sample_side(transformer, vae, vae_config.scale),
-            size_multiple=vae_config.scale * self.patch,
-            supported_params=("true_cfg_scale",),
+        self.defaults = self.defaults_for(
+            sample_side(transformer, vae, vae_config.scale), vae_config.scale * self.patch
         )
         self.dimensions = Dimensions(
             width=config.width,
             mlp=config.mlp_width,
-            prompt=kind.tokens,
+            prompt=self.context,
             multiple=self.defaults.size_multiple,
             channels=vae_config.outermost,
         )

@@ -18,23 +18,23 @@ from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
 from models.transformers.flux2 import WEIGHTS, Flux2Config, Flux2Transformer, Modulation, Prepared
 from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
 from models.vae.autoencoder_kl import AutoencoderKLFlux2, AutoencoderKLFlux2Config
+from pipelines import PIPELINES
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, require_equal, tokenizer_of
 from pipelines.denoise import DenoisingPipeline
 from pipelines.denoise_state import DenoisePlan
 from pipelines.images import to_reference
 from pipelines.latents import Noise, flux2_image_ids, flux2_reference_ids, flux2_text_ids
-from pipelines.limits import MOST_REFERENCES
-from pipelines.planning import Defaults, sample_side
+from pipelines.planning import sample_side
 from pipelines.prompt_embeds import PromptEmbeds, cut_warning
-from pipelines.sampling import FlowMatch, Schedule, flux2_mu
+from pipelines.sampling import Schedule, flux2_mu
 from pipelines.settings import Settings
-from pipelines.variants import KLEIN_TOKENS, config_of, klein
+from pipelines.variants import config_of
 from pipelines.working_memory import Dimensions
 
 
 class Flux2Klein(DenoisingPipeline):
-    context = KLEIN_TOKENS
+    family = PIPELINES["Flux2KleinPipeline"]
     patch = 1
 
     def __init__(self, model: LocalModel, settings: Settings) -> None:
@@ -46,9 +46,6 @@ class Flux2Klein(DenoisingPipeline):
         _check(config, encoder, vae_config)
         self.tokenizer = tokenizer_of(model, "tokenizer", "text_encoder", encoder.vocab_size)
         self._asked("")  # a template that is missing or broken is an error now
-        self.flow = FlowMatch.from_config(config_of(model, "scheduler", "scheduler_config.json"))
-        kind = klein(model)
-        self.distilled = kind.fast
         self.encoder = Component(model, "text_encoder", lambda: _encoder(encoder), settings)
         self.encoders = (self.encoder,)
         self.transformer = Component(
@@ -57,24 +54,20 @@ class Flux2Klein(DenoisingPipeline):
         self.vae = Component(
             model, "vae", lambda: (AutoencoderKLFlux2(vae_config), VAE_WEIGHTS), settings, quantized=False
         )
-        self.defaults = Defaults(
-            steps=kind.steps,
-            guidance=kind.guidance,
-            side=sample_side(transformer, vae, vae_config.scale),
-            size_multiple=vae_config.scale * vae_config.patch_size[0],
-            max_references=MOST_REFERENCES,
+        self.defaults = self.defaults_for(
+            sample_side(transformer, vae, vae_config.scale), vae_config.scale * vae_config.patch_size[0]
         )
         self.dimensions = Dimensions(
             width=config.width,
             mlp=config.mlp_width,
-            prompt=KLEIN_TOKENS,
+            prompt=self.context,
             multiple=self.defaults.size_multiple,
             channels=vae_config.outermost,
         )
 
     def plan(self, request: ImageRequest) -> Plan:
         plan = super().plan(request)
-        if not self.distilled:
+        if not self.variant.distilled:
             return plan
         given = (("guidance", (request.guidance or 0) > 1), ("negative_prompt", request.negative_prompt))
         told = tuple(f"{name} has no effect: this model is distilled" for name, value in given if value)
@@ -88,9 +81,9 @@ class Flux2Klein(DenoisingPipeline):
 
     def encode_prompt(self, prompt: str) -> PromptEmbeds:
         """All 512 tokens go on to the transformer, padding too, which only the encoder is told to overlook."""
-        read = self.tokenizer.encode(self._asked(prompt), KLEIN_TOKENS)
+        read = self.tokenizer.encode(self._asked(prompt), self.context)
         states = self.encoder()(mx.array([read.ids]), mx.array([read.mask]))
-        return PromptEmbeds((states,), cut_warning(read.cut, KLEIN_TOKENS))
+        return PromptEmbeds((states,), cut_warning(read.cut, self.context))
 
     def mu(self, tokens: int, steps: int) -> float:
         return flux2_mu(tokens, steps)
@@ -113,7 +106,7 @@ class Flux2Klein(DenoisingPipeline):
             tokens = mx.concatenate([reference.flatten(1, 2) for reference in references], axis=1)
         (text,) = PromptEmbeds.batch(prompts).states
         network: Flux2Transformer = self.transformer()
-        return network.prepare(text, flux2_text_ids(KLEIN_TOKENS), np.concatenate(positions), tokens)
+        return network.prepare(text, flux2_text_ids(self.context), np.concatenate(positions), tokens)
 
     def modulation(self, run: DenoisePlan, prompts: Sequence[PromptEmbeds]) -> Modulation:
         network: Flux2Transformer = self.transformer()

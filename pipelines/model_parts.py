@@ -2,39 +2,32 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import mlx.core as mx
 
-from models.files import LocalModel
 from models.layers.attention import on_processor
 from models.vae.latent_codec import LatentCodec
 from pipelines.base import DeviceMemory
 from pipelines.components import Component, load_all
 from pipelines.mlx_memory import MEGAPIXEL, MlxMemory, inflight_limit
 from pipelines.prompt_embeds import PromptEmbeds, PromptEmbedsCache
-from pipelines.settings import RESIDENT, VAE_BYTES, Progress, Settings, no_progress
+from pipelines.settings import VAE_BYTES, Progress, Settings
 
 
 class ModelParts(ABC):
-    """A subclass's __init__ builds the components from the checkpoint's configs; `load` reads their weights."""
+    """A subclass's __init__ builds the components from the checkpoint's configs; `load_parts` reads their weights."""
 
     memory: DeviceMemory = MlxMemory()
     encoders: tuple[Component[Any], ...]
     transformer: Component[Any]
     vae: Component[Any]  # holds a LatentCodec
 
-    def __init__(self, model: LocalModel, settings: Settings) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
         # The CPU always convolves in strips: no slower, in a fraction of the memory.
         self.strips = settings.vae_strips or (VAE_BYTES if on_processor() else None)
         self.prompt_cache = PromptEmbedsCache(settings.embedding_bytes)
-
-    @classmethod
-    def load(cls, model: LocalModel, settings: Settings = RESIDENT, progress: Progress = no_progress) -> Self:
-        pipeline = cls(model, settings)
-        pipeline.load_parts(progress)
-        return pipeline
 
     def load_parts(self, progress: Progress) -> None:
         """Load the weights. A staged model loads its largest parts later, and only checks them now."""

@@ -1,86 +1,63 @@
-"""Which kind of its family a checkpoint is, told by its files: how many steps, how much guidance, how long a prompt.
+"""The variants of each family: default steps and guidance, and the longest prompt, read from a checkpoint's JSON.
 
-Read by the pipelines of either engine, so that a request that says nothing means the same to both. No MLX.
+The pipelines of either engine use these, so that both have the same defaults. No MLX.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from models.config import ConfigError, read_json
 from models.files import LocalModel
 
-KLEIN_TOKENS = 512
-DISTILLED = 4
-KLEIN_BASE, KLEIN_GUIDANCE = 50, 4.0
-
-Z_IMAGE_TOKENS = 512
-TURBO = 8
-Z_IMAGE_BASE, Z_IMAGE_GUIDANCE = 50, 5.0
 TURBO_SHIFT = 3.0
-
-SCHNELL, SCHNELL_TOKENS = 4, 256
-DEV, DEV_TOKENS, DEV_GUIDANCE = 28, 512, 3.5
 
 
 @dataclass(frozen=True)
-class Kind:
-    """`guidance` None: the model takes none unless it is asked to. `fast`: trained to need few steps."""
+class Variant:
+    """`guidance` None: off unless requested. `tokens`: of the longest prompt. `distilled`: trained to need few steps."""
 
     steps: int
     guidance: float | None
     tokens: int
-    fast: bool
+    distilled: bool
 
 
-def klein(model: LocalModel) -> Kind:
-    if stated(read_json(model.folder / "model_index.json"), "is_distilled"):
-        return Kind(DISTILLED, None, KLEIN_TOKENS, fast=True)
-    return Kind(KLEIN_BASE, KLEIN_GUIDANCE, KLEIN_TOKENS, fast=False)
+def flux2_klein(model: LocalModel) -> Variant:
+    if _is_distilled(model):
+        return Variant(4, None, 512, distilled=True)
+    return Variant(50, 4.0, 512, distilled=False)
 
 
-def z_image(model: LocalModel) -> Kind:
-    if _is_turbo(model):
-        return Kind(TURBO, None, Z_IMAGE_TOKENS, fast=True)
-    return Kind(Z_IMAGE_BASE, Z_IMAGE_GUIDANCE, Z_IMAGE_TOKENS, fast=False)
+def z_image(model: LocalModel) -> Variant:
+    """Turbo and base share their architecture: without a statement, the name and the scheduler tell them apart."""
+    distilled = _is_distilled(model)
+    if distilled is None:
+        scheduler = scheduler_config(model)
+        static = not scheduler.get("use_dynamic_shifting", False)
+        distilled = "turbo" in model.name.lower() or (static and scheduler.get("shift", 1.0) == TURBO_SHIFT)
+    return Variant(8, None, 512, distilled=True) if distilled else Variant(50, 5.0, 512, distilled=False)
 
 
-def flux(model: LocalModel) -> Kind:
-    if bool(config_of(model, "transformer").get("guidance_embeds", False)):
-        return Kind(DEV, DEV_GUIDANCE, DEV_TOKENS, fast=False)
-    if "schnell" in model.name.lower() or not _schedule(model).get("use_dynamic_shifting", False):
-        return Kind(SCHNELL, None, SCHNELL_TOKENS, fast=True)
-    return Kind(DEV, None, DEV_TOKENS, fast=False)
+def flux(model: LocalModel) -> Variant:
+    """`guidance_embeds`: dev. A schedule with a static shift, or the name: schnell. Otherwise undistilled."""
+    if config_of(model, "transformer").get("guidance_embeds", False):
+        return Variant(28, 3.5, 512, distilled=False)
+    if "schnell" in model.name.lower() or not scheduler_config(model).get("use_dynamic_shifting", False):
+        return Variant(4, None, 256, distilled=True)
+    return Variant(28, None, 512, distilled=False)
 
 
-KINDS: Mapping[str, Callable[[LocalModel], Kind]] = {
-    "Flux2KleinPipeline": klein,
-    "ZImagePipeline": z_image,
-    "FluxPipeline": flux,
-}
+def config_of(model: LocalModel, component: str) -> dict[str, Any]:
+    return read_json(model.folder / component / "config.json")
 
 
-def config_of(model: LocalModel, component: str, name: str = "config.json") -> dict[str, Any]:
-    return read_json(model.folder / component / name)
+def scheduler_config(model: LocalModel) -> dict[str, Any]:
+    return read_json(model.folder / "scheduler" / "scheduler_config.json")
 
 
-def stated(index: Mapping[str, Any], key: str) -> bool | None:
-    """What model_index.json says about a yes-or-no question, if anything."""
-    value = index.get(key)
+def _is_distilled(model: LocalModel) -> bool | None:
+    """None where model_index.json does not state it."""
+    value = read_json(model.folder / "model_index.json").get("is_distilled")
     if value is not None and not isinstance(value, bool):
-        raise ConfigError(f"{key} in model_index.json is {value!r}, true or false is needed")
+        raise ConfigError(f"is_distilled in model_index.json is {value!r}; true or false is needed")
     return value
-
-
-def _is_turbo(model: LocalModel) -> bool:
-    distilled = stated(read_json(model.folder / "model_index.json"), "is_distilled")
-    if distilled is not None:
-        return distilled
-    if "turbo" in model.name.lower():
-        return True
-    schedule = _schedule(model)
-    return not schedule.get("use_dynamic_shifting", False) and schedule.get("shift", 1.0) == TURBO_SHIFT
-
-
-def _schedule(model: LocalModel) -> dict[str, Any]:
-    return config_of(model, "scheduler", "scheduler_config.json")

@@ -26,22 +26,23 @@ from models.transformers.z_image import (
 )
 from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
 from models.vae.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
+from pipelines import PIPELINES
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, require_equal, tokenizer_of
 from pipelines.denoise import DenoisingPipeline
 from pipelines.denoise_state import DenoisePlan
-from pipelines.planning import Defaults, sample_side
+from pipelines.planning import sample_side
 from pipelines.prompt_embeds import PromptEmbeds, cut_warning
-from pipelines.sampling import FlowMatch, Schedule
+from pipelines.sampling import Schedule
 from pipelines.settings import Settings
-from pipelines.variants import Z_IMAGE_TOKENS, config_of, z_image
+from pipelines.variants import config_of
 from pipelines.working_memory import Dimensions
 
 DEPTH = -2  # as the reference counts hidden states: one layer before the last
 
 
 class ZImage(DenoisingPipeline):
-    context = Z_IMAGE_TOKENS
+    family = PIPELINES["ZImagePipeline"]
     channels_first = False
 
     def __init__(self, model: LocalModel, settings: Settings) -> None:
@@ -54,8 +55,6 @@ class ZImage(DenoisingPipeline):
         self.patch = config.all_patch_size[0]
         self.tokenizer = tokenizer_of(model, "tokenizer", "text_encoder", encoder.vocab_size)
         self._asked("")  # a template that is missing or broken is an error now
-        self.flow = FlowMatch.from_config(config_of(model, "scheduler", "scheduler_config.json"))
-        kind = z_image(model)
         self.encoder = Component(model, "text_encoder", lambda: _encoder(encoder), settings)
         self.encoders = (self.encoder,)
         self.transformer = Component(
@@ -64,17 +63,13 @@ class ZImage(DenoisingPipeline):
         self.vae = Component(
             model, "vae", lambda: (AutoencoderKL(vae_config), VAE_WEIGHTS), settings, quantized=False
         )
-        self.defaults = Defaults(
-            steps=kind.steps,
-            guidance=kind.guidance,
-            side=sample_side(transformer, vae, vae_config.scale),
-            size_multiple=vae_config.scale * self.patch,
-            supported_params=("cfg_normalization", "cfg_truncation"),
+        self.defaults = self.defaults_for(
+            sample_side(transformer, vae, vae_config.scale), vae_config.scale * self.patch
         )
         self.dimensions = Dimensions(
             width=config.dim,
             mlp=config.mlp_width,
-            prompt=Z_IMAGE_TOKENS,
+            prompt=self.context,
             multiple=self.defaults.size_multiple,
             channels=vae_config.outermost,
         )
@@ -96,16 +91,16 @@ class ZImage(DenoisingPipeline):
         return self.tokenizer.chat(prompt, enable_thinking=True)
 
     def encode_prompt(self, prompt: str) -> PromptEmbeds:
-        read = self.tokenizer.encode(self._asked(prompt), Z_IMAGE_TOKENS, pad=False)
+        read = self.tokenizer.encode(self._asked(prompt), self.context, pad=False)
         # On NVIDIA cards attention is planned for each length: padded as captions are, prompts have few. What follows
         # a token does not change it.
         padding = -len(read.ids) % SEQUENCE_MULTIPLE if on_cuda() else 0
         states = self.encoder()(mx.array([[*read.ids, *[0] * padding]]))[0]
-        return PromptEmbeds((states[: len(read.ids)],), cut_warning(read.cut, Z_IMAGE_TOKENS))
+        return PromptEmbeds((states[: len(read.ids)],), cut_warning(read.cut, self.context))
 
     def warmup_lengths(self) -> range:
         """Captions are padded to these."""
-        return range(SEQUENCE_MULTIPLE, Z_IMAGE_TOKENS + 1, SEQUENCE_MULTIPLE)
+        return range(SEQUENCE_MULTIPLE, self.context + 1, SEQUENCE_MULTIPLE)
 
     def warmup_length(self, length: int) -> mx.array:
         """The step is traced for such a caption, and one block is computed in the stead of all."""

@@ -11,7 +11,7 @@ from pipelines import planning
 from pipelines.base import ImageRequest, PipelineError, Plan
 from pipelines.limits import MOST_REFERENCES
 from pipelines.planning import SPECIAL, Defaults, sample_side
-from pipelines.variants import Kind
+from pipelines.variants import Variant
 
 # Our fields, and what calls name them: the first that a call takes is meant.
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -33,17 +33,17 @@ SCALE = 8  # of an autoencoder, where a pipeline does not say
 
 @dataclass(frozen=True)
 class Call:
-    """One pipeline's. `kind` is that of the families that have pipelines of our own: what a request leaves open is
+    """One pipeline's. `variant` is that of the families that have pipelines of our own: what a request leaves open is
     then what it is there. `embedded`: guidance is told to the network, which was made for it."""
 
     pipeline: Any
     takes: Mapping[str, inspect.Parameter]
     defaults: Defaults
-    kind: Kind | None
+    variant: Variant | None
     embedded: bool
 
     @classmethod
-    def of(cls, pipeline: Any, kind: Kind | None) -> "Call":
+    def of(cls, pipeline: Any, variant: Variant | None) -> "Call":
         takes = inspect.signature(type(pipeline).__call__).parameters
         network = getattr(pipeline, "transformer", None) or getattr(pipeline, "unet", None)
         embedded = bool(_config(network).get("guidance_embeds", False))
@@ -51,10 +51,10 @@ class Call:
             _config(getattr(pipeline, "vae", None)),
             int(getattr(pipeline, "vae_scale_factor", SCALE)),
         )
-        call = cls(pipeline, takes, Defaults(1, None, scale, 2 * scale), kind, embedded)
+        call = cls(pipeline, takes, Defaults(1, None, scale, 2 * scale), variant, embedded)
         defaults = Defaults(
-            steps=kind.steps if kind else int(call.default("num_inference_steps") or 1),
-            guidance=kind.guidance if kind else call.guidance,
+            steps=variant.steps if variant else int(call.default("num_inference_steps") or 1),
+            guidance=variant.guidance if variant else call.guidance,
             side=sample_side(_square(_config(network)), _square(vae), scale),
             size_multiple=2 * scale,
             max_references=0 if "strength" in takes else call.pictures,
@@ -182,7 +182,7 @@ class Call:
         name = self.called("guidance")
         if not self.compares:
             # A call's own default is no guidance for a model that was made to do without.
-            return {name: 0.0 if plan.guidance is None and self.kind else plan.guidance} if name else {}
+            return {name: 0.0 if plan.guidance is None and self.variant else plan.guidance} if name else {}
         told = plan.guidance if self.embedded else None
         if request.negative_prompt is None or request.true_cfg_scale is not None:
             return {"guidance_scale": told}
@@ -190,9 +190,9 @@ class Call:
 
     def _families(self) -> dict[str, Any]:
         """What our own pipelines take from the files, and calls from their callers."""
-        if self.kind is None:
+        if self.variant is None:
             return {}
-        found: dict[str, Any] = {"max_sequence_length": self.kind.tokens}
+        found: dict[str, Any] = {"max_sequence_length": self.variant.tokens}
         if "text_encoder_out_layers" in self.takes:
             layers = self.pipeline.text_encoder.config.num_hidden_layers
             found["text_encoder_out_layers"] = (layers // 4, layers // 2, 3 * layers // 4)

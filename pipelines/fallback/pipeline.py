@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from models.files import LocalModel
+from pipelines import PIPELINES
 from pipelines.base import DeviceMemory, Event, ImageRequest, Picture, PipelineError, Plan, Report, Step
 from pipelines.fallback.calls import Call
 from pipelines.fallback.device import TorchMemory, choose_device, choose_dtype
@@ -24,7 +25,6 @@ from pipelines.fallback.stepwise import stepwise
 from pipelines.fallback.words import Overheard
 from pipelines.planning import preview_steps
 from pipelines.settings import Progress, no_progress
-from pipelines.variants import KINDS
 
 LONGEST_CONTEXT = 1_000_000  # tokenizers that know no limit state a huge one
 
@@ -33,11 +33,12 @@ class TorchPipeline:
     """One loaded model. `call` is its own; `start` begins with a picture, where that is another class's work."""
 
     def __init__(self, pipeline: Any, model: LocalModel, device: torch.device) -> None:
-        kind = KINDS[type(pipeline).__name__](model) if type(pipeline).__name__ in KINDS else None
-        self.call = Call.of(pipeline, kind)
+        family = PIPELINES.get(type(pipeline).__name__)
+        variant = family.variant(model) if family else None
+        self.call = Call.of(pipeline, variant)
         self.start = self.call if self.call.pictures else _starting(pipeline, self.call)
         self.memory: DeviceMemory = TorchMemory(device, _weights(pipeline))
-        self.context = kind.tokens if kind else _context(self.call)
+        self.context = variant.tokens if variant else _context(self.call)
 
     @classmethod
     def load(
@@ -166,7 +167,7 @@ def _starting(pipeline: Any, call: Call) -> Call | None:
     except ValueError:  # it has none
         return None
     found.set_progress_bar_config(disable=True)
-    return Call.of(found, call.kind)
+    return Call.of(found, call.variant)
 
 
 def _weights(pipeline: Any) -> int:

@@ -202,3 +202,13 @@ def test_drawing_imports_neither_transformers_nor_mlx_lm():
 def test_looking_a_class_up_imports_no_mlx():
     script = "import sys, pipelines.base, pipelines.planning, pipelines.settings; print('mlx' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "False"
+
+
+def test_what_a_family_and_its_variant_can_do_is_known_without_mlx(toy):
+    script = (
+        "import sys, pathlib, pipelines; from models.files import LocalModel; family = pipelines.PIPELINES['FluxPipeline'];"
+        "variant = family.variant(LocalModel('toy', pathlib.Path(sys.argv[1]), lambda part: ()));"
+        "print(variant.steps, variant.distilled, *family.supported_params, {'mlx', 'numpy'} & set(sys.modules))"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", script, str(toy("flux dev").folder)], text=True)
+    assert printed.split() == ["28", "False", "true_cfg_scale", "set()"]
