@@ -1,4 +1,4 @@
-"""docs/performance.md, made of reports; earlier runs stay there, and what people wrote below the notes' heading."""
+"""A page of runs, such as docs/measurements.md: earlier runs stay in it, and so do the notes that people write."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,30 +9,29 @@ from runner.bench.table import markdown
 from runner.errors import BadRequest
 
 HEAD = """\
-# Performance
+# Measurements
 
-The figures are written by the bench ([bench.md](bench.md)), never by hand: medians, beside them the least and the most, of
-how many. Engines take turns in one run. `floor` is the arithmetic of a part at the rate of the best large matrix product
-that the device did in the same run, and in brackets how many times that the part took.
+Runs of `diptych bench`, newest first, written by it and never by hand: medians, and beside them the least and the most of
+how many values. The engines of a run take turns. `floor` is the time that the arithmetic of a part takes at the rate of the
+best large matrix product that the device did in the same run; in brackets, how many times as long the part took.
 
 """
 FIGURES = "## Figures\n"
 NOTES = "## Notes\n"
 EMPTY = (
-    "What was tried, what was expected of it, what was found. Written by hand; the bench leaves it alone.\n"
+    "What was tried, what was expected, and what came of it. Written by hand; the bench leaves it alone.\n"
 )
 
-
-# A run's section: its heading, its command and the moment at which it began. Of two cards, two may begin in one second.
+# A run's section: its heading, its command and its start. Runs on two machines can start in the same second.
 SECTION = re.compile(
     r"^### [^\n]*\n\n`([^\n]*)`\n\n(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ), .*?(?=^### |\Z)",
     re.MULTILINE | re.DOTALL,
 )
-Run = tuple[str, str]  # when, and what
+Run = tuple[str, str]  # start, command
 
 
 def keep(reports: Sequence[Report], path: Path) -> None:
-    """Write the page anew, the latest run first: these, those that were in it, and its notes."""
+    """Rewrite the page, newest run first: these runs, those already in it, and its notes."""
     new = {(report.date, report.command): markdown(report) for report in reports}
     sections = dict(_sections(path)) | new
     newest = [sections[run].strip() for run in sorted(sections, reverse=True)]
@@ -41,11 +40,11 @@ def keep(reports: Sequence[Report], path: Path) -> None:
 
 
 def _sections(path: Path) -> Iterator[tuple[Run, str]]:
-    """The runs that are in the page."""
+    """The runs already in the page."""
     if path.exists():
         figures, _, _ = path.read_text(encoding="utf-8").partition(f"\n{NOTES}")
-        for found in SECTION.finditer(figures):
-            yield (found[2], found[1]), found[0]
+        for section in SECTION.finditer(figures):
+            yield (section[2], section[1]), section[0]
 
 
 def _notes(path: Path) -> str:
@@ -54,6 +53,7 @@ def _notes(path: Path) -> str:
     _, heading, notes = path.read_text(encoding="utf-8").partition(f"\n{NOTES}")
     if not heading:
         raise BadRequest(
-            f"{path} is no page of the bench: it has no heading {NOTES.strip()!r}; another file is needed"
+            f"{path} is not a page of the bench (it has no heading {NOTES.strip()!r}): give a new file, or one that "
+            "the bench wrote"
         )
     return notes.lstrip("\n")

@@ -90,7 +90,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_page_is_made_anew_and_its_notes_stay(tmp_path: Path) -> None:
-    page = tmp_path / "performance.md"
+    page = tmp_path / "measurements.md"
     keep([report()], page)
     page.write_text(page.read_text() + "\nFusing the norms: expected 2 ms, found 1.\n")
     keep([report(), report("2026-12-01T10:00:00Z")], page)
@@ -101,7 +101,7 @@ def test_a_page_is_made_anew_and_its_notes_stay(tmp_path: Path) -> None:
 
 
 def test_runs_that_are_in_a_page_stay_there(tmp_path: Path) -> None:
-    page = tmp_path / "performance.md"
+    page = tmp_path / "measurements.md"
     dates = ["2026-11-20T21:00:00Z", "2026-12-01T10:00:00Z", "2026-11-30T10:00:00Z"]
     for date in dates:
         keep([report(date)], page)
@@ -112,7 +112,7 @@ def test_runs_that_are_in_a_page_stay_there(tmp_path: Path) -> None:
 
 
 def test_two_runs_may_begin_in_one_second(tmp_path: Path) -> None:
-    page = tmp_path / "performance.md"
+    page = tmp_path / "measurements.md"
     other = msgspec.structs.replace(report(), command="diptych bench qwen3-4b")
     keep([report(), other], page)
     keep([report("2026-12-01T10:00:00Z")], page)
@@ -123,7 +123,7 @@ def test_two_runs_may_begin_in_one_second(tmp_path: Path) -> None:
 def test_another_page_is_never_overwritten(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text("# Mine\n")
-    with pytest.raises(BadRequest, match="no page of the bench"):
+    with pytest.raises(BadRequest, match="not a page of the bench"):
         keep([report()], page)
     assert page.read_text() == "# Mine\n"
 
