@@ -15,7 +15,9 @@ from starlette.types import ASGIApp
 
 from runner.errors import DiptychError, UnknownPath, WrongMethod
 from runner.gateway.access import Cors, access
+from runner.gateway.backend import Launcher
 from runner.gateway.budget import default_budget
+from runner.gateway.launcher import ProcessLauncher
 from runner.gateway.metrics import GatewayMetrics
 from runner.gateway.pool import Pool
 from runner.gateway.resolver import ModelResolver
@@ -30,14 +32,16 @@ LONGEST_PATH = 200
 class Gateway:
     """What the APIs work with."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, launcher: Launcher | None = None) -> None:
+        """Without a launcher, models run as processes on this machine."""
         budget, self.budget_source = default_budget()
         if settings.memory is not None:
             budget, self.budget_source = settings.memory, "--memory"
         self.settings = settings
         self.metrics = GatewayMetrics()
         self.resolver = ModelResolver(settings)
-        self.pool = Pool(settings, budget, self.resolver, self.metrics)
+        launcher = launcher or ProcessLauncher(settings, self.metrics)
+        self.pool = Pool(settings, budget, self.resolver, launcher, self.metrics)
         self._add_gauges()
 
     def asgi(self, apis: "Sequence[Api]") -> ASGIApp:

@@ -1,8 +1,7 @@
-"""The runners that there are: started, looked after, ended. Knows nothing of who waits."""
+"""The models that are loaded: started, monitored, unloaded. Knows nothing of who waits for them."""
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
@@ -10,28 +9,30 @@ from typing import Any
 
 from runner.clock import AwakeClock
 from runner.errors import Busy, DiptychError, RunnerFailed
+from runner.gateway.backend import Launcher
 from runner.gateway.backoff import CrashBackoff
 from runner.gateway.lease import LoadedModel, Phase
 from runner.gateway.metrics import GatewayMetrics
-from runner.gateway.replicas import Replicas
 from runner.gateway.resolver import ResolvedModel
 from runner.gateway.settings import Settings
-from runner.hardware import VISIBLE
-from runner.process.supervisor import Report, Server
+from runner.process.supervisor import Report
 from runner.units import show_size
 
 log = logging.getLogger("diptych.gateway")
 
 
 class Fleet:
-    """`on_change` is called whenever a runner has ended or has told what it holds."""
+    """`on_change` is called whenever a backend has ended, or has reported how much memory it holds."""
 
-    def __init__(self, settings: Settings, metrics: GatewayMetrics, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: Settings, launcher: Launcher, metrics: GatewayMetrics, on_change: Callable[[], None]
+    ) -> None:
         self._settings = settings
+        self._launcher = launcher
         self._metrics = metrics
         self._on_change = on_change
         self._loaded: dict[str, LoadedModel] = {}
-        self._holdoffs: dict[str, CrashBackoff] = {}
+        self._backoffs: dict[str, CrashBackoff] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def of(self, model: ResolvedModel) -> LoadedModel | None:
@@ -42,101 +43,78 @@ class Fleet:
         return list(self._loaded.values())
 
     def check(self, model: ResolvedModel) -> None:
-        """Busy while a model whose runner keeps dying is held off."""
-        holdoff = self._holdoff(model)
-        seconds = holdoff.remaining(time.monotonic())
+        """Busy while the backoff of a model whose runner keeps dying lasts."""
+        backoff = self._backoff(model)
+        seconds = backoff.remaining(time.monotonic())
         if seconds > 0:
             raise Busy(
-                f"the runner of {model.name} keeps dying; it is started again in {seconds:.0f} s at the earliest. "
-                f"The last time: {holdoff.reason}",
+                f"the runner of {model.name} keeps dying; it can be restarted in {seconds:.0f} s. "
+                f"Its last error: {backoff.reason}",
                 retry_after=int(seconds) + 1,
             )
 
-    def begin(self, model: ResolvedModel, needs: int, options: Sequence[str]) -> LoadedModel:
-        """A place for a runner of that model, whose memory counts from now on; `load` starts it."""
+    def add(self, model: ResolvedModel, needs: int, options: Sequence[str]) -> LoadedModel:
+        """A backend for the model, whose memory counts from now on; `load` starts it."""
         keep_alive = self._settings.keep_alive if model.keep_alive is None else model.keep_alive
-        loaded = LoadedModel(model, self._server(model, options), needs, keep_alive)
+        loaded = LoadedModel(model, self._launcher.launch(model, options), needs, keep_alive)
         self._loaded[model.argument] = loaded
         return loaded
 
     async def load(self, loaded: LoadedModel, on_progress: Report) -> None:
-        """Return when it is ready; what goes wrong is raised, and counts as a death."""
+        """Return when it is ready. A failure is raised, and counts as a death."""
         model = loaded.model
         try:
-            await loaded.server.start(on_progress)
+            await loaded.backend.start(on_progress)
         except BaseException as error:
-            self._forget(loaded)
+            self._remove(loaded)
             if isinstance(error, RunnerFailed):
                 if loaded.stopping:
-                    raise Busy(f"{model.name} was stopped while it loaded; ask again to load it") from None
-                self._died(loaded, error.message)
+                    raise Busy(f"{model.name} was stopped while it loaded; send the request again") from None
+                self._record_death(loaded, error.message)
             raise
         took = time.monotonic() - loaded.began
         loaded.phase = Phase.READY
-        loaded.report(loaded.server.memory_size)
+        loaded.report(loaded.backend.memory_size)
         self._metrics.loads.labels(model.name).inc()
         self._metrics.load_seconds.observe(took)
         log.info("%s is loaded after %.1f s: %s", model.name, took, show_size(loaded.held))
-        loaded.tasks = [self._spawn(self._watch(loaded)), self._spawn(self._look_after(loaded))]
+        loaded.tasks = [self._spawn(self._watch(loaded)), self._spawn(self._monitor(loaded))]
 
-    def _server(self, model: ResolvedModel, options: Sequence[str]) -> Server | Replicas:
-        """One runner of it, or several as one."""
-
-        def make(place: int) -> Server:
-            # Without the mode it looks at the files once more: they may have gone since.
-            return Server(
-                model.argument,
-                options=[*model.options, *options],
-                load_timeout=self._settings.load_timeout,
-                key=secrets.token_urlsafe(24),
-                variables={VISIBLE: model.cards[place]} if model.cards else None,
-            )
-
-        if model.replicas == 1:
-            return make(0)
-        return Replicas(
-            make,
-            model.replicas,
-            apart=bool(model.cards),
-            unresponsive=self._settings.unresponsive,
-            on_death=self._metrics.crashes.labels(model.name).inc,
-        )
-
-    def end_soon(self, loaded: LoadedModel, why: str) -> None:
-        """From now on it takes no request; it is gone a little later."""
+    def unload_soon(self, loaded: LoadedModel, why: str) -> None:
+        """It takes no more requests, and is gone a little later."""
         if loaded.phase is not Phase.ENDING:
-            self._leave(loaded, why)
+            self._begin_ending(loaded, why)
             self._spawn(self._close(loaded))
 
-    async def end(self, loaded: LoadedModel, why: str) -> None:
+    async def unload(self, loaded: LoadedModel, why: str) -> None:
         """Return when it is gone."""
         if loaded.phase is not Phase.ENDING:
-            self._leave(loaded, why)
+            self._begin_ending(loaded, why)
             await self._close(loaded)
 
     async def stop_loading(self, why: str) -> None:
         for loaded in self.all:
             if loaded.phase is Phase.LOADING:
                 loaded.stopping = True
-                await loaded.server.kill(why)
+                await loaded.backend.kill(why)
 
     async def close(self) -> None:
-        """End every runner and return when they are gone."""
-        await asyncio.gather(*(self.end(loaded, "closed") for loaded in self.all))
+        """Unload everything."""
+        await asyncio.gather(*(self.unload(loaded, "closed") for loaded in self.all))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
 
-    def _leave(self, loaded: LoadedModel, why: str) -> None:
+    def _begin_ending(self, loaded: LoadedModel, why: str) -> None:
         loaded.phase = Phase.ENDING
         loaded.stop_timer()
         self._metrics.ended.labels(loaded.model.name, why).inc()
-        log.info("%s ends: %s", loaded.model.name, why)
+        log.info("%s is unloaded: %s", loaded.model.name, why)
 
     async def _close(self, loaded: LoadedModel) -> None:
-        await loaded.server.close()
-        self._forget(loaded)
+        await loaded.backend.close()
+        self._remove(loaded)
 
-    def _forget(self, loaded: LoadedModel) -> None:
+    def _remove(self, loaded: LoadedModel) -> None:
         loaded.phase = Phase.ENDING
         loaded.stop_timer()
         for task in loaded.tasks:
@@ -146,37 +124,37 @@ class Fleet:
         self._on_change()
 
     async def _watch(self, loaded: LoadedModel) -> None:
-        """A runner that ends by itself has died."""
-        words = await loaded.server.wait()
+        """A backend that ends by itself has died."""
+        reason = await loaded.backend.wait()
         if loaded.phase is Phase.READY:
-            self._died(loaded, words)
-            await loaded.server.close()
-            self._forget(loaded)
+            self._record_death(loaded, reason)
+            await loaded.backend.close()
+            self._remove(loaded)
 
-    async def _look_after(self, loaded: LoadedModel) -> None:
-        """Hear what it holds; kill it when it has not answered for too long, while we could have heard it."""
+    async def _monitor(self, loaded: LoadedModel) -> None:
+        """Poll its health and its memory; kill it after too long without a response that we could have received."""
         with closing(AwakeClock()) as clock:
-            heard = clock.time()
+            last_response = clock.time()
             while True:
                 await asyncio.sleep(self._settings.health_every)
                 try:
-                    await loaded.server.refresh()
+                    await loaded.backend.refresh()
                 except DiptychError as error:
                     log.warning("%s: %s", loaded.model.name, error.message)
-                    if clock.time() - heard > self._settings.unresponsive:
-                        await loaded.server.kill("it did not answer its health check")
+                    if clock.time() - last_response > self._settings.unresponsive:
+                        await loaded.backend.kill("it did not answer its health check")
                 else:
-                    heard = clock.time()
-                    loaded.report(loaded.server.memory_size)
+                    last_response = clock.time()
+                    loaded.report(loaded.backend.memory_size)
                     self._on_change()
 
-    def _died(self, loaded: LoadedModel, words: str) -> None:
-        log.error("the runner of %s died: %s", loaded.model.name, words)
+    def _record_death(self, loaded: LoadedModel, reason: str) -> None:
+        log.error("the runner of %s died: %s", loaded.model.name, reason)
         self._metrics.crashes.labels(loaded.model.name).inc()
-        self._holdoff(loaded.model).died(words, time.monotonic())
+        self._backoff(loaded.model).record_death(reason, time.monotonic())
 
-    def _holdoff(self, model: ResolvedModel) -> CrashBackoff:
-        return self._holdoffs.setdefault(model.argument, CrashBackoff())
+    def _backoff(self, model: ResolvedModel) -> CrashBackoff:
+        return self._backoffs.setdefault(model.argument, CrashBackoff())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

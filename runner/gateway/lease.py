@@ -7,10 +7,10 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, Self
 
-from runner.gateway.replicas import Replicas
+from runner.gateway.backend import Backend
 from runner.gateway.resolver import ResolvedModel
 from runner.process.client import Answer
-from runner.process.supervisor import Event, Server
+from runner.process.supervisor import Event
 from runner.sources import ModelMode
 
 
@@ -21,11 +21,9 @@ class Phase(Enum):
 
 
 class LoadedModel:
-    def __init__(
-        self, model: ResolvedModel, server: Server | Replicas, needs: int, keep_alive: float
-    ) -> None:
+    def __init__(self, model: ResolvedModel, backend: Backend, needs: int, keep_alive: float) -> None:
         self.model = model
-        self.server = server
+        self.backend = backend
         self.keep_alive = keep_alive
         self.phase = Phase.LOADING
         self.active = 0
@@ -76,8 +74,7 @@ class Lease:
         self._loaded = loaded
         self._give_back = give_back
         self._released = False
-        server = loaded.server
-        self.server = server.pick() if isinstance(server, Replicas) else server
+        self.server = loaded.backend.pick()
 
     @property
     def name(self) -> str:
@@ -104,8 +101,7 @@ class Lease:
     def release(self) -> None:
         if not self._released:
             self._released = True
-            if isinstance(self._loaded.server, Replicas):
-                self._loaded.server.give_back(self.server)
+            self._loaded.backend.give_back(self.server)
             self._give_back(self._loaded)
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The queue of those who wait for a model, in the order they came."""
+"""The queue of requests that wait for their model, first come, first served."""
 
 import asyncio
 import time
@@ -20,28 +20,28 @@ class LoadTicket:
         self.lease: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
 
     @property
-    def waits(self) -> bool:
+    def waiting(self) -> bool:
         return not self.lease.done()
 
 
 class LoadQueue:
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._tickets: dict[LoadTicket, None] = {}
 
     def add(self, model: ResolvedModel, keep_alive: float | None, on_progress: Report, id: str) -> LoadTicket:
-        """A place at the end; Busy when the queue is full."""
-        if len(self._tickets) >= self._most:
+        """A ticket at the end; Busy when the queue is full."""
+        if len(self._tickets) >= self._limit:
             raise Busy(
-                f"the queue is full ({self._most} requests wait for their models)",
-                retry_after=self._patience(),
+                f"the queue is full ({self._limit} requests wait for their models)",
+                retry_after=self._retry_after(),
             )
         ticket = LoadTicket(model, keep_alive, on_progress, id)
         self._tickets[ticket] = None
         return ticket
 
-    def _patience(self) -> int:
-        """Longer, the more models are waited for and the longer the queue."""
+    def _retry_after(self) -> int:
+        """Grows with the models to be loaded and the length of the queue."""
         models = {ticket.model.argument for ticket in self._tickets}
         return 2 * len(models) + len(self._tickets) // 64
 
@@ -51,31 +51,30 @@ class LoadQueue:
     def __len__(self) -> int:
         return len(self._tickets)
 
-    def first(self, counts: Callable[[ResolvedModel], bool]) -> LoadTicket | None:
-        """The one who has waited longest, of those whose model counts."""
-        return next((ticket for ticket in self._tickets if ticket.waits and counts(ticket.model)), None)
+    def first(self, predicate: Callable[[ResolvedModel], bool]) -> LoadTicket | None:
+        """The oldest ticket whose model satisfies the predicate."""
+        return next((ticket for ticket in self._tickets if ticket.waiting and predicate(ticket.model)), None)
 
     def of(self, model: ResolvedModel) -> list[LoadTicket]:
-        """Those who wait for this model."""
         return [
-            ticket for ticket in self._tickets if ticket.model.argument == model.argument and ticket.waits
+            ticket for ticket in self._tickets if ticket.model.argument == model.argument and ticket.waiting
         ]
 
-    def tell(self, model: ResolvedModel, progress: float) -> None:
+    def report_progress(self, model: ResolvedModel, progress: float) -> None:
         for ticket in self.of(model):
             ticket.on_progress(progress)
 
-    def refuse(self, model: ResolvedModel, error: DiptychError) -> None:
+    def fail(self, model: ResolvedModel, error: DiptychError) -> None:
         for ticket in self.of(model):
             ticket.lease.set_exception(error)
 
-    def refuse_all(self, error: DiptychError) -> None:
+    def fail_all(self, error: DiptychError) -> None:
         for ticket in list(self._tickets):
-            if ticket.waits:
+            if ticket.waiting:
                 ticket.lease.set_exception(error)
 
     def cancel(self, id: str) -> bool:
-        found = [ticket for ticket in self._tickets if ticket.id == id and ticket.waits]
-        for ticket in found:
+        tickets = [ticket for ticket in self._tickets if ticket.id == id and ticket.waiting]
+        for ticket in tickets:
             ticket.lease.set_exception(RequestCancelled("the request was cancelled"))
-        return bool(found)
+        return bool(tickets)

@@ -19,7 +19,6 @@ from runner.gateway.proxy import (
     keep_alive_seconds,
     parse_routing,
 )
-from runner.gateway.replicas import Replicas
 from runner.gateway.responses import cancel_on_disconnect
 from runner.gateway.schemas import (
     AllLoaded,
@@ -174,23 +173,22 @@ class Native:
 
 def state(loaded: LoadedModel, waiting: int) -> Loaded:
     """A loaded model as /models shows it."""
-    left = loaded.expires
+    backend, left = loaded.backend, loaded.expires
     until = None if left is None else datetime.now(UTC) + timedelta(seconds=min(left, 1e9))
-    replicas = loaded.server.state() if isinstance(loaded.server, Replicas) else UNSET
     return Loaded(
         name=loaded.model.name,
         mode=loaded.model.mode,
         state=loaded.phase,
-        progress=loaded.server.progress,
+        progress=backend.progress,
         memory=loaded.held,
-        context=loaded.server.context_length,
+        context=backend.context_length,
         active=loaded.active,
         queue=waiting,
         idle_for=round(monotonic() - loaded.used, 3) if loaded.idle else None,
         keep_alive=loaded.keep_alive,
         until=until.isoformat(timespec="seconds") if until else None,
-        pid=loaded.server.pid,
-        replicas=replicas,
+        pid=backend.pid,
+        replicas=UNSET if backend.replicas is None else backend.replicas,
     )
 
 

@@ -1,6 +1,6 @@
-"""Who gets which model when. Loads go on side by side where memory allows, while the loaded ones serve.
+"""Leases on models: granted at once when loaded, queued otherwise. Loads run concurrently where memory allows.
 
-Everything happens on the event loop, between awaits: there are no locks. `_work` alone makes room and begins loads.
+All state changes on the event loop, between awaits, so there are no locks. Only `_work` makes room and begins loads.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from runner.errors import Busy, DiptychError, RunnerFailed
 from runner.gateway.admission import Admission
+from runner.gateway.backend import Launcher
 from runner.gateway.fleet import Fleet
 from runner.gateway.lease import Lease, LoadedModel, Phase
 from runner.gateway.load_queue import LoadQueue, LoadTicket
@@ -23,15 +24,20 @@ log = logging.getLogger("diptych.gateway")
 
 class Pool:
     def __init__(
-        self, settings: Settings, budget: int, resolver: ModelResolver, metrics: GatewayMetrics
+        self,
+        settings: Settings,
+        budget: int,
+        resolver: ModelResolver,
+        launcher: Launcher,
+        metrics: GatewayMetrics,
     ) -> None:
         self._resolver = resolver
         self._metrics = metrics
         self._admission = Admission(budget, settings.max_loaded, settings.force)
         self._changed = asyncio.Event()
-        self._fleet = Fleet(settings, metrics, self._changed.set)
-        self._waiting = LoadQueue(settings.queue)
-        # What clients called the loaded models: these names need not be resolved again.
+        self._fleet = Fleet(settings, launcher, metrics, self._changed.set)
+        self._queue = LoadQueue(settings.queue)
+        # The names under which loaded models were requested: they need not be resolved again.
         self._resolved: dict[str, ResolvedModel] = {}
         self._closing = False
         self._worker: asyncio.Task[None] | None = None
@@ -40,7 +46,7 @@ class Pool:
     def start(self) -> None:
         self._worker = asyncio.get_running_loop().create_task(self._work())
 
-    # -- what others ask
+    # -- requests
 
     async def acquire(
         self,
@@ -49,7 +55,7 @@ class Pool:
         on_progress: Report = lambda progress: None,
         id: str = "",
     ) -> Lease:
-        """The use of a model, once it is loaded. Cancelling gives up the place in the queue."""
+        """A lease, once the model is loaded. Cancelling gives up the place in the queue."""
         model = await self.resolve(name)
         if self._closing:
             raise Busy("the server is stopping", retry_after=5)
@@ -57,20 +63,20 @@ class Pool:
         if loaded is not None and loaded.admits:
             return self._lease(loaded, keep_alive)
         self._fleet.check(model)
-        ticket = self._waiting.add(model, keep_alive, on_progress, id)
+        ticket = self._queue.add(model, keep_alive, on_progress, id)
         self._changed.set()
         try:
             return await ticket.lease
         except asyncio.CancelledError:
-            _return(ticket)
+            _release(ticket)
             raise
         finally:
-            self._waiting.remove(ticket)
+            self._queue.remove(ticket)
             self._changed.set()
             self._metrics.wait_seconds.observe(time.monotonic() - ticket.since)
 
     async def resolve(self, name: str) -> ResolvedModel:
-        """The model that a name means. A model loaded under this name is not looked up again."""
+        """The model with this name. One that is loaded under the name is not resolved again."""
         if (loaded := self.loaded_as(name)) is not None:
             return loaded
         model = await self._resolver.resolve(name)
@@ -85,28 +91,28 @@ class Pool:
         return loaded.model if loaded is not None else None
 
     async def stop(self, name: str) -> LoadedModel | None:
-        """End a model: at once when it is idle, else as soon as it is. None when it is not loaded.
+        """Unload a model: at once when it is idle, otherwise as soon as it is. None when it is not loaded.
 
-        Looks at what is loaded and nowhere else: no name is worth a question to the hub here.
+        Considers only loaded models, so that no name causes a request to the hub.
         """
         loaded = self._find_loaded(name)
         if loaded is None:
             return None
         loaded.stopping = True
         if loaded.phase is Phase.LOADING:
-            await loaded.server.kill("it was stopped while it loaded")
+            await loaded.backend.kill("it was stopped while it loaded")
         elif loaded.idle:
-            await self._fleet.end(loaded, "stopped")
+            await self._fleet.unload(loaded, "stopped")
         return loaded
 
     async def cancel(self, id: str) -> bool:
-        """Stop the requests of this id, waiting or in flight; whether there were any."""
-        found = self._waiting.cancel(id)
+        """Cancel the requests with this id, waiting or in flight; whether there were any."""
+        cancelled = self._queue.cancel(id)
         for loaded in self._fleet.all:
             if loaded.phase is Phase.READY and loaded.active:
                 with suppress(DiptychError):
-                    found |= await loaded.server.cancel(id)
-        return found
+                    cancelled |= await loaded.backend.cancel(id)
+        return cancelled
 
     @property
     def closing(self) -> bool:
@@ -122,7 +128,7 @@ class Pool:
 
     @property
     def held(self) -> int:
-        """Bytes that models are taken to hold."""
+        """Bytes that models hold, by their estimates or reports."""
         return sum(loaded.held for loaded in self._fleet.all)
 
     @property
@@ -131,16 +137,16 @@ class Pool:
 
     @property
     def queued(self) -> int:
-        return len(self._waiting)
+        return len(self._queue)
 
     def waiting_for(self, model: ResolvedModel) -> int:
-        return len(self._waiting.of(model))
+        return len(self._queue.of(model))
 
     async def close(self, grace: float) -> None:
-        """No new work; what is in flight gets so many seconds; then every runner ends."""
+        """Accept nothing new, give requests in flight `grace` seconds, then unload everything."""
         self._closing = True
         self._resolver.close()
-        self._waiting.refuse_all(Busy("the server is stopping", retry_after=5))
+        self._queue.fail_all(Busy("the server is stopping", retry_after=5))
         await self._fleet.stop_loading("the server is stopping")
         if self._loads:
             await asyncio.wait(self._loads, timeout=grace)
@@ -164,34 +170,34 @@ class Pool:
     def _give_back(self, loaded: LoadedModel) -> None:
         loaded.active -= 1
         loaded.used = time.monotonic()
-        self._rest(loaded)
+        self._on_idle(loaded)
         self._changed.set()
 
-    def _rest(self, loaded: LoadedModel) -> None:
-        """When nobody uses it, it goes now, later, or stays."""
+    def _on_idle(self, loaded: LoadedModel) -> None:
+        """Unload a model without requests now, after its keep_alive, or not at all."""
         if not loaded.idle or self._closing:
             return
         loaded.stop_timer()
         if loaded.stopping:
-            self._fleet.end_soon(loaded, "stopped")
+            self._fleet.unload_soon(loaded, "stopped")
         elif loaded.keep_alive >= 0:
             later = asyncio.get_running_loop().call_later
-            loaded.timer = later(loaded.keep_alive, self._fleet.end_soon, loaded, "expired")
+            loaded.timer = later(loaded.keep_alive, self._fleet.unload_soon, loaded, "expired")
 
     def _grant(self, loaded: LoadedModel) -> None:
-        """Let in everybody who waits for this one."""
-        for ticket in self._waiting.of(loaded.model):
+        """Grant all tickets for this model."""
+        for ticket in self._queue.of(loaded.model):
             ticket.lease.set_result(self._lease(loaded, ticket.keep_alive))
 
-    # -- the one that makes room
+    # -- loading
 
     async def _work(self) -> None:
-        """Serve the one who has waited longest, again and again."""
+        """Serve the oldest ticket whose model is not being loaded yet, again and again."""
         while not self._closing:
             for loaded in self._fleet.all:
                 if loaded.admits:
                     self._grant(loaded)
-            ticket = self._waiting.first(lambda model: not self._is_loading(model))
+            ticket = self._queue.first(lambda model: not self._is_loading(model))
             if ticket is None:
                 await self._change()
             else:
@@ -204,32 +210,32 @@ class Pool:
             if await self._make_room(model):
                 self._begin(model)
         except Exception as error:
-            self._refuse(model, error)
+            self._fail(model, error)
 
-    def _refuse(self, model: ResolvedModel, error: Exception) -> None:
+    def _fail(self, model: ResolvedModel, error: Exception) -> None:
         if not isinstance(error, DiptychError):
             log.error("%s could not be loaded", model.name, exc_info=error)
             error = RunnerFailed(f"{type(error).__name__}: {error}")
-        self._waiting.refuse(model, error)
+        self._queue.fail(model, error)
 
     async def _make_room(self, model: ResolvedModel) -> bool:
-        """End others until the model fits. False when nobody waits for it any more.
+        """Unload others until the model fits. False when no ticket for it is left.
 
-        Idle ones go first, the least recently used before the others. If that is not enough, busy ones let nobody new
-        in, the longest loaded first, until what they have in flight is done: who came first is served first.
+        Idle models go first, least recently used first. If that is not enough, busy ones accept no new requests, the
+        longest loaded first, until those in flight are done: requests are served in the order of their arrival.
         """
         needs = self._admission.needs(model)
         try:
-            while self._waiting.of(model) and not self._closing:
+            while self._queue.of(model) and not self._closing:
                 if self._fleet.of(model) is not None:
-                    await self._change()  # its former life is still ending
+                    await self._change()  # the previous backend is still ending
                     continue
                 others = self._fleet.all
                 if self._admission.fits(needs, others):
                     return True
                 idle = [loaded for loaded in others if loaded.idle]
                 if idle:
-                    await self._fleet.end(min(idle, key=lambda loaded: loaded.used), "evicted")
+                    await self._fleet.unload(min(idle, key=lambda loaded: loaded.used), "evicted")
                     continue
                 going = self._admission.in_the_way(needs, others)
                 for loaded in others:
@@ -241,8 +247,8 @@ class Pool:
                 loaded.evicting = False
 
     def _begin(self, model: ResolvedModel) -> None:
-        """Load it aside: one that hangs keeps only those waiting who want it, or the memory that it was given."""
-        loaded = self._fleet.begin(model, self._admission.needs(model), self._admission.options(model))
+        """Load in a task: a load that hangs delays only requests for this model, or for the memory it was given."""
+        loaded = self._fleet.add(model, self._admission.needs(model), self._admission.options(model))
         load = asyncio.get_running_loop().create_task(self._load(loaded))
         self._loads.add(load)
         load.add_done_callback(self._loads.discard)
@@ -250,13 +256,13 @@ class Pool:
     async def _load(self, loaded: LoadedModel) -> None:
         model = loaded.model
         try:
-            await self._fleet.load(loaded, lambda progress: self._waiting.tell(model, progress))
+            await self._fleet.load(loaded, lambda progress: self._queue.report_progress(model, progress))
         except Exception as error:
-            self._refuse(model, error)
+            self._fail(model, error)
         else:
             self._admission.learn(loaded)
             self._grant(loaded)
-            self._rest(loaded)
+            self._on_idle(loaded)
         finally:
             self._changed.set()
 
@@ -264,25 +270,23 @@ class Pool:
         loaded = self._fleet.of(model)
         return loaded is not None and loaded.phase is Phase.LOADING
 
-    # -- small things
+    # -- helpers
 
     def _find_loaded(self, name: str) -> LoadedModel | None:
-        """What is loaded under a name, however that is written."""
+        """The loaded model with this name, in any spelling."""
         called = self._resolved.get(name)
         if called is not None and (loaded := self._fleet.of(called)) is not None:
             return loaded
-        found = {loaded.model.argument: loaded for loaded in self._fleet.all}
-        return next(
-            (found[argument] for argument in self._resolver.arguments(name) if argument in found), None
-        )
+        by_argument = {loaded.model.argument: loaded for loaded in self._fleet.all}
+        return next((by_argument[one] for one in self._resolver.arguments(name) if one in by_argument), None)
 
     async def _change(self) -> None:
-        """Until something ends, or comes, or tells what it holds."""
+        """Wait until a backend has ended or reported, or a request has arrived or left."""
         self._changed.clear()
         await self._changed.wait()
 
 
-def _return(ticket: LoadTicket) -> None:
-    """A lease that came at the moment its client left."""
+def _release(ticket: LoadTicket) -> None:
+    """Release a lease that was granted at the moment its client left."""
     if ticket.lease.done() and not ticket.lease.cancelled() and ticket.lease.exception() is None:
         ticket.lease.result().release()

@@ -1,7 +1,7 @@
-"""Several runners of one model, behind one name: a request goes to the least busy of them.
+"""Several runners of one model behind one name; a request goes to the least busy.
 
-They are loaded and ended together. One that dies takes its own requests with it, and is started again while the others
-serve; when none is left, the model has died.
+They are loaded and ended together. When one dies, its requests fail and it is restarted while the others serve; when none
+is left, the model counts as dead.
 """
 
 import asyncio
@@ -11,42 +11,33 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from msgspec import Struct
-
 from runner.clock import AwakeClock
 from runner.errors import DiptychError
+from runner.gateway.backend import Endpoint, ReplicaState
 from runner.gateway.backoff import CrashBackoff
 from runner.process.supervisor import Report, Server
 
 log = logging.getLogger("diptych.gateway")
 
-# Seconds from a death to the next life: what was held is given back in the meantime.
-BREATH = 0.5
-
-
-class ReplicaState(Struct, frozen=True):
-    """One of them, as /models shows it."""
-
-    pid: int | None
-    ready: bool
-    active: int
+# Seconds between a death and the restart, in which the system reclaims memory.
+RESTART_DELAY_S = 0.5
 
 
 @dataclass(eq=False)
 class Replica:
-    """One place, and who holds it now."""
+    """One place, and the runner that fills it now."""
 
     server: Server
     ready: bool = False
     active: int = 0
     progress: float = 0.0
-    heard: float = 0.0  # when it last answered, in seconds that we were awake
-    holdoff: CrashBackoff = field(default_factory=CrashBackoff)
+    last_response: float = 0.0  # on the AwakeClock
+    backoff: CrashBackoff = field(default_factory=CrashBackoff)
 
 
 class Replicas:
-    """As the fleet sees it, one `Server`. `make` gives a new one for a place. `apart`: each has a card of its own, so
-    that memory is counted of one. `unresponsive`: seconds without an answer after which one is killed."""
+    """A `Backend`. `make` creates the runner for a place. `apart`: each has a card of its own, so the memory of one
+    counts. `unresponsive`: seconds without a response after which a runner is killed."""
 
     def __init__(
         self,
@@ -61,35 +52,34 @@ class Replicas:
         self._unresponsive = unresponsive
         self._clock = AwakeClock()
         self._on_death = on_death
-        self._places = [Replica(make(place)) for place in range(count)]
+        self._places = [Replica(make(index)) for index in range(count)]
         self._watches: list[asyncio.Task[None]] = []
-        self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    # -- who gets which
+    # -- leases
 
     def pick(self) -> Server:
-        """The least busy one; `give_back` when it is done with."""
         place = min(self._places, key=lambda place: (not place.ready, place.active))
         place.active += 1
         return place.server
 
-    def give_back(self, server: Server) -> None:
+    def give_back(self, endpoint: Endpoint) -> None:
         for place in self._places:
-            if place.server is server:
+            if place.server is endpoint:
                 place.active -= 1
 
-    # -- their life
+    # -- lifecycle
 
     async def start(self, on_progress: Report) -> None:
-        """Return once all are healthy; what is wrong with one ends all."""
+        """Return once all are ready; a failure of one ends all."""
 
-        def heard(place: Replica, progress: float) -> None:
+        def report(place: Replica, progress: float) -> None:
             place.progress = progress
             on_progress(self.progress)
 
         async def start(place: Replica) -> None:
-            await place.server.start(lambda progress: heard(place, progress))
-            place.ready, place.heard = True, self._clock.time()
+            await place.server.start(lambda progress: report(place, progress))
+            place.ready, place.last_response = True, self._clock.time()
 
         starts = [asyncio.create_task(start(place)) for place in self._places]
         try:
@@ -113,80 +103,79 @@ class Replicas:
         self._end(why)
 
     async def wait(self) -> str:
-        """Until none is left; the last words of the last."""
-        return await self._over
+        """Return when none is left, with the last error of the last."""
+        return await self._ended
 
     def _stop_watching(self) -> None:
         for watch in self._watches:
             watch.cancel()
 
-    def _end(self, words: str) -> None:
+    def _end(self, reason: str) -> None:
         self._clock.close()
-        if not self._over.done():
-            self._over.set_result(words)
+        if not self._ended.done():
+            self._ended.set_result(reason)
 
     async def _watch(self, index: int) -> None:
-        """One place, for as long as another is held: who dies there is followed by another."""
+        """Restart the runner of one place whenever it dies, as long as another is ready."""
         place = self._places[index]
         while True:
-            words: str | None = await place.server.wait()
+            reason: str | None = await place.server.wait()
             place.ready = False
-            while words is not None:
+            while reason is not None:
                 if not any(other.ready for other in self._places):
-                    self._end(words)
+                    self._end(reason)
                     return
-                await self._pause(index, words)
-                words = await self._replace(index)
+                await self._pause(index, reason)
+                reason = await self._restart(index)
 
-    async def _pause(self, index: int, words: str) -> None:
+    async def _pause(self, index: int, reason: str) -> None:
         self._on_death()
         place = self._places[index]
-        place.holdoff.died(words, time.monotonic())
-        pause = max(BREATH, place.holdoff.remaining(time.monotonic()))
-        whose = f"runner {index + 1} of {len(self._places)} of {place.server.model_path}"
-        log.error("%s died: %s; another follows in %.1f s", whose, words, pause)
+        place.backoff.record_death(reason, time.monotonic())
+        pause = max(RESTART_DELAY_S, place.backoff.remaining(time.monotonic()))
+        label = f"runner {index + 1} of {len(self._places)} of {place.server.model_path}"
+        log.error("%s died: %s; it is restarted in %.1f s", label, reason, pause)
         await asyncio.sleep(pause)
 
-    async def _replace(self, index: int) -> str | None:
-        """Start another; why it did not start, if it did not."""
+    async def _restart(self, index: int) -> str | None:
+        """None, or the reason why it did not start."""
         place = self._places[index]
         place.server, place.active = self._make(index), 0
         try:
             await place.server.start()
         except DiptychError as error:
             return error.message
-        place.ready, place.heard = True, self._clock.time()
+        place.ready, place.last_response = True, self._clock.time()
         return None
 
-    # -- what they tell
+    # -- status
 
     async def refresh(self) -> None:
-        """Hear all; those that have not answered for too long are killed. What is wrong is raised when none answers."""
+        """Kills those that have not responded for too long; raises an error only when none responds."""
         ready = [place for place in self._places if place.ready]
-        said = await asyncio.gather(*(place.server.refresh() for place in ready), return_exceptions=True)
-        for place, answer in zip(ready, said, strict=True):
-            if not isinstance(answer, BaseException):
-                place.heard = self._clock.time()
-            elif not isinstance(answer, DiptychError):
-                raise answer
-            elif self._clock.time() - place.heard > self._unresponsive:
+        results = await asyncio.gather(*(place.server.refresh() for place in ready), return_exceptions=True)
+        for place, result in zip(ready, results, strict=True):
+            if not isinstance(result, BaseException):
+                place.last_response = self._clock.time()
+            elif not isinstance(result, DiptychError):
+                raise result
+            elif self._clock.time() - place.last_response > self._unresponsive:
                 await place.server.kill("it did not answer its health check")
-        wrong = [answer for answer in said if isinstance(answer, DiptychError)]
-        if wrong and len(wrong) == len(ready):
-            raise wrong[0]
+        errors = [result for result in results if isinstance(result, DiptychError)]
+        if errors and len(errors) == len(ready):
+            raise errors[0]
 
     async def cancel(self, id: str) -> bool:
-        """Stop the requests of this id, wherever they are."""
-        found = False
+        cancelled = False
         for place in self._places:
             if place.ready and place.active:
                 with suppress(DiptychError):
-                    found |= await place.server.cancel(id)
-        return found
+                    cancelled |= await place.server.cancel(id)
+        return cancelled
 
     @property
     def memory_size(self) -> int:
-        """Of the card that holds most, or of all where they share."""
+        """Of the fullest card, or of all runners where they share a processor."""
         sizes = [place.server.memory_size for place in self._places if place.ready]
         return max(sizes, default=0) if self._apart else sum(sizes)
 
@@ -200,9 +189,9 @@ class Replicas:
 
     @property
     def pid(self) -> int | None:
-        """Of the first that serves."""
+        """Of the first that is ready."""
         return min(self._places, key=lambda place: not place.ready).server.pid
 
-    def state(self) -> list[ReplicaState]:
-        """Each, as /models shows it."""
+    @property
+    def replicas(self) -> list[ReplicaState]:
         return [ReplicaState(place.server.pid, place.ready, place.active) for place in self._places]

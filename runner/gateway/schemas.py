@@ -4,8 +4,8 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from runner.gateway.backend import ReplicaState
 from runner.gateway.lease import Phase
-from runner.gateway.replicas import ReplicaState
 from runner.sources import ModelMode
 
 

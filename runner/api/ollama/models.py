@@ -137,7 +137,7 @@ def _loaded_entry(loaded: LoadedModel, model: Installed | None) -> dict[str, Any
     called = (names(model) if model else ()) or (loaded.model.name,)
     found = _entry(model, called[0]) if model else {"name": called[0], "model": called[0]}
     about = {"size": loaded.held, "size_vram": loaded.held}
-    return found | about | {"context_length": loaded.server.context_length or 0}
+    return found | about | {"context_length": loaded.backend.context_length or 0}
 
 
 def expires(loaded: LoadedModel) -> str:
