@@ -1,63 +1,52 @@
-"""Pages elsewhere that may read the gateway's answers, and what needs no key."""
+"""Access to the gateway: what needs no key, and cross-origin requests of web pages (CORS)."""
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runner.gateway.settings import Settings
 from runner.http.access import Access, Origins, header
 
-# Health checks need no key; neither does the page, because it is where users enter theirs.
-OPEN = ("/healthz", "/")
-# Names that cannot be guessed are keys of their own: browsers send none for a picture.
-OPEN_UNDER = ("/v1/images/files/", "/page/")
-EXPOSED = b"x-request-id, retry-after"
-METHODS = b"GET, POST, PUT, DELETE, HEAD"
-DAY = b"86400"
+# Health checks need no key; neither does the web page, because it is where users enter theirs.
+OPEN_PATHS = ("/healthz", "/")
+# Browsers send no key with an <img>. The names of generated pictures cannot be guessed.
+OPEN_PREFIXES = ("/v1/images/files/", "/page/")
+METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD")
+PREFLIGHT_MAX_AGE_S = 86400
 
 
 def access(app: ASGIApp, settings: Settings) -> Access:
-    """The checks of `runner/http/access.py`, as the settings have them."""
+    """The middleware of `runner/http/access.py`, configured."""
     return Access(
         app,
         keys=settings.keys,
         hosts=settings.hosts,
         origins=settings.origins,
-        open_paths=OPEN,
-        open_prefixes=OPEN_UNDER,
+        open_paths=OPEN_PATHS,
+        open_prefixes=OPEN_PREFIXES,
     )
 
 
-class Cors:
-    """ASGI middleware that lets allowed pages read the answers, and answers their browsers' questions before."""
+class Cors(CORSMiddleware):
+    """Starlette's, for the origins that `Origins` allows; requests of others reach `Access`, whose refusal says how to
+    allow them."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app = app
+        super().__init__(
+            app,
+            allow_methods=METHODS,
+            allow_headers=("*",),
+            allow_private_network=True,
+            expose_headers=("x-request-id", "retry-after"),
+            max_age=PREFLIGHT_MAX_AGE_S,
+        )
         self._origins = Origins(settings.origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         origin = header(scope, b"origin") if scope["type"] == "http" else ""
-        if not origin or not self._origins.allow(origin, header(scope, b"host")):
-            await self._app(scope, receive, send)
-            return
-        allowed = [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"origin")]
-        if scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method"):
-            await send({"type": "http.response.start", "status": 204, "headers": allowed + _preflight(scope)})
-            await send({"type": "http.response.body", "body": b""})
-            return
+        if origin and self._origins.allow(origin, header(scope, b"host")):
+            await super().__call__(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                exposed = (b"access-control-expose-headers", EXPOSED)
-                message["headers"] = [*message.get("headers", []), *allowed, exposed]
-            await send(message)
-
-        await self._app(scope, receive, sending)
-
-
-def _preflight(scope: Scope) -> list[tuple[bytes, bytes]]:
-    found = [(b"access-control-allow-methods", METHODS), (b"access-control-max-age", DAY)]
-    wanted = header(scope, b"access-control-request-headers")
-    if wanted and all(c.isalnum() or c in "-_, " for c in wanted):
-        found.append((b"access-control-allow-headers", wanted.encode("latin-1")))
-    if header(scope, b"access-control-request-private-network"):
-        found.append((b"access-control-allow-private-network", b"true"))
-    return found
+    def is_allowed_origin(self, origin: str) -> bool:
+        return True  # checked above, where the Host header is known too

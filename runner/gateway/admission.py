@@ -37,7 +37,7 @@ class Admission:
 
     def stage(self, model: ResolvedModel) -> bool:
         """Whether to hold a picture model's parts in turn: nobody said how, and at once they never fit."""
-        return model.memory_is_ours_to_choose and self.need(model).resident > self.budget
+        return model.chooses_memory_mode and self.need(model).resident > self.budget
 
     def check(self, model: ResolvedModel) -> None:
         """NotEnoughMemory for what cannot fit even alone, with both numbers and what would help."""

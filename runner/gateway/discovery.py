@@ -1,4 +1,4 @@
-"""Which gateways run: each says so in a small file of its own, by which commands find it on whatever port."""
+"""Discovery of running gateways: each writes a small record file, from which the commands learn its port."""
 
 import contextlib
 import logging
@@ -18,11 +18,11 @@ from runner.paths import state_folder
 
 log = logging.getLogger("diptych.gateway")
 
-LARGEST = 4096
+MAX_RECORD_BYTES = 4096
 
 
 class GatewayRecord(msgspec.Struct, frozen=True):
-    """A gateway as it told of itself. Homes are shared between machines, so it names its own."""
+    """What a gateway writes about itself; the machine too, because home folders may be shared between machines."""
 
     machine: str
     pid: Annotated[int, Meta(ge=1, le=2**31)]
@@ -37,14 +37,14 @@ def folder() -> Path:
 
 @contextlib.contextmanager
 def advertise(host: str, port: int) -> Iterator[None]:
-    """Say that this process is a gateway, for as long as it is. Where nothing can be written it works all the same."""
+    """Keep a record of this gateway while it runs. If it cannot be written, there is a warning and nothing else."""
     path = folder() / f"{os.getpid()}-{secrets.token_hex(4)}.json"
-    presence = GatewayRecord(socket.gethostname(), os.getpid(), host, port, time.time())
+    record = GatewayRecord(socket.gethostname(), os.getpid(), host, port, time.time())
     try:
-        _write(path, msgspec.json.encode(presence))
+        _write(path, msgspec.json.encode(record))
     except OSError as error:
         log.warning(
-            "commands find this gateway only by DIPTYCH_PORT=%d: %s cannot be written: %s",
+            "commands will find this gateway only with DIPTYCH_PORT=%d: cannot write to %s: %s",
             port,
             path.parent,
             error.strerror or error,
@@ -57,53 +57,53 @@ def advertise(host: str, port: int) -> Iterator[None]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """At once or not at all, and for nobody else to change."""
+    """Atomically, and with access for this user only."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_suffix(".tmp")
+    temporary = path.with_suffix(".tmp")
     try:
-        fresh.touch(mode=0o600)
-        fresh.write_bytes(content)
-        os.replace(fresh, path)
+        temporary.touch(mode=0o600)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         raise
 
 
 def gateways() -> list[GatewayRecord]:
-    """The gateways of this user on this machine, the latest first. What a killed one left behind is removed."""
+    """The gateways of this user on this machine, latest first. Records of killed gateways are removed."""
     try:
         paths = sorted(folder().glob("*.json"))
     except OSError:
         return []
-    found = []
+    records = []
     for path in paths:
-        presence = _read(path)
-        if presence is None or presence.machine != socket.gethostname():
+        record = _read(path)
+        if record is None or record.machine != socket.gethostname():
             continue
-        if _lives(presence.pid):
-            found.append(presence)
+        if _is_alive(record.pid):
+            records.append(record)
         else:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-    return sorted(found, key=lambda presence: -presence.since)
+    return sorted(records, key=lambda record: -record.since)
 
 
 def _read(path: Path) -> GatewayRecord | None:
-    """None for a file that is something else, or has gone meanwhile."""
+    """None for a file that is not a record, or has been removed."""
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST:
+        if not path.is_file() or path.stat().st_size > MAX_RECORD_BYTES:
             return None
         return msgspec.json.decode(path.read_bytes(), type=GatewayRecord)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        log.debug("%s tells of no gateway: %s", path, error)
+        log.debug("%s is not the record of a gateway: %s", path, error)
         return None
 
 
-def _lives(pid: int) -> bool:
-    """Whether there is such a process of ours; whether it is a gateway, only asking it tells."""
+def _is_alive(pid: int) -> bool:
+    """Whether this user has such a process. Whether it is the gateway, only a request to it can tell."""
     if sys.platform == "win32":
-        return True  # there, the signal that does nothing would end it
+        return True  # on Windows, signal 0 would end it
     try:
         os.kill(pid, 0)
     except OSError:

@@ -1,4 +1,4 @@
-"""What the gateway counts, in Prometheus' text form."""
+"""The gateway's metrics, for Prometheus."""
 
 from prometheus_client import Counter, Histogram
 
@@ -13,7 +13,7 @@ class GatewayMetrics(HttpMetrics):
         self.loads = Counter("diptych_loads", "Models loaded", ("model",), registry=self.registry)
         self.load_seconds = Histogram(
             "diptych_load_seconds",
-            "From the start of a runner to its health",
+            "From the start of a runner until it is healthy",
             buckets=SECONDS,
             registry=self.registry,
         )
@@ -24,6 +24,6 @@ class GatewayMetrics(HttpMetrics):
             registry=self.registry,
         )
         self.ended = Counter(
-            "diptych_unloads", "Models ended, by why", ("model", "why"), registry=self.registry
+            "diptych_unloads", "Models unloaded, by reason", ("model", "why"), registry=self.registry
         )
         self.crashes = Counter("diptych_crashes", "Runners that died", ("model",), registry=self.registry)

@@ -1,4 +1,4 @@
-"""The names that clients use, and the models that they mean. Names never become paths unchecked."""
+"""Resolves the names that clients use to models. A name never becomes a path unchecked."""
 
 import asyncio
 import os
@@ -18,45 +18,45 @@ from runner.sources.find import ask_hub, find_here
 from runner.sources.name import ModelName
 from runner.threads import run_in_daemon_thread
 
-# A name that was looked up a moment ago still means the same: many requests may wait for one model.
-FRESH = 2.0
-# Names that the hub is asked for at the same time.
-MOST_ASKED = 64
+# How long a resolved name is cached: many requests may arrive for one model.
+CACHE_S = 2.0
+# Names looked up at the hub at the same time.
+MAX_HUB_LOOKUPS = 64
 
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model that exists, and how its runner will be called. `argument` is its name with the source forced: no two
-    models share it, and the runner looks where we looked and nowhere else."""
+    """A model that exists, and the options of its runner. `argument` is its name with the source forced: it is unique,
+    and the runner looks in this source only."""
 
     name: str
     argument: str
     mode: ModelMode
     need: Need
     options: tuple[str, ...]
-    keep_alive: float | None = None  # what is stated for this model, in seconds
+    keep_alive: float | None = None  # seconds, as configured for this model
     engine: ImageEngine = ImageEngine.MLX
     replicas: int = 1
-    cards: tuple[str, ...] = ()  # one for each replica; none where they share a processor
+    cards: tuple[str, ...] = ()  # one for each replica; empty where they share a processor
 
     @property
-    def memory_is_ours_to_choose(self) -> bool:
-        """Whether nobody said how a picture model is to be held in memory."""
-        ours = self.mode is ModelMode.IMAGE and self.engine is ImageEngine.MLX
-        return ours and option(self.options, "memory") in (None, "auto")
+    def chooses_memory_mode(self) -> bool:
+        """Whether it is ours to choose how a picture model is held in memory: no option says so."""
+        has_modes = self.mode is ModelMode.IMAGE and self.engine is ImageEngine.MLX
+        return has_modes and option(self.options, "memory") in (None, "auto")
 
 
 class ModelResolver:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._aliases = dict(settings.aliases)
-        # What the one who started us named may be a folder; a folder may also be called by its own name.
+        # Names given at the start may be folders; such a folder also has its last component as a name.
         self._trusted = {*settings.models, *self._aliases.values()}
         for model in settings.models:
             if "/" in model and Path(model).is_dir():
                 self._aliases.setdefault(Path(model).name, model)
-        self._known: dict[str, tuple[float, ResolvedModel]] = {}
-        self._asking: dict[str, asyncio.Future[ResolvedModel]] = {}
+        self._cache: dict[str, tuple[float, ResolvedModel]] = {}
+        self._hub_lookups: dict[str, asyncio.Future[ResolvedModel]] = {}
         self._closed: asyncio.Future[None] | None = None
 
     @property
@@ -64,87 +64,89 @@ class ModelResolver:
         return dict(self._aliases)
 
     async def resolve(self, name: str) -> ResolvedModel:
-        """The model that a client's name means. ModelNotFound, ModelNotSupported and the hub's errors say why not."""
-        found = self._known.get(name)
-        if found is not None and time.monotonic() - found[0] < FRESH:
-            return found[1]
-        known = await asyncio.to_thread(self._find_here, name) or await self._ask_hub(name)
-        self._known = {
-            key: entry for key, entry in self._known.items() if time.monotonic() - entry[0] < FRESH
-        }
-        self._known[name] = (time.monotonic(), known)
-        return known
+        """The model with this name; otherwise ModelNotFound, ModelNotSupported, or an error of the hub."""
+        cached = self._cache.get(name)
+        if cached is not None and time.monotonic() - cached[0] < CACHE_S:
+            return cached[1]
+        model = await asyncio.to_thread(self._find_here, name) or await self._find_on_hub(name)
+        now = time.monotonic()
+        self._cache = {key: entry for key, entry in self._cache.items() if now - entry[0] < CACHE_S}
+        self._cache[name] = (now, model)
+        return model
 
     def arguments(self, name: str) -> list[str]:
-        """The arguments that a model of this name would have, by source. Reads nothing and asks nobody."""
-        meant = self._aliases.get(name, name)
-        model = ModelName.parse(meant)
-        folder = meant in self._trusted and model.source in (None, "folder")
-        named = [
+        """The `argument` that a model of this name would have in each source. Reads nothing."""
+        target = self._target(name)
+        model = ModelName.parse(target)
+        folder = target in self._trusted and model.source in (None, "folder")
+        candidates = [
             ModelName("folder", _absolute(model.text)) if folder else None,
             ModelName("hub", str(model.hub)) if model.hub else None,
             ModelName("ollama", str(model.ollama)) if model.ollama else None,
         ]
-        return [str(one) for one in named if one]
+        return [str(candidate) for candidate in candidates if candidate]
 
     def forget(self) -> None:
-        """What is on the disk has changed: look again."""
-        self._known.clear()
+        """Call after changes on disk."""
+        self._cache.clear()
+
+    def close(self) -> None:
+        """Fail the requests that wait for the hub."""
+        if not self._closing().done():
+            self._closing().set_result(None)
+
+    def _target(self, name: str) -> str:
+        return self._aliases.get(name, name)
 
     def _find_here(self, name: str) -> ResolvedModel | None:
-        meant = self._aliases.get(name, name)
-        files = find_here(meant, folders=meant in self._trusted)
-        return None if files is None else self._described(meant, files)
+        target = self._target(name)
+        files = find_here(target, folders=target in self._trusted)
+        return None if files is None else self._describe(target, files)
 
-    async def _ask_hub(self, name: str) -> ResolvedModel:
-        """Once for all who ask at the same time. A hub that says nothing keeps nobody from what is here."""
-        asking = self._asking.get(name)
-        if asking is None:
-            if len(self._asking) >= MOST_ASKED:
-                raise Busy(f"the hub has yet to answer for {MOST_ASKED} other names", retry_after=10)
-            meant = self._aliases.get(name, name)
-            work = run_in_daemon_thread(lambda: self._described(meant, ask_hub(meant)))
-            asking = self._asking[name] = asyncio.ensure_future(work)
-            asking.add_done_callback(lambda done: self._answered(name, done))
-        either: list[asyncio.Future[Any]] = [asking, self._closing()]
+    async def _find_on_hub(self, name: str) -> ResolvedModel:
+        """One lookup for concurrent requests. A hub that does not respond delays no local models."""
+        lookup = self._hub_lookups.get(name)
+        if lookup is None:
+            if len(self._hub_lookups) >= MAX_HUB_LOOKUPS:
+                raise Busy(f"the hub has not yet responded for {MAX_HUB_LOOKUPS} other names", retry_after=10)
+            target = self._target(name)
+            work = run_in_daemon_thread(lambda: self._describe(target, ask_hub(target)))
+            lookup = self._hub_lookups[name] = asyncio.ensure_future(work)
+            lookup.add_done_callback(lambda done: self._finish_lookup(name, done))
+        either: list[asyncio.Future[Any]] = [lookup, self._closing()]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not asking.done():
+        if not lookup.done():
             raise Busy("the server is stopping", retry_after=5)
-        return asking.result()
+        return lookup.result()
 
-    def _answered(self, name: str, asking: "asyncio.Future[ResolvedModel]") -> None:
-        del self._asking[name]
-        if not asking.cancelled():
-            asking.exception()  # those who asked may have left
+    def _finish_lookup(self, name: str, lookup: "asyncio.Future[ResolvedModel]") -> None:
+        del self._hub_lookups[name]
+        if not lookup.cancelled():
+            lookup.exception()  # marks it as retrieved: all clients may have left
 
     def _closing(self) -> "asyncio.Future[None]":
         if self._closed is None:
             self._closed = asyncio.get_running_loop().create_future()
         return self._closed
 
-    def close(self) -> None:
-        """Nobody waits for the hub any more."""
-        if not self._closing().done():
-            self._closing().set_result(None)
-
-    def _described(self, meant: str, files: ModelFiles) -> ResolvedModel:
+    def _describe(self, target: str, files: ModelFiles) -> ResolvedModel:
         mode, pipeline = check_runnable(files)
-        options = tuple(self._settings.options(meant))
-        keep_alive = self._settings.keep_alive_of(meant)
-        engine, replicas = ImageEngine.MLX, self._replicas(meant, mode)
+        options = tuple(self._settings.options(target))
+        keep_alive = self._settings.keep_alive_of(target)
+        engine, replicas = ImageEngine.MLX, self._replicas(target, mode)
         if mode is ModelMode.IMAGE:
             engine = choose_engine(files, pipeline, option(options, "engine") or "auto")
         cards = cards_for(replicas, engine)
-        needed = need(files, mode, options, engine).times(1 if cards else replicas)
+        total = need(files, mode, options, engine).times(1 if cards else replicas)
         argument = _argument(files)
-        return ResolvedModel(files.name, argument, mode, needed, options, keep_alive, engine, replicas, cards)
+        return ResolvedModel(files.name, argument, mode, total, options, keep_alive, engine, replicas, cards)
 
-    def _replicas(self, meant: str, mode: ModelMode) -> int:
-        stated = self._settings.replicas_of(meant)
+    def _replicas(self, target: str, mode: ModelMode) -> int:
+        configured = self._settings.replicas_of(target)
         if mode is ModelMode.IMAGE:
-            return self._settings.replicas if stated is None else stated
-        if stated is not None:
-            raise BadRequest(f"replicas is for models that make pictures; {meant} makes text")
+            return self._settings.replicas if configured is None else configured
+        if configured is not None:
+            raise BadRequest(f"replicas is for models that make pictures; {target} makes text")
         return 1
 
 

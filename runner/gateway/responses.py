@@ -1,4 +1,4 @@
-"""Answers that are still being made: sent as they come, given up when their client leaves."""
+"""Responses that are produced while they are sent, and cancelled when their client disconnects."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
@@ -14,9 +14,9 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 async def cancel_on_disconnect(scope: Scope, receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Do the work; cancel it when the client disconnects. The request's body must have been read."""
+    """Await `work`; cancel it when the client disconnects. The request body must have been read before."""
     working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_left(receive))
+    watching = asyncio.ensure_future(_disconnected(receive))
     try:
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -30,16 +30,16 @@ async def cancel_on_disconnect(scope: Scope, receive: Receive, work: Coroutine[A
             await working
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         continue
 
 
 class Stream:
-    """An ASGI answer of pieces that a generator makes.
+    """An ASGI response that streams what a generator yields.
 
-    The status waits for the first piece: an error before it is raised, and answered with its own status. One after it
-    becomes the last piece, in the words of `last`. A client that leaves closes the generator.
+    The status is sent with the first piece: an error before it is raised, and gets a status of its own. A later error
+    becomes the last piece, formatted by `last`. The generator is closed when the client disconnects.
     """
 
     def __init__(

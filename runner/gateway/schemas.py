@@ -1,4 +1,4 @@
-"""What the gateway's own calls answer, as types."""
+"""Response types of the gateway's own routes."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ class Health(Struct, frozen=True):
 
 
 class Loaded(Struct, frozen=True):
-    """A model that is loaded, or on its way."""
+    """A model that is loaded or being loaded."""
 
     name: str
     mode: ModelMode
@@ -52,7 +52,7 @@ class Cancelled(Struct, frozen=True):
 
 
 class Loading(Struct, frozen=True):
-    """An event before the model's own, with `progress` in the request."""
+    """An event before those of the model, if the request has `progress`."""
 
     progress: float
     status: Literal["loading"] = "loading"
@@ -67,14 +67,14 @@ class Content(Struct, frozen=True):
 
 
 class Vector(Struct, frozen=True):
-    """Of one text."""
+    """The embedding of one text."""
 
     embedding: list[float]
     prompt_eval_count: int
 
 
 class Vectors(Struct, frozen=True):
-    """Of a list of texts."""
+    """The embeddings of a list of texts."""
 
     embeddings: list[list[float]]
     prompt_eval_count: int

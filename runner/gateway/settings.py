@@ -1,4 +1,4 @@
-"""What a gateway is told when it starts."""
+"""The settings of a gateway."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,24 +20,24 @@ def _no_replicas(model: str) -> int | None:
 class Settings:
     host: str = "127.0.0.1"
     port: int = 11435
-    # Loaded at start, and trusted: they may be folders, which clients then name as they stand here.
+    # Loaded at the start. They are trusted, so they may be folders, which clients name exactly as given here.
     models: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
-    # How a model's runner is called, by the model's name: `--context 4096`.
+    # Options of a model's runner, by the model's name: `--context 4096`.
     options: Callable[[str], Sequence[str]] = _no_options
-    memory: int | None = None  # bytes for all models; None: the device's, less a margin
-    force: bool = False  # load what the estimate says will never fit
-    keep_alive: float = 300.0  # seconds after a model's last request; below 0: for good
-    keep_alive_of: Callable[[str], float | None] = _no_keep_alive  # what is stated for one model, by its name
-    replicas: int = 1  # runners of each picture model, on a card of its own where there are cards
-    replicas_of: Callable[[str], int | None] = _no_replicas  # what is stated for one model, by its name
+    memory: int | None = None  # bytes for all models; None: those of the device, less a margin
+    force: bool = False  # load models even if the memory estimate says they do not fit
+    keep_alive: float = 300.0  # seconds after a model's last request; below 0: without limit
+    keep_alive_of: Callable[[str], float | None] = _no_keep_alive  # overrides for single models, by name
+    replicas: int = 1  # runners of each picture model, each on a card of its own where there are cards
+    replicas_of: Callable[[str], int | None] = _no_replicas  # overrides for single models, by name
     max_loaded: int | None = None
-    queue: int = 512  # requests that may wait for a model to be loaded
-    grace: float = 10.0  # seconds for what is in flight when asked to stop
-    stall: float = 30.0  # seconds without a byte taken after which a client is dropped
+    queue: int = 512  # requests that may wait for models to load
+    grace: float = 10.0  # seconds for requests in flight at shutdown
+    stall: float = 30.0  # seconds after which a client that reads nothing is dropped
     health_every: float = 5.0
-    unresponsive: float = 30.0  # seconds without an answer after which a runner is killed
-    load_timeout: float | None = None  # seconds; 0: none at all; None: DIPTYCH_LOAD_TIMEOUT, or five minutes
+    unresponsive: float = 30.0  # seconds without a response after which a runner is killed
+    load_timeout: float | None = None  # seconds; 0: no limit; None: DIPTYCH_LOAD_TIMEOUT, or five minutes
     keys: tuple[str, ...] = ()
-    origins: tuple[str, ...] = ()  # pages elsewhere that may call: `https://chat.example.org`
-    hosts: tuple[str, ...] = ()  # names that this machine is called by, beyond its own
+    origins: tuple[str, ...] = ()  # of web pages that may send requests: `https://chat.example.org`
+    hosts: tuple[str, ...] = ()  # further names of this machine

@@ -63,7 +63,7 @@ def test_a_foreign_page_is_refused_and_a_named_one_may_read(gateway: Gateway) ->
     allowed = gateway.http.get("/models", headers={"Origin": "https://chat.example.org"})
     assert allowed.status_code == 200
     assert allowed.headers["access-control-allow-origin"] == "https://chat.example.org"
-    assert allowed.headers["vary"] == "origin"
+    assert allowed.headers["vary"] == "Origin"
 
 
 def test_refusals_can_be_read_by_an_allowed_page(gateway: Gateway) -> None:
@@ -79,7 +79,7 @@ def test_browsers_ask_before_and_need_no_key_for_it(gateway: Gateway) -> None:
         "Access-Control-Request-Headers": "content-type, authorization",
     }
     answer = httpx2.options(f"{gateway.url}/completion", headers={"Origin": "http://localhost:3000", **asked})
-    assert answer.status_code == 204
+    assert answer.status_code == 200
     assert "POST" in answer.headers["access-control-allow-methods"]
     assert answer.headers["access-control-allow-headers"] == "content-type, authorization"
     refused = httpx2.options(

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from runner.api.registry import APIS
 from runner.gateway import resolver
 from runner.gateway.app import Gateway
 from runner.gateway.settings import Settings
@@ -55,7 +56,7 @@ def reads(folder: Path) -> Iterator[list[str]]:
 async def serving(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
     gateway = Gateway(settings)
     gateway.pool.start()
-    transport = httpx2.ASGITransport(gateway.asgi())
+    transport = httpx2.ASGITransport(gateway.asgi(APIS))
     try:
         async with httpx2.AsyncClient(
             transport=transport, base_url="http://localhost", timeout=PATIENCE
@@ -114,7 +115,7 @@ def test_a_loaded_model_is_not_looked_up(
             assert look_ups
             assert files
             look_ups.clear()
-            monkeypatch.setattr(resolver, "FRESH", 0.0)  # as if the look-up had been long ago
+            monkeypatch.setattr(resolver, "CACHE_S", 0.0)  # as if the look-up had been long ago
             with reads(tmp_path / "models") as files:
                 for _ in range(3):
                     await ask(client, path, name, body)
@@ -134,7 +135,7 @@ def test_the_name_that_ollamas_clients_give_an_alias_is_not_looked_up_either(
         async with serving(Settings(aliases={"toy": str(folder)}, memory=1 << 30)) as client:
             await ask(client, "/api/chat", "toy:latest", {"messages": CHAT})
             look_ups.clear()
-            monkeypatch.setattr(resolver, "FRESH", 0.0)
+            monkeypatch.setattr(resolver, "CACHE_S", 0.0)
             with reads(tmp_path) as files:
                 await ask(client, "/api/chat", "toy:latest", {"messages": CHAT})
                 await ask(client, "/api/generate", "toy", {"prompt": "Why"})
@@ -155,7 +156,7 @@ def test_a_model_that_has_ended_is_looked_up_again(
             await ask(client, "/api/chat", "toy", {"messages": CHAT})
             await ask(client, "/models/stop", "toy", {})
             look_ups.clear()
-            monkeypatch.setattr(resolver, "FRESH", 0.0)
+            monkeypatch.setattr(resolver, "CACHE_S", 0.0)
             await ask(client, "/api/chat", "toy", {"messages": CHAT})
             assert look_ups
 
