@@ -97,7 +97,7 @@ def heads_first(
     dtype = parts[0].projected.dtype
     if len(parts) <= 2 and all(part.norm_q and part.norm_k for part in parts) and HEADS_FIRST.works(dtype):
         return _heads_by_kernel(parts, table, heads, head_dim)
-    return _heads_by_pieces(parts, table, heads, head_dim)
+    return _heads_by_mlx(parts, table, heads, head_dim)
 
 
 def beside(attended: mx.array, projected: mx.array, offset: int, gated: bool) -> mx.array:
@@ -109,10 +109,10 @@ def beside(attended: mx.array, projected: mx.array, offset: int, gated: bool) ->
     aligned = all(size % VECTOR == 0 for size in (width, hidden, offset, projected.shape[2]))
     if aligned and BESIDE_MLP.works(attended.dtype):
         return _beside_by_kernel(attended, projected, offset, gated)
-    return _beside_by_pieces(attended, projected, offset, gated)
+    return _beside_by_mlx(attended, projected, offset, gated)
 
 
-def _beside_by_pieces(attended: mx.array, projected: mx.array, offset: int, gated: bool) -> mx.array:
+def _beside_by_mlx(attended: mx.array, projected: mx.array, offset: int, gated: bool) -> mx.array:
     mlp = projected[..., offset:]
     return mx.concatenate([attended, swiglu(mlp) if gated else gelu(mlp)], axis=-1)
 
@@ -129,7 +129,7 @@ def gelu(x: mx.array) -> mx.array:
     return (wide * mx.sigmoid(bend)).astype(x.dtype)
 
 
-def _heads_by_pieces(
+def _heads_by_mlx(
     parts: Sequence[Part], table: mx.array, heads: int, head_dim: int
 ) -> tuple[mx.array, mx.array, mx.array]:
     joined: list[list[mx.array]] = [[], [], []]
@@ -219,7 +219,7 @@ def _heads_cases(dtype: mx.Dtype) -> Iterator[Case]:
     for given in (parts[:1], parts):
         places = np.arange(sum(part.projected.shape[1] for part in given))[:, None]
         table = rotary_table(places, (size,), 2000.0)
-        plain = _heads_by_pieces(given, table, heads, size)
+        plain = _heads_by_mlx(given, table, heads, size)
         yield from zip(_heads_by_kernel(given, table, heads, size), plain, strict=True)
 
 
@@ -227,7 +227,7 @@ def _beside_cases(dtype: mx.Dtype) -> Iterator[Case]:
     attended = mx.random.normal((2, 5, 16), key=mx.random.key(1)).astype(dtype)
     projected = (3 * mx.random.normal((2, 5, 96), key=mx.random.key(2))).astype(dtype)
     for gated in (True, False):
-        plain = _beside_by_pieces(attended, projected, 48, gated)
+        plain = _beside_by_mlx(attended, projected, 48, gated)
         yield _beside_by_kernel(attended, projected, 48, gated), plain
 
 

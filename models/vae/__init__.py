@@ -1,1 +1,1 @@
-"""Autoencoders: pictures to latents and back, a strip at a time."""
+"""Autoencoders: pictures to latents and back, in strips where memory is short."""

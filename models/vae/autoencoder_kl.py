@@ -3,7 +3,7 @@
     vae = AutoencoderKL(AutoencoderKLConfig.from_file(path))
     load_component(vae, model.shards("vae"), WEIGHTS)
     latents = vae.encode(picture)            # [n, height, width, 3] from -1 to 1
-    picture = vae.decode(latents, 2**30)     # in strips that hold about so many bytes: the same picture
+    picture = vae.decode(latents, 2**30)     # in strips that hold about so many bytes; the result is the same
 
 Latents are as the transformer knows them: scaled and shifted, or for FLUX.2 in 2 x 2 patches normalised by the
 statistics in the checkpoint. Everything is channels-last.
@@ -24,18 +24,18 @@ from models.vae.blocks import Downsample, MidBlock, ResnetBlock, Upsample
 from models.vae.group_norm import GroupNorm
 from models.vae.latent_codec import LatentCodec
 from models.vae.strips import Strips
-from models.vae.tiling import Computed, Pace, Plane, Stored, reach, store
+from models.vae.tiling import Lazy, Materialized, TiledImage, TileScheduler, halo, materialize
 
 WEIGHTS = WeightMap(
     drop=("bn.num_batches_tracked",),
-    # How the attention of older checkpoints is spelled.
+    # The names of attention in older checkpoints.
     rename=(("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")),
 )
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig(Config):
-    """What both kinds have in common."""
+    """What both have in common."""
 
     block_out_channels: tuple[int, ...]
     latent_channels: int
@@ -51,14 +51,17 @@ class AutoencoderConfig(Config):
     up_block_types: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        for key, kind in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
-            found = getattr(self, key)
-            if found is not None and tuple(found) != (kind,) * len(self.block_out_channels):
+        for key, block in (
+            ("down_block_types", "DownEncoderBlock2D"),
+            ("up_block_types", "UpDecoderBlock2D"),
+        ):
+            types = getattr(self, key)
+            if types is not None and tuple(types) != (block,) * len(self.block_out_channels):
                 raise ConfigError(
-                    f"the autoencoder's {key} is {list(found)}, {kind} for each block is supported"
+                    f"the autoencoder's {key} is {list(types)}; {block} for each block is supported"
                 )
         if self.act_fn not in ("silu", "swish"):
-            raise ConfigError(f"the autoencoder's act_fn is {self.act_fn!r}, 'silu' is supported")
+            raise ConfigError(f"the autoencoder's act_fn is {self.act_fn!r}; 'silu' is supported")
         for channels in (*self.block_out_channels, *self.decoder_channels):
             if channels % self.norm_num_groups:
                 raise ConfigError(
@@ -72,7 +75,7 @@ class AutoencoderConfig(Config):
 
     @property
     def outermost(self) -> int:
-        """Channels at the picture's own size, or half of those at half its size where that is more."""
+        """Channels at the picture's own size, or half of those at half its size if that is more."""
         sides = (self.block_out_channels, self.decoder_channels)
         return max(max((2 * side[0], *side[1:2])) for side in sides) // 2
 
@@ -99,7 +102,7 @@ class AutoencoderKLFlux2Config(AutoencoderConfig):
         super().__post_init__()
         if self.patch_size[0] != self.patch_size[1]:
             raise ConfigError(
-                f"the autoencoder's patch_size is {list(self.patch_size)}, square ones are supported"
+                f"the autoencoder's patch_size is {list(self.patch_size)}; square ones are supported"
             )
         if len(self.decoder_channels) != len(self.block_out_channels):
             raise ConfigError(
@@ -119,9 +122,9 @@ class DownBlock(nn.Module):
         if not last:
             self.downsamplers = [Downsample(outputs)]
 
-    def __call__(self, x: Plane, again: bool) -> Plane:
+    def __call__(self, x: TiledImage, recompute: bool) -> TiledImage:
         for resnet in self.resnets:
-            x = resnet(x, again)
+            x = resnet(x, recompute)
         return self.downsamplers[0](x) if "downsamplers" in self else x
 
 
@@ -133,9 +136,9 @@ class UpBlock(nn.Module):
         if not last:
             self.upsamplers = [Upsample(outputs)]
 
-    def __call__(self, x: Plane, again: bool) -> Plane:
+    def __call__(self, x: TiledImage, recompute: bool) -> TiledImage:
         for resnet in self.resnets:
-            x = resnet(x, again)
+            x = resnet(x, recompute)
         return self.upsamplers[0](x) if "upsamplers" in self else x
 
 
@@ -152,11 +155,11 @@ class Encoder(nn.Module):
         self.conv_norm_out = GroupNorm(groups, sizes[-1])
         self.conv_out = nn.Conv2d(sizes[-1], 2 * config.latent_channels, 3, padding=1)
 
-    def __call__(self, picture: Stored, again: bool = False) -> Stored:
-        x: Plane = Computed(lambda w: w.convolve(self.conv_in.weight, self.conv_in.bias), (picture, reach(1)))
+    def __call__(self, picture: Materialized, recompute: bool = False) -> Materialized:
+        x: TiledImage = Lazy(lambda w: w.convolve(self.conv_in.weight, self.conv_in.bias), (picture, halo(1)))
         for i, block in enumerate(self.down_blocks):
-            # Only the first block is of the picture's size, and worth computing twice to save its memory.
-            x = block(x, again and i == 0)
+            # Only the first block has the picture's size, which makes its memory worth the recomputing.
+            x = block(x, recompute and i == 0)
         return _finish(self.mid_block(x), self.conv_norm_out, self.conv_out)
 
 
@@ -173,18 +176,18 @@ class Decoder(nn.Module):
         self.conv_norm_out = GroupNorm(groups, sizes[-1])
         self.conv_out = nn.Conv2d(sizes[-1], config.out_channels, 3, padding=1)
 
-    def __call__(self, latents: Stored, again: bool = False) -> Stored:
-        x: Plane = self.mid_block(
-            Computed(lambda w: w.convolve(self.conv_in.weight, self.conv_in.bias), (latents, reach(1)))
+    def __call__(self, latents: Materialized, recompute: bool = False) -> Materialized:
+        x: TiledImage = self.mid_block(
+            Lazy(lambda w: w.convolve(self.conv_in.weight, self.conv_in.bias), (latents, halo(1)))
         )
         for i, block in enumerate(self.up_blocks):
-            x = block(x, again and i == len(self.up_blocks) - 1)
-        return _finish(store(x), self.conv_norm_out, self.conv_out)
+            x = block(x, recompute and i == len(self.up_blocks) - 1)
+        return _finish(materialize(x), self.conv_norm_out, self.conv_out)
 
 
-def _finish(x: Stored, norm: GroupNorm, conv: nn.Conv2d) -> Stored:
+def _finish(x: Materialized, norm: GroupNorm, conv: nn.Conv2d) -> Materialized:
     fitted = norm.fit(x)
-    return store(Computed(lambda w: w.map(fitted.silu).convolve(conv.weight, conv.bias), (x, reach(1))))
+    return materialize(Lazy(lambda w: w.map(fitted.silu).convolve(conv.weight, conv.bias), (x, halo(1))))
 
 
 class Autoencoder(nn.Module, LatentCodec):
@@ -222,12 +225,12 @@ class Autoencoder(nn.Module, LatentCodec):
     def encode(
         self, picture: mx.array, noise: mx.array | None = None, strips: Strips | int | None = None
     ) -> mx.array:
-        """Latents of pictures [n, height, width, 3] between -1 and 1, whose sides are multiples of `scale`.
+        """Latents of pictures [n, height, width, 3] between -1 and 1, whose sides are multiples of the config's scale.
 
-        The most likely ones; with noise [n, height / scale, width / scale, latent channels] those it picks.
+        The most likely ones, or with noise [n, height / scale, width / scale, latent channels] a sample.
         """
-        parts = self._strips(strips, picture.shape, 1)
-        moments = self.encoder(self._plane(picture, parts), bool(parts and parts.again)).whole()
+        chosen = self._strips(strips, picture.shape, 1)
+        moments = self.encoder(self._tiled(picture, chosen), bool(chosen and chosen.recompute)).whole()
         if "quant_conv" in self:
             moments = self.quant_conv(moments)
         latents, spread = mx.split(moments, 2, axis=-1)
@@ -238,42 +241,42 @@ class Autoencoder(nn.Module, LatentCodec):
     def decode(self, latents: mx.array, strips: Strips | int | None = None) -> mx.array:
         """Pictures [n, height, width, 3], mostly between -1 and 1.
 
-        Lazily as a whole; or in strips, evaluated as it goes: those given, or those that hold about so many bytes.
+        Unevaluated, as a whole; or evaluated in strips: the given ones, or those that hold about so many bytes.
         """
         return self._decode(self.from_transformer(latents), strips)
 
     def preview(self, latents: mx.array, longest: int = 256) -> mx.array:
-        """A small picture of the same: latents are averaged until their picture is no longer than that."""
+        """A reduced picture: latents are averaged until it is no longer than `longest` pixels."""
         latents = self.from_transformer(latents)
         height, width = latents.shape[1:3]
-        part = min(1.0, longest / (self.config.scale * max(height, width)))
-        across = _averages(height, max(1, int(height * part)))
-        along = _averages(width, max(1, int(width * part)))
+        ratio = min(1.0, longest / (self.config.scale * max(height, width)))
+        across = _averages(height, max(1, int(height * ratio)))
+        along = _averages(width, max(1, int(width * ratio)))
         small = mx.einsum("yh,nhwc,xw->nyxc", across, latents.astype(mx.float32), along)
         return self._decode(small, None)
 
     def _decode(self, latents: mx.array, strips: Strips | int | None) -> mx.array:
-        parts = self._strips(strips, latents.shape, self.config.scale)
-        plane = self._plane(latents, parts)
+        chosen = self._strips(strips, latents.shape, self.config.scale)
+        tiled = self._tiled(latents, chosen)
         if "post_quant_conv" in self:
-            plane = Stored([self.post_quant_conv(plane.whole())], plane.pace)
-        return self.decoder(plane, bool(parts and parts.again)).whole()
+            tiled = Materialized([self.post_quant_conv(tiled.whole())], tiled.scheduler)
+        return self.decoder(tiled, bool(chosen and chosen.recompute)).whole()
 
     def _strips(self, strips: Strips | int | None, shape: tuple[int, ...], scale: int) -> Strips | None:
-        """Those for pictures of so many times this shape."""
+        """The strips for pictures of `scale` times this shape."""
         if strips is None or isinstance(strips, Strips):
             return strips
         n, height, width = shape[0], shape[1] * scale, shape[2] * scale
         plane = n * height * width * self.config.outermost * self.dtype.size
         return Strips.within(strips, height, plane, unfolds=mx.default_device() == mx.cpu)
 
-    def _plane(self, picture: mx.array, strips: Strips | None) -> Stored:
-        pace = None if strips is None else Pace(strips.rows)
-        return Stored([picture.astype(self.dtype)], pace)
+    def _tiled(self, image: mx.array, strips: Strips | None) -> Materialized:
+        scheduler = None if strips is None else TileScheduler(strips.rows)
+        return Materialized([image.astype(self.dtype)], scheduler)
 
 
 class AutoencoderKL(Autoencoder):
-    """Of FLUX.1 and Z-Image. Latents are [n, height / scale, width / scale, latent channels]."""
+    """FLUX.1 and Z-Image. Latents are [n, height / scale, width / scale, latent channels]."""
 
     config: AutoencoderKLConfig
 
@@ -285,7 +288,7 @@ class AutoencoderKL(Autoencoder):
 
 
 class Statistics(nn.Module):
-    """What batch norm keeps: of each feature of a patch, over the training pictures."""
+    """Batch norm's running statistics of each feature of a patch."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -294,7 +297,7 @@ class Statistics(nn.Module):
 
 
 class AutoencoderKLFlux2(Autoencoder):
-    """Of FLUX.2. Latents are patches: [n, height / 2 scale, width / 2 scale, 4 x latent channels]."""
+    """FLUX.2. Latents are patches: [n, height / 2 scale, width / 2 scale, 4 x latent channels]."""
 
     config: AutoencoderKLFlux2Config
 
@@ -322,7 +325,7 @@ class AutoencoderKLFlux2(Autoencoder):
 
 
 def _averages(size: int, parts: int) -> mx.array:
-    """A matrix [parts, size] that averages equal stretches, pixels on a border counting by their share."""
+    """A matrix [parts, size] that averages equal stretches; pixels on a border count by their share."""
     edges = np.arange(parts + 1) * (size / parts)
     covered = np.minimum(edges[1:, None], np.arange(1, size + 1)) - np.maximum(
         edges[:-1, None], np.arange(size)

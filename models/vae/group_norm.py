@@ -1,12 +1,12 @@
-"""Group norm in two halves: `fit` reads the whole picture, what it returns is applied to any part of it."""
+"""Group norm in two halves: `fit` reads the whole image, and its result is applied to any part of it."""
 
 from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.vae.tiled_statistics import Moments, joined, row_moments
-from models.vae.tiling import Plane, Stored
+from models.vae.tiled_statistics import Moments, row_moments, scale_and_shift
+from models.vae.tiling import Materialized, TiledImage
 
 
 @partial(mx.compile, shapeless=True)
@@ -20,8 +20,8 @@ def _scaled_silu(x: mx.array, scale: mx.array, shift: mx.array) -> mx.array:
     return (y * mx.sigmoid(y)).astype(x.dtype)
 
 
-class Fitted:
-    """A group norm once it knows its picture: a scale and a shift for each channel, [n, 1, 1, channels]."""
+class FittedNorm:
+    """A group norm fitted to an image: a scale and a shift for each channel, [n, 1, 1, channels]."""
 
     def __init__(self, scale: mx.array, shift: mx.array) -> None:
         self.scale, self.shift = scale, shift
@@ -40,14 +40,14 @@ class GroupNorm(nn.Module):
         self.bias = mx.zeros((channels,))
         self._groups = groups
 
-    def fit(self, plane: Plane, offset: mx.array | None = None) -> Fitted:
-        """`offset` is what the plane's channels lack, a convolution's bias: the shift brings it, without a pass of its own."""
+    def fit(self, image: TiledImage, offset: mx.array | None = None) -> FittedNorm:
+        """`offset` is a convolution's bias that the image still lacks: the shift adds it, without a pass of its own."""
         moments: list[Moments] = []
-        for top, bottom in plane.strips():
-            moments.append(row_moments(plane.window(top, bottom).rows))
-            # Rows that are computed for this alone are held until they are read; stored ones are there anyway.
-            if plane.pace and not isinstance(plane, Stored):
-                plane.pace.follow(*moments[-1])
+        for top, bottom in image.strips():
+            moments.append(row_moments(image.window(top, bottom).rows))
+            # Lazy rows are computed for this alone, and held until they are read.
+            if image.scheduler and not isinstance(image, Materialized):
+                image.scheduler.submit(*moments[-1])
         means, variances = (mx.concatenate(list(parts), axis=1) for parts in zip(*moments, strict=True))
-        scale, shift = joined((means, variances), self._groups, self.weight, self.bias, offset)
-        return Fitted(scale[:, None, None], shift[:, None, None])
+        scale, shift = scale_and_shift((means, variances), self._groups, self.weight, self.bias, offset)
+        return FittedNorm(scale[:, None, None], shift[:, None, None])

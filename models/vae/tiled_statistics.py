@@ -1,7 +1,7 @@
-"""Group norm from one read of the picture: moments of its rows, and what they come to for a group.
+"""The statistics of group norm from one read of the image, row by row.
 
-`row_moments` reads pixels, `joined` joins rows to groups: exactly, and as stably as two passes over the whole would.
-Each is one kernel on an NVIDIA card, where MLX's own operations read and write the picture several times over.
+`row_moments` reads pixels, `scale_and_shift` combines rows into groups: exactly, and as stably as two passes over the whole.
+Each is one kernel on NVIDIA cards, where MLX's own operations read and write the image several times.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from models.kernels.gpu import on_cuda
 from models.kernels.nvrtc import cuda_kernel
 
 EPS = 1e-6
-CHUNK = 2**22  # without the kernel, rows are turned to float32: never more elements than this at once
+CHUNK = 2**22  # elements converted to float32 at once, without the kernel
 VECTOR, LANES, PIXELS, BLOCK = 8, 16, 32, 256
 
 Moments = tuple[mx.array, mx.array]
@@ -108,19 +108,19 @@ def row_moments(rows: mx.array) -> Moments:
     """Mean and variance along each row, for each channel, in float32: [n, rows, width, channels] to [n, rows, channels]."""
     if rows.shape[3] % VECTOR == 0 and ROW_MOMENTS.works(rows.dtype):
         return _row_moments_by_kernel(rows)
-    return _row_moments_by_pieces(rows)
+    return _row_moments_by_mlx(rows)
 
 
-def joined(
+def scale_and_shift(
     moments: Moments, groups: int, weight: mx.array, bias: mx.array, offset: mx.array | None = None
 ) -> tuple[mx.array, mx.array]:
-    """The scale and the shift, [n, channels], that norm pictures by the moments of their rows, [n, rows, channels].
+    """The scale and shift, [n, channels], that normalize images with these row moments, [n, rows, channels].
 
-    `offset` is what each channel lacks: it is as if it had been added to every pixel.
+    `offset`, one per channel, counts as if it had been added to every pixel.
     """
     if JOINED_MOMENTS.works(weight.dtype):
-        return _joined_by_kernel(moments, groups, weight, bias, offset)
-    return _joined_by_pieces(moments, groups, weight, bias, offset)
+        return _scale_and_shift_by_kernel(moments, groups, weight, bias, offset)
+    return _scale_and_shift_by_mlx(moments, groups, weight, bias, offset)
 
 
 @partial(mx.compile, shapeless=True)
@@ -128,7 +128,7 @@ def _squared_distance(x: mx.array, mean: mx.array) -> mx.array:
     return mx.square(x.astype(mx.float32) - mean)
 
 
-def _row_moments_by_pieces(rows: mx.array) -> Moments:
+def _row_moments_by_mlx(rows: mx.array) -> Moments:
     length = max(1, CHUNK // (rows.size // rows.shape[1]))
     means, variances = [], []
     for first in range(0, rows.shape[1], length):
@@ -139,7 +139,7 @@ def _row_moments_by_pieces(rows: mx.array) -> Moments:
     return mx.concatenate(means, axis=1), mx.concatenate(variances, axis=1)
 
 
-def _joined_by_pieces(
+def _scale_and_shift_by_mlx(
     moments: Moments, groups: int, weight: mx.array, bias: mx.array, offset: mx.array | None
 ) -> tuple[mx.array, mx.array]:
     n, _, channels = moments[0].shape
@@ -153,7 +153,7 @@ def _joined_by_pieces(
 
 
 def _along(axis: int, means: mx.array, variances: mx.array) -> Moments:
-    """Moments of what lies along an axis, from those of its parts, which are equally large."""
+    """Moments along an axis, from those of its parts, which are equally large."""
     mean = means.mean(axis=axis, keepdims=True)
     return mean.squeeze(axis), (variances + mx.square(means - mean)).mean(axis=axis)
 
@@ -171,12 +171,12 @@ def _row_moments_by_kernel(rows: mx.array) -> Moments:
     return means, variances
 
 
-def _joined_by_kernel(
+def _scale_and_shift_by_kernel(
     moments: Moments, groups: int, weight: mx.array, bias: mx.array, offset: mx.array | None
 ) -> tuple[mx.array, mx.array]:
     n, _, channels = moments[0].shape
     leans = [value.astype(weight.dtype) for value in (bias, bias if offset is None else offset)]
-    scale, shift = _joined_kernel()(
+    scale, shift = _scale_and_shift_kernel()(
         inputs=[*moments, weight, *leans],
         template=[("T", weight.dtype), ("LEANS", offset is not None)],
         grid=(BLOCK * groups, n, 1),
@@ -191,7 +191,7 @@ def _rows_kernel() -> Any:
     return cuda_kernel("row_moments", ("rows",), ("means", "variances"), ROWS)
 
 
-def _joined_kernel() -> Any:
+def _scale_and_shift_kernel() -> Any:
     inputs, source = ("means", "variances", "weight", "bias", "offset"), JOINED.replace("EPS", f"{EPS:.9e}f")
     return cuda_kernel("joined_moments", inputs, ("scale", "shift"), source)
 
@@ -202,16 +202,16 @@ def _rows_cases(dtype: mx.Dtype) -> Iterator[Case]:
         means = 3 * mx.random.normal((channels,), key=mx.random.key(2))
         rows = mx.random.normal((1, 3, 37, channels), key=mx.random.key(1)) + means
         rows = rows.astype(dtype)
-        yield from zip(_row_moments_by_kernel(rows), _row_moments_by_pieces(rows), strict=True)
+        yield from zip(_row_moments_by_kernel(rows), _row_moments_by_mlx(rows), strict=True)
 
 
-def _joined_cases(dtype: mx.Dtype) -> Iterator[Case]:
+def _scale_and_shift_cases(dtype: mx.Dtype) -> Iterator[Case]:
     moments = mx.random.normal((2, 5, 24), key=mx.random.key(1)), mx.random.uniform(0.5, 2, (2, 5, 24))
     weight, bias, lack = mx.random.normal((3, 24), key=mx.random.key(3)).astype(dtype)
     for offset in (None, lack):
-        plain = _joined_by_pieces(moments, 3, weight, bias, offset)
-        yield from zip(_joined_by_kernel(moments, 3, weight, bias, offset), plain, strict=True)
+        plain = _scale_and_shift_by_mlx(moments, 3, weight, bias, offset)
+        yield from zip(_scale_and_shift_by_kernel(moments, 3, weight, bias, offset), plain, strict=True)
 
 
 ROW_MOMENTS = CheckedKernel("row_moments", on_cuda, (mx.float32, *HALVES), _rows_cases)
-JOINED_MOMENTS = CheckedKernel("joined_moments", on_cuda, (mx.float32, *HALVES), _joined_cases)
+JOINED_MOMENTS = CheckedKernel("joined_moments", on_cuda, (mx.float32, *HALVES), _scale_and_shift_cases)

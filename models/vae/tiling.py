@@ -1,9 +1,8 @@
-"""A picture that need not be in memory at once: rows are asked for, and are stored, or computed when they are.
+"""Images that need not be in memory at once: rows are requested by range, and are in memory or computed on request.
 
-Convolutional networks run over planes strip by strip, and give what they give over the whole: a window brings the
-neighbouring rows that a kernel reaches into, and the edge of the picture is padded only where it is the edge. The
-whole picture is a plane without a pace, of one strip, so there is one code for both. Arrays are
-[n, rows, width, channels].
+Convolutional networks run over them strip by strip, with the same result as over the whole: a window includes the
+neighbouring rows that a kernel needs, and zeros are padded only at the image's own edges. A whole image is one strip
+without a scheduler, so both cases share one code. Arrays are [n, rows, width, channels].
 """
 
 from abc import ABC, abstractmethod
@@ -15,8 +14,8 @@ import mlx.core as mx
 
 
 @dataclass(frozen=True)
-class Window:
-    """Some rows of a picture of `height` rows, from row `top` on."""
+class RowWindow:
+    """Some rows of an image of `height` rows, from row `top` on."""
 
     rows: mx.array
     top: int
@@ -26,143 +25,146 @@ class Window:
     def bottom(self) -> int:
         return self.top + self.rows.shape[1]
 
-    def map(self, function: Callable[[mx.array], mx.array]) -> "Window":
+    def map(self, function: Callable[[mx.array], mx.array]) -> "RowWindow":
         """Pixel by pixel."""
-        return Window(function(self.rows), self.top, self.height)
+        return RowWindow(function(self.rows), self.top, self.height)
 
-    def crop(self, top: int, bottom: int) -> "Window":
+    def crop(self, top: int, bottom: int) -> "RowWindow":
         if (top, bottom) == (self.top, self.bottom):
             return self
-        return Window(self.rows[:, top - self.top : bottom - self.top], top, self.height)
+        return RowWindow(self.rows[:, top - self.top : bottom - self.top], top, self.height)
 
-    def edged(self) -> mx.array:
-        """The rows, and one of zeros wherever the window meets the picture's upper or lower edge."""
+    def padded(self) -> mx.array:
+        """The rows, with a row of zeros where the window touches the image's upper or lower edge."""
         above, below = int(self.top == 0), int(self.bottom == self.height)
         return mx.pad(self.rows, [(0, 0), (above, below), (0, 0), (0, 0)]) if above or below else self.rows
 
-    def convolve(self, weight: mx.array, bias: mx.array | None = None) -> "Window":
-        """A 3 x 3 convolution: inside the picture a window loses a row at either end, at its edges none.
+    def convolve(self, weight: mx.array, bias: mx.array | None = None) -> "RowWindow":
+        """A 3 x 3 convolution: a window loses a row at each end that is not an edge of the image.
 
-        Without a bias: whoever takes the window accounts for it in a pass that is made anyway.
+        Callers that pass no bias add it in a later pass that is needed anyway.
         """
         if (self.top, self.bottom) == (0, self.height):
             convolved, top = mx.conv2d(self.rows, weight, padding=1), 0
         else:
-            convolved, top = mx.conv2d(self.edged(), weight, padding=(0, 1)), self.top + (self.top > 0)
-        return Window(convolved if bias is None else convolved + bias, top, self.height)
+            convolved, top = mx.conv2d(self.padded(), weight, padding=(0, 1)), self.top + (self.top > 0)
+        return RowWindow(convolved if bias is None else convolved + bias, top, self.height)
 
 
-class Pace:
-    """Strips of so many rows. A GPU is handed strips while it works on those before, three at most: it never waits for the
-    next, and never holds what more than these need. A processor, which has nothing to wait for, holds one."""
+class TileScheduler:
+    """Keeps up to three strips of `rows` rows in flight on a GPU, so it stays busy with bounded memory. On the CPU strips
+    run one at a time."""
 
     AHEAD = 2
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
-        self._begun: deque[tuple[mx.array, ...]] = deque()
+        self._in_flight: deque[tuple[mx.array, ...]] = deque()
 
-    def follow(self, *strip: mx.array) -> None:
+    def submit(self, *strip: mx.array) -> None:
         if mx.default_device() == mx.cpu:
             mx.eval(*strip)
             return
         mx.async_eval(*strip)
-        self._begun.append(strip)
-        if len(self._begun) > self.AHEAD:
-            mx.eval(*self._begun.popleft())
+        self._in_flight.append(strip)
+        if len(self._in_flight) > self.AHEAD:
+            mx.eval(*self._in_flight.popleft())
 
 
-class Plane(ABC):
-    """A picture by its rows. Without a pace it is computed lazily, as a whole."""
+class TiledImage(ABC):
+    """An image by its rows. Without a scheduler it is computed as a whole, when MLX evaluates it."""
 
     height: int
-    pace: Pace | None
+    scheduler: TileScheduler | None
 
     @abstractmethod
-    def window(self, top: int, bottom: int) -> Window:
-        """Rows `top` to `bottom`; what lies outside the picture is left out."""
+    def window(self, top: int, bottom: int) -> RowWindow:
+        """Rows `top` to `bottom`, without those outside the image."""
 
     @abstractmethod
     def release(self, above: int) -> None:
-        """No row above this one will be asked for again."""
+        """Rows above this one are not requested any more."""
 
     def strips(self) -> Iterator[tuple[int, int]]:
-        step = self.pace.rows if self.pace else self.height
+        step = self.scheduler.rows if self.scheduler else self.height
         for top in range(0, self.height, step):
             yield top, min(top + step, self.height)
 
 
-class Stored(Plane):
-    """Rows that are in memory, as pieces from top to bottom."""
+class Materialized(TiledImage):
+    """Rows in memory, as strips from top to bottom."""
 
-    def __init__(self, pieces: list[mx.array], pace: Pace | None = None) -> None:
-        self._pieces: list[tuple[int, mx.array]] = []
-        self.height, self.pace = 0, pace
-        for piece in pieces:
-            self._pieces.append((self.height, piece))
-            self.height += piece.shape[1]
+    def __init__(self, strips: list[mx.array], scheduler: TileScheduler | None = None) -> None:
+        self._strips: list[tuple[int, mx.array]] = []
+        self.height, self.scheduler = 0, scheduler
+        for strip in strips:
+            self._strips.append((self.height, strip))
+            self.height += strip.shape[1]
 
-    def window(self, top: int, bottom: int) -> Window:
+    def window(self, top: int, bottom: int) -> RowWindow:
         top, bottom = max(top, 0), min(bottom, self.height)
         parts = []
-        for start, piece in self._pieces:
-            first, last = max(top - start, 0), min(bottom - start, piece.shape[1])
+        for start, strip in self._strips:
+            first, last = max(top - start, 0), min(bottom - start, strip.shape[1])
             if first < last:
-                parts.append(piece if last - first == piece.shape[1] else piece[:, first:last])
-        return Window(parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=1), top, self.height)
+                parts.append(strip if last - first == strip.shape[1] else strip[:, first:last])
+        return RowWindow(parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=1), top, self.height)
 
     def release(self, above: int) -> None:
-        self._pieces = [(start, piece) for start, piece in self._pieces if start + piece.shape[1] > above]
+        self._strips = [(start, strip) for start, strip in self._strips if start + strip.shape[1] > above]
 
     def whole(self) -> mx.array:
         return self.window(0, self.height).rows
 
 
-Needs = Callable[[int, int], tuple[int, int]]
+SourceRows = Callable[[int, int], tuple[int, int]]
 
 
-def reach(rows: int) -> Needs:
-    """What is needed of a source to make as many rows by looking so far up and down."""
+def halo(rows: int) -> SourceRows:
+    """The source rows for an operation that reads so many rows above and below each of its own."""
     return lambda top, bottom: (top - rows, bottom + rows)
 
 
-class Computed(Plane):
-    """Rows made from other planes' rows whenever they are asked for.
+class Lazy(TiledImage):
+    """Rows computed from other images whenever they are requested.
 
-    Each source comes with what is needed of it to make rows `top` to `bottom`; `make` may make more than was asked.
+    Each source comes with the rows of it that are needed to make rows `top` to `bottom`; `make` may return more.
     """
 
     def __init__(
-        self, make: Callable[..., Window], *sources: tuple[Plane, Needs], height: int | None = None
+        self,
+        make: Callable[..., RowWindow],
+        *sources: tuple[TiledImage, SourceRows],
+        height: int | None = None,
     ) -> None:
         self._make, self._sources = make, sources
         first = sources[0][0]
         self.height = first.height if height is None else height
-        self.pace = first.pace
+        self.scheduler = first.scheduler
 
-    def window(self, top: int, bottom: int) -> Window:
+    def window(self, top: int, bottom: int) -> RowWindow:
         top, bottom = max(top, 0), min(bottom, self.height)
-        windows = [source.window(*needs(top, bottom)) for source, needs in self._sources]
+        windows = [source.window(*source_rows(top, bottom)) for source, source_rows in self._sources]
         return self._make(*windows).crop(top, bottom)
 
     def release(self, above: int) -> None:
-        for source, needs in self._sources:
-            source.release(needs(above, above)[0])
+        for source, source_rows in self._sources:
+            source.release(source_rows(above, above)[0])
 
 
-def store(plane: Plane, release: bool = True) -> Stored:
-    """Compute a plane's rows once, strip by strip, letting go of what they were made from unless told not to."""
-    return plane if isinstance(plane, Stored) else store_together([plane], release)[0]
+def materialize(image: TiledImage, release: bool = True) -> Materialized:
+    """Compute an image's rows once, strip by strip; `release` frees the source's rows on the way."""
+    return image if isinstance(image, Materialized) else materialize_together([image], release)[0]
 
 
-def store_together(planes: Sequence[Plane], release: bool = True) -> list[Stored]:
-    """The same for planes made from one, of which the first looks farthest around."""
-    first, pieces = planes[0], []
+def materialize_together(images: Sequence[TiledImage], release: bool = True) -> list[Materialized]:
+    """The same for images made from one source; the first of them has the widest halo."""
+    first, strips = images[0], []
     for top, bottom in first.strips():
-        strip = [plane.window(top, bottom).rows for plane in planes]
-        pieces.append(strip)
-        if first.pace:
-            first.pace.follow(*strip)
+        strip = [image.window(top, bottom).rows for image in images]
+        strips.append(strip)
+        if first.scheduler:
+            first.scheduler.submit(*strip)
             if release:
                 first.release(bottom)
-    return [Stored(list(parts), first.pace) for parts in zip(*pieces, strict=True)]
+    return [Materialized(list(column), first.scheduler) for column in zip(*strips, strict=True)]

@@ -135,7 +135,7 @@ def test_compiled_steps_draw_the_same_picture(toy, name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_staged_model_draws_the_same_picture_in_strips(toy, name):
     whole = drawn(load(toy, name).generate(REQUEST))[0]
-    staged = load(toy, name, memory="staged", strips=Strips(8, again=True))
+    staged = load(toy, name, memory="staged", strips=Strips(8, recompute=True))
     for _ in range(2):
         apart = np.abs(drawn(staged.generate(REQUEST))[0].astype(int) - whole.astype(int))
         assert apart.max() <= 1

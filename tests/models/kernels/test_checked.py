@@ -79,10 +79,12 @@ def multiplied(x: mx.array, layer: Any, gated: bool = False) -> mx.array:
 
 
 def as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "_heads_by_kernel", fused._heads_by_pieces)
-    monkeypatch.setattr(fused, "_beside_by_kernel", fused._beside_by_pieces)
-    monkeypatch.setattr(tiled_statistics, "_row_moments_by_kernel", tiled_statistics._row_moments_by_pieces)
-    monkeypatch.setattr(tiled_statistics, "_joined_by_kernel", tiled_statistics._joined_by_pieces)
+    monkeypatch.setattr(fused, "_heads_by_kernel", fused._heads_by_mlx)
+    monkeypatch.setattr(fused, "_beside_by_kernel", fused._beside_by_mlx)
+    monkeypatch.setattr(tiled_statistics, "_row_moments_by_kernel", tiled_statistics._row_moments_by_mlx)
+    monkeypatch.setattr(
+        tiled_statistics, "_scale_and_shift_by_kernel", tiled_statistics._scale_and_shift_by_mlx
+    )
     monkeypatch.setattr(packed_matmul, "product", multiplied)
     for name in ("sum_and_norm", "product", "heads", "attention"):
         monkeypatch.setattr(kernels, name, getattr(reference_ops, name))
@@ -131,7 +133,7 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
         tiled_statistics, "_row_moments_by_kernel", lambda rows: (mx.zeros((1,)), mx.zeros((1,)))
     )
     monkeypatch.setattr(
-        tiled_statistics, "_joined_by_kernel", lambda *given: (mx.zeros((1,)), mx.zeros((1,)))
+        tiled_statistics, "_scale_and_shift_by_kernel", lambda *given: (mx.zeros((1,)), mx.zeros((1,)))
     )
     monkeypatch.setattr(packed_matmul, "product", lambda x, layer, gated=False: mx.zeros((1,)))
 
@@ -140,11 +142,11 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pictures_and_texts_are_computed_by_plain_operations_then(caplog: pytest.LogCaptureFixture) -> None:
     x = mx.random.normal((1, 4, 32)).astype(mx.bfloat16)
     projected = mx.random.normal((1, 4, 96)).astype(mx.bfloat16)
-    plain = fused._beside_by_pieces(x, projected, 32, True)
+    plain = fused._beside_by_mlx(x, projected, 32, True)
     assert mx.array_equal(fused.beside(x, projected, 32, gated=True), plain)
     rows = mx.random.normal((1, 2, 8, 16))
     for ours, right in zip(
-        tiled_statistics.row_moments(rows), tiled_statistics._row_moments_by_pieces(rows), strict=True
+        tiled_statistics.row_moments(rows), tiled_statistics._row_moments_by_mlx(rows), strict=True
     ):
         assert mx.array_equal(ours, right)
     layer = nn.QuantizedLinear(256, 64, bias=False)

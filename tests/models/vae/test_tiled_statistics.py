@@ -4,7 +4,7 @@ import pytest
 
 from models.kernels.gpu import on_cuda
 from models.vae import tiled_statistics
-from models.vae.tiled_statistics import joined, row_moments
+from models.vae.tiled_statistics import row_moments, scale_and_shift
 
 on_a_card = pytest.mark.skipif(not on_cuda(), reason="needs an NVIDIA card")
 DTYPES = [mx.float32, mx.bfloat16, mx.float16]
@@ -54,14 +54,14 @@ def test_moments_are_right_far_from_zero() -> None:
 @pytest.mark.parametrize("groups", [1, 2, 8])
 def test_rows_are_joined_to_group_norm(height: int, width: int, channels: int, groups: int) -> None:
     x, weight, bias = picture(height, width, channels, mx.float32), values(channels, 4), values(channels, 5)
-    scale, shift = joined(row_moments(x), groups, weight, bias)
+    scale, shift = scale_and_shift(row_moments(x), groups, weight, bias)
     found = x * scale[:, None, None] + shift[:, None, None]
     np.testing.assert_allclose(found, normed(x, groups, weight, bias), atol=1e-4)
 
 
 def test_what_the_channels_lack_is_as_if_it_had_been_added() -> None:
     x, weight, bias, lack = picture(4, 9, 24, mx.float32), values(24, 4), values(24, 5), 5 * values(24, 6)
-    scale, shift = joined(row_moments(x), 3, weight, bias, lack)
+    scale, shift = scale_and_shift(row_moments(x), 3, weight, bias, lack)
     found = x * scale[:, None, None] + shift[:, None, None]
     np.testing.assert_allclose(found, normed(x + lack, 3, weight, bias), atol=1e-4)
 
@@ -76,12 +76,12 @@ def test_kernels_and_pieces_agree(
     x = picture(height, width, channels, dtype, n=1)
     parameters = values(channels, 4, dtype), values(channels, 5, dtype)
     lack = values(channels, 6, dtype) if lacking else None
-    pieces = tiled_statistics._row_moments_by_pieces(x)
+    pieces = tiled_statistics._row_moments_by_mlx(x)
     by_kernel = tiled_statistics._row_moments_by_kernel(x)
     for one, other in zip(by_kernel, pieces, strict=True):
         assert mx.allclose(one, other, 1e-4, 1e-5)
-    fitted = tiled_statistics._joined_by_pieces(pieces, 8, *parameters, lack)
+    fitted = tiled_statistics._scale_and_shift_by_mlx(pieces, 8, *parameters, lack)
     for one, other in zip(
-        tiled_statistics._joined_by_kernel(pieces, 8, *parameters, lack), fitted, strict=True
+        tiled_statistics._scale_and_shift_by_kernel(pieces, 8, *parameters, lack), fitted, strict=True
     ):
         assert mx.allclose(one, other, 1e-4, 1e-5)

@@ -2,12 +2,20 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from models.vae.tiling import Computed, Pace, Stored, Window, reach, store, store_together
+from models.vae.tiling import (
+    Lazy,
+    Materialized,
+    RowWindow,
+    TileScheduler,
+    halo,
+    materialize,
+    materialize_together,
+)
 
 PICTURE = mx.arange(7 * 2).reshape(1, 7, 2, 1)
 
 
-def rows(window: Window) -> list[int]:
+def rows(window: RowWindow) -> list[int]:
     """The numbers of the rows in a window of PICTURE."""
     return [int(row) // 2 for row in window.rows[0, :, 0, 0].tolist()]
 
@@ -15,50 +23,50 @@ def rows(window: Window) -> list[int]:
 @pytest.mark.parametrize("sizes", [[7], [3, 4], [1] * 7])
 def test_a_window_spans_pieces_and_ends_at_the_edges(sizes: list[int]) -> None:
     borders = np.cumsum(sizes)[:-1].tolist()
-    plane = Stored(mx.split(PICTURE, borders, axis=1))
-    assert rows(plane.window(2, 5)) == [2, 3, 4]
-    assert rows(plane.window(-2, 1)) == [0]
-    assert rows(plane.window(6, 9)) == [6]
-    assert plane.whole().tolist() == PICTURE.tolist()
+    image = Materialized(mx.split(PICTURE, borders, axis=1))
+    assert rows(image.window(2, 5)) == [2, 3, 4]
+    assert rows(image.window(-2, 1)) == [0]
+    assert rows(image.window(6, 9)) == [6]
+    assert image.whole().tolist() == PICTURE.tolist()
 
 
-def test_without_a_pace_a_plane_is_one_strip() -> None:
-    assert list(Stored([PICTURE]).strips()) == [(0, 7)]
+def test_without_a_scheduler_an_image_is_one_strip() -> None:
+    assert list(Materialized([PICTURE]).strips()) == [(0, 7)]
 
 
-def test_strips_cover_a_plane_once() -> None:
-    assert list(Stored([PICTURE], Pace(3)).strips()) == [(0, 3), (3, 6), (6, 7)]
+def test_strips_cover_an_image_once() -> None:
+    assert list(Materialized([PICTURE], TileScheduler(3)).strips()) == [(0, 3), (3, 6), (6, 7)]
 
 
-def test_storing_lets_go_of_the_rows_that_no_strip_needs_any_more() -> None:
-    source = Stored(mx.split(PICTURE, 7, axis=1), Pace(2))
+def test_materializing_releases_the_rows_that_no_strip_needs_any_more() -> None:
+    source = Materialized(mx.split(PICTURE, 7, axis=1), TileScheduler(2))
     held = []
 
-    def make(window: Window) -> Window:
-        held.append(len(source._pieces))
+    def make(window: RowWindow) -> RowWindow:
+        held.append(len(source._strips))
         return window.map(lambda found: found + 1)
 
-    stored = store(Computed(make, (source, reach(1))))
-    assert stored.whole().tolist() == (PICTURE + 1).tolist()
+    materialized = materialize(Lazy(make, (source, halo(1))))
+    assert materialized.whole().tolist() == (PICTURE + 1).tolist()
     assert held == [7, 6, 4, 2]
 
 
 def test_storing_keeps_what_it_is_told_to_keep() -> None:
-    source = Stored(mx.split(PICTURE, 7, axis=1), Pace(2))
-    store(Computed(lambda window: window, (source, reach(0))), release=False)
+    source = Materialized(mx.split(PICTURE, 7, axis=1), TileScheduler(2))
+    materialize(Lazy(lambda window: window, (source, halo(0))), release=False)
     assert source.whole().shape == PICTURE.shape
 
 
-def test_planes_of_one_source_are_stored_side_by_side() -> None:
-    source = Stored(mx.split(PICTURE, 7, axis=1), Pace(3))
+def test_images_of_one_source_are_materialized_side_by_side() -> None:
+    source = Materialized(mx.split(PICTURE, 7, axis=1), TileScheduler(3))
     asked = []
 
-    def make(window: Window) -> Window:
+    def make(window: RowWindow) -> RowWindow:
         asked.append(rows(window))
         return window
 
-    planes = [Computed(make, (source, reach(1))) for _ in range(2)]
-    assert [plane.whole().tolist() for plane in store_together(planes)] == [PICTURE.tolist()] * 2
+    images = [Lazy(make, (source, halo(1))) for _ in range(2)]
+    assert [image.whole().tolist() for image in materialize_together(images)] == [PICTURE.tolist()] * 2
     assert asked[:4] == [[0, 1, 2, 3], [0, 1, 2, 3], [2, 3, 4, 5, 6], [2, 3, 4, 5, 6]]
 
 
@@ -77,20 +85,20 @@ def test_a_gpu_begins_two_strips_before_one_is_waited_for(
     monkeypatch.setattr(mx, "default_device", lambda: device)
     monkeypatch.setattr(mx, "async_eval", lambda *strip: done.append(f"begin {len(strip)}"))
     monkeypatch.setattr(mx, "eval", lambda *strip: done.append(f"wait for {len(strip)}"))
-    pace = Pace(3)
+    scheduler = TileScheduler(3)
     for count in (2, 1, 3, 1):
-        pace.follow(*[PICTURE] * count)
+        scheduler.submit(*[PICTURE] * count)
     assert done == wanted
 
 
 def test_rows_are_computed_where_they_are_asked_for() -> None:
     asked = []
-    source = Stored([PICTURE])
+    source = Materialized([PICTURE])
 
-    def make(window: Window) -> Window:
+    def make(window: RowWindow) -> RowWindow:
         asked.append(rows(window))
         return window
 
-    plane = Computed(make, (source, reach(1)))
-    assert rows(plane.window(2, 4)) == [2, 3]
+    image = Lazy(make, (source, halo(1)))
+    assert rows(image.window(2, 4)) == [2, 3]
     assert asked == [[1, 2, 3, 4]]
