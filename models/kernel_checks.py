@@ -1,19 +1,19 @@
-"""Every kernel of ours, and the checks that loading a model asks for."""
+"""All custom kernels, and the checks that are made when a model is loaded."""
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from models.kernels.checked import CheckedKernel
-from models.layers.fused import BESIDE_MLP, HEADS_FIRST
+from models.layers.fused import CONCAT_MLP, HEADS_FIRST
 from models.vae.tiled_statistics import JOINED_MOMENTS, ROW_MOMENTS
 
-PICTURES = (HEADS_FIRST, BESIDE_MLP, ROW_MOMENTS, JOINED_MOMENTS)
+PICTURES = (HEADS_FIRST, CONCAT_MLP, ROW_MOMENTS, JOINED_MOMENTS)
 
 
 def all_kernels() -> tuple[CheckedKernel, ...]:
-    """Those of pictures and those of texts."""
-    # Imported here: pictures need nothing of the language models' packages.
+    """For pictures and for texts."""
+    # Imported here, as picture models do not need the language models' packages.
     from models.language.decode.kernel_cases import DECODING
     from models.language.decode.packed_matmul import QUANTIZED_ROWS
 
@@ -21,8 +21,8 @@ def all_kernels() -> tuple[CheckedKernel, ...]:
 
 
 def check_for_pictures(network: nn.Module) -> None:
-    """Try the kernels of pictures in the types that a network's weights have. Before any of its steps is traced, in which
-    nothing can be tried."""
+    """Try the kernels for pictures in the dtypes of a network's weights, before a step is traced: during tracing no kernel can
+    be tried."""
     arrays: list[tuple[str, mx.array]] = tree_flatten(network.parameters())  # type: ignore[assignment]
     dtypes = {array.dtype for _, array in arrays if mx.issubdtype(array.dtype, mx.floating)}
     for kernel in PICTURES:

@@ -1,7 +1,7 @@
-"""How much arithmetic a computation is, and how fast the device does arithmetic: the floor under every measurement.
+"""FLOPs of a computation, and the FLOP/s of the device: together the lower bound of every measured time.
 
-Counted from the graph that MLX builds, so the count is of what is really computed: matrix products, attention and
-convolutions, a multiplication and an addition each. All else is left out, as a perfect program would hide it.
+Counted in MLX's own graph, so it is what really runs: the multiplications and additions of matrix products, attention and
+convolutions. Everything else is left out, as a perfect program would hide it.
 """
 
 import math
@@ -14,27 +14,27 @@ from typing import Any
 import mlx.core as mx
 
 Shape = tuple[int, ...]
-# Large enough that a device is at its best, small enough for a second: on a GPU, and on a processor.
+# Large enough for a device's best rate, small enough for a second: on a GPU (True) and on a CPU.
 SIDES = {True: (4096, 8192, 16384), False: (1024, 1536)}
 
 
-def operations(function: Callable[[mx.array], Any], example: mx.array) -> int:
-    """Of one call. Nothing is computed: only the graph is built, for a processor, where no kernel hides its parts."""
+def count_flops(function: Callable[[mx.array], Any], example: mx.array) -> int:
+    """FLOPs of one call. Only the graph is built, for the CPU, where operations are not fused into kernels."""
     total = 0
 
-    def hear(told: dict[str, Any]) -> None:
+    def visit(node: dict[str, Any]) -> None:
         nonlocal total
-        if told["type"] == "primitive":
-            shapes = [tuple(entry[1]) for entry in told["inputs"]]
-            total += _cost(str(told["name"]), shapes, tuple(told["outputs"][0][1]))
+        if node["type"] == "primitive":
+            shapes = [tuple(entry[1]) for entry in node["inputs"]]
+            total += _cost(str(node["name"]), shapes, tuple(node["outputs"][0][1]))
 
-    with _on_processor():
-        mx.export_function(hear, lambda x: function(x), example)
+    with _on_cpu():
+        mx.export_function(visit, lambda x: function(x), example)
     return total
 
 
 def _cost(name: str, inputs: list[Shape], output: Shape) -> int:
-    """A product's operations are two for each number that comes out and each that is summed for it."""
+    """Two for each output element and each term of its sum."""
     if name in ("Matmul", "AddMM", "QuantizedMatmul"):
         return 2 * math.prod(output) * inputs[0][-1]
     if name == "Convolution":
@@ -43,7 +43,7 @@ def _cost(name: str, inputs: list[Shape], output: Shape) -> int:
 
 
 def device_rate(dtype: mx.Dtype) -> float:
-    """Operations a second in the best of some large square products: measured, not looked up."""
+    """Measured FLOP/s: the best of some large square matrix products."""
     gpu = bool(mx.default_device() == mx.gpu)
     return max(_rate(side, dtype) for side in SIDES[gpu])
 
@@ -52,7 +52,7 @@ def _rate(side: int, dtype: mx.Dtype) -> float:
     a, b = (mx.random.normal((side, side), dtype=dtype) for _ in range(2))
     mx.eval(a, b)
     best = math.inf
-    for _ in range(4):  # the first warms
+    for _ in range(4):  # the first is a warm-up
         began = time.perf_counter()
         mx.eval(a @ b)
         best = min(best, time.perf_counter() - began)
@@ -61,10 +61,10 @@ def _rate(side: int, dtype: mx.Dtype) -> float:
 
 
 @contextmanager
-def _on_processor() -> Iterator[None]:
+def _on_cpu() -> Iterator[None]:
     before = mx.default_device()
     mx.set_default_device(mx.cpu)
-    mx.disable_compile()  # what is compiled is one opaque thing in a graph
+    mx.disable_compile()  # a compiled function is a single opaque node
     try:
         yield
     finally:

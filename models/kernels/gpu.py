@@ -1,4 +1,4 @@
-"""Which device MLX computes on, as far as our kernels care."""
+"""The device that MLX computes on."""
 
 import mlx.core as mx
 
@@ -11,5 +11,5 @@ def on_cuda() -> bool:
 
 
 def ours_compile() -> bool:
-    """Whether kernels that are compiled here run on it (see `nvrtc`)."""
+    """Whether kernels that Diptych compiles run on it (see `nvrtc`)."""
     return on_cuda() and usable()

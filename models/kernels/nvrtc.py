@@ -1,10 +1,10 @@
-"""Kernels of our own on NVIDIA cards, compiled once and kept for the next process: MLX keeps only its own.
+"""Custom kernels for NVIDIA cards, compiled once and cached on disk: MLX caches only its own.
 
     kernel = cuda_kernel("twice", ["x"], ["y"], "…")     # the body of a function, as mx.fast.cuda_kernel takes it
     (y,) = kernel(inputs=[x], template=[("T", x.dtype)], grid=…, threadgroup=…, output_shapes=…, output_dtypes=…)
 
-`x_shape[1]` in the source is a number given with each call; what is in `template` is compiled in. Nothing is included, so
-that compiling takes a moment, not the seconds that MLX's headers take. Where the compiler cannot be had, MLX compiles.
+`x_shape[1]` in the source is passed with each call; `template` is compiled in. The source includes no headers, so compiling
+takes a moment instead of the seconds that MLX's headers take. Where NVRTC cannot be loaded, MLX compiles.
 """
 
 import ctypes
@@ -24,14 +24,14 @@ log = logging.getLogger("diptych.kernels")
 
 Template: TypeAlias = Sequence[tuple[str, Any]]
 
-# Where MLX keeps its own, if anywhere (runner/engine/kernel_cache.py).
+# MLX's own cache, if it is set (runner/engine/kernel_cache.py).
 FOLDER = "MLX_PTX_CACHE_DIR"
-COMPILERS = ("libnvrtc.so.13", "libnvrtc.so.12")  # whichever MLX has brought along
+COMPILERS = ("libnvrtc.so.13", "libnvrtc.so.12")  # whichever is installed with MLX
 SHAPE = re.compile(r"\b(\w+)_shape\[(\d+)\]")
 TYPES = {
     mx.bfloat16: "bfloat16", mx.float16: "float16", mx.float32: "float", mx.int32: "int", mx.uint32: "unsigned",
 }  # fmt: skip
-# Half precision without a header: bits, and the conversions.
+# Half precision without a header: bits and conversions.
 PRELUDE = """
 struct bfloat16 {
     unsigned short bits;
@@ -52,15 +52,15 @@ struct float16 {
 
 
 class CompilerError(RuntimeError):
-    """The compiler cannot be had, or does not take a kernel; the message is its own."""
+    """NVRTC cannot be loaded or does not accept a kernel; the message is its own."""
 
 
 class Kernel:
-    """Compiled for each template and types of inputs that it is called with."""
+    """Compiled for each template and combination of input dtypes that it is called with."""
 
     def __init__(self, name: str, inputs: Sequence[str], outputs: Sequence[str], source: str) -> None:
         self._name, self._inputs, self._outputs = name, tuple(inputs), tuple(outputs)
-        self._numbers = sorted({(found[1], int(found[2])) for found in SHAPE.finditer(source)})
+        self._sizes = sorted({(match[1], int(match[2])) for match in SHAPE.finditer(source)})
         self._body = SHAPE.sub(r"\1_\2", source)
         self._compiled: dict[tuple[Any, ...], tuple[str, bytes]] = {}
 
@@ -79,33 +79,33 @@ class Kernel:
             text = self.text(template, [x.dtype for x in inputs], output_dtypes)
             name = f"{self._name}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
             self._compiled[key] = name, compiled(name, text.replace("NAME", name, 1), architecture())
-        name, code = self._compiled[key]
-        shapes = {given: x.shape for given, x in zip(self._inputs, inputs, strict=True)}
+        kernel_name, code = self._compiled[key]
+        shapes = {name: x.shape for name, x in zip(self._inputs, inputs, strict=True)}
         return mx.fast.precompiled_cuda_kernel(
-            name=name,
+            name=kernel_name,
             compiled_source=code,
             inputs=inputs,
             output_shapes=output_shapes,
             output_dtypes=output_dtypes,
-            scalars=[shapes[given][axis] for given, axis in self._numbers],
+            scalars=[shapes[name][axis] for name, axis in self._sizes],
             grid=grid,
             threadgroup=threadgroup,
             ensure_row_contiguous=True,
         )
 
     def text(self, template: Template, inputs: Sequence[mx.Dtype], outputs: Sequence[mx.Dtype]) -> str:
-        """The whole of what is compiled; NAME stands for the function's name."""
+        """The complete source; NAME is a placeholder for the function's name."""
         arguments = [
             *(f"const {TYPES[kind]}* {name}" for name, kind in zip(self._inputs, inputs, strict=True)),
             *(f"{TYPES[kind]}* {name}" for name, kind in zip(self._outputs, outputs, strict=True)),
-            *(f"const int {name}_{axis}" for name, axis in self._numbers),
+            *(f"const int {name}_{axis}" for name, axis in self._sizes),
         ]
-        stated = "".join(_stated(name, value) for name, value in template)
+        constants = "".join(_constant(name, value) for name, value in template)
         head = f'{PRELUDE}extern "C" __global__ void NAME({", ".join(arguments)}) {{\n'
-        return f"{head}{stated}{self._body}\n}}\n"
+        return f"{head}{constants}{self._body}\n}}\n"
 
 
-def _stated(name: str, value: Any) -> str:
+def _constant(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"constexpr bool {name} = {str(value).lower()};\n"
     if isinstance(value, int):
@@ -115,7 +115,7 @@ def _stated(name: str, value: Any) -> str:
 
 @cache
 def cuda_kernel(name: str, inputs: tuple[str, ...], outputs: tuple[str, ...], source: str) -> Any:
-    """A kernel, by our compiling or by MLX's."""
+    """A kernel, compiled by Diptych where that works, else by MLX."""
     if usable():
         return Kernel(name, inputs, outputs, source)
     return mx.fast.cuda_kernel(name=name, input_names=list(inputs), output_names=list(outputs), source=source)
@@ -123,7 +123,7 @@ def cuda_kernel(name: str, inputs: tuple[str, ...], outputs: tuple[str, ...], so
 
 @cache
 def usable() -> bool:
-    """Whether a kernel that was compiled here runs. To be asked before anything is traced."""
+    """Whether a kernel compiled by Diptych runs. The first call must come before anything is traced."""
     kernel = Kernel(
         "trial", ("x",), ("y",), "if (threadIdx.x < x_shape[0]) y[threadIdx.x] = (T)(x[threadIdx.x] + 1);"
     )
@@ -136,9 +136,9 @@ def usable() -> bool:
         if mx.array_equal(y, x + 1):
             return True
         reason: object = f"1 more than {x.tolist()} was {y.tolist()}"
-    except Exception as error:  # the call is experimental: whatever it raises, MLX compiles instead
+    except Exception as error:  # MLX's call is experimental and may raise anything
         reason = error
-    log.warning("MLX compiles our kernels, anew for each process: %s", reason)
+    log.warning("custom kernels are compiled by MLX, anew in each process: %s", reason)
     return False
 
 
@@ -148,28 +148,28 @@ def architecture() -> str:
 
 
 def compiled(name: str, text: str, architecture: str) -> bytes:
-    """Code for the card: from the folder, or compiled and put there."""
+    """Code for the card, from the cache, or compiled and cached."""
     folder = os.environ.get(FOLDER)
     path = Path(folder) / f"{name}_{architecture}.cubin" if folder else None
     try:
         if path is not None and path.exists():
             return path.read_bytes()
     except OSError as error:
-        log.debug("%s cannot be read: %s", path, error)
+        log.debug("the cached kernel %s cannot be read: %s", path, error)
     code = _compile(name, text, architecture)
     if path is not None:
-        _keep(path, code)
+        _cache(path, code)
     return code
 
 
-def _keep(path: Path, code: bytes) -> None:
-    """Whole or not at all: another process may be reading."""
+def _cache(path: Path, code: bytes) -> None:
+    """Atomically: another process may be reading."""
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             file.write(code)
         os.replace(file.name, path)
     except OSError as error:
-        log.debug("%s is not kept: %s", path, error)
+        log.debug("the kernel %s is not cached: %s", path, error)
 
 
 def _compile(name: str, text: str, architecture: str) -> bytes:
@@ -185,19 +185,19 @@ def _compile(name: str, text: str, architecture: str) -> bytes:
         options = (ctypes.c_char_p * 2)(f"--gpu-architecture={architecture}".encode(), b"--std=c++17")
         if library.nvrtcCompileProgram(program, len(options), options):
             raise CompilerError(
-                f"{name}: {_told(library, program, 'ProgramLog').decode(errors='replace').strip()}"
+                f"{name}: {_output(library, program, 'ProgramLog').decode(errors='replace').strip()}"
             )
-        return _told(library, program, "CUBIN")
+        return _output(library, program, "CUBIN")
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
 
 
-def _told(library: Any, program: ctypes.c_void_p, what: str) -> bytes:
+def _output(library: Any, program: ctypes.c_void_p, what: str) -> bytes:
     size = ctypes.c_size_t()
     _check(library, getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
-    told = ctypes.create_string_buffer(size.value)
-    _check(library, getattr(library, f"nvrtcGet{what}")(program, told))
-    return told.raw
+    output = ctypes.create_string_buffer(size.value)
+    _check(library, getattr(library, f"nvrtcGet{what}")(program, output))
+    return output.raw
 
 
 def _check(library: Any, result: int) -> None:
@@ -212,5 +212,5 @@ def compiler() -> Any:
         try:
             return ctypes.CDLL(name)
         except OSError as error:
-            log.debug("no %s: %s", name, error)
+            log.debug("%s cannot be loaded: %s", name, error)
     raise CompilerError(f"none of {', '.join(COMPILERS)} can be loaded")

@@ -1,7 +1,7 @@
-"""MLX's own operations that models are made of, each on a small case beside NumPy's doubles.
+"""MLX's own operations that models use, each compared with NumPy in float64 on a small case.
 
-They are MLX's to get right. Whether they are on a device, a driver or a version that nobody has tried is what a report
-of a machine has to say first.
+MLX tests them, but not on every device, driver and version: a wrong one is the first thing that a report of a machine
+has to say.
 """
 
 from collections.abc import Callable
@@ -15,31 +15,31 @@ from numpy.typing import NDArray
 
 Doubles: TypeAlias = NDArray[np.float64]
 
-# The largest difference as a part of the largest value: roundings of the type, through a sum or two. GPUs may round the
-# factors of float32 products to tf32 (MLX_ENABLE_TF32).
+# Largest difference, relative to the largest value, by rounding alone. GPUs may round the factors of float32 products to
+# tf32 (MLX_ENABLE_TF32).
 EXACT, TF32, HALF = 1e-5, 5e-3, 2e-2
 FLOAT32_PRODUCT = "product, float32"
 
 
 @dataclass(frozen=True)
 class Operation:
-    """`compute` gives what MLX computes and what is right. Differences up to `allowed` are roundings."""
+    """`compute` returns MLX's result and the expected one. Differences up to `allowed` are rounding."""
 
     name: str
     allowed: float
     compute: Callable[[], tuple[mx.array, Doubles]]
 
     def difference(self) -> float:
-        """As a part of the largest value; not a number where MLX's result holds one that is not."""
-        ours, right = self.compute()
+        """Relative to the largest value; NaN if MLX's result contains NaN."""
+        ours, expected = self.compute()
         wide = np.array(ours.astype(mx.float32), np.float64)
-        if wide.shape != right.shape:
-            raise ValueError(f"the result has the shape {wide.shape}, and {right.shape} is right")
-        return cast(float, np.abs(wide - right).max() / max(np.abs(right).max(), 1e-12))
+        if wide.shape != expected.shape:
+            raise ValueError(f"the result has the shape {wide.shape}; {expected.shape} is expected")
+        return cast(float, np.abs(wide - expected).max() / max(np.abs(expected).max(), 1e-12))
 
 
 def _random(shape: tuple[int, ...], seed: int) -> mx.array:
-    """The same numbers on every device, whatever MLX's own generator gives there."""
+    """Drawn by NumPy: the same numbers on every device."""
     return mx.array(np.random.default_rng(seed).standard_normal(shape, np.float32))
 
 
@@ -105,7 +105,7 @@ def _convolution() -> tuple[mx.array, Doubles]:
 
 
 def _compiled() -> tuple[mx.array, Doubles]:
-    """Several operations that MLX makes one kernel of, but on a processor (`device.prepare`)."""
+    """Several operations that MLX fuses into one kernel, except on the CPU (`device.prepare`)."""
     gate, up = _random((7, 33), 14), _random((7, 33), 15)
     fused = mx.compile(lambda gate, up: nn.silu(gate) * up + 1)
     wide = _doubles(gate)
@@ -113,7 +113,7 @@ def _compiled() -> tuple[mx.array, Doubles]:
 
 
 def _noise() -> tuple[mx.array, Doubles]:
-    """Seeds mean the same everywhere."""
+    """A seed gives the same numbers on every device."""
     return mx.random.uniform(shape=(4,), key=mx.random.key(7)), np.array(NOISE)
 
 

@@ -1,6 +1,6 @@
 """Two passes over memory that decide how fast a diffusion transformer is, each a single kernel on an NVIDIA card.
 
-`heads_first` goes from projections to what attention takes, `beside` puts an MLP's hidden features next to attention's.
+`heads_first` goes from projections to what attention takes, `concat_mlp` puts an MLP's hidden features next to attention's.
 MLX's own operations come to the same in several passes, and do so on every other device.
 """
 
@@ -60,7 +60,7 @@ HEADS = """
     }
 """
 # A thread takes eight features, which are all attention's or all the MLP's.
-BESIDE = """
+CONCAT = """
     unsigned vector = blockIdx.x * blockDim.x + threadIdx.x;
     unsigned token = vector / ((W + M) / 8), column = vector % ((W + M) / 8) * 8;
     if (token >= (unsigned)(attended_shape[0] * attended_shape[1])) return;
@@ -100,19 +100,19 @@ def heads_first(
     return _heads_by_mlx(parts, table, heads, head_dim)
 
 
-def beside(attended: mx.array, projected: mx.array, offset: int, gated: bool) -> mx.array:
+def concat_mlp(attended: mx.array, projected: mx.array, offset: int, gated: bool) -> mx.array:
     """Attention's features and the MLP's in one row, (batch, token, channels).
 
     The MLP's come from the projection's columns behind `offset`: under SiLU times another half of them, or under GELU.
     """
     width, hidden = attended.shape[2], (projected.shape[2] - offset) // (2 if gated else 1)
     aligned = all(size % VECTOR == 0 for size in (width, hidden, offset, projected.shape[2]))
-    if aligned and BESIDE_MLP.works(attended.dtype):
-        return _beside_by_kernel(attended, projected, offset, gated)
-    return _beside_by_mlx(attended, projected, offset, gated)
+    if aligned and CONCAT_MLP.works(attended.dtype):
+        return _concat_by_kernel(attended, projected, offset, gated)
+    return _concat_by_mlx(attended, projected, offset, gated)
 
 
-def _beside_by_mlx(attended: mx.array, projected: mx.array, offset: int, gated: bool) -> mx.array:
+def _concat_by_mlx(attended: mx.array, projected: mx.array, offset: int, gated: bool) -> mx.array:
     mlp = projected[..., offset:]
     return mx.concatenate([attended, swiglu(mlp) if gated else gelu(mlp)], axis=-1)
 
@@ -173,14 +173,14 @@ def _heads_by_kernel(
     return q, k, values.reshape(batch, tokens, heads, head_dim).transpose(0, 2, 1, 3)
 
 
-def _beside_by_kernel(attended: mx.array, projected: mx.array, offset: int, gated: bool) -> mx.array:
+def _concat_by_kernel(attended: mx.array, projected: mx.array, offset: int, gated: bool) -> mx.array:
     batch, tokens, width = attended.shape
     hidden = (projected.shape[2] - offset) // (2 if gated else 1)
     total = batch * tokens * (width + hidden)
     template = {
         "T": attended.dtype, "W": width, "M": hidden, "LD": projected.shape[2], "OFFSET": offset, "GATED": gated,
     }  # fmt: skip
-    (out,) = _beside_kernel()(
+    (out,) = _concat_kernel()(
         inputs=[attended, projected],
         template=list(template.items()),
         grid=(-(-total // VECTOR // BLOCK) * BLOCK, 1, 1),
@@ -198,8 +198,8 @@ def _heads_kernel(eps: float, alone: bool) -> Any:
     return cuda_kernel(name, ("a", "c", "wqa", "wka", "wqc", "wkc", "table"), outputs, source)
 
 
-def _beside_kernel() -> Any:
-    return cuda_kernel("beside", ("attended", "projected"), ("out",), BESIDE)
+def _concat_kernel() -> Any:
+    return cuda_kernel("concat_mlp", ("attended", "projected"), ("out",), CONCAT)
 
 
 def _heads_cases(dtype: mx.Dtype) -> Iterator[Case]:
@@ -223,13 +223,13 @@ def _heads_cases(dtype: mx.Dtype) -> Iterator[Case]:
         yield from zip(_heads_by_kernel(given, table, heads, size), plain, strict=True)
 
 
-def _beside_cases(dtype: mx.Dtype) -> Iterator[Case]:
+def _concat_cases(dtype: mx.Dtype) -> Iterator[Case]:
     attended = mx.random.normal((2, 5, 16), key=mx.random.key(1)).astype(dtype)
     projected = (3 * mx.random.normal((2, 5, 96), key=mx.random.key(2))).astype(dtype)
     for gated in (True, False):
-        plain = _beside_by_mlx(attended, projected, 48, gated)
-        yield _beside_by_kernel(attended, projected, 48, gated), plain
+        plain = _concat_by_mlx(attended, projected, 48, gated)
+        yield _concat_by_kernel(attended, projected, 48, gated), plain
 
 
 HEADS_FIRST = CheckedKernel("heads_first", on_cuda, (mx.float32, *HALVES), _heads_cases)
-BESIDE_MLP = CheckedKernel("beside", on_cuda, HALVES, _beside_cases)
+CONCAT_MLP = CheckedKernel("concat_mlp", on_cuda, HALVES, _concat_cases)

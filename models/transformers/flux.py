@@ -17,7 +17,7 @@ import numpy as np
 
 from models.checkpoint.weights import WeightMap
 from models.config import Config, ConfigError
-from models.layers.fused import Part, beside, gelu
+from models.layers.fused import Part, concat_mlp, gelu
 from models.layers.rope import Positions, rotary_table
 from models.transformers.blocks import (
     Embedding,
@@ -167,7 +167,7 @@ class ParallelAttention(nn.Module):
         projected = self.to_qkv_mlp(x)
         part = Part(projected, self.norm_q, self.norm_k)
         out = attend([part], table, self.heads, self.head_dim)
-        return self.to_out_mlp(beside(out, projected, 3 * self.heads * self.head_dim, gated=False))
+        return self.to_out_mlp(concat_mlp(out, projected, 3 * self.heads * self.head_dim, gated=False))
 
 
 class SingleBlock(nn.Module):

@@ -17,7 +17,7 @@ import numpy as np
 
 from models.checkpoint.weights import WeightMap
 from models.config import Config
-from models.layers.fused import Part, beside, swiglu
+from models.layers.fused import Part, concat_mlp, swiglu
 from models.layers.rope import Positions, rotary_table
 from models.transformers.blocks import (
     Embedding,
@@ -142,7 +142,7 @@ class ParallelAttention(nn.Module):
         projected = self.to_qkv_mlp_proj(x)
         part = Part(projected, self.norm_q, self.norm_k)
         out = attend([part], table, self.heads, self.head_dim)
-        return self.to_out(beside(out, projected, 3 * self.heads * self.head_dim, gated=True))
+        return self.to_out(concat_mlp(out, projected, 3 * self.heads * self.head_dim, gated=True))
 
 
 class SingleBlock(nn.Module):

@@ -11,7 +11,7 @@ device.prepare()  # a BLAS, where there is no GPU, before MLX is imported
 import mlx.core as mx  # noqa: E402
 
 from models.checkpoint.quantize import Quantization  # noqa: E402
-from models.kernels.flops import device_rate, operations  # noqa: E402
+from models.kernels.flops import count_flops, device_rate  # noqa: E402
 from pipelines import pipeline_class  # noqa: E402
 from pipelines.base import ImageRequest, Report  # noqa: E402
 from pipelines.components import DTYPES  # noqa: E402
@@ -106,9 +106,9 @@ class Engine:
         network, one = transformer(), mx.zeros((1,))
         prompt = f"   2 {self.job['prompt']}"
         return {
-            "step": operations(lambda x: network.step(x, *rest), latents),
-            "decode": operations(self.pipeline.codec.decode, self._latents(width, height)),
-            "encode": operations(lambda x: self.pipeline.encode_prompt(prompt).states, one),
+            "step": count_flops(lambda x: network.step(x, *rest), latents),
+            "decode": count_flops(self.pipeline.codec.decode, self._latents(width, height)),
+            "encode": count_flops(lambda x: self.pipeline.encode_prompt(prompt).states, one),
         }
 
     def rate(self) -> Times:

@@ -80,7 +80,7 @@ def multiplied(x: mx.array, layer: Any, gated: bool = False) -> mx.array:
 
 def as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "_heads_by_kernel", fused._heads_by_mlx)
-    monkeypatch.setattr(fused, "_beside_by_kernel", fused._beside_by_mlx)
+    monkeypatch.setattr(fused, "_concat_by_kernel", fused._concat_by_mlx)
     monkeypatch.setattr(tiled_statistics, "_row_moments_by_kernel", tiled_statistics._row_moments_by_mlx)
     monkeypatch.setattr(
         tiled_statistics, "_scale_and_shift_by_kernel", tiled_statistics._scale_and_shift_by_mlx
@@ -128,7 +128,7 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(one, "_runs_here", lambda: True)
         monkeypatch.setattr(one, "_works", {})
     monkeypatch.setattr(fused, "_heads_by_kernel", lambda *given: [mx.zeros((1,))] * 3)
-    monkeypatch.setattr(fused, "_beside_by_kernel", zeros)
+    monkeypatch.setattr(fused, "_concat_by_kernel", zeros)
     monkeypatch.setattr(
         tiled_statistics, "_row_moments_by_kernel", lambda rows: (mx.zeros((1,)), mx.zeros((1,)))
     )
@@ -142,8 +142,8 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pictures_and_texts_are_computed_by_plain_operations_then(caplog: pytest.LogCaptureFixture) -> None:
     x = mx.random.normal((1, 4, 32)).astype(mx.bfloat16)
     projected = mx.random.normal((1, 4, 96)).astype(mx.bfloat16)
-    plain = fused._beside_by_mlx(x, projected, 32, True)
-    assert mx.array_equal(fused.beside(x, projected, 32, gated=True), plain)
+    plain = fused._concat_by_mlx(x, projected, 32, True)
+    assert mx.array_equal(fused.concat_mlp(x, projected, 32, gated=True), plain)
     rows = mx.random.normal((1, 2, 8, 16))
     for ours, right in zip(
         tiled_statistics.row_moments(rows), tiled_statistics._row_moments_by_mlx(rows), strict=True

@@ -5,7 +5,7 @@ import pytest
 
 from models.kernels import gpu
 from models.layers import fused
-from models.layers.fused import Part, beside, gelu, heads_first, swiglu
+from models.layers.fused import Part, concat_mlp, gelu, heads_first, swiglu
 from models.layers.rope import rotary_table, rotate
 
 on_a_card = pytest.mark.skipif(not gpu.on_cuda(), reason="needs an NVIDIA card")
@@ -94,7 +94,7 @@ def test_heads_without_norms_are_turned_alone() -> None:
 def test_the_mlps_features_stand_behind_attentions(gated: bool, width: int, dtype: mx.Dtype) -> None:
     attended = mx.random.normal((2, 5, width)).astype(dtype)
     projected = (3 * mx.random.normal((2, 5, 3 * width + 48))).astype(dtype)
-    found = beside(attended, projected, 3 * width, gated)
+    found = concat_mlp(attended, projected, 3 * width, gated)
     mlp = projected[..., 3 * width :].astype(mx.float32)
     expected = swiglu(mlp) if gated else nn.gelu_approx(mlp)
     assert found.dtype == dtype
@@ -125,9 +125,9 @@ def test_no_number_of_tokens_needs_a_kernel_of_its_own(monkeypatch: pytest.Monke
         return [mx.zeros(shape, dtype) for shape, dtype in zip(output_shapes, output_dtypes, strict=True)]
 
     monkeypatch.setattr(fused, "_heads_kernel", lambda *_: kernel)
-    monkeypatch.setattr(fused, "_beside_kernel", lambda: kernel)
+    monkeypatch.setattr(fused, "_concat_kernel", lambda: kernel)
     for tokens in (7, 32, 4608):
         fused._heads_by_kernel([part(1, tokens, 2, 8, 0, 1, mx.bfloat16)], table(tokens, 8), 2, 8)
         attended, projected = (mx.zeros((1, tokens, width), mx.bfloat16) for width in (16, 64))
-        fused._beside_by_kernel(attended, projected, 48, gated=True)
+        fused._concat_by_kernel(attended, projected, 48, gated=True)
     assert len(compiled) == 2

@@ -23,9 +23,9 @@ from runner.engine import device
 device.prepare()
 import mlx.core as mx, mlx.nn as nn
 from models.vae.group_norm import _scaled_silu
-from models.kernels.flops import operations
+from models.kernels.flops import count_flops
 x = mx.arange(12, dtype=mx.float32).reshape(3, 4)
-assert operations(nn.Linear(4, 4), x)  # which counts without compiling, and then compiles again where it did
+assert count_flops(nn.Linear(4, 4), x)  # which counts without compiling, and then compiles again where it did
 mx.eval(nn.gelu(x), _scaled_silu(x, x, x), mx.compile(lambda x: mx.exp(x) * mx.sqrt(x) + 1)(x))
 """
 
