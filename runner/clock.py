@@ -1,7 +1,7 @@
-"""A clock that stands still while this process does: blocked by its own work, stopped, or without a processor.
+"""A clock that stops while this process cannot react: blocked by its own work, suspended, or starved of processor time.
 
-Silence is only a fault of the other side when we could have heard something. An event loop that was held up for a minute
-finds its timers overdue and the answers to its questions unread, in that order.
+A peer is only at fault for a missing response that we could have received. An event loop that was blocked for a minute
+runs its overdue timers first, and reads the responses that arrived in the meantime only then.
 """
 
 import asyncio
@@ -9,12 +9,12 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
-# A pause is noticed to within this many seconds.
+# The resolution, in seconds, with which pauses are noticed.
 TICK = 0.25
 
 
 class AwakeClock:
-    """Seconds in which the running event loop was free to react. `close` it when it is no longer read."""
+    """Counts the seconds in which the running event loop was able to react. `close` it after use."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -23,7 +23,7 @@ class AwakeClock:
         self._schedule()
 
     def time(self) -> float:
-        """Seconds since some moment, less all pauses up to now, one that has only just ended included."""
+        """Monotonic seconds without the pauses so far, including one that has only just ended."""
         now = time.monotonic()
         return now - self._lost - max(0.0, now - self._due)
 
@@ -40,7 +40,7 @@ class AwakeClock:
 
 
 class AwakeTimeout:
-    """What `awake_timeout` gives: `restart` grants the whole time again."""
+    """The value of `awake_timeout`; `restart` begins the time anew."""
 
     def __init__(self, seconds: float | None, timeout: asyncio.Timeout, clock: AwakeClock) -> None:
         self._seconds = seconds
@@ -67,7 +67,7 @@ class AwakeTimeout:
     def _fire(self) -> None:
         remaining = self._until - self._clock.time()
         if remaining > 0:
-            # Never at once: what arrived during a pause has to be read before anything is given up for it.
+            # Never at once: what arrived during a pause has to be read first.
             self._arm(max(remaining, TICK))
         else:
             self._timeout.reschedule(asyncio.get_running_loop().time())
@@ -75,7 +75,7 @@ class AwakeTimeout:
 
 @contextlib.asynccontextmanager
 async def awake_timeout(seconds: float | None) -> AsyncIterator[AwakeTimeout]:
-    """As asyncio.timeout, for seconds of an AwakeClock; None never ends."""
+    """Like asyncio.timeout, in seconds of an AwakeClock; None means no limit."""
     async with asyncio.timeout(None) as timeout:
         limit = AwakeTimeout(seconds, timeout, AwakeClock())
         try:

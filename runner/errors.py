@@ -1,31 +1,31 @@
-"""What can go wrong, drawn once.
+"""The error hierarchy.
 
     DiptychError
-    ├── BadRequest          400   the request says something that cannot be done
-    │   └── TooLarge        413   its body is larger than is read
-    ├── KeyNeeded           401   no API key, or not the right one
-    ├── NotAllowed          403   the hub wants a login or its terms accepted; a page that may not call
-    ├── ModelNotFound       404   no such model on this machine or the hub
-    ├── ModelNotSupported   400   found, but not something Diptych can run (or broken)
-    ├── UnknownPath         404   nothing is there to be asked
-    ├── WrongMethod         405   something is, but not by this method
-    ├── TooSlow             408   its body hardly arrives
-    ├── TooManyHeaders      431   more than are read
-    ├── RequestCancelled    499   by /cancel, before it began
-    ├── NotEnoughMemory     507   cannot fit
+    ├── BadRequest          400   the request is invalid
+    │   └── TooLarge        413   its body exceeds the limit
+    ├── KeyNeeded           401   the API key is missing or wrong
+    ├── NotAllowed          403   the hub requires a login or accepting terms; a web page without access
+    ├── ModelNotFound       404   no such model on this machine or on the hub
+    ├── ModelNotSupported   400   the model exists, but Diptych cannot run it, or its files are broken
+    ├── UnknownPath         404   there is no such route
+    ├── WrongMethod         405   the route exists, but not with this method
+    ├── TooSlow             408   its body arrives too slowly
+    ├── TooManyHeaders      431   more headers than allowed
+    ├── RequestCancelled    499   cancelled by /cancel before it began
+    ├── NotEnoughMemory     507   the model does not fit
     ├── NotEnoughDisk       507   the download does not fit on the disk
-    ├── HubUnreachable      502   the hub is needed and does not answer
+    ├── HubUnreachable      502   the hub is needed and does not respond
     ├── Busy                503   the queue is full, or the server is stopping
-    ├── RunnerFailed        500   a runner died or answered nonsense
-    ├── NoGateway           502   a command needs the gateway, which does not run
-    └── ConfigInvalid       500   a configuration file or a variable says something that is not allowed
+    ├── RunnerFailed        500   a runner died or sent an invalid response
+    ├── NoGateway           502   a command needs the gateway, which is not running
+    └── ConfigInvalid       500   a configuration file or variable is invalid
 
-The message is written for the user: what was found, what would be accepted, what to do.
+Messages are written for users: they name the field, its value and what is allowed, or say what to do.
 """
 
 
 class DiptychError(Exception):
-    """The root; its message may be shown to a user as it is. `status` is for HTTP, `exit_code` for the shell."""
+    """The base class. The message can be shown to users; `status` is for HTTP, `exit_code` for the shell."""
 
     status = 500
     exit_code = 1
@@ -36,7 +36,7 @@ class DiptychError(Exception):
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """What an HTTP answer says beside it."""
+        """Headers of the HTTP response."""
         return []
 
 
@@ -70,7 +70,7 @@ class UnknownPath(DiptychError):
 
 
 class WrongMethod(DiptychError):
-    """`allowed` is for the Allow header: the methods that would have been right."""
+    """`allowed` lists the methods of the route, for the Allow header."""
 
     status = 405
 
@@ -108,7 +108,7 @@ class HubUnreachable(DiptychError):
 
 
 class Busy(DiptychError):
-    """Full for now; `retry_after` is a guess in whole seconds for the Retry-After header."""
+    """Temporarily full. `retry_after` is an estimate in whole seconds, for the Retry-After header."""
 
     status = 503
 
@@ -131,6 +131,6 @@ class NoGateway(DiptychError):
 
 
 class ConfigInvalid(DiptychError):
-    """Only ever raised before anything is served."""
+    """Raised at startup only."""
 
     exit_code = 2

@@ -1,4 +1,4 @@
-"""Logging to stderr, a line each, as text or JSON."""
+"""Logging to stderr, one line per record, as text or JSON."""
 
 import json
 import logging
@@ -8,11 +8,11 @@ import time
 from typing import Any, Literal
 
 Format = Literal["text", "json"]
-# Attributes every record has; what else it carries was given by `extra` and belongs in the JSON line.
+# Attributes of every record; any other came with `extra` and goes into the JSON line.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-# How a line begins that tells of a request's failure, with a traceback after it: one that the process outlived.
+# The message of a failed request, with a traceback after it; the process survived it.
 REQUEST_FAILED = "a request failed"
 
 
@@ -41,7 +41,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def setup(verbose: bool = False, format: Format = "text") -> None:
-    """Send Diptych's log to stderr; other libraries' warnings too."""
+    """Send Diptych's log, and the warnings of other libraries, to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
     root = logging.getLogger()
@@ -49,5 +49,5 @@ def setup(verbose: bool = False, format: Format = "text") -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("diptych").setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.captureWarnings(True)
-    # It writes its own lines to stderr, in its own form; what it has to say of a prompt's length, we have said.
+    # It writes to stderr in its own format, about prompt lengths for example, which we check ourselves.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,5 +1,4 @@
-"""Panics of libraries written in Rust: an exception that `except Exception` does not catch, of a class that each library
-makes for itself and none exports."""
+"""Panics of libraries written in Rust. `except Exception` does not catch them, and no library exports their class."""
 
 
 def is_panic(error: BaseException) -> bool:
@@ -7,5 +6,5 @@ def is_panic(error: BaseException) -> bool:
 
 
 def is_failure(error: BaseException) -> bool:
-    """What went wrong in some work, as against what is meant to end it (SystemExit, CancelledError, …)."""
+    """Whether it is an error, rather than meant to end the task or process (CancelledError, SystemExit, …)."""
     return isinstance(error, Exception) or is_panic(error)

@@ -1,4 +1,4 @@
-"""Work that blocks, on a thread that nobody has to wait for: the hub may take minutes to say nothing."""
+"""Blocking work on a thread of its own: the hub may take minutes to fail."""
 
 import asyncio
 import contextlib
@@ -10,14 +10,14 @@ T = TypeVar("T")
 
 
 async def run_in_daemon_thread(work: Callable[[], T]) -> T:
-    """What the work returns or raises. Unlike asyncio.to_thread's, its thread takes nobody's place, and a process that
-    ends does not wait for it."""
+    """Run `work` in its own daemon thread. Unlike `asyncio.to_thread`, it does not occupy a slot of the default executor
+    and does not block interpreter exit."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
-    def tell(result: T | None, error: BaseException | None) -> None:
+    def finish(result: T | None, error: BaseException | None) -> None:
         if done.done():
-            return  # nobody waits any more
+            return  # cancelled
         if error is not None:
             done.set_exception(error)
         else:
@@ -29,12 +29,11 @@ async def run_in_daemon_thread(work: Callable[[], T]) -> T:
             result = work()
         except Exception as raised:
             error = raised
-        except (
-            BaseException
-        ) as raised:  # a panic of a library, or an exit: neither may end the loop, or be waited for
+        except BaseException as raised:
+            # A panic of a library or a SystemExit: neither may end the event loop, or leave the caller waiting.
             error = RuntimeError(f"{type(raised).__name__}: {raised}")
-        with contextlib.suppress(RuntimeError):  # the loop has been closed
-            loop.call_soon_threadsafe(tell, result, error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(finish, result, error)
 
-    threading.Thread(target=run, name="aside", daemon=True).start()
+    threading.Thread(target=run, name="daemon", daemon=True).start()
     return await done

@@ -1,1 +1,1 @@
-"""A text model spread over several devices: the first process, the others, how they start and end."""
+"""A text model split over several devices, one process each."""

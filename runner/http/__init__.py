@@ -1,1 +1,1 @@
-"""What the gateway and the runner share of HTTP: connections and their limits, and which requests are let in."""
+"""HTTP for the gateway and the runner: connections and their limits, access, middleware, OpenAPI."""

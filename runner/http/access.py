@@ -1,5 +1,4 @@
-"""Which requests are let in: the right Host, the right page, the right key. Browsers let any page call a server on this
-machine."""
+"""Which requests are accepted, by Host, Origin and API key. Browsers let any web page send requests to a local server."""
 
 import hmac
 import ipaddress
@@ -12,15 +11,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runner.errors import BadRequest, KeyNeeded, NotAllowed, TooManyHeaders
 
-MOST_HEADERS = 100
-# A name or an address, and a port: what else an authority may have (a user, a password) has no place in a Host header.
+MAX_HEADERS = 100
+# A name or an address, and a port. A user or a password, allowed in URLs, is not allowed in a Host header.
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]*)?", re.IGNORECASE)
 
 
 class Access:
-    """ASGI middleware that refuses: an unknown Host (DNS rebinding), a foreign page (Origin), a missing key.
+    """ASGI middleware that refuses an unknown Host (DNS rebinding), a foreign Origin, and a missing key.
 
-    Paths in `open_paths`, and those that begin as `open_prefixes` say, need no key.
+    Paths in `open_paths` or with one of the `open_prefixes` need no key.
     """
 
     def __init__(
@@ -46,32 +45,32 @@ class Access:
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        if len(scope["headers"]) > MOST_HEADERS:
+        if len(scope["headers"]) > MAX_HEADERS:
             raise TooManyHeaders(
-                f"the request has {len(scope['headers'])} headers; at most {MOST_HEADERS} are read"
+                f"the request has {len(scope['headers'])} headers; at most {MAX_HEADERS} are allowed"
             )
         host, origin = host_of(scope), header(scope, b"origin")
         if host and not self._hosts.allow(host):
             raise NotAllowed(
-                f"this server is not called {host[:100]!r}; if that is its name, start it with --allow-host {host[:100]}"
+                f"the Host {host[:100]!r} is not a name of this server; if it is, start the server with --allow-host {host[:100]}"
             )
         if origin and not self._origins.allow(origin, host):
             raise NotAllowed(
-                f"pages from {origin[:100]} may not call this server; --allow-origin {origin[:100]} lets them"
+                f"web pages from {origin[:100]} may not use this server; --allow-origin {origin[:100]} allows them"
             )
-        if self._keys and not self._is_open(scope["path"]) and not self._knows(bearer(scope)):
+        if self._keys and not self._is_open(scope["path"]) and not self._is_valid(bearer(scope)):
             raise KeyNeeded("this server needs its API key: Authorization: Bearer KEY")
 
-    def _knows(self, given: bytes) -> bool:
-        """Compares with all keys, and each in constant time."""
-        return sum(hmac.compare_digest(given, key) for key in self._keys) > 0
+    def _is_valid(self, token: bytes) -> bool:
+        """Compares with every key, each in constant time."""
+        return sum(hmac.compare_digest(token, key) for key in self._keys) > 0
 
     def _is_open(self, path: str) -> bool:
         return path in self._open_paths or path.startswith(self._open_prefixes)
 
 
 class Hosts:
-    """The names this machine may be called by. A page that rebinds DNS comes with its own name, never with an address."""
+    """The allowed names of this machine. Addresses are fine: DNS rebinding always comes with a name."""
 
     def __init__(self, allowed: Sequence[str]) -> None:
         own = socket.gethostname().lower()
@@ -88,7 +87,7 @@ class Hosts:
 
 
 class Origins:
-    """The pages that may call: our own, those of this machine, and those that were named."""
+    """The allowed origins: this server's own, those of this machine, and the configured ones."""
 
     def __init__(self, allowed: Sequence[str]) -> None:
         self._allowed = {origin.rstrip("/").lower() for origin in allowed}
@@ -108,24 +107,24 @@ class Origins:
 
 
 def host_of(scope: Scope) -> str:
-    """The one Host header; empty for HTTP/1.0, which need not have any. BadRequest where there is not exactly one."""
+    """The Host header, of which there must be exactly one, or none in HTTP/1.0: then it is empty."""
     hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
     if len(hosts) > 1:
         raise BadRequest(f"the request has {len(hosts)} Host headers; it must have one")
     if not hosts and scope.get("http_version") == "1.0":
         return ""
     if not hosts or not _HOST.fullmatch(hosts[0]):
-        shown = (
+        problem = (
             f"the Host header {hosts[0][:100]!r} is not allowed"
             if hosts
             else "the request has no Host header"
         )
-        raise BadRequest(f"{shown}; it must be a name or an address, with or without a port")
+        raise BadRequest(f"{problem}; it must be a name or an address, with or without a port")
     return str(hosts[0])
 
 
 def header(scope: Scope, name: bytes) -> str:
-    """A request header's value; empty when there is none."""
+    """The value of a request header, or an empty string."""
     for key, value in scope["headers"]:
         if key == name:
             return str(value.decode("latin-1"))
@@ -133,12 +132,12 @@ def header(scope: Scope, name: bytes) -> str:
 
 
 def bearer(scope: Scope) -> bytes:
-    """The key that came with a request; empty when none did. `Bearer` may be written in capitals or not."""
-    given = b""
+    """The key of the Authorization header, or empty. The scheme is not case-sensitive."""
+    authorization = b""
     for name, value in scope["headers"]:
         if name == b"authorization":
-            given = value
-    scheme, _, key = given.partition(b" ")
+            authorization = value
+    scheme, _, key = authorization.partition(b" ")
     return bytes(key.strip()) if scheme.lower() == b"bearer" else b""
 
 

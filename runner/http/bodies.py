@@ -1,4 +1,4 @@
-"""Request bodies, up to a limit."""
+"""Reading request bodies, up to a limit."""
 
 from starlette.requests import Request
 
@@ -6,13 +6,13 @@ from runner.errors import BadRequest, TooLarge, TooSlow
 from runner.http.limits import BODY_TOO_SLOW
 
 LIMIT = 64 * 1024**2
-PICTURES_LIMIT = 128 * 1024**2  # ten pictures of nine megabytes in base64
-# A client that is still sending when it is refused may never read why: this much of the rest is read and thrown away.
+PICTURES_LIMIT = 128 * 1024**2  # ten pictures of nine megabytes, in base64
+# A client that is still sending may never read the error, so up to this much of the rest is read and discarded.
 DRAIN = 1024**3
 
 
 async def read_body(request: Request, limit: int = LIMIT) -> bytes:
-    """The whole body; TooLarge beyond the limit."""
+    """The whole body; TooLarge when it exceeds the limit."""
     declared = request.headers.get("content-length", "")
     chunks: list[bytes] = []
     size = 0
@@ -20,14 +20,14 @@ async def read_body(request: Request, limit: int = LIMIT) -> bytes:
     while more and size <= DRAIN:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise BadRequest("the client left before its request was complete")
+            raise BadRequest("the client disconnected before its request was complete")
         if request.scope.get(BODY_TOO_SLOW):
-            raise TooSlow(f"the body came too slowly: {size} bytes have arrived, and hardly any of late")
+            raise TooSlow(f"the body arrives too slowly: {size} bytes so far, and almost none recently")
         chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
         if size <= limit:
             chunks.append(chunk)
     if size > limit:
-        shown = declared if declared.isdigit() else str(size)
-        raise TooLarge(f"the body has {shown} bytes; at most {limit} are read")
+        length = declared if declared.isdigit() else str(size)
+        raise TooLarge(f"the body has {length} bytes; at most {limit} are allowed")
     return b"".join(chunks)

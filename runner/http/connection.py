@@ -1,7 +1,6 @@
-"""One client's connection: what it may send, how fast, and what it is told when it exceeds that.
+"""One client connection, with limits on size and speed that uvicorn and httptools do not have.
 
-uvicorn and httptools set no limits of this kind. The server looks at all its connections once a second (`check`), so
-that no request costs a timer.
+The server checks all connections once a second (`check`), so no request needs a timer.
 """
 
 import logging
@@ -20,16 +19,16 @@ log = logging.getLogger("diptych.http")
 
 
 class _HeadTooLarge(Exception):
-    """Ends the parser's work; the client has been refused."""
+    """Aborts the parser, after the request has been refused."""
 
 
 class Reading(Enum):
-    """What the client is to send."""
+    """What the client sends next."""
 
-    NOTHING = auto()  # a request, when it likes
-    HEAD = auto()  # the rest of a head
-    BODY = auto()  # the rest of a body
-    REFUSED = auto()  # what it sends is thrown away
+    NOTHING = auto()  # a new request, at any time
+    HEAD = auto()  # the rest of the head
+    BODY = auto()  # the rest of the body
+    REFUSED = auto()  # anything, which is discarded
 
 
 class Connection(HttpToolsProtocol):
@@ -39,8 +38,8 @@ class Connection(HttpToolsProtocol):
         self._clock = clock
         self._stalled: float | None = None
         self._served = False
-        self._head_bytes = 0  # of what the parser has reported
-        self._fed_bytes = 0  # to the parser, which keeps an unfinished header to itself
+        self._head_bytes = 0  # as reported by the parser
+        self._fed_bytes = 0  # as given to the parser, which does not report an unfinished header
         self._expect(Reading.NOTHING)
 
     def _expect(self, reading: Reading) -> None:
@@ -52,7 +51,7 @@ class Connection(HttpToolsProtocol):
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    # -- what arrives
+    # -- receiving
 
     def data_received(self, data: bytes) -> None:
         if self._reading is Reading.REFUSED:
@@ -67,7 +66,7 @@ class Connection(HttpToolsProtocol):
                 self._refuse_head()
 
     def send_400_response(self, msg: str) -> None:
-        """What uvicorn says of everything that the parser did not take."""
+        """Called by uvicorn for whatever the parser rejects."""
         self.refuse(400, msg)
 
     def on_message_begin(self) -> None:
@@ -85,7 +84,7 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + len(": \r\n"))
-        if self._reading is Reading.HEAD:  # not after a body: by then the request has been let in
+        if self._reading is Reading.HEAD:  # trailers are ignored: the request has been accepted by now
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -113,16 +112,16 @@ class Connection(HttpToolsProtocol):
     # -- once a second
 
     def check(self) -> None:
-        """Give up a client that is too slow."""
+        """Drop or refuse a client that is too slow."""
         limits, now = self._limits, self._clock.time()
         elapsed = now - self._since
         if self._stalled is not None and now - self._stalled > limits.stall:
-            log.info("a client that does not read is dropped")
+            log.info("dropped a client that does not read")
             self._abort()
         elif self._reading is Reading.BODY:
             self._check_body(elapsed)
         elif self._answering and not self.cycle.disconnected:
-            self._since = now  # before the answer has ended, nothing more is expected
+            self._since = now  # nothing is expected before the response has ended
         elif self._reading is Reading.REFUSED and elapsed > limits.linger:
             self._abort()
         elif self._reading is Reading.HEAD and elapsed > limits.head_seconds:
@@ -133,7 +132,7 @@ class Connection(HttpToolsProtocol):
     def _check_body(self, elapsed: float) -> None:
         limits = self._limits
         if self.flow.read_paused or self.cycle.waiting_for_100_continue:
-            self._expect(Reading.BODY)  # it is our turn
+            self._expect(Reading.BODY)  # the client waits for us
         elif elapsed <= limits.body_seconds:
             return
         elif self._body_bytes >= limits.body_seconds * limits.body_rate:
@@ -142,10 +141,10 @@ class Connection(HttpToolsProtocol):
             self._give_up_body()
 
     def _give_up_body(self) -> None:
-        """The request itself answers 408, in the words of its API; one that cannot is cut off."""
+        """Let the request respond with 408, in the format of its API; if it cannot, drop the connection."""
         scope: dict[str, Any] = self.cycle.scope  # type: ignore[assignment]
         if scope.get(BODY_TOO_SLOW) or self.cycle.response_started:
-            log.info("a client that sends too slowly is dropped")
+            log.info("dropped a client that sends too slowly")
             self._abort()
             return
         self._expect(Reading.BODY)
@@ -154,33 +153,33 @@ class Connection(HttpToolsProtocol):
         self.cycle.keep_alive = False
         self.cycle.message_event.set()
 
-    # -- the end
+    # -- refusing
 
     def refuse(self, status: int, message: str) -> None:
-        """Answer what cannot be understood, and close: nor can what follows it."""
+        """Respond to a request that cannot be parsed and close the connection: what follows cannot be parsed either."""
         if self._reading is Reading.REFUSED or self.transport.is_closing():
             return
         in_body = self._reading is Reading.BODY
         self._expect(Reading.REFUSED)
-        log.info("a request is refused: %d %s", status, message)
+        log.info("refused a request: %d %s", status, message)
         if in_body and self.pipeline and self.pipeline[0][0] is self.cycle:
             self.pipeline.popleft()
         elif in_body:
-            self._leave_request(status, message)
+            self._abandon_request(status, message)
         elif not self._answering:
-            self._say(status, message)
-        # Else an earlier request is being answered: the refusal must not end up in the middle of that.
+            self._respond(status, message)
+        # Otherwise an earlier response is being sent, and the refusal must not be mixed into it.
 
-    def _leave_request(self, status: int, message: str) -> None:
-        """To its handler the client has left; to the client it says why."""
+    def _abandon_request(self, status: int, message: str) -> None:
+        """For the handler, the client has disconnected; the client gets the reason."""
         self.cycle.disconnected = True
         self.cycle.message_event.set()
         if self.cycle.response_started:
             self._abort()
         else:
-            self._say(status, message)
+            self._respond(status, message)
 
-    def _say(self, status: int, message: str) -> None:
+    def _respond(self, status: int, message: str) -> None:
         body = encode({"error": message})
         self.transport.write(
             b"HTTP/1.1 %d %s\r\n" % (status, HTTPStatus(status).phrase.encode())
@@ -188,7 +187,7 @@ class Connection(HttpToolsProtocol):
             + b"content-length: %d\r\n\r\n" % len(body)
             + body
         )
-        # If we closed now, what is still on its way would be answered by a reset, which can overtake the refusal.
+        # Closing now would answer data still in transit with a reset, which can overtake the refusal.
         with suppress(OSError):
             self.transport.write_eof()
 
@@ -202,7 +201,7 @@ class Connection(HttpToolsProtocol):
         with suppress(OSError):
             self.transport.abort()
 
-    # -- a client that does not read
+    # -- clients that do not read
 
     def pause_writing(self) -> None:
         super().pause_writing()

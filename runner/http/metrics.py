@@ -1,4 +1,4 @@
-"""What servers count, in Prometheus' text form."""
+"""Metrics of the HTTP servers, for Prometheus."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 
 
 class HttpMetrics:
-    """What every server counts. One registry a server, so that two in one process do not mix."""
+    """Metrics of every server, in a registry of its own, so that two in one process do not mix."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -18,7 +18,7 @@ class HttpMetrics:
         )
         self.seconds = Histogram(
             "diptych_request_seconds",
-            "From a request's head to its last byte",
+            "From the head of a request to the last byte of its response",
             ("route",),
             buckets=SECONDS,
             registry=self.registry,
@@ -30,11 +30,11 @@ class HttpMetrics:
             registry=self.registry,
         )
         self.cancelled = Counter(
-            "diptych_cancelled", "Requests whose client left before their end", registry=self.registry
+            "diptych_cancelled", "Requests whose client disconnected before the end", registry=self.registry
         )
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """A number that is read when it is asked for."""
+        """A number that is read on each scrape."""
         Gauge(name, text, registry=self.registry).set_function(read)
 
     def text(self) -> bytes:
@@ -42,34 +42,34 @@ class HttpMetrics:
 
 
 class Metrics(HttpMetrics):
-    """And what a runner does."""
+    """Metrics of a runner."""
 
     def __init__(self) -> None:
         super().__init__()
         self.prompt_tokens = Counter("diptych_prompt_tokens", "Tokens of prompts", registry=self.registry)
         self.cached_tokens = Counter(
             "diptych_cached_prompt_tokens",
-            "Prompt tokens that came out of the prefix cache",
+            "Prompt tokens taken from the prefix cache",
             registry=self.registry,
         )
         self.tokens = Counter("diptych_generated_tokens", "Tokens generated", registry=self.registry)
         self.pictures = Counter("diptych_pictures", "Pictures drawn", registry=self.registry)
         self.picture_seconds = Histogram(
             "diptych_picture_seconds",
-            "What a part of drawing took, for one request",
+            "Time of one phase of drawing, per request",
             ("part",),
             buckets=SECONDS,
             registry=self.registry,
         )
 
     def count_done(self, event: Any) -> None:
-        """A text's last event."""
+        """Count the last event of a text."""
         self.prompt_tokens.inc(event.prompt_eval_count)
         self.cached_tokens.inc(event.cached)
         self.tokens.inc(event.eval_count)
 
     def count_drawn(self, event: Any, pictures: int) -> None:
-        """A drawing's last event."""
+        """Count the last event of a drawing."""
         self.pictures.inc(pictures)
         for part in ("prompt_eval", "eval", "decode"):
             self.picture_seconds.labels(part).observe(getattr(event, f"{part}_duration") / 1e9)

@@ -1,4 +1,4 @@
-"""The OpenAPI document of an application, made of its routes and of the types that its handlers are described by."""
+"""The OpenAPI document of an application, made from its routes and the types in their `@operation`."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -18,27 +18,27 @@ Schema = dict[str, Any]
 
 PLACE = "#/components/schemas/"
 JSON, FORM = "application/json", "multipart/form-data"
-# What every call may be answered, one with a body, and one that asks a model.
+# Errors of every operation, of those with a body, and of those that use a model.
 EVERY = {
-    401: "An API key is needed, or another one.",
-    403: "This page, or this name of the server, may not be used; or the hub wants a login.",
-    500: "A runner died, or something is wrong with this server.",
+    401: "The API key is missing or wrong.",
+    403: "The origin or the host is not allowed, or the hub requires a login.",
+    500: "A runner died, or the server has an internal error.",
 }
 WITH_BODY = {
-    400: "The request says something that cannot be done; the error names the field, its value and what is allowed.",
-    413: "The body is larger than is read.",
+    400: "The request is invalid; the error names the field, its value and what is allowed.",
+    413: "The body exceeds the limit.",
 }
 ASKING = {
     404: "There is no such model.",
-    499: "It was cancelled before it began.",
-    502: "The hub is needed and does not answer.",
-    503: "The queue is full, or the server is stopping; Retry-After says when to ask again.",
-    507: "There is not enough memory, or disk, for the model.",
+    499: "The request was cancelled before it began.",
+    502: "The hub is needed and does not respond.",
+    503: "The queue is full, or the server is stopping; retry after the time in Retry-After.",
+    507: "There is not enough memory or disk space for the model.",
 }
 
 
 class Document:
-    """Of these `routes`, and its own among them. Made when it is first asked for."""
+    """Describes `routes` and its own route. It is made on the first request."""
 
     def __init__(self, title: str, routes: Iterable[BaseRoute]) -> None:
         self._title = title
@@ -65,7 +65,7 @@ class Document:
                 "schemas": schemas.components,
                 "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
             },
-            # Most servers have no keys.
+            # Keys are optional.
             "security": [{}, {"key": []}],
         }
 
@@ -107,7 +107,7 @@ def _responses(path: str, about: Operation, schemas: "Schemas") -> Schema:
         content[about.stream] = {"schema": _event(piece) if about.stream == SSE else piece}
     meanings = {**EVERY, **(WITH_BODY if about.body is not None else {}), **(ASKING if about.asks else {})}
     if "{" in path:
-        meanings.setdefault(404, "There is nothing of that name.")
+        meanings.setdefault(404, "Nothing with this name exists.")
     failure = {JSON: {"schema": schemas.of(about.failure)}}
     failures = {str(status): {"description": text, "content": failure} for status, text in meanings.items()}
     good: Schema = {"description": about.summary}
@@ -115,7 +115,7 @@ def _responses(path: str, about: Operation, schemas: "Schemas") -> Schema:
 
 
 def _event(data: Schema) -> Schema:
-    """One of server-sent events, whose data is JSON in a string."""
+    """A server-sent event, whose data is a string with JSON."""
     content = {"type": "string", "contentMediaType": JSON, "contentSchema": data}
     return {
         "type": "object",
@@ -125,7 +125,7 @@ def _event(data: Schema) -> Schema:
 
 
 class Schemas:
-    """The types of all operations as JSON Schema."""
+    """All types of the operations, as JSON Schema."""
 
     def __init__(self, operations: list[Operation]) -> None:
         bodies = [kind for about in operations for kind in _types((about.body, about.form))]
@@ -144,7 +144,7 @@ class Schemas:
             _require_all(self.components[name])
 
     def of(self, kind: Any) -> Schema:
-        """A type, any of a list, or all of a tuple."""
+        """The schema of a type, of any type in a list, or of all types in a tuple."""
         if isinstance(kind, list):
             return {"anyOf": [self.of(one) for one in kind]}
         if isinstance(kind, tuple):
@@ -160,7 +160,7 @@ class Schemas:
         return _all([self.of(kind), *refused, *map(dict, about.rules)])
 
     def form(self, kind: Any, about: Operation) -> Schema:
-        """A form has no null: what is refused, or left out, is not there."""
+        """Forms have no null: a field that is refused or left out is absent."""
         for value in self.components[self._name(kind)]["properties"].values():
             if value.pop("default", value) is None:
                 value["anyOf"] = [one for one in value["anyOf"] if one != {"type": "null"}]
@@ -171,7 +171,7 @@ class Schemas:
         return str(self._found[kind].get("$ref", "")).removeprefix(PLACE)
 
     def _reached(self, kinds: Iterable[Any]) -> set[str]:
-        """The components that these types are made of."""
+        """The components that these types refer to."""
         reached: set[str] = set()
         waiting = [name for kind in kinds for name in _references(self._found[kind])]
         while waiting:
@@ -220,7 +220,7 @@ def _shortened(schema: Any) -> Any:
     reference = found.get("$ref")
     if isinstance(reference, str):
         found["$ref"] = PLACE + _short(reference.removeprefix(PLACE))
-    # Mappings repeat what the alternatives say, by names that are shortened here.
+    # Its mapping repeats the alternatives, by their unshortened names.
     found.pop("discriminator", None)
     return found
 
@@ -232,7 +232,7 @@ def _spares_defaults(kind: Any) -> bool:
 
 
 def _require_all(schema: Schema) -> None:
-    """In answers a default says what stands there, not that it may be missing."""
+    """In a response, a field with a default is always present."""
     for name, value in schema.get("properties", {}).items():
         if value.pop("default", value) is not value:
             schema["required"].append(name)

@@ -1,4 +1,4 @@
-"""What a handler takes and answers, said beside it in the types that it reads and writes: OpenAPI is made of this."""
+"""`@operation` describes a handler by the types of its request and response; the OpenAPI document is made of these."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,42 +13,40 @@ SSE = "text/event-stream"
 
 
 class Refused(Struct, frozen=True):
-    """What went wrong."""
+    """An error."""
 
     error: str
 
 
 @dataclass(frozen=True)
 class Operation:
-    """Types; a list stands for any one of them, a tuple for all of them together."""
+    """Types. A list means any one of them, a tuple all of them combined."""
 
     summary: str
     body: Any = None
-    form: Any = None  # the body as multipart/form-data, where that is read as well
-    refused: Mapping[str, str] = field(
-        default_factory=dict
-    )  # fields that are known, and why they cannot be had
-    rules: tuple[Mapping[str, Any], ...] = ()  # what the types of the body cannot say, as JSON Schema
+    form: Any = None  # the body as multipart/form-data, where that is accepted too
+    refused: Mapping[str, str] = field(default_factory=dict)  # unsupported fields, and why
+    rules: tuple[Mapping[str, Any], ...] = ()  # constraints that types cannot express, as JSON Schema
     answer: Any = None
-    plain: tuple[str, ...] = ()  # the media types of an answer that is no JSON
-    pieces: Any = None  # of a stream
+    plain: tuple[str, ...] = ()  # media types of responses that are not JSON
+    pieces: Any = None  # the events of a stream
     stream: str = NDJSON  # their media type
-    asks: bool = False  # a model is needed for it
+    asks: bool = False  # it uses a model
     failure: type = Refused
     tag: str = "native"
 
 
 def operation(summary: str, **about: Any) -> Callable[[Handler], Handler]:
     """Describe a handler."""
-    found = Operation(summary, **about)
+    value = Operation(summary, **about)
 
-    def described(handler: Handler) -> Handler:
-        handler.operation = found  # type: ignore[attr-defined]
+    def decorate(handler: Handler) -> Handler:
+        handler.operation = value  # type: ignore[attr-defined]
         return handler
 
-    return described
+    return decorate
 
 
 def operation_of(handler: Any) -> Operation | None:
-    found = getattr(handler, "operation", None)
-    return found if isinstance(found, Operation) else None
+    value = getattr(handler, "operation", None)
+    return value if isinstance(value, Operation) else None

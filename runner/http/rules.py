@@ -1,13 +1,13 @@
-"""What types cannot say of a request, in JSON Schema: which fields need, or exclude, which others.
+"""Constraints between the fields of a request, in JSON Schema: which fields require or exclude which others.
 
-For the OpenAPI document alone. Handlers check the same, in better words.
+Only for the OpenAPI document: handlers check the same, with better messages.
 """
 
 from typing import Any
 
 Schema = dict[str, Any]
 
-# How clients leave a field out.
+# Values that count as absent.
 NOTHING: Schema = {"enum": [None, False, 0, "", [], {}]}
 
 
@@ -16,27 +16,27 @@ def either(*schemas: Schema) -> Schema:
 
 
 def has(name: str, value: Schema) -> Schema:
-    """The field is there, and of this kind."""
+    """The field is present and matches."""
     return {"required": [name], "properties": {name: value}}
 
 
 def is_absent(*names: str) -> Schema:
-    """None of the fields is there, unless it says nothing."""
+    """All of these fields are absent or empty."""
     return {"properties": dict.fromkeys(names, NOTHING)}
 
 
 def needs(name: str, other: Schema) -> Schema:
-    """Where the field says something, this holds as well."""
+    """If the field is not empty, `other` applies too."""
     return either(is_absent(name), other)
 
 
 def excludes(name: str, *others: str) -> Schema:
-    """Where the field says something, the others do not."""
+    """If the field is not empty, the others are absent or empty."""
     return needs(name, is_absent(*others))
 
 
 def needs_content(*instead: str) -> Schema:
-    """A message has content, or something that may stand instead, or it is the result of a tool."""
+    """A message has content or one of the fields `instead`, or it is the result of a tool."""
     return either(
         has("content", {"type": ["string", "array"]}),
         has("role", {"const": "tool"}),
@@ -45,7 +45,7 @@ def needs_content(*instead: str) -> Schema:
 
 
 def function(**properties: Schema) -> Schema:
-    """A tool or a call: an object with a function that has a name."""
+    """A tool or a tool call: an object with a named function."""
     name = {"type": "string", "minLength": 1, "maxLength": 256}
     about = {"type": "object", "required": ["name"], "properties": {"name": name, **properties}}
     return {"required": ["function"], "properties": {"type": {"const": "function"}, "function": about}}

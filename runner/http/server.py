@@ -1,4 +1,4 @@
-"""What every serving process of ours does alike: its socket, its event loop, its HTTP server."""
+"""The socket, the event loop and the HTTP server of the gateway and of runners."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ BACKLOG = 2048
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can come in by that address."""
+    """Whether the address is reachable from this machine only."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -27,13 +27,13 @@ def is_loopback(host: str) -> bool:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one."""
+    """A listening socket; port 0 picks a free port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        # Connections queue from now on, whatever the event loop is busy with.
+        # From now on connections queue, whatever the event loop is busy with.
         listener.listen(BACKLOG)
     except (OSError, OverflowError) as error:
         listener.close()
@@ -43,7 +43,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where it exists, else Python's own."""
+    """uvloop's where it is installed, otherwise asyncio's."""
     try:
         import uvloop
     except ImportError:
@@ -53,7 +53,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 class HttpServer(uvicorn.Server):
-    """Signals are the process's business, not uvicorn's; and it sets the limits that uvicorn does not."""
+    """Sets limits that uvicorn does not have, and leaves signals to the process."""
 
     def __init__(self, asgi: Any, limits: Limits) -> None:
         self._clock = AwakeClock()
@@ -81,7 +81,7 @@ class HttpServer(uvicorn.Server):
             self._clock.close()
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second."""
+        """Called ten times a second."""
         if counter % 10 == 0:
             for connection in list(self.server_state.connections):
                 cast(Connection, connection).check()

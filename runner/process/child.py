@@ -1,4 +1,4 @@
-"""A runner as a child process: how it is started, what it prints, how it ends."""
+"""A runner as a child process: its start, its output, its end."""
 
 import asyncio
 import logging
@@ -12,37 +12,37 @@ from typing import Any
 
 from runner.errors import ModelNotSupported, RunnerFailed
 from runner.process.environment import environment
-from runner.process.last_error import STAMP, LastWords
+from runner.process.last_error import STAMP, LastError
 
 log = logging.getLogger("diptych.runner")
 
-# -P: a folder called runner where we happen to stand is not the package.
+# -P: a folder named runner in the working directory must not be imported.
 RUNNER = (sys.executable, "-P", "-m", "runner")
-# A line longer than this is passed on in pieces.
-LONGEST_LINE = 64 * 1024
-# Pipes outlive a process when it has children of its own; nobody waits for those.
+# Longer lines are logged in pieces.
+MAX_LINE_BYTES = 64 * 1024
+# Grandchildren may keep the pipes open after the process has exited: its output is read for so long, in seconds.
 PIPE_DRAIN_S = 1.0
 
 
 def check_platform(system: str = sys.platform, machine: str | None = None) -> None:
-    """Refuse, by name, what MLX cannot run on; Linux and Windows are decided by what MLX finds when it starts."""
+    """Refuse platforms that MLX does not support. On Linux and Windows, MLX itself decides when it starts."""
     machine = machine or platform.machine()
     if system == "darwin" and machine != "arm64":
         raise ModelNotSupported(
-            f"on macOS, MLX needs Apple silicon and a Python made for it (arm64); this one is {machine}"
+            f"on macOS, MLX needs Apple silicon and a native Python (arm64); this Python is {machine}"
         )
     if system not in ("darwin", "linux", "win32"):
         raise ModelNotSupported(f"Diptych runs on macOS, Linux and Windows; this is {system}")
 
 
 class Child:
-    """One running process. Its stdin is a pipe that nobody writes to: its end tells the child that we are gone."""
+    """One running process. Its stdin is a pipe without data, whose end tells the child that its parent is gone."""
 
     def __init__(self, process: asyncio.subprocess.Process, label: str) -> None:
         self._process = process
         self._label = label
         self._first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._said = LastWords()
+        self._error = LastError()
         self._killed_because = ""
         self._readers = [
             asyncio.create_task(self._read_output()),
@@ -62,10 +62,10 @@ class Child:
         variables: Mapping[str, str] | None = None,
         downloads: bool = False,
     ) -> "Child":
-        """`python -m runner ARGUMENTS`, or another command; what it prints goes to the log under `label`.
+        """`python -m runner ARGUMENTS`, or another command. Its output is logged under `label`.
 
-        `keep`: files that stay open in it. `variables`: what its environment has beside what it needs of ours.
-        `downloads`: it has to fetch its model, and gets the hub's token.
+        `keep`: file descriptors to inherit. `variables`: set in its environment beside what it needs of ours.
+        `downloads`: it has to download its model, so it gets the hub's token.
         """
         command = [*(command or RUNNER), *arguments]
         try:
@@ -75,9 +75,9 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environment(key, downloads=downloads) | dict(variables or {}),
-                cwd=_place(),
+                cwd=_working_folder(),
                 pass_fds=keep,
-                **_apart(),
+                **_new_session(),
             )
         except OSError as error:
             raise RunnerFailed(f"a runner could not be started: {error.strerror or error}") from None
@@ -93,42 +93,42 @@ class Child:
 
     @property
     def last_error(self) -> str:
-        """Why we killed it, else the last error in its log; empty when it has none."""
-        return self._killed_because or self._said.error
+        """Why it was killed, otherwise the last error in its log; empty when there is none."""
+        return self._killed_because or self._error.error
 
     @property
     def last_words(self) -> str:
         """Its last error and how it ended: `no such model (exit 1)`."""
-        said = self.last_error or "the runner logged no error"
-        return f"{said} ({self.ending})" if self.has_exited else said
+        error = self.last_error or "the runner logged no error"
+        return f"{error} ({self.ending})" if self.has_exited else error
 
     @property
     def ending(self) -> str:
-        """How it ended: `exit 1`, `killed by SIGKILL`; empty while it has not."""
+        """How it ended: `exit 1`, `killed by SIGKILL`; empty while it runs."""
         code = self._process.returncode
         return "" if code is None else _ending(code)
 
     async def first_line(self) -> str:
-        """What it printed first; empty when it ended without."""
+        """The first line of its output; empty when it ended without one."""
         return await asyncio.shield(self._first)
 
     async def wait(self) -> int:
-        """The exit code, once it has ended and its last words are read."""
+        """The exit code, once it has ended and its output has been read."""
         return await asyncio.shield(self._waiter)
 
     async def ended(self, seconds: float) -> bool:
-        """Whether it ends within so many seconds."""
+        """Whether it ends within this time."""
         return bool((await asyncio.wait([self._waiter], timeout=seconds))[0])
 
-    async def stop(self, patience: float) -> int:
-        """Interrupt it; kill it when it is still there after so many seconds."""
+    async def stop(self, kill_after: float) -> int:
+        """Interrupt it, and kill it if it has not ended in time."""
         self._signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
-        if not await self.ended(patience):
+        if not await self.ended(kill_after):
             self.kill()
         return await self.wait()
 
     def kill(self, why: str = "") -> None:
-        """`why` stands in for its last error."""
+        """`why` replaces its last error."""
         if not self.has_exited:
             self._killed_because = why
         self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
@@ -165,7 +165,7 @@ class Child:
         assert self._process.stderr is not None
         async for line in _lines(self._process.stderr):
             self._forward(line)
-            self._said.hear(line)
+            self._error.feed(line)
 
     def _forward(self, line: str) -> None:
         stamp = STAMP.match(line)
@@ -173,8 +173,8 @@ class Child:
         log.log(level, "%s: %s", self._label, line[stamp.end() :] if stamp else line)
 
 
-def _place() -> str | None:
-    """Where a runner stands: where we do, unless that folder is no more."""
+def _working_folder() -> str | None:
+    """Ours, unless it has been deleted."""
     try:
         os.getcwd()
     except OSError:
@@ -182,8 +182,8 @@ def _place() -> str | None:
     return None
 
 
-def _apart() -> dict[str, Any]:
-    """Out of our process group: a Ctrl-C in the terminal is ours to pass on, when the work in flight has ended."""
+def _new_session() -> dict[str, Any]:
+    """In a process group of its own: Ctrl-C in the terminal reaches only us, and we stop the runners in an orderly way."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
@@ -199,13 +199,13 @@ def _ending(code: int) -> str:
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
-    """Lines without their ends; an endless one in pieces."""
+    """Lines without their line ends; very long ones in pieces."""
     pending = b""
-    while chunk := await stream.read(LONGEST_LINE):
+    while chunk := await stream.read(MAX_LINE_BYTES):
         *whole, pending = (pending + chunk).split(b"\n")
         for line in whole:
             yield line.decode(errors="replace").rstrip("\r")
-        if len(pending) > LONGEST_LINE:
+        if len(pending) > MAX_LINE_BYTES:
             yield pending.decode(errors="replace")
             pending = b""
     if pending:

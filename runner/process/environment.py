@@ -1,6 +1,6 @@
-"""Which of our environment variables a runner gets: what it computes and finds its files by, and no secret of ours.
+"""The environment of a runner: the variables of ours that it needs to compute and to find files, and no secrets.
 
-It reads files and answers requests that others wrote. What it never had, nothing in them can make it give away.
+A runner processes files and requests from others, which cannot make it leak what it does not have.
 """
 
 import os
@@ -12,15 +12,15 @@ from pathlib import Path
 
 NAMES = frozenset(
     (
-        # Where programs, files and the user are.
+        # Programs, files, user and locale.
         *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "LOCALE_ARCHIVE"),
         *("TMPDIR", "TEMP", "TMP", "VIRTUAL_ENV", "CONDA_PREFIX"),
-        # What is linked, and the compiler and headers with which MLX compiles its kernels.
+        # The linker, and the compiler and headers with which MLX compiles its kernels.
         *("LD_LIBRARY_PATH", "LD_PRELOAD", "NIX_LD", "NIX_LD_LIBRARY_PATH"),
         *("CC", "CXX", "CPATH", "CPLUS_INCLUDE_PATH", "SDKROOT", "DEVELOPER_DIR"),
-        # Where models are.
+        # Folders of models.
         *("HF_HOME", "HUGGINGFACE_HUB_CACHE", "OLLAMA_MODELS"),
-        # Windows does not start a program without some of these.
+        # Windows needs some of these to start a program.
         *("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "OS", "USERPROFILE", "USERNAME"),
         *("HOMEDRIVE", "HOMEPATH", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA", "PROGRAMFILES"),
         *("NUMBER_OF_PROCESSORS", "PROCESSOR_ARCHITECTURE"),
@@ -42,7 +42,7 @@ PREFIXES = (
     *("CUDA", "CUDNN_", "CUBLAS", "NVIDIA_", "NCCL_", "NVRTC_", "METAL_", "MTL_"),
     *("OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "BLIS_", "VECLIB_", "RAYON_"),
 )
-# What a download needs beside them: the login, the way to the hub, and who is trusted on it.
+# Needed for downloads: login, proxies, and certificates.
 DOWNLOAD = re.compile(
     r"HF_.*|HUGGING_?FACE_HUB_TOKEN|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
     r"|(?i:(https?|all|no)_proxy)"
@@ -53,9 +53,9 @@ SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)S?$")
 def environment(
     key: str | None = None, base: Mapping[str, str] | None = None, *, downloads: bool = False
 ) -> dict[str, str]:
-    """The variables of a runner that asks its clients for `key`. `downloads`: it has to fetch its model first.
+    """The variables of a runner whose clients need `key`. `downloads`: it has to download its model.
 
-    Among them is where the CUDA wheels keep their libraries. The runner finds a fast BLAS by itself
+    They include the library folders of the CUDA wheels. The runner finds a fast BLAS by itself
     (`runner/engine/device.py`).
     """
     ours = os.environ if base is None else base
@@ -81,5 +81,5 @@ def cuda_folders(packages: Path) -> list[Path]:
 
 
 def _is_needed(name: str) -> bool:
-    """NVIDIA_API_KEY and its like begin as settings do."""
+    """Some secrets, such as NVIDIA_API_KEY, have the prefix of a setting."""
     return (name in NAMES or name.startswith(PREFIXES)) and not SECRET.search(name)

@@ -1,6 +1,6 @@
-"""What a process's log says of its end: the last error in it.
+"""The last error in the log of a process that ended.
 
-Other lines speak of requests and their ids, and may be read by a client whose request was not among them.
+Other log lines may contain details of requests, and clients with other requests see this message.
 """
 
 import json
@@ -9,27 +9,27 @@ import re
 
 from runner.logs import REQUEST_FAILED
 
-# What is kept, in bytes, for error messages.
-LONGEST = 256
-# Our own lines begin with a time and a level.
+# Longer errors are cut to this length.
+MAX_ERROR_BYTES = 256
+# Diptych's own lines begin with a time and a level.
 STAMP = re.compile(r"\d\d:\d\d:\d\d\.\d{3} (debug|info|warning|error|critical) +")
 
 
-class LastWords:
+class LastError:
     def __init__(self) -> None:
         self.error = ""
         self._of_a_request = False
 
-    def hear(self, line: str) -> None:
-        """One more line. What has no level was written by the interpreter or by a library, and counts as an error,
-        unless it continues the line before."""
+    def feed(self, line: str) -> None:
+        """The next line. One without a level comes from the interpreter or a library, and counts as an error unless it
+        continues the previous line."""
         level, message = _parse(line)
         if level is not None:
             self._of_a_request = message.startswith(REQUEST_FAILED)
         elif not message.strip() or message[0].isspace():
             return
         if (level is None or level >= logging.ERROR) and not self._of_a_request:
-            self.error = message.strip().encode()[:LONGEST].decode(errors="ignore")
+            self.error = message.strip().encode()[:MAX_ERROR_BYTES].decode(errors="ignore")
 
 
 def _parse(line: str) -> tuple[int | None, str]:

@@ -1,4 +1,4 @@
-"""A child that ends with its parent, however the parent ends: no orphan keeps a GPU."""
+"""Ends a child process with its parent, however the parent ends, so that no orphan occupies a GPU."""
 
 import contextlib
 import ctypes
@@ -8,17 +8,17 @@ import sys
 import threading
 
 PR_SET_PDEATHSIG = 1
-KILL_AFTER_S = 7.0  # seconds for an orderly end
+KILL_AFTER_S = 7.0  # from SIGTERM to a hard exit
 
 
 def die_with_parent() -> None:
-    """End this process when the one that holds the other end of its stdin is gone.
+    """Exit when the parent, which holds the other end of our stdin, is gone.
 
-    The kernel closes that pipe with its holder, killed or not. An orderly end is asked for first; a process that is
-    stuck, be it with the interpreter held, is killed by Linux itself.
+    The kernel closes the pipe even when the parent is killed. The exit is orderly if possible; on Linux, the kernel kills
+    even a process that is stuck holding the interpreter lock.
     """
     if sys.platform == "linux":
-        # Nothing depends on it: where it is refused, the pipe remains.
+        # Optional: where the kernel refuses it, there is still the pipe.
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_watch, name="parent", daemon=True).start()
@@ -27,7 +27,7 @@ def die_with_parent() -> None:
 def _watch() -> None:
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
-            continue  # nothing is ever said over it
+            continue  # nothing is ever sent over it
     signal.raise_signal(signal.SIGTERM) if sys.platform == "win32" else os.kill(os.getpid(), signal.SIGTERM)
     threading.Event().wait(KILL_AFTER_S)
     os._exit(1)

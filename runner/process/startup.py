@@ -8,7 +8,7 @@ from runner.clock import awake_timeout
 from runner.errors import RunnerFailed
 from runner.process.child import Child
 from runner.process.client import Broken, Client
-from runner.process.last_error import LONGEST
+from runner.process.last_error import MAX_ERROR_BYTES
 from runner.process.responses import read_object
 from runner.process.stalls import STALL, WARNING, LoadWatch
 from runner.units import show_duration
@@ -60,7 +60,9 @@ class Startup:
         if not line.isdigit():
             await self._child.ended(GOING)
             exited = self._child.has_exited
-            raise RunnerFailed(self._child.last_words if exited else f"no port but {line[:LONGEST]!r}")
+            raise RunnerFailed(
+                self._child.last_words if exited else f"no port but {line[:MAX_ERROR_BYTES]!r}"
+            )
         return int(line)
 
     async def _look(self, client: Client) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from runner.http.access import MOST_HEADERS, Hosts, Origins
+from runner.http.access import MAX_HEADERS, Hosts, Origins
 from tests.runner.gateway.live import Gateway
 from tests.runner.live import Live, tokens
 from tests.toys import toy_text
@@ -99,8 +99,8 @@ HOST = b"Host: localhost"
         ([HOST, b"Origin: https://evil.example.net"], b"1.1", 403),
         ([HOST, b"Origin: null"], b"1.1", 403),
         ([HOST, b"Origin: http://localhost:3000"], b"1.1", 200),
-        ([HOST, *[b"X: y"] * (MOST_HEADERS - 2)], b"1.1", 200),
-        ([HOST, *[b"X: y"] * MOST_HEADERS], b"1.1", 431),
+        ([HOST, *[b"X: y"] * (MAX_HEADERS - 2)], b"1.1", 200),
+        ([HOST, *[b"X: y"] * MAX_HEADERS], b"1.1", 431),
     ],
 )
 def test_one_host_of_ours_is_needed_and_no_foreign_page(

@@ -5,13 +5,13 @@ import json
 import pytest
 
 from runner.logs import REQUEST_FAILED
-from runner.process.last_error import LONGEST, LastWords
+from runner.process.last_error import MAX_ERROR_BYTES, LastError
 
 
 def heard(*lines: str) -> str:
-    words = LastWords()
+    words = LastError()
     for line in lines:
-        words.hear(line)
+        words.feed(line)
     return words.error
 
 
@@ -55,5 +55,5 @@ def test_a_line_in_braces_that_is_not_a_record_is_told_as_it_is() -> None:
     assert [heard(line) for line in ("{", '{"level": 3}', "{" * 100_000)] == [
         "{",
         '{"level": 3}',
-        "{" * LONGEST,
+        "{" * MAX_ERROR_BYTES,
     ]

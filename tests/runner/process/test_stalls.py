@@ -111,7 +111,7 @@ def test_our_own_pause_is_not_taken_for_the_runners(monkeypatch: pytest.MonkeyPa
     later = time.monotonic() + 3600
     monkeypatch.setattr(stalls.time, "monotonic", lambda: later)
     watch.silent()
-    assert watch.idle == stalls.LONGEST_LOOK
+    assert watch.idle == stalls.MAX_INTERVAL_S
 
 
 def test_where_the_system_tells_nothing_a_silent_process_is_taken_to_work(
