@@ -1,11 +1,20 @@
-"""The adapter to mlx-lm: the one place that touches it, since part of what is used here is not its public interface.
+"""Language models on top of mlx-lm. No other package imports mlx-lm (benchmarks aside): some of what is used here is
+not its public API.
 
-    load.py       a checkpoint's files -> model, tokenizer, limits
-    caches.py     key-value caches of one sequence and of a batch
-    prefix.py     caches kept for prompts that begin alike
-    sampling.py   logits -> tokens, each row by its own options and its own random numbers
-    prefill.py    prompts -> caches, in chunks
-    batch.py      sequences that join and leave a running batch between steps
+    load.py           a checkpoint's files -> model, tokenizer, limits
+    build.py          config.json and weights -> the network
+    architectures.py  what config.json says without loading anything
+    config/           config.json as mlx-lm expects it
+    networks/         corrected versions of mlx-lm's networks, one module per model type
+    corrections/      corrections that apply to any network: rope, sliding windows, activations, tied embeddings
+    batch/            continuous batching: prefill, sampling, one sequence's state
+    cache/            key-value caches and the prefix cache
+    decode/           backends that compute one token per row: mlx-lm's network, or our CUDA kernels
+    distributed/      tensor parallelism: sharding, and messages between ranks
+    worker_loop.py    what ranks other than the first run
+    embedding/        texts -> vectors
+    quantize.py       a quantized copy of a model
+    unpack.py         quantized layers -> float32, for processors
 
-Importing this package brings no MLX; its modules do.
+Importing this package does not import MLX; most of its modules do.
 """

@@ -1,4 +1,4 @@
-"""What a language model's config.json says of it before anything is loaded. No MLX, and no import of mlx-lm."""
+"""What a language model's config.json says about it, without loading anything. Imports neither MLX nor mlx-lm."""
 
 import ast
 import importlib.util
@@ -15,12 +15,12 @@ CONTEXT_KEYS = (
     "seq_length",
 )
 
-# Some configs state numbers that only mean: no limit.
+# Some configs have huge numbers that mean: no limit.
 LONGEST = 2**31 - 1
 
 
-def stated_context(config: Mapping[str, Any]) -> int | None:
-    """The longest text in tokens that a config states."""
+def max_context(config: Mapping[str, Any]) -> int | None:
+    """The context length in tokens, if the config has one."""
     nested = config.get("text_config")
     for source in (config, nested if isinstance(nested, dict) else {}):
         for key in CONTEXT_KEYS:
@@ -30,11 +30,11 @@ def stated_context(config: Mapping[str, Any]) -> int | None:
 
 
 def has_architecture(model_type: str) -> bool:
-    """Whether mlx-lm, as installed, has the architecture that a config's model_type names."""
+    """Whether the installed mlx-lm has an architecture for this model_type."""
     package = _package()
     if package is None or (not model_type.isidentifier() and not model_type.replace("-", "_").isidentifier()):
         return False
-    return (package / "models" / f"{model_type}.py").is_file() or model_type in _other_names(package)
+    return (package / "models" / f"{model_type}.py").is_file() or model_type in _remapped(package)
 
 
 def has_mlx_lm() -> bool:
@@ -44,13 +44,13 @@ def has_mlx_lm() -> bool:
 @cache
 def _package() -> Path | None:
     spec = importlib.util.find_spec("mlx_lm")
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    return Path(places[0]) if places else None
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    return Path(folders[0]) if folders else None
 
 
 @cache
-def _other_names(package: Path) -> frozenset[str]:
-    """Model types that run under another name: mlx-lm's own table, read as text, since importing it brings MLX."""
+def _remapped(package: Path) -> frozenset[str]:
+    """Model types that mlx-lm maps to other names. Its table is read as text, because importing it would import MLX."""
     for node in ast.parse((package / "utils.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "MODEL_REMAPPING":
             return frozenset(ast.literal_eval(node.value))

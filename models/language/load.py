@@ -1,4 +1,4 @@
-"""A checkpoint's files to a language model: weights checked in both directions, tokenizer, limits."""
+"""A checkpoint's files to a language model: network with weights, tokenizer, limits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from models.checkpoint.unpack import still_packed, unpacked_note
 from models.checkpoint.weights import evaluate
 from models.files import LocalModel
 from models.kernels.gpu import on_cuda
-from models.language.architectures import stated_context
+from models.language.architectures import max_context
 from models.language.build import DEFAULT_CONTEXT, LoadError, build, parameters, read_config
 from models.language.cache.kv_cache import Cache
 from models.language.cache.quantized_kv import KVCacheNotQuantizable, check_quantizable, quantized_row
@@ -25,7 +25,7 @@ from models.language.unpack import is_quantized, unpack, unpacked_bytes
 
 @dataclass
 class LanguageModel:
-    """`vocab` is the width of the logits; the tokenizer may know fewer tokens, or more."""
+    """`vocab` is the width of the logits; the tokenizer may have fewer tokens, or more."""
 
     name: str
     folder: Path
@@ -37,11 +37,11 @@ class LanguageModel:
     stop_tokens: frozenset[int]
     kv_bits: int | None = None
     kv_group: int = 64
-    notes: list[str] = field(default_factory=list)  # what was decided while loading
-    warnings: list[str] = field(default_factory=list)  # and what should be better
+    notes: list[str] = field(default_factory=list)  # decisions made while loading
+    warnings: list[str] = field(default_factory=list)  # problems worth reporting
 
     def new_cache(self) -> Cache:
-        """A fresh single cache, quantized where that was asked for."""
+        """An empty single cache, quantized if `kv_bits` is set."""
         cache: Cache = mlx_cache.make_prompt_cache(self.model)
         if self.kv_bits is None:
             return cache
@@ -58,9 +58,9 @@ def load(
     group: mx.distributed.Group | None = None,
     room: int | None = None,
 ) -> LanguageModel:
-    """Load everything, on the calling thread, which from then on owns the arrays; of a group, this rank's share.
+    """Load everything on the calling thread, which owns the arrays from then on; with a group, only this rank's share.
 
-    On a processor quantized weights are unpacked to float32 where that takes at most `room` bytes; None: they stay packed.
+    `room`: dequantize to float32, for a processor, if that takes at most this many bytes; None: never.
     """
     model, config = build(local)
     notes: list[str] = []
@@ -68,10 +68,10 @@ def load(
     if room is not None and group is None and is_quantized(model):
         _unpack(model, room, notes, warnings)
     if float32 and not is_quantized(model) and _widen(model):
-        notes.append("half precision weights are computed in float32: a processor has no fast path for them")
+        notes.append("half-precision weights are converted to float32: processors have no fast path for them")
     if group is not None:
         shard(local.name, model, group)
-        notes.append(f"spread over {group.size()} processes; this is rank {group.rank()}")
+        notes.append(f"sharded over {group.size()} processes; this is rank {group.rank()}")
     if on_cuda():
         patch_matmul(model)
     tokenizer = _tokenizer(local.folder, config)
@@ -80,7 +80,7 @@ def load(
     model.eval()
     if group is not None:  # ready when all are
         mx.eval(mx.distributed.all_sum(mx.zeros(1), group=group))
-    limit = stated_context(config) or DEFAULT_CONTEXT
+    limit = max_context(config) or DEFAULT_CONTEXT
     loaded = LanguageModel(
         name=local.name,
         folder=local.folder,
@@ -100,7 +100,7 @@ def load(
 
 
 def _unpack(model: nn.Module, room: int, notes: list[str], warnings: list[str]) -> None:
-    """A processor is many times quicker with float32, which takes up to eight times the memory."""
+    """A processor is many times faster in float32, which takes up to eight times the memory."""
     needed = unpacked_bytes(model)
     if needed > room:
         warnings.append(still_packed(needed, room))
@@ -112,7 +112,7 @@ def _unpack(model: nn.Module, room: int, notes: list[str], warnings: list[str]) 
 
 
 def _choose_group(loaded: LanguageModel) -> None:
-    """Keys and values are quantized in groups that divide a head; what cannot be quantized is an error now."""
+    """The quantization group size must divide the head size; a cache that cannot be quantized is an error right away."""
     for loaded.kv_group in (64, 32):
         try:
             check_quantizable(loaded.model, loaded.new_cache())
@@ -123,7 +123,7 @@ def _choose_group(loaded: LanguageModel) -> None:
 
 
 def _widen(model: nn.Module) -> bool:
-    """Half precision to float32; whether there was any."""
+    """Convert half precision to float32; whether there was any."""
     halves = [p for _, p in parameters(model) if p.dtype in (mx.float16, mx.bfloat16)]
     if halves:
         model.set_dtype(mx.float32)
@@ -141,18 +141,20 @@ def _tokenizer(folder: Path, config: dict[str, Any]) -> Any:
 
 def _vocabulary(name: str, model: nn.Module) -> int:
     try:
-        return int(model(mx.zeros((1, 1), dtype=mx.uint32)).shape[-1])  # a shape needs no evaluation
+        return int(
+            model(mx.zeros((1, 1), dtype=mx.uint32)).shape[-1]
+        )  # the shape is known without evaluation
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise LoadError(f"{name}: the network that config.json describes cannot be run: {error}") from error
 
 
 def _stop_tokens(folder: Path, tokenizer: Any, config: dict[str, Any]) -> frozenset[int]:
-    """The end-of-text tokens of the tokenizer, of config.json and of generation_config.json together."""
-    found = set(tokenizer.eos_token_ids)
+    """The end-of-text tokens of the tokenizer, config.json and generation_config.json together."""
+    tokens = set(tokenizer.eos_token_ids)
     file = folder / "generation_config.json"
     generation = read_config(file) if file.exists() else {}
     nested = config.get("text_config")
     for source in (config, nested if isinstance(nested, dict) else {}, generation):
         ids = source.get("eos_token_id") if isinstance(source, dict) else None
-        found |= set(ids if isinstance(ids, list) else [ids])
-    return frozenset(token for token in found if isinstance(token, int))
+        tokens |= set(ids if isinstance(ids, list) else [ids])
+    return frozenset(token for token in tokens if isinstance(token, int))

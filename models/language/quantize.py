@@ -1,4 +1,4 @@
-"""A language model's weights written again, smaller, in the layout that it came in."""
+"""Writes a quantized copy of a language model, in the layout of the original."""
 
 import contextlib
 import io
@@ -12,11 +12,11 @@ from models.language.build import LoadError, build
 
 
 def write_quantized(local: LocalModel, quantization: Quantization, folder: Path) -> None:
-    """Write weights and config.json. Which layers are quantized is the architecture's own choice."""
+    """Write weights and config.json. The architecture decides which layers are quantized."""
     model, config = build(local)
     if "quantization" in config:
-        raise LoadError(f"{local.name} is quantized already; a copy in full precision is needed")
-    with contextlib.redirect_stdout(io.StringIO()):  # it tells how many bits a weight came to
+        raise LoadError(f"{local.name} is already quantized; quantizing needs the full-precision model")
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints the bits per weight
         model, config = mlx_utils.quantize_model(
             model, config, quantization.group_size, quantization.bits, quantization.mode
         )

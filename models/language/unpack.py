@@ -1,21 +1,21 @@
-"""A language model's quantized layers made plain, those of experts and of latent attention too."""
+"""Dequantizes a language model's layers, including experts and latent attention."""
 
 import mlx.nn as nn
 from mlx_lm.models.mla import MultiLinear, QuantizedMultiLinear
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 
-from models.checkpoint import unpack as ground
+from models.checkpoint import unpack as common
 
-PLAIN = {**ground.PLAIN, QuantizedSwitchLinear: SwitchLinear, QuantizedMultiLinear: MultiLinear}
+PLAIN = {**common.PLAIN, QuantizedSwitchLinear: SwitchLinear, QuantizedMultiLinear: MultiLinear}
 
 
 def unpack(model: nn.Module) -> int:
-    """In place, lazily; how many layers there were."""
-    return ground.unpack(model, PLAIN)
+    """Dequantize in place, lazily; returns the number of layers."""
+    return common.unpack(model, PLAIN)
 
 
 def unpacked_bytes(model: nn.Module) -> int:
-    return ground.unpacked_bytes(model, PLAIN)
+    return common.unpacked_bytes(model, PLAIN)
 
 
 def is_quantized(model: nn.Module) -> bool:

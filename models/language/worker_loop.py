@@ -1,4 +1,4 @@
-"""What every rank but the first does: the steps that the first one tells, on its own share of the model."""
+"""The loop of every rank except the first: carry out the first rank's messages on this rank's share of the model."""
 
 from collections.abc import Callable
 
@@ -20,14 +20,14 @@ def worker_loop(
     embedder: Embedder | EmbeddingError,
     all_cores: Callable[[bool], None],
 ) -> None:
-    """Until the first rank leaves. `rows` and `cache_bytes` as it has them: what is kept and dropped follows from both."""
+    """Runs until the first rank disconnects. `rows` and `cache_bytes` must equal its own: evictions depend on both."""
     prefix = PrefixCache(cache_bytes)
     batch = Batch(model.model, model.vocab, model.new_cache, prefix, rows, all_cores, ranks)
-    while (told := ranks.receive()) is not None:
-        match told:
+    while (message := ranks.receive()) is not None:
+        match message:
             case Add(number, prompt, max_tokens, stop_tokens):
-                ends = frozenset(stop_tokens)
-                batch.add(Sequence(number, prompt, max_tokens, stop_tokens=ends, number=number))
+                stops = frozenset(stop_tokens)
+                batch.add(Sequence(number, prompt, max_tokens, stop_tokens=stops, number=number))
             case Remove(number):
                 batch.remove_number(number)
             case Forget():
@@ -37,6 +37,6 @@ def worker_loop(
             case Embed(texts):
                 if isinstance(embedder, EmbeddingError):
                     raise embedder
-                embedder.together(texts)
+                embedder.embed_batch(texts)
             case Decided(what):
-                raise RankDesync(f"the first rank decided {what!r} where nothing was to be decided")
+                raise RankDesync(f"unexpected decision of the first rank about {what}")

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from models.language.architectures import has_architecture, has_mlx_lm, stated_context
+from models.language.architectures import has_architecture, has_mlx_lm, max_context
 from models.language.config.support import why_unsupported
 from runner.errors import ModelNotSupported
 from runner.inspect.image_backend import choose_engine, no_engine
@@ -84,9 +84,7 @@ def detect(name: str | ModelFiles) -> Detection:
         quantization=_stored(files, found) if sizes else None,
         memory=estimate.total if estimate else None,
         least_memory=(estimate.total if whole else estimate.least) if estimate else None,
-        context_length=stated_context(files.read_json("config.json") or {})
-        if mode is ModelMode.TEXT
-        else None,
+        context_length=max_context(files.read_json("config.json") or {}) if mode is ModelMode.TEXT else None,
     )
 
 

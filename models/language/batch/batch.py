@@ -1,8 +1,8 @@
-"""Sequences that share each forward pass, and join and leave between steps.
+"""Continuous batching: sequences share each forward pass, and join and leave between steps.
 
-A step launches the next forward pass before it reads the tokens of the last one, so that the device never waits for
-Python; only first tokens, when nothing else is under way, are told at once. Where a grammar has a say, its mask needs the
-token first; then the forward pass is launched, the token read while it runs, and only the choice waits.
+A step launches the next forward pass before it reads the tokens of the previous one, so the device never waits for
+Python. Only first tokens, when no other sequence is decoding, are emitted right away. A grammar's mask depends on the
+previous token: the forward pass is launched first, the token is read while it runs, and only the sampling waits.
 """
 
 from collections.abc import Callable
@@ -22,21 +22,21 @@ from models.language.cache import kv_cache
 from models.language.cache.kv_cache import Cache
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.decode.decoder import Decoder
-from models.language.decode.matmul import lead_of
+from models.language.decode.matmul import inflight_limit
 from models.language.decode.mlx_lm_backend import MlxLmBackend
 from models.language.decode.slots import slots_for
 from models.language.distributed.coordinator import Add, Forget, Ranks, Remove, Step
 
 CLEAR_EVERY = 512  # steps, between handing unused buffers back
-NO_NUMBERS = (
-    "the model gave logits that are no numbers: its weights are broken, or overflow in their precision "
-    "(--dtype float32)"
+NAN_LOGITS = (
+    "the model produced NaN or infinite logits: the weights are corrupt, or overflow at this precision "
+    "(try --dtype float32)"
 )
 
 
 @dataclass
-class _Details:
-    """Log probabilities of the tokens just drawn, for the rows that want them."""
+class _Logprobs:
+    """Log probabilities of the sampled tokens, for the rows that request them."""
 
     rows: list[Sequence]
     chosen: mx.array
@@ -54,26 +54,26 @@ class _Details:
 
 
 class DecodeBackend(Protocol):
-    """The caches of the rows that are decoding, and the network run over them."""
+    """Holds the caches of the decoding rows, and runs the network over them."""
 
     def join(self, cache: Cache, rows: int) -> None:
-        """Append rows: one single cache, or a batch of them."""
+        """Append the rows of `cache`, a single cache or a batch."""
 
     def keep(self, rows: Items[int]) -> None:
-        """Drop every row but these."""
+        """Drop all other rows."""
 
     def extract(self, row: int) -> Cache:
-        """A single cache of a row's, to be read and not written to."""
+        """One row as a single cache, read-only."""
 
     def logits(self, tokens: mx.array) -> mx.array:
-        """What comes after one more token of each row, [row, vocabulary]."""
+        """Append one token to each row; the next-token logits, [row, vocabulary]."""
 
     def clear(self) -> None:
-        """Drop every row."""
+        """Drop all rows."""
 
 
 class Batch:
-    """`add` and `remove` whenever; `step` until there is nothing `busy`."""
+    """`add` and `remove` at any time between steps; call `step` while `busy`."""
 
     def __init__(
         self,
@@ -82,15 +82,15 @@ class Batch:
         new_cache: Callable[[], Cache],
         prefix: PrefixCache,
         max_rows: int = 64,
-        all_cores: Callable[[bool], None] = lambda wanted: None,
+        all_cores: Callable[[bool], None] = lambda enabled: None,
         ranks: Ranks | None = None,
     ) -> None:
-        """`all_cores` hears when prompts are processed, and when the server needs its share again. `ranks`: the other
-        processes that hold a share of the model, if there are any."""
+        """`all_cores(True)` is called before prompts are processed, `all_cores(False)` after. `ranks`: the processes that
+        the model is sharded over, if there are several."""
         self._ranks = ranks or Ranks()
-        quick = Decoder.of(model, new_cache())
-        self._backend: DecodeBackend = MlxLmBackend(model) if quick is None else quick
-        self._lead = lead_of(model)
+        decoder = Decoder.of(model, new_cache())
+        self._backend: DecodeBackend = MlxLmBackend(model) if decoder is None else decoder
+        self._inflight_limit = inflight_limit(model)
         self._vocab = vocab
         self._prefix = prefix
         self._prefill = Prefill(model, new_cache, prefix, all_cores, self._ranks)
@@ -100,11 +100,11 @@ class Batch:
 
     def _reset(self) -> None:
         self._rows: list[Sequence] = []
-        self._finished: list[Sequence] = []  # rows that go before the next step
+        self._finished: list[Sequence] = []  # rows to be removed before the next step
         self._backend.clear()
-        self._inputs = mx.zeros((0,), dtype=mx.uint32)  # what the next forward pass is fed; unread as yet
-        self._details: _Details | None = None
-        self._sampler: Sampler | None = None  # None: rows came or went
+        self._inputs = mx.zeros((0,), dtype=mx.uint32)  # input of the next forward pass, not read yet
+        self._logprobs: _Logprobs | None = None
+        self._sampler: Sampler | None = None  # None: rows joined or left
 
     def __len__(self) -> int:
         return len(self._rows) + len(self._prefill)
@@ -119,24 +119,24 @@ class Batch:
 
     def add(self, sequence: Sequence) -> None:
         if self._ranks.spread:
-            ends = sorted(sequence.stop_tokens)
-            self._ranks.broadcast(Add(sequence.number, sequence.prompt, sequence.max_tokens, ends))
+            stop_tokens = sorted(sequence.stop_tokens)
+            self._ranks.broadcast(Add(sequence.number, sequence.prompt, sequence.max_tokens, stop_tokens))
         self._prefill.add(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """Take a sequence out, wherever it is. What it has computed stays in the prefix cache."""
+        """Remove a sequence, waiting or decoding. Its cache stays in the prefix cache."""
         self._ranks.broadcast(Remove(sequence.number))
         if not self._prefill.remove(sequence) and sequence in self._rows:
             self._retire(list(dict.fromkeys([*self._finished, sequence])))
 
     def remove_number(self, number: int) -> None:
-        """The same for a sequence that another rank names; it may have ended already."""
+        """Remove a sequence named by another rank; it may have finished already."""
         for row in [*self._rows, *self._prefill.rows()]:
             if row.number == number:
                 self.remove(row)
 
     def clear(self) -> list[Sequence]:
-        """Give up everything, after a failure whose extent is unknown; the sequences that were lost."""
+        """Drop everything after a failure of unknown extent; returns the sequences that were lost."""
         lost = self._rows + self._prefill.rows()
         self._reset()
         self._prefill.clear()
@@ -145,12 +145,12 @@ class Batch:
         return lost
 
     def forget(self) -> None:
-        """On all ranks, nothing is kept of prompts that were read."""
+        """Clear the prefix cache, on all ranks."""
         self._ranks.broadcast(Forget())
         self._prefix.clear()
 
     def step(self) -> list[Output]:
-        """One token for every decoding sequence, and one turn of prompt processing."""
+        """One token for every decoding sequence, and one prefill call."""
         self._ranks.broadcast(Step())
         if self._finished:
             self._retire(self._finished)
@@ -159,8 +159,8 @@ class Batch:
         if len(self._prefill) and room > 0:
             try:
                 ready = self._prefill.run(room, busy=bool(self._rows))
-            except Exception as error:  # a prompt that is too much costs itself, not those who are writing
-                if self._ranks.spread:  # unless others have done what failed here
+            except Exception as error:  # a prompt that does not fit fails alone; decoding continues
+                if self._ranks.spread:  # the other ranks may have succeeded: they would be out of step
                     raise
                 outputs += [Output(row, None, error=str(error)) for row in self._prefill.abandon()]
                 ready = None
@@ -174,24 +174,24 @@ class Batch:
     # -- one step of decoding
 
     def _decode(self) -> list[Output]:
-        inputs, details = self._inputs, self._details
+        inputs, pending = self._inputs, self._logprobs
         constrained = any(row.matcher for row in self._rows)
         launch = any(
             row.awaiting_first_token or row.pending_token_emitted or row.generated + 1 < row.max_tokens
             for row in self._rows
         )
-        beginning = all(row.awaiting_first_token for row in self._rows)
+        all_first = all(row.awaiting_first_token for row in self._rows)
         if launch:
-            known = sampling.fed(inputs, self._vocab)
-            logits = self._backend.logits(known)
+            fed = sampling.clamp(inputs, self._vocab)
+            logits = self._backend.logits(fed)
             if constrained:
-                self._begin(logits)
+                self._launch(logits)
             else:
-                self._choose(logits, known, [row.tokens for row in self._rows])
-        read: Any = inputs.tolist()
-        logprobs = details.read() if details else {}
+                self._choose(logits, fed, [row.tokens for row in self._rows])
+        tokens: Any = inputs.tolist()
+        logprobs = pending.read() if pending else {}
         outputs = []
-        for row, token in zip(self._rows, read, strict=True):
+        for row, token in zip(self._rows, tokens, strict=True):
             if launch:
                 row.tokens.append(token)
             if not (row.awaiting_first_token or row.pending_token_emitted):
@@ -201,19 +201,19 @@ class Batch:
             ended = {output.sequence for output in outputs if output.finish or output.error}
             logits, failed = self._masked(logits, ended)
             outputs += failed
-            self._choose(logits, known, [row.tokens[:-1] for row in self._rows])
-        if beginning:
+            self._choose(logits, fed, [row.tokens[:-1] for row in self._rows])
+        if all_first:
             outputs += self._first({output.sequence for output in outputs})
         finished = [self._rows.index(output.sequence) for output in outputs if output.finish or output.error]
-        # They are told now, and taken out before the next step: keeping what they computed can wait.
-        self._finished = [self._rows[index] for index in self._ranks.agree("who has finished", finished)]
+        # Their outputs go out now; they are removed, and their caches kept, before the next step.
+        self._finished = [self._rows[index] for index in self._ranks.agree("finished rows", finished)]
         return outputs
 
     def _first(self, failed: set[Sequence]) -> list[Output]:
-        """The first tokens, where nobody else is waiting: told at once, before the next forward pass is made."""
-        read: Any = self._inputs.tolist()
-        logprobs = self._details.read() if self._details else {}
-        drawn = [(row, token) for row, token in zip(self._rows, read, strict=True) if row not in failed]
+        """Emit first tokens before the next forward pass is launched, when no other row would wait for it."""
+        tokens: Any = self._inputs.tolist()
+        logprobs = self._logprobs.read() if self._logprobs else {}
+        drawn = [(row, token) for row, token in zip(self._rows, tokens, strict=True) if row not in failed]
         for row, _ in drawn:
             row.pending_token_emitted = True
         return [self._emit(row, token, logprobs.get(row)) for row, token in drawn]
@@ -221,11 +221,11 @@ class Batch:
     def _emit(self, row: Sequence, token: int, logprob: TokenLogprob | None) -> Output:
         if token == sampling.NO_TOKEN:
             row.has_nan = True
-            return Output(row, None, error=NO_NUMBERS)
+            return Output(row, None, error=NAN_LOGITS)
         if row.matcher is not None and token not in row.stop_tokens:
             try:
                 row.matcher.accept(token)
-            except Exception as error:  # a grammar's fault ends its own request alone
+            except Exception as error:  # a grammar error ends its own request only
                 return Output(row, None, error=f"the grammar failed: {error}")
         if token in row.stop_tokens:
             return Output(row, None, finish="stop")
@@ -243,40 +243,44 @@ class Batch:
             try:
                 mask = row.matcher.mask()
                 if not mask.any():
-                    raise ValueError("no token can follow")
+                    raise ValueError("no token is allowed next")
                 masks[i] = mask
             except Exception as error:  # as above
                 failed.append(Output(row, None, error=f"the grammar failed: {error}"))
         return sampling.apply_bitmask(logits, masks), failed
 
-    def _choose(self, logits: mx.array, inputs: mx.array, before: list[list[int]]) -> None:
-        """Draw what comes after `inputs`, and set it going on the device. `before`: the tokens fed before those."""
+    def _choose(self, logits: mx.array, inputs: mx.array, histories: list[list[int]]) -> None:
+        """Start sampling the tokens that follow `inputs`. `histories`: the tokens of each row before those."""
         if not self._ranks.leads:
             self._inputs = self._ranks.tokens(logits)
-            self._begin(self._inputs)
+            self._launch(self._inputs)
             return
         if self._sampler is None or self._sampler.age >= sampling.LIFETIME:
-            drawn = [len(fed) + 1 - len(row.prompt) for row, fed in zip(self._rows, before, strict=True)]
-            self._sampler = Sampler([row.sampling for row in self._rows], before, drawn, self._vocab)
+            drawn = [
+                len(tokens) + 1 - len(row.prompt) for row, tokens in zip(self._rows, histories, strict=True)
+            ]
+            self._sampler = Sampler([row.sampling for row in self._rows], histories, drawn, self._vocab)
         self._inputs = self._ranks.tokens(self._sampler(logits, inputs))
-        wanting = [i for i, row in enumerate(self._rows) if row.logprobs is not None]
-        self._details = None
-        if wanting:
-            rows = [self._rows[i] for i in wanting]
-            every = len(wanting) == len(self._rows)
-            index = mx.array(wanting)
+        indices = [i for i, row in enumerate(self._rows) if row.logprobs is not None]
+        self._logprobs = None
+        if indices:
+            rows = [self._rows[i] for i in indices]
+            index = mx.array(indices)
+            every = len(indices) == len(self._rows)
             picked, tokens = (logits, self._inputs) if every else (logits[index], self._inputs[index])
             top = max(row.logprobs or 0 for row in rows)
-            self._details = _Details(rows, *sampling.logprobs(picked, sampling.fed(tokens, self._vocab), top))
-            self._begin(self._inputs, self._details.chosen, self._details.ids, self._details.values)
+            self._logprobs = _Logprobs(
+                rows, *sampling.logprobs(picked, sampling.clamp(tokens, self._vocab), top)
+            )
+            self._launch(self._inputs, self._logprobs.chosen, self._logprobs.ids, self._logprobs.values)
         else:
-            self._begin(self._inputs)
+            self._launch(self._inputs)
 
-    def _begin(self, *computed: mx.array) -> None:
-        with self._lead(slots_for(len(self._rows))):
-            mx.async_eval(*computed)
+    def _launch(self, *arrays: mx.array) -> None:
+        with self._inflight_limit(slots_for(len(self._rows))):
+            mx.async_eval(*arrays)
 
-    # -- rows come and go
+    # -- rows join and leave
 
     def _join(self, ready: Prefilled) -> None:
         inputs = mx.array([row.prompt[-1] for row in ready.rows], dtype=mx.uint32)
@@ -294,23 +298,23 @@ class Batch:
             return
         self._finished = []
         self._rows = [self._rows[i] for i in left]
-        if self._details is not None:
-            self._details = _without(self._details, gone)
+        if self._logprobs is not None:
+            self._logprobs = _without(self._logprobs, gone)
         self._inputs = self._inputs[mx.array(left)]
         self._sampler = None
         self._backend.keep(left)
 
     def _remember(self, row: Sequence) -> None:
         if self._prefix.max_bytes and not row.has_nan:
-            held = self._backend.extract(self._rows.index(row))
-            self._prefix.insert(row.tokens, held, len(row.prompt))
+            cache = self._backend.extract(self._rows.index(row))
+            self._prefix.insert(row.tokens, cache, len(row.prompt))
 
 
-def _without(details: _Details, gone: list[Sequence]) -> _Details | None:
+def _without(details: _Logprobs, gone: list[Sequence]) -> _Logprobs | None:
     left = [i for i, row in enumerate(details.rows) if row not in gone]
     if not left:
         return None
     index = mx.array(left)
-    return _Details(
+    return _Logprobs(
         [details.rows[i] for i in left], details.chosen[index], details.ids[index], details.values[index]
     )

@@ -1,4 +1,4 @@
-"""How a request wants its tokens chosen. Plain data: no MLX."""
+"""Sampling options of a request. Plain data: no MLX."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ MASK_32 = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Sampling:
-    """What a request says about choosing tokens. The defaults choose the most likely one, unchanged."""
+    """The defaults are greedy decoding, without penalties or bias."""
 
     temperature: float = 0.0
     top_k: int = 0  # 0: all
     top_p: float = 1.0
     min_p: float = 0.0
-    repeat_last_n: int = 64  # how far back the penalties look; -1: everything
+    repeat_last_n: int = 64  # tokens that the penalties look back at; -1: all
     repeat_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0

@@ -1,4 +1,4 @@
-"""Prompts to caches: short prompts side by side, a long one in chunks, so that nobody waits long for anybody."""
+"""Prompts to caches: short prompts are batched, long ones go in chunks, so that no request waits long for another."""
 
 import time
 from collections import deque
@@ -13,24 +13,24 @@ from models.language.batch.prefill_budget import PrefillCostModel
 from models.language.batch.sequence import Sequence
 from models.language.cache import kv_cache
 from models.language.cache.kv_cache import Cache
-from models.language.cache.padding import leaves_padding_out
+from models.language.cache.padding import masks_padding
 from models.language.cache.prefix_cache import PrefixCache
-from models.language.corrections.rope import reading, switching_length
+from models.language.corrections.rope import prompt_lengths, switching_length
 from models.language.decode.attention import length_bucket, round_up
 from models.language.decode.matmul import ROOM
 from models.language.distributed.coordinator import Ranks
 
 GROUP = 32
 SMALLEST, LARGEST = 32, 2048
-# How long one call may take, in seconds: while others decode, and while nobody does.
+# How long one call may take, in seconds, while other sequences decode and while none does.
 PREFILL_BUDGET_BUSY_S, PREFILL_BUDGET_IDLE_S = 0.06, 0.4
-# A prompt with this many new tokens is kept for others before its answer is finished.
+# A prompt with this many new tokens goes into the prefix cache at once, not only when its answer is finished.
 WORTH_KEEPING = 256
 
 
 @dataclass
 class Prefilled:
-    """Sequences whose caches hold all of their prompt but its last token: one single cache, or a batch of them."""
+    """Sequences whose cache, single or a batch, holds their prompts except for the last token."""
 
     rows: list[Sequence]
     cache: Cache
@@ -58,10 +58,10 @@ class Prefill:
         prefix.switches_at = switching_length(model)
         self._all_cores = all_cores
         self._ranks = ranks
-        self._most = GROUP if leaves_padding_out(model, new_cache()) else 1
+        self._most = GROUP if masks_padding(model, new_cache()) else 1
         self._waiting: deque[Sequence] = deque()
         self._long: _Long | None = None
-        self._long_had_its_turn = False
+        self._long_ran_last = False
         self._cost = PrefillCostModel()
         self._working: list[Sequence] = []
 
@@ -81,7 +81,7 @@ class Prefill:
         return False
 
     def clear(self) -> None:
-        """Nothing waits any more, and nothing is known of how long it would."""
+        """Drop everything that waits, and the cost estimate."""
         self._waiting.clear()
         self._long = None
         self._cost = PrefillCostModel()
@@ -90,31 +90,31 @@ class Prefill:
         return ([self._long.row] if self._long else []) + list(self._waiting)
 
     def abandon(self) -> list[Sequence]:
-        """After a turn that raised: the sequences it was working on, which are given up."""
+        """After a failed call: drop the sequences it was working on, and return them."""
         lost, self._working = self._working, []
         if self._long is not None and self._long.row in lost:
             self._long = None
         return lost
 
     def run(self, room: int, busy: bool) -> Prefilled | None:
-        """Work for one turn; what came out of it ready to decode, if anything did."""
-        [budget] = self._ranks.agree("how much of the prompts", [self._budget(busy)])
-        if self._long is not None and (not self._waiting or not self._long_had_its_turn):
-            self._long_had_its_turn = True
+        """Make one call; the sequences that are ready to decode after it, if any."""
+        [budget] = self._ranks.agree("prefill budget", [self._budget(busy)])
+        if self._long is not None and (not self._waiting or not self._long_ran_last):
+            self._long_ran_last = True
             return self._advance(self._long, budget)
-        self._long_had_its_turn = False
+        self._long_ran_last = False
         group = self._group(budget, room - (self._long is not None))
         return self._together(group) if group else None
 
     def _budget(self, busy: bool) -> int:
-        fitting = self._cost.tokens_in(PREFILL_BUDGET_BUSY_S if busy else PREFILL_BUDGET_IDLE_S)
-        if fitting is None:
+        estimate = self._cost.tokens_in(PREFILL_BUDGET_BUSY_S if busy else PREFILL_BUDGET_IDLE_S)
+        if estimate is None:
             return SMALLEST if busy else LARGEST // 4
-        tokens = int(min(max(fitting, SMALLEST), LARGEST))
-        return tokens - tokens % length_bucket(tokens)  # a chunk whose length is new is slower
+        tokens = int(min(max(estimate, SMALLEST), LARGEST))
+        return tokens - tokens % length_bucket(tokens)  # the first chunk of each new length is slower
 
     def _group(self, budget: int, room: int) -> list[tuple[Sequence, Cache]]:
-        """Waiting sequences that fit into one call. A prompt too long for that starts its own way."""
+        """Waiting sequences that fit into one call. A prompt that is too long becomes the one fed in chunks."""
         group: list[tuple[Sequence, Cache]] = []
         widest = 0
         while self._waiting and len(group) < min(self._most, room):
@@ -125,16 +125,16 @@ class Prefill:
             if group and (widest * (len(group) + 1) > budget or rest == 0):
                 break
             self._waiting.popleft()
-            self._working = [*(started for started, _ in group), row]
+            self._working = [*(other for other, _ in group), row]
             if row.on_started:
                 row.on_started()
             row.cached, row.tokens = covered, row.prompt[:covered]
             cache = self._new_cache() if cache is None else cache
             if rest > budget:
-                if self._long is not None:  # one at a time; this one is next
+                if self._long is not None:  # one at a time: this one comes next
                     self._waiting.appendleft(row)
                     break
-                self._long, self._long_had_its_turn = _Long(row, cache), False
+                self._long, self._long_ran_last = _Long(row, cache), False
                 break
             group.append((row, cache))
             if rest == 0:
@@ -174,7 +174,7 @@ class Prefill:
     def _feed_one(self, cache: Cache, tokens: list[int]) -> None:
         padding = round_up(len(tokens)) - len(tokens) if kv_cache.plain(cache) else 0
         if tokens:
-            self._feed(cache, [tokens + [0] * padding])  # which no token before it sees
+            self._feed(cache, [tokens + [0] * padding])  # earlier tokens do not see the padding
         if padding:
             kv_cache.trim(cache, padding)
 
@@ -192,12 +192,12 @@ class Prefill:
 
     def _feed(self, cache: Cache, tokens: list[list[int]]) -> None:
         began = time.perf_counter()
-        with reading([len(row.prompt) for row in self._working]):
-            self._model(mx.array(tokens), cache=cache)  # its logits are never evaluated: only the caches are
-        held = kv_cache.arrays(cache)
+        with prompt_lengths([len(row.prompt) for row in self._working]):
+            self._model(mx.array(tokens), cache=cache)  # only the caches are evaluated, not the logits
+        arrays = kv_cache.arrays(cache)
         self._all_cores(True)
-        with limit_inflight_memory(ROOM + sum(array.nbytes for array in held)):
-            mx.eval(held)
+        with limit_inflight_memory(ROOM + sum(array.nbytes for array in arrays)):
+            mx.eval(arrays)
         self._all_cores(False)
         fed = len(tokens) * len(tokens[0])
         if fed > LARGEST // 4:
@@ -208,7 +208,7 @@ class Prefill:
         if not self._prefix.max_bytes or not new_tokens:
             return
         if new_tokens < WORTH_KEEPING and kv_cache.trimmable(done.cache):
-            return  # it will be kept with its answer
+            return  # it will be inserted with its answer
         cache = done.cache if done.single else kv_cache.extracted(done.cache, index)
         row = done.rows[index]
         self._prefix.insert(row.tokens, cache, len(row.prompt))

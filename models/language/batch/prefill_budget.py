@@ -1,16 +1,16 @@
-"""How much of a prompt fits into a call that must not take long, learnt from the calls before."""
+"""How many prompt tokens fit into a prefill call of limited duration, estimated from earlier calls."""
 
-# What one call weighs against the next: the device may be shared, and later parts of a prompt cost more.
-FADING = 0.8
-# A first run compiles, and now and then a machine is busy: no call counts as more than so many times what was expected.
+# Weight of a call relative to the next one: the device may be shared, and later chunks of a prompt cost more.
+DECAY = 0.8
+# Some calls compile kernels or meet a busy machine: a call counts as at most this many times its expected duration.
 OUTLIER = 4
-# Lengths that differ by less than this share say nothing of what a single token costs.
-ALIKE = 0.05
+# Lengths that vary by less than this fraction cannot separate the cost per token from the fixed cost.
+MIN_SPREAD = 0.05
 
 
 class PrefillCostModel:
-    """A call costs something fixed and something a token: short calls on a GPU are nearly all fixed cost, and cutting
-    them shorter would save nothing. Both are fitted to the calls so far, the latest counting most."""
+    """Models the time of a prefill call as `fixed + per_token * n`, fitted online (least squares, exponentially
+    weighted). Below the fixed cost, smaller chunks save nothing."""
 
     def __init__(self) -> None:
         self._calls = 0
@@ -19,29 +19,29 @@ class PrefillCostModel:
     def learn(self, tokens: int, seconds: float) -> None:
         self._calls += 1
         if self._calls == 1:
-            return  # it compiled
+            return  # the first call compiles kernels
         if self._weight:
-            fixed, each = self._costs()
-            seconds = min(seconds, OUTLIER * (fixed + each * tokens))
-        self._weight = self._weight * FADING + 1
-        self._tokens = self._tokens * FADING + tokens
-        self._seconds = self._seconds * FADING + seconds
-        self._squares = self._squares * FADING + tokens * tokens
-        self._products = self._products * FADING + tokens * seconds
+            fixed, per_token = self._costs()
+            seconds = min(seconds, OUTLIER * (fixed + per_token * tokens))
+        self._weight = self._weight * DECAY + 1
+        self._tokens = self._tokens * DECAY + tokens
+        self._seconds = self._seconds * DECAY + seconds
+        self._squares = self._squares * DECAY + tokens * tokens
+        self._products = self._products * DECAY + tokens * seconds
 
     def tokens_in(self, seconds: float) -> float | None:
-        """So many tokens take about so long, and never less than the fixed cost is worth. None: nothing is known."""
+        """How many tokens take about that long, at least as many as cost what a call itself does; None before any call."""
         if not self._weight:
             return None
-        fixed, each = self._costs()
-        return max(seconds - fixed, min(fixed, seconds)) / each if each else float("inf")
+        fixed, per_token = self._costs()
+        return max(seconds - fixed, min(fixed, seconds)) / per_token if per_token else float("inf")
 
     def _costs(self) -> tuple[float, float]:
-        """Seconds a call and seconds a token: a line through the calls."""
+        """Seconds per call and seconds per token: a line fitted through the calls."""
         tokens, seconds = self._tokens / self._weight, self._seconds / self._weight
         spread = self._squares / self._weight - tokens * tokens
-        if spread <= (ALIKE * tokens) ** 2:
+        if spread <= (MIN_SPREAD * tokens) ** 2:
             return 0.0, seconds / tokens
-        each = max((self._products / self._weight - tokens * seconds) / spread, 0.0)
-        fixed = max(seconds - each * tokens, 0.0)
-        return (fixed, each) if fixed else (0.0, seconds / tokens)
+        per_token = max((self._products / self._weight - tokens * seconds) / spread, 0.0)
+        fixed = max(seconds - per_token * tokens, 0.0)
+        return (fixed, per_token) if fixed else (0.0, seconds / tokens)

@@ -1,8 +1,8 @@
-"""Logits to tokens: each row by its own options, and by random numbers of its own.
+"""Logits to tokens: each row by its own options and its own random numbers.
 
-The order is llama.cpp's: penalties and bias, then top_k, top_p, min_p, then temperature. Every filter is a threshold
-on the logit, and the noise of a draw belongs to (seed, step, token id): so a row's choice depends on nothing but its
-own logits and options, whoever else is in the batch.
+The order is that of llama.cpp: penalties and bias, then top_k, top_p, min_p, then temperature. Every filter is a
+threshold on the logit, and the noise of a draw is a function of (seed, step, token id). A row's choice therefore depends
+only on its own logits and options, not on the other rows of the batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 
 from models.language.batch.options import Sampling
 
-# A sampler lasts this many steps; then it is made anew from the histories.
+# A sampler is used for this many steps, then rebuilt from the histories.
 LIFETIME = 4096
-# What a row gets whose logits are no numbers: no id of any vocabulary.
+# Returned for a row whose logits are NaN or infinite; not a valid token id.
 NO_TOKEN = 2**32 - 1
 
 
 class Sampler:
-    """The options of a batch's rows as arrays. Made anew when rows come or go, called once a step."""
+    """The options of a batch's rows as arrays. Rebuilt when rows join or leave, called once per step."""
 
     def __init__(
         self, rows: Sequence[Sampling], histories: Sequence[list[int]], steps: Sequence[int], vocab: int
     ) -> None:
-        """`histories`: the tokens each row has in its cache. `steps`: how many tokens each has drawn."""
+        """`histories`: the tokens in each row's cache. `steps`: how many tokens each row has sampled."""
         self.vocab = vocab
         self.age = 0
         self.greedy = all(row.greedy for row in rows)
@@ -51,11 +51,11 @@ class Sampler:
         return mx.array(bias)
 
     def __call__(self, logits: mx.array, inputs: mx.array) -> mx.array:
-        """The next token of each row, from logits [B, V] that `inputs` [B] gave; NO_TOKEN where they are no numbers."""
+        """The next token of each row, from the logits [B, V] for `inputs` [B]; NO_TOKEN where they are not finite."""
         self.age += 1
-        # The largest of several is no number when one of them is none.
-        sound = mx.isfinite(mx.max(logits, axis=-1))
-        return mx.where(sound, self._next(logits, inputs), mx.array(NO_TOKEN, dtype=mx.uint32))
+        # The maximum of a row is NaN if any of its logits is.
+        finite = mx.isfinite(mx.max(logits, axis=-1))
+        return mx.where(finite, self._next(logits, inputs), mx.array(NO_TOKEN, dtype=mx.uint32))
 
     def _next(self, logits: mx.array, inputs: mx.array) -> mx.array:
         if self._penalties:
@@ -79,9 +79,9 @@ def _column(values: Sequence[float]) -> mx.array:
 def _histories(
     rows: Sequence[Sampling], histories: Sequence[list[int]], vocab: int
 ) -> tuple[mx.array, mx.array]:
-    """The last tokens of each row, padded on the left with the id beyond the vocabulary, and how many of them count."""
-    # Room for what is drawn in the sampler's lifetime, so that nothing falls out at the left; and no more than can be
-    # filled, however far back a request says to look.
+    """The last tokens of each row, left-padded with an id beyond the vocabulary, and how many of them count."""
+    # Room for the tokens sampled in the sampler's lifetime, so that none is shifted out; a larger repeat_last_n gets no
+    # more room than can be filled.
     fillable = [len(history) + 1 + LIFETIME for history in histories]
     windows = [
         0 if not row.penalizes else most if row.repeat_last_n < 0 else min(row.repeat_last_n, most)
@@ -116,13 +116,13 @@ def _penalized(
 
 
 def _draw_for(rows: Sequence[Sampling], vocab: int) -> Callable[[mx.array, mx.array, mx.array], mx.array]:
-    """A function of (logits, keys, steps) that draws for these rows."""
+    """A function of (logits, keys, steps) that samples for these rows."""
     greedy = mx.array([row.greedy for row in rows])
     temperature = _column([row.temperature if not row.greedy else 1.0 for row in rows])
     if not any(row.filters for row in rows):
         return lambda logits, keys, steps: _draw(logits, keys, steps, temperature, greedy)
     top_k = [vocab if row.greedy or row.top_k <= 0 else min(row.top_k, vocab) for row in rows]
-    # Sorting the whole vocabulary is the dear part; where every filtered row says top_k, its best few are enough.
+    # Sorting the whole vocabulary is expensive; if every filtered row has a top_k, the best few are enough.
     narrow = max((k for row, k in zip(rows, top_k, strict=True) if row.filters), default=vocab)
     k = mx.array([min(k, narrow) for k in top_k], dtype=mx.int32)[:, None]
     top_p = _column([row.top_p if row.filters else 1.0 for row in rows])
@@ -138,14 +138,14 @@ def _draw_for(rows: Sequence[Sampling], vocab: int) -> Callable[[mx.array, mx.ar
 
 
 def _threshold(logits: mx.array, k: mx.array, top_p: mx.array, min_p: mx.array, narrow: int) -> mx.array:
-    """The smallest logit of each row that top_k, then top_p, then min_p let through."""
+    """The smallest logit of each row that passes top_k, then top_p, then min_p."""
     best = mx.topk(logits, narrow, axis=-1) if narrow < logits.shape[-1] else logits
     ranked = -mx.sort(-best, axis=-1)
     within = mx.arange(ranked.shape[-1], dtype=mx.int32)[None] < k
     probabilities = mx.softmax(mx.where(within, ranked, -mx.inf), axis=-1, precise=True)
     before = mx.cumsum(probabilities, axis=-1) - probabilities
     first = mx.arange(ranked.shape[-1])[None] == 0
-    # The most likely token always stays, and so does each whose predecessors hold less than top_p of the mass.
+    # The most likely token always passes, as does each token whose predecessors sum to less than top_p.
     allowed = within & ((before < top_p) | first) & (probabilities >= min_p * probabilities[:, :1])
     return mx.min(mx.where(allowed, ranked, mx.inf), axis=-1, keepdims=True)
 
@@ -161,7 +161,7 @@ def _gumbel(vocab: int, key: mx.array) -> mx.array:
 def _draw(
     logits: mx.array, keys: mx.array, steps: mx.array, temperature: mx.array, greedy: mx.array
 ) -> mx.array:
-    """One draw a row by the Gumbel trick; rows that are greedy take their largest logit."""
+    """One sample per row by the Gumbel-max trick; greedy rows take their largest logit."""
     step_keys = mx.stack([keys[:, 0], keys[:, 1] + steps], axis=1)
     noisy = logits / temperature + _noise(step_keys, logits.shape[-1])
     return mx.where(greedy, mx.argmax(logits, axis=-1), mx.argmax(noisy, axis=-1)).astype(mx.uint32)
@@ -179,18 +179,18 @@ def apply_bitmask(logits: mx.array, mask: NDArray[np.uint32]) -> mx.array:
     words = -(-logits.shape[-1] // 32)
     if mask.shape != (logits.shape[0], words):
         raise ValueError(
-            f"a mask of {(logits.shape[0], words)} words goes with these logits, found {mask.shape}"
+            f"the shape of the mask is {mask.shape}; these logits need {(logits.shape[0], words)} words"
         )
     return _apply_bitmask(logits, mx.array(mask.view(np.uint32)))
 
 
-def fed(tokens: mx.array, vocab: int) -> mx.array:
-    """Tokens that a model may be given: what is read beyond its vocabulary may end the process."""
+def clamp(tokens: mx.array, vocab: int) -> mx.array:
+    """Limit ids, NO_TOKEN among them, to the vocabulary: an embedding lookup beyond it may crash the process."""
     return mx.minimum(tokens, mx.array(vocab - 1, dtype=tokens.dtype))
 
 
 def logprobs(logits: mx.array, tokens: mx.array, top: int) -> tuple[mx.array, mx.array, mx.array]:
-    """For logits [B, V] and the tokens chosen: their log probabilities [B], and the `top` likeliest ids and values [B, top]."""
+    """The log probabilities [B] of the chosen tokens under `logits` [B, V], and the `top` likeliest ids and values [B, top]."""
     logits = logits.astype(mx.float32)
     normal = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
     chosen = mx.take_along_axis(normal, tokens[:, None].astype(mx.int32), axis=-1)[:, 0]

@@ -1,4 +1,4 @@
-"""One sequence on its way through the batch: what was asked, and how far it is."""
+"""One sequence in the batch: its request and its progress."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ Finish = Literal["stop", "length"]
 
 
 class Matcher(Protocol):
-    """Something that says which tokens may come next (a grammar)."""
+    """Says which tokens are allowed next (a grammar)."""
 
     def mask(self) -> npt.NDArray[np.uint32]:
-        """One bit a token id, the lowest bit first."""
+        """One bit per token id, lowest bit first."""
 
     def accept(self, token: int) -> None: ...
 
@@ -36,31 +36,31 @@ class TokenLogprob:
 
 @dataclass(eq=False)
 class Sequence:
-    """`prompt` is never empty and its ids are within the vocabulary: the caller has checked."""
+    """The caller has checked that `prompt` is not empty and its ids are within the vocabulary."""
 
     id: Hashable
     prompt: list[int]
     max_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
     stop_tokens: frozenset[int] = frozenset()
-    logprobs: int | None = None  # how many alternatives; None: not even its own
+    logprobs: int | None = None  # number of alternatives; None: no log probabilities at all
     matcher: Matcher | None = None
-    on_started: Callable[[], None] | None = None  # its prefill begins
+    on_started: Callable[[], None] | None = None  # called when its prefill begins
 
-    number: int = field(default_factory=lambda: next(_numbers))  # its name among ranks
+    number: int = field(default_factory=lambda: next(_numbers))  # identifies it across ranks
 
-    # How far it is.
-    tokens: list[int] = field(default_factory=list)  # what its cache holds
-    cached: int = 0  # how many prompt tokens came out of the prefix cache
+    # Progress.
+    tokens: list[int] = field(default_factory=list)  # in its cache
+    cached: int = 0  # prompt tokens taken from the prefix cache
     generated: int = 0
-    awaiting_first_token: bool = True  # fed with its prompt's last token, has not drawn yet
-    pending_token_emitted: bool = False  # the token it is to be fed with next was told already
-    has_nan: bool = False  # what was computed for it are no numbers
+    awaiting_first_token: bool = True  # its next input is the last prompt token
+    pending_token_emitted: bool = False  # its pending input token was already reported to the client
+    has_nan: bool = False  # its logits contained NaN or infinity
 
 
 @dataclass(frozen=True)
 class Output:
-    """What one step brought one sequence. `token` is None where the end itself is all there is to say."""
+    """The result of one step for one sequence. `token` is None if only the end is reported."""
 
     sequence: Sequence
     token: int | None

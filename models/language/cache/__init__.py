@@ -1,1 +1,1 @@
-"""Keys and values: one sequence's, a batch's, quantized, and kept for prompts that begin alike."""
+"""Key-value caches: single, batched, quantized, and the prefix cache."""

@@ -1,7 +1,7 @@
-"""Key-value caches, one list of layers a sequence, and what is done with them: copy, merge, extend, keep, extract.
+"""Operations on key-value caches: copy, merge, extend, keep, extract. A cache is a list with one entry per layer.
 
-A *single* cache is what the model itself makes for one sequence; a *batch* cache holds several rows side by side.
-A batch of one runs on the single caches as they are: no mask, no padding, and bit for bit what mlx-lm computes.
+A *single* cache is what the model makes for one sequence; a *batch* cache holds several rows. A batch of one row runs on
+its single cache, without mask or padding, bit for bit as mlx-lm computes it.
 """
 
 import copy
@@ -16,19 +16,19 @@ Cache: TypeAlias = list[Any]
 
 
 def copied(cache: Cache) -> Cache:
-    """A cache that can grow without touching the original. Arrays are shared until one of the two writes."""
+    """A copy that can grow without changing the original. Arrays are shared until one of the two is written to."""
     return [_copied(layer) for layer in cache]
 
 
 def _copied(value: Any) -> Any:
     if isinstance(value, mx.array):
-        return copy.copy(value)  # a new handle: writing through it leaves the other as it was
+        return copy.copy(value)  # a new handle: writing through it does not change the original
     if isinstance(value, list | tuple):
         return type(value)(_copied(item) for item in value)
     if hasattr(value, "__dict__"):
-        twin = copy.copy(value)
-        twin.__dict__.update({name: _copied(item) for name, item in value.__dict__.items()})
-        return twin
+        duplicate = copy.copy(value)
+        duplicate.__dict__.update({name: _copied(item) for name, item in value.__dict__.items()})
+        return duplicate
     return value
 
 
@@ -38,7 +38,7 @@ def batchable(cache: Cache) -> bool:
 
 
 def plain(cache: Cache) -> bool:
-    """Whether its layers keep all keys and values, as they are, in the order of the tokens."""
+    """Whether all layers keep unquantized keys and values of all tokens in order."""
     return all(type(layer) is mlx_cache.KVCache for layer in cache)
 
 
@@ -49,7 +49,7 @@ def _mergeable(layer: Any) -> bool:
 
 
 def merged(caches: Sequence[Cache]) -> Cache:
-    """One batch cache whose rows are these sequences."""
+    """A batch cache whose rows are these single caches."""
     return [layers[0].merge(list(layers)) for layers in zip(*caches, strict=True)]
 
 
@@ -60,7 +60,7 @@ def extend(batch: Cache, more: Cache) -> None:
 
 
 def keep(batch: Cache, rows: list[int]) -> None:
-    """Drop every row but these, in place."""
+    """Drop all other rows, in place."""
     for layer in batch:
         layer.filter(rows)
 
@@ -71,15 +71,15 @@ def extracted(batch: Cache, row: int) -> Cache:
 
 
 def arrays(cache: Cache) -> list[mx.array]:
-    """Every array in it: what has to be evaluated so that it holds values and not a graph."""
+    """All arrays of a cache: evaluating them makes it hold values instead of a graph."""
     leaves: list[Any] = tree_flatten([layer.state for layer in cache])  # type: ignore[assignment]
     return [leaf for _, leaf in leaves if isinstance(leaf, mx.array)]
 
 
 def compact(cache: Cache) -> Cache:
-    """The same content in arrays of its own, no larger than they need be, on their way to be evaluated.
+    """The same content in separate arrays of minimal size, whose evaluation has been started.
 
-    A slice of a batch keeps the whole batch alive, and caches grow in blocks: what is kept for long is kept compact.
+    A slice keeps the whole batch alive, and caches grow in blocks, so caches that are kept for long are compacted.
     """
     compacted = copied(cache)
     for layer in compacted:
@@ -95,7 +95,7 @@ def _shrink(layer: Any) -> None:
     elif isinstance(layer, mlx_cache.KVCache | mlx_cache.QuantizedKVCache) and layer.keys is not None:
         keys, values = layer.keys_and_values()
         layer.keys, layer.values = _own(keys), _own(values)
-    elif getattr(layer, "keys", None) is not None:  # rotating ones: their layout is part of their state
+    elif getattr(layer, "keys", None) is not None:  # rotating caches: their layout is part of their state
         layer.keys, layer.values = _own(layer.keys), _own(layer.values)
     elif isinstance(layer, mlx_cache.ArraysCache):
         layer.cache = [None if item is None else _own(item) for item in layer.cache]
@@ -103,13 +103,13 @@ def _shrink(layer: Any) -> None:
 
 def _own(value: Any) -> Any:
     if isinstance(value, mx.array):
-        # `contiguous` may hand back the parent's buffer, and so does writing all of a fresh array: a product is new memory.
+        # `contiguous`, or writing all of a new array, may return the parent's buffer; a product allocates.
         return value * 1
     return type(value)(_own(item) for item in value)
 
 
 def trimmable(cache: Cache) -> bool:
-    """Whether the last tokens can be taken off again (recurrent layers cannot forget)."""
+    """Whether the last tokens can be removed again, which recurrent layers cannot do."""
     return bool(mlx_cache.can_trim_prompt_cache(cache))
 
 

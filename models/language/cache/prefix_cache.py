@@ -1,4 +1,4 @@
-"""Caches kept for prompts that begin alike, bounded in bytes, least recently used first out."""
+"""Caches of earlier prompts and answers, reused for prompts with a common prefix. Bounded in bytes, evicts the least recently used."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,17 +28,17 @@ class _Entry:
 
 
 def _shared(a: Tokens, b: Tokens) -> int:
-    """How many tokens two sequences begin with alike."""
+    """The length of the common prefix."""
     n = min(len(a), len(b))
     differ = np.flatnonzero(a[:n] != b[:n])
     return int(differ[0]) if len(differ) else n
 
 
 class PrefixCache:
-    """Entries by their tokens. What is taken out is a copy; what is put in is compacted and then belongs to it.
+    """Entries keyed by their tokens. `fetch` returns a copy; `insert` stores a compacted copy.
 
-    `switches_at`: beyond that length a model computes all of a prompt differently, so that what long prompts have in
-    common with short ones cannot be shared.
+    `switches_at`: beyond this length the model computes all of a prompt differently, so long prompts cannot reuse the
+    entries of short ones.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -51,18 +51,17 @@ class PrefixCache:
         return len(self._entries)
 
     def fetch(self, tokens: Sequence[int]) -> tuple[Cache | None, int]:
-        """The cache of the longest known beginning of `tokens`, and how many tokens it covers.
+        """A cache of the longest stored prefix of `tokens`, and its length.
 
-        At least one token is always left over: the model has to be fed something to say what comes next.
+        At least one token is always left over, because the model needs an input to predict the next token.
         """
-        wanted = np.asarray(tokens, dtype=np.int64)
+        key = np.asarray(tokens, dtype=np.int64)
         best, covered = None, 0
         long = self._is_long(len(tokens))
         for entry in self._entries:
             if entry.long is not long:
                 continue
-            shared = _shared(entry.tokens, wanted)
-            usable = min(shared, len(wanted) - 1)
+            usable = min(_shared(entry.tokens, key), len(key) - 1)
             if not entry.trimmable and usable < len(entry.tokens):
                 continue
             if usable > covered:
@@ -77,15 +76,15 @@ class PrefixCache:
         return cache, covered
 
     def insert(self, tokens: Sequence[int], cache: Cache, prompt: int = 0) -> None:
-        """Keep the cache of exactly these tokens, written for a prompt of that length. Shorter entries that it makes
-        superfluous go."""
+        """Store the cache of exactly these tokens, computed for a prompt of length `prompt`. Drops shorter entries that it
+        covers."""
         long = self._is_long(prompt)
         if not self.max_bytes or not len(tokens) or (not long and self._is_long(len(tokens))):
             return
         key = np.asarray(tokens, dtype=np.int64)
         if self._covers(key, long):
             return
-        # What cannot fit need not be copied first; arrays grow in blocks, so the compact size is at most this.
+        # Do not copy what cannot fit: arrays grow in blocks, so the compact size is at least half of this.
         if kv_cache.size_in_bytes(cache) > 2 * self.max_bytes:
             return
         entry = _Entry(key, kv_cache.compact(cache), long)

@@ -1,7 +1,7 @@
-"""Keys and values quantized, in a batch whose rows come and go.
+"""Quantized key-value caches in a batch whose rows join and leave.
 
-mlx-lm quantizes one row's cache and batches unquantized ones; here the two go together. Quantization is by token, so a
-row's numbers do not depend on its company, nor on being merged, padded or extracted again.
+mlx-lm can quantize the cache of one row, or batch unquantized caches; this module does both at once. Each token is
+quantized on its own, so a row's values do not depend on other rows, nor on being merged, padded or extracted.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache, CacheList, KVCache, QuantizedKVCache, dynamic_roll
 
-# Packed values, scales, biases: what attention expects of a cache that has `bits`.
+# Packed values, scales, biases: what attention expects from a cache that has `bits`.
 Quantized = tuple[mx.array, ...]
 
 
@@ -19,9 +19,9 @@ class KVCacheNotQuantizable(ValueError):
 
 
 def quantized_row(cache: object, group_size: int, bits: int) -> object:
-    """An empty row cache of a model, with plain keys and values replaced by quantized ones.
+    """An empty row cache in which plain keys and values are replaced by quantized ones.
 
-    Sliding windows and recurrent states are bounded already and stay as they are.
+    Sliding windows and recurrent states are of bounded size and stay unchanged.
     """
     if isinstance(cache, CacheList):
         return CacheList(*(quantized_row(part, group_size, bits) for part in cache.caches))
@@ -29,17 +29,17 @@ def quantized_row(cache: object, group_size: int, bits: int) -> object:
 
 
 def check_quantizable(model: Callable[..., mx.array], row: Sequence[object]) -> None:
-    """Runs one token through fresh quantized caches; head sizes and attentions that cannot do it show at once."""
+    """Run one token through empty quantized caches: unsupported head sizes and attention layers raise an error at once."""
     try:
         mx.eval(model(mx.array([[0]]), cache=row))
     except (ValueError, AttributeError, TypeError, IndexError) as error:
         raise KVCacheNotQuantizable(
-            f"this model's keys and values cannot be quantized ({error}); leave out the number of bits"
+            f"this model's key-value cache cannot be quantized ({error}); omit --kv-bits"
         ) from error
 
 
 class QuantizedRowCache(QuantizedKVCache):
-    """One row, which can join a batch."""
+    """One row, which can be merged into a batch."""
 
     @classmethod
     def merge(cls, rows: Sequence["QuantizedRowCache"]) -> "BatchQuantizedKVCache":
@@ -54,9 +54,9 @@ class QuantizedRowCache(QuantizedKVCache):
 
 
 class BatchQuantizedKVCache(BatchKVCache):
-    """Rows end at the same index and are padded on their left; `keys` and `values` have room beyond that index."""
+    """Rows end at the same index and are left-padded; `keys` and `values` have room beyond that index."""
 
-    # Quantized, once there is something in it.
+    # Quantized, or None while the cache is empty.
     keys: Any
     values: Any
     offset: mx.array
@@ -89,7 +89,7 @@ class BatchQuantizedKVCache(BatchKVCache):
         return _each(lambda x: x[..., : self._idx, :], self)
 
     def finalize(self) -> None:
-        """The padding that `prepare` announced on the right goes to the left."""
+        """Move the padding announced by `prepare` from the right to the left."""
         if self._right_padding is None:
             return
         padding = self._right_padding
@@ -99,7 +99,7 @@ class BatchQuantizedKVCache(BatchKVCache):
         self._right_padding = None
 
     def filter(self, batch_indices: Sequence[int] | mx.array) -> None:
-        """Keeps these rows, in place, and drops the padding that all of them share."""
+        """Keep only these rows, in place, and drop their common padding."""
         self.offset = self.offset[batch_indices]
         self.left_padding = self.left_padding[batch_indices]
         paddings: Any = self.left_padding.tolist()
@@ -110,7 +110,7 @@ class BatchQuantizedKVCache(BatchKVCache):
             self.keys, self.values = _each(lambda x: x[batch_indices][..., shared:, :], self)
 
     def extend(self, other: "BatchQuantizedKVCache") -> None:
-        """Takes the other's rows in, in place."""
+        """Append the rows of `other`, in place."""
         _check_alike([self, other])
         end = max(self._idx, other._idx)
         filled = [cache for cache in (self, other) if cache.keys is not None]
@@ -142,7 +142,7 @@ class BatchQuantizedKVCache(BatchKVCache):
 
     @classmethod
     def merge(cls, rows: Sequence[QuantizedRowCache]) -> "BatchQuantizedKVCache":
-        """Copies of the rows, side by side."""
+        """A batch of copies of the rows."""
         _check_alike(rows)
         end = max(row.offset for row in rows)
         if end == 0:
@@ -176,7 +176,7 @@ def _each(change: Callable[[mx.array], mx.array], cache: Any) -> tuple[Quantized
 
 
 def _placed(cache: Any, length: int, end: int, room: int) -> tuple[Quantized, Quantized]:
-    """Keys and values of that length, moved so that they end at `end`, with room for `room`."""
+    """Keys and values of that length, shifted to end at `end`, in arrays of length `room`."""
     around = [(0, 0), (0, 0), (end - length, room - end), (0, 0)]
     return _each(lambda x: mx.pad(x[..., :length, :], around), cache)
 
@@ -196,7 +196,7 @@ def _stacked(parts: Iterable[Quantized]) -> Quantized:
 
 
 def _grown(old: Quantized | None, new: Quantized, used: int, room: int) -> Quantized:
-    """What is used of the old, with room for `room` more."""
+    """The used part of the old arrays, with room for `room` more columns."""
     blank = [mx.zeros((*x.shape[:2], room, x.shape[3]), x.dtype) for x in new]
     if old is None:
         return tuple(blank)
@@ -206,4 +206,4 @@ def _grown(old: Quantized | None, new: Quantized, used: int, room: int) -> Quant
 def _check_alike(caches: Sequence[QuantizedRowCache | BatchQuantizedKVCache]) -> None:
     kinds = sorted({(cache.bits, cache.group_size) for cache in caches})
     if len(kinds) > 1:
-        raise ValueError(f"caches of one batch have the same bits and group size, found {kinds}")
+        raise ValueError(f"caches of one batch must have the same bits and group size, not {kinds}")

@@ -1,11 +1,13 @@
-"""A language model's config.json as mlx-lm expects it: what transformers writes today, put right before mlx-lm reads it.
+"""Translates config.json, as transformers writes it today, into what mlx-lm expects.
 
-    standard.py   config.json as transformers itself understands it, with its defaults
-    rope.py       rotary embeddings: every layout and type of `rope_parameters`
-    fields.py     fields that mlx-lm knows by another name, one entry a model type
-    layers.py     what kind each layer is, as mlx-lm's architectures are told
-    prepare.py    the whole: config.json -> the configuration that mlx-lm is given
-    support.py    what cannot be put right, and why; asked before anything is loaded
+    prepare.py      the whole: config.json -> the configuration that mlx-lm gets
+    standard.py     config.json as transformers reads it, with its defaults
+    fields.py       fields that mlx-lm has under another name, one entry per model type
+    layers.py       the types of layers, as mlx-lm's architectures expect them
+    rope.py         rotary embeddings: every layout and type of `rope_parameters`
+    frequencies.py  the frequencies of each type of rotary embedding
+    support.py      what cannot be translated, and why; checked before anything is loaded
 
-transformers is the reference for what a configuration means. Importing this package brings neither MLX nor transformers.
+transformers is the reference for the meaning of a configuration. Importing this package imports neither MLX nor
+transformers.
 """

@@ -1,4 +1,4 @@
-"""Fields that mlx-lm's architectures know by another name, or take where transformers has another default."""
+"""Fields for which mlx-lm's architectures have another name or another default than transformers."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,9 +15,9 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
     "gpt_neox": {"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"},
 }
 
-# Types whose networks refuse, or compute in another way, rotations that are ours to compute (models/language/corrections/rope.py):
-# they are made with the plain one.
-PLAINLY_ROTATED = frozenset(
+# Types whose networks refuse some rope types, or compute them differently: they are created without rope_scaling, and
+# corrections/rope.py replaces their rotary embeddings.
+CREATED_WITHOUT_ROPE_SCALING = frozenset(
     ("hunyuan_v1_dense", "internlm3", "mixtral", "nemotron", "phi3", "phimoe", "qwen2_moe", "qwen3_moe")
 )
 
@@ -29,12 +29,12 @@ def _apertus(config: Config) -> dict[str, Any]:
 
 
 def _deepseek_v2(config: Config) -> dict[str, Any]:
-    """mlx-lm always scales its rotations; a factor of one leaves them as they are."""
+    """mlx-lm always scales the rotary embedding; a factor of one does not change it."""
     return {} if config.get("rope_scaling") else {"rope_scaling": {"type": "yarn", "factor": 1.0}}
 
 
 def _dbrx(config: Config) -> dict[str, Any]:
-    """Numbers are clipped in any case: where nothing is to be, at a limit that none reaches."""
+    """mlx-lm always clips; without clip_qkv, at a limit that is never reached."""
     attention = dict(config.get("attn_config") or {})
     if attention.get("clip_qkv") is None:
         attention["clip_qkv"] = 3e38
@@ -52,7 +52,7 @@ def _gpt2(config: Config) -> dict[str, Any]:
 
 
 def _vocabulary_of_text(config: Config) -> dict[str, Any]:
-    """mlx-lm looks for it beside the text's configuration, and has a size of its own where it is not there."""
+    """mlx-lm reads it outside of text_config, and has its own default."""
     nested = config.get("text_config")
     size = nested.get("vocab_size") if isinstance(nested, Mapping) else None
     return {} if size is None else {"vocab_size": size}
@@ -77,20 +77,22 @@ def _minimax_m2(config: Config) -> dict[str, Any]:
     part = config["rope_parameters"].get("partial_rotary_factor", 1.0)
     return {
         "rotary_dim": config.get("rotary_dim") or int(config["head_dim"] * part),
-        "shared_intermediate_size": config.get("shared_intermediate_size", 0),  # read by no layer
+        "shared_intermediate_size": config.get(
+            "shared_intermediate_size", 0
+        ),  # required, but not used by any layer
     }
 
 
 def _solar_open(config: Config) -> dict[str, Any]:
     return {
         "first_k_dense_replace": config.get("first_k_dense_replace", 0),
-        "intermediate_size": config.get("intermediate_size", 0),  # of dense layers, of which there are none
+        "intermediate_size": config.get("intermediate_size", 0),  # of dense layers, which do not exist
         "partial_rotary_factor": config["rope_parameters"].get("partial_rotary_factor", 1.0),
     }
 
 
 def _llama4_text(config: Config) -> dict[str, Any]:
-    """A step of 0 says that no layer has experts, which no layer of a larger step than there are layers has either."""
+    """A step of 0 means that no layer has experts; a step larger than the number of layers has the same effect."""
     return {
         "interleave_moe_layer_step": config.get("interleave_moe_layer_step")
         or config["num_hidden_layers"] + 1
@@ -98,13 +100,13 @@ def _llama4_text(config: Config) -> dict[str, Any]:
 
 
 def _longcat_flash(config: Config) -> dict[str, Any]:
-    usual = {
+    defaults = {
         "attention_method": "MLA",
         "zero_expert_type": "identity",
         "mla_scale_q_lora": True,
         "mla_scale_kv_lora": True,
     }
-    return {key: config.get(key, value) for key, value in usual.items()}
+    return {key: config.get(key, value) for key, value in defaults.items()}
 
 
 # model_type -> fields computed from the whole configuration.
@@ -116,7 +118,7 @@ COMPUTED: Mapping[str, Callable[[Config], dict[str, Any]]] = {
     "gemma3": _vocabulary_of_text,
     "gemma4": _vocabulary_of_text,
     "gemma4_unified": _vocabulary_of_text,
-    "gemma4_unified_text": lambda config: {"hidden_size_per_layer_input": 0},  # which only its siblings have
+    "gemma4_unified_text": lambda config: {"hidden_size_per_layer_input": 0},  # only its siblings have it
     "glm_moe_dsa": _glm_moe_dsa,
     "gpt2": _gpt2,
     "granitemoehybrid": granite_hybrid,
@@ -129,14 +131,14 @@ COMPUTED: Mapping[str, Callable[[Config], dict[str, Any]]] = {
     "minicpm3": lambda config: {"rope_scaling": config.get("rope_scaling") or {}},
     "minimax_m2": _minimax_m2,
     "nemotron_h": _nemotron_h,
-    "olmo": lambda config: {"rms_norm_eps": 1e-5},  # of no configuration
+    "olmo": lambda config: {"rms_norm_eps": 1e-5},  # not in any configuration
     "olmo3": _olmo3,
     "qwen3_5_moe_text": full_attention_interval,
     "qwen3_5_text": full_attention_interval,
     "qwen3_moe": lambda config: {
         "head_dim": config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     },
-    # transformers has no setting for it: the chosen experts' weights always sum to one.
+    # Not a setting in transformers: the weights of the chosen experts always sum to one.
     "qwen3_vl_moe_text": lambda config: {"norm_topk_prob": True},
     "qwen3_next": full_attention_interval,
     "solar_open": _solar_open,

@@ -1,4 +1,4 @@
-"""The frequencies of rotary embeddings, for every type of `rope_parameters`, as transformers computes them. No MLX."""
+"""Frequencies of rotary embeddings for every type of `rope_parameters`, as transformers computes them. No MLX."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,15 +14,14 @@ Floats = NDArray[np.float64]
 
 
 class UnknownRope(ValueError):
-    """Parameters that are incomplete, or of a type that is not computed here."""
+    """Incomplete parameters, or an unsupported type."""
 
 
 @dataclass(frozen=True)
 class Frequencies:
-    """Radians a position for each pair of channels, and a factor for the rotated channels.
+    """Radians per position for each pair of channels, and a factor for the rotated channels.
 
-    `long` and `long_factor` replace them in texts of more than `limit` tokens, where a model was trained for longer ones
-    like that.
+    `long` and `long_factor`, of models that have them, replace both in texts of more than `limit` tokens.
     """
 
     inverse: Floats
@@ -33,17 +32,17 @@ class Frequencies:
 
 
 def frequencies(parameters: Mapping[str, Any], dims: int, positions: int) -> Frequencies:
-    """For `dims` rotated channels of a model made for that many `positions`."""
+    """For `dims` rotated channels of a model with a context of `positions`."""
     kind = rope_type(parameters)
     if kind not in KINDS:
-        raise UnknownRope(f"rotary embeddings of the type {kind!r} are not supported; {', '.join(KINDS)} are")
+        raise UnknownRope(f"rope_type {kind!r} is not supported; supported are {', '.join(KINDS)}")
     try:
         with np.errstate(all="raise"):
             return KINDS[kind](parameters, dims, positions)
     except KeyError as error:
-        raise UnknownRope(f"rope_parameters of the type {kind!r} need {error}") from error
+        raise UnknownRope(f"rope_parameters with rope_type {kind!r} need {error}") from error
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise UnknownRope(f"rope_parameters of the type {kind!r} cannot be used: {error}") from error
+        raise UnknownRope(f"rope_parameters with rope_type {kind!r} cannot be used: {error}") from error
 
 
 def _default(parameters: Mapping[str, Any], dims: int, positions: int) -> Frequencies:
@@ -52,7 +51,7 @@ def _default(parameters: Mapping[str, Any], dims: int, positions: int) -> Freque
 
 
 def _dynamic(parameters: Mapping[str, Any], dims: int, positions: int) -> Frequencies:
-    """Differs beyond max_position_embeddings alone, which no text here reaches; HunYuan's `alpha` holds everywhere."""
+    """Only differs beyond max_position_embeddings, which no text reaches here; HunYuan's `alpha` applies everywhere."""
     alpha = parameters.get("alpha")
     if not alpha:
         return _default(parameters, dims, positions)
@@ -68,8 +67,8 @@ def _llama3(parameters: Mapping[str, Any], dims: int, positions: int) -> Frequen
     plain = _default(parameters, dims, positions).inverse
     factor, low, high = (parameters[key] for key in ("factor", "low_freq_factor", "high_freq_factor"))
     trained = parameters["original_max_position_embeddings"]
-    turns = trained * plain / (2 * math.pi)  # that a pair of channels makes over the lengths trained on
-    smooth = np.clip((turns - low) / (high - low), 0, 1)
+    rotations = trained * plain / (2 * math.pi)  # of each pair of channels over the training length
+    smooth = np.clip((rotations - low) / (high - low), 0, 1)
     return Frequencies(plain * (smooth + (1 - smooth) / factor))
 
 
@@ -116,7 +115,7 @@ def _longrope(parameters: Mapping[str, Any], dims: int, positions: int) -> Frequ
 
 
 def _proportional(parameters: Mapping[str, Any], dims: int, positions: int) -> Frequencies:
-    """All channels of a head count, and those that are not rotated have no frequency."""
+    """Exponents count all channels of a head; channels that are not rotated get frequency 0."""
     rotated = int(parameters.get("partial_rotary_factor", 1.0) * dims // 2)
     plain = _default(parameters, dims, positions).inverse / parameters.get("factor", 1.0)
     return Frequencies(np.where(np.arange(dims // 2) < rotated, plain, 0.0))

@@ -1,4 +1,4 @@
-"""What kind each layer is: transformers says it by `layer_types`, mlx-lm's architectures by intervals, letters or lists."""
+"""Layer types: transformers lists them in `layer_types`, mlx-lm's architectures use intervals, letters or lists."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,25 +14,25 @@ def granite_hybrid(config: Config) -> dict[str, Any]:
         "layer_types": [names.get(kind, kind) for kind in config["layer_types"]],
         "position_embedding_type": "rope" if rotated else "nope",
     }
-    if not config.get("num_local_experts"):  # the shared expert is all there is
+    if not config.get("num_local_experts"):  # there is only the shared expert
         fields["intermediate_size"] = config["shared_intermediate_size"]
     return fields
 
 
 def full_attention_interval(config: Config) -> dict[str, Any]:
-    """Every how many layers one attends to all tokens; transformers states each layer's type instead."""
+    """Every how many layers one has full attention; transformers lists the type of each layer instead."""
     kinds = config.get("layer_types")
     if not kinds:
         return {}
     full = [number for number, kind in enumerate(kinds, 1) if kind == FULL]
     interval = full[0] if full else len(kinds) + 1
     if full != list(range(interval, len(kinds) + 1, interval)):
-        raise ValueError(f"layer_types must have full_attention at a steady interval, not at layers {full}")
+        raise ValueError(f"layer_types must have full_attention at a regular interval, not at layers {full}")
     return {"full_attention_interval": interval}
 
 
 def kimi_linear(config: Config) -> dict[str, Any]:
-    """Layers are counted from one."""
+    """Counts layers from one."""
     kinds, blocks = config.get("layer_types"), config.get("mlp_layer_types")
     fields: dict[str, Any] = {"rope_theta": 10_000.0}  # no layer rotates
     if blocks:
@@ -51,12 +51,12 @@ def kimi_linear(config: Config) -> dict[str, Any]:
 
 
 def mimo_v2_flash(config: Config) -> dict[str, Any]:
-    """Layers that slide have sinks, and twice the heads for keys; the query itself is one of their window."""
+    """Sliding layers have sinks and twice the key heads; their window includes the query itself."""
     rope = config["rope_parameters"]
     full, sliding = rope.get(FULL, rope), rope.get(SLIDING, rope)
     heads, keys = config["num_attention_heads"], config["num_key_value_heads"]
-    before = config.get("sliding_window_size")
-    usual = {
+    size = config.get("sliding_window_size")
+    defaults = {
         "hybrid_layer_pattern": [int(kind == SLIDING) for kind in config.get("layer_types") or ()],
         "moe_layer_freq": [int(kind == "sparse") for kind in config.get("mlp_layer_types") or ()],
         "add_swa_attention_sink_bias": True,
@@ -73,6 +73,6 @@ def mimo_v2_flash(config: Config) -> dict[str, Any]:
         "rope_theta": full["rope_theta"],
         "partial_rotary_factor": full.get("partial_rotary_factor", 0.334),
     }
-    stated = {name: config[name] for name in usual if config.get(name) is not None}
-    window = config["sliding_window"] if before is None else before + 1
-    return {**usual, **stated, "sliding_window_size": window}
+    explicit = {name: config[name] for name in defaults if config.get(name) is not None}
+    window = config["sliding_window"] if size is None else size + 1
+    return {**defaults, **explicit, "sliding_window_size": window}

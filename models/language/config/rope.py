@@ -1,27 +1,27 @@
-"""Rotary embeddings in config.json: today's `rope_parameters` beside the older flat fields that mlx-lm reads.
+"""Rotary embeddings in config.json: today's `rope_parameters`, and the older flat fields that mlx-lm reads.
 
-transformers 5 writes {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, …}}, in some models one such object
-for each type of layer. Older files hold `rope_theta`, `partial_rotary_factor` and `rope_scaling` side by side.
+transformers 5 writes {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, …}}, for some models with one such
+object per layer type. Older files have `rope_theta`, `partial_rotary_factor` and `rope_scaling` side by side.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 LAYER_TYPES = ("full_attention", "sliding_attention", "chunked_attention", "linear_attention")
-# What makes no difference to the frequencies of a text.
+# Types with the default frequencies (for text).
 PLAIN = ("default", "mrope")
-# Ways to rotate that are computed here (frequencies.py).
+# Types that are computed here (frequencies.py).
 TYPES = ("default", "dynamic", "linear", "llama3", "yarn", "longrope", "proportional")
-SAME = {"su": "longrope", "mrope": "default"}
+ALIASES = {"su": "longrope", "mrope": "default"}
 
 
 def is_per_layer(parameters: Mapping[str, Any]) -> bool:
-    """Whether each type of layer has parameters of its own."""
+    """Whether each layer type has its own parameters."""
     return any(key in LAYER_TYPES for key in parameters)
 
 
 def rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that a config states in either layout, as one object; what `rope_parameters` holds comes first."""
+    """The parameters of either layout as one object; `rope_parameters` takes precedence."""
     merged: dict[str, Any] = {}
     for key in ("rope_scaling", "rope_parameters"):
         value = config.get(key)
@@ -35,11 +35,11 @@ def rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def rope_type(parameters: Mapping[str, Any]) -> str:
     name = parameters.get("rope_type") or parameters.get("type") or "default"
-    return SAME.get(name, name) if isinstance(name, str) else repr(name)
+    return ALIASES.get(name, name) if isinstance(name, str) else repr(name)
 
 
 def flat_rope(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that mlx-lm's architectures read, from the parameters of one kind of layer."""
+    """The fields that mlx-lm's architectures read, from the parameters of one layer type."""
     fields: dict[str, Any] = {
         key: parameters[key]
         for key in ("rope_theta", "partial_rotary_factor")

@@ -1,4 +1,4 @@
-"""config.json as transformers understands it: legacy keys put in place, defaults filled in, nested configurations too."""
+"""config.json as transformers reads it: legacy keys translated, defaults filled in, nested configurations included."""
 
 import copy
 import logging
@@ -8,13 +8,13 @@ from typing import Any
 
 log = logging.getLogger("diptych.language")
 
-# How a text begins and ends is the checkpoint's to say: a class's default would stop texts in the wrong place.
+# Only the checkpoint knows its special tokens: a class's default would end texts at the wrong token.
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id")
 FLOAT = "__float__"
 
 
 def plain_floats(value: Any) -> Any:
-    """{"__float__": "Infinity"}, as transformers 5 writes what JSON has no number for, as that number."""
+    """Resolve {"__float__": "Infinity"}, by which transformers 5 writes numbers that JSON does not have."""
     if isinstance(value, Mapping):
         if set(value) == {FLOAT}:
             return float(value[FLOAT])
@@ -22,46 +22,48 @@ def plain_floats(value: Any) -> Any:
     return [plain_floats(item) for item in value] if isinstance(value, list) else value
 
 
-class Standard:
-    """A configuration read by transformers' class for its `model_type`. It answers to every name that the class has for
-    a value: `hidden_size` is there where the file says `n_embd`."""
+class TransformersConfig:
+    """A configuration read by transformers' class for its `model_type`. Values can be looked up by every name that the
+    class has for them: `hidden_size` works if the file has `n_embd`."""
 
     def __init__(self, config: Any) -> None:
         self._config = config
 
     def get(self, name: str) -> Any:
-        """The value under that name, or None. None too for what differs from layer to layer."""
+        """The value with that name, or None; also None for values that differ from layer to layer."""
         try:
             value = getattr(self._config, name, None)
-        except Exception:  # transformers has a class of its own for it, which it does not export
+        except Exception:  # transformers raises an error class that it does not export
             return None
         return value.to_dict() if value is not None and hasattr(value, "to_dict") else value
 
     def declared(self, name: str) -> Any:
-        """The value of what the class declares; None for what a file merely carries along."""
+        """The value of a field that the class declares; None for additional fields of the file."""
         return self.get(name) if hasattr(type(self._config), name) else None
 
     def derived(self, name: str) -> bool:
-        """Whether the class computes the value from others, and refuses a file that states it."""
+        """Whether the class computes the value from others, and refuses a file that contains it."""
         attribute = getattr(type(self._config), name, None)
         return isinstance(attribute, property) and attribute.fset is None
 
     @property
     def head_dim(self) -> int | None:
-        stated, hidden, heads = (self.get(key) for key in ("head_dim", "hidden_size", "num_attention_heads"))
-        if isinstance(stated, int):
-            return stated
+        head_dim, hidden, heads = (
+            self.get(key) for key in ("head_dim", "hidden_size", "num_attention_heads")
+        )
+        if isinstance(head_dim, int):
+            return head_dim
         return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads else None
 
     def values(self) -> dict[str, Any]:
-        """All values that are not None, by every name that the class has for them."""
+        """All values except None, by every name that the class has for them."""
         values = {key: value for key, value in self._config.to_dict().items() if value is not None}
         names = getattr(type(self._config), "attribute_map", {})
         return {**{name: values[key] for name, key in names.items() if key in values}, **values}
 
 
 def _whole_floats(cls: Any, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Whole numbers as floats where the class takes nothing else: JSON knows no difference."""
+    """Convert integers to floats where the class only accepts floats: JSON does not distinguish them."""
     hints = {field.name: str(field.type) for field in fields(cls)} if is_dataclass(cls) else {}
     return {
         key: float(value)
@@ -71,8 +73,8 @@ def _whole_floats(cls: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def standard(config: Mapping[str, Any]) -> Standard | None:
-    """None where transformers has no class of that type or refuses the values: config.json then speaks for itself."""
+def transformers_config(config: Mapping[str, Any]) -> TransformersConfig | None:
+    """None if transformers has no class of that type or refuses the values: config.json is then taken as it is."""
     from transformers import CONFIG_MAPPING
 
     model_type = config.get("model_type")
@@ -80,7 +82,7 @@ def standard(config: Mapping[str, Any]) -> Standard | None:
         return None
     try:
         cls = CONFIG_MAPPING[model_type]
-        return Standard(cls.from_dict(_whole_floats(cls, copy.deepcopy(dict(config)))))
+        return TransformersConfig(cls.from_dict(_whole_floats(cls, copy.deepcopy(dict(config)))))
     except Exception as error:  # each class validates in its own way
         log.warning("transformers does not accept this config.json as a %s: %s", model_type, error)
         return None

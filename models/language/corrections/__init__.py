@@ -1,1 +1,1 @@
-"""What is put right in mlx-lm's networks after they are made."""
+"""Corrections of mlx-lm's networks after they have been created, for all architectures."""

@@ -1,4 +1,4 @@
-"""The activation that a config.json names, where an architecture of mlx-lm's always takes another."""
+"""The activation named in config.json, for mlx-lm's architectures that always use another one."""
 
 from collections.abc import Callable, Mapping
 
@@ -18,7 +18,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
     "relu2": nn.relu2,
 }
 
-# What an architecture computes whatever its configuration says; silu where it is not listed.
+# The activation that an architecture always uses; silu if it is not listed.
 BUILT_IN: Mapping[str, str] = {
     "gemma": "gelu",
     "gemma2": "gelu_pytorch_tanh",
@@ -30,15 +30,15 @@ BUILT_IN: Mapping[str, str] = {
     "starcoder2": "gelu",
 }
 
-# Layers of a block, in the order that they are computed in: with a gate, and without.
+# Layers of a feed-forward block in the order of computation, gated and plain.
 GATED = ("gate_proj", "up_proj", "down_proj")
 PLAIN = (("c_fc", "c_proj"), ("fc1", "fc2"), ("dense_h_to_4h", "dense_4h_to_h"))
 
 
 def correct_activations(model: nn.Module, architecture: str, name: str) -> bool:
-    """Have the feed-forward blocks compute the activation of that name; whether any had to be changed."""
-    activation, own = ACTIVATIONS.get(name), ACTIVATIONS[BUILT_IN.get(architecture, "silu")]
-    if activation is None or activation is own:
+    """Make the feed-forward blocks use the activation `name`; returns whether any was changed."""
+    activation, built_in = ACTIVATIONS.get(name), ACTIVATIONS[BUILT_IN.get(architecture, "silu")]
+    if activation is None or activation is built_in:
         return False
     blocks = [module for _, module in model.named_modules() if _layers(module)]
     for block in blocks:
@@ -56,8 +56,8 @@ def _layers(module: nn.Module) -> tuple[str, ...]:
 def _with(block: type[nn.Module], names: tuple[str, ...], activation: Activation) -> type[nn.Module]:
     class Block(block):  # type: ignore[misc, valid-type]
         def __call__(self, x: mx.array) -> mx.array:
-            first, *others, last = (self[name] for name in names)
-            x = activation(first(x)) * others[0](x) if others else activation(first(x))
+            first, *up, last = (self[name] for name in names)
+            x = activation(first(x)) * up[0](x) if up else activation(first(x))
             result: mx.array = last(x)
             return result
 

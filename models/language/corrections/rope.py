@@ -1,7 +1,7 @@
-"""Rotary embeddings held to config.json: mlx-lm's where they agree with it, ours where they do not.
+"""Replaces rotary embeddings of mlx-lm's whose frequencies differ from config.json.
 
-mlx-lm's architectures differ in which types of `rope_parameters` they look at. After a network is made, the frequencies
-of each rotation in it are compared with those that its configuration means.
+mlx-lm's architectures differ in which types of `rope_parameters` they support. After a network has been created, the
+frequencies of each of its rotary embeddings are compared with those of the configuration.
 """
 
 import re
@@ -20,15 +20,15 @@ from models.language.config.frequencies import Floats, Frequencies, frequencies
 from models.language.config.rope import is_per_layer, rope_type
 
 # Relative: mlx-lm computes frequencies in float32.
-ALIKE = 1e-4
+TOLERANCE = 1e-4
 
-# How long the prompts are that are being read, [rows]: chunks of them do not tell. None while texts are written.
+# Lengths of the whole prompts during prefill, [rows], which chunks alone do not show. None while decoding.
 _lengths: ContextVar[mx.array | None] = ContextVar("lengths", default=None)
 
 
 @contextmanager
-def reading(lengths: list[int]) -> Iterator[None]:
-    """While chunks of prompts of these lengths are read: what depends on a text's length knows it from the first on."""
+def prompt_lengths(lengths: list[int]) -> Iterator[None]:
+    """While chunks of prompts are fed: lets every chunk use the frequencies for the length of its whole prompt."""
     token = _lengths.set(mx.array(lengths))
     try:
         yield
@@ -37,7 +37,7 @@ def reading(lengths: list[int]) -> Iterator[None]:
 
 
 class Rotary(nn.Module):
-    """Rotates by given frequencies; called as mlx-lm's rotations are."""
+    """Rotates by the given frequencies, with the interface of mlx-lm's rotary embeddings."""
 
     def __init__(self, dims: int, traditional: bool, values: Frequencies) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Rotary(nn.Module):
 
 
 class LengthRotary(Rotary):
-    """Other frequencies in texts beyond a length: each row by its own."""
+    """Uses other frequencies for texts beyond a length, row by row."""
 
     def __init__(self, dims: int, traditional: bool, values: Frequencies) -> None:
         super().__init__(dims, traditional, values)
@@ -75,89 +75,91 @@ class LengthRotary(Rotary):
 
 
 def switching_length(model: nn.Module) -> int | None:
-    """The length beyond which a model rotates all of a text differently; None for most models."""
+    """The length beyond which a model uses other frequencies for a whole text; None for most models."""
     limits = [module.limit for _, module in model.named_modules() if isinstance(module, LengthRotary)]
     return min(limits, default=None)
 
 
 @dataclass(frozen=True)
 class RopeConfig:
-    """What a config.json says of rotations: parameters for all layers, or for each type of layer."""
+    """The rotary parameters of a config.json: for all layers, or per layer type."""
 
     parameters: Mapping[str, Any]
     layer_types: list[str] | None
     positions: int
     head_dim: int | None
 
-    def of_layer(self, place: str) -> Mapping[str, Any] | None:
+    def of_layer(self, path: str) -> Mapping[str, Any] | None:
         if not is_per_layer(self.parameters):
             return self.parameters
-        number = re.search(r"\blayers\.(\d+)\.", place)
+        number = re.search(r"\blayers\.(\d+)\.", path)
         index = int(number.group(1)) if number else -1
         if self.layer_types is None or not 0 <= index < len(self.layer_types):
             return None
-        own = self.parameters.get(self.layer_types[index])
-        return own if isinstance(own, Mapping) else None
+        parameters = self.parameters.get(self.layer_types[index])
+        return parameters if isinstance(parameters, Mapping) else None
 
-    def channels(self, parameters: Mapping[str, Any], own: int) -> int:
-        """How many channels of a head are rotated, where a rotation was made for `own`."""
-        share = parameters.get("partial_rotary_factor")
-        if share is None or own != self.head_dim or rope_type(parameters) == "proportional":
-            return own
-        return int(own * share)
+    def rotated_channels(self, parameters: Mapping[str, Any], created_for: int) -> int:
+        """How many channels of a head are rotated, given that the rotary embedding was created for `created_for`."""
+        fraction = parameters.get("partial_rotary_factor")
+        if fraction is None or created_for != self.head_dim or rope_type(parameters) == "proportional":
+            return created_for
+        return int(created_for * fraction)
 
 
 def correct_rotations(model: nn.Module, config: RopeConfig) -> list[str]:
-    """Replace the rotations that differ from a configuration; the paths of those."""
+    """Replace rotary embeddings that differ from the configuration; returns their paths."""
     replaced: list[str] = []
     for path, module in list(model.named_modules()):
         for name, child in list(module.items()):
-            place = f"{path}.{name}" if path else name
-            if not _is_rotation(child):
+            child_path = f"{path}.{name}" if path else name
+            if not _is_rotary(child):
                 continue
-            parameters = config.of_layer(place)
+            parameters = config.of_layer(child_path)
             if parameters is None:
                 continue
-            made_for = _dims(child)
-            dims = config.channels(parameters, made_for)
+            created_for = _dims(child)
+            dims = config.rotated_channels(parameters, created_for)
             values = frequencies(parameters, dims, config.positions)
-            if dims != made_for or not _alike(child, values):
-                kind = Rotary if values.long is None else LengthRotary
-                module[name] = kind(dims, _neighbours(child), values)
-                replaced.append(place)
+            if dims != created_for or not _matches(child, values):
+                rotary = Rotary if values.long is None else LengthRotary
+                module[name] = rotary(dims, _is_interleaved(child), values)
+                replaced.append(child_path)
     return replaced
 
 
-def _is_rotation(module: Any) -> bool:
-    return isinstance(module, KINDS) or (isinstance(module, nn.Module) and hasattr(module, "_freqs"))
+def _is_rotary(module: Any) -> bool:
+    return isinstance(module, ROTARY_CLASSES) or (isinstance(module, nn.Module) and hasattr(module, "_freqs"))
 
 
-def _neighbours(module: nn.Module) -> bool:
-    """Whether neighbouring channels are a pair, in place of the two halves of a head."""
+def _is_interleaved(module: nn.Module) -> bool:
+    """Whether adjacent channels form a pair, instead of channels of the two halves of a head."""
     return bool(getattr(module, "traditional", type(module).__name__ not in HALVES))
 
 
 def _dims(module: nn.Module) -> int:
-    """DeepSeek V2's own class has no attribute for it, and rotates neighbours."""
+    """DeepSeek V2's own class has no attribute for it; it rotates adjacent channels."""
     dims = getattr(module, "dims", None) or getattr(module, "dim", None)
     return int(dims or 2 * module._freqs.size)
 
 
-def _alike(module: nn.Module, values: Frequencies) -> bool:
+def _matches(module: nn.Module, values: Frequencies) -> bool:
     if values.long is not None:
         return False
     inverse, factor = _effective(module)
-    same = inverse.shape == values.inverse.shape and np.allclose(inverse, values.inverse, rtol=ALIKE, atol=0)
-    return bool(same and abs(factor - values.factor) < ALIKE)
+    same = inverse.shape == values.inverse.shape and np.allclose(
+        inverse, values.inverse, rtol=TOLERANCE, atol=0
+    )
+    return bool(same and abs(factor - values.factor) < TOLERANCE)
 
 
 def _effective(module: nn.Module) -> tuple[Floats, float]:
-    """What a rotation of mlx-lm's comes to: radians a position, and the factor."""
+    """The radians per position and the factor that a rotary embedding of mlx-lm's applies."""
     if isinstance(module, nn.RoPE):
         exponents = np.arange(0, module.dims, 2, dtype=np.float64) / module.dims
         return float(module.scale) * float(module.base) ** -exponents, 1.0
     if isinstance(module, rope_utils.DynamicNTKScalingRoPE):
-        return np.empty(0), 1.0  # cannot be called for a batch: always replaced
+        return np.empty(0), 1.0  # does not support batches: always replaced
     periods = np.array(module._freqs.astype(mx.float32), dtype=np.float64)
     return 1.0 / periods, float(getattr(module, "mscale", getattr(module, "_scale", 1.0)))
 
@@ -167,7 +169,7 @@ def _periods(inverse: Floats) -> mx.array:
         return mx.array((1.0 / inverse).astype(np.float32))
 
 
-KINDS = (
+ROTARY_CLASSES = (
     nn.RoPE,
     rope_utils.SuScaledRoPE,
     rope_utils.Llama3RoPE,
@@ -175,5 +177,5 @@ KINDS = (
     rope_utils.ProportionalRoPE,
     rope_utils.DynamicNTKScalingRoPE,
 )
-# Classes that have no attribute for it and rotate halves; DeepSeek V2's has none and rotates neighbours.
+# Classes without an attribute `traditional` that pair the two halves; DeepSeek V2's, also without, pairs adjacent channels.
 HALVES = ("SuScaledRoPE", "DynamicNTKAlphaRoPE")

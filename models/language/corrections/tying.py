@@ -1,6 +1,6 @@
-"""The head and the embedding of a language model: one matrix or two, as its files have them.
+"""Ties or unties the head and the embedding of a language model, depending on its weight files.
 
-Some of mlx-lm's architectures always share one, others never do. transformers shares one where the files have no other.
+Some of mlx-lm's architectures always tie them, others never do. transformers ties them if the files have no head.
 """
 
 from collections.abc import Iterable
@@ -22,19 +22,19 @@ EMBEDDINGS = (
 
 @dataclass(frozen=True)
 class Untied:
-    """A head that was taken out of the files, and the path of the embedding that it belongs beside."""
+    """A head taken out of the stored weights, and the path of its embedding in the network."""
 
     path: str
     head: mx.array
 
     def place(self, weights: dict[str, mx.array]) -> None:
-        """The names that both matrices have in the network."""
+        """Put both matrices under their names in the network."""
         weights[f"{self.path}.embedding.weight"] = weights.pop(f"{self.path}.weight")
         weights[f"{self.path}.head.weight"] = self.head
 
 
 class UntiedEmbedding(nn.Module):
-    """In place of an embedding that an architecture also takes for its head."""
+    """Replaces an embedding that the architecture also uses as its head."""
 
     def __init__(self, embedding: nn.Embedding, head: nn.Linear) -> None:
         super().__init__()
@@ -53,46 +53,48 @@ class UntiedEmbedding(nn.Module):
 
 
 def untie(model: nn.Module, stored: dict[str, mx.array], names: Iterable[str]) -> Untied | None:
-    """Take the head from `stored` where a network has none, and give it to the network, whose parameters are `names`.
+    """Move the head from `stored` into a network without one, whose parameters are `names`.
 
-    None where the network has a head, the files have none, or theirs is the embedding again.
+    None if the network has a head, the files have none, or theirs equals the embedding.
     """
-    _as_written_before(model, stored)
+    _restore_untied(model, stored)
     head = next((key for key in stored if key.endswith(HEAD)), None)
     names = list(names)
-    own = _ending_with(names, (HEAD,))
+    has_head = _ending_with(names, (HEAD,)) is not None
     place = _ending_with(names, EMBEDDINGS)
     embedding = _ending_with(stored, EMBEDDINGS)
-    if head is None or own is not None or place is None or embedding is None:
+    if head is None or has_head or place is None or embedding is None:
         return None
     weight = stored.pop(head)
     if weight.shape != stored[embedding].shape or mx.array_equal(weight, stored[embedding]):
         return None
     path = place.removesuffix(".weight")
     parent, _, name = path.rpartition(".")
-    owner = _module(model, parent)
-    rows, width = weight.shape
-    owner[name] = UntiedEmbedding(owner[name], nn.Linear(width, rows, bias=False))
+    _untie_embedding(_module(model, parent), name)
     return Untied(path, weight)
 
 
-def _as_written_before(model: nn.Module, stored: dict[str, mx.array]) -> None:
-    """Files that were written from a network with such an embedding have its names already."""
+def _untie_embedding(owner: nn.Module, name: str) -> None:
+    rows, width = owner[name].weight.shape
+    owner[name] = UntiedEmbedding(owner[name], nn.Linear(width, rows, bias=False))
+
+
+def _restore_untied(model: nn.Module, stored: dict[str, mx.array]) -> None:
+    """Files saved from a network with an UntiedEmbedding already have its parameter names."""
     for key in stored:
         path = key.removesuffix(".head.weight")
         if path != key and f"{path}.embedding.weight" in stored:
             parent, _, name = path.rpartition(".")
             owner = _module(model, parent)
             if isinstance(owner.get(name), nn.Embedding):
-                rows, width = owner[name].weight.shape
-                owner[name] = UntiedEmbedding(owner[name], nn.Linear(width, rows, bias=False))
+                _untie_embedding(owner, name)
 
 
 def share_embedding(weights: dict[str, mx.array], names: Iterable[str]) -> None:
-    """Give a network's head the embedding where the files have nothing else for it."""
+    """Use the embedding as the head's weight if the files have no head."""
     head = _ending_with(names, (HEAD, "embed_out.weight"))
     embedding = _ending_with(weights, EMBEDDINGS)
-    if head is not None and head not in weights and HEAD in weights:  # of a text model inside another
+    if head is not None and head not in weights and HEAD in weights:  # of a text model nested in another
         weights[head] = weights.pop(HEAD)
     if head is not None and embedding is not None and head not in weights:
         for leaf in ("weight", "scales", "biases"):
@@ -108,7 +110,7 @@ def _ending_with(names: Iterable[str], endings: tuple[str, ...]) -> str | None:
 
 
 def _module(model: nn.Module, path: str) -> nn.Module:
-    node: Any = model  # or a list of modules on the way
+    node: Any = model  # or a list of modules along the path
     for part in path.split(".") if path else ():
         node = node[int(part)] if isinstance(node, list) else node[part]
     return cast(nn.Module, node)

@@ -1,4 +1,4 @@
-"""Sliding windows for architectures of mlx-lm's that attend to everything, where a config.json says that they do not."""
+"""Sliding-window attention for mlx-lm's architectures that ignore the sliding window in config.json."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from mlx_lm.models.cache import KVCache, RotatingKVCache
 SLIDING = "sliding_attention"
 
 
-def slide(model: nn.Module, window: int | None, layer_types: list[str] | None) -> bool:
-    """Give the layers their window, unless the architecture does so itself; whether any has one now.
+def use_sliding_windows(model: nn.Module, window: int | None, layer_types: list[str] | None) -> bool:
+    """Give layers their window, unless the architecture does so itself; returns whether any layer got one.
 
-    transformers gives each layer a type, or all of them the window. A network says by `slides_by_config` that its own
-    idea of windows is to be replaced.
+    transformers gives each layer a type, or all layers the window. A network with `slides_by_config` has its own windows
+    replaced.
     """
     blocks = model.layers
     sliding = [kind == SLIDING for kind in layer_types or [SLIDING] * len(blocks)]
-    itself = hasattr(model, "make_cache") and not getattr(model, "slides_by_config", False)
-    if itself or not window or len(sliding) != len(blocks):
+    own_windows = hasattr(model, "make_cache") and not getattr(model, "slides_by_config", False)
+    if own_windows or not window or len(sliding) != len(blocks):
         return False
     if not any(sliding) and not hasattr(model, "make_cache"):
         return False
@@ -34,13 +34,13 @@ def slide(model: nn.Module, window: int | None, layer_types: list[str] | None) -
 
 
 def _masked(block: type[nn.Module], window: int | None) -> type[nn.Module]:
-    """A layer that replaces the mask which all layers share, made for the first of them, by its own."""
+    """A layer that replaces the mask shared by all layers, which was made for the first one, with its own."""
 
     class Masked(block):  # type: ignore[misc, valid-type]
-        def __call__(self, x: mx.array, mask: Any = None, cache: Any = None, *others: Any) -> Any:
-            whole = isinstance(mask, mx.array)
-            own = create_attention_mask(x, cache, window_size=window, return_array=whole)
-            return super().__call__(x, own, cache, *others)
+        def __call__(self, x: mx.array, mask: Any = None, cache: Any = None, *args: Any) -> Any:
+            as_array = isinstance(mask, mx.array)
+            own_mask = create_attention_mask(x, cache, window_size=window, return_array=as_array)
+            return super().__call__(x, own_mask, cache, *args)
 
     Masked.__name__ = Masked.__qualname__ = block.__name__
     return Masked

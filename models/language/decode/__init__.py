@@ -1,1 +1,1 @@
-"""One token a row in few kernels on NVIDIA cards, and mlx-lm's network everywhere else."""
+"""Decoding one token per row: by a few kernels of our own on NVIDIA cards, by mlx-lm's network elsewhere."""

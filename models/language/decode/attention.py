@@ -1,8 +1,8 @@
-"""Attention while prompts are read on an NVIDIA card: where the scores are few, matrix products rather than cuDNN.
+"""Attention during prefill on NVIDIA cards: by matrix products instead of cuDNN if there are few scores.
 
-MLX asks cuDNN for a plan for every new shape of queries, keys and mask. Prompts have every length, and a plan takes 58 ms
-to make, a second where the mask is an array (H200), when reading a short prompt takes 8 ms. For products it is tens of
-lengths that cost something when they are new, so `round_up` has prompts padded to few.
+MLX makes a cuDNN plan for every new shape of queries, keys and mask. A plan takes 58 ms, or a second if the mask is an
+array (H200), while the prefill of a short prompt takes 8 ms, and prompts have all lengths. Matrix products only have a
+one-time cost for some tens of lengths, so `round_up` pads prompts to few lengths.
 """
 
 import sys
@@ -14,17 +14,17 @@ from mlx_lm.models import base
 
 from models.kernels.gpu import on_cuda
 
-# Bytes of scores, beyond which a plan is worth its time: they are written and read some four times in each layer. Of a
-# thousand tokens of 32 heads, products took 0.7 ms a layer where a plan that was made took 0.15 (H200).
+# Bytes of scores beyond which a plan is worth its time: scores are written and read about four times per layer. For a
+# thousand tokens and 32 heads, products took 0.7 ms per layer, an existing plan 0.15 ms (H200).
 CAUSAL, MASKED = 2**26, 2**30
 SHORTEST = 16
-# Steps that add fewer tokens have a kernel in MLX that needs no plan.
+# For fewer new tokens MLX has a kernel that needs no plan.
 FEWEST = 4
-LARGEST_HEAD = 128  # that cuDNN takes
+LARGEST_HEAD = 128  # supported by cuDNN
 
 
 def patch_attention(model: nn.Module) -> None:
-    """Have the model's layers, whose modules look attention up by its name, find ours on a card."""
+    """On a card, replace attention in the modules of the model's layers, which look it up by name."""
     if not on_cuda():
         return
     for name in {type(layer).__module__ for layer in model.modules()}:
@@ -34,12 +34,12 @@ def patch_attention(model: nn.Module) -> None:
 
 
 def length_bucket(length: int) -> int:
-    """Lengths that are multiples of theirs are few: four between a power of two and the next."""
+    """The step between padded lengths: there are four lengths between a power of two and the next."""
     return 1 << max(length.bit_length() - 3, 0)
 
 
 def round_up(length: int) -> int:
-    """The length that so many tokens are padded to."""
+    """The length that `length` tokens are padded to."""
     if not (length and on_cuda()):
         return length
     step = max(SHORTEST, length_bucket(length))
@@ -55,17 +55,17 @@ def attention(
     mask: mx.array | str | None,
     sinks: mx.array | None = None,
 ) -> mx.array:
-    """In mlx-lm's stead, with its arguments."""
-    if sinks is None and not hasattr(cache, "bits") and plans(queries, keys, mask):
+    """Replaces mlx-lm's scaled_dot_product_attention, with the same arguments."""
+    if sinks is None and not hasattr(cache, "bits") and avoids_plan(queries, keys, mask):
         return by_products(queries, keys, values, scale, mask)
     return base.scaled_dot_product_attention(
         queries, keys, values, cache=cache, scale=scale, mask=mask, sinks=sinks
     )
 
 
-def plans(queries: mx.array, keys: mx.array, mask: mx.array | str | None) -> bool:
-    """Whether cuDNN would be asked for a plan that the scores are too few for. Of whole prompts, which have few lengths,
-    there are few plans."""
+def avoids_plan(queries: mx.array, keys: mx.array, mask: mx.array | str | None) -> bool:
+    """Whether there are too few scores for a cuDNN plan to pay off. Whole prompts are padded to few lengths and need few
+    plans."""
     batch, heads, length, size = queries.shape
     masked = isinstance(mask, mx.array)
     if isinstance(mask, str) and length == keys.shape[2] == round_up(length):
@@ -78,7 +78,7 @@ def plans(queries: mx.array, keys: mx.array, mask: mx.array | str | None) -> boo
 def by_products(
     queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array | str | None
 ) -> mx.array:
-    """Scores are computed and weighed in float32, as the fused kernels do."""
+    """Scores and softmax are computed in float32, as in the fused kernels."""
     batch, heads, length, size = queries.shape
     shared, columns = keys.shape[1], keys.shape[2]
     group = heads // shared
@@ -88,8 +88,8 @@ def by_products(
     if isinstance(mask, str):
         mask = mx.arange(columns) <= mx.arange(columns - length, columns)[:, None]
     if mask is not None:
-        mask = _beside_heads(mask, shared, group)
-        # Not infinity: of a row of padding nothing is seen, and it must not become what is no number.
+        mask = _split_mask_heads(mask, shared, group)
+        # Not infinity: a row of padding sees no keys, and must not become NaN.
         lowest = mx.finfo(mx.float32).min
         scores = mx.where(mask, scores, lowest) if mask.dtype == mx.bool_ else scores + mask
     weights = mx.softmax(scores, axis=-1).astype(values.dtype)
@@ -97,8 +97,8 @@ def by_products(
     return attended.reshape(batch, heads, length, values.shape[-1])
 
 
-def _beside_heads(mask: mx.array, shared: int, group: int) -> mx.array:
-    """A mask of [row, head, query, key], or of its last axes, with the heads of the scores: […, shared, group, …]."""
+def _split_mask_heads(mask: mx.array, shared: int, group: int) -> mx.array:
+    """A mask [row, head, query, key], or its last axes, with its heads split like the scores': […, shared, group, …]."""
     if mask.ndim < 3:
         return mask
     if mask.shape[-3] == 1:

@@ -1,12 +1,12 @@
-"""Decoding on NVIDIA cards: a whole step of one token a row, compiled, in half the kernels.
+"""Decoding on NVIDIA cards: a whole step of one token per row, compiled, with half the kernels.
 
-    decoder = Decoder.of(model, new_cache())    # None: not a model whose arithmetic is known here
-    decoder.join(cache, rows)                   # whose prompts are read
-    logits = decoder.logits(tokens)             # [row, vocabulary], and the caches have one token more
+    decoder = Decoder.of(model, new_cache())    # None if the model is not supported
+    decoder.join(cache, rows)                   # rows after prefill
+    logits = decoder.logits(tokens)             # [row, vocabulary]; appends one token to each cache
 
-For Llama, Qwen 2, Qwen 3 and those that say they are one of them, in half precision or quantized, with plain key-value
-caches, whole or a device's share of them; everything else is mlx-lm's. Projections that read the same are made one array;
-mlx-lm's layers are given views of it, so prompts are read as before.
+Supports Llama, Qwen 2, Qwen 3 and models that use their architectures, in half precision or quantized, with plain
+key-value caches, whole or sharded; mlx-lm computes everything else. Projections with the same input are fused into one
+array, and mlx-lm's layers become views of it, so prefill works as before.
 """
 
 import logging
@@ -28,10 +28,10 @@ from models.language.cache.kv_cache import Cache
 from models.language.decode import kernels, reference_ops
 from models.language.decode.fused_projections import (
     Weights,
-    alike,
+    can_fuse,
+    fuse,
     group_of,
-    joined,
-    of_vocabulary,
+    is_head,
     product,
     weights,
 )
@@ -41,15 +41,15 @@ from models.language.decode.slots import Slots
 log = logging.getLogger("diptych.decoder")
 
 FAMILIES = frozenset(f"mlx_lm.models.{name}" for name in ("llama", "qwen2", "qwen3"))
-# Of shared memory, which the attention kernel keeps a head's partial sums in: group x channels.
+# Limited by shared memory, in which the attention kernel keeps partial sums of a key head: group x channels.
 LARGEST_GROUP = 1280
-# Of a trial step: kernels and plain operations round half precision in other places, through all layers.
+# For trial steps: kernels and plain operations round to half precision at different places in all layers.
 TRIAL_TOKENS, LARGEST_DIFFERENCE = 3, 0.1
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A block's weights, as the kernels take them."""
+    """The weights of a layer, in the layout of the kernels."""
 
     norm_in: mx.array
     qkv: Weights
@@ -61,10 +61,10 @@ class Layer:
 
 
 class Decoder:
-    """Implements batch.DecodeBackend."""
+    """Implements batch.DecodeBackend by kernels of our own."""
 
-    def __init__(self, model: Any, parts: ModuleType = kernels) -> None:
-        self._parts = parts
+    def __init__(self, model: Any, ops: ModuleType = kernels) -> None:
+        self._ops = ops
         self._embed = model.model.embed_tokens
         head = getattr(model, "lm_head", None)
         self._vocabulary = weights(self._embed if head is None else head)
@@ -80,47 +80,46 @@ class Decoder:
 
     @classmethod
     def of(cls, model: nn.Module, cache: Cache) -> "Decoder | None":
-        """A decoder, where the model is one of those known, has such caches, and computes on a card."""
-        if not (kv_cache.plain(cache) and on_cuda() and known(model)):
+        """A decoder, if the model and its caches are supported and the device is an NVIDIA card."""
+        if not (kv_cache.plain(cache) and on_cuda() and is_supported(model)):
             return None
-        ours_compile()  # is found out by running one, which a step that is traced cannot
+        ours_compile()  # runs a kernel to find out, which cannot happen while a step is traced
         decoder = cls(model)
         return decoder if decoder.works(cache) else None
 
     def works(self, empty: Cache) -> bool:
-        """Whether a step can be taken here, and on all devices that hold a share. Its kernels are compiled for it, as the
-        first token would have them."""
-        # Alone, so that a device that cannot leaves none of the others waiting.
+        """Whether trial steps give the right logits, on all devices that hold a share. Compiles the kernels of a step."""
+        # Without the group, so that no device waits for one that fails.
         group, self._group = self._group, None
         try:
             difference = self._difference(empty)
-            can = difference <= LARGEST_DIFFERENCE
-            if not can:
+            works = difference <= LARGEST_DIFFERENCE
+            if not works:
                 log.warning(
-                    "decoding is left to mlx-lm: logits differ by %.0f%% of the largest from those of plain operations",
+                    "decoding by mlx-lm: the logits of our kernels differ by %.0f%% of the largest from plain operations",
                     100 * difference,
                 )
         except Exception as error:
-            log.warning("decoding is left to mlx-lm: %s", error)
-            can = False
+            log.warning("decoding by mlx-lm: %s", error)
+            works = False
         finally:
             self.clear()
         if group is None:
-            return can
+            return works
         self._group, self._step = group, mx.compile(self._computed)
-        return bool(mx.distributed.all_sum(mx.array(int(can)), group=group).item() == group.size())
+        return bool(mx.distributed.all_sum(mx.array(int(works)), group=group).item() == group.size())
 
     def _difference(self, empty: Cache) -> float:
-        """Of the logits of a few tokens by our kernels from those by plain operations, as a part of the largest."""
+        """The largest difference between logits by our kernels and by plain operations, relative to the largest logit."""
         ours = self._trial(empty)
-        parts, step = self._parts, self._step
-        self._parts, self._step = reference_ops, self._computed
+        ops, step = self._ops, self._step
+        self._ops, self._step = reference_ops, self._computed
         try:
             plain = self._trial(empty)
         finally:
-            self._parts, self._step = parts, step
+            self._ops, self._step = ops, step
         largest = cast(float, mx.abs(plain).max().item())
-        if not math.isfinite(largest):  # the weights are broken, which is told to those who ask
+        if not math.isfinite(largest):  # corrupt weights: requests will report that
             return 0.0
         difference = cast(float, mx.abs(ours - plain).max().item()) / max(largest, 1e-6)
         return difference if math.isfinite(difference) else math.inf
@@ -131,9 +130,7 @@ class Decoder:
         logits = []
         for token in range(TRIAL_TOKENS):
             logits.append(self.logits(mx.array([token], mx.uint32)))
-            mx.eval(
-                logits
-            )  # nothing else puts the steps in order: these tokens do not come from the logits before
+            mx.eval(logits)  # nothing else orders the steps: the tokens do not depend on earlier logits
         return mx.concatenate(logits).astype(mx.float32)
 
     def join(self, cache: Cache, rows: int) -> None:
@@ -152,59 +149,59 @@ class Decoder:
         slots, rows = self._slots, tokens.shape[0]
         slots.make_room()
         free = slots.count - rows
-        given = mx.pad(tokens, (0, free)) if free else tokens
-        logits, ends, *written = self._step(given, slots.columns, slots.keys, slots.values)
-        slots.advance(ends, written[: len(self._layers)], written[len(self._layers) :])
+        padded = mx.pad(tokens, (0, free)) if free else tokens
+        logits, ends, *caches = self._step(padded, slots.columns, slots.keys, slots.values)
+        slots.advance(ends, caches[: len(self._layers)], caches[len(self._layers) :])
         return logits[:rows] if free else logits
 
     def _computed(
         self, tokens: mx.array, columns: Columns, keys: Sequence[mx.array], values: Sequence[mx.array]
     ) -> list[mx.array]:
-        parts, (slots,), (_, kv_heads, length, _) = self._parts, tokens.shape, keys[0].shape
-        splits = parts.splits(slots, kv_heads, length)
+        ops, (slots,), (_, kv_heads, length, _) = self._ops, tokens.shape, keys[0].shape
+        splits = ops.splits(slots, kv_heads, length)
         h = self._embed(tokens)
         normed = mx.fast.rms_norm(h, self._layers[0].norm_in, self._eps)
-        following = [*(layer.norm_in for layer in self._layers[1:]), self._norm]
-        written: tuple[list[mx.array], list[mx.array]] = ([], [])
-        for layer, k, v, norm in zip(self._layers, keys, values, following, strict=True):
-            q, k, v = parts.heads(product(parts, normed, layer.qkv), layer.layout, k, v, columns)
-            written[0].append(k)
-            written[1].append(v)
-            seen = parts.attention(q, k, v, columns, splits, self._scale).reshape(slots, -1)
-            out = self._summed(product(parts, seen, layer.out))
-            h, normed = parts.sum_and_norm(h, out, layer.norm_mlp, self._eps)
-            inner = product(parts, normed, layer.gate_up, gated=True)
-            down = self._summed(product(parts, inner, layer.down))
-            h, normed = parts.sum_and_norm(h, down, norm, self._eps)
-        logits = product(parts, normed, self._vocabulary)
-        return [logits, mx.minimum(columns.ends + 1, length - 1), *written[0], *written[1]]
+        next_norms = [*(layer.norm_in for layer in self._layers[1:]), self._norm]
+        new_keys, new_values = [], []
+        for layer, k, v, next_norm in zip(self._layers, keys, values, next_norms, strict=True):
+            q, k, v = ops.heads(product(ops, normed, layer.qkv), layer.layout, k, v, columns)
+            new_keys.append(k)
+            new_values.append(v)
+            attended = ops.attention(q, k, v, columns, splits, self._scale).reshape(slots, -1)
+            out = self._all_sum(product(ops, attended, layer.out))
+            h, normed = ops.sum_and_norm(h, out, layer.norm_mlp, self._eps)
+            inner = product(ops, normed, layer.gate_up, gated=True)
+            down = self._all_sum(product(ops, inner, layer.down))
+            h, normed = ops.sum_and_norm(h, down, next_norm, self._eps)
+        logits = product(ops, normed, self._vocabulary)
+        return [logits, mx.minimum(columns.ends + 1, length - 1), *new_keys, *new_values]
 
-    def _summed(self, part: mx.array) -> mx.array:
-        """What all devices together computed."""
-        return part if self._group is None else mx.distributed.all_sum(part, group=self._group)
+    def _all_sum(self, x: mx.array) -> mx.array:
+        """The sum over all devices."""
+        return x if self._group is None else mx.distributed.all_sum(x, group=self._group)
 
 
-def known(model: Any) -> bool:
-    """Whether the model computes what `Decoder` does: its class, and all that its config can change about it."""
-    own = next((kind for kind in type(model).__mro__ if kind.__module__.startswith("mlx_lm.")), None)
-    if own is None or own.__module__ not in FAMILIES:
+def is_supported(model: Any) -> bool:
+    """Whether `Decoder` computes the same as the model: checks its class and everything its config can change."""
+    base = next((cls for cls in type(model).__mro__ if cls.__module__.startswith("mlx_lm.")), None)
+    if base is None or base.__module__ not in FAMILIES:
         return False
     arrays = [array for _, array in _parameters(model)]
-    kinds = {array.dtype for array in arrays if mx.issubdtype(array.dtype, mx.floating)}
-    if len(kinds) > 1 or not kinds.issubset(HALVES):  # a kernel takes one type
+    dtypes = {array.dtype for array in arrays if mx.issubdtype(array.dtype, mx.floating)}
+    if len(dtypes) > 1 or not dtypes.issubset(HALVES):  # kernels work on a single type
         return False
     embed, head = model.model.embed_tokens, getattr(model, "lm_head", None)
-    if not (of_vocabulary(embed) and of_vocabulary(embed if head is None else head)):
+    if not (is_head(embed) and is_head(embed if head is None else head)):
         return False
-    return all(map(_known, model.model.layers))
+    return all(map(_is_supported_layer, model.model.layers))
 
 
-def _known(block: Any) -> bool:
+def _is_supported_layer(block: Any) -> bool:
     attention, mlp = block.self_attn, block.mlp
-    inward = [attention.q_proj, attention.k_proj, attention.v_proj]
+    qkv = [attention.q_proj, attention.k_proj, attention.v_proj]
     others = [attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
     if getattr(block, "use_sliding", False) or not all(
-        map(alike, (inward, others[:1], others[1:3], others[3:]))
+        map(can_fuse, (qkv, others[:1], others[1:3], others[3:]))
     ):
         return False
     if any("bias" in layer for layer in others):
@@ -220,7 +217,7 @@ def _parameters(model: nn.Module) -> list[tuple[str, mx.array]]:
 
 
 def _inv_freq(rope: Any, size: int) -> mx.array | None:
-    """Radians that a pair of channels inv_freq with each position; None where it is not as simple."""
+    """The radians per position of each pair of channels; None for other kinds of rotary embeddings."""
     if getattr(rope, "traditional", True) or getattr(rope, "dims", None) != size:
         return None
     if type(rope) is nn.RoPE:
@@ -231,13 +228,13 @@ def _inv_freq(rope: Any, size: int) -> mx.array | None:
 
 def _layer(block: Any) -> Layer:
     attention, mlp = block.self_attn, block.mlp
-    inward = [attention.q_proj, attention.k_proj, attention.v_proj]
+    qkv = [attention.q_proj, attention.k_proj, attention.v_proj]
     size = attention.q_proj.weight.shape[0] // attention.n_heads
     inv_freq = _inv_freq(attention.rope, size)
     if inv_freq is None:
-        raise ValueError(f"{type(attention.rope).__name__} is no rotation that is known here")
+        raise ValueError(f"rotary embeddings of the class {type(attention.rope).__name__} are not supported")
     q_norm, k_norm = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
-    bias = mx.concatenate([layer.bias for layer in inward]) if "bias" in inward[0] else None
+    bias = mx.concatenate([layer.bias for layer in qkv]) if "bias" in qkv[0] else None
     layout = HeadLayout(
         size,
         inv_freq,
@@ -249,10 +246,10 @@ def _layer(block: Any) -> Layer:
     mx.eval(inv_freq, bias)
     return Layer(
         block.input_layernorm.weight,
-        joined(inward),
+        fuse(qkv),
         layout,
         weights(attention.o_proj),
         block.post_attention_layernorm.weight,
-        joined([mlp.gate_proj, mlp.up_proj]),
+        fuse([mlp.gate_proj, mlp.up_proj]),
         weights(mlp.down_proj),
     )

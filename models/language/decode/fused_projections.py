@@ -1,4 +1,4 @@
-"""The weights of a decoding step: layers that read the same made one, plain or quantized."""
+"""The weights of a decoding step: layers with the same input are fused, plain or quantized."""
 
 from collections.abc import Sequence
 from types import ModuleType
@@ -9,9 +9,9 @@ import mlx.nn as nn
 
 from models.language.decode.matmul import RowsAllToSharded, RowsEmbedding, RowsLinear, RowsShardedToAll
 
-Weights: TypeAlias = mx.array | nn.Module  # of a plain layer, or a quantized layer itself
-ARRAYS = ("weight", "scales", "biases")  # rows of each are outputs of the layer
-# By whose outputs are parts of a whole, and those that give a part of each output, which is to be summed over all devices.
+Weights: TypeAlias = mx.array | nn.Module  # the array of a plain layer, or a quantized layer
+ARRAYS = ("weight", "scales", "biases")  # their rows are the outputs of the layer
+# Sharded layers hold some of the outputs, or (SUMMED) some of the inputs: their outputs are summed over all devices.
 PLAIN = (nn.Linear, nn.AllToShardedLinear, nn.ShardedToAllLinear)
 QUANTIZED = (
     nn.QuantizedLinear,
@@ -25,23 +25,23 @@ SUMMED = (nn.ShardedToAllLinear, nn.QuantizedShardedToAllLinear, RowsShardedToAl
 EMBEDDINGS = (nn.QuantizedEmbedding, RowsEmbedding)
 
 
-def alike(layers: Sequence[Any]) -> bool:
-    """Whether they can be made one: what they are is known, and the same."""
+def can_fuse(layers: Sequence[Any]) -> bool:
+    """Whether the layers are of the same supported kind."""
     kinds = {_kind(layer) for layer in layers}
     return len(kinds) == 1 and None not in kinds
 
 
 def _kind(layer: Any) -> tuple[Any, ...] | None:
-    how = ("bias" in layer, type(layer) in SUMMED)
+    kind = ("bias" in layer, type(layer) in SUMMED)
     if type(layer) in PLAIN:
-        return how
+        return kind
     if type(layer) in QUANTIZED:
-        return (*how, layer.group_size, layer.bits, layer.mode)
+        return (*kind, layer.group_size, layer.bits, layer.mode)
     return None
 
 
-def of_vocabulary(layer: Any) -> bool:
-    """Whether it can give the logits: a head of its own, or the embeddings."""
+def is_head(layer: Any) -> bool:
+    """Whether the layer can compute the logits: a separate head, or the embedding."""
     if type(layer) in (*PLAIN, *QUANTIZED):
         return "bias" not in layer
     return type(layer) is nn.Embedding or type(layer) in EMBEDDINGS
@@ -53,12 +53,12 @@ def weights(layer: Any) -> Weights:
 
 
 def group_of(layer: Any) -> mx.distributed.Group | None:
-    """The devices over which its outputs are to be summed."""
+    """The devices over which the outputs of the layer are summed."""
     return layer.group if type(layer) in SUMMED else None
 
 
-def joined(layers: Sequence[Any]) -> Weights:
-    """Those of several layers, which become views of them; their biases are not among them."""
+def fuse(layers: Sequence[Any]) -> Weights:
+    """The weights of several layers as one, without biases. The layers become views of it."""
     whole = {name: mx.concatenate([layer[name] for layer in layers]) for name in ARRAYS if name in layers[0]}
     mx.eval(whole)
     start = 0
@@ -71,14 +71,15 @@ def joined(layers: Sequence[Any]) -> Weights:
     if "scales" not in whole:
         return whole["weight"]
     first = layers[0]
-    how = {"group_size": first.group_size, "bits": first.bits, "mode": first.mode}
-    one = RowsLinear(512, 8, bias=False, **how)  # of any size: its arrays are replaced
-    one.update(whole)
-    return one
+    fused = RowsLinear(  # of any size: its arrays are replaced
+        512, 8, bias=False, group_size=first.group_size, bits=first.bits, mode=first.mode
+    )
+    fused.update(whole)
+    return fused
 
 
-def product(parts: ModuleType, x: mx.array, w: Weights, gated: bool = False) -> mx.array:
-    """x W^T of [row, channel]."""
+def product(ops: ModuleType, x: mx.array, w: Weights, gated: bool = False) -> mx.array:
+    """x W^T, [row, channel], by `kernels` or `reference_ops`."""
     if isinstance(w, mx.array):
-        return parts.product(x, w, gated)
-    return parts.quantized_product(x, w, gated)
+        return ops.product(x, w, gated)
+    return ops.quantized_product(x, w, gated)

@@ -1,6 +1,6 @@
-"""The kernels of a decoding step beside their plain twins, each on a small case.
+"""Small test cases for the kernels of a decoding step: their results next to those of plain operations.
 
-`Decoder.works` compares whole steps of the model that is loaded; these say which kernel it is that differs.
+`Decoder.works` compares whole steps of the loaded model; these cases show which kernel differs.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def _random(shape: tuple[int, ...], seed: int, dtype: mx.Dtype) -> mx.array:
 
 
 def _columns() -> Columns:
-    """Rows that begin and end at columns of their own."""
+    """Rows with different first and last columns."""
     return Columns(mx.array([0, 100, 7], mx.int32), mx.array([0, 400, 9], mx.int32))
 
 
@@ -52,15 +52,15 @@ def _heads(dtype: mx.Dtype) -> Iterator[Case]:
     ):
         keys, values = (_random((rows, KV_HEADS, COLUMNS, SIZE), seed, dtype) for seed in (4, 5))
         plain = reference_ops.heads(projected, layout, keys, values, _columns())
-        mx.eval(plain)  # the kernel writes to the caches that it is given
+        mx.eval(plain)  # the kernel writes to its input caches
         yield from zip(kernels.heads(projected, layout, keys, values, _columns()), plain, strict=True)
 
 
-def _attended(dtype: mx.Dtype) -> Iterator[Case]:
+def _attention(dtype: mx.Dtype) -> Iterator[Case]:
     queries = _random((3, KV_HEADS * GROUP, SIZE), 1, dtype)
     keys, values = (_random((3, KV_HEADS, COLUMNS, SIZE), seed, dtype) for seed in (2, 3))
     plain = reference_ops.attention(queries, keys, values, _columns(), 1, SCALE)
-    for splits in (1, 4):  # one kernel, or a kernel for the parts and one that joins them
+    for splits in (1, 4):  # one kernel, or one for the parts and one that joins them
         yield kernels.attention(queries, keys, values, _columns(), splits, SCALE), plain
 
 
@@ -68,5 +68,5 @@ DECODING = (
     CheckedKernel("sum_and_norm", on_cuda, HALVES, _sums),
     CheckedKernel("product", on_cuda, HALVES, _products),
     CheckedKernel("heads", on_cuda, HALVES, _heads),
-    CheckedKernel("attention", on_cuda, HALVES, _attended),
+    CheckedKernel("attention", on_cuda, HALVES, _attention),
 )

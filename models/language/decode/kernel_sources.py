@@ -1,7 +1,7 @@
-"""What `kernels` runs on NVIDIA cards: bodies of functions in CUDA.
+"""CUDA sources of the kernels in `kernels`: bodies of functions.
 
-D is a head's channels, G the query heads of a key head, T the type; EPS, SCALE and WRITE are put in as text. Shapes come
-with each call (see models/kernels/nvrtc.py).
+D is the head size, G the number of query heads per key head, T the type; EPS, SCALE and WRITE are substituted as text.
+Shapes are passed with each call (see models/kernels/nvrtc.py).
 """
 
 # h + r, and the RMS norm of that sum: a block a row.

@@ -1,8 +1,8 @@
-"""What a step of decoding is made of on an NVIDIA card: five kernels, where MLX's operations would be some twenty.
+"""The operations of a decoding step on NVIDIA cards: five kernels in place of about twenty of MLX's.
 
-One new token a row, rows few or many. Each function has a plain twin of MLX's own operations, which says what it
-computes; the kernels are for half precision, and sum in float32. No sizes are template arguments but a head's: a kernel
-is compiled once for a model, whatever the batch and however long the texts.
+One new token per row. Each function has a counterpart in reference_ops that defines what it computes. The kernels work
+in half precision and accumulate in float32. The head size is the only size among their template arguments, so a kernel
+is compiled once per model, for all batch sizes and text lengths.
 """
 
 from typing import Any
@@ -24,9 +24,9 @@ from models.language.decode.kernel_sources import (
 from models.language.decode.reference_ops import Columns, HeadLayout, gated_half
 from models.layers.fused import BLOCK, WARP
 
-FEW = 4  # rows that the product kernel takes: for 8, cuBLAS was a third faster (H100)
+FEW = 4  # rows that the product kernel is used for: with 8, cuBLAS was a third faster (H100)
 WARPS = BLOCK // WARP
-BLOCKS, COLUMNS = 528, 128  # four blocks a multiprocessor of the largest cards; columns worth a block
+BLOCKS, COLUMNS = 528, 128  # four blocks per multiprocessor of the largest cards; columns worth a block
 
 
 def sum_and_norm(h: mx.array, r: mx.array, weight: mx.array, eps: float) -> tuple[mx.array, mx.array]:
@@ -44,7 +44,7 @@ def sum_and_norm(h: mx.array, r: mx.array, weight: mx.array, eps: float) -> tupl
 
 
 def product(x: mx.array, w: mx.array, gated: bool = False) -> mx.array:
-    """x W^T of [row, channel]; gated: the first half of what comes out under SiLU, times the second."""
+    """x W^T, [row, channel]; gated: SiLU of the first half of the outputs, times the second half."""
     rows, outputs = x.shape[0], w.shape[0] // (2 if gated else 1)
     if rows > FEW or x.shape[1] % 8:
         y = x @ w.T
@@ -63,7 +63,7 @@ def product(x: mx.array, w: mx.array, gated: bool = False) -> mx.array:
 
 
 def quantized_product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.array:
-    """The same by a quantized layer."""
+    """The same with a quantized layer."""
     if packed_matmul.takes(x.shape[0], layer, x.dtype):
         return packed_matmul.product(x, layer, gated)
     return reference_ops.quantized_product(x, layer, gated)
@@ -72,12 +72,11 @@ def quantized_product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.
 def heads(
     projected: mx.array, layout: HeadLayout, keys: mx.array, values: mx.array, columns: Columns
 ) -> tuple[mx.array, mx.array, mx.array]:
-    """Queries, normed and rotated, [row, head, channel], and the caches with the keys and values in their column: these
-    are the arrays that were given, written to."""
+    """Normed and rotated queries, [row, head, channel], and the caches with the new keys and values, written in place."""
     rows, slots = projected.shape[0], projected.shape[1] // layout.size
     count = slots - 2 * keys.shape[1]
-    absent = layout.inv_freq  # of what a layer does not have, any array stands for it
-    given = {
+    absent = layout.inv_freq  # stands in for arrays that a layer does not have
+    inputs = {
         "projected": projected,
         "keys": keys,
         "values": values,
@@ -88,8 +87,8 @@ def heads(
         "starts": columns.starts,
         "ends": columns.ends,
     }
-    (queries,) = _kernel("heads", tuple(given), ("queries",), HEADS, layout.eps)(
-        inputs=list(given.values()),
+    (queries,) = _kernel("heads", tuple(inputs), ("queries",), HEADS, layout.eps)(
+        inputs=list(inputs.values()),
         template=[
             ("T", projected.dtype),
             ("D", layout.size),
@@ -107,21 +106,21 @@ def heads(
 def attention(
     queries: mx.array, keys: mx.array, values: mx.array, columns: Columns, splits: int, scale: float
 ) -> mx.array:
-    """[row, head, channel] over the columns of each row; so many blocks share those of a head."""
+    """[row, head, channel] over the columns of each row; `splits` blocks share the columns of a head."""
     rows, count, size = queries.shape
     group = count // keys.shape[1]
-    given = ("queries", "keys", "values", "starts", "ends")
+    names = ("queries", "keys", "values", "starts", "ends")
     inputs = [queries, keys, values, columns.starts, columns.ends]
     template = [("T", queries.dtype), ("D", size), ("G", group), ("WARPS", WARPS)]
     grid, block = (rows * keys.shape[1] * BLOCK, splits, 1), (BLOCK, 1, 1)
     if splits == 1:
-        kernel = _kernel("attention", given, ("attended",), ATTENTION, scale, WRITE_WHOLE)
+        kernel = _kernel("attention", names, ("attended",), ATTENTION, scale, WRITE_WHOLE)
         (attended,) = kernel(
             inputs=inputs, template=template, grid=grid, threadgroup=block,
             output_shapes=[queries.shape], output_dtypes=[queries.dtype],
         )  # fmt: skip
         return attended
-    kernel = _kernel("attention_part", given, ("part", "measure"), ATTENTION, scale, WRITE_PART)
+    kernel = _kernel("attention_part", names, ("part", "measure"), ATTENTION, scale, WRITE_PART)
     part, measure = kernel(
         inputs=inputs, template=template, grid=grid, threadgroup=block,
         output_shapes=[(rows, count, splits, size), (rows, count, splits, 2)],
@@ -139,7 +138,7 @@ def attention(
 
 
 def splits(rows: int, kv_heads: int, length: int) -> int:
-    """How many blocks share a head's columns: enough for a card, none with fewer than a few hundred columns."""
+    """How many blocks share a head's columns: enough to fill a card, but no block with few columns."""
     return max(1, min(BLOCKS // (rows * kv_heads), length // COLUMNS))
 
 
@@ -151,9 +150,9 @@ def _kernel(
     number: float = 0,
     write: str = "",
 ) -> Any:
-    """`number`: EPS or SCALE in the source, part of the name since kernels are kept by it."""
-    named = f"{name}_{number:g}".translate(str.maketrans("-.+", "___"))
+    """`number` replaces EPS or SCALE in the source; it is part of the name, which kernels are cached by."""
+    full_name = f"{name}_{number:g}".translate(str.maketrans("-.+", "___"))
     text = source.replace("WRITE", write)
     for word in ("EPS", "SCALE"):
         text = text.replace(word, f"{number:.9e}f")
-    return cuda_kernel(named, inputs, outputs, text)
+    return cuda_kernel(full_name, inputs, outputs, text)

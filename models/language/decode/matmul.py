@@ -1,4 +1,4 @@
-"""mlx-lm's quantized layers with our products, which suit prompts and batches on NVIDIA cards too."""
+"""Replaces the products of mlx-lm's quantized layers with ours, which are fast for prompts and batches on NVIDIA cards."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -13,12 +13,12 @@ from models.language.decode import packed_matmul
 from models.layers import quantized
 from models.layers.quantized import MANY, QuantizedEmbedding, QuantizedLinear
 
-# Beyond what stays: else a GPU is handed all layers at once, with weights that are unpacked for each.
+# Bytes beyond what stays: without a limit, a GPU gets all layers at once, each with unpacked weights.
 ROOM = 2 * 1024**3
 
 
 def product(x: mx.array, layer: nn.Module, bias: mx.array | None = None) -> mx.array:
-    """As `quantized_layers.product`, but for the few rows that texts have."""
+    """Like models.layers.quantized.product, with our kernel for the few rows of a batch of texts."""
     *apart, inputs = x.shape
     rows = x.size // inputs
     if not (on_cuda() and rows > 1 and packed_matmul.takes(rows, layer, x.dtype)):
@@ -45,7 +45,7 @@ class RowsAllToSharded(nn.QuantizedAllToShardedLinear):
 
 
 class RowsShardedToAll(nn.QuantizedShardedToAllLinear):
-    """A device's share of the inputs: the outputs are summed over all."""
+    """A device's share of the inputs: outputs are summed over all devices."""
 
     def __call__(self, x: mx.array) -> mx.array:
         y = mx.distributed.all_sum(product(x, self), group=self.group)
@@ -61,34 +61,34 @@ OURS: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def patch_matmul(model: nn.Module) -> None:
-    """In place, whatever the architecture. What is derived from these classes, and experts, stay as they are."""
+    """In place, for any architecture. Experts and subclasses of these layers stay unchanged."""
     for layer in model.modules():
         layer.__class__ = OURS.get(type(layer), type(layer))
     for dtype in {layer["scales"].dtype for layer in _quantized(model)}:
         packed_matmul.QUANTIZED_ROWS.works(
             dtype
-        )  # is found out by running it, which a step that is traced cannot
+        )  # runs the kernel, which cannot happen while a step is traced
 
 
 def compile_matmul(model: nn.Module) -> None:
-    """Have the kernels for several rows compiled that the model's layers are multiplied by."""
+    """Compile the kernels for several rows that the model's layers use."""
     if not on_cuda():
         return
-    met = set()
+    compiled = set()
     for layer in _quantized(model):
         dtype, outputs = layer["scales"].dtype, layer["weight"].shape[0]
         kind = (layer.bits, layer.group_size, dtype)
-        if kind in met or outputs % 2 or not packed_matmul.takes(packed_matmul.MOST, layer, dtype):
+        if kind in compiled or outputs % 2 or not packed_matmul.takes(packed_matmul.MOST, layer, dtype):
             continue
-        met.add(kind)
+        compiled.add(kind)
         inputs = layer["scales"].shape[1] * layer.group_size
         for rows in range(packed_matmul.TILE, packed_matmul.MOST + 1, packed_matmul.TILE):
             x = mx.zeros((rows, inputs), dtype)
             mx.eval(packed_matmul.product(x, layer), packed_matmul.product(x, layer, gated=True))
 
 
-def lead_of(model: nn.Module) -> Callable[[int], AbstractContextManager[None]]:
-    """How a step of so many slots is handed to the device: with bounds, where weights are unpacked for it."""
+def inflight_limit(model: nn.Module) -> Callable[[int], AbstractContextManager[None]]:
+    """The context in which a step with a number of slots is launched: limits memory in flight if it unpacks weights."""
     if not on_cuda():
         return lambda slots: nullcontext()
     quantized = _quantized(model)

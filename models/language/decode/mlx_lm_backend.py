@@ -1,4 +1,4 @@
-"""The rows of a batch in mlx-lm's own caches, and its network run over them."""
+"""Decoding by mlx-lm's network, with its own caches."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from models.language.cache.kv_cache import Cache
 
 
 class MlxLmBackend:
-    """Implements batch.DecodeBackend. A single row is on the caches that the model makes for one sequence."""
+    """Implements batch.DecodeBackend. A single row uses the cache that the model makes for one sequence."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model

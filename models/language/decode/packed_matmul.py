@@ -1,7 +1,7 @@
-"""Products of the rows of a few texts by packed weights, on NVIDIA cards.
+"""Matrix products of a few rows with packed (quantized) weights on NVIDIA cards.
 
-MLX's kernel for few rows reads weights again for each, and the one for eight and more takes 9.5 ms of a token of eight rows
-of a model of four billion weights (H100); unpacking them takes longer.
+MLX's kernel for few rows reads the weights again for each row. Its kernel for eight rows or more takes 9.5 ms per step of
+eight rows for a model with four billion weights (H100), and unpacking the weights takes longer.
 """
 
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ from models.language.decode.packed_matmul_source import QUANTIZED_PRODUCT
 from models.layers.fused import BLOCK, WARP
 
 MOST = 32  # rows
-OLDEST = 80  # architecture whose tensor cores take bfloat16
+OLDEST = 80  # first architecture whose tensor cores support bfloat16
 TILE = 8
 WARPS = BLOCK // WARP
-CHUNK = {4: 64, 8: 32}  # channels that a warp takes at a time, by bits
+CHUNK = {4: 64, 8: 32}  # channels per warp and iteration, by bits
 
 
 def takes(rows: int, layer: nn.Module, dtype: mx.Dtype) -> bool:
-    """Whether the kernel does it, on a card."""
+    """Whether the kernel can be used, on a card."""
     return rows <= MOST and fits(layer, dtype) and QUANTIZED_ROWS.works(dtype)
 
 
@@ -32,7 +32,7 @@ def has_tensor_cores() -> bool:
 
 
 def fits(layer: nn.Module, dtype: mx.Dtype) -> bool:
-    """Whether the kernel is for weights that are packed so."""
+    """Whether the kernel supports this layer's quantization."""
     if (
         layer.mode != "affine"
         or layer.bits not in CHUNK
@@ -44,7 +44,7 @@ def fits(layer: nn.Module, dtype: mx.Dtype) -> bool:
 
 
 def product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.array:
-    """x W^T of [row, channel]; gated: the first half of what comes out under SiLU, times the second."""
+    """x W^T, [row, channel]; gated: SiLU of the first half of the outputs, times the second half."""
     packed, dtype = layer["weight"], x.dtype
     rows, outputs = x.shape[0], packed.shape[0] // (2 if gated else 1)
     kernel = nvrtc.cuda_kernel("quantized_product", ("x", "w", "scales", "biases"), ("y",), QUANTIZED_PRODUCT)
@@ -63,7 +63,7 @@ def product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.array:
 
 
 def _cases(dtype: mx.Dtype) -> Iterator[Case]:
-    """Rows of one tile and of two, outputs that no block divides."""
+    """One and two tiles of rows; outputs that are not a multiple of a block."""
     for bits, group in ((4, 64), (8, 64)):
         layer = nn.QuantizedLinear(256, 44, bias=False, group_size=group, bits=bits)
         layer.set_dtype(dtype)

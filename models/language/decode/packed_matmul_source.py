@@ -1,4 +1,4 @@
-"""What `packed` runs on NVIDIA cards: the body of a function in CUDA."""
+"""CUDA source of the kernel in `packed_matmul`: the body of a function."""
 
 # x W^T of weights that are packed, BITS each, with a scale and an offset for every GROUP of them, for up to 8 x TILES
 # rows. A block takes 16 rows of W, or 8 of each half where they are GATED; its warps share their channels, and multiply by

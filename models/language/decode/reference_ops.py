@@ -1,6 +1,6 @@
-"""What a step of decoding is made of, in MLX's own operations: one new token a row.
+"""The operations of a decoding step, one new token per row, in MLX's own operations.
 
-`kernels` has the same functions for NVIDIA cards; these say what they compute.
+`kernels` has the same functions for NVIDIA cards; this module defines what they compute.
 """
 
 from typing import NamedTuple
@@ -12,15 +12,15 @@ from models.language.decode import matmul
 
 
 class Columns(NamedTuple):
-    """Of each slot's row: its first column in the caches, and the one that its new token takes; int32, [slot]."""
+    """The first column of each slot's row in the caches, and the column of its new token; int32, [slot]."""
 
     starts: mx.array
     ends: mx.array
 
 
 class HeadLayout(NamedTuple):
-    """What a layer's projection holds: queries, keys, values, `size` channels a head; and what is done to them.
-    `inv_freq` are radians a position, of each pair of channels."""
+    """A layer's projection contains queries, keys and values with `size` channels per head; the rest is applied to them.
+    `inv_freq`: radians per position of each pair of channels."""
 
     size: int
     inv_freq: mx.array
@@ -37,13 +37,13 @@ def sum_and_norm(h: mx.array, r: mx.array, weight: mx.array, eps: float) -> tupl
 
 
 def product(x: mx.array, w: mx.array, gated: bool = False) -> mx.array:
-    """x W^T of [row, channel]; gated: the first half of what comes out under SiLU, times the second."""
+    """x W^T, [row, channel]; gated: SiLU of the first half of the outputs, times the second half."""
     y = x @ w.T
     return gated_half(y) if gated else y
 
 
 def quantized_product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.array:
-    """The same by a quantized layer."""
+    """The same with a quantized layer."""
     y = matmul.product(x, layer)
     return gated_half(y) if gated else y
 
@@ -56,7 +56,7 @@ def gated_half(y: mx.array) -> mx.array:
 def heads(
     projected: mx.array, layout: HeadLayout, keys: mx.array, values: mx.array, columns: Columns
 ) -> tuple[mx.array, mx.array, mx.array]:
-    """Queries, normed and rotated, [row, head, channel], and the caches with the keys and values in their column."""
+    """Normed and rotated queries, [row, head, channel], and the caches with the new keys and values."""
     if layout.bias is not None:
         projected = projected + layout.bias
     rows, kv = projected.shape[0], keys.shape[1]
@@ -83,10 +83,9 @@ def _rotated(x: mx.array, inv_freq: mx.array, positions: mx.array) -> mx.array:
 def attention(
     queries: mx.array, keys: mx.array, values: mx.array, columns: Columns, splits: int, scale: float
 ) -> mx.array:
-    """[row, head, channel] over the columns of each row. `splits` is the kernel's matter."""
+    """[row, head, channel] over the columns of each row. `splits` only concerns the kernel."""
     at = mx.arange(keys.shape[2], dtype=mx.int32)
-    seen = (at >= columns.starts[:, None]) & (at <= columns.ends[:, None])
-    mask = seen[:, None, None]
+    mask = ((at >= columns.starts[:, None]) & (at <= columns.ends[:, None]))[:, None, None]
     return mx.fast.scaled_dot_product_attention(queries[:, :, None], keys, values, scale=scale, mask=mask)[
         :, :, 0
     ]

@@ -1,7 +1,7 @@
-"""Keys and values of a batch, a slot a row; rows begin and end at columns of their own.
+"""Keys and values of a batch, one slot per row; each row has its own first and last column.
 
-There may be more slots than rows, so that few shapes occur: a step is compiled for each. The arrays are nobody else's:
-a step writes to them in place, at the column behind a row's last, which nobody reads who reads the row as it is now.
+There may be more slots than rows, because a step is compiled for each shape. The arrays are owned exclusively by this
+object. A step writes in place to the first unused column of each row, which concurrent readers of the row never look at.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from models.language.cache.kv_cache import Cache
 from models.language.decode.reference_ops import Columns
 
 GROWTH = 256  # columns
-LAYERS_AT_ONCE = 4  # that are copied when columns are added: old and new are held meanwhile
+LAYERS_AT_ONCE = 4  # copied at a time: old and new arrays are in memory meanwhile
 
 
 class Slots:
@@ -31,7 +31,7 @@ class Slots:
         self._locate()
 
     def join(self, cache: Cache, rows: int) -> None:
-        """Append a row, or several whose caches are one of mlx-lm's batches."""
+        """Append one row, or the rows of one of mlx-lm's batch caches."""
         first, before = cache[0], len(self._ends)
         batch = isinstance(first, BatchKVCache)
         end = first._idx if batch else first.offset
@@ -44,7 +44,7 @@ class Slots:
         self._locate()
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Only these rows, in this order. Columns that the others needed go too, where they are half or more."""
+        """Keep these rows, in this order. Drops columns that only the others needed, if they are half of all or more."""
         count, first = slots_for(len(rows)), min(self._starts[row] for row in rows)
         needed = _rounded(max(self._ends[row] for row in rows) + 1 - first)
         if 2 * needed <= self._length:
@@ -52,28 +52,28 @@ class Slots:
         else:
             first, length = 0, self._length
         if (list(rows), count, length) != (list(range(len(rows))), self.count, self._length):
-            chosen = mx.array([*rows, *[0] * (count - len(rows))])
-            self._each(lambda x: x[chosen, :, first : first + length])
+            indices = mx.array([*rows, *[0] * (count - len(rows))])
+            self._each(lambda x: x[indices, :, first : first + length])
         self._starts = [self._starts[row] - first for row in rows]
         self._ends = [self._ends[row] - first for row in rows]
         self.count, self._length = count, length
         self._locate()
 
     def extract(self, row: int) -> Cache:
-        """A row as mlx-lm's caches: views, of columns that are not written again."""
-        seen = (slice(row, row + 1), slice(None), slice(self._starts[row], self._ends[row]))
+        """A row as mlx-lm's caches: views of columns that will not be written again."""
+        columns = (slice(row, row + 1), slice(None), slice(self._starts[row], self._ends[row]))
         cache = [KVCache() for _ in range(self._layers)]
         for layer, keys, values in zip(cache, self.keys, self.values, strict=True):
-            layer.keys, layer.values = keys[seen], values[seen]
+            layer.keys, layer.values = keys[columns], values[columns]
             layer.offset = self._ends[row] - self._starts[row]
         return cache
 
     def make_room(self) -> None:
-        """For one token more of each row."""
+        """Make room for one more token in each row."""
         self._resize(self.count, max(self._ends) + 1)
 
     def advance(self, ends: mx.array, keys: list[mx.array], values: list[mx.array]) -> None:
-        """A token more of each row has been written."""
+        """One more token of each row has been written."""
         self._ends = [end + 1 for end in self._ends]
         self.columns = Columns(self.columns.starts, ends)
         self.keys, self.values = keys, values
@@ -87,8 +87,8 @@ class Slots:
         def larger(x: mx.array) -> mx.array:
             blank = self._blank(count, length)
             if x.size:
-                kept = min(count, x.shape[0])
-                blank[:kept, :, : x.shape[2]] = x[:kept]
+                copied = min(count, x.shape[0])
+                blank[:copied, :, : x.shape[2]] = x[:copied]
             return blank
 
         self._each(larger)
@@ -105,7 +105,7 @@ class Slots:
         return mx.zeros((count, self._heads, length, self._size), self._dtype)
 
     def _locate(self) -> None:
-        """Tell the device where rows are; a slot without one is at its first column."""
+        """Upload the first and last columns of the rows; a slot without a row gets column 0."""
         free = [0] * (self.count - len(self._ends))
         self.columns = Columns(
             mx.array([*self._starts, *free], dtype=mx.int32), mx.array([*self._ends, *free], dtype=mx.int32)
@@ -117,5 +117,5 @@ def _rounded(length: int) -> int:
 
 
 def slots_for(rows: int) -> int:
-    """1, 2, 4, then multiples of 8."""
+    """How many slots are used: 1, 2, 4, then multiples of 8."""
     return next((few for few in (1, 2, 4) if rows <= few), -(-rows // 8) * 8)

@@ -1,9 +1,9 @@
-"""A model spread over several processes, its ranks: the first one leads, the others follow.
+"""Keeps the ranks of a sharded model in step: the first rank leads, the others follow.
 
-Each rank holds a share of every layer, and a forward pass adds up what all of them computed: so all must do the same
-passes over the same rows in the same order. They run the same batch (`following.py`); what depends on the clock, on
-random numbers, on a grammar or on who asks is decided by the first rank and told over a wire, and the tokens that it
-draws reach the others as a sum in which theirs are zeros.
+Each rank holds a share of every layer, and a forward pass sums the results of all ranks, so all must make the same
+passes over the same rows in the same order. Every rank runs the same batch (`worker_loop.py`). Decisions that depend on
+the clock, on random numbers, on a grammar or on clients are made by the first rank and broadcast over sockets; the
+tokens it samples reach the others through an all_sum to which they contribute zeros.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Remove(Struct, tag=True):
 
 
 class Forget(Struct, tag=True):
-    """Nothing is kept of prompts that were read."""
+    """The prefix cache is cleared."""
 
 
 class Step(Struct, tag=True):
@@ -39,82 +39,84 @@ class Step(Struct, tag=True):
 
 
 class Decided(Struct, tag=True):
-    """What the leader found where the others could not know; `what` says at which point."""
+    """A decision of the leader that the others cannot make; `what` names the point in the step."""
 
     what: str
     value: list[int]
 
 
 class Embed(Struct, tag=True):
-    """Texts go through the network together, for their hidden states."""
+    """Texts go through the network together, for their embeddings."""
 
     texts: list[list[int]]
 
 
 Message = Add | Remove | Forget | Step | Decided | Embed
-_MESSAGE: Any = Message  # a union, which is no class to a type checker
+_MESSAGE: Any = Message  # a union: type checkers do not take it for a class
 
 
 class Ranks:
-    """One process alone: nobody to tell, and what it decides holds."""
+    """A single process: broadcasts go nowhere, and its own decisions hold."""
 
     spread = False
     leads = True
     group: mx.distributed.Group | None = None
 
     def broadcast(self, message: Message) -> None:
-        """Say what all are to do next."""
+        """Tell all ranks what to do next."""
 
     def agree(self, what: str, value: list[int]) -> list[int]:
-        """What the first rank takes `value` to be."""
+        """The first rank's `value`, on all ranks."""
         return value
 
-    def tokens(self, drawn: mx.array) -> mx.array:
-        """The tokens that the first rank has drawn."""
-        return drawn
+    def tokens(self, sampled: mx.array) -> mx.array:
+        """The tokens that the first rank has sampled, on all ranks."""
+        return sampled
 
 
 class Leader(Ranks):
     spread = True
 
-    def __init__(self, backend: str, wires: Sequence[MessageSocket]) -> None:
-        """Returns when all ranks are there, who are found by what the environment says to MLX."""
+    def __init__(self, backend: str, sockets: Sequence[MessageSocket]) -> None:
+        """Returns when all ranks have joined; MLX finds them through environment variables."""
         self.group = mx.distributed.init(strict=True, backend=backend)
-        self._wires = wires
+        self._sockets = sockets
 
     def broadcast(self, message: Message) -> None:
         raw = msgpack.encode(message)
-        for wire in self._wires:
-            wire.send(raw)
+        for socket in self._sockets:
+            socket.send(raw)
 
     def agree(self, what: str, value: list[int]) -> list[int]:
         self.broadcast(Decided(what, value))
         return value
 
-    def tokens(self, drawn: mx.array) -> mx.array:
-        return mx.distributed.all_sum(drawn, group=self.group)
+    def tokens(self, sampled: mx.array) -> mx.array:
+        return mx.distributed.all_sum(sampled, group=self.group)
 
 
 class Follower(Ranks):
     spread = True
     leads = False
 
-    def __init__(self, backend: str, wire: MessageSocket) -> None:
-        """As the leader."""
+    def __init__(self, backend: str, socket: MessageSocket) -> None:
+        """Like Leader's."""
         self.group = mx.distributed.init(strict=True, backend=backend)
-        self._wire = wire
+        self._socket = socket
 
     def receive(self) -> Message | None:
-        """What the first rank wants done; None when it has left."""
-        return self._wire.receive(_MESSAGE)
+        """The next message of the first rank; None when it has closed the connection."""
+        return self._socket.receive(_MESSAGE)
 
     def agree(self, what: str, value: list[int]) -> list[int]:
-        heard = self.receive()
-        if not isinstance(heard, Decided) or heard.what != what:
-            raise RankDesync(f"at {what!r} the first rank said {type(heard).__name__}")
-        return heard.value
+        message = self.receive()
+        if not isinstance(message, Decided) or message.what != what:
+            raise RankDesync(
+                f"expected the first rank's decision about {what}, received {type(message).__name__}"
+            )
+        return message.value
 
-    def tokens(self, drawn: mx.array) -> mx.array:
-        """`drawn`: the logits, which have to be computed for the others' sake; what they say is not looked at."""
-        nothing = mx.depends(mx.zeros(drawn.shape[:1], dtype=mx.uint32), drawn)
-        return mx.distributed.all_sum(nothing, group=self.group)
+    def tokens(self, sampled: mx.array) -> mx.array:
+        """`sampled` is the logits here: computing them takes part in the sums of all ranks; their values are not used."""
+        zeros = mx.depends(mx.zeros(sampled.shape[:1], dtype=mx.uint32), sampled)
+        return mx.distributed.all_sum(zeros, group=self.group)

@@ -1,4 +1,4 @@
-"""Which models can be spread over several devices, and the spreading: mlx-lm's own, refused where it would go wrong."""
+"""Shards a model over several devices by mlx-lm's own method, and refuses models for which that would go wrong."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,15 +8,15 @@ import mlx.nn as nn
 from mlx_lm import utils as mlx_utils
 
 HEADS = ("num_attention_heads", "num_key_value_heads", "linear_num_key_heads", "linear_num_value_heads")
-MOST = 64  # devices that are thought of
+MAX_DEVICES = 64  # the largest number that messages suggest
 
 
 class NotShardable(ValueError):
-    """The model cannot be spread so; the message says why, and what would be accepted."""
+    """The model cannot be sharded this way; the message says why, and what is possible."""
 
 
 def check_shardable(name: str, config: Mapping[str, Any], ranks: int) -> None:
-    """Refuse what is known to be impossible from config.json alone, before any process is started."""
+    """Refuse what config.json alone shows to be impossible, before any process is started."""
     kind = config.get("model_type")
     try:
         architecture, _ = mlx_utils._get_classes(dict(config))
@@ -24,29 +24,29 @@ def check_shardable(name: str, config: Mapping[str, Any], ranks: int) -> None:
         raise NotShardable(f"{name}: {error}") from error
     if not hasattr(architecture, "shard"):
         raise NotShardable(
-            f"{name}: mlx-lm cannot spread its architecture {kind!r} over several devices; "
-            "it runs on one, without --tensor-parallel"
+            f"{name}: mlx-lm cannot shard the architecture {kind!r} over several devices; "
+            "run it on one, without --tensor-parallel"
         )
     text = config.get("text_config")
-    stated = {**config, **text} if isinstance(text, dict) else config
+    merged = {**config, **text} if isinstance(text, dict) else config
     for key in HEADS:
-        heads = stated.get(key)
+        heads = merged.get(key)
         if isinstance(heads, int) and heads % ranks:
-            fits = [str(n) for n in range(1, min(heads, MOST) + 1) if _divides(n, stated)]
+            possible = [str(n) for n in range(1, min(heads, MAX_DEVICES) + 1) if _divides(n, merged)]
             raise NotShardable(
-                f"{name}: its {heads} {key.replace('num_', '').replace('_', ' ')} cannot be spread evenly over "
-                f"{ranks} devices; --tensor-parallel can be {', '.join(fits)}"
+                f"{name}: its {heads} {key.replace('num_', '').replace('_', ' ')} cannot be divided evenly among "
+                f"{ranks} devices; --tensor-parallel can be {', '.join(possible)}"
             )
 
 
-def _divides(ranks: int, stated: Mapping[str, Any]) -> bool:
-    return all(not isinstance(stated.get(key), int) or stated[key] % ranks == 0 for key in HEADS)
+def _divides(ranks: int, config: Mapping[str, Any]) -> bool:
+    return all(not isinstance(config.get(key), int) or config[key] % ranks == 0 for key in HEADS)
 
 
 def shard(name: str, model: Any, group: mx.distributed.Group) -> nn.Module:
-    """Leave this rank its share of the layers. The embedding and the head stay whole everywhere."""
+    """Keep only this rank's share of the layers. The embedding and the head stay whole on every rank."""
     try:
         model.shard(group)
     except (ValueError, TypeError, AttributeError, LookupError) as error:
-        raise NotShardable(f"{name} cannot be spread over {group.size()} devices: {error}") from error
+        raise NotShardable(f"{name} cannot be sharded over {group.size()} devices: {error}") from error
     return model

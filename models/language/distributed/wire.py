@@ -1,4 +1,4 @@
-"""Messages over a socket whose two ends trust each other, each with its length in front. No MLX."""
+"""Length-prefixed messages over a socket between two trusted processes. No MLX."""
 
 import socket
 import struct
@@ -11,38 +11,38 @@ T = TypeVar("T")
 
 
 class RankDesync(RuntimeError):
-    """The processes no longer do the same, or one of them is gone."""
+    """The ranks are no longer in step, or one of them has ended."""
 
 
 class MessageSocket:
-    def __init__(self, end: socket.socket) -> None:
-        end.setblocking(True)
-        self._end = end
+    def __init__(self, connected: socket.socket) -> None:
+        connected.setblocking(True)
+        self._socket = connected
 
     def send(self, raw: bytes) -> None:
         try:
-            self._end.sendall(LENGTH.pack(len(raw)) + raw)
+            self._socket.sendall(LENGTH.pack(len(raw)) + raw)
         except OSError as error:
-            raise RankDesync(f"another rank does not listen: {error.strerror or error}") from error
+            raise RankDesync(f"another rank has closed the connection: {error.strerror or error}") from error
 
     def receive(self, kind: type[T]) -> T | None:
-        """The next message, of a type that msgspec knows; None when the other end is closed."""
+        """The next message, decoded by msgspec; None when the other end has been closed."""
         head = self._read(LENGTH.size)
         raw = head and self._read(LENGTH.unpack(head)[0])
         return msgpack.decode(raw, type=kind) if raw else None
 
     def _read(self, size: int) -> bytes:
-        """So many bytes; none when the other end closes before."""
-        read = bytearray()
-        while len(read) < size:
+        """Exactly `size` bytes; none if the other end closes first."""
+        buffer = bytearray()
+        while len(buffer) < size:
             try:
-                part = self._end.recv(min(size - len(read), 1 << 20))
+                part = self._socket.recv(min(size - len(buffer), 1 << 20))
             except ConnectionError:
                 return b""
             if not part:
                 return b""
-            read += part
-        return bytes(read)
+            buffer += part
+        return bytes(buffer)
 
     def close(self) -> None:
-        self._end.close()
+        self._socket.close()

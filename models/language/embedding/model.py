@@ -1,4 +1,4 @@
-"""Texts as vectors: a language model's last hidden states, pooled as its checkpoint says."""
+"""Text embeddings: a language model's last hidden states, pooled as its checkpoint specifies."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,16 +38,16 @@ class PromptConfig(Config):
             return ""
         if self.default_prompt_name not in self.prompts:
             raise EmbeddingError(
-                f"the checkpoint's default prompt {self.default_prompt_name!r} is not among its prompts: "
+                f"the checkpoint's default_prompt_name {self.default_prompt_name!r} is not one of its prompts: "
                 f"{', '.join(self.prompts)}"
             )
         return self.prompts[self.default_prompt_name] or ""
 
 
 class Embedder:
-    """Made and used on the GPU thread, but for `tokens`, which any thread may ask.
+    """Created and used on the GPU thread, except `tokens`, which any thread may call.
 
-    Texts are padded on the right, which no causal model sees.
+    Texts are right-padded, which does not affect causal models.
     """
 
     def __init__(
@@ -75,34 +75,36 @@ class Embedder:
 
     @property
     def max_tokens(self) -> int | None:
-        """How many tokens the checkpoint was made for, where it says so."""
+        """The maximum number of tokens, if the checkpoint specifies one."""
         return self._input.max_seq_length
 
     def tokens(self, text: str) -> list[int]:
-        """The tokens of a text, after the checkpoint's default prompt and with its special tokens."""
+        """The tokens of the checkpoint's default prompt and a text, with special tokens."""
         text = self._prompt + text
         return list(self._tokenizer.encode(text.lower() if self._input.do_lower_case else text))
 
     def embed(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """One vector of length 1 a text, from their tokens."""
+        """One vector of length 1 per text, given as tokens."""
         vectors: list[NDArray[np.float32] | None] = [None] * len(texts)
-        for found in self.steps(texts):
-            for index, vector in found.items():
+        for batch in self.steps(texts):
+            for index, vector in batch.items():
                 vectors[index] = vector
         return np.array(vectors, dtype=np.float32)
 
     def steps(self, texts: Sequence[Sequence[int]]) -> Iterator[dict[int, NDArray[np.float32]]]:
-        """The same a few texts at a time, by their index: memory stays bounded, and other work can go on in between."""
+        """The same, a few texts at a time, by index: memory stays bounded, and other work can run in between."""
         for index, text in enumerate(texts):
             if not text:
                 raise EmbeddingError(f"text {index} has no tokens")
             if not 0 <= min(text) <= max(text) < self._vocab_size:
-                raise EmbeddingError(f"text {index} has a token beyond the vocabulary of {self._vocab_size}")
+                raise EmbeddingError(
+                    f"text {index} has a token outside the vocabulary of {self._vocab_size} tokens"
+                )
         for batch in self._batches(texts):
-            yield dict(zip(batch, self.together([texts[index] for index in batch]), strict=True))
+            yield dict(zip(batch, self.embed_batch([texts[index] for index in batch]), strict=True))
 
-    def together(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """The vectors of texts that go through the network side by side, all at once."""
+    def embed_batch(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """The vectors of texts that go through the network as one batch."""
         self._ranks.broadcast(Embed([list(text) for text in texts]))
         longest = max(map(len, texts))
         tokens = mx.array([[*text, *[0] * (longest - len(text))] for text in texts])
@@ -110,7 +112,7 @@ class Embedder:
         return np.array(self._head(self._hidden(tokens), lengths, self._prompt_tokens))
 
     def _batches(self, texts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Texts of similar length together, at most the budget of tokens in each batch, padding included."""
+        """Batches of texts of similar length, each within the token budget including padding."""
         batch: list[int] = []
         for index in sorted(range(len(texts)), key=lambda index: len(texts[index])):
             if batch and (len(batch) + 1) * len(texts[index]) > self._token_budget:
@@ -121,7 +123,7 @@ class Embedder:
             yield batch
 
     def _count_prompt(self) -> int:
-        """How many tokens the prompt is, without what the tokenizer adds at the end of every text."""
+        """The number of tokens of the prompt, without those the tokenizer appends to every text."""
         if not self._prompt:
             return 0
         tokens = self.tokens("")
@@ -130,27 +132,27 @@ class Embedder:
 
 
 def hidden_states(model: nn.Module, config: Mapping[str, Any]) -> Callable[[mx.array], mx.array]:
-    """The part of a model that gives its last hidden states, normed, before the head."""
+    """The part of a model that computes the last hidden states, after the final norm and before the head."""
     root = _text_part(model)
-    inner = next(
-        (found for name in ("model", "backbone", "transformer") if (found := getattr(root, name, None))), None
-    )
+    parts = (getattr(root, name, None) for name in ("model", "backbone", "transformer"))
+    inner = next((part for part in parts if part), None)
     kind = config.get("model_type", type(model).__module__)
     width = _number(model, config, *WIDTHS)
     if not callable(inner):
         raise EmbeddingError(
-            f"the hidden states of this model ({kind}) cannot be reached, so it gives no embeddings"
+            f"this model ({kind}) does not support embeddings: its hidden states are not accessible"
         )
     try:
-        # Nothing is computed: the shape is known before.
+        # Lazy: the shape is known without computing anything.
         shape = inner(mx.array([[0, 0]])).shape
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise EmbeddingError(
-            f"this model ({kind}) gives no hidden states for tokens alone: {error}"
+            f"this model ({kind}) does not support embeddings: no hidden states from tokens alone: {error}"
         ) from error
     if shape != (1, 2, width):
         raise EmbeddingError(
-            f"this model ({kind}) gives {shape} for two tokens, not hidden states of {width}"
+            f"this model ({kind}) does not support embeddings: hidden states of two tokens have the shape {shape}, "
+            f"expected {(1, 2, width)}"
         )
     return inner
 
@@ -162,17 +164,17 @@ def _text_part(model: nn.Module) -> nn.Module:
 
 
 def _number(model: nn.Module, config: Mapping[str, Any], *names: str) -> int:
-    """A dimension, by any of its names: what the model was built with, which may be a default, else its config."""
+    """A dimension by any of its names: from the model's arguments, which include defaults, else from its config."""
     args = getattr(_text_part(model), "args", None)
     for name in names:
         for value in (getattr(args, name, None), config.get(name)):
             if isinstance(value, int):
                 return value
-    raise EmbeddingError(f"this model's config.json has no {' or '.join(names)}")
+    raise EmbeddingError(f"this model's config.json does not have {' or '.join(names)}")
 
 
 def _check_causal(config: Mapping[str, Any]) -> None:
-    """Diptych's language models look back only; a checkpoint trained to look both ways would give other vectors."""
+    """Diptych's language models are causal; a checkpoint trained with bidirectional attention would give wrong vectors."""
     bidirectional = [
         f"{key} {config.get(key)!r}"
         for key, values in {"use_bidirectional_attention": (True, "all"), "is_causal": (False,)}.items()
@@ -183,8 +185,8 @@ def _check_causal(config: Mapping[str, Any]) -> None:
     ]
     if bidirectional:
         raise EmbeddingError(
-            f"this model needs bidirectional attention (its config.json has {', '.join(bidirectional)}), which "
-            "language models here do not have, so it gives no embeddings"
+            f"this model does not support embeddings: it needs bidirectional attention (its config.json has "
+            f"{', '.join(bidirectional)}), which Diptych's language models do not have"
         )
 
 

@@ -1,4 +1,4 @@
-"""From hidden states to one vector a text, as the files of a sentence-transformers checkpoint say."""
+"""Hidden states to one vector per text, as the files of a sentence-transformers checkpoint specify."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from models.checkpoint.weights import load_component
 from models.config import Config, read_json
 from models.files import Shard
 
-# In the order in which several at once are joined.
+# In the order in which several modes are concatenated.
 OLD_KEYS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -32,12 +32,12 @@ ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
 
 
 class EmbeddingError(ValueError):
-    """A model or checkpoint whose texts Diptych cannot turn into vectors."""
+    """A model or checkpoint whose embeddings Diptych cannot compute."""
 
 
 @dataclass(frozen=True)
 class PoolingConfig(Config):
-    """1_Pooling/config.json, in the new spelling (`pooling_mode`) or the old one (a flag a mode)."""
+    """1_Pooling/config.json, in the new format (`pooling_mode`) or the old one (one flag per mode)."""
 
     pooling_mode: str | tuple[str, ...] | None = None
     include_prompt: bool = True
@@ -56,7 +56,7 @@ class PoolingConfig(Config):
         unknown = sorted(set(modes) - set(MODES))
         if unknown or not modes:
             raise EmbeddingError(
-                f"pooling_mode {', '.join(unknown) or 'is empty'}; it can be {', '.join(MODES)}"
+                f"pooling_mode {', '.join(map(repr, unknown)) or '[]'} is not supported; it can be {', '.join(MODES)}"
             )
         return modes
 
@@ -86,16 +86,16 @@ class Dense(nn.Module):
 
 @dataclass(frozen=True)
 class SentenceHead:
-    """How a checkpoint makes vectors of hidden states. Without its files: the mean."""
+    """How a checkpoint turns hidden states into vectors. Without its files: the mean."""
 
     modes: tuple[str, ...] = ("mean",)
     include_prompt: bool = True
     then: tuple[Callable[[mx.array], mx.array], ...] = ()
 
     def __call__(self, hidden: mx.array, lengths: mx.array, prompt: int) -> mx.array:
-        """Vectors of length 1 in float32, of hidden states [B, L, H] of which `lengths` [B] count in each row.
+        """float32 vectors of length 1 from hidden states [B, L, H], of which the first `lengths` [B] of each row count.
 
-        Each text's first `prompt` tokens are the model's own prompt.
+        The first `prompt` tokens of each text are the model's own prompt.
         """
         skipped = 0 if self.include_prompt else prompt
         vectors = pool(hidden.astype(mx.float32), lengths, skipped, self.modes)
@@ -109,11 +109,11 @@ def normalized(vectors: mx.array) -> mx.array:
 
 
 def pool(hidden: mx.array, lengths: mx.array, skipped: int, modes: tuple[str, ...]) -> mx.array:
-    """The states of each row's tokens, without the first `skipped`, as one vector; several modes side by side."""
+    """One vector per row from the states of its tokens after the first `skipped`; several modes are concatenated."""
     first = mx.minimum(skipped, lengths - 1)[:, None]
     last = lengths[:, None] - 1
-    place = mx.arange(hidden.shape[1])[None]
-    counts = ((place >= first) & (place <= last)).astype(mx.float32)[..., None]
+    positions = mx.arange(hidden.shape[1])[None]
+    counts = ((positions >= first) & (positions <= last)).astype(mx.float32)[..., None]
 
     def mean(weights: mx.array) -> mx.array:
         return (hidden * weights).sum(axis=1) / weights.sum(axis=1)
@@ -121,20 +121,20 @@ def pool(hidden: mx.array, lengths: mx.array, skipped: int, modes: tuple[str, ..
     def at(index: mx.array) -> mx.array:
         return mx.take_along_axis(hidden, index[..., None], axis=1)[:, 0]
 
-    ways: dict[str, Callable[[], mx.array]] = {
+    poolings: dict[str, Callable[[], mx.array]] = {
         "cls": lambda: at(first),
         "max": lambda: mx.where(counts > 0, hidden, -mx.inf).max(axis=1),
         "mean": lambda: mean(counts),
         "mean_sqrt_len_tokens": lambda: mean(counts) * mx.sqrt(counts.sum(axis=1)),
-        # Later tokens, which have seen more, weigh more.
-        "weightedmean": lambda: mean(counts * (place[..., None] + 1)),
+        # Later tokens have seen more and get a larger weight.
+        "weightedmean": lambda: mean(counts * (positions[..., None] + 1)),
         "lasttoken": lambda: at(last),
     }
-    return mx.concatenate([ways[mode]() for mode in modes], axis=-1)
+    return mx.concatenate([poolings[mode]() for mode in modes], axis=-1)
 
 
 def read_head(folder: Path) -> SentenceHead:
-    """What modules.json lists after the transformer; the mean where there is no such file."""
+    """The modules after the transformer in modules.json; the mean without that file."""
     listing = folder / "modules.json"
     if not listing.exists():
         return SentenceHead()
@@ -144,9 +144,9 @@ def read_head(folder: Path) -> SentenceHead:
         raise EmbeddingError(
             f"{listing} lists {', '.join(names)}; supported are Transformer, Pooling, then Dense and Normalize"
         )
-    pooling = PoolingConfig.from_file(_place(listing, kinds[1][1]) / "config.json")
+    pooling = PoolingConfig.from_file(_folder(listing, kinds[1][1]) / "config.json")
     then = [
-        normalized if kind == "Normalize" else _dense(_place(listing, entry)) for kind, entry in kinds[2:]
+        normalized if kind == "Normalize" else _dense(_folder(listing, entry)) for kind, entry in kinds[2:]
     ]
     return SentenceHead(pooling.modes, pooling.include_prompt, tuple(then))
 
@@ -157,12 +157,12 @@ def _entries(listing: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise EmbeddingError(f"{listing} cannot be read: {error}") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise EmbeddingError(f"{listing} is no list of modules")
+        raise EmbeddingError(f"{listing} is not a list of modules")
     return entries
 
 
 def _kind(listing: Path, entry: dict[str, Any]) -> str:
-    """The class of a module. Its package has moved between versions, its name has not."""
+    """The class name of a module. Its package has changed between versions, its name has not."""
     full = str(entry.get("type"))
     kind = full.rsplit(".", 1)[-1]
     if not full.startswith("sentence_transformers.") or kind not in MODULES:
@@ -170,10 +170,12 @@ def _kind(listing: Path, entry: dict[str, Any]) -> str:
     return kind
 
 
-def _place(listing: Path, entry: dict[str, Any]) -> Path:
+def _folder(listing: Path, entry: dict[str, Any]) -> Path:
     path = str(entry.get("path", ""))
     if not re.fullmatch(r"\w[\w.-]*", path):
-        raise EmbeddingError(f"{listing} lists a module in {path!r}, which is no folder of this checkpoint")
+        raise EmbeddingError(
+            f"{listing} lists a module in {path!r}, which is not a folder of this checkpoint"
+        )
     return listing.parent / path
 
 

@@ -7,7 +7,7 @@ import pytest
 from models.language.config.frequencies import UnknownRope, frequencies
 from models.language.config.prepare import prepare
 from models.language.config.rope import rope_parameters
-from models.language.config.standard import standard
+from models.language.config.standard import transformers_config
 from models.language.config.support import why_unsupported
 
 
@@ -102,9 +102,9 @@ def test_a_type_for_each_layer_becomes_an_interval() -> None:
     assert prepare({**HYBRID, "layer_types": kinds})["full_attention_interval"] == 2
 
 
-def test_layers_at_no_steady_interval_are_an_error() -> None:
+def test_layers_at_an_irregular_interval_are_an_error() -> None:
     kinds = ["full_attention", "linear_attention", "linear_attention", "full_attention"]
-    with pytest.raises(ValueError, match="steady interval"):
+    with pytest.raises(ValueError, match="regular interval"):
         prepare({**HYBRID, "layer_types": kinds})
 
 
@@ -130,9 +130,9 @@ def test_a_file_that_states_nothing_derived_is_still_one_that_transformers_accep
 
 def test_a_whole_number_serves_where_transformers_wants_a_float() -> None:
     config = {"model_type": "gemma2", "attn_logit_softcapping": 50, "query_pre_attn_scalar": 256}
-    known = standard(config)
-    assert known is not None
-    assert known.get("attn_logit_softcapping") == 50.0
+    reference = transformers_config(config)
+    assert reference is not None
+    assert reference.get("attn_logit_softcapping") == 50.0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import mlx.core as mx
 import pytest
 
 from models.files import LocalModel, Shard
-from models.language.architectures import LONGEST, stated_context
+from models.language.architectures import LONGEST, max_context
 from models.language.build import LoadError
 from models.language.load import LanguageModel, load
 from tests.toys import toy_text
@@ -46,12 +46,12 @@ NORM = "model.layers.1.input_layernorm.weight"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        # It would broadcast: nothing else would tell.
+        # It would broadcast, so nothing else would notice.
         (
             lambda weights: {NORM: weights[NORM][:1]},
             r"of the wrong shape: .*input_layernorm.*\[1\], should be \[64\]",
         ),
-        (lambda weights: {NORM: weights[NORM].astype(mx.int32)}, "not of floating point: .*input_layernorm"),
+        (lambda weights: {NORM: weights[NORM].astype(mx.int32)}, "not floating point: .*input_layernorm"),
         (lambda weights: {"model.layers.9.extra": mx.zeros((3,))}, "unexpected: model.layers.9.extra"),
     ],
 )
@@ -76,7 +76,7 @@ def test_weights_in_half_precision_and_quantized_ones_do_fit(folder: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_hidden_layers": 10**9}, "states 1000000000 layers"),
+        ({"num_hidden_layers": 10**9}, "has 1000000000 layers"),
         ({"num_attention_heads": 0}, "config.json cannot be used"),
         ({"hidden_size": 10**12}, "config.json cannot be used"),
         ({"model_type": "cache"}, "config.json cannot be used"),
@@ -111,4 +111,4 @@ def test_a_broken_generation_config_is_named(folder: Path, content: str) -> None
 
 
 def test_a_context_that_only_means_no_limit_is_a_number_that_fits() -> None:
-    assert stated_context({"max_position_embeddings": 10**30}) == LONGEST
+    assert max_context({"max_position_embeddings": 10**30}) == LONGEST

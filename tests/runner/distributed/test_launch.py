@@ -177,7 +177,9 @@ def refused(folder: Path, ranks: str) -> str:
 
 
 def test_what_cannot_be_spread_is_refused_by_name(tmp_path: Path) -> None:
-    assert "cannot be spread evenly over 3 devices; --tensor-parallel can be 1, 2" in refused(toy_text(), "3")
+    assert "cannot be divided evenly among 3 devices; --tensor-parallel can be 1, 2" in refused(
+        toy_text(), "3"
+    )
     pictures = write(tmp_path, image_files())
     assert "makes pictures" in refused(pictures, "2")
     assert "needs to be divisible by the quantization group size" in refused(toy_text(bits=8), "2")

@@ -56,7 +56,7 @@ def test_a_text_of_no_numbers_is_an_error_before_its_first_word(tmp_path: Path, 
             for _ in range(2):
                 response = await client.post("/completion", json={"prompt": "Why", **body})
                 assert response.status_code == 500
-                assert "logits that are no numbers" in response.json()["error"]
+                assert "NaN or infinite logits" in response.json()["error"]
             status = (await client.get("/v1/status")).json()
             assert (status["active"], status["cache_entries"]) == (0, 0)
 

@@ -7,7 +7,7 @@ import pytest
 
 from models.language.batch.batch import Batch
 from models.language.batch.sequence import Output
-from models.language.batch.warmup import ALONE, COMPANY, warm
+from models.language.batch.warmup import BATCH_LENGTHS, SINGLE_LENGTHS, warm
 from models.language.cache.prefix_cache import PrefixCache
 from tests.models.language.batch.test_batch import toy
 
@@ -36,9 +36,9 @@ def test_prompts_alone_and_batches_of_every_size_below_eight() -> None:
     prefix = PrefixCache(10**9)
     batch, heard, vocab = _batch(prefix)
     warm(batch, vocab)
-    assert {(1, length - 1) for length in ALONE} <= heard.shapes
-    assert (len(COMPANY), max(COMPANY) - 1) in heard.shapes
-    assert {(rows, 1) for rows in range(1, len(COMPANY) + 1)} <= heard.shapes
+    assert {(1, length - 1) for length in SINGLE_LENGTHS} <= heard.shapes
+    assert (len(BATCH_LENGTHS), max(BATCH_LENGTHS) - 1) in heard.shapes
+    assert {(rows, 1) for rows in range(1, len(BATCH_LENGTHS) + 1)} <= heard.shapes
     assert not batch.busy
     assert (len(prefix), prefix.bytes) == (0, 0)
 

@@ -12,7 +12,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from models.language.batch.batch import Batch
 from models.language.batch.sequence import Sequence, TokenLogprob
-from models.language.cache.padding import leaves_padding_out, mend
+from models.language.cache.padding import masks_padding, patch_batch_mask
 from models.language.cache.prefix_cache import PrefixCache
 
 COMMON = {
@@ -64,7 +64,7 @@ def network(family: str) -> nn.Module:
         return start + mx.array(0.2 * chance.standard_normal(start.shape), dtype=mx.float32)
 
     made.update(tree_map(noise, made.parameters()))
-    mend(made)
+    patch_batch_mask(made)
     return made
 
 
@@ -95,6 +95,6 @@ def test_prompts_of_unequal_lengths_together_are_what_each_is_alone(family: str)
 
 
 @pytest.mark.parametrize(("family", "padded"), [("gemma2", True), ("mamba", False), ("lfm2", True)])
-def test_only_networks_known_to_leave_padding_out_are_given_any(family: str, padded: bool) -> None:
+def test_only_networks_that_mask_padding_get_any(family: str, padded: bool) -> None:
     model = network(family)
-    assert leaves_padding_out(model, make_prompt_cache(model)) is padded
+    assert masks_padding(model, make_prompt_cache(model)) is padded

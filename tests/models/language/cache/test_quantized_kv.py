@@ -211,7 +211,7 @@ def test_state_goes_out_and_in() -> None:
 
 
 def test_caches_of_different_kinds_do_not_mix() -> None:
-    with pytest.raises(ValueError, match=r"same bits and group size, found \[\(4, 64\), \(8, 64\)\]"):
+    with pytest.raises(ValueError, match=r"same bits and group size, not \[\(4, 64\), \(8, 64\)\]"):
         QuantizedRowCache.merge([QuantizedRowCache(64, 4), QuantizedRowCache(64, 8)])
     with pytest.raises(ValueError, match="same bits and group size"):
         BatchQuantizedKVCache([0], 64, 4).extend(BatchQuantizedKVCache([0], 32, 4))

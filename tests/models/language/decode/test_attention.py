@@ -10,7 +10,14 @@ from mlx_lm.models import base, qwen3
 
 from models.kernels import gpu
 from models.language.decode import attention
-from models.language.decode.attention import CAUSAL, MASKED, by_products, patch_attention, plans, round_up
+from models.language.decode.attention import (
+    CAUSAL,
+    MASKED,
+    avoids_plan,
+    by_products,
+    patch_attention,
+    round_up,
+)
 
 on_a_card = pytest.mark.skipif(not gpu.on_cuda(), reason="needs an NVIDIA card")
 HEADS = [(4, 4, 32, 32), (6, 2, 48, 48), (8, 1, 16, 24)]  # queries, keys, channels of a key, of a value
@@ -79,7 +86,7 @@ def test_it_is_taken_where_a_plan_would_cost_more(monkeypatch: pytest.MonkeyPatc
 
     def asked(length: int, columns: int, mask: Any, size: int = 64, dtype: mx.Dtype = mx.bfloat16) -> bool:
         queries = SimpleNamespace(shape=(2, 16, length, size), dtype=dtype)
-        return plans(queries, SimpleNamespace(shape=(2, 4, columns, size)), mask)  # type: ignore[arg-type]
+        return avoids_plan(queries, SimpleNamespace(shape=(2, 4, columns, size)), mask)  # type: ignore[arg-type]
 
     array = mx.zeros((1,), mx.bool_)
     assert asked(60, 60, "causal")

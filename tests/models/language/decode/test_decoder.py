@@ -17,7 +17,7 @@ from models.language.cache import kv_cache
 from models.language.cache.kv_cache import Cache
 from models.language.decode import decoder as decoder_module
 from models.language.decode import kernels, matmul, reference_ops
-from models.language.decode.decoder import Decoder, known
+from models.language.decode.decoder import Decoder, is_supported
 from models.language.decode.matmul import patch_matmul
 from models.language.decode.slots import GROWTH
 from models.layers import quantized
@@ -239,7 +239,7 @@ def test_a_card_where_no_step_can_be_taken_leaves_decoding_to_mlx_lm(
 
     monkeypatch.setattr(reference_ops, "attention", refused)
     assert Decoder.of(model, make_prompt_cache(model)) is None
-    assert "left to mlx-lm: no kernel image" in caplog.text
+    assert "decoding by mlx-lm: no kernel image" in caplog.text
 
 
 def test_kernels_that_give_something_else_leave_decoding_to_mlx_lm(
@@ -254,35 +254,35 @@ def test_kernels_that_give_something_else_leave_decoding_to_mlx_lm(
     monkeypatch.setattr(decoder_module, "ours_compile", lambda: True)
     monkeypatch.setattr(Decoder.__init__, "__defaults__", (wrong,))
     assert Decoder.of(model, make_prompt_cache(model)) is None
-    assert "left to mlx-lm: logits differ by" in caplog.text
+    assert "decoding by mlx-lm: the logits of our kernels differ by" in caplog.text
     model.model.norm.weight *= float("nan")  # which no kernel is to blame for
     assert Decoder.of(model, make_prompt_cache(model)) is not None
 
 
-def test_only_networks_whose_arithmetic_is_known_are_taken() -> None:
+def test_only_supported_networks_get_a_decoder() -> None:
     half = _model("qwen3", mx.bfloat16)
-    assert known(half)
-    assert not known(_model("qwen3"))  # float32
-    assert not known(nn.Linear(3, 3))
+    assert is_supported(half)
+    assert not is_supported(_model("qwen3"))  # float32
+    assert not is_supported(nn.Linear(3, 3))
     mixed = _model("qwen3", mx.bfloat16)
     mixed.model.norm.weight = mixed.model.norm.weight.astype(mx.float32)
-    assert not known(mixed)
+    assert not is_supported(mixed)
     odd = _qwen3(head_dim=40)
     odd.set_dtype(mx.bfloat16)
-    assert not known(odd)
+    assert not is_supported(odd)
     stretched = _llama(rope_scaling={"rope_type": "dynamic", "factor": 2.0})
     stretched.set_dtype(mx.bfloat16)
-    assert not known(stretched)
+    assert not is_supported(stretched)
     partly = _model("qwen3", mx.bfloat16)
     nn.quantize(partly, group_size=32, bits=8, class_predicate=lambda path, _: "down_proj" in path)
-    assert known(partly)
+    assert is_supported(partly)
     uneven = _model("qwen3", mx.bfloat16)
     nn.quantize(uneven, group_size=32, bits=8, class_predicate=lambda path, _: "v_proj" in path)
-    assert not known(uneven)  # with queries and keys it cannot be made one
-    assert known(_quantized("llama, with a head of its own", mx.float16, "mxfp4"))
+    assert not is_supported(uneven)  # cannot be fused with queries and keys
+    assert is_supported(_quantized("llama, with a head of its own", mx.float16, "mxfp4"))
     other = _quantized("qwen3", mx.bfloat16)
     other.model.layers[1].mlp.down_proj.scales = other.model.layers[1].mlp.down_proj.scales.astype(mx.float16)
-    assert not known(other)
+    assert not is_supported(other)
 
 
 @on_a_card

@@ -11,7 +11,7 @@ from models.files import LocalModel, Shard
 from models.kernels import gpu, nvrtc
 from models.language import load as loading
 from models.language.decode import matmul, packed_matmul
-from models.language.decode.matmul import RowsEmbedding, RowsLinear, compile_matmul, lead_of, product
+from models.language.decode.matmul import RowsEmbedding, RowsLinear, compile_matmul, inflight_limit, product
 from models.language.load import LanguageModel, load
 from models.layers import quantized
 from models.layers.quantized import INPUTS, MANY, OUTPUTS
@@ -163,7 +163,7 @@ def test_steps_for_which_weights_are_unpacked_are_handed_over_with_bounds(
     for on_card in (False, True):
         monkeypatch.setattr(matmul, "on_cuda", lambda on_card=on_card: on_card)
         for model in (plain, quantized):
-            lead = lead_of(model)
+            lead = inflight_limit(model)
             for slots in (1, most, most + 1):
                 with lead(slots):
                     assert len(bounded) == (on_card and model is quantized and slots > most)

@@ -1,4 +1,4 @@
-"""What can be spread over several devices is known from config.json, and its decoder gives what the whole one gives."""
+"""config.json shows what can be sharded, and a sharded decoder gives the results of the whole one."""
 
 import json
 import os
@@ -26,32 +26,32 @@ def test_heads_that_divide_evenly_can_be_spread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heads", "groups", "ranks", "said"),
+    ("heads", "groups", "ranks", "message"),
     [
         (
             4,
             2,
             3,
-            "its 4 attention heads cannot be spread evenly over 3 devices; --tensor-parallel can be 1, 2$",
+            "its 4 attention heads cannot be divided evenly among 3 devices; --tensor-parallel can be 1, 2$",
         ),
-        (32, 8, 16, "its 8 key value heads cannot .* over 16 devices; --tensor-parallel can be 1, 2, 4, 8$"),
+        (32, 8, 16, "its 8 key value heads cannot .* among 16 devices; --tensor-parallel can be 1, 2, 4, 8$"),
         (14, 2, 4, "its 14 attention heads .* can be 1, 2$"),
         (5, 1, 2, "can be 1$"),
     ],
 )
 def test_heads_that_do_not_are_refused_with_what_would_do(
-    heads: int, groups: int, ranks: int, said: str
+    heads: int, groups: int, ranks: int, message: str
 ) -> None:
-    stated = config("qwen3", num_attention_heads=heads, num_key_value_heads=groups)
-    with pytest.raises(NotShardable, match=said):
-        check_shardable("toy", stated, ranks)
+    unsuitable = config("qwen3", num_attention_heads=heads, num_key_value_heads=groups)
+    with pytest.raises(NotShardable, match=message):
+        check_shardable("toy", unsuitable, ranks)
 
 
 @pytest.mark.parametrize("family", ["gemma3", "lfm2", "qwen3_next"])
 def test_an_architecture_that_cannot_be_spread_is_named(family: str) -> None:
-    stated = config(family)
-    with pytest.raises(NotShardable, match=f"cannot spread its architecture '{stated['model_type']}'"):
-        check_shardable("toy", stated, 2)
+    unsuitable = config(family)
+    with pytest.raises(NotShardable, match=f"cannot shard the architecture '{unsuitable['model_type']}'"):
+        check_shardable("toy", unsuitable, 2)
 
 
 def test_an_unknown_architecture_is_named() -> None:
