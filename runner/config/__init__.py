@@ -1,4 +1,4 @@
-"""The configuration: a TOML file, the environment, flags; and aliases of models."""
+"""The configuration: a TOML file, environment variables and flags; and the aliases of models."""
 
 from runner.config.load import Config, Setting, load, model_arguments
 

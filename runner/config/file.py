@@ -1,4 +1,4 @@
-"""The configuration file: where it is, and what it says, checked key by key."""
+"""The configuration file: where it is and what it says, checked key by key."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from runner.errors import ConfigInvalid
 from runner.sources.base import shorten
 
 LARGEST = 1024**2
-# What an alias may be called: nothing that could be a path, a hub repo or a name with a tag.
+# An alias must not look like a path, a hub repository or a name with a tag.
 ALIAS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 ANY_MODEL = "*"
 TABLES = ("serve", "aliases", "models")
@@ -22,7 +22,7 @@ TABLES = ("serve", "aliases", "models")
 
 @dataclass(frozen=True)
 class FileContent:
-    """What a file says; `path` is None when there is no file."""
+    """The checked content of a file; `path` is None when there is no file."""
 
     path: Path | None = None
     serve: Mapping[str, Any] = field(default_factory=dict)
@@ -30,9 +30,9 @@ class FileContent:
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def config_path(stated: str | None, environ: Mapping[str, str]) -> tuple[Path, bool]:
-    """The file, and whether somebody named it: then it has to be there."""
-    named = stated or environ.get("DIPTYCH_CONFIG")
+def config_path(flag: str | None, environ: Mapping[str, str]) -> tuple[Path, bool]:
+    """The path, and whether it was named explicitly: then the file has to exist."""
+    named = flag or environ.get("DIPTYCH_CONFIG")
     if named:
         return Path(os.path.expanduser(named)), True
     base = environ.get("XDG_CONFIG_HOME") or "~/.config"
@@ -40,19 +40,21 @@ def config_path(stated: str | None, environ: Mapping[str, str]) -> tuple[Path, b
 
 
 def read_file(path: Path, named: bool) -> FileContent:
-    """What the file says. ConfigInvalid names the file, the key, its value and what is allowed."""
+    """The content of the file. ConfigInvalid names the file, the key, its value and what is allowed."""
     raw = _read(path, named)
     if raw is None:
         return FileContent()
-    import tomllib  # only those who have a file pay for it
+    import tomllib  # slow to import, and needed only with a file
 
     try:
         content = tomllib.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ConfigInvalid(f"{path} is not UTF-8 text (byte {error.start})") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigInvalid(f"{path} is not TOML: {str(error) or 'it is nested too deeply'}") from None
-    _only(content, TABLES, f"{path}: ")
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigInvalid(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigInvalid(f"{path} is not valid TOML: it is nested too deeply") from None
+    _check_names(content, TABLES, f"{path}: ")
     serve = {name: option.kind for name, option in SERVE.items()}
     models = _table(content, "models", path)
     return FileContent(
@@ -63,9 +65,9 @@ def read_file(path: Path, named: bool) -> FileContent:
     )
 
 
-def _model(name: str, found: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _model(name: str, settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
     kinds = {key: kind for key, kind in MODEL.items() if name != ANY_MODEL or key not in SOME}
-    return _checked(found, kinds, f"{path}: models.{name}.")
+    return _checked(settings, kinds, f"{path}: models.{name}.")
 
 
 def _read(path: Path, named: bool) -> bytes | None:
@@ -73,73 +75,77 @@ def _read(path: Path, named: bool) -> bytes | None:
         if not path.is_file():
             if not named and not path.exists():
                 return None
-            raise ConfigInvalid(
-                f"the configuration {path} is not there" if not path.exists() else f"{path} is no file"
-            )
+            fault = "is not a file" if path.exists() else "does not exist"
+            raise ConfigInvalid(f"the configuration file {path} {fault}")
         if path.stat().st_size > LARGEST:
             raise ConfigInvalid(
-                f"{path} is too large for a configuration: at most {LARGEST:,} bytes are read"
+                f"{path} is too large for a configuration file; the limit is {LARGEST:,} bytes"
             )
         return path.read_bytes()
     except OSError as error:
-        raise ConfigInvalid(f"the configuration {path} cannot be read: {error.strerror or error}") from error
+        raise ConfigInvalid(
+            f"cannot read the configuration file {path}: {error.strerror or error}"
+        ) from error
 
 
 def _table(content: Mapping[str, Any], name: str, path: Path, prefix: str = "") -> dict[str, Any]:
-    found = content.get(name, {})
-    if not isinstance(found, dict):
+    table = content.get(name, {})
+    if not isinstance(table, dict):
         raise ConfigInvalid(
-            f"{path}: {prefix}{name} = {_shown(found)} is not allowed; a table, [{prefix}{name}], is"
+            f"{path}: {prefix}{name} = {_shown(table)} is not allowed; it must be a table, [{prefix}{name}]"
         )
-    return found
+    return table
 
 
-def _only(found: Iterable[str], known: Iterable[str], where: str) -> None:
-    names = list(known)
-    for name in found:
-        if name not in names:
+def _check_names(names: Iterable[str], allowed: Iterable[str], where: str) -> None:
+    choices = list(allowed)
+    for name in names:
+        if name not in choices:
             import difflib  # slow to import, and rarely needed
 
-            near = difflib.get_close_matches(name, names, 1)
-            hint = f"; did you mean {near[0]}?" if near else ";"
-            raise ConfigInvalid(f"{where}{name} is not known{hint} these are: {', '.join(names)}")
+            near = difflib.get_close_matches(name, choices, 1)
+            hint = f"did you mean {near[0]}? The" if near else "the"
+            raise ConfigInvalid(
+                f"{where}{name} is not a known key; {hint} known ones are {', '.join(choices)}"
+            )
 
 
-def _checked(found: Mapping[str, Any], kinds: Mapping[str, Kind], where: str) -> dict[str, Any]:
-    _only(found, kinds, where)
-    return {name: checked(value, kinds[name], f"{where}{name}") for name, value in found.items()}
+def _checked(settings: Mapping[str, Any], kinds: Mapping[str, Kind], where: str) -> dict[str, Any]:
+    _check_names(settings, kinds, where)
+    return {name: checked(value, kinds[name], f"{where}{name}") for name, value in settings.items()}
 
 
 def checked(value: Any, kind: Kind, where: str, text: bool = False) -> Any:
-    """The value as the option takes it."""
+    """The value as its kind reads it; ConfigInvalid says what is allowed."""
     try:
         return kind.parse_text(value) if text else kind.parse(value)
     except ValueError:
-        raise ConfigInvalid(f"{where} = {_shown(value)} is not allowed; {kind.allowed}") from None
+        allowed = f"a list, each item {kind.allowed}" if kind.many and not text else kind.allowed
+        raise ConfigInvalid(f"{where} = {_shown(value)} is not allowed; it must be {allowed}") from None
 
 
 def _shown(value: Any) -> str:
-    """A value as the file has it: strings quoted, and nothing else."""
+    """A value as TOML would write it, shortened."""
     if isinstance(value, str):
         return shorten(value)
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:60]}…"
 
 
-def _aliases(found: Mapping[str, Any], path: Path) -> dict[str, str]:
-    for name, target in found.items():
+def _aliases(table: Mapping[str, Any], path: Path) -> dict[str, str]:
+    for name, target in table.items():
         if not ALIAS.fullmatch(name):
             raise ConfigInvalid(
-                f"{path}: {shorten(name)} cannot be an alias; letters, digits, dot, dash and underscore are allowed"
+                f"{path}: {shorten(name)} cannot be an alias; use letters, digits, dots, dashes and underscores"
             )
         if not isinstance(target, str) or not target.strip():
             raise ConfigInvalid(
-                f"{path}: aliases.{name} = {_shown(target)} is not allowed; a model's name is"
+                f"{path}: aliases.{name} = {_shown(target)} is not allowed; it must be the name of a model"
             )
-    for name in found:
-        seen = [name]
-        while (following := found.get(seen[-1])) is not None:
-            if following in seen:
-                raise ConfigInvalid(f"{path}: aliases {' → '.join([*seen, following])} lead nowhere")
-            seen.append(following)
-    return dict(found)
+    for name in table:
+        chain = [name]
+        while (target := table.get(chain[-1])) is not None:
+            if target in chain:
+                raise ConfigInvalid(f"{path}: the aliases {' → '.join([*chain, target])} form a circle")
+            chain.append(target)
+    return dict(table)

@@ -1,4 +1,4 @@
-"""What is in force: flags before the environment before the file before the defaults, and where each came from."""
+"""The configuration in force: flags win over the environment, then the file, then the defaults."""
 
 import os
 from collections.abc import Mapping
@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.file import ANY_MODEL, FileContent, checked, config_path, read_file
-from runner.config.options import OF_THE_GATEWAY, SERVE
+from runner.config.options import GATEWAY_ONLY, SERVE
+from runner.errors import ConfigInvalid
 from runner.sources.name import LATEST, ModelName
 
 DEFAULT = "default"
+API_KEY_OPTIONS = ("api_key", "api_key_file")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A value and where it came from: a flag, a variable, a file, or `default`."""
+    """A value and its origin: a flag, a variable, a file, or `default`."""
 
     value: Any
     origin: str
@@ -23,7 +25,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Config:
-    """The configuration in force. `path` is where its file is, or would be; `content` what it says."""
+    """The configuration in force. `path` is where its file is or would be, `content` what it says."""
 
     path: Path
     content: FileContent
@@ -31,45 +33,63 @@ class Config:
 
     @property
     def aliases(self) -> dict[str, str]:
-        """Every alias and the model it means in the end."""
+        """Every alias and the model it stands for in the end."""
         return {alias: self.resolve(alias) for alias in self.content.aliases}
 
     def resolve(self, name: str) -> str:
-        """The model that a name means: an alias's, or the name itself."""
+        """The model an alias stands for; any other name unchanged."""
         while name in self.content.aliases:
             name = self.content.aliases[name]
         return name
 
     def model(self, name: str) -> dict[str, Any]:
-        """How a model is to be loaded: what [models."*"] says for all, then what stands under any of its names."""
-        meant = _plain(self.resolve(name))
-        found = dict(self.content.models.get(ANY_MODEL, {}))
-        for key, settings in self.content.models.items():
-            if _plain(self.resolve(key)) == meant:
-                found |= settings
-        return found
+        """The settings of a model: those of [models."*"], overridden by the tables under any of its names."""
+        target = _plain(self.resolve(name))
+        settings = dict(self.content.models.get(ANY_MODEL, {}))
+        for key, table in self.content.models.items():
+            if _plain(self.resolve(key)) == target:
+                settings |= table
+        return settings
+
+    @property
+    def api_keys(self) -> tuple[str, ...]:
+        """Every API key that the gateway accepts; none when clients need no key."""
+        key, file = (self.serve[name].value for name in API_KEY_OPTIONS)
+        return (*([key] if key else []), *(_keys_in(file) if file else []))
 
 
 def _plain(name: str) -> str:
-    """A model's name without what may as well be left out: where it is looked for, and Ollama's usual tag."""
+    """A model's name without its optional parts: the source prefix and Ollama's default tag."""
     return ModelName.parse(name).text.removesuffix(LATEST)
 
 
+def _keys_in(file: str) -> list[str]:
+    try:
+        lines = Path(os.path.expanduser(file)).read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ConfigInvalid(f"cannot read the API keys in {file}: it is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigInvalid(f"cannot read the API keys in {file}: {error.strerror or error}") from None
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not keys:
+        raise ConfigInvalid(f"{file} contains no API keys; write one per line")
+    return keys
+
+
 def load(
-    stated: str | None = None,
+    path: str | None = None,
     environ: Mapping[str, str] | None = None,
     flags: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Read the configuration: the file that `stated` (the --config flag) names, else DIPTYCH_CONFIG, else the user's.
+    """Read the file at `path` (the --config flag), else the one DIPTYCH_CONFIG names, else the user's.
 
-    `flags` are options of the command line by name, None where they were not given. ConfigInvalid says what is wrong and
-    where.
+    `flags` are command-line options by name, None where not given. ConfigInvalid says what is wrong and where.
     """
     variables = os.environ if environ is None else environ
-    path, named = config_path(stated, variables)
-    content = read_file(path, named)
+    file, named = config_path(path, variables)
+    content = read_file(file, named)
     serve = {name: _setting(name, content, variables, flags or {}) for name in SERVE}
-    return Config(path, content, serve)
+    return Config(file, content, serve)
 
 
 def _setting(
@@ -87,7 +107,7 @@ def _setting(
 
 def model_arguments(settings: Mapping[str, Any]) -> list[str]:
     """A model's settings as arguments of `diptych runner`."""
-    flags = {name.replace("_", "-"): value for name, value in settings.items() if name not in OF_THE_GATEWAY}
+    flags = {name.replace("_", "-"): value for name, value in settings.items() if name not in GATEWAY_ONLY}
     return [part for flag, value in flags.items() for part in _argument(flag, value)]
 
 

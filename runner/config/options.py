@@ -1,4 +1,4 @@
-"""Every option that can stand in the configuration: its kind, and what is in force when nobody says anything."""
+"""Every option of the configuration file: its kind, its default and its help text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,42 +18,51 @@ class Option:
     secret: bool = False
 
 
-# [serve]: the gateway. In the environment DIPTYCH_ and the name in capitals.
+# [serve]: the gateway. In the environment: DIPTYCH_ and the name in capitals.
 SERVE: Mapping[str, Option] = MappingProxyType(
     {
         "host": Option(text(), "127.0.0.1", "address to listen on"),
         "port": Option(
-            whole(0, 65535), 11435, "port to listen on; 0 takes a free one and prints it on stdout"
+            whole(0, 65535), 11435, "port to listen on; 0 picks a free one and prints it on standard output"
         ),
         "memory": Option(
-            size(), None, "what all models together may take, such as 24GB (default: by the device)"
+            size(), None, "memory for all models together, such as 24GB (default: chosen for the device)"
         ),
-        "keep_alive": Option(duration(), 300.0, "how long a model stays after its last request; -1 for good"),
+        "keep_alive": Option(
+            duration(), 300.0, "how long a model stays loaded after its last request; -1 means forever"
+        ),
         "replicas": Option(
-            whole(1, 64), 1, "runners of each picture model, on a GPU each; on a processor they share it"
+            whole(1, 64), 1, "processes per picture model, one on each GPU; on the CPU they share it"
         ),
-        "max_loaded": Option(whole(1), None, "models that may be loaded at once (default: as many as fit)"),
-        "queue": Option(whole(1), 512, "requests that may wait for their model"),
+        "max_loaded": Option(
+            whole(1), None, "how many models may be loaded at a time (default: as many as fit)"
+        ),
+        "queue": Option(whole(1), 512, "how many requests may wait for a model to load"),
         "load_timeout": Option(
-            duration(0), 300.0, "how long the progress of a load may stand still; 0 for as long as it likes"
+            duration(0), 300.0, "give up loading a model after this long without progress; 0 means never"
         ),
         "grace": Option(
-            duration(0), 10.0, "how long requests in flight may take when the gateway is stopped"
+            duration(0), 10.0, "how long requests in flight may take to finish when the gateway stops"
         ),
-        "stall": Option(duration(1), 30.0, "how long a client may read nothing before it is dropped"),
-        "force": Option(yes_or_no(), False, "load models that by their estimate cannot fit"),
+        "stall": Option(duration(1), 30.0, "disconnect a client that has read nothing for this long"),
+        "force": Option(yes_or_no(), False, "load models even if the memory estimate says they do not fit"),
         "api_key": Option(
-            text(), None, "clients must send it as a bearer token; needed beyond loopback", secret=True
+            text(),
+            None,
+            "key that clients must send as a bearer token; required when listening on other addresses than loopback",
+            secret=True,
         ),
-        "api_key_file": Option(text(), None, "a file of such keys, one a line"),
+        "api_key_file": Option(text(), None, "file with API keys, one per line"),
         "allow_origin": Option(
-            origins(), (), "pages elsewhere that may call, such as https://chat.example.org"
+            origins(), (), "web origin that may call the API, such as https://chat.example.org, or * for any"
         ),
-        "allow_host": Option(hosts(), (), "other names that this machine is called by"),
+        "allow_host": Option(
+            hosts(), (), "another host name of this machine that clients may use, or * for any"
+        ),
     }
 )
 
-# [models.NAME]: how one model is loaded; what is absent is the runner's own choice, or the gateway's.
+# [models.NAME]: how one model is loaded; without an entry, the runner or the gateway decides.
 MODEL: Mapping[str, Kind] = MappingProxyType(
     {
         "context": whole(1),
@@ -71,7 +80,7 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
     }
 )
 
-# What only some models take, and what [serve] says for all: nothing to say of "*".
+# Not allowed under [models."*"]: options of some models only, and those that [serve] sets for all.
 SOME = ("quantize", "memory", "engine", "keep_alive", "replicas", "tensor_parallel")
-# What is no flag of `diptych runner`.
-OF_THE_GATEWAY = ("keep_alive", "replicas")
+# Options of the gateway; `diptych runner` has no such flags.
+GATEWAY_ONLY = ("keep_alive", "replicas")

@@ -1,4 +1,4 @@
-"""What an option's value may be: read from TOML or from text, checked, and said in words."""
+"""The types of option values: how each is read from TOML or text, and what it allows, in words."""
 
 import math
 import re
@@ -16,9 +16,9 @@ HOST = re.compile(r"\*|[^\s/?#@:\[\]]{1,255}")
 
 @dataclass(frozen=True)
 class Kind:
-    """`read` takes what TOML or a text holds and raises ValueError; `allowed` completes "… is not allowed; ".
+    """`read` takes a TOML value or a text and raises ValueError; `allowed` completes "it must be …".
 
-    A list in the environment is written with commas.
+    With `many` the option is a list of such values; in an environment variable they are separated by commas.
     """
 
     read: Read
@@ -33,24 +33,24 @@ class Kind:
         return tuple(self.read(item) for item in value)
 
     def parse_text(self, text: str) -> Any:
-        """The same from an environment variable."""
+        """The same, from an environment variable."""
         if not self.many:
             return self.read(text)
         return tuple(self.read(item.strip()) for item in text.split(",") if item.strip())
 
 
 def text() -> Kind:
-    return Kind(_text, "a string that is not empty is")
+    return Kind(_text, "a non-empty string")
 
 
 def origins() -> Kind:
-    """Pages, as browsers name them: no path behind the host. What is written otherwise would never be met."""
-    return _matching(ORIGIN, "a list of origins such as https://chat.example.org, or *, is")
+    """Web origins as browsers send them, without a path: any other spelling would never match."""
+    return _matching(ORIGIN, "an origin such as https://chat.example.org, or *")
 
 
 def hosts() -> Kind:
-    """Names as they stand in a Host header, before its port."""
-    return _matching(HOST, "a list of names such as box.example.org, without a port, or *, is")
+    """Host names as in a Host header, without the port."""
+    return _matching(HOST, "a host name such as box.example.org, without a port, or *")
 
 
 def _matching(pattern: re.Pattern[str], allowed: str) -> Kind:
@@ -70,23 +70,22 @@ def whole(least: int, most: int = 2**31 - 1) -> Kind:
             raise ValueError
         return value
 
-    return Kind(read, f"a whole number from {least} to {most} is")
+    return Kind(read, f"a whole number from {least} to {most}")
 
 
 def one_of(*choices: str) -> Kind:
     def read(value: Any) -> str:
-        found = str(value) if type(value) in (int, str) else ""
-        if found not in choices:
+        choice = str(value) if type(value) in (int, str) else ""
+        if choice not in choices:
             raise ValueError
-        return found
+        return choice
 
-    return Kind(read, f"one of {', '.join(choices)} is")
+    return Kind(read, f"one of {', '.join(choices)}")
 
 
 def bits(*choices: int) -> Kind:
-    """A number of bits out of a few."""
-    word = one_of(*map(str, choices))
-    return Kind(lambda value: int(word.read(value)), word.allowed)
+    choice = one_of(*map(str, choices))
+    return Kind(lambda value: int(choice.read(value)), choice.allowed)
 
 
 def yes_or_no() -> Kind:
@@ -102,16 +101,18 @@ def yes_or_no() -> Kind:
     }
 
     def read(value: Any) -> bool:
-        found = value if type(value) is bool else words.get(value.lower()) if isinstance(value, str) else None
-        if found is None:
+        answer = (
+            value if type(value) is bool else words.get(value.lower()) if isinstance(value, str) else None
+        )
+        if answer is None:
             raise ValueError
-        return found
+        return answer
 
-    return Kind(read, "true or false is")
+    return Kind(read, "true or false")
 
 
 def size(*words: str, least: int = 1) -> Kind:
-    """Bytes, or a word that stands for some."""
+    """A size in bytes, or one of a few words."""
 
     def read(value: Any) -> int | str:
         if isinstance(value, str) and value.lower() in words:
@@ -122,11 +123,13 @@ def size(*words: str, least: int = 1) -> Kind:
             raise ValueError
         return int(value)
 
-    return Kind(read, ", ".join([*words, "a size such as 8GB, 512MiB or 1.5g is"]))
+    return Kind(
+        read, " or ".join([*([", ".join(words)] if words else []), "a size such as 8GB, 512MiB or 1.5g"])
+    )
 
 
 def duration(least: float = -math.inf) -> Kind:
-    """Seconds; below 0, where that is allowed, for good."""
+    """Seconds; where a negative value is allowed, it means forever."""
 
     def read(value: Any) -> float:
         if type(value) not in (int, float, str):
@@ -136,8 +139,8 @@ def duration(least: float = -math.inf) -> Kind:
             raise ValueError
         return seconds
 
-    bound = f" of {least:g} s or more," if math.isfinite(least) else ""
-    return Kind(read, f"a duration{bound} such as 90s, 5m, 1h30m or 300 (seconds) is")
+    bound = f" of at least {least:g} s," if math.isfinite(least) else ""
+    return Kind(read, f"a duration{bound} such as 90s, 5m, 1h30m or 300 (seconds)")
 
 
 def _text(value: Any) -> str:

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from runner.config import Config
-from runner.config.keys import keys
 from runner.errors import KeyNeeded, NoGateway, RunnerFailed
 from runner.gateway.discovery import gateways
 from runner.process.client import Answer, Broken, Client
@@ -112,7 +111,7 @@ def remotes(config: Config) -> list[Remote]:
         addresses = [configured, *advertised]
     else:
         addresses = [*advertised, configured]
-    key = next(iter(keys(config)), None)
+    key = next(iter(config.api_keys), None)
     return [Remote(host, port, key) for host, port in dict.fromkeys(addresses)]
 
 

@@ -11,6 +11,7 @@ from models.open_files import allow_open_files
 from runner.errors import ConfigInvalid, DiptychError
 from runner.gateway.app import Api, Gateway
 from runner.gateway.discovery import advertise
+from runner.gateway.remote import WILDCARD_HOSTS
 from runner.gateway.settings import Settings
 from runner.http.limits import Limits
 from runner.http.server import HttpServer, bind, is_loopback, loop_factory
@@ -26,7 +27,8 @@ def run(settings: Settings, apis: Sequence[Api]) -> int:
     """Serve until interrupted; the exit code. `runner.api.registry.APIS` are the APIs of `diptych serve`."""
     if not is_loopback(settings.host) and not settings.keys:
         raise ConfigInvalid(
-            f"binding {settings.host} lets others in: that needs --api-key or --api-key-file (or DIPTYCH_API_KEY)"
+            f"other machines can reach {settings.host}, so clients need an API key: set --api-key, --api-key-file or "
+            "DIPTYCH_API_KEY"
         )
     allow_open_files()
     listener = bind(settings.host, settings.port)
@@ -69,8 +71,9 @@ class _Process:
         host, port = self._listener.getsockname()[:2]
         if self._settings.port == 0:
             print(port, flush=True)
-        log.info("ready: open http://%s in a browser; Ctrl-C stops", address(host, port))
-        log.info("models may take %s (%s)", show_size(gateway.pool.budget), gateway.budget_source)
+        url = f"http://{address(WILDCARD_HOSTS.get(host, host), port)}"
+        log.info("Ready. Open %s in your browser; Ctrl-C stops", url)
+        log.info("models may use %s of memory (%s)", show_size(gateway.pool.budget), gateway.budget_source)
 
     async def _preload(self, gateway: Gateway) -> None:
         """Load the models named at the start. Unless configured otherwise, they stay until their memory is needed."""

@@ -37,7 +37,8 @@ def bind(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except (OSError, OverflowError) as error:
         listener.close()
-        raise RunnerFailed(f"cannot listen on {host}:{port}: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise RunnerFailed(f"cannot listen on {host}:{port}: {reason}") from None
     listener.setblocking(False)
     return listener
 

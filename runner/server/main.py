@@ -62,7 +62,7 @@ def run(settings: RunnerSettings) -> int:
     """Serve until told to stop; the exit code."""
     if not is_loopback(settings.host) and not settings.api_key:
         raise ConfigInvalid(
-            f"binding {settings.host} lets others in: that needs --api-key (or DIPTYCH_API_KEY)"
+            f"other machines can reach {settings.host}, so clients need an API key: set --api-key or DIPTYCH_API_KEY"
         )
     if settings.supervised:
         die_with_parent()
@@ -113,7 +113,7 @@ class _Process:
         self._engine.start()
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
         host, port = self._listener.getsockname()[:2]
-        log.info("serving %s on http://%s", self._settings.model, address(host, port))
+        log.info("listening on http://%s, loading %s", address(host, port), self._settings.model)
         await self._stopping.wait()
         failed = self._engine.state is State.FAILED
         if not failed or self._signals:
@@ -146,7 +146,7 @@ class _Process:
         self._signals += 1
         if self._signals > 1:
             os._exit(130)
-        log.info("asked to stop: %d requests in flight", self._engine.jobs)
+        log.info("stopping: %d requests in flight", self._engine.jobs)
         self._stopping.set()
 
     # -- on the GPU thread
@@ -158,7 +158,9 @@ class _Process:
         engine = ImageEngine.MLX
         if mode.mode is ModelMode.IMAGE:
             engine = choose_engine(files, mode.pipeline, settings.engine)
-        log.info("%s", device.prepare() if engine is ImageEngine.MLX else "computing by diffusers on torch")
+        log.info(
+            "%s", device.prepare() if engine is ImageEngine.MLX else "computing with diffusers on PyTorch"
+        )
         local = files.fetch(mode.mode, lambda done, total: progress(0.5 * done / max(total, 1)))
 
         def report(done: float) -> None:
@@ -185,7 +187,7 @@ class _Process:
                 if settings.memory != "auto"
                 else "--engine torch"
             )
-            raise BadRequest(f"{name} is for models that make pictures; {settings.model} makes text")
+            raise BadRequest(f"{name} is for picture models; {settings.model} is a language model")
         world = World(settings.tensor_parallel) if settings.tensor_parallel > 1 else None
         if world is not None:
             os.environ.update(world.environment(0))
@@ -219,7 +221,7 @@ class _Process:
 
         settings = self._settings
         if settings.tensor_parallel > 1:
-            raise BadRequest(f"--tensor-parallel is for models that write; {settings.model} makes pictures")
+            raise BadRequest(f"--tensor-parallel is for language models; {settings.model} is a picture model")
         chosen = ImageSettings(
             settings.quantize, settings.memory, settings.dtype, settings.warm_up, settings.room
         )

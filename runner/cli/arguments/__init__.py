@@ -1,1 +1,1 @@
-"""The command line's options, a file for each group of commands."""
+"""The options of the command line, one file per group of commands."""

@@ -1,52 +1,50 @@
-"""Commands about models that run: chat, ps, stop."""
+"""The options of the commands that talk to running models: chat, ps, stop."""
 
-from typing import TYPE_CHECKING
-
-from runner.cli.parser import MODEL_HELP, add_command, add_json
-
-if TYPE_CHECKING:
-    from runner.cli.parser import Commands
+from runner.cli.parser import MODEL_HELP, Commands, add_json
 
 
-def add(commands: "Commands") -> None:
+def add(commands: Commands) -> None:
     _add_chat(commands)
     _add_ps(commands)
     _add_stop(commands)
 
 
-def _add_chat(commands: "Commands") -> None:
-    parser = add_command(
-        commands,
+def _add_chat(commands: Commands) -> None:
+    parser = commands.add(
         "chat",
-        "talk with a language model",
-        "Talk with a language model: by the gateway when it is running, else by a runner for this conversation. Where "
-        "stdin or stdout is no terminal, the prompt is read from stdin and the answer is all that is printed.",
+        "chat with a language model",
+        "Chat with a language model. The gateway answers if one is running; otherwise the model is loaded for this "
+        "conversation. If standard input or output is not a terminal, the prompt is read from standard input and only the "
+        "answer is printed.",
     )
     parser.add_argument(
-        "model", metavar="MODEL", nargs="?", help=f"{MODEL_HELP} (default: the only one there is)"
+        "model", metavar="MODEL", nargs="?", help=f"{MODEL_HELP} (default: the only language model installed)"
     )
-    parser.add_argument("--system", metavar="TEXT", help="what the model is told before everything")
+    parser.add_argument("--system", metavar="TEXT", help="system prompt")
     parser.add_argument(
         "--set",
         metavar="NAME=VALUE",
         action="append",
-        help="an option, such as temperature=0 or num_predict=100",
+        help="set a generation option, such as temperature=0 or num_predict=100; may be repeated",
     )
-    parser.add_argument("--verbose", action="store_true", help="say how fast each answer was")
-    parser.add_argument("--json", action="store_true", help="one answer to what stdin says, as JSON")
+    parser.add_argument("--verbose", action="store_true", help="show the speed of every answer")
+    parser.add_argument("--json", action="store_true", help="answer standard input once, as JSON")
 
 
-def _add_ps(commands: "Commands") -> None:
-    parser = add_command(commands, "ps", "list the models that the gateway has loaded")
+def _add_ps(commands: Commands) -> None:
+    parser = commands.add(
+        "ps", "list loaded models", "List the models that the gateway has loaded, and what they are doing."
+    )
     add_json(parser)
 
 
-def _add_stop(commands: "Commands") -> None:
-    parser = add_command(
-        commands,
+def _add_stop(commands: Commands) -> None:
+    parser = commands.add(
         "stop",
-        "end models that the gateway has loaded",
-        "End models that the gateway has loaded: at once when they are idle, else when their requests are done.",
+        "unload models",
+        "Unload models from the gateway. Requests in flight are finished first.",
     )
-    parser.add_argument("model", metavar="M", nargs="+", help="as `diptych ps` names it, or an alias")
+    parser.add_argument(
+        "model", metavar="MODEL", nargs="+", help="a name that `diptych ps` shows, or an alias"
+    )
     add_json(parser)

@@ -1,115 +1,102 @@
-"""The command that measures: bench."""
+"""The options of the command that measures speed: bench."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipelines.settings import QUANTIZATIONS
 from runner.bench.options import ENGINES, PARTS, PICTURE_PARTS, TEXT_PARTS
 from runner.cli.arguments.draw import memory
 from runner.cli.arguments.types import natural
-from runner.cli.parser import MODEL_HELP, add_command
-
-if TYPE_CHECKING:
-    from runner.cli.parser import Commands
+from runner.cli.parser import MODEL_HELP, Commands
 
 
-def add(commands: "Commands") -> None:
-    parser = add_command(
-        commands,
+def add(commands: Commands) -> None:
+    parser = commands.add(
         "bench",
-        "measure how fast models are here",
-        "Measure how fast models are on this machine, part by part, beside other engines in turns. Models by name "
-        "(klein-4b, klein-9b, z-image, flux1-schnell, qwen3-0.6b, qwen3-4b) are built at their real dimensions with random "
-        "weights, and nothing is downloaded; --model takes a checkpoint. Without either: Diptych's sample.",
+        "measure how fast models run on this machine",
+        "Measure how fast models run on this machine, part by part, and compare with other engines. Models given by name "
+        "(klein-4b, klein-9b, z-image, flux1-schnell, qwen3-0.6b, qwen3-4b) have their real dimensions but random weights: "
+        "nothing is downloaded. --model measures a real checkpoint. Without either, Diptych's sample model is measured.",
     )
     add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help="models by name, with random weights")
-    add("--model", metavar="M", help=MODEL_HELP)
-    _add_what(parser)
-    _add_how(parser)
-    add("--json", type=Path, metavar="FILE", dest="json_file", help="write every figure there")
-    add("--plot", type=Path, metavar="FILE.png", help="draw a chart there")
-    add(
-        "--markdown",
-        type=Path,
-        metavar="FILE",
-        help="keep the figures in this page, with those of --add; its notes stay",
-    )
-    add("--add", type=Path, metavar="FILE", nargs="+", default=[], help="figures of earlier runs (--json), for the chart "
-        "and the page; with them alone, nothing is measured")  # fmt: skip
+    add("names", nargs="*", metavar="NAME", help="model to build with random weights")
+    add("--model", metavar="MODEL", help=f"checkpoint to measure: {MODEL_HELP}")
+    _add_workload(parser)
+    _add_method(parser)
+    _add_output(parser)
 
 
-def _add_what(parser: argparse.ArgumentParser) -> None:
+def _add_workload(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--engines", type=_some(ENGINES), metavar="E,…", help=f"who computes: {', '.join(ENGINES)} "
+    add("--engines", type=_choices(ENGINES), metavar="E,...", help=f"engines to compare: {', '.join(ENGINES)} "
         "(default: all that are installed)")  # fmt: skip
-    add("--parts", type=_some(PARTS), metavar="P,…", default=PARTS, help=f"of pictures: {', '.join(PICTURE_PARTS)}; of "
-        f"text: {', '.join(TEXT_PARTS)} (default: all)")  # fmt: skip
-    add("--size", type=_sizes, metavar="WxH,…", dest="sizes", help="of pictures (default: the model's own)")
+    add("--parts", type=_choices(PARTS), metavar="P,...", default=PARTS, help="parts to measure; of pictures: "
+        f"{', '.join(PICTURE_PARTS)}; of text: {', '.join(TEXT_PARTS)} (default: all)")  # fmt: skip
+    add("--size", type=_sizes, metavar="WxH,...", dest="sizes", help="picture sizes (default: the model's)")
     add(
         "--n",
         type=_numbers,
-        metavar="N,…",
+        metavar="N,...",
         dest="counts",
         default=(1,),
-        help="pictures of a request (default 1)",
+        help="pictures per request (default: 1)",
     )
     add("--steps", type=natural, metavar="N", help="denoising steps (default: the model's)")
-    add(
-        "--clients",
-        type=_numbers,
-        metavar="N,…",
-        default=(1, 8, 32),
-        help="of a language model (default 1,8,32)",
-    )
-    add("--tokens", type=natural, metavar="N", default=256, help="of each text (default %(default)s)")
-    add(
-        "--tensor-parallel",
-        type=natural,
-        metavar="N",
-        default=1,
-        help="our runner a second time, over so many devices",
-    )
+    add("--clients", type=_numbers, metavar="N,...", default=(1, 8, 32), help="concurrent clients of a language model "
+        "(default: 1,8,32)")  # fmt: skip
+    add("--tokens", type=natural, metavar="N", default=256, help="tokens per answer (default: %(default)s)")
+    add("--tensor-parallel", type=natural, metavar="N", default=1, help="measure Diptych's runner a second time, split "
+        "across N devices")  # fmt: skip
 
 
-def _add_how(parser: argparse.ArgumentParser) -> None:
+def _add_method(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--rounds", type=natural, metavar="N", default=3, help="turns of each engine (default %(default)s)")
-    add("--dtype", choices=("bfloat16", "float16", "float32"), help="of the weights (default: bfloat16, on a processor "
-        "float32)")  # fmt: skip
-    add("--quantize", choices=QUANTIZATIONS, help="our weights: bits, or a format")
-    add("--memory", type=_memory, default=("auto",), metavar="HOW,…", help="how the runner holds a picture model: resident, "
-        "staged, a size, or auto")  # fmt: skip
-    add("--layers", type=natural, metavar="N", help="cut models by name to so many blocks of each kind, at true width: for "
-        "small machines; the figures say so")  # fmt: skip
-    add("--scratch", type=Path, metavar="FOLDER", help="where checkpoints of random weights are written for `load` and "
-        "`http`, and removed (default: the system's)")  # fmt: skip
+    add("--rounds", type=natural, metavar="N", default=3, help="rounds, in which the engines take turns (default: "
+        "%(default)s)")  # fmt: skip
+    add("--dtype", choices=("bfloat16", "float16", "float32"), help="precision of the weights (default: bfloat16, on a "
+        "CPU float32)")  # fmt: skip
     add(
-        "--mflux",
-        type=Path,
-        metavar="PATH",
-        help="an interpreter that has mflux, or a folder of packages with it",
+        "--quantize",
+        choices=QUANTIZATIONS,
+        help="quantize Diptych's weights to this many bits, or to this format",
     )
+    add("--memory", type=_memory, default=("auto",), metavar="HOW,...", help="how the runner keeps a picture model in "
+        "memory: resident, staged, a size, or auto (default: auto)")  # fmt: skip
+    add("--layers", type=natural, metavar="N", help="keep only N blocks of each kind, at their real width, of models "
+        "given by name: for small machines; the results say so")  # fmt: skip
+    add("--scratch", type=Path, metavar="FOLDER", help="where to write, and afterwards remove, the random checkpoints "
+        "that the parts load and http need (default: the system's temporary folder)")  # fmt: skip
+    add("--mflux", type=Path, metavar="PATH", help="a Python interpreter that has mflux, or a folder of packages with "
+        "it")  # fmt: skip
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--json", type=Path, metavar="FILE", dest="json_file", help="write all results to this file")
+    add("--plot", type=Path, metavar="FILE.png", help="draw a chart of the results")
+    add("--markdown", type=Path, metavar="FILE", help="update this page with the results, and those of --add; its notes "
+        "are kept")  # fmt: skip
+    add("--add", type=Path, metavar="FILE", nargs="+", default=[], help="results of earlier runs (--json) to include in "
+        "the chart and the page; without a model, nothing new is measured")  # fmt: skip
 
 
 def _memory(text: str) -> tuple[str, ...]:
-    """As they were written: the runner is told the same."""
+    """The words as they were written, for the runner's own --memory."""
     words = tuple(word.strip() for word in text.split(","))
     for word in words:
         memory(word)
     return words
 
 
-def _some(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+def _choices(allowed: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
     def read(text: str) -> tuple[str, ...]:
         words = tuple(word.strip() for word in text.split(",") if word.strip())
         for word in words:
-            if word not in known:
-                raise argparse.ArgumentTypeError(f"{word!r} is unknown; there are {', '.join(known)}")
+            if word not in allowed:
+                raise argparse.ArgumentTypeError(f"{word!r} is unknown; choose from {', '.join(allowed)}")
         if not words:
-            raise argparse.ArgumentTypeError(f"nothing is named; there are {', '.join(known)}")
+            raise argparse.ArgumentTypeError(f"it is empty; choose from {', '.join(allowed)}")
         return words
 
     return read
@@ -126,5 +113,5 @@ def _sizes(text: str) -> tuple[tuple[int, int], ...]:
 def _size(text: str) -> tuple[int, int]:
     width, cross, height = text.lower().partition("x")
     if not cross:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; 1024x1024 is one")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write it like 1024x1024")
     return natural(width), natural(height)

@@ -2,18 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipelines.settings import QUANTIZATIONS
 from runner.cli.arguments.types import natural
-from runner.cli.parser import MODEL_HELP, add_command, add_json
+from runner.cli.parser import MODEL_HELP, Commands, add_json
 from runner.inspect.image_backend import CHOICES
 
-if TYPE_CHECKING:
-    from runner.cli.parser import Commands
 
-
-def add(commands: "Commands") -> None:
+def add(commands: Commands) -> None:
     _add_draw(commands)
     _add_recipe(commands)
     _add_quantize(commands)
@@ -43,9 +39,8 @@ def add_loading(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_draw(commands: "Commands") -> None:
-    parser = add_command(
-        commands,
+def _add_draw(commands: Commands) -> None:
+    parser = commands.add(
         "draw",
         "make a picture",
         "Make a picture, and print where it is and its seed. By the gateway when it is running and none of --engine, "
@@ -95,17 +90,14 @@ def _add_draw(commands: "Commands") -> None:
     add_json(parser)
 
 
-def _add_recipe(commands: "Commands") -> None:
-    parser = add_command(
-        commands, "recipe", "say how a picture was made", "Print the recipe that a picture carries."
-    )
+def _add_recipe(commands: Commands) -> None:
+    parser = commands.add("recipe", "say how a picture was made", "Print the recipe that a picture carries.")
     parser.add_argument("picture", type=Path, metavar="PICTURE", help="a PNG, JPEG or WebP")
     add_json(parser)
 
 
-def _add_quantize(commands: "Commands") -> None:
-    parser = add_command(
-        commands,
+def _add_quantize(commands: Commands) -> None:
+    parser = commands.add(
         "quantize",
         "write a smaller copy of a model",
         "Write a copy of a model whose large layers are quantized: a folder in the same layout. Norms, embeddings and "

@@ -1,14 +1,9 @@
-"""Commands about the models on this machine: list, show, pull, rm, config; and about the machine: doctor."""
+"""The options of the commands for installed models (list, show, pull, rm), and of config and doctor."""
 
-from typing import TYPE_CHECKING
-
-from runner.cli.parser import MODEL_HELP, add_command, add_json
-
-if TYPE_CHECKING:
-    from runner.cli.parser import Commands
+from runner.cli.parser import MODEL_HELP, Commands, add_json
 
 
-def add(commands: "Commands") -> None:
+def add(commands: Commands) -> None:
     _add_list(commands)
     _add_show(commands)
     _add_pull(commands)
@@ -17,64 +12,60 @@ def add(commands: "Commands") -> None:
     _add_doctor(commands)
 
 
-def _add_list(commands: "Commands") -> None:
-    parser = add_command(
-        commands,
+def _add_list(commands: Commands) -> None:
+    parser = commands.add(
         "list",
         "list the models on this machine",
-        "List the models in the hub's cache, in the Ollama store, and in folders that aliases name.",
+        "List the models in the Hugging Face cache, in the Ollama store, and in folders that have an alias.",
     )
-    parser.add_argument("--all", action="store_true", help="also those that cannot be run, and why")
+    parser.add_argument("--all", action="store_true", help="include models that cannot be run, and say why")
     add_json(parser)
 
 
-def _add_show(commands: "Commands") -> None:
-    parser = add_command(commands, "show", "say what a model is, where it is and how it is set up")
-    parser.add_argument("model", metavar="M", help=MODEL_HELP)
+def _add_show(commands: Commands) -> None:
+    parser = commands.add("show", "show what a model is, where it is stored and how it is configured")
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_json(parser)
 
 
-def _add_pull(commands: "Commands") -> None:
-    parser = add_command(
-        commands,
+def _add_pull(commands: Commands) -> None:
+    parser = commands.add(
         "pull",
-        "bring a model from the hub to this machine",
-        "Bring a model from the hub to this machine, or what has changed of it. What was cut is continued.",
+        "download a model from Hugging Face",
+        "Download a model from Hugging Face, or update it. An interrupted download resumes where it stopped.",
     )
     parser.add_argument(
-        "model", metavar="M", help="a hub repo: owner/name or owner/name@revision, or an alias of one"
+        "model", metavar="MODEL", help="a repository (owner/name or owner/name@revision), or an alias of one"
     )
-    parser.add_argument("--force", action="store_true", help="also a model that cannot be run")
-    parser.add_argument("--json", action="store_true", help="progress and result as JSON lines")
+    parser.add_argument("--force", action="store_true", help="download the model even if it cannot be run")
+    parser.add_argument(
+        "--json", action="store_true", help="print progress and result as JSON, one object per line"
+    )
 
 
-def _add_rm(commands: "Commands") -> None:
-    parser = add_command(
-        commands,
+def _add_rm(commands: Commands) -> None:
+    parser = commands.add(
         "rm",
         "remove models from this machine",
-        "Remove models from the hub's cache or the Ollama store. Files that other models share stay; folders of your "
-        "own are never removed.",
+        "Remove models from the Hugging Face cache or the Ollama store. Files that other models use are kept. Folders of "
+        "your own are never removed.",
     )
-    parser.add_argument("model", metavar="M", nargs="+", help=MODEL_HELP)
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument("model", metavar="MODEL", nargs="+", help=MODEL_HELP)
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask for confirmation")
     add_json(parser)
 
 
-def _add_config(commands: "Commands") -> None:
-    parser = add_command(
-        commands, "config", "print the configuration in force and where each value came from"
-    )
+def _add_config(commands: Commands) -> None:
+    parser = commands.add("config", "show the configuration and where each value comes from")
     add_json(parser)
 
 
-def _add_doctor(commands: "Commands") -> None:
-    parser = add_command(
-        commands,
+def _add_doctor(commands: Commands) -> None:
+    parser = commands.add(
         "doctor",
-        "look over this machine and say what to do about what is wrong",
-        "Look over this machine: versions, device, kernels, the sample model, folders, ports, models. Takes about a "
-        "minute. The exit code is 1 when something fails.",
+        "check this machine and suggest fixes",
+        "Check this machine: versions, device, kernels, the sample model, folders, ports and models. Takes about a minute. "
+        "Exits with 1 if a check fails.",
     )
     parser.set_defaults(loads_configuration=True)
     add_json(parser)

@@ -1,40 +1,44 @@
-"""Commands about one model: runner, detect."""
+"""The options of the commands for one model: runner, detect."""
 
 import argparse
 import os
-from typing import TYPE_CHECKING
 
 from runner.cli.arguments import draw
-from runner.cli.arguments.serve import add_option
-from runner.cli.arguments.types import natural, port, size, words
-from runner.cli.parser import MODEL_HELP, add_command, add_json
-
-if TYPE_CHECKING:
-    from runner.cli.parser import Commands
+from runner.cli.arguments.serve import add_logging, add_option
+from runner.cli.arguments.types import natural, nonempty, port, size
+from runner.cli.parser import MODEL_HELP, Commands, add_json
 
 
-def add(commands: "Commands") -> None:
+def add(commands: Commands) -> None:
     _add_runner(commands)
     _add_detect(commands)
 
 
-def _add_runner(commands: "Commands") -> None:
-    parser = add_command(
-        commands,
+def _add_runner(commands: Commands) -> None:
+    parser = commands.add(
         "runner",
-        "serve one model over HTTP",
-        "Serve one model on the native wire contract. Logs go to stderr, a line each.",
+        "serve a single model over HTTP",
+        "Serve a single model over HTTP, with Diptych's own API. Options that are not given are taken from the "
+        "configuration of the model. The log goes to standard error.",
     )
+    parser.set_defaults(loads_configuration=True)
     add = parser.add_argument
-    add("--model", required=True, metavar="M", help=MODEL_HELP)
-    add("--port", required=True, type=port, metavar="P", help="0 takes a free one and prints it on stdout")
-    add("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    add("--model", required=True, metavar="MODEL", help=MODEL_HELP)
+    add(
+        "--port",
+        required=True,
+        type=port,
+        metavar="PORT",
+        help="port to listen on; 0 picks a free one and prints it on standard output",
+    )
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: %(default)s)")
     add(
         "--api-key",
         default=os.environ.get("DIPTYCH_API_KEY") or None,
-        type=words,
+        type=nonempty,
         metavar="KEY",
-        help="clients must send it as a bearer token; needed beyond loopback",
+        help="key that clients must send as a bearer token; required when listening on other addresses than loopback "
+        "(default: $DIPTYCH_API_KEY)",
     )
     for name in ("allow_origin", "allow_host"):
         add_option(parser, name)
@@ -43,61 +47,70 @@ def _add_runner(commands: "Commands") -> None:
         type=natural,
         default=512,
         metavar="N",
-        help="requests that may wait (default %(default)s)",
+        help="how many requests may wait (default: %(default)s)",
     )
-    _add_writing(parser)
+    _add_text(parser)
     draw.add_loading(parser)
+    parser.set_defaults(engine=None, memory=None)
     add(
         "--warm-up",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="on an NVIDIA card, have kernels compiled while the model is loaded, not by the first request",
+        help="NVIDIA: compile kernels while the model loads rather than during the first request (default: yes)",
     )
-    add("--verbose", action="store_true", help="log more")
-    add("--log-format", choices=("text", "json"), default="text", help="(default %(default)s)")
-    # Set by the process that starts us: stdin is a pipe whose end is that process's end.
+    add_logging(parser)
+    # For a parent process: standard input is a pipe that closes when it ends.
     add("--supervised", action="store_true", help=argparse.SUPPRESS)
-    # Likewise: all that a gateway has for its models.
+    # For a gateway: the memory of all its models together.
     add("--room", type=size, metavar="SIZE", help=argparse.SUPPRESS)
 
 
-def _add_writing(parser: argparse.ArgumentParser) -> None:
+def _add_text(parser: argparse.ArgumentParser) -> None:
+    """How a language model is run."""
     add = parser.add_argument
-    add("--batch", type=natural, default=64, metavar="N", help="texts written together (default %(default)s)")
+    add(
+        "--batch",
+        type=natural,
+        metavar="N",
+        help="language models: generate up to N texts together (default: 64)",
+    )
     add(
         "--context",
         type=natural,
         metavar="TOKENS",
-        help="longest text, prompt and answer (default: the model's)",
+        help="language models: limit on prompt and answer together (default: the model's)",
     )
-    add("--kv-bits", type=int, choices=(2, 3, 4, 6, 8), help="quantize the key-value cache to so many bits")
+    add(
+        "--kv-bits",
+        type=natural,
+        choices=(2, 3, 4, 6, 8),
+        help="language models: quantize the key-value cache to this many bits (default: not quantized)",
+    )
     add(
         "--cache-bytes",
         type=size,
         metavar="SIZE",
-        help="prefix cache, such as 2GB or 0 (default: a tenth of the device's memory)",
+        help="language models: size of the prefix cache, such as 2GB; 0 turns it off (default: a tenth of the device's "
+        "memory)",
     )
     add(
         "--dtype",
         choices=("auto", "float32", "checkpoint"),
-        default="auto",
-        help="auto: the checkpoint's, but float32 for half precision on a processor",
+        help="precision: float32, the checkpoint's, or auto, which is float32 for half-precision checkpoints on a CPU "
+        "and otherwise the checkpoint's (default: auto)",
     )
     add(
         "--tensor-parallel",
         type=natural,
-        default=1,
         metavar="N",
-        help="spread a model that writes over N devices of this machine, a process each (default %(default)s)",
+        help="language models: split the model across N devices of this machine, one process each (default: 1)",
     )
 
 
-def _add_detect(commands: "Commands") -> None:
-    parser = add_command(
-        commands,
+def _add_detect(commands: Commands) -> None:
+    parser = commands.add(
         "detect",
-        "say what a model is",
-        "Say what a model is and whether it can be run, from its JSON files alone.",
+        "check whether a model can be run, from its JSON files",
+        "Show what a model is and whether it can be run, from its JSON files alone. Exits with 1 if it cannot.",
     )
-    parser.add_argument("model", metavar="M", help=MODEL_HELP)
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_json(parser)

@@ -1,40 +1,46 @@
-"""The command that serves many models."""
+"""The options of the gateway: serve."""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from runner.cli.parser import MODEL_HELP, add_command
+from runner.cli.parser import MODEL_HELP, Commands
 from runner.config.options import SERVE
 from runner.units import show_duration
 
-if TYPE_CHECKING:
-    from runner.cli.parser import Commands
-
-METAVARS = {"host": "ADDRESS", "port": "P", "memory": "SIZE", "api_key": "KEY", "api_key_file": "FILE"}
+METAVARS = {"host": "ADDRESS", "port": "PORT", "memory": "SIZE", "api_key": "KEY", "api_key_file": "FILE"}
 METAVARS |= dict.fromkeys(("max_loaded", "queue", "replicas"), "N")
 METAVARS |= dict.fromkeys(("keep_alive", "load_timeout", "grace", "stall"), "TIME")
 METAVARS |= {"allow_origin": "ORIGIN", "allow_host": "NAME"}
 
 
-def add(commands: "Commands") -> None:
-    parser = add_command(
-        commands,
+def add(commands: Commands) -> None:
+    parser = commands.add(
         "serve",
-        "serve many models over HTTP",
-        "Serve many models on one port: each is loaded when it is asked for, kept while there is memory, and ended when "
-        "there is none. Every option can also stand in the configuration, or in the environment as DIPTYCH_NAME.",
+        "serve models over HTTP: web page, OpenAI and Ollama APIs",
+        "Serve many models on one port: a web page, Diptych's own API, and APIs that clients of OpenAI and Ollama can use. "
+        "A model is loaded when a request names it, and unloaded when it has been idle or others need its memory. Every "
+        "option can also be set in the configuration file, or as DIPTYCH_NAME in the environment.",
     )
+    parser.set_defaults(loads_configuration=True)
     parser.add_argument(
         "model",
         nargs="*",
         metavar="MODEL",
-        help=f"loaded at the start, and kept until its memory is wanted: {MODEL_HELP}",
+        help=f"load this model at startup, and keep it until its memory is needed: {MODEL_HELP}",
     )
     for name in SERVE:
         add_option(parser, name)
-    parser.add_argument("--verbose", action="store_true", help="log more")
+    add_logging(parser)
+
+
+def add_logging(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--verbose", action="store_true", help="write a more detailed log")
     parser.add_argument(
-        "--log-format", choices=("text", "json"), default="text", help="(default %(default)s)"
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="format of the log (default: %(default)s)",
     )
 
 
@@ -43,23 +49,26 @@ def add_option(parser: argparse.ArgumentParser, name: str) -> None:
     about = option.about
     if option.default not in (None, False, ()) and "default" not in about:
         default = option.default
-        about += f" (default {show_duration(default) if isinstance(default, float) else default})"
+        about += f" (default: {show_duration(default) if isinstance(default, float) else default})"
     if option.default is False:
         kind: dict[str, Any] = {"action": "store_true", "default": None}
     elif option.kind.many:
+        about += "; may be repeated"
         kind = {"action": "append", "type": _reader(name), "metavar": METAVARS[name]}
     else:
         kind = {"type": _reader(name), "metavar": METAVARS[name]}
     parser.add_argument("--" + name.replace("_", "-"), help=about, **kind)
 
 
-def _reader(name: str) -> Any:
+def _reader(name: str) -> Callable[[str], Any]:
     kind = SERVE[name].kind
 
     def read(text: str) -> Any:
         try:
             return kind.read(text) if kind.many else kind.parse_text(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text[:80]!r} is not allowed; {kind.allowed}") from None
+            raise argparse.ArgumentTypeError(
+                f"{text[:80]!r} is not allowed; it must be {kind.allowed}"
+            ) from None
 
     return read

@@ -1,4 +1,4 @@
-"""What a flag's value may be."""
+"""The types of option values."""
 
 import argparse
 
@@ -15,19 +15,19 @@ def natural(text: str) -> int:
 def port(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() else -1
     if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port; 0 to 65535 are")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port number from 0 to 65535")
     return number
 
 
 def size(text: str) -> int:
-    """Bytes; 0 is none at all."""
+    """A size in bytes, or 0."""
     try:
         return 0 if text.strip() == "0" else parse_size(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def words(text: str) -> str:
+def nonempty(text: str) -> str:
     if not text.strip():
-        raise argparse.ArgumentTypeError("it is empty")
+        raise argparse.ArgumentTypeError("it must not be empty")
     return text

@@ -1,1 +1,1 @@
-"""What `diptych COMMAND` does, one command a file: `run(options)` is its exit code. Imported when it is called."""
+"""The commands of `diptych`, one per file, imported when called: `run(options)` returns the exit code."""

@@ -1,4 +1,4 @@
-"""`diptych bench`: figures for this machine, on the terminal and where they are kept."""
+"""`diptych bench`: measurements of this machine, on the terminal and in files."""
 
 import argparse
 import sys
@@ -15,9 +15,9 @@ from runner.terminal import warn
 
 def run(options: argparse.Namespace) -> int:
     reports = read_reports(options.add)
-    earlier_alone = options.add and not options.names and options.model is None
-    measured = None if earlier_alone else _measured(options)
-    reports += [measured] if measured is not None else []
+    earlier_only = options.add and not options.names and options.model is None
+    report = None if earlier_only else _measure(options)
+    reports += [report] if report is not None else []
     if options.plot is not None:
         from runner.bench.plot import plot
 
@@ -26,15 +26,15 @@ def run(options: argparse.Namespace) -> int:
         from runner.bench.report import keep
 
         keep(reports, options.markdown)
-    return 1 if measured is not None and measured.failed else 0
+    return 1 if report is not None and report.failed else 0
 
 
-def _measured(options: argparse.Namespace) -> Report:
+def _measure(options: argparse.Namespace) -> Report:
     for path in (options.json_file, options.plot, options.markdown):
         if path is not None and not path.parent.is_dir():
-            raise BadRequest(f"{path.parent} is no folder to write {path.name} to")
+            raise BadRequest(f"cannot write {path}: {path.parent} is not a folder")
     models = [*options.names, *([options.model] if options.model else [])] or [sample(ModelMode.IMAGE)]
-    chosen = Options(
+    settings = Options(
         engines=options.engines,
         parts=options.parts,
         sizes=options.sizes,
@@ -51,10 +51,10 @@ def _measured(options: argparse.Namespace) -> Report:
         scratch=options.scratch,
         mflux=options.mflux,
     )
-    report = measure(models, chosen, quoted(["diptych", *sys.argv[1:]]))
+    report = measure(models, settings, quoted(["diptych", *sys.argv[1:]]))
     if options.json_file is not None:
         report.write(options.json_file)
     print(show(report))
-    for what in report.failed:
-        warn(f"not measured: {what}")
+    for failure in report.failed:
+        warn(f"not measured: {failure}")
     return report

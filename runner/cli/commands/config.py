@@ -1,4 +1,4 @@
-"""`diptych config`: what is in force, and where each value came from."""
+"""`diptych config`: the configuration in force, and where each value comes from."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(as_json(config))
         return 0
-    state = "" if config.content.path else " (not there)"
+    state = "" if config.content.path else " (does not exist)"
     print(f"file: {config.path}{state}\n")
     print("[serve]")
     _print({name: _shown(name, setting) for name, setting in config.serve.items()}, config)
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def as_json(config: Config) -> dict[str, Any]:
-    """The same for programs; keys are never shown."""
+    """The same for programs. API keys are never shown."""
     return {
         "file": str(config.path),
         "present": config.content.path is not None,
@@ -50,7 +50,7 @@ def _shown(name: str, setting: Setting) -> Any:
 
 
 def _print(values: Mapping[str, Any], config: Config | None = None) -> None:
-    """As it would stand in the file, with the origin beside it where there are several."""
+    """Print values as the file would have them; with `config`, their origins too."""
     lines = {name: f"{name} = {toml(value)}" for name, value in values.items()}
     size = min(max(map(len, lines.values()), default=0), 50)
     for name, line in lines.items():
@@ -67,7 +67,7 @@ def _key(name: str) -> str:
 
 
 def toml(value: Any) -> str:
-    """A value as TOML writes it; what is not set, TOML has no word for."""
+    """A value as TOML writes it. TOML cannot express one that is not set."""
     if value is None:
         return "(not set)"
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

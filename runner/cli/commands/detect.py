@@ -6,6 +6,6 @@ from runner.inspect.detect import detect, render
 
 
 def run(options: argparse.Namespace) -> int:
-    found = detect(options.model)
-    print(render(found, as_json=options.json))
-    return 0 if found.supported else 1
+    detection = detect(options.model)
+    print(render(detection, as_json=options.json))
+    return 0 if detection.supported else 1

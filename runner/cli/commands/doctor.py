@@ -1,4 +1,4 @@
-"""`diptych doctor`: what there is to know of this machine, and what to do about it."""
+"""`diptych doctor`: the state of this machine, and how to fix what is wrong."""
 
 import argparse
 import os
@@ -14,43 +14,43 @@ from runner.doctor.findings import Finding, Status, worst
 from runner.errors import ConfigInvalid
 from runner.terminal import paragraph, print_json, printable
 
-FORMAT = 1  # of the JSON; raised when a reader of it would have to change
+FORMAT = 1  # version of the JSON, raised by changes that programs must adapt to
 INDENT = " " * 8
 
 
 def run(options: argparse.Namespace) -> int:
     began = time.monotonic()
-    findings = _findings(options.config)
-    found = list(findings) if options.json else list(_printed(findings))
-    status, seconds = worst(found), round(time.monotonic() - began, 1)
+    checks = _examine(options.config)
+    findings = list(checks if options.json else _printed(checks))
+    status, seconds = worst(findings), round(time.monotonic() - began, 1)
     if options.json:
         about = {"format": FORMAT, "status": status, "seconds": seconds}
-        print_json(about | {"findings": to_builtins(found)})
+        print_json(about | {"findings": to_builtins(findings)})
     else:
-        print(f"\n{_summary(found)} ({seconds:.0f} s)")
+        print(f"\n{_summary(findings)} ({seconds:.0f} s)")
     return int(status is Status.FAIL)
 
 
-def _findings(stated: str | None) -> Iterator[Finding]:
-    """A configuration that is wrong is a finding; what would be without one is looked at all the same."""
+def _examine(path: str | None) -> Iterator[Finding]:
+    """All findings. With an invalid configuration, which is one of them, the rest is checked with the defaults."""
     try:
-        config: Config = load(stated)
+        config: Config = load(path)
     except (ConfigInvalid, OSError) as error:
         yield Finding(
-            "configuration", "file", Status.FAIL, str(error), "`diptych config` says what is in force"
+            "configuration", "file", Status.FAIL, str(error), "`diptych config` shows the configuration"
         )
-        config = load(environ={"XDG_CONFIG_HOME": os.devnull})  # where no file is
+        config = load(environ={"XDG_CONFIG_HOME": os.devnull})  # a folder without a file
     else:
-        told = str(config.path) if config.path.is_file() else f"{config.path}: none, which is fine"
-        yield Finding("configuration", "file", Status.OK, told)
+        detail = str(config.path) if config.path.is_file() else f"{config.path} does not exist, which is fine"
+        yield Finding("configuration", "file", Status.OK, detail)
     yield from examine(config)
 
 
 def _printed(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """Each is printed as soon as it is known, under its section; those that say the same stand in one line."""
+    """Print each finding as it comes, under its section; consecutive equal ones share a line."""
     section = ""
-    for _, alike in groupby(findings, lambda one: (one.section, one.status, one.detail, one.advice)):
-        group = list(alike)
+    for _, equal in groupby(findings, lambda one: (one.section, one.status, one.detail, one.advice)):
+        group = list(equal)
         first = group[0]
         if first.section != section:
             print(f"{chr(10) if section else ''}{first.section}")
@@ -67,10 +67,10 @@ def _line(names: str, finding: Finding) -> str:
     return "\n".join(lines)
 
 
-def _summary(found: Iterable[Finding]) -> str:
-    counts = {status: sum(finding.status is status for finding in found) for status in Status}
+def _summary(findings: Iterable[Finding]) -> str:
+    counts = {status: sum(finding.status is status for finding in findings) for status in Status}
     if not counts[Status.FAIL] and not counts[Status.WARN]:
-        return "everything is as it should be"
+        return "everything is fine"
     parts = [_count(counts[Status.FAIL], "failure"), _count(counts[Status.WARN], "warning")]
     return " and ".join(part for part in parts if part)
 

@@ -15,7 +15,7 @@ from pipelines.packing import read_recipe
 from pipelines.recipe import Recipe, RecipeError
 from runner import logs
 from runner.cli.backend import OwnRunner, Source, choose
-from runner.cli.commands.model_names import Target, format_of
+from runner.cli.output import Target, format_of
 from runner.cli.steps import Steps
 from runner.config import Config, model_arguments
 from runner.errors import BadRequest

@@ -8,7 +8,7 @@ from runner.library import Installed, Library, installed
 from runner.terminal import ago, paragraph, print_json, stamp, table, warn
 from runner.units import show_size
 
-# What most class names end in, and what a column can do without.
+# The suffix of most class names, left out to save space.
 PIPELINE = "Pipeline"
 
 
@@ -17,9 +17,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(as_json(library))
         return 0
-    shown = [model for model in library.models if options.all or model.fault is None]
-    if shown:
-        print(table(("NAME", "MAKES", "TYPE", "SIZE", "MODIFIED"), map(_row, shown)))
+    models = [model for model in library.models if options.all or model.fault is None]
+    if models:
+        print(table(("NAME", "MAKES", "TYPE", "SIZE", "MODIFIED"), map(_row, models)))
     _print_faults(library, options.all)
     for warning in library.warnings if options.all else ():
         warn(warning)
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def as_json(library: Library) -> dict[str, Any]:
-    """What scripts read. Times are ISO 8601."""
+    """The list for scripts, with ISO 8601 times."""
     models = [asdict(model) | {"modified": stamp(model.modified)} for model in library.models]
     return {"models": models, "warnings": list(library.warnings)}
 
@@ -43,14 +43,15 @@ def _row(model: Installed) -> tuple[str, ...]:
     )
 
 
-def _print_faults(library: Library, everything: bool) -> None:
+def _print_faults(library: Library, details: bool) -> None:
     broken = [model for model in library.models if model.fault is not None]
-    if everything and broken:
-        print("\nNot to be run:")
+    if details and broken:
+        print("\nCannot be run:")
         for model in broken:
             print(paragraph(f"{model.name}: {model.fault}", indent="  "))
     elif broken:
-        some = f"{len(broken)} more cannot" if len(broken) < len(library.models) else f"{len(broken)} cannot"
-        print(f"{some} be run; `diptych list --all` says why")
+        more = " more" if len(broken) < len(library.models) else ""
+        models = "model" if len(broken) == 1 else "models"
+        print(f"{len(broken)}{more} {models} cannot be run; `diptych list --all` shows why")
     elif not library.models:
-        print("no models on this machine; `diptych pull owner/name` brings one from the hub")
+        print("there are no models on this machine; `diptych pull owner/name` downloads one")

@@ -1,4 +1,4 @@
-"""`diptych ps`: what the gateway has loaded."""
+"""`diptych ps`: the models that the gateway has loaded."""
 
 import argparse
 import asyncio
@@ -13,7 +13,7 @@ from runner.units import show_size
 
 
 def run(options: argparse.Namespace) -> int:
-    address, state = asyncio.run(_look(options.configuration))
+    address, state = asyncio.run(_state(options.configuration))
     if options.json:
         print_json({"address": address, **state})
         return 0
@@ -26,27 +26,27 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _look(config: Config) -> tuple[str, State]:
+async def _state(config: Config) -> tuple[str, State]:
     remote, state = await reach(config)
     remote.close()
     return remote.address, state
 
 
 def row(entry: dict[str, Any], aliases: Mapping[str, str], now: datetime | None = None) -> tuple[str, ...]:
-    """A loaded model as /models tells of it."""
-    known = ", ".join(alias for alias, meant in aliases.items() if meant == entry["name"])
+    """The row of a loaded model, from its entry in /models."""
+    names = ", ".join(alias for alias, model in aliases.items() if model == entry["name"])
     return (
-        f"{entry['name']} ({known})" if known else entry["name"],
+        f"{entry['name']} ({names})" if names else entry["name"],
         entry["mode"],
         show_size(entry["memory"]),
-        _doing(entry),
+        _activity(entry),
         _until(entry, now or datetime.now(UTC)),
         str(entry["queue"]),
         str(entry["pid"] or ""),
     )
 
 
-def _doing(entry: dict[str, Any]) -> str:
+def _activity(entry: dict[str, Any]) -> str:
     if entry["state"] == "loading":
         return f"loading {entry['progress']:.0%}"
     if entry["active"]:
@@ -56,8 +56,8 @@ def _doing(entry: dict[str, Any]) -> str:
 
 
 def _until(entry: dict[str, Any], now: datetime) -> str:
-    """How long it stays when nobody asks for it."""
+    """When it will be unloaded if no request comes."""
     if entry["until"]:
         left = (datetime.fromisoformat(entry["until"]) - now).total_seconds()
         return f"in {span(left)}"
-    return "for good" if entry["keep_alive"] is not None and entry["keep_alive"] < 0 else ""
+    return "never" if entry["keep_alive"] is not None and entry["keep_alive"] < 0 else ""

@@ -1,4 +1,4 @@
-"""`diptych quantize`: a smaller copy of a model, in the same layout, whole or not at all."""
+"""`diptych quantize`: a smaller copy of a model, in the same layout."""
 
 import argparse
 import contextlib
@@ -19,7 +19,7 @@ from runner.sources.required_files import TEXTS, wanted_files
 from runner.terminal import print_json
 from runner.units import show_size
 
-TERMS = ("license", "notice", "readme")  # what a copy must be accompanied by, or should
+TERMS = ("license", "notice", "readme")  # files that a copy must or should include
 
 
 def run(options: argparse.Namespace) -> int:
@@ -30,40 +30,42 @@ def quantize(model: str, folder: Path, bits: str, as_json: bool = False) -> int:
     files = find(model)
     mode = detect_model_mode(files)
     if mode.mode is ModelMode.IMAGE:
-        choose_engine(files, mode.pipeline, "mlx")  # the other engine's weights stay as they are
+        choose_engine(files, mode.pipeline, "mlx")  # only MLX models can be quantized
     with _appearing(folder) as partial:
         device.prepare()
         local = files.fetch(mode.mode)
         _copy_texts(files, local, mode.mode, partial)
         try:
             _write_weights(local, mode, bits, partial)
-        except ValueError as error:  # what the weights or the config do not allow
+        except ValueError as error:  # the weights or the config do not allow it
             raise ModelNotSupported(str(error)) from None
         size = _bytes(partial)
     before = sum(files.listing().values())
     if as_json:
         print_json({"path": str(folder), "bytes": size, "model": model, "model_bytes": before})
     else:
-        print(f"{folder}  {show_size(size)}, where {model} has {show_size(before)}")
+        print(f"{folder}  {show_size(size)} ({model}: {show_size(before)})")
     return 0
 
 
 def _write_weights(local: LocalModel, mode: ModelType, bits: str, folder: Path) -> None:
     from models.checkpoint.quantize import Quantization
 
-    how = Quantization.parse(bits)
+    quantization = Quantization.parse(bits)
     if mode.mode is ModelMode.TEXT:
         from models.language.quantize import write_quantized as write_text
 
-        write_text(local, how, folder)
+        write_text(local, quantization, folder)
         return
     from pipelines.quantize import write_quantized as write_pictures
 
-    write_pictures(local, mode.pipeline, how, folder, lambda part: print(f"writing {part}", file=sys.stderr))
+    write_pictures(
+        local, mode.pipeline, quantization, folder, lambda part: print(f"writing {part}", file=sys.stderr)
+    )
 
 
 def _copy_texts(files: ModelFiles, local: LocalModel, mode: ModelMode, folder: Path) -> None:
-    """Configs, tokenizers, and the terms it comes under. Indexes of shards are written anew, with the weights."""
+    """Copy configs, tokenizers and the licence. Shard indexes are written anew, with the weights."""
     texts = [path for path in wanted_files(files, mode) if path.endswith(TEXTS)]
     terms = [path for path in files.listing() if path.lower().startswith(TERMS) and "/" not in path]
     for path in (*texts, *terms):
@@ -75,11 +77,11 @@ def _copy_texts(files: ModelFiles, local: LocalModel, mode: ModelMode, folder: P
 
 @contextlib.contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder beside it, which takes its name when all is written, and is removed when that fails."""
+    """A temporary folder beside it, renamed on success and removed on failure."""
     if folder.exists():
-        raise BadRequest(f"{folder} is there already; a new folder is needed")
+        raise BadRequest(f"{folder} already exists; choose a new folder")
     if not folder.parent.is_dir():
-        raise BadRequest(f"{folder.parent} is no folder to write to")
+        raise BadRequest(f"cannot write {folder}: {folder.parent} is not a folder")
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         yield partial

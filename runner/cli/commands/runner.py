@@ -4,13 +4,24 @@ import argparse
 from dataclasses import fields
 
 from runner import logs
+from runner.config import load
+from runner.config.options import GATEWAY_ONLY
 from runner.server import main
+from runner.server.main import RunnerSettings
 
 
 def run(options: argparse.Namespace) -> int:
     logs.setup(options.verbose, options.log_format)
-    return main.run(
-        main.RunnerSettings(
-            **{field.name: getattr(options, field.name) for field in fields(main.RunnerSettings)}
-        )
-    )
+    return main.run(settings(options))
+
+
+def settings(options: argparse.Namespace) -> RunnerSettings:
+    """Flags win over the configuration of the model. A supervised runner gets everything from its parent as flags."""
+    flags = {field.name: getattr(options, field.name) for field in fields(RunnerSettings)}
+    values = {name: value for name, value in flags.items() if value is not None}
+    if not options.supervised:
+        config = load(options.config)
+        configured = config.model(options.model)
+        values = {name: value for name, value in configured.items() if name not in GATEWAY_ONLY} | values
+        values["model"] = config.resolve(options.model)
+    return RunnerSettings(**values)

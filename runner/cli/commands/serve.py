@@ -1,4 +1,4 @@
-"""`diptych serve`: the configuration in force, as the gateway's settings."""
+"""`diptych serve`: the gateway, with the settings of the configuration in force."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 from runner import logs
 from runner.api.registry import APIS
 from runner.config import Config, load, model_arguments
-from runner.config.keys import KEYS, keys
+from runner.config.load import API_KEY_OPTIONS
 from runner.config.options import SERVE
 from runner.gateway import serve
 from runner.gateway.settings import Settings
@@ -18,25 +18,25 @@ from runner.sources import ModelMode
 
 def run(options: argparse.Namespace) -> int:
     logs.setup(options.verbose, options.log_format)
-    flags = {name: getattr(options, name) for name in SERVE}
-    config = load(options.config, flags=flags)
-    return serve.run(settings(config, tuple(options.model) or _when_none(config)), APIS)
+    config = load(options.config, flags={name: getattr(options, name) for name in SERVE})
+    models = tuple(config.resolve(name) for name in options.model)
+    return serve.run(settings(config, models or _sample_if_empty(config)), APIS)
 
 
-def _when_none(config: Config) -> tuple[str, ...]:
-    """The sample's two halves, where there is nothing else on this machine to serve."""
+def _sample_if_empty(config: Config) -> tuple[str, ...]:
+    """The two sample models, if there is no other model on this machine."""
     if installed(config.aliases).models:
         return ()
     announce(ModelMode.IMAGE, "diptych serve")
-    print(f"its names: {NAMES[ModelMode.IMAGE]} draws, {NAMES[ModelMode.TEXT]} talks", file=sys.stderr)
+    print(f"{NAMES[ModelMode.IMAGE]} draws, {NAMES[ModelMode.TEXT]} chats", file=sys.stderr)
     return tuple(NAMES.values())
 
 
 def settings(config: Config, models: tuple[str, ...] = ()) -> Settings:
-    """What the gateway is told. The sample goes by its names, where it is wanted."""
+    """The gateway's settings. The sample models go by their names if these are among `models`."""
     samples = {name: sample(mode) for mode, name in NAMES.items() if name in models}
-    value: dict[str, Any] = {
-        name: setting.value for name, setting in config.serve.items() if name not in KEYS
+    values: dict[str, Any] = {
+        name: setting.value for name, setting in config.serve.items() if name not in API_KEY_OPTIONS
     }
     return Settings(
         models=models,
@@ -44,8 +44,8 @@ def settings(config: Config, models: tuple[str, ...] = ()) -> Settings:
         options=lambda model: model_arguments(config.model(model)),
         keep_alive_of=lambda model: config.model(model).get("keep_alive"),
         replicas_of=lambda model: config.model(model).get("replicas"),
-        keys=keys(config),
-        origins=tuple(value.pop("allow_origin")),
-        hosts=tuple(value.pop("allow_host")),
-        **value,
+        keys=config.api_keys,
+        origins=tuple(values.pop("allow_origin")),
+        hosts=tuple(values.pop("allow_host")),
+        **values,
     )

@@ -1,4 +1,4 @@
-"""`diptych show`: one model, what it is, and what is known of it on this machine."""
+"""`diptych show`: what a model is, where it is stored and how it is configured."""
 
 import argparse
 from collections.abc import Mapping
@@ -17,16 +17,16 @@ def run(options: argparse.Namespace) -> int:
     config: Config = options.configuration
     files = find(options.model)
     detection = detect(files)
-    here = entry_of(files, config.aliases)
+    entry = entry_of(files, config.aliases)
     settings = config.model(options.model)
     place = _place(files)
     if options.json:
-        found = {"path": place, "digest": here.digest, "modified": stamp(here.modified)} if here else {}
-        aliases = list(here.aliases) if here else []
-        print_json(asdict(detection) | {"local": found or None, "aliases": aliases, "settings": settings})
+        local = {"path": place, "digest": entry.digest, "modified": stamp(entry.modified)} if entry else None
+        aliases = list(entry.aliases) if entry else []
+        print_json(asdict(detection) | {"local": local, "aliases": aliases, "settings": settings})
         return 0
     print(render(detection))
-    for label, value in _rows(options.model, here, place, settings):
+    for label, value in _rows(options.model, entry, place, settings):
         print(f"  {label:<10}  {value}")
     return 0
 
@@ -38,11 +38,11 @@ def _place(files: ModelFiles) -> str | None:
 
 
 def _rows(
-    name: str, here: Installed | None, place: str | None, settings: Mapping[str, object]
+    name: str, entry: Installed | None, place: str | None, settings: Mapping[str, object]
 ) -> list[tuple[str, str]]:
-    if here is None:
-        rows = [("here", f"no; `diptych pull {name}` brings it")]
+    if entry is None:
+        rows = [("stored", f"not on this machine; `diptych pull {name}` downloads it")]
     else:
-        rows = [("here", f"{place}, {ago(here.modified)}")]
-        rows += [("aliases", ", ".join(here.aliases))] if here.aliases else []
+        rows = [("stored", f"{place}, {ago(entry.modified)}")]
+        rows += [("aliases", ", ".join(entry.aliases))] if entry.aliases else []
     return rows + [("setting", f"{key} = {value}") for key, value in settings.items()]

@@ -1,4 +1,4 @@
-"""`diptych stop`: end models that the gateway has loaded."""
+"""`diptych stop`: unload models from the gateway."""
 
 import argparse
 import asyncio
@@ -10,13 +10,13 @@ from runner.terminal import print_json
 
 
 def run(options: argparse.Namespace) -> int:
-    said = asyncio.run(_stop(options.configuration, options.model))
+    states = asyncio.run(_stop(options.configuration, options.model))
     if options.json:
-        print_json(said)
+        print_json(states)
     else:
-        for model, what in said.items():
-            print(f"{model}: {what}")
-    return 0 if "not loaded" not in said.values() else ModelNotFound.exit_code
+        for model, state in states.items():
+            print(f"{model}: {state}")
+    return 0 if "not loaded" not in states.values() else ModelNotFound.exit_code
 
 
 async def _stop(config: Config, models: list[str]) -> dict[str, str]:

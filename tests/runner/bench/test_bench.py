@@ -28,10 +28,10 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--parts", "nonsense"], "'nonsense' is unknown; there are load, first,"),
-        (["--engines", "cuda"], "'cuda' is unknown; there are mlx, torch,"),
-        (["--engines", ","], "nothing is named"),
-        (["--size", "1024"], "'1024' is no size; 1024x1024 is one"),
+        (["--parts", "nonsense"], "'nonsense' is unknown; choose from load, first,"),
+        (["--engines", "cuda"], "'cuda' is unknown; choose from mlx, torch,"),
+        (["--engines", ","], "it is empty; choose from mlx"),
+        (["--size", "1024"], "'1024' is not a size; write it like 1024x1024"),
         (["--size", "0x64"], "not a positive whole number"),
         (["--n", "1,x"], "'x' is not a positive whole number"),
         (["--memory", "lots"], "auto, resident and staged"),
@@ -52,7 +52,7 @@ def test_wrong_words_are_answered_with_the_right_ones(
         (["klein-5b"], "klein-5b"),
         (["klein-4b", "--engines", "mflux"], "mflux not installed"),
         (["klein-4b", "--engines", "mlx_lm.server"], "takes no part in measuring klein-4b"),
-        (["klein-4b", "--json", "/nowhere/a.json"], "/nowhere is no folder to write a.json to"),
+        (["klein-4b", "--json", "/nowhere/a.json"], "cannot write /nowhere/a.json: /nowhere is not a folder"),
         (["--add", "/nowhere/a.json"], "/nowhere/a.json cannot be read"),
     ],
 )

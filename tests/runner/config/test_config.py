@@ -102,48 +102,60 @@ def test_a_models_settings_stand_under_any_of_its_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[serve]\nport = 'x'", "FILE: serve.port = 'x' is not allowed; a whole number from 0 to 65535 is"),
+        (
+            "[serve]\nport = 'x'",
+            "FILE: serve.port = 'x' is not allowed; it must be a whole number from 0 to 65535",
+        ),
         (
             "[serve]\nport = 65536",
-            "FILE: serve.port = 65536 is not allowed; a whole number from 0 to 65535 is",
+            "FILE: serve.port = 65536 is not allowed; it must be a whole number from 0 to 65535",
         ),
         ("[serve]\nport = true", "serve.port = true is not allowed"),
         (
             "[serve]\nallow_origin = ['chat.example.org']",
-            "a list of origins such as https://chat.example.org",
+            "it must be a list, each item an origin such as https://chat.example.org",
         ),
         (
             "[serve]\nallow_origin = ['https://a.b/c']",
             'serve.allow_origin = ["https://a.b/c"] is not allowed',
         ),
-        ("[serve]\nallow_host = ['box:80']", "a list of names such as box.example.org, without a port"),
+        ("[serve]\nallow_host = ['box:80']", "each item a host name such as box.example.org, without a port"),
         ("[serve]\nallow_host = 'box'", "serve.allow_host = 'box' is not allowed"),
-        ("[serve]\nkeep_alive = nan", "serve.keep_alive = NaN is not allowed; a duration such as"),
-        ("[serve]\ngrace = -1", "serve.grace = -1 is not allowed; a duration of 0 s or more"),
-        ("[serve]\nstall = 0.5", "serve.stall = 0.5 is not allowed; a duration of 1 s or more"),
-        ("[serve]\nmemory = 0", "serve.memory = 0 is not allowed; a size such as 8GB"),
+        ("[serve]\nkeep_alive = nan", "serve.keep_alive = NaN is not allowed; it must be a duration such as"),
+        (
+            "[serve]\ngrace = -1",
+            "serve.grace = -1 is not allowed; it must be a duration of at least 0 s, such as 90s",
+        ),
+        ("[serve]\nstall = 0.5", "serve.stall = 0.5 is not allowed; it must be a duration of at least 1 s"),
+        ("[serve]\nmemory = 0", "serve.memory = 0 is not allowed; it must be a size such as 8GB"),
         ("[serve]\nmemory = 1e30", "serve.memory = 1e+30 is not allowed"),
-        ("[serve]\nmemory = '9999999999TB'", "is not allowed; a size such as 8GB"),
+        ("[serve]\nmemory = '9999999999TB'", "is not allowed; it must be a size such as 8GB"),
         ("[serve]\nport = 2026-01-01", 'serve.port = "2026-01-01" is not allowed'),
-        ("[serve]\nhost = ''", "FILE: serve.host = '' is not allowed; a string that is not empty is"),
-        ("[serve]\nprot = 1", "FILE: serve.prot is not known; did you mean port? these are: host, port"),
-        ("[server]\nport = 1", "FILE: server is not known; did you mean serve?"),
-        ("serve = 1", "FILE: serve = 1 is not allowed; a table, [serve], is"),
-        ("[models]\nx = 1", "FILE: models.x = 1 is not allowed; a table, [models.x], is"),
-        ("[models.x]\nkv_bits = 5", "FILE: models.x.kv_bits = 5 is not allowed; one of 2, 3, 4, 6, 8 is"),
+        ("[serve]\nhost = ''", "FILE: serve.host = '' is not allowed; it must be a non-empty string"),
+        (
+            "[serve]\nprot = 1",
+            "FILE: serve.prot is not a known key; did you mean port? The known ones are host, port",
+        ),
+        ("[server]\nport = 1", "FILE: server is not a known key; did you mean serve?"),
+        ("serve = 1", "FILE: serve = 1 is not allowed; it must be a table, [serve]"),
+        ("[models]\nx = 1", "FILE: models.x = 1 is not allowed; it must be a table, [models.x]"),
+        (
+            "[models.x]\nkv_bits = 5",
+            "FILE: models.x.kv_bits = 5 is not allowed; it must be one of 2, 3, 4, 6, 8",
+        ),
         ("[models.x]\ncache_bytes = '2 apples'", "a size such as 8GB"),
-        ("[models.x]\nmemory = 'much'", "auto, resident, staged, a size such as 8GB"),
+        ("[models.x]\nmemory = 'much'", "auto, resident, staged or a size such as 8GB"),
         ("[models.x]\nquantize = 7", "one of 3, 4, 5, 6, 8, mxfp4"),
-        ("[models.'*']\nmemory = 'staged'", "models.*.memory is not known"),
+        ("[models.'*']\nmemory = 'staged'", "models.*.memory is not a known key"),
         ("[models.x]\ncontext = 0", "a whole number from 1"),
         ("[aliases]\n'a/b' = 'c'", "'a/b' cannot be an alias"),
-        ("[aliases]\na = 1", "aliases.a = 1 is not allowed; a model's name is"),
-        ("[aliases]\na = 'b'\nb = 'a'", "aliases a → b → a lead nowhere"),
-        ("[aliases]\na = 'a'", "aliases a → a lead nowhere"),
-        ("[serve", "FILE is not TOML"),
-        ("a = " + "[" * 10_000, "FILE is not TOML"),
+        ("[aliases]\na = 1", "aliases.a = 1 is not allowed; it must be the name of a model"),
+        ("[aliases]\na = 'b'\nb = 'a'", "the aliases a → b → a form a circle"),
+        ("[aliases]\na = 'a'", "the aliases a → a form a circle"),
+        ("[serve", "FILE is not valid TOML"),
+        ("a = " + "[" * 10_000, "FILE is not valid TOML: it is nested too deeply"),
         (b"\xff", "FILE is not UTF-8 text (byte 0)"),
-        (b"#" * (1024**2 + 1), "FILE is too large for a configuration"),
+        (b"#" * (1024**2 + 1), "FILE is too large for a configuration file; the limit is 1,048,576 bytes"),
     ],
 )
 def test_a_mistake_in_the_file_is_named_with_what_is_allowed(
@@ -153,11 +165,13 @@ def test_a_mistake_in_the_file_is_named_with_what_is_allowed(
 
 
 def test_a_mistake_in_a_variable_is_named(tmp_path: Path) -> None:
-    assert "DIPTYCH_PORT = 'x' is not allowed; a whole number" in failure(tmp_path, "", DIPTYCH_PORT="x")
+    assert "DIPTYCH_PORT = 'x' is not allowed; it must be a whole number" in failure(
+        tmp_path, "", DIPTYCH_PORT="x"
+    )
 
 
 def test_a_file_that_was_named_has_to_be_there(tmp_path: Path) -> None:
-    for path, said in ((tmp_path / "absent", "is not there"), (tmp_path, "is no file")):
+    for path, said in ((tmp_path / "absent", "does not exist"), (tmp_path, "is not a file")):
         with pytest.raises(ConfigInvalid, match=said):
             load(str(path), {})
 
@@ -166,7 +180,7 @@ def test_a_file_that_was_named_has_to_be_there(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "")
     path.chmod(0)
-    with pytest.raises(ConfigInvalid, match="cannot be read: Permission denied"):
+    with pytest.raises(ConfigInvalid, match=r"cannot read the configuration file .*: Permission denied"):
         load(str(path), {})
 
 
@@ -203,10 +217,10 @@ def test_a_models_keep_alive_is_the_gateways_and_no_flag_of_its_runner(tmp_path:
     config = configured(tmp_path, "[aliases]\ns = 'o/small'\n[models.s]\nkeep_alive = '1h'\nbatch = 2")
     assert config.model("o/small") == {"keep_alive": 3600, "batch": 2}
     assert model_arguments(config.model("o/small")) == ["--batch", "2"]
-    assert "keep_alive = 'soon' is not allowed; a duration" in failure(
+    assert "keep_alive = 'soon' is not allowed; it must be a duration" in failure(
         tmp_path, "[models.s]\nkeep_alive = 'soon'"
     )
-    assert "keep_alive is not known" in failure(tmp_path, "[models.'*']\nkeep_alive = 3")
+    assert "keep_alive is not a known key" in failure(tmp_path, "[models.'*']\nkeep_alive = 3")
 
 
 @pytest.mark.parametrize("name", ["hf:o/small", "o/small", "o/small:latest", "ollama:o/small"])

@@ -92,7 +92,7 @@ def test_other_addresses_than_loopback_need_a_key() -> None:
     command = [sys.executable, "-m", "runner", "serve", "--host", "0.0.0.0", "--port", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
-    assert "needs --api-key" in done.stderr
+    assert "clients need an API key: set --api-key" in done.stderr
 
 
 def test_keys_come_from_a_file(tmp_path: Path) -> None:

@@ -158,6 +158,6 @@ def test_a_second_signal_ends_it_at_once() -> None:
     with Live(toy_text("qwen3")) as live, live.begin("The harbour wakes", options=LONG):
         wait_for(live, active=1)
         live.ask_to_stop()
-        wait_until(lambda: "asked to stop" in live.log)
+        wait_until(lambda: "stopping: " in live.log)
         live.ask_to_stop()
         assert live.process.wait(PATIENCE) == 130

@@ -232,4 +232,4 @@ def test_options_of_one_kind_of_model_are_refused_for_the_other() -> None:
     command = [sys.executable, "-m", "runner", "--model", str(toy_text()), "--port", "0", "--quantize", "4"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1
-    assert "--quantize is for models that make pictures" in done.stderr.splitlines()[-1]
+    assert "--quantize is for picture models" in done.stderr.splitlines()[-1]

@@ -114,7 +114,7 @@ def test_the_status_is_that_of_a_picture_model(sdxl: Live) -> None:
     assert (status["mode"], status["ContextLength"], status["Status"]) == ("image", 77, 0)
     assert status["Memory"] > 0
     assert sdxl.http.post("/tokenize", json={"content": "x"}).status_code == 400
-    assert "computing by diffusers on torch" in sdxl.log
+    assert "computing with diffusers on PyTorch" in sdxl.log
     assert "a red circle" not in sdxl.log
 
 

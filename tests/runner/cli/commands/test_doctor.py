@@ -30,7 +30,7 @@ def finds(monkeypatch: pytest.MonkeyPatch, *findings: Finding) -> None:
 @pytest.mark.parametrize(
     ("findings", "code", "summary"),
     [
-        ((FINE,), 0, "everything is as it should be"),
+        ((FINE,), 0, "everything is fine"),
         ((FINE, SLOW), 0, "1 warning"),
         ((FINE, SLOW, WRONG, WRONG), 1, "2 failures and 1 warning"),
     ],

@@ -119,8 +119,8 @@ def _child_of(pid: int) -> int:
     [
         (["draw"], 1, "a prompt is needed"),
         (["draw", "a boat", "--model", "./nowhere"], 3, "no model folder"),
-        (["draw", "a boat", "--model", "./m", "-o", "nowhere/x.png"], 1, "no folder"),
-        (["draw", "a boat", "--model", "./m", "-o", "x.gif"], 1, ".gif is no format"),
+        (["draw", "a boat", "--model", "./m", "-o", "nowhere/x.png"], 1, "nowhere: it is not a folder"),
+        (["draw", "a boat", "--model", "./m", "-o", "x.gif"], 1, "cannot write .gif files"),
         (["draw", "a boat", "--model", "./m", "--image", "cat.png"], 1, "cat.png cannot be read"),
         (["draw", "--from", "cat.png", "--model", "./m"], 1, "cat.png cannot be read"),
         (["draw", "a boat", "--width", "0"], 2, "not a positive whole number"),

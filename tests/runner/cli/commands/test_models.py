@@ -49,7 +49,7 @@ def test_list_counts_what_cannot_be_run_and_says_why_when_asked(diptych: Diptych
     add_repo("owner/name", text_files())
     add_repo("owner/broken", {"README.md": b"words"})
     assert "owner/broken" not in diptych("list").out
-    assert "1 more cannot be run" in diptych("list").out
+    assert "1 more model cannot be run" in diptych("list").out
     shown = diptych("list", "--all").out
     assert "owner/broken: not complete" in " ".join(shown.split())
 

@@ -21,7 +21,7 @@ IDLE: dict[str, Any] = {
         ({}, "idle 61 s", "in 4 min"),
         ({"state": "loading", "progress": 0.427, "idle_for": None, "until": None}, "loading 43%", ""),
         ({"active": 3, "idle_for": None, "until": None}, "busy (3)", ""),
-        ({"keep_alive": -1.0, "until": None}, "idle 61 s", "for good"),
+        ({"keep_alive": -1.0, "until": None}, "idle 61 s", "never"),
         ({"state": "ending", "idle_for": None, "until": None}, "ending", ""),
         ({"until": "2026-01-01T11:00:00+00:00"}, "idle 61 s", "in 0 s"),
     ],

@@ -36,7 +36,7 @@ def test_pull_brings_a_model_that_commands_then_find(diptych: Diptych, hub: HubS
     hub.add("owner/name", text_files())
     done = diptych("pull", "owner/name")
     assert done.code == 0
-    assert "owner/name is here, " in done.out
+    assert "owner/name is on this machine, " in done.out
     hub.requests.clear()
     assert find("owner/name").source == "hub"
     assert "owner/name" in diptych("list").out
@@ -112,7 +112,7 @@ def test_an_interrupted_pull_ends_quietly_and_is_continued_by_the_next(
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert "continues where it was" in said
+    assert "resumes the download" in said
     assert "Traceback" not in said
     assert "Fatal" not in said
     hub.pause_after = None
@@ -127,11 +127,11 @@ def test_on_a_terminal_a_bar_shows_how_far_it_is_and_ctrl_c_ends_it(hub: HubServ
     with Terminal("pull", "owner/name") as terminal:
         terminal.until(r"owner/name: +\d+% [^▕]*▕█")
         terminal.type(CTRL_C)
-        terminal.until("continues where it was")
+        terminal.until("resumes the download")
         assert terminal.wait() == 130
         assert "Traceback" not in terminal.seen
     hub.pause_after = None
     with Terminal("pull", "owner/name") as terminal:
-        terminal.until("owner/name is here")
+        terminal.until("owner/name is on this machine")
         assert terminal.wait() == 0
         assert "owner/name: 100%" in terminal.seen

@@ -97,6 +97,6 @@ def test_a_folder_that_is_there_is_never_written_into(diptych: Diptych, klein: P
     (tmp_path / "copy").mkdir()
     done = diptych("quantize", str(klein), "copy", "--bits", "4")
     assert done.code == 1
-    assert "is there already" in done.err
+    assert "already exists; choose a new folder" in done.err
     assert diptych("quantize", str(klein), "nowhere/copy", "--bits", "4").code == 1
     assert diptych("quantize", str(klein), "copy2", "--bits", "7").code == 2

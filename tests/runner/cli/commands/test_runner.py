@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.main import _configured, _parser
+from runner.cli.commands.runner import settings
+from runner.cli.main import _parser
+from runner.server.main import RunnerSettings
 from tests.runner.checkpoints import write
 from tests.runner.live import Live
 from tests.toys import toy_text
@@ -15,6 +17,10 @@ def configure(machine: Path) -> None:
     write(machine / "config/diptych", {"config.toml": config.encode()})
 
 
+def settings_of(*flags: str) -> RunnerSettings:
+    return settings(_parser().parse_args(["runner", "--model", "toy", "--port", "0", *flags]))
+
+
 def test_a_runner_takes_its_models_settings_unless_its_flags_say_otherwise(machine: Path) -> None:
     configure(machine)
     with Live(Path("toy")) as runner:
@@ -23,13 +29,29 @@ def test_a_runner_takes_its_models_settings_unless_its_flags_say_otherwise(machi
         assert runner.status()["ContextLength"] == 200
 
 
-def test_a_runner_that_is_supervised_is_told_everything_by_its_supervisor(machine: Path) -> None:
+def test_a_supervised_runner_gets_all_its_settings_from_its_parent(machine: Path) -> None:
     configure(machine)
-    given = ["runner", "--model", "toy", "--port", "0"]
-    assert _configured(_parser(), given).context == 100
-    assert _configured(_parser(), [*given, "--supervised"]).context is None
+    assert (settings_of().context, settings_of().model) == (100, str(toy_text()))
+    assert settings_of("--supervised").context is None
     write(machine / "config/diptych", {"config.toml": b"broken"})
-    assert _configured(_parser(), [*given, "--supervised"]).model == "toy"
+    assert settings_of("--supervised").model == "toy"
+
+
+def test_every_setting_of_a_model_is_one_of_its_runners_or_of_the_gateway(machine: Path) -> None:
+    configured = (
+        "cache_bytes = '1GB'\nmemory = '8GB'\nengine = 'mlx'\nwarm_up = false\nkv_bits = 4\nbatch = 2"
+    )
+    write(
+        machine / "config/diptych",
+        {"config.toml": f"[models.toy]\n{configured}\nreplicas = 2\nkeep_alive = 5".encode()},
+    )
+    found = settings_of("--memory", "auto", "--batch", "3")
+    assert (found.cache_bytes, found.engine, found.warm_up, found.kv_bits) == (10**9, "mlx", False, 4)
+    assert (found.memory, found.batch) == ("auto", 3), "flags win, also with the value of the default"
+
+
+def test_without_flags_and_configuration_the_defaults_are_those_of_the_runner(machine: Path) -> None:
+    assert settings_of() == RunnerSettings(model="toy", port=0)
 
 
 @pytest.mark.parametrize(("text", "size"), [("0", 0), ("2GB", 2 * 10**9), ("12", 12)])

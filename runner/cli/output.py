@@ -1,4 +1,4 @@
-"""Where pictures are written: the names that are asked for, or one from the prompt that nothing has yet."""
+"""Where pictures are written: to the path that was given, or to a new name made from the prompt."""
 
 import os
 import re
@@ -11,28 +11,29 @@ from pathlib import Path
 from runner.errors import BadRequest
 
 SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
-LONGEST = 40  # characters of a prompt in a name
+LONGEST = 40  # characters of the prompt in a name
 
 
 def format_of(out: Path | None, format: str | None) -> str:
-    """png, jpeg or webp: what is asked for, else what the name says, else png."""
+    """png, jpeg or webp: the given format, else that of the file's suffix, else png."""
     suffix = out.suffix.lower() if out is not None and not out.is_dir() else ""
     if suffix and suffix not in SUFFIXES:
-        raise BadRequest(f"{out}: {suffix} is no format that is written; {', '.join(SUFFIXES)} are")
-    said = SUFFIXES.get(suffix)
-    if format and said and format != said:
-        raise BadRequest(f"{out} is a name for {said}, and --format asks for {format}")
-    return format or said or "png"
+        raise BadRequest(f"{out}: cannot write {suffix} files; use {', '.join(SUFFIXES)}")
+    implied = SUFFIXES.get(suffix)
+    if format and implied and format != implied:
+        raise BadRequest(f"{out} is the name of a {implied} file, but --format says {format}")
+    return format or implied or "png"
 
 
 class Target:
-    """The files of one request."""
+    """The files that one request writes."""
 
     def __init__(self, out: Path | None, prompt: str, format: str, count: int) -> None:
         self._named = out is not None and not out.is_dir()
         folder = (out.parent if self._named else out) if out is not None else Path()
         if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise BadRequest(f"{folder} is no folder that can be written to")
+            fault = "is not writable" if folder.is_dir() else "is not a folder"
+            raise BadRequest(f"cannot write pictures to {folder}: it {fault}")
         suffix = ".jpg" if format == "jpeg" else f".{format}"
         stamp = time.strftime("%Y%m%d-%H%M%S")
         self._path = out if out is not None and self._named else folder / f"{slug(prompt)}-{stamp}{suffix}"
@@ -40,7 +41,7 @@ class Target:
         self.preview = self._path.with_name(f"{self._path.stem}.preview{suffix}")
 
     def write(self, data: bytes, index: int) -> Path:
-        """A whole file or none. A name that was asked for replaces what it had; a made-up one never does."""
+        """Write a picture atomically. A path that was given is overwritten; a made-up name never hits an existing file."""
         path = self._path
         if self._count > 1:
             path = path.with_name(f"{path.stem}-{index + 1}{path.suffix}")
@@ -58,7 +59,7 @@ class Target:
                 candidate.unlink(missing_ok=True)
                 raise
             return candidate
-        raise AssertionError("names never run out")
+        raise AssertionError("unreachable: the alternatives are endless")
 
     def write_preview(self, data: bytes) -> None:
         replace(self.preview, data)
@@ -68,7 +69,7 @@ class Target:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Whoever looks sees the old file or the new one, never a part."""
+    """Replace a file atomically: readers see the old content or the new, never a part."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:50]}-")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -95,7 +96,7 @@ def _alternatives(path: Path) -> Iterator[Path]:
 
 
 def slug(prompt: str) -> str:
-    """The beginning of a prompt as part of a file's name: letters and digits of any script, nothing else."""
+    """The beginning of a prompt as part of a file name: letters and digits of any script."""
     text = unicodedata.normalize("NFC", prompt).lower()
     words = re.findall(r"[^\W_]+", text)
     name = ""

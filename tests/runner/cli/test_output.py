@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.commands.model_names import Target, format_of, slug
+from runner.cli.output import Target, format_of, slug
 from runner.errors import BadRequest
 
 
@@ -44,9 +44,9 @@ def test_the_format_is_what_is_asked_for_or_what_the_name_says(
 
 
 def test_a_name_and_a_format_that_disagree_are_refused() -> None:
-    with pytest.raises(BadRequest, match=r"x\.png is a name for png, and --format asks for webp"):
+    with pytest.raises(BadRequest, match=r"x\.png is the name of a png file, but --format says webp"):
         format_of(Path("x.png"), "webp")
-    with pytest.raises(BadRequest, match=r"\.gif is no format that is written; \.png"):
+    with pytest.raises(BadRequest, match=r"cannot write \.gif files; use \.png"):
         format_of(Path("x.gif"), None)
 
 
@@ -87,5 +87,5 @@ def test_a_preview_is_beside_its_picture_and_goes(tmp_path: Path) -> None:
 
 
 def test_where_nothing_can_be_written_is_said_before_anything_is_drawn(tmp_path: Path) -> None:
-    with pytest.raises(BadRequest, match="no folder that can be written to"):
+    with pytest.raises(BadRequest, match="it is not a folder"):
         Target(tmp_path / "nowhere" / "x.png", "A boat", "png", 1)
