@@ -109,9 +109,9 @@ def test_keys_come_from_a_file(tmp_path: Path) -> None:
     assert keys(api_key_file=str(file)) == ("first", "second")
     assert keys(api_key="third", api_key_file=str(file)) == ("third", "first", "second")
     file.write_text("# none\n")
-    with pytest.raises(ConfigInvalid, match="holds no key"):
+    with pytest.raises(ConfigInvalid, match="contains no API keys"):
         keys(api_key_file=str(file))
-    with pytest.raises(ConfigInvalid, match="cannot be read"):
+    with pytest.raises(ConfigInvalid, match="cannot read the API keys"):
         keys(api_key_file=str(tmp_path / "missing"))
 
 

@@ -369,14 +369,14 @@ def test_asked_to_stop_it_finishes_what_is_in_flight_and_exits_0() -> None:
         wait_until(lambda: runner.status()["active"] or not reader.is_alive())
         runner.ask_to_stop()
         reader.join(PATIENCE)
-        assert runner.http.server.wait(PATIENCE) == 0
+        assert runner.process.wait(PATIENCE) == 0
     assert found[-1].get("eval_count") == 300
 
 
 def test_deleting_the_model_ends_the_process() -> None:
     with Live(toy_text("qwen3")) as runner:
         assert runner.http.delete("/v1/models").json() == {"Success": True}
-        assert runner.http.server.wait(PATIENCE) == 0
+        assert runner.process.wait(PATIENCE) == 0
 
 
 def test_logs_are_lines_of_json_when_asked() -> None:
@@ -385,7 +385,7 @@ def test_logs_are_lines_of_json_when_asked() -> None:
         # What the tokenizer's library has to say of that must not stand between the lines.
         assert runner.http.post("/tokenize", json={"content": "one two three " * 4000}).status_code == 200
         runner.ask_to_stop()
-        assert runner.http.server.wait(PATIENCE) == 0
+        assert runner.process.wait(PATIENCE) == 0
         lines = [json.loads(line) for line in runner.log.splitlines()]
     (request,) = [line for line in lines if line.get("route") == "/completion"]
     assert request["status"] == 200

@@ -157,7 +157,7 @@ def test_asked_to_stop_it_finishes_the_picture_and_exits_with_0(klein: Path) -> 
         wait_until(lambda: runner.status()["active"] == 1 or answer.done())
         runner.ask_to_stop(signal.SIGTERM)
         assert answer.result()[-1]["image"]
-        assert runner.http.server.wait(PATIENCE) == 0
+        assert runner.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.slow
@@ -169,7 +169,7 @@ def test_asked_to_stop_it_does_not_wait_for_a_long_picture(klein: Path) -> None:
         runner.ask_to_stop(signal.SIGTERM)
         last = json.loads(answer.result().text.splitlines()[-1])
         assert last == {"error": "the request was cancelled", "done": True}
-        assert runner.http.server.wait(PATIENCE) == 0
+        assert runner.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("family", ["klein base", "z-image-turbo", "z-image", "flux schnell", "flux dev"])

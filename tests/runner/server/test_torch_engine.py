@@ -125,13 +125,13 @@ def test_a_model_of_ours_gives_the_same_picture_by_torch() -> None:
         body = {"prompt": "a red circle", "seed": 9, "width": 64, "height": 48}
         found = events(runner.http.post("/completion", json=body))
         refused = runner.http.post("/completion", json={**body, "negative_prompt": "blue"})
-        imported = f"/proc/{runner.http.server.pid}/maps"
+        imported = f"/proc/{runner.process.pid}/maps"
         mapped = Path(imported).read_text() if Path(imported).exists() else ""
         with runner.begin("a long one", width=128, height=128, steps=1000):
             while not runner.status()["active"]:
                 time.sleep(0.02)
             runner.ask_to_stop()
-            assert runner.http.server.wait(PATIENCE) == 0
+            assert runner.process.wait(PATIENCE) == 0
     assert [event.get("step") for event in found] == [None, 1, 2, 3, 4, None]
     assert_same(np.asarray(opened(found[-1]["image"])), drawn(ours.generate(request))[0])
     assert refused.status_code == 400
