@@ -44,4 +44,4 @@ def test_another_program_on_its_port_is_not_taken_for_it(
 ) -> None:
     monkeypatch.setenv("DIPTYCH_PORT", str(stranger))
     done = diptych("ps")
-    assert (done.code, "something else" in done.err) == (4, True)
+    assert (done.code, "another server answers there" in done.err) == (4, True)
