@@ -1,46 +1,74 @@
-"""Whether a model fits beside the others: an estimate, corrected by what its runner last reported."""
+"""Which models fit in memory together: the budget, and each model's estimate, corrected by what its runner reported."""
 
+import sys
 from collections.abc import Sequence
 
 from runner.errors import NotEnoughMemory
 from runner.gateway.estimate import Need, option
 from runner.gateway.lease import LoadedModel, Phase
 from runner.gateway.resolver import ResolvedModel
-from runner.units import show_size
+from runner.hardware import card_memory, device_memory, has_gpu_backend
+from runner.units import GIB, show_size
+
+# The share of the memory that models get. On a Mac, Metal itself allows about three quarters.
+MAC_SHARE = 0.75
+CARD_SHARE = 0.94
+RAM_SHARE = 0.85
+# The budget where the system does not report its memory.
+FALLBACK_BUDGET = 8 * GIB
+
+
+def default_budget() -> tuple[int, str]:
+    """Bytes for models, and where the number comes from."""
+    if sys.platform == "darwin":
+        return _share(device_memory(), MAC_SHARE, "unified memory")
+    if has_gpu_backend():
+        card = card_memory()
+        if card is not None:
+            return _share(card, CARD_SHARE, "the card's memory")
+    return _share(device_memory(), RAM_SHARE, "memory")
+
+
+def _share(memory: int | None, share: float, kind: str) -> tuple[int, str]:
+    if memory is None:
+        return FALLBACK_BUDGET, "a guess: the system does not report how much memory there is"
+    return int(memory * share), f"{share:.0%} of {kind}"
 
 
 class Admission:
+    """`most`: how many models may be loaded. `force`: load models even if the estimate says they do not fit."""
+
     def __init__(self, budget: int, most: int | None = None, force: bool = False) -> None:
         self.budget = budget
         self._most = most
         self._force = force
-        self._learned: dict[str, int] = {}
+        self._measured: dict[str, int] = {}
 
     def learn(self, loaded: LoadedModel) -> None:
-        """Remember what a model that was loaded turned out to need."""
+        """Remember what a loaded model turned out to need."""
         if loaded.weights:
-            self._learned[loaded.model.argument] = loaded.reload_bytes
+            self._measured[loaded.model.argument] = loaded.reload_bytes
 
     def needs(self, model: ResolvedModel) -> int:
-        learned = self._learned.get(model.argument)
+        measured = self._measured.get(model.argument)
         need = self.need(model)
-        return learned or (need.staged if self.stage(model) else need.resident)
+        return measured or (need.staged if self.stage(model) else need.resident)
 
     def need(self, model: ResolvedModel) -> Need:
-        """Of the ways to hold its weights, packed or not, the one that the budget has room for."""
+        """With the weights unpacked if the budget has room for that, otherwise packed."""
         return model.need.within(self.budget, option(model.options, "memory") == "resident")
 
     def options(self, model: ResolvedModel) -> list[str]:
-        """What its runner is told beside the model's own options."""
+        """The options of its runner beside the model's own."""
         staged = ["--memory", "staged"] if self.stage(model) else []
         return [*staged, *(["--room", str(self.budget)] if model.need.packed is not None else [])]
 
     def stage(self, model: ResolvedModel) -> bool:
-        """Whether to hold a picture model's parts in turn: nobody said how, and at once they never fit."""
+        """Whether to load the parts of a picture model in turn, because together they would never fit."""
         return model.chooses_memory_mode and self.need(model).resident > self.budget
 
     def check(self, model: ResolvedModel) -> None:
-        """NotEnoughMemory for what cannot fit even alone, with both numbers and what would help."""
+        """NotEnoughMemory, with both numbers and what would help, for a model that does not fit even alone."""
         needs = self.needs(model)
         if needs <= self.budget or self._force:
             return
@@ -55,13 +83,13 @@ class Admission:
         raise NotEnoughMemory(message)
 
     def fits(self, needs: int, others: Sequence[LoadedModel]) -> bool:
-        """Whether there is room beside the others. Alone, a model that was not refused always has it."""
+        """Whether there is room beside the others. A model that passed `check` always fits alone."""
         if self._most is not None and len(others) >= self._most:
             return False
         return not others or sum(loaded.held for loaded in others) + needs <= self.budget
 
-    def in_the_way(self, needs: int, others: Sequence[LoadedModel]) -> list[LoadedModel]:
-        """The fewest of the others, those that are ending and then the longest loaded, without which it fits."""
+    def to_evict(self, needs: int, others: Sequence[LoadedModel]) -> list[LoadedModel]:
+        """The fewest of the others that have to go; first those that are ending, then the longest loaded."""
         staying = sorted(others, key=lambda loaded: (loaded.phase is not Phase.ENDING, loaded.began))
         going = []
         while staying and not self.fits(needs, staying):

@@ -15,8 +15,8 @@ from starlette.types import ASGIApp
 
 from runner.errors import DiptychError, UnknownPath, WrongMethod
 from runner.gateway.access import Cors, access
+from runner.gateway.admission import default_budget
 from runner.gateway.backend import Launcher
-from runner.gateway.budget import default_budget
 from runner.gateway.launcher import ProcessLauncher
 from runner.gateway.metrics import GatewayMetrics
 from runner.gateway.pool import Pool

@@ -22,7 +22,7 @@ MAX_RECORD_BYTES = 4096
 
 
 class GatewayRecord(msgspec.Struct, frozen=True):
-    """What a gateway writes about itself; the machine too, because home folders may be shared between machines."""
+    """What a gateway writes about itself. It names the machine, because home folders may be shared between machines."""
 
     machine: str
     pid: Annotated[int, Meta(ge=1, le=2**31)]

@@ -237,7 +237,7 @@ class Pool:
                 if idle:
                     await self._fleet.unload(min(idle, key=lambda loaded: loaded.used), "evicted")
                     continue
-                going = self._admission.in_the_way(needs, others)
+                going = self._admission.to_evict(needs, others)
                 for loaded in others:
                     loaded.evicting = loaded in going
                 await self._change()

@@ -78,7 +78,7 @@ class Remote:
     async def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         answer = await self._send(method, path, encode(body) if body is not None else b"")
         try:
-            found = decode_object(await answer.read())
+            content = decode_object(await answer.read())
         except Broken as error:
             raise self._no_gateway(str(error)) from None
         if answer.status == 401:
@@ -86,8 +86,8 @@ class Remote:
                 f"the gateway at {self.address} needs its API key (DIPTYCH_API_KEY, or serve.api_key)"
             )
         if answer.status != 200:
-            raise error_from(answer, found)
-        return found
+            raise error_from(answer, content)
+        return content
 
     async def _send(self, method: str, path: str, body: bytes) -> Answer:
         try:

@@ -51,12 +51,12 @@ class Document:
     @cached_property
     def content(self) -> Schema:
         described = list(_described(self.routes))
-        schemas = Schemas([about for _, about in described])
+        schemas = Schemas([op for _, op in described])
         paths: Schema = {}
-        for route, about in described:
+        for route, op in described:
             path = re.sub(r":\w+}", "}", route.path)
             for method in sorted((route.methods or set()) - {"HEAD"}) or ["HEAD"]:
-                paths.setdefault(path, {})[method.lower()] = _operation(path, method, about, schemas)
+                paths.setdefault(path, {})[method.lower()] = _operation(path, method, op, schemas)
         return {
             "openapi": "3.1.0",
             "info": {"title": self._title, "version": metadata.version("diptych")},
@@ -72,45 +72,45 @@ class Document:
 
 def _described(routes: Iterable[BaseRoute]) -> Iterator[tuple[Route, Operation]]:
     for route in routes:
-        about = operation_of(route.endpoint) if isinstance(route, Route) else None
-        if isinstance(route, Route) and about is not None:
-            yield route, about
+        op = operation_of(route.endpoint) if isinstance(route, Route) else None
+        if isinstance(route, Route) and op is not None:
+            yield route, op
 
 
-def _operation(path: str, method: str, about: Operation, schemas: "Schemas") -> Schema:
+def _operation(path: str, method: str, op: Operation, schemas: "Schemas") -> Schema:
     words = re.findall(r"\w+", path) or ["root"]
-    found: Schema = {
-        "summary": about.summary,
+    described: Schema = {
+        "summary": op.summary,
         "operationId": "_".join([method.lower(), *words]),
-        "tags": [about.tag],
-        "responses": _responses(path, about, schemas),
+        "tags": [op.tag],
+        "responses": _responses(path, op, schemas),
     }
     names = re.findall(r"{(\w+)}", path)
     if names:
-        found["parameters"] = [
+        described["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
         ]
-    if about.body is not None:
-        content = {JSON: {"schema": schemas.body(about.body, about)}}
-        if about.form is not None:
-            content[FORM] = {"schema": schemas.form(about.form, about)}
-        found["requestBody"] = {"required": True, "content": content}
-    return found
+    if op.body is not None:
+        content = {JSON: {"schema": schemas.body(op.body, op)}}
+        if op.form is not None:
+            content[FORM] = {"schema": schemas.form(op.form, op)}
+        described["requestBody"] = {"required": True, "content": content}
+    return described
 
 
-def _responses(path: str, about: Operation, schemas: "Schemas") -> Schema:
-    content: Schema = {kind: {"schema": {"type": "string"}} for kind in about.plain}
-    if about.answer is not None:
-        content[JSON] = {"schema": schemas.of(about.answer)}
-    if about.pieces is not None:
-        piece = schemas.of(about.pieces)
-        content[about.stream] = {"schema": _event(piece) if about.stream == SSE else piece}
-    meanings = {**EVERY, **(WITH_BODY if about.body is not None else {}), **(ASKING if about.asks else {})}
+def _responses(path: str, op: Operation, schemas: "Schemas") -> Schema:
+    content: Schema = {kind: {"schema": {"type": "string"}} for kind in op.plain}
+    if op.answer is not None:
+        content[JSON] = {"schema": schemas.of(op.answer)}
+    if op.pieces is not None:
+        piece = schemas.of(op.pieces)
+        content[op.stream] = {"schema": _event(piece) if op.stream == SSE else piece}
+    meanings = {**EVERY, **(WITH_BODY if op.body is not None else {}), **(ASKING if op.asks else {})}
     if "{" in path:
         meanings.setdefault(404, "Nothing with this name exists.")
-    failure = {JSON: {"schema": schemas.of(about.failure)}}
+    failure = {JSON: {"schema": schemas.of(op.failure)}}
     failures = {str(status): {"description": text, "content": failure} for status, text in meanings.items()}
-    good: Schema = {"description": about.summary}
+    good: Schema = {"description": op.summary}
     return {"200": {**good, "content": content} if content else good} | dict(sorted(failures.items()))
 
 
@@ -128,13 +128,11 @@ class Schemas:
     """All types of the operations, as JSON Schema."""
 
     def __init__(self, operations: list[Operation]) -> None:
-        bodies = [kind for about in operations for kind in _types((about.body, about.form))]
-        answers = [
-            kind for about in operations for kind in _types((about.answer, about.pieces, about.failure))
-        ]
+        bodies = [kind for op in operations for kind in _types((op.body, op.form))]
+        answers = [kind for op in operations for kind in _types((op.answer, op.pieces, op.failure))]
         types = list(dict.fromkeys([*bodies, *answers]))
-        found, components = msgspec.json.schema_components(types, ref_template=PLACE + "{name}")
-        self._found = dict(zip(types, map(_shortened, found), strict=True))
+        schemas, components = msgspec.json.schema_components(types, ref_template=PLACE + "{name}")
+        self._schemas = dict(zip(types, map(_shortened, schemas), strict=True))
         self.components: dict[str, Schema] = {
             _short(name): _shortened(value) for name, value in components.items()
         }
@@ -149,31 +147,31 @@ class Schemas:
             return {"anyOf": [self.of(one) for one in kind]}
         if isinstance(kind, tuple):
             return {"allOf": [self.of(one) for one in kind]}
-        found: Schema = self._found[kind]
-        return found
+        schema: Schema = self._schemas[kind]
+        return schema
 
-    def body(self, kind: Any, about: Operation) -> Schema:
+    def body(self, kind: Any, op: Operation) -> Schema:
         nothing = {
-            name: {"type": "null", "description": f"Refused: {why}"} for name, why in about.refused.items()
+            name: {"type": "null", "description": f"Refused: {why}"} for name, why in op.refused.items()
         }
         refused = [{"properties": nothing}] if nothing else []
-        return _all([self.of(kind), *refused, *map(dict, about.rules)])
+        return _all([self.of(kind), *refused, *map(dict, op.rules)])
 
-    def form(self, kind: Any, about: Operation) -> Schema:
+    def form(self, kind: Any, op: Operation) -> Schema:
         """Forms have no null: a field that is refused or left out is absent."""
         for value in self.components[self._name(kind)]["properties"].values():
             if value.pop("default", value) is None:
                 value["anyOf"] = [one for one in value["anyOf"] if one != {"type": "null"}]
-        refused = [{"properties": dict.fromkeys(about.refused, False)}] if about.refused else []
-        return _all([self.of(kind), *refused, *map(dict, about.rules)])
+        refused = [{"properties": dict.fromkeys(op.refused, False)}] if op.refused else []
+        return _all([self.of(kind), *refused, *map(dict, op.rules)])
 
     def _name(self, kind: Any) -> str:
-        return str(self._found[kind].get("$ref", "")).removeprefix(PLACE)
+        return str(self._schemas[kind].get("$ref", "")).removeprefix(PLACE)
 
     def _reached(self, kinds: Iterable[Any]) -> set[str]:
         """The components that these types refer to."""
         reached: set[str] = set()
-        waiting = [name for kind in kinds for name in _references(self._found[kind])]
+        waiting = [name for kind in kinds for name in _references(self._schemas[kind])]
         while waiting:
             name = waiting.pop()
             if name not in reached:
@@ -216,13 +214,13 @@ def _shortened(schema: Any) -> Any:
         return [_shortened(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {key: _shortened(value) for key, value in schema.items()}
-    reference = found.get("$ref")
+    shortened = {key: _shortened(value) for key, value in schema.items()}
+    reference = shortened.get("$ref")
     if isinstance(reference, str):
-        found["$ref"] = PLACE + _short(reference.removeprefix(PLACE))
+        shortened["$ref"] = PLACE + _short(reference.removeprefix(PLACE))
     # Its mapping repeats the alternatives, by their unshortened names.
-    found.pop("discriminator", None)
-    return found
+    shortened.pop("discriminator", None)
+    return shortened
 
 
 def _spares_defaults(kind: Any) -> bool:

@@ -36,9 +36,9 @@ class Operation:
     tag: str = "native"
 
 
-def operation(summary: str, **about: Any) -> Callable[[Handler], Handler]:
+def operation(summary: str, **description: Any) -> Callable[[Handler], Handler]:
     """Describe a handler."""
-    value = Operation(summary, **about)
+    value = Operation(summary, **description)
 
     def decorate(handler: Handler) -> Handler:
         handler.operation = value  # type: ignore[attr-defined]

@@ -47,5 +47,5 @@ def needs_content(*instead: str) -> Schema:
 def function(**properties: Schema) -> Schema:
     """A tool or a tool call: an object with a named function."""
     name = {"type": "string", "minLength": 1, "maxLength": 256}
-    about = {"type": "object", "required": ["name"], "properties": {"name": name, **properties}}
-    return {"required": ["function"], "properties": {"type": {"const": "function"}, "function": about}}
+    named = {"type": "object", "required": ["name"], "properties": {"name": name, **properties}}
+    return {"required": ["function"], "properties": {"type": {"const": "function"}, "function": named}}

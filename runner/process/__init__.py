@@ -1,1 +1,1 @@
-"""A runner as a child process: started, watched, asked, ended. No MLX."""
+"""A runner as a child process, and the HTTP client for it. No MLX."""

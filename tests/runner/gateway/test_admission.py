@@ -44,15 +44,15 @@ def test_alone_it_has_whatever_there_is() -> None:
 
 def test_as_few_as_possible_are_in_the_way_and_the_longest_loaded_first() -> None:
     old, middle, new = running(30, began=1), running(30, began=2), running(30, began=3)
-    assert Admission(100).in_the_way(10, [new, old, middle]) == []
-    assert Admission(100).in_the_way(40, [new, old, middle]) == [old]
-    assert Admission(100).in_the_way(60, [new, old, middle]) == [old, middle]
-    assert Admission(100, most=2).in_the_way(1, [new, old]) == [old]
+    assert Admission(100).to_evict(10, [new, old, middle]) == []
+    assert Admission(100).to_evict(40, [new, old, middle]) == [old]
+    assert Admission(100).to_evict(60, [new, old, middle]) == [old, middle]
+    assert Admission(100, most=2).to_evict(1, [new, old]) == [old]
 
 
 def test_those_that_are_ending_count_as_gone_already() -> None:
     old, ending = running(30, began=1), running(30, began=9, phase=Phase.ENDING)
-    assert Admission(60).in_the_way(30, [old, ending]) == [ending]
+    assert Admission(60).to_evict(30, [old, ending]) == [ending]
 
 
 @pytest.mark.parametrize(
