@@ -17,6 +17,13 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+NAMES: Mapping[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    bool: "true or false",
+    type(None): "null",
+}
 
 
 class ConfigError(ValueError):
@@ -45,43 +52,43 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a {type(values).__name__}, an object is needed")
+        raise ConfigError(f"{path} does not hold a JSON object")
     return values
 
 
 def read_config(cls: type[T], values: Mapping[str, Any]) -> T:
-    """`cls` filled from `values`; missing keys and wrong types are a ConfigError naming class, key and value."""
+    """Fill `cls` from `values`; a ConfigError names class, key and value of what is missing or has a wrong type."""
     if not is_dataclass(cls):
-        raise TypeError(f"{cls.__name__} is no dataclass")
+        raise TypeError(f"{cls.__name__} is not a dataclass")
     hints = get_type_hints(cls)
-    found: dict[str, Any] = {}
+    converted: dict[str, Any] = {}
     for field in fields(cls):
         if field.name in values:
             where = f"{cls.__name__}: {field.name}"
-            found[field.name] = _convert(where, hints[field.name], values[field.name])
+            converted[field.name] = _convert(where, hints[field.name], values[field.name])
         elif field.default is MISSING and field.default_factory is MISSING:
             raise ConfigError(f"{cls.__name__}: {field.name} is missing")
-    return cls(**found)
+    return cls(**converted)
 
 
 def _convert(where: str, hint: Any, value: Any) -> Any:
     """`value` as `hint` asks: lists become tuples, whole numbers pass as floats, objects fill dataclasses."""
-    origin, wanted = get_origin(hint), get_args(hint)
+    origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
     if origin in (Union, types.UnionType):
-        return _first_that_fits(where, hint, wanted, value)
+        return _first_that_fits(where, hint, arguments, value)
     if origin is tuple and isinstance(value, list | tuple):
-        return _as_tuple(where, hint, wanted, value)
+        return _as_tuple(where, hint, arguments, value)
     if origin in (dict, Mapping) and isinstance(value, Mapping):
-        return {key: _convert(f"{where}.{key}", wanted[1], item) for key, item in value.items()}
+        return {key: _convert(f"{where}.{key}", arguments[1], item) for key, item in value.items()}
     if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
         return read_config(hint, value)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and type(value) is hint:
         return value
-    raise ConfigError(f"{where} is {value!r}, {_name(hint)} is needed")
+    raise ConfigError(f"{where} is {value!r}; {_name(hint)} is needed")
 
 
 def _first_that_fits(where: str, hint: Any, choices: tuple[Any, ...], value: Any) -> Any:
@@ -95,25 +102,27 @@ def _first_that_fits(where: str, hint: Any, choices: tuple[Any, ...], value: Any
             return _convert(where, choice, value)
         except ConfigError:
             continue
-    raise ConfigError(f"{where} is {value!r}, {_name(hint)} is needed")
+    raise ConfigError(f"{where} is {value!r}; {_name(hint)} is needed")
 
 
 def _as_tuple(
-    where: str, hint: Any, wanted: tuple[Any, ...], value: list[Any] | tuple[Any, ...]
+    where: str, hint: Any, items: tuple[Any, ...], value: list[Any] | tuple[Any, ...]
 ) -> tuple[Any, ...]:
-    if len(wanted) == 2 and wanted[1] is Ellipsis:
-        wanted = wanted[:1] * len(value)
-    if len(wanted) != len(value):
-        raise ConfigError(f"{where} is {value!r}, {_name(hint)} is needed")
+    if len(items) == 2 and items[1] is Ellipsis:
+        items = items[:1] * len(value)
+    if len(items) != len(value):
+        raise ConfigError(f"{where} is {value!r}; {_name(hint)} is needed")
     return tuple(
-        _convert(f"{where}[{i}]", kind, item)
-        for i, (kind, item) in enumerate(zip(wanted, value, strict=True))
+        _convert(f"{where}[{i}]", kind, item) for i, (kind, item) in enumerate(zip(items, value, strict=True))
     )
 
 
 def _name(hint: Any) -> str:
-    return (
-        hint.__name__
-        if isinstance(hint, type) and get_origin(hint) is None
-        else str(hint).replace("typing.", "")
-    )
+    """A type in words."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_name, arguments))
+    if origin is tuple:
+        count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
+        return f"a list of {count}values, each {_name(arguments[0])}"
+    return NAMES.get(hint, "an object")

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from models.files import LocalModel
-from models.layers.attention import on_processor
+from models.layers.attention import on_cpu
 from models.layers.patchify import patchify, unpatchify
 from pipelines import Family, planning
 from pipelines.base import Event, ImageRequest, Picture, Plan, Report, Step
@@ -150,7 +150,7 @@ class DenoisingPipeline(ModelParts):
 
     def working_bytes(self, request: ImageRequest) -> int | None:
         """On the CPU alone."""
-        if not on_processor():
+        if not on_cpu():
             return None
         run = self.denoise_plan(request)
         strip_bytes = self.strips if isinstance(self.strips, int) else VAE_BYTES

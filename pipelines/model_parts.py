@@ -6,7 +6,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from models.layers.attention import on_processor
+from models.layers.attention import on_cpu
 from models.vae.latent_codec import LatentCodec
 from pipelines.base import DeviceMemory
 from pipelines.components import Component, load_all
@@ -26,7 +26,7 @@ class ModelParts(ABC):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         # The CPU always convolves in strips: no slower, in a fraction of the memory.
-        self.strips = settings.vae_strips or (VAE_BYTES if on_processor() else None)
+        self.strips = settings.vae_strips or (VAE_BYTES if on_cpu() else None)
         self.prompt_cache = PromptEmbedsCache(settings.embedding_bytes)
 
     def load_parts(self, progress: Progress) -> None:

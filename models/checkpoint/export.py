@@ -1,7 +1,7 @@
-"""A component's weights written again, smaller: the checkpoint's names and layout, ready to be loaded as they are.
+"""Writes a component's weights, quantized, under the checkpoint's names and in its layout.
 
-Projections stay apart as the checkpoint has them, so what is written serves other readers too; what the network never
-reads is left out.
+Projections stay separate as in the checkpoint, so other programs can read the result; tensors that the network does not
+use are left out.
 """
 
 import json
@@ -29,13 +29,13 @@ def write_quantized(
 ) -> list[Path]:
     """Write `shards`, quantized where `module` says, as stem.safetensors or in numbered files with their index.
 
-    `module` is a network built for these weights; it is given them first, so that what does not belong is an error
-    before anything is written. Layers that are quantized already stay as they are.
+    `module` is a network built for these weights. They are loaded into it first, so weights that do not belong to it are
+    an error before anything is written. Layers that are quantized already stay as they are.
     """
     owner = type(module).__name__
     load_tensors(module, read_shards(owner, shards), weight_map)
     chosen = chosen_layers(module, weight_map, quantization.group_size)
-    # Mapped once more: what the module holds on to would stay in memory after it was written.
+    # Mapped again: arrays that the module references would stay in memory after they are written.
     stored = read_shards(owner, shards)
     tensors: dict[str, mx.array] = {}
     for key, value in stored.items():
@@ -52,18 +52,18 @@ def write_quantized(
 
 
 def write_as_stored(shards: Sequence[Shard], folder: Path, stem: str) -> list[Path]:
-    """Write `shards` again as they are, under the names that they are read by."""
+    """Copy `shards`, under the checkpoint's names."""
     return write_tensors(read_shards(folder.name, shards), folder, stem)
 
 
 def chosen_layers(module: nn.Module, weight_map: WeightMap, group_size: int) -> set[str]:
-    """The layers to quantize, those that the network joins named apart."""
+    """The layers to quantize, including the separate parts of fused layers."""
     paths = [path for path, layer in module.named_modules() if quantizable(path, layer, group_size)]
     return {part for path in paths for part in (fused_parts(path, weight_map.fuse) or [path])} | set(paths)
 
 
 def write_tensors(tensors: dict[str, mx.array], folder: Path, stem: str) -> list[Path]:
-    """A file at a time, so that no more than one is in memory."""
+    """One file at a time, so that only one is in memory."""
     groups = _groups(tensors)
     folder.mkdir(parents=True, exist_ok=True)
     if len(groups) == 1:
@@ -81,7 +81,7 @@ def write_tensors(tensors: dict[str, mx.array], folder: Path, stem: str) -> list
 
 
 def _groups(tensors: dict[str, mx.array]) -> list[list[str]]:
-    """Names in their order, cut where a file would grow too large."""
+    """Names in order, split where a file would grow too large."""
     groups: list[list[str]] = [[]]
     size = 0
     for key, value in tensors.items():

@@ -1,9 +1,9 @@
-"""Smaller weights: which layers are quantized, and how a quantized layer is recognised.
+"""Quantization: which layers are quantized, and how quantized layers are recognized in a checkpoint.
 
-Quantized: the Linear layers inside the blocks (attention, feed-forward, FLUX.1's own modulation in every block), which
-hold nearly all bytes. Left as they are, because they are small and a picture is sensitive to them: norms, embeddings and
-embedders (of tokens, patches, time, guidance), modulation that is named so, what follows the last block, convolutions,
-and any layer whose input does not divide into groups.
+Quantized: the Linear layers inside the blocks (attention, feed-forward, FLUX.1's modulation in every block), which hold
+nearly all bytes. Not quantized, because they are small and affect the picture most: norms, embeddings and embedders (of
+tokens, patches, time, guidance), layers named modulation, everything after the last block, convolutions, and layers whose
+input does not divide into groups.
 """
 
 import re
@@ -20,13 +20,13 @@ from models.layers.quantized import QuantizedLinear, ScaledLinear
 Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
 AFFINE_BITS = (3, 4, 5, 6, 8)
 FLOAT_MODES: dict[str, tuple[int, int]] = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
-# A word of the layer's path, and the top-level layers that follow the last block.
+# Words in a layer's path, and endings of the top-level layers after the last block.
 KEPT_WORDS = frozenset({"embed", "embeds", "embedder", "embedding", "embeddings", "modulation"})
 KEPT_ENDS = ("proj_out", "norm_out", "final_layer")
 
 
 class QuantizationError(ValueError):
-    """A way to quantize that does not exist or does not fit."""
+    """A quantization that does not exist or does not fit the weights."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Quantization:
 
     @classmethod
     def parse(cls, text: str | int) -> "Quantization":
-        """What `--quantize` takes: 3, 4, 5, 6, 8, mxfp4, mxfp8 or nvfp4."""
+        """A value of `--quantize`: 3, 4, 5, 6, 8, mxfp4, mxfp8 or nvfp4."""
         word = str(text).strip().lower()
         if word.isdigit() and int(word) in AFFINE_BITS:
             return cls(int(word), 64)
@@ -49,7 +49,7 @@ class Quantization:
 
     @classmethod
     def of(cls, weight: mx.array, scales: mx.array, biases: mx.array | None, inputs: int) -> "Quantization":
-        """Read off the shapes of a quantized layer that takes `inputs` features: files need not say it."""
+        """From the shapes of a quantized layer with `inputs` features; files need not state it."""
         bits, spare_bits = divmod(weight.shape[-1] * 32, inputs)
         group_size, spare = divmod(inputs, scales.shape[-1])
         if spare or spare_bits:
@@ -62,18 +62,18 @@ class Quantization:
             if shape == (group_size, bits):
                 return cls(bits, group_size, mode)  # type: ignore[arg-type]
         raise QuantizationError(
-            f"{bits} bits in groups of {group_size} without biases is no known quantization"
+            f"{bits} bits in groups of {group_size} without biases is not a known quantization"
         )
 
     def apply(self, layer: nn.Module, scaled: bool = False) -> nn.Module:
-        how: dict[str, Any] = {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
+        params: dict[str, Any] = {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
         if not isinstance(layer, nn.Linear):
-            return layer.to_quantized(**how)
-        made: nn.Module = (ScaledLinear if scaled else QuantizedLinear).from_linear(layer, **how)
-        return made
+            return layer.to_quantized(**params)
+        quantized: nn.Module = (ScaledLinear if scaled else QuantizedLinear).from_linear(layer, **params)
+        return quantized
 
     def quantize(self, weight: mx.array) -> dict[str, mx.array]:
-        """A weight as a quantized layer stores it: "weight", "scales", and "biases" where the mode has them."""
+        """The parameters of a quantized layer: "weight", "scales", and "biases" if the mode has them."""
         parts = mx.quantize(weight, group_size=self.group_size, bits=self.bits, mode=self.mode)
         return dict(zip(("weight", "scales", "biases"), parts, strict=False))
 
@@ -84,7 +84,7 @@ class Quantization:
 
 
 def quantizable(path: str, layer: nn.Module, group_size: int) -> bool:
-    """Whether this layer is one of those that are quantized (the rule is the module's docstring)."""
+    """Whether this layer is quantized, by the rule in the module's docstring."""
     if not isinstance(layer, nn.Linear):
         return False
     if KEPT_WORDS.intersection(re.split(r"[._]", path)) or path.split(".")[0].endswith(KEPT_ENDS):
@@ -93,7 +93,7 @@ def quantizable(path: str, layer: nn.Module, group_size: int) -> bool:
 
 
 def quantize(module: nn.Module, quantization: Quantization) -> list[str]:
-    """Quantize a loaded module's Linears in place, lazily; the names of those that were."""
+    """Quantize a loaded module in place, lazily; returns the names of the quantized layers."""
     group_size = quantization.group_size
     names = [path for path, layer in module.named_modules() if quantizable(path, layer, group_size)]
     replace_layers(module, dict.fromkeys(names, quantization))
@@ -101,7 +101,7 @@ def quantize(module: nn.Module, quantization: Quantization) -> list[str]:
 
 
 def replace_layers(module: nn.Module, plan: Mapping[str, Quantization], scaled: Collection[str] = ()) -> None:
-    """Quantize exactly the named layers, each its own way; those in `scaled` have a factor a row."""
+    """Quantize exactly the layers in `plan`, each as it says; those in `scaled` have a factor per row."""
 
     def convert(path: str, layer: nn.Module) -> nn.Module:
         return plan[path].apply(layer, path in scaled) if path in plan else layer

@@ -1,7 +1,7 @@
-"""What a safetensors file declares, checked against the bytes that are there. No MLX.
+"""The header of a safetensors file, checked against the size of the file. No MLX.
 
-Tensors are mapped lazily: a file that is shorter than it says would fail in the middle of a picture, or take the
-process down. So the header is read and checked before anything is mapped.
+Tensors are mapped lazily: a truncated file would fail in the middle of a picture, or crash the process. So the header is
+checked before anything is mapped. Headers of remote files, fetched by range, are checked by the same code.
 """
 
 import json
@@ -44,7 +44,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The tensors that `path` holds; a WeightsError naming the file when it is cut short or damaged."""
+    """The tensors in `path`; a WeightsError names the file if it is cut short or damaged."""
     try:
         with open_regular(path) as file:
             status = os.fstat(file.fileno())
@@ -55,33 +55,35 @@ def read_header(path: Path) -> Header:
     return parse_header(raw, status.st_size - 8 - length, str(path))
 
 
-def header_length(prefix: bytes, size: int, shown: str) -> int:
-    """The bytes of JSON that the first 8 bytes of a file of `size` bytes announce; `shown` names it in messages."""
+def header_length(prefix: bytes, size: int, file_name: str) -> int:
+    """The length of the JSON header, from the first 8 bytes of a file of `size` bytes; `file_name` is for messages."""
     if len(prefix) < 8:
-        raise WeightsError(f"{shown} is no safetensors file: it has {size} bytes")
+        raise WeightsError(f"{file_name} is not a safetensors file: it has {size} bytes")
     (length,) = struct.unpack("<Q", prefix)
     if length > min(LONGEST_HEADER, size - 8):
-        raise WeightsError(f"{shown} is cut short or damaged: a header of {length} bytes in a file of {size}")
+        raise WeightsError(
+            f"{file_name} is cut short or damaged: a header of {length} bytes in a file of {size}"
+        )
     return int(length)
 
 
-def parse_header(raw: bytes, available: int, shown: str) -> Header:
+def parse_header(raw: bytes, available: int, file_name: str) -> Header:
     """A header's JSON, checked against the number of bytes that follow it."""
     try:
         entries = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{shown} is damaged: its header is no JSON ({error})") from error
+        raise WeightsError(f"{file_name} is damaged: its header is not JSON ({error})") from error
     if not isinstance(entries, dict):
-        raise WeightsError(f"{shown} is damaged: its header is no JSON object")
+        raise WeightsError(f"{file_name} is damaged: its header is not a JSON object")
     metadata = entries.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict):
-        raise WeightsError(f"{shown} is damaged: __metadata__ in its header is no JSON object")
-    tensors = {name: _tensor(shown, name, entry) for name, entry in entries.items()}
-    _check_extent(shown, tensors, available)
+        raise WeightsError(f"{file_name} is damaged: __metadata__ in its header is not a JSON object")
+    tensors = {key: _tensor(file_name, key, entry) for key, entry in entries.items()}
+    _check_extent(file_name, tensors, available)
     return Header(tensors, {str(key): str(value) for key, value in metadata.items()})
 
 
-def _tensor(shown: str, name: str, entry: Any) -> TensorInfo:
+def _tensor(file_name: str, name: str, entry: Any) -> TensorInfo:
     try:
         dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         whole = all(type(number) is int and number >= 0 for number in (*shape, start, end))
@@ -89,25 +91,27 @@ def _tensor(shown: str, name: str, entry: Any) -> TensorInfo:
         whole = False
     if not whole or not isinstance(dtype, str):
         raise WeightsError(
-            f"{shown} is damaged: {name[:200]} is declared as no dtype, shape and data_offsets"
+            f"{file_name} is damaged: {name[:200]} is declared without a valid dtype, shape and data_offsets"
         )
     if dtype not in BITS:
-        raise WeightsError(f"{shown}: {name[:200]} has the unknown type {dtype[:200]}")
+        raise WeightsError(f"{file_name}: {name[:200]} has the unknown type {dtype[:200]}")
     if end - start != (prod(shape) * BITS[dtype] + 7) // 8:
         raise WeightsError(
-            f"{shown} is damaged: {name[:200]} is {dtype} {list(shape)[:8]}, but takes {end - start} bytes"
+            f"{file_name} is damaged: {name[:200]} is {dtype} {list(shape)[:8]}, but takes {end - start} bytes"
         )
     return TensorInfo(dtype, shape, start, end)
 
 
-def _check_extent(shown: str, tensors: dict[str, TensorInfo], available: int) -> None:
-    """The tensors lie one behind the other and fill the file to its end."""
+def _check_extent(file_name: str, tensors: dict[str, TensorInfo], available: int) -> None:
+    """Tensors are contiguous and fill the file to its end."""
     at = 0
     for info in sorted(tensors.values(), key=lambda info: (info.start, info.end)):
         if info.start != at:
-            raise WeightsError(f"{shown} is damaged: its tensors overlap or leave a gap at byte {at}")
+            raise WeightsError(f"{file_name} is damaged: its tensors overlap or leave a gap at byte {at}")
         at = info.end
     if at > available:
-        raise WeightsError(f"{shown} is cut short: {at} bytes of tensors are declared, {available} are there")
+        raise WeightsError(
+            f"{file_name} is cut short: {at} bytes of tensors are declared, {available} are in the file"
+        )
     if at < available:
-        raise WeightsError(f"{shown} is damaged: {available - at} bytes follow the last tensor")
+        raise WeightsError(f"{file_name} is damaged: {available - at} bytes follow the last tensor")

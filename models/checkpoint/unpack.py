@@ -1,6 +1,6 @@
-"""Quantized layers made plain, in float32: what a processor computes with wherever there is memory for it.
+"""Unpacks quantized layers to float32, for the CPU, where there is memory for it.
 
-MLX's quantized products are scalar code there, and many times slower than a BLAS on weights that are eight times as large.
+MLX's quantized products are scalar code there, many times slower than BLAS on weights eight times the size.
 """
 
 import math
@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from models.layers.quantized import QuantizedEmbedding, QuantizedLinear, ScaledLinear
 
-# A quantized layer's class, exactly, and the plain one's. What is derived from these stays as it is.
+# Quantized classes, without their subclasses, and the plain class of each.
 PLAIN: Mapping[type[nn.Module], type[nn.Module]] = {
     nn.QuantizedLinear: nn.Linear,
     nn.QuantizedEmbedding: nn.Embedding,
@@ -24,15 +24,15 @@ PLAIN: Mapping[type[nn.Module], type[nn.Module]] = {
 
 
 def unpack(module: nn.Module, plain: Mapping[type[nn.Module], type[nn.Module]] = PLAIN) -> int:
-    """Dequantize a network's layers in place, lazily; how many there were. Values are MLX's own, of scales in float32."""
-    made = [(path, _unpacked(layer, plain[type(layer)])) for path, layer in _packed(module, plain)]
-    if made:
-        module.update_modules(tree_unflatten(made))
-    return len(made)
+    """Dequantize a network's layers in place, lazily, with scales in float32; returns how many."""
+    layers = [(path, _unpacked(layer, plain[type(layer)])) for path, layer in _packed(module, plain)]
+    if layers:
+        module.update_modules(tree_unflatten(layers))
+    return len(layers)
 
 
 def unpacked_bytes(module: nn.Module, plain: Mapping[type[nn.Module], type[nn.Module]] = PLAIN) -> int:
-    """What all weights take once they are unpacked and in float32."""
+    """Bytes of all weights when unpacked to float32."""
     layers = [layer for _, layer in _packed(module, plain)]
     values = sum(math.prod(_shape(layer)) for layer in layers)
     inside = {id(array) for layer in layers for array in layer.values() if isinstance(array, mx.array)}
@@ -45,7 +45,7 @@ def unpacked_bytes(module: nn.Module, plain: Mapping[type[nn.Module], type[nn.Mo
 def _packed(
     module: nn.Module, plain: Mapping[type[nn.Module], type[nn.Module]]
 ) -> list[tuple[str, nn.Module]]:
-    """A global scale that MLX's product takes (nvfp4 of experts) is left to it."""
+    """Without the experts whose global scale (nvfp4) MLX's product applies."""
     return [
         (path, layer)
         for path, layer in module.named_modules()
@@ -68,7 +68,7 @@ def _unpacked(layer: nn.Module, kind: type[nn.Module]) -> nn.Module:
     if isinstance(layer, ScaledLinear):
         weight = weight * layer["global_scale"].astype(mx.float32)[:, None]
     plain = kind.__new__(kind)
-    nn.Module.__init__(plain)  # theirs would make random weights first
+    nn.Module.__init__(plain)  # not the class's own, which would make random weights
     plain["weight"] = weight
     if "bias" in layer:
         plain["bias"] = layer["bias"].astype(mx.float32)
@@ -78,12 +78,12 @@ def _unpacked(layer: nn.Module, kind: type[nn.Module]) -> nn.Module:
 def unpacked_note(layers: int, size: int) -> str:
     return (
         f"{layers} quantized layers are computed in float32 ({size / 1e9:.2f} GB of weights): a processor is many times "
-        "slower with packed ones"
+        "slower with packed weights"
     )
 
 
 def still_packed(needed: int, room: int) -> str:
     return (
         f"quantized weights stay packed, which is many times slower on a processor: in float32 they would need "
-        f"{needed / 1e9:.2f} GB, and there are {room / 1e9:.2f} GB for them"
+        f"{needed / 1e9:.2f} GB, and {room / 1e9:.2f} GB are free for them"
     )

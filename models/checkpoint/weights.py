@@ -1,11 +1,11 @@
-"""Checkpoints into networks: strict in both directions, lazy until the caller evaluates.
+"""Loads checkpoints into networks: strict about missing and unexpected tensors, lazy until the caller evaluates.
 
     encoder = Qwen3Encoder(config)
     load_component(encoder, model.shards("text_encoder"), encoder.weight_map, dtype=mx.bfloat16)
     evaluate(encoder)
 
-Parameter names follow the checkpoint, so a WeightMap holds only what differs. Convolution kernels become
-channels-last on the way in; layers that the checkpoint holds quantized are made quantized first.
+Parameter names follow the checkpoint, so a WeightMap holds only the differences. Convolution kernels become
+channels-last; layers that are quantized in the checkpoint are quantized first.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,15 +34,15 @@ __all__ = ["WeightMap", "WeightsError", "evaluate", "load_component", "load_tens
 
 @dataclass(frozen=True)
 class WeightMap:
-    """Rules from a checkpoint's names to a network's, applied in this order; a name that no rule meets stays.
+    """Rules from a checkpoint's names to a network's, applied in this order; other names stay.
 
-    `strip`: prefixes that are taken off where they stand.
-    `drop`: patterns (as in file names, `*`) of tensors that the network does not have.
-    `rename`: whole dotted fragments and what replaces them: ("to_out.0", "to_out") turns "a.to_out.0.bias" into
+    `strip`: prefixes to remove.
+    `drop`: patterns (with `*`) of tensors that the network does not have.
+    `rename`: whole dotted fragments and their replacements: ("to_out.0", "to_out") turns "a.to_out.0.bias" into
     "a.to_out.bias".
-    `tied`: a second name for a tensor: dropped where the checkpoint has the first, else taken for it.
-    `fuse`: a layer of the network and the checkpoint's layers it is made of, in order, relative to the same parent:
-    {"to_qkv": ("to_q", "to_k", "to_v")}; applied wherever the network has such a layer and the checkpoint has not.
+    `tied`: second names of tensors, used where the checkpoint lacks the first.
+    `fuse`: layers of the network and the checkpoint's layers that they consist of, in order, with the same parent:
+    {"to_qkv": ("to_q", "to_k", "to_v")}; applied where the checkpoint does not have the fused layer itself.
     """
 
     strip: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class WeightMap:
     fuse: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def name(self, name: str) -> str | None:
-        """The network's name for a checkpoint's tensor; None for one that is dropped."""
+        """The network's name of a checkpoint's tensor; None: it is dropped."""
         for prefix in self.strip:
             name = name.removeprefix(prefix)
         if any(fnmatchcase(name, pattern) for pattern in self.drop):
@@ -68,7 +68,7 @@ def load_component(
     weight_map: WeightMap = WeightMap(),
     dtype: mx.Dtype | None = None,
 ) -> None:
-    """Give `module` the tensors of `shards`, in `dtype` or as they are stored. Every tensor must find its place."""
+    """Load the tensors of `shards` into `module`, in `dtype` or as they are stored."""
     load_tensors(module, read_shards(type(module).__name__, shards), weight_map, dtype)
 
 
@@ -78,7 +78,7 @@ def load_tensors(
     weight_map: WeightMap = WeightMap(),
     dtype: mx.Dtype | None = None,
 ) -> None:
-    """The same for tensors under the checkpoint's names that come from elsewhere."""
+    """The same for tensors under the checkpoint's names."""
     owner = type(module).__name__
     tensors = _map_names(owner, stored, weight_map)
     _spread_global_scales(tensors)
@@ -93,37 +93,37 @@ def load_tensors(
     module.load_weights(list(tensors.items()), strict=False)
 
 
-def evaluate(module: nn.Module, report: Callable[[float], None] = lambda done: None) -> None:
-    """Read what was mapped, a piece at a time, so that what is converted, fused or quantized on the way is never all in
-    memory at once. `report` hears how much is done, from 0 to 1."""
+def evaluate(module: nn.Module, progress: Callable[[float], None] = lambda done: None) -> None:
+    """Read the mapped tensors, some at a time: the sources of converted, fused or quantized ones are never all in memory.
+    `progress` is called with the fraction done."""
     parameters: list[mx.array] = [
         value for _, value in cast(list[tuple[str, mx.array]], tree_flatten(module.parameters()))
     ]
     total = sum(value.nbytes for value in parameters)
-    done, piece = 0, 0
-    waiting: list[mx.array] = []
+    done, pending_bytes = 0, 0
+    pending: list[mx.array] = []
     for value in parameters:
-        waiting.append(value)
-        piece += value.nbytes
-        if piece >= PIECE or value is parameters[-1]:
-            mx.eval(waiting)
+        pending.append(value)
+        pending_bytes += value.nbytes
+        if pending_bytes >= PIECE or value is parameters[-1]:
+            mx.eval(pending)
             mx.clear_cache()
-            done, piece = done + piece, 0
-            waiting.clear()
-            report(done / max(total, 1))
+            done, pending_bytes = done + pending_bytes, 0
+            pending.clear()
+            progress(done / max(total, 1))
 
 
 def weight_bytes(module: nn.Module) -> int:
-    """Of all its parameters; nothing is read for it."""
+    """Bytes of all parameters, without reading them."""
     parameters = cast(list[tuple[str, mx.array]], tree_flatten(module.parameters()))
     return sum(array.nbytes for _, array in parameters)
 
 
 def read_shards(owner: str, shards: Sequence[Shard]) -> dict[str, mx.array]:
-    """All tensors of a component under the checkpoint's names, nothing read but the headers."""
+    """All tensors of a component under the checkpoint's names; only headers are read."""
     if not shards:
         raise WeightsError(f"{owner}: the model has no weights for it")
-    # A lazily loaded file stays open, and a store with a file a tensor has more than the usual limit.
+    # Mapped files stay open, and a store with one file per tensor exceeds the usual limit.
     allow_open_files(len(shards) + 256)
     tensors: dict[str, mx.array] = {}
     for shard in shards:
@@ -162,7 +162,7 @@ def _map_names(owner: str, stored: Mapping[str, mx.array], weight_map: WeightMap
 
 
 def _spread_global_scales(tensors: dict[str, mx.array]) -> None:
-    """A number for a whole layer becomes one a row, so that rows of several layers can be joined."""
+    """A scale of a whole layer becomes one per row, so that layers can be fused."""
     for name, value in list(tensors.items()):
         weight = tensors.get(name.removesuffix("global_scale") + "weight")
         if name.endswith(".global_scale") and value.size == 1 and weight is not None:
@@ -170,7 +170,7 @@ def _spread_global_scales(tensors: dict[str, mx.array]) -> None:
 
 
 def _fuse(module: nn.Module, tensors: dict[str, mx.array], rules: Mapping[str, tuple[str, ...]]) -> None:
-    """Join the rows of layers that the network computes as one product."""
+    """Concatenate layers that the network computes as one product."""
     for path, layer in module.named_modules():
         parts = fused_parts(path, rules)
         if parts and f"{path}.weight" not in tensors:
@@ -178,7 +178,7 @@ def _fuse(module: nn.Module, tensors: dict[str, mx.array], rules: Mapping[str, t
 
 
 def fused_parts(path: str, rules: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """The checkpoint's layers that the network's layer at `path` is made of; none when it is not a fused one."""
+    """The checkpoint's layers of the fused layer at `path`; empty if it is not fused."""
     for fused, parts in rules.items():
         if f".{path}".endswith(f".{fused}"):
             return [path[: -len(fused)] + part for part in parts]
@@ -187,7 +187,7 @@ def fused_parts(path: str, rules: Mapping[str, tuple[str, ...]]) -> list[str]:
 
 def _fuse_layer(tensors: dict[str, mx.array], path: str, parts: list[str], inputs: int) -> None:
     if len({_form(tensors, part) for part in parts}) > 1:
-        # Quantized in different ways: rows can only be joined as plain numbers.
+        # Quantized in different ways: only dequantized rows can be concatenated.
         for part in parts:
             _dequantize(tensors, part, inputs)
     for leaf in LEAVES:
@@ -200,7 +200,7 @@ def _fuse_layer(tensors: dict[str, mx.array], path: str, parts: list[str], input
 
 
 def _form(tensors: dict[str, mx.array], part: str) -> tuple[object, ...]:
-    """What must be equal for the rows of two quantized layers to be joined."""
+    """Must be equal for two quantized layers to be fused."""
     names = [f"{part}.{leaf}" for leaf in ("weight", "scales", "biases")]
     return tuple(
         (tensors[name].shape[1:], tensors[name].dtype) if name in tensors else None for name in names
@@ -212,13 +212,13 @@ def _dequantize(tensors: dict[str, mx.array], part: str, inputs: int) -> None:
     if scales is None or f"{part}.weight" not in tensors:
         return
     weight, biases = tensors[f"{part}.weight"], tensors.pop(f"{part}.biases", None)
-    how = Quantization.of(weight, scales, biases, inputs)
-    rows, factor = how.dequantize(weight, scales, biases), tensors.pop(f"{part}.global_scale", None)
+    quantization = Quantization.of(weight, scales, biases, inputs)
+    rows, factor = quantization.dequantize(weight, scales, biases), tensors.pop(f"{part}.global_scale", None)
     tensors[f"{part}.weight"] = rows if factor is None else (rows * factor[:, None]).astype(rows.dtype)
 
 
 def _quantize_as_stored(owner: str, module: nn.Module, tensors: dict[str, mx.array]) -> None:
-    """Make the layers quantized that the checkpoint holds so; how, the shapes tell."""
+    """Quantize the layers that are quantized in the checkpoint, by their shapes there."""
     plan: dict[str, Quantization] = {}
     for path, layer in module.named_modules():
         weight, scales = tensors.get(f"{path}.weight"), tensors.get(f"{path}.scales")
@@ -239,31 +239,23 @@ def _channels_last(module: nn.Module, tensors: dict[str, mx.array]) -> None:
             tensors[name] = mx.moveaxis(tensors[name], 1, -1)
 
 
-def _check(owner: str, wanted: Mapping[str, mx.array], found: Mapping[str, mx.array]) -> None:
-    """Everything that does not fit, in one error."""
-    both = [name for name in wanted if name in found]
-    complaints = [
-        _listed("missing", (name for name in wanted if name not in found)),
-        _listed("unexpected", (name for name in found if name not in wanted)),
-        _listed("misshaped", (_shapes(name, found[name], wanted[name]) for name in both if _misshaped(found[name], wanted[name]))),
-        _listed("of another type", (f"{name} ({found[name].dtype})" for name in both if _mistyped(found[name], wanted[name]))),
+def _check(owner: str, params: Mapping[str, mx.array], tensors: Mapping[str, mx.array]) -> None:
+    """Lists every tensor that does not fit in one error."""
+    both = [name for name in params if name in tensors]
+    problems = [
+        _listed("missing", (name for name in params if name not in tensors)),
+        _listed("unexpected", (name for name in tensors if name not in params)),
+        _listed("misshaped", (_shapes(name, tensors[name], params[name]) for name in both if tensors[name].shape != params[name].shape)),
+        _listed("of another type", (f"{name} ({tensors[name].dtype})" for name in both if (tensors[name].dtype in FLOATS) != (params[name].dtype in FLOATS))),
     ]  # fmt: skip
-    if any(complaints):
+    if any(problems):
         raise WeightsError(
-            f"{owner}: the weights do not belong to its config: {'; '.join(filter(None, complaints))}"
+            f"{owner}: the weights do not belong to its config: {'; '.join(filter(None, problems))}"
         )
 
 
-def _misshaped(found: mx.array, wanted: mx.array) -> bool:
-    return found.shape != wanted.shape
-
-
-def _mistyped(found: mx.array, wanted: mx.array) -> bool:
-    return (found.dtype in FLOATS) != (wanted.dtype in FLOATS)
-
-
-def _shapes(name: str, found: mx.array, wanted: mx.array) -> str:
-    return f"{name} (has {list(found.shape)}, {list(wanted.shape)} is needed)"
+def _shapes(name: str, tensor: mx.array, param: mx.array) -> str:
+    return f"{name} (has {list(tensor.shape)}, {list(param.shape)} is needed)"
 
 
 def _listed(what: str, names: Iterable[str]) -> str:

@@ -1,74 +1,74 @@
-"""Attention whose memory grows with the tokens on a processor too, and not with their square.
+"""Attention whose memory is linear in the tokens, on the CPU too.
 
-A GPU has kernels that never hold the scores. On a processor MLX makes all of them at once, every head's: 70 GB for a
-picture of 2048 x 2048 with four heads. Where the system refuses so much, its allocator answers with a null pointer that
-nothing checks, and the process dies inside the BLAS that writes there first (MLX 0.32.4). So queries go in pieces.
+GPU kernels never materialize the scores. On the CPU MLX computes those of all heads at once: 70 GB for a picture of
+2048 x 2048 with four heads. If the system refuses that much, the allocator returns a null pointer that is not checked, and
+the process crashes in the BLAS (MLX 0.32.4). So queries are processed in chunks.
 
-Most of the time there goes into the exponential, which NumPy takes in a tenth of MLX's time (scalar code in its wheels for
-x86), and NumPy's sums over many keys are exact to more digits.
+Most of the time goes into the exponential, for which NumPy takes a tenth of the time of MLX (scalar code in its x86 wheels);
+NumPy's sums over many keys are also more accurate.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import mlx.core as mx
 import numpy as np
 
-# Bytes of scores that are worked on together: smaller pieces are slower, and larger ones bring nothing.
-PIECE = 4 * 2**20
-# Fewer queries than this make a poor matrix product, so pieces of many tokens are larger. Those of the largest picture are
-# just within the 32 MB that MLX keeps for the next one.
+# Bytes of scores per chunk: smaller ones are slower, larger ones no faster.
+CHUNK = 4 * 2**20
+# Fewer queries make an inefficient matrix product, so chunks over many keys are larger. Those of the largest picture just fit
+# the 32 MB buffers that MLX reuses.
 LEAST_QUERIES = 120
 
 Attend = Callable[[mx.array, mx.array, mx.array, float], mx.array]
 
 
-def on_processor() -> bool:
+def on_cpu() -> bool:
     return bool(mx.default_device() == mx.cpu)
 
 
 def softmax_attention(q: mx.array, k: mx.array, v: mx.array, scale: float) -> mx.array:
-    """Of (batch, head, token, channel); everything is seen, and there are as many heads of keys as of queries."""
-    if not on_processor():
+    """Attention of (batch, head, token, channel) without a mask; queries and keys have the same number of heads."""
+    if not on_cpu():
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale)
-    heads, queries = piece_shape(q.shape, k.shape[2], q.itemsize)
+    heads, queries = chunk_shape(q.shape, k.shape[2], q.itemsize)
     evaluated = _evaluated(q, k, v)
-    attend = _attend_now if evaluated and q.dtype == mx.float32 else _after()
-    # Of a graph that is only looked at, nothing is copied: MLX cannot export that.
+    attend = _attend_now if evaluated and q.dtype == mx.float32 else _one_after_another()
+    # While a graph is traced nothing is copied: MLX cannot export the copy.
     k = mx.contiguous(k) if evaluated else k
     groups = [slice(first, first + heads) for first in range(0, q.shape[1], heads)]
     attended = [
-        _joined(_pieces(q[:, group], k[:, group], v[:, group], scale, queries, attend), axis=2)
+        _joined(_chunks(q[:, group], k[:, group], v[:, group], scale, queries, attend), axis=2)
         for group in groups
     ]
     return _joined(attended, axis=1)
 
 
-def piece_shape(shape: tuple[int, ...], keys: int, itemsize: int) -> tuple[int, int]:
-    """How many heads and queries of (batch, head, token, channel) make a piece: a head at a time where they are many."""
+def chunk_shape(shape: tuple[int, ...], keys: int, itemsize: int) -> tuple[int, int]:
+    """The heads and queries in a chunk of (batch, head, token, channel): one head at a time where there are many tokens."""
     batch, heads, queries, _ = shape
     row = batch * keys * itemsize
-    if heads * queries * row <= PIECE:
+    if heads * queries * row <= CHUNK:
         return heads, queries
-    return 1, min(queries, max(LEAST_QUERIES, PIECE // row))
+    return 1, min(queries, max(LEAST_QUERIES, CHUNK // row))
 
 
-def _pieces(
+def _chunks(
     q: mx.array, k: mx.array, v: mx.array, scale: float, queries: int, attend: Attend
 ) -> Iterator[mx.array]:
     for first in range(0, q.shape[2], queries):
         yield attend(q[:, :, first : first + queries], k, v, scale)
 
 
-def _joined(pieces: Iterator[mx.array] | list[mx.array], axis: int) -> mx.array:
-    listed = list(pieces)
-    return listed[0] if len(listed) == 1 else mx.concatenate(listed, axis=axis)
+def _joined(chunks: Iterable[mx.array], axis: int) -> mx.array:
+    arrays = list(chunks)
+    return arrays[0] if len(arrays) == 1 else mx.concatenate(arrays, axis=axis)
 
 
 def _evaluated(*arrays: mx.array) -> bool:
-    """Whether they can be computed now: those of a step that is being compiled have no values."""
+    """False while a step is compiled: its arrays have no values yet."""
     try:
         mx.eval(*arrays)
-    except ValueError:  # how MLX says so, and the only way it does
+    except ValueError:  # MLX has no other way to ask
         return False
     return True
 
@@ -84,8 +84,8 @@ def _attend_now(q: mx.array, k: mx.array, v: mx.array, scale: float) -> mx.array
     return attended
 
 
-def _after() -> Attend:
-    """Each piece waits for the one before, so that the scores of one are gone before those of the next are made."""
+def _one_after_another() -> Attend:
+    """Each chunk depends on the one before, so only one chunk's scores are in memory."""
     last: list[mx.array] = []
 
     def attend(q: mx.array, k: mx.array, v: mx.array, scale: float) -> mx.array:

@@ -1,4 +1,4 @@
-"""What several networks share. Norms are MLX's own (nn.RMSNorm, nn.LayerNorm): they are fused already."""
+"""Building blocks of several networks. Norms are MLX's own (nn.RMSNorm, nn.LayerNorm), which are fused already."""
 
 from collections.abc import Callable
 
@@ -23,18 +23,18 @@ def merge_heads(x: mx.array) -> mx.array:
 def attention(
     q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None = None, scale: float | None = None
 ) -> mx.array:
-    """Softmax attention of [batch, heads, length, head_dim]; k and v may have fewer heads. Give no mask where
-    everything is seen: a mask of ones costs as much as a real one."""
+    """Softmax attention of [batch, heads, length, head_dim]; k and v may have fewer heads. Pass no mask
+    rather than one of ones, which costs as much as a real one."""
     return mx.fast.scaled_dot_product_attention(
         q, k, v, scale=q.shape[-1] ** -0.5 if scale is None else scale, mask=mask
     )
 
 
 def causal_and_real(mask: mx.array) -> mx.array:
-    """Who sees whom, [batch, 1, length, length]: what came before and is no padding.
+    """The causal mask without padding, [batch, 1, length, length].
 
-    Padding in front of a prompt would see nothing at all, and the softmax of nothing is no number on some devices, which
-    spreads to the prompt: such a row sees itself.
+    Padding in front of a prompt would attend to nothing, whose softmax is NaN on some devices and spreads to the prompt:
+    such a row attends to itself.
     """
     length = mask.shape[-1]
     visible = mx.tri(length, dtype=mx.bool_) & mask.astype(mx.bool_)[:, None, None, :]
@@ -58,7 +58,7 @@ ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
 
 
 def activation(name: str) -> Callable[[mx.array], mx.array]:
-    """The function that a config names (hidden_act and its like)."""
+    """The function named by a config (hidden_act and the like)."""
     if name not in ACTIVATIONS:
         raise ConfigError(f"activation {name!r} is unknown; one of {', '.join(ACTIVATIONS)} is needed")
     return ACTIVATIONS[name]

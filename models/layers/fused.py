@@ -1,7 +1,7 @@
-"""Two passes over memory that decide how fast a diffusion transformer is, each a single kernel on an NVIDIA card.
+"""Two memory-bound passes that limit the speed of diffusion transformers, each a single kernel on NVIDIA cards.
 
-`heads_first` goes from projections to what attention takes, `concat_mlp` puts an MLP's hidden features next to attention's.
-MLX's own operations come to the same in several passes, and do so on every other device.
+`heads_first` turns projections into the inputs of attention, `concat_mlp` puts an MLP's hidden features next to attention's
+output. Elsewhere MLX's own operations do the same in several passes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,11 +18,11 @@ from models.layers.rope import rotary_table, rotate
 
 WARP, BLOCK, VECTOR = 32, 256, 8
 
-# How many tokens there are is read from the inputs' shapes: as a constant it would cost a new kernel for every size of a
-# picture and length of a prompt. What a model decides is constant, so that dividing by it is cheap.
+# The number of tokens is read from the inputs' shapes: as a constant it would need a new kernel for every picture size and
+# prompt length. The model's dimensions are constants, so dividing by them is cheap.
 
-# A warp takes one head of one token: the square sum by shuffles, then each lane turns its pairs of channels. The first
-# tokens are those of `a`, the others those of `c`. A row of blocks is one member of the batch, whose tables may be its own.
+# A warp takes one head of one token: the sum of squares by shuffles, then each lane rotates its pairs of channels. The first
+# tokens are in `a`, the others in `c`. A row of blocks is one member of the batch, which may have a table of its own.
 HEADS = """
     constexpr int PAIRS = (DH / 2 + 31) / 32;
     int lane = threadIdx.x % 32;
@@ -59,7 +59,7 @@ HEADS = """
         out[p + 1] = (T)(x * sine + y * cosine);
     }
 """
-# A thread takes eight features, which are all attention's or all the MLP's.
+# A thread takes eight features, all of them attention's or all the MLP's.
 CONCAT = """
     unsigned vector = blockIdx.x * blockDim.x + threadIdx.x;
     unsigned token = vector / ((W + M) / 8), column = vector % ((W + M) / 8) * 8;
@@ -93,7 +93,7 @@ class Part(NamedTuple):
 def heads_first(
     parts: Sequence[Part], table: mx.array, heads: int, head_dim: int
 ) -> tuple[mx.array, mx.array, mx.array]:
-    """Queries and keys, normed and turned, and values, (batch, head, token, channel), of one part or two in a row."""
+    """Normed and rotated queries and keys, and values, (batch, head, token, channel), of one part or two in a row."""
     dtype = parts[0].projected.dtype
     if len(parts) <= 2 and all(part.norm_q and part.norm_k for part in parts) and HEADS_FIRST.works(dtype):
         return _heads_by_kernel(parts, table, heads, head_dim)
@@ -101,9 +101,9 @@ def heads_first(
 
 
 def concat_mlp(attended: mx.array, projected: mx.array, offset: int, gated: bool) -> mx.array:
-    """Attention's features and the MLP's in one row, (batch, token, channels).
+    """Attention's output and the MLP's hidden features in one row, (batch, token, channels).
 
-    The MLP's come from the projection's columns behind `offset`: under SiLU times another half of them, or under GELU.
+    The MLP's input is the projection's columns from `offset` on; its activation is SwiGLU (gated) or GELU.
     """
     width, hidden = attended.shape[2], (projected.shape[2] - offset) // (2 if gated else 1)
     aligned = all(size % VECTOR == 0 for size in (width, hidden, offset, projected.shape[2]))
@@ -123,7 +123,7 @@ def swiglu(x: mx.array) -> mx.array:
 
 
 def gelu(x: mx.array) -> mx.array:
-    """The approximate one. Half precision is no place for a cube, and a power is slow: compiled, this is one pass."""
+    """The tanh approximation, in float32: a cube overflows half precision. Compiled, it is one pass."""
     wide = x.astype(mx.float32)
     bend = 1.5957691216057308 * (wide + 0.044715 * wide * wide * wide)
     return (wide * mx.sigmoid(bend)).astype(x.dtype)
@@ -146,26 +146,26 @@ def _heads_by_mlx(
 def _heads_by_kernel(
     parts: Sequence[Part], table: mx.array, heads: int, head_dim: int
 ) -> tuple[mx.array, mx.array, mx.array]:
-    """Values are copied only where two parts must be joined; those of one are a view of its projection."""
+    """Values are copied only to join two parts; a single part's values are a view of its projection."""
     a, c = parts[0].projected, parts[-1].projected
     norms = [
         norm for part in (parts[0], parts[-1]) for norm in (part.norm_q, part.norm_k) if norm is not None
     ]
     weights = [norm.weight.astype(a.dtype) for norm in norms]
-    batch, alone = a.shape[0], len(parts) == 1
-    tokens = a.shape[1] + (0 if alone else c.shape[1])
+    batch, single = a.shape[0], len(parts) == 1
+    tokens = a.shape[1] + (0 if single else c.shape[1])
     # One table, or one for each member: (1 or batch, token, pair, 2).
-    turns, kinds = table[0].reshape(-1, tokens, *table.shape[-2:]), 2 if alone else 3
+    rotations, kinds = table[0].reshape(-1, tokens, *table.shape[-2:]), 2 if single else 3
     rows = tokens * kinds * heads
-    outputs = _heads_kernel(norms[0].eps, alone)(
-        inputs=[a, c, *weights, turns],
+    outputs = _heads_kernel(norms[0].eps, single)(
+        inputs=[a, c, *weights, rotations],
         template=[("T", a.dtype), ("KINDS", kinds), ("H", heads), ("DH", head_dim)],
         grid=(-(-rows * WARP // BLOCK) * BLOCK, batch, 1),
         threadgroup=(BLOCK, 1, 1),
         output_shapes=[(batch, heads, tokens, head_dim)] * kinds,
         output_dtypes=[a.dtype] * kinds,
     )
-    if not alone:
+    if not single:
         q, k, v = outputs
         return q, k, v
     values = a[..., 2 * heads * head_dim : 3 * heads * head_dim]
@@ -191,8 +191,8 @@ def _concat_by_kernel(attended: mx.array, projected: mx.array, offset: int, gate
     return out
 
 
-def _heads_kernel(eps: float, alone: bool) -> Any:
-    outputs = ("q", "k") if alone else ("q", "k", "v")
+def _heads_kernel(eps: float, single: bool) -> Any:
+    outputs = ("q", "k") if single else ("q", "k", "v")
     name = f"heads_first_{len(outputs)}_{eps:g}".translate(str.maketrans("-.+", "___"))
     source = HEADS.replace("EPS", f"{eps:.9e}f").replace("LAST", outputs[-1])
     return cuda_kernel(name, ("a", "c", "wqa", "wka", "wqc", "wkc", "table"), outputs, source)
@@ -203,7 +203,7 @@ def _concat_kernel() -> Any:
 
 
 def _heads_cases(dtype: mx.Dtype) -> Iterator[Case]:
-    """Of one part, and of two of which the second has an MLP behind it."""
+    """One part; and two, the second with an MLP behind it."""
     heads, size = 2, 64
     norms = [nn.RMSNorm(size, eps=1e-6) for _ in range(2)]
     for norm, seed in zip(norms, (1, 2), strict=True):
@@ -216,11 +216,11 @@ def _heads_cases(dtype: mx.Dtype) -> Iterator[Case]:
         )
         for tokens, more in widths
     ]
-    for given in (parts[:1], parts):
-        places = np.arange(sum(part.projected.shape[1] for part in given))[:, None]
-        table = rotary_table(places, (size,), 2000.0)
-        plain = _heads_by_mlx(given, table, heads, size)
-        yield from zip(_heads_by_kernel(given, table, heads, size), plain, strict=True)
+    for case in (parts[:1], parts):
+        positions = np.arange(sum(part.projected.shape[1] for part in case))[:, None]
+        table = rotary_table(positions, (size,), 2000.0)
+        plain = _heads_by_mlx(case, table, heads, size)
+        yield from zip(_heads_by_kernel(case, table, heads, size), plain, strict=True)
 
 
 def _concat_cases(dtype: mx.Dtype) -> Iterator[Case]:

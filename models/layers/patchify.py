@@ -1,6 +1,6 @@
-"""Square patches: pixels of a picture, or latents, become the features of one token, and go back.
+"""Square patches of pixels or latents to the features of a token, and back.
 
-Pictures are channels-last. Works on NumPy and on MLX arrays alike.
+Pictures are channels-last. Works for NumPy and MLX arrays.
 """
 
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,7 +28,7 @@ def patchify(picture: Array, patch: int = 2, channels_first: bool = True) -> Arr
 
 
 def unpatchify(patches: Array, patch: int = 2, channels_first: bool = True) -> Array:
-    """The way back from `patchify`."""
+    """The inverse of `patchify`."""
     n, rows, columns, features = patches.shape
     channels = features // (patch * patch)
     if channels_first:

@@ -14,7 +14,7 @@ WEIGHTS = WeightMap(
     drop=("embeddings.position_ids",),
     fuse={"qkv_proj": ("q_proj", "k_proj", "v_proj")},
 )
-# Files older than 2023 say 2 whatever the vocabulary; their end-of-text is the highest id.
+# The value in files from before 2023, for any vocabulary; their end-of-text token is the highest id.
 LEGACY_EOS = 2
 
 
@@ -51,7 +51,7 @@ class Embeddings(nn.Module):
     def __call__(self, ids: mx.array) -> mx.array:
         length, longest = ids.shape[-1], self.position_embedding.weight.shape[0]
         if length > longest:
-            raise ValueError(f"{length} tokens are too long for this CLIP: it has {longest} positions")
+            raise ValueError(f"{length} tokens are too long for this CLIP model: it has {longest} positions")
         return self.token_embedding(ids) + self.position_embedding(mx.arange(length))
 
 
@@ -108,7 +108,7 @@ class CLIPTextEncoder(nn.Module):
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
     def __call__(self, ids: mx.array, mask: mx.array | None = None) -> mx.array:
-        """[batch, length] to [batch, hidden_size]; the causal mask already hides the padding behind the end."""
+        """[batch, length] to [batch, hidden_size]; the causal mask already hides padding at the end."""
         x = self.embeddings(ids)
         visible = "causal" if mask is None else causal_and_real(mask)
         for layer in self.encoder.layers:
@@ -116,6 +116,6 @@ class CLIPTextEncoder(nn.Module):
         return self.final_layer_norm(x[mx.arange(len(ids)), self._ends(ids)])
 
     def _ends(self, ids: mx.array) -> mx.array:
-        """Where each row's end-of-text stands; padding may repeat it, the first one counts."""
+        """The position of each row's first end-of-text token; padding may repeat it."""
         legacy = self.eos_token_id == LEGACY_EOS
         return mx.argmax(ids if legacy else ids == self.eos_token_id, axis=-1)

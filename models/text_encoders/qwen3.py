@@ -1,4 +1,4 @@
-"""Qwen3 as a text encoder: hidden states of chosen depths. No cache, no head, nothing above the deepest one asked for."""
+"""Qwen3 as a text encoder: hidden states of given depths, without a cache, a head, or layers above the deepest one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Qwen3Config(Config):
     rms_norm_eps: float = 1e-6
     attention_bias: bool = False
     use_sliding_window: bool = False
-    # Newer files nest what older ones have at the top.
+    # Nested in newer files, at the top level in older ones.
     rope_theta: float | None = None
     rope_scaling: Mapping[str, Any] | None = None
     rope_parameters: Mapping[str, Any] | None = None
@@ -35,12 +35,12 @@ class Qwen3Config(Config):
     def __post_init__(self) -> None:
         kind = self._rope.get("rope_type", self._rope.get("type", "default"))
         if kind != "default":
-            raise ConfigError(f"Qwen3Config: rope type {kind!r} is not supported, only 'default'")
+            raise ConfigError(f"Qwen3Config: rope type {kind!r} is not supported; 'default' is")
         if self.use_sliding_window:
-            raise ConfigError("Qwen3Config: use_sliding_window is true, only full attention is supported")
+            raise ConfigError("Qwen3Config: use_sliding_window is true; only full attention is supported")
         if self.num_attention_heads % self.key_value_heads:
             raise ConfigError(
-                f"Qwen3Config: {self.num_attention_heads} attention heads cannot share {self.key_value_heads} of keys"
+                f"Qwen3Config: {self.num_attention_heads} attention heads cannot share {self.key_value_heads} key-value heads"
             )
 
     @property
@@ -104,9 +104,9 @@ class Layer(nn.Module):
 
 
 class Qwen3Encoder(nn.Module):
-    """Token ids to hidden states, those of several depths side by side in the last axis.
+    """Token ids to hidden states; several depths are concatenated in the last axis.
 
-    Depths count as transformers' `hidden_states` do: 0 is the embeddings, i what leaves layer i, the last (-1) is also
+    Depths are indices of transformers' `hidden_states`: 0 is the embeddings, i the output of layer i, the last (-1) is also
     normed; negative ones count from the end.
     """
 
@@ -124,14 +124,14 @@ class Qwen3Encoder(nn.Module):
 
     @property
     def weight_map(self) -> WeightMap:
-        """Layers above the deepest one asked for are in the checkpoint but not in the encoder."""
+        """Layers above the deepest one are in the checkpoint but not in the encoder."""
         unused = tuple(f"layers.{index}.*" for index in range(len(self.layers), self.count))
         if self.count not in self.depths:
             unused += ("norm.weight",)
         return WeightMap(strip=("model.",), drop=("lm_head.*", *unused), fuse=FUSED)
 
     def __call__(self, ids: mx.array, mask: mx.array | None = None) -> mx.array:
-        """`ids` and `mask` are [batch, length]; where `mask` is 0 stands padding. None: there is none."""
+        """`ids` and `mask` are [batch, length]; `mask` is 0 for padding. None: there is no padding."""
         visible = "causal" if mask is None else causal_and_real(mask)
         x = self.embed_tokens(ids)
         states = {0: x}

@@ -12,7 +12,7 @@ from models.checkpoint.weights import WeightMap
 from models.config import Config, ConfigError
 from models.layers.basic import activation, attention, merge_heads, split_heads
 
-# The embedding may be stored under either name or both; older files carry the decoder too.
+# The embedding is stored under either name or both; older files contain the decoder too.
 WEIGHTS = WeightMap(
     drop=("decoder.*", "lm_head.*"),
     tied={"encoder.embed_tokens.weight": "shared.weight"},
@@ -41,7 +41,7 @@ class T5Config(Config):
         words = self.feed_forward_proj.split("-")
         if len(words) > 2 or (len(words) == 2 and words[0] != "gated"):
             raise ConfigError(
-                f"T5Config: feed_forward_proj is {self.feed_forward_proj!r}, 'gated-<activation>' or "
+                f"T5Config: feed_forward_proj is {self.feed_forward_proj!r}; 'gated-<activation>' or "
                 "'<activation>' is needed"
             )
 
@@ -51,7 +51,7 @@ class T5Config(Config):
 
     @property
     def hidden_act(self) -> str:
-        # The first gated files said gelu and meant its tanh form.
+        # The first gated files name gelu but mean its tanh approximation.
         return "gelu_new" if self.feed_forward_proj == "gated-gelu" else self.feed_forward_proj.split("-")[-1]
 
 
@@ -138,7 +138,7 @@ class T5Encoder(nn.Module):
         self.encoder = Stack(config)
 
     def __call__(self, ids: mx.array, mask: mx.array | None = None) -> mx.array:
-        """`ids` and `mask` are [batch, length]; where `mask` is 0 stands padding. None: everything is seen."""
+        """`ids` and `mask` are [batch, length]; `mask` is 0 for padding. None: there is no padding."""
         x = self.shared(ids)
         bias = self._position_bias(ids.shape[-1]).astype(x.dtype)
         if mask is not None:
@@ -157,10 +157,10 @@ class T5Encoder(nn.Module):
 
 
 def relative_buckets(length: int, count: int, farthest: int) -> NDArray[np.int32]:
-    """Which bucket a key falls into, seen from a query: [length, length].
+    """The bucket of each key relative to each query: [length, length].
 
-    Half of `count` for each direction; the near half of those exact, the rest logarithmic up to `farthest`. Worked out
-    in NumPy's float32, in the reference's order: a border must not tip over because a device's logarithm is rough.
+    Half of `count` for each direction; the nearer half of these is exact, the rest logarithmic up to `farthest`. Computed
+    in NumPy's float32, in the reference's order: a device's less precise logarithm could move a border.
     """
     positions = np.arange(length, dtype=np.int32)
     distance = positions[None, :] - positions[:, None]
@@ -175,5 +175,5 @@ def relative_buckets(length: int, count: int, farthest: int) -> NDArray[np.int32
 
 
 def _clamp(x: mx.array) -> mx.array:
-    """In float16 the sums of a large T5 overflow; the reference clamps them too."""
+    """In float16 the sums of a large T5 overflow. The reference clamps them too."""
     return mx.clip(x, -LARGEST_FLOAT16, LARGEST_FLOAT16) if x.dtype == mx.float16 else x

@@ -1,4 +1,4 @@
-"""A checkpoint's chat template, rendered in a sandbox set up as the reference sets it up. No MLX, no transformers."""
+"""Renders a checkpoint's chat template in a sandbox configured like the reference's. No MLX, no transformers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,23 +14,23 @@ from jinja2.utils import Namespace
 
 from models.tokenizers.deadline import OutOfTime, within
 
-# A template is a program of the model's, and a long chat takes it milliseconds.
+# A template is a program in the checkpoint. A long chat takes milliseconds.
 RENDER_SECONDS = 10.0
 
 Message = Mapping[str, Any]
 
 
 class TemplateMissing(ValueError):
-    """A tokenizer that should have a chat template and has none."""
+    """A tokenizer without the chat template that it needs."""
 
 
 class TemplateFailed(ValueError):
-    """A chat template that is no Jinja, or that refuses what it was given."""
+    """A chat template that is not valid Jinja, or that rejects its messages."""
 
 
 class ChatTemplate:
     def __init__(self, source: str, tokens: Mapping[str, str] | None = None) -> None:
-        """`tokens`: the special tokens that a template may name, as bos_token."""
+        """`tokens`: the special tokens that a template may use, such as bos_token."""
         self._tokens = dict(tokens or {})
         try:
             self._template = _environment().from_string(source)
@@ -38,20 +38,20 @@ class ChatTemplate:
             raise TemplateFailed(f"the chat template cannot be read: {error}") from error
 
     def render(self, messages: Sequence[Message], **variables: Any) -> str:
-        given = {"tools": None, "documents": None, "add_generation_prompt": True} | self._tokens | variables
+        context = {"tools": None, "documents": None, "add_generation_prompt": True} | self._tokens | variables
         copies = [dict(message) for message in messages]
         try:
-            return within(RENDER_SECONDS, lambda: self._template.render(messages=copies, **given))
+            return within(RENDER_SECONDS, lambda: self._template.render(messages=copies, **context))
         except OutOfTime:
             raise TemplateFailed(
-                f"the chat template did not come to an end within {RENDER_SECONDS:g} seconds"
+                f"the chat template did not finish within {RENDER_SECONDS:g} seconds"
             ) from None
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
             raise TemplateFailed(f"the chat template failed: {error}") from error
 
 
 def find_template(folder: Path, config: Mapping[str, Any]) -> str:
-    """chat_template.jinja beside the tokenizer, else what its configuration holds (one, or several by name)."""
+    """chat_template.jinja in the tokenizer's folder, else the configuration's (one, or several by name)."""
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
@@ -67,7 +67,7 @@ def find_template(folder: Path, config: Mapping[str, Any]) -> str:
 
 
 class _Generation(Extension):
-    """{% generation %} marks what a model is trained on; here it is only its content."""
+    """{% generation %} marks text for training; here its content is rendered as it is."""
 
     tags = frozenset({"generation"})  # type: ignore[assignment]
 
@@ -77,7 +77,7 @@ class _Generation(Extension):
 
 
 class _PublicNamespace(Namespace):
-    """A template's variables, none of them private: those lead into Python's own."""
+    """A template's namespace without private names, which lead into Python's internals."""
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name.startswith("_"):

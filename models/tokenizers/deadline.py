@@ -1,4 +1,4 @@
-"""Work in Python that may go on for ever, and is stopped when its time is over."""
+"""Runs Python code with a time limit, and stops it when the time is over."""
 
 import ctypes
 import logging
@@ -11,29 +11,28 @@ from typing import TypeVar
 T = TypeVar("T")
 log = logging.getLogger("diptych.deadline")
 
-# An exception that arrives while Python cleans something up is lost there: it is sent again so often, so many seconds
-# apart.
+# An exception raised during Python's cleanup code is lost, so it is sent repeatedly: so many times, so many seconds apart.
 TRIES, APART = 20, 0.05
 
 
 class OutOfTime(Exception):
-    """The work was stopped."""
+    """The work took too long and was stopped."""
 
 
 class _Stop(BaseException):
-    """Passes whatever handles errors on its way out of the work."""
+    """A BaseException, so that the work's own error handlers do not catch it."""
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:
-    """What the work returns or raises; OutOfTime when it takes longer.
+    """Returns or raises what `work` does; raises OutOfTime if it takes longer.
 
-    It runs on a thread of its own, which is stopped between two of Python's instructions: a loop ends, one long call of
-    a C function ends before.
+    It runs in its own thread and is stopped between two Python instructions: a loop is stopped, but a long call of a C
+    function finishes first.
     """
     done: Future[T] = Future()
 
     def run() -> None:
-        with suppress(_Stop):  # it may come late
+        with suppress(_Stop):  # it may arrive late
             try:
                 result = work()
             except BaseException as error:
@@ -46,7 +45,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     try:
         return done.result(seconds)
     except TimeoutError:
-        if done.done():  # the work's own
+        if done.done():  # raised by the work itself
             raise
     _stop(thread)
     raise OutOfTime
@@ -58,4 +57,4 @@ def _stop(thread: threading.Thread) -> None:
         thread.join(APART)
         if not thread.is_alive():
             return
-    log.warning("work that was given up still goes on in a C function")
+    log.warning("work that ran out of time is still running in a C function")

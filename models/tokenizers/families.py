@@ -1,4 +1,4 @@
-"""The tokenizer classes that picture models use: what each puts around a vocabulary, and how it is built from one."""
+"""The tokenizer classes of picture models: normalization, splitting and special tokens, and how each builds a vocabulary."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,24 +7,24 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 Tokens = Mapping[str, str]
-# CLIP cuts text into English contractions, runs of letters, single digits, and runs of anything else but space.
+# CLIP splits text into English contractions, runs of letters, single digits, and runs of anything else but space.
 CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-# Qwen's words carry the sign or space before them, digits stand alone, line ends stay with what they end.
+# Qwen's words include a preceding sign or space, digits are separate, line ends stay with the text before them.
 QWEN_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 END = "<|endoftext|>"
 
 
 @dataclass(frozen=True)
 class Family:
-    """`tokens` are the class's own special tokens; `shape` sets what surrounds the vocabulary; `from_merges` builds the
-    vocabulary from vocab.json and merges.txt where the class knows that form."""
+    """`tokens` are the class's special tokens; `configure` sets normalization, splitting and surrounding tokens; `from_merges`
+    builds the vocabulary from vocab.json and merges.txt, if the class has that form."""
 
     tokens: Tokens
-    shape: Callable[[Tokenizer, Tokens], None]
+    configure: Callable[[Tokenizer, Tokens], None]
     from_merges: Callable[[Path, Path, Tokens], Tokenizer] | None = None
 
 
-def _shape_clip(backend: Tokenizer, tokens: Tokens) -> None:
+def _configure_clip(backend: Tokenizer, tokens: Tokens) -> None:
     backend.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
@@ -51,7 +51,7 @@ def _clip_from_merges(vocabulary: Path, merges: Path, tokens: Tokens) -> Tokeniz
     )
 
 
-def _shape_qwen(backend: Tokenizer, tokens: Tokens) -> None:
+def _configure_qwen(backend: Tokenizer, tokens: Tokens) -> None:
     backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -66,8 +66,8 @@ def _qwen_from_merges(vocabulary: Path, merges: Path, tokens: Tokens) -> Tokeniz
     return Tokenizer(models.BPE.from_file(str(vocabulary), str(merges), continuing_subword_prefix=""))
 
 
-def _shape_t5(backend: Tokenizer, tokens: Tokens) -> None:
-    """SentencePiece's own character map stays; spaces are cut here, so what the file adds to that is left out."""
+def _configure_t5(backend: Tokenizer, tokens: Tokens) -> None:
+    """SentencePiece's character map is kept; spaces are split here, so the file's own handling of them is left out."""
     backend.normalizer = _character_map(backend)
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
@@ -77,8 +77,8 @@ def _shape_t5(backend: Tokenizer, tokens: Tokens) -> None:
 
 
 def _character_map(backend: Tokenizer) -> normalizers.Normalizer | None:
-    found = backend.normalizer
-    steps = [found[at] for at in range(len(found))] if isinstance(found, normalizers.Sequence) else [found]
+    own = backend.normalizer
+    steps = [own[at] for at in range(len(own))] if isinstance(own, normalizers.Sequence) else [own]
     return next((step for step in steps if isinstance(step, normalizers.Precompiled)), None)
 
 
@@ -92,11 +92,11 @@ def _surround(backend: Tokenizer, tokens: Tokens, before: str | None, after: str
 FAMILIES = {
     "CLIPTokenizer": Family(
         {"bos_token": "<|startoftext|>", "eos_token": END, "unk_token": END, "pad_token": END},
-        _shape_clip,
+        _configure_clip,
         _clip_from_merges,
     ),
     "Qwen2Tokenizer": Family(
-        {"eos_token": END, "unk_token": END, "pad_token": END}, _shape_qwen, _qwen_from_merges
+        {"eos_token": END, "unk_token": END, "pad_token": END}, _configure_qwen, _qwen_from_merges
     ),
-    "T5Tokenizer": Family({"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}, _shape_t5),
+    "T5Tokenizer": Family({"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}, _configure_t5),
 }

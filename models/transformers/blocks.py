@@ -1,4 +1,4 @@
-"""What the diffusion transformers share: time embeddings, modulated norms, joint attention."""
+"""Shared by the diffusion transformers: time embeddings, modulated norms, joint attention."""
 
 import math
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from models.layers.attention import softmax_attention
 from models.layers.fused import Part, heads_first
 
 MAX_PERIOD = 10000
-TIME_SCALE = 1000.0  # of times and guidance in FLUX; Z-Image's config has its own
+TIME_SCALE = 1000.0  # of timesteps and guidance in FLUX; Z-Image's is in its config
 
 
 def sinusoid(values: Sequence[float], channels: int, scale: float = TIME_SCALE) -> mx.array:
-    """Cosines, then sines of each scaled value at `channels // 2` falling frequencies, (value, channel), in float32.
+    """Cosines, then sines of each scaled value at `channels // 2` decreasing frequencies, (value, channel), in float32.
 
-    The arguments reach some thousand radians: a GPU's fast sine is not to be trusted there, so NumPy makes them, and
-    they are rounded to float32 where the reference rounds them, as their last bit is worth 1e-4 in the end.
+    The arguments reach some thousand radians, where a GPU's fast sine is inaccurate, so NumPy computes them. They are rounded
+    to float32 where the reference rounds them: their last bit makes a difference of 1e-4 in the result.
     """
     half = channels // 2
     exponents = np.arange(half, dtype=np.float32) * np.float32(-math.log(MAX_PERIOD)) / np.float32(half)
@@ -29,7 +29,7 @@ def sinusoid(values: Sequence[float], channels: int, scale: float = TIME_SCALE) 
 
 
 class Embedding(nn.Module):
-    """A projection to the stream's width: two layers with a SiLU between."""
+    """A projection to the width of the residual stream: two layers with a SiLU between."""
 
     def __init__(self, channels: int, width: int, bias: bool) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Embedding(nn.Module):
 
 
 class Projection(nn.Module):
-    """A `linear` from the conditioning to rows of modulation; one is added to the rows that are scales."""
+    """A linear layer from the conditioning to rows of modulation; 1 is added to rows that are scales."""
 
     def __init__(self, width: int, rows: int, scales: Sequence[int], bias: bool) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Projection(nn.Module):
 def modulated_norm(x: mx.array, scale: mx.array, shift: mx.array | None, eps: float) -> mx.array:
     """Layer norm of (batch, token, channel), scaled and shifted by (1 or batch, channel).
 
-    One scale for the whole batch is the norm's own weight: one kernel, with its statistics in float32.
+    A single scale for the whole batch is passed as the norm's weight: one kernel, with statistics in float32.
     """
     if scale.shape[0] == 1:
         return mx.fast.layer_norm(x, scale[0], None if shift is None else shift[0], eps)
@@ -70,25 +70,25 @@ def modulated_norm(x: mx.array, scale: mx.array, shift: mx.array | None, eps: fl
 def attend(
     parts: Sequence[Part], table: mx.array, heads: int, head_dim: int, lengths: Sequence[int] | None = None
 ) -> mx.array:
-    """Attention among the tokens of all parts, turned by the rotary table first; (batch, token, channels).
+    """Attention among the tokens of all parts, after rotary embeddings; (batch, token, channels).
 
-    `lengths` are given where the members of a batch differ in them: each attends to so many tokens, its first ones.
+    `lengths`, where the members of a batch differ in length: each attends to so many tokens, the first ones.
     """
     q, k, v = heads_first(parts, table, heads, head_dim)
     scale = head_dim**-0.5
     if lengths is None:
         out = softmax_attention(q, k, v, scale)
     else:
-        # One by one: a mask would cost an eighth of the whole step more.
+        # One by one: a mask would make the whole step an eighth slower.
         members = [(slice(i, i + 1), slice(length)) for i, length in enumerate(lengths)]
         out = mx.concatenate(
-            [softmax_attention(q[i], k[i, :, seen], v[i, :, seen], scale) for i, seen in members]
+            [softmax_attention(q[i], k[i, :, tokens], v[i, :, tokens], scale) for i, tokens in members]
         )
     return out.transpose(0, 2, 1, 3).flatten(2)
 
 
 class JointAttention(nn.Module):
-    """Text and picture, each with its own projections, attending to one another."""
+    """Text and picture, with projections of their own, attending to each other."""
 
     def __init__(self, heads: int, head_dim: int, eps: float, bias: bool) -> None:
         super().__init__()
@@ -109,12 +109,12 @@ class JointAttention(nn.Module):
             Part(self.to_qkv(image), self.norm_q, self.norm_k),
         ]
         out = attend(parts, table, self.heads, self.head_dim)
-        texts = text.shape[1]
-        return self.to_add_out(out[:, :texts]), self.to_out[0](out[:, texts:])
+        length = text.shape[1]
+        return self.to_add_out(out[:, :length]), self.to_out[0](out[:, length:])
 
 
-def within_half(x: mx.array) -> mx.array:
-    """float16 streams are held within its range, as the reference holds them; others are left alone."""
+def clamp_float16(x: mx.array) -> mx.array:
+    """Clamp float16 to its range, as the reference does; other dtypes are unchanged."""
     if x.dtype != mx.float16:
         return x
     limit = float(np.finfo(np.float16).max)
@@ -122,5 +122,5 @@ def within_half(x: mx.array) -> mx.array:
 
 
 def stream_dtype(network: nn.Module) -> mx.Dtype:
-    """The type that a network computes in: its norms', which are never quantized."""
+    """The dtype that a network computes in: its norms', which are never quantized."""
     return next(layer.weight.dtype for layer in network.modules() if isinstance(layer, nn.RMSNorm))

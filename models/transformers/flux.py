@@ -1,8 +1,8 @@
 """The FLUX.1 transformer (FluxTransformer2DModel): text and picture tokens in, the velocity of the picture out.
 
     prepared = network.prepare(text, text_positions, picture_positions)
-    modulation = network.modulation(times, pooled, guidance)     # of all steps at once, times from 1 to 0
-    velocity = network.step(latents, prepared, modulation.at(i))  # pure: made to be compiled
+    modulation = network.modulation(timesteps, pooled, guidance)  # of all steps at once, timesteps from 1 to 0
+    velocity = network.step(latents, prepared, modulation.at(i))  # pure, so that it can be compiled
 
 Everything that does not depend on the latents is in the first two; a quarter of the weights serve the second alone.
 """
@@ -24,10 +24,10 @@ from models.transformers.blocks import (
     JointAttention,
     Projection,
     attend,
+    clamp_float16,
     modulated_norm,
     sinusoid,
     stream_dtype,
-    within_half,
 )
 
 WEIGHTS = WeightMap(
@@ -40,7 +40,7 @@ WEIGHTS = WeightMap(
     }
 )
 
-# Fixed by the reference: no config states them.
+# Constants of the reference that are not in its config.
 EPS = 1e-6
 ROPE_THETA = 10000
 MLP_RATIO = 4
@@ -75,7 +75,7 @@ class FluxConfig(Config):
 
 
 class Prepared(NamedTuple):
-    """What one picture's steps share: the embedded text (batch, token, width) and the rotations of all tokens."""
+    """Inputs shared by the steps of one picture: the embedded text (batch, token, width) and the rotations of all tokens."""
 
     text: mx.array
     table: mx.array
@@ -148,11 +148,11 @@ class DoubleBlock(nn.Module):
         image = image + gated(self.ff(shifted(image, image_rows[:, 3:])), image_rows[:, 5])
         text = text + gated(text_out, text_rows[:, 2])
         text = text + gated(self.ff_context(shifted(text, text_rows[:, 3:])), text_rows[:, 5])
-        return within_half(text), image
+        return clamp_float16(text), image
 
 
 class ParallelAttention(nn.Module):
-    """Attention and MLP beside each other: one projection in, one out."""
+    """Attention and MLP in parallel: one projection in, one out."""
 
     def __init__(self, config: FluxConfig) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class SingleBlock(nn.Module):
         self.attn = ParallelAttention(config)
 
     def __call__(self, stream: mx.array, table: mx.array, rows: mx.array) -> mx.array:
-        return within_half(stream + gated(self.attn(shifted(stream, rows), table), rows[:, 2]))
+        return clamp_float16(stream + gated(self.attn(shifted(stream, rows), table), rows[:, 2]))
 
 
 class TimeText(nn.Module):
@@ -192,9 +192,9 @@ class TimeText(nn.Module):
             self.guidance_embedder = Embedding(TIME_CHANNELS, config.width, bias=True)
         self.text_embedder = Embedding(config.pooled_projection_dim, config.width, bias=True)
 
-    def __call__(self, times: Sequence[float], pooled: mx.array, guidance: float | None) -> mx.array:
+    def __call__(self, timesteps: Sequence[float], pooled: mx.array, guidance: float | None) -> mx.array:
         """(step, batch, width) for `pooled` (batch, pooled_projection_dim)."""
-        embedded = self.timestep_embedder(sinusoid(times, TIME_CHANNELS).astype(pooled.dtype))
+        embedded = self.timestep_embedder(sinusoid(timesteps, TIME_CHANNELS).astype(pooled.dtype))
         if guidance is not None:
             waves = sinusoid([guidance], TIME_CHANNELS).astype(pooled.dtype)
             embedded = embedded + self.guidance_embedder(waves)
@@ -219,19 +219,19 @@ class FluxTransformer(nn.Module):
         return stream_dtype(self)
 
     def prepare(self, text: mx.array, text_positions: Positions, picture_positions: Positions) -> Prepared:
-        """Embed what the steps share. `text` (batch, token, joint_attention_dim); positions (token, axis)."""
+        """Embed the inputs that the steps share. `text` (batch, token, joint_attention_dim); positions (token, axis)."""
         positions = np.concatenate([text_positions, picture_positions])
         table = rotary_table(positions, self.config.axes_dims_rope, ROPE_THETA)
         return Prepared(self.context_embedder(text.astype(self.dtype)), table)
 
     def modulation(
-        self, times: Sequence[float], pooled: mx.array, guidance: float | None = None
+        self, timesteps: Sequence[float], pooled: mx.array, guidance: float | None = None
     ) -> Modulation:
-        """Of every step, for its time from 1 (noise) to 0 (picture) and the pooled text (batch, channel)."""
+        """For all steps, with timesteps from 1 (noise) to 0 (picture) and the pooled text (batch, channel)."""
         if (guidance is not None) != self.config.guidance_embeds:
-            wanted = "a guidance" if self.config.guidance_embeds else "no guidance"
-            raise ConfigError(f"this network takes {wanted} (guidance_embeds), found {guidance}")
-        activated = nn.silu(self.time_text_embed(times, pooled.astype(self.dtype), guidance))
+            expected = "a number" if self.config.guidance_embeds else "none"
+            raise ConfigError(f"guidance is {guidance}; this network takes {expected} (guidance_embeds)")
+        activated = nn.silu(self.time_text_embed(timesteps, pooled.astype(self.dtype), guidance))
         doubles, singles = self.transformer_blocks, self.single_transformer_blocks
         return Modulation(
             tuple(block.norm1(activated) for block in doubles),

@@ -1,8 +1,8 @@
 """The FLUX.2 transformer (Flux2Transformer2DModel): text and picture tokens in, the velocity of the picture out.
 
     prepared = network.prepare(text, text_positions, picture_positions, references)
-    modulation = network.modulation(times)                       # of all steps at once, times from 1 to 0
-    velocity = network.step(latents, prepared, modulation.at(i))  # pure: made to be compiled
+    modulation = network.modulation(timesteps)                   # of all steps at once, timesteps from 1 to 0
+    velocity = network.step(latents, prepared, modulation.at(i))  # pure, so that it can be compiled
 
 Everything that does not depend on the latents is in the first two. Tokens are text, noise, references.
 """
@@ -24,10 +24,10 @@ from models.transformers.blocks import (
     JointAttention,
     Projection,
     attend,
+    clamp_float16,
     modulated_norm,
     sinusoid,
     stream_dtype,
-    within_half,
 )
 
 WEIGHTS = WeightMap(
@@ -66,7 +66,7 @@ class Flux2Config(Config):
 
 
 class Prepared(NamedTuple):
-    """What one picture's steps share: the embedded text (batch, token, width), the embedded reference pictures
+    """Inputs shared by the steps of one picture: the embedded text (batch, token, width), the embedded reference pictures
     if there are any, and the rotations of all tokens."""
 
     text: mx.array
@@ -123,11 +123,11 @@ class DoubleBlock(nn.Module):
         image = image + rows.image[5] * self.ff(shifted(image, rows.image[3:], self.eps))
         text = text + rows.text[2] * text_out
         text = text + rows.text[5] * self.ff_context(shifted(text, rows.text[3:], self.eps))
-        return within_half(text), image
+        return clamp_float16(text), image
 
 
 class ParallelAttention(nn.Module):
-    """Attention and MLP beside each other: one projection in, one out."""
+    """Attention and MLP in parallel: one projection in, one out."""
 
     def __init__(self, config: Flux2Config) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class SingleBlock(nn.Module):
         self.attn = ParallelAttention(config)
 
     def __call__(self, stream: mx.array, table: mx.array, rows: mx.array) -> mx.array:
-        return within_half(stream + rows[2] * self.attn(shifted(stream, rows, self.eps), table))
+        return clamp_float16(stream + rows[2] * self.attn(shifted(stream, rows, self.eps), table))
 
 
 class TimeGuidance(nn.Module):
@@ -165,8 +165,8 @@ class TimeGuidance(nn.Module):
         if config.guidance_embeds:
             self.guidance_embedder = Embedding(self.channels, config.width, bias=False)
 
-    def __call__(self, times: Sequence[float], guidance: float | None, dtype: mx.Dtype) -> mx.array:
-        embedded = self.timestep_embedder(sinusoid(times, self.channels).astype(dtype))
+    def __call__(self, timesteps: Sequence[float], guidance: float | None, dtype: mx.Dtype) -> mx.array:
+        embedded = self.timestep_embedder(sinusoid(timesteps, self.channels).astype(dtype))
         if guidance is None or "guidance_embedder" not in self:
             return embedded
         return embedded + self.guidance_embedder(sinusoid([guidance], self.channels).astype(dtype))
@@ -199,16 +199,16 @@ class Flux2Transformer(nn.Module):
         picture_positions: Positions,
         references: mx.array | None = None,
     ) -> Prepared:
-        """Embed what the steps share. `text` (batch, token, joint_attention_dim); `references` (1 or batch, token,
+        """Embed the inputs that the steps share. `text` (batch, token, joint_attention_dim); `references` (1 or batch, token,
         in_channels); `picture_positions` are the noise's, then the references', (token, axis)."""
         positions = np.concatenate([text_positions, picture_positions])
         table = rotary_table(positions, self.config.axes_dims_rope, self.config.rope_theta)
         embedded = None if references is None else self.x_embedder(references.astype(self.dtype))
         return Prepared(self.context_embedder(text.astype(self.dtype)), embedded, table)
 
-    def modulation(self, times: Sequence[float], guidance: float | None = None) -> Modulation:
-        """Of every step, for its time from 1 (noise) to 0 (picture)."""
-        activated = nn.silu(self.time_guidance_embed(times, guidance, self.dtype))
+    def modulation(self, timesteps: Sequence[float], guidance: float | None = None) -> Modulation:
+        """For all steps, with timesteps from 1 (noise) to 0 (picture)."""
+        activated = nn.silu(self.time_guidance_embed(timesteps, guidance, self.dtype))
         return Modulation(
             self.double_stream_modulation_img(activated),
             self.double_stream_modulation_txt(activated),

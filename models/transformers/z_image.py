@@ -1,8 +1,8 @@
 """The Z-Image transformer (ZImageTransformer2DModel): caption and picture tokens in, minus the velocity out.
 
     prepared = network.prepare(captions, rows, columns)  # of tokens
-    modulation = network.modulation(times)                # of all steps at once, times from 0 to 1
-    prediction = network.step(tokens, prepared, modulation.at(i))  # pure: made to be compiled
+    modulation = network.modulation(timesteps)            # of all steps at once, timesteps from 0 to 1
+    prediction = network.step(tokens, prepared, modulation.at(i))  # pure, so that it can be compiled
 
 Everything that does not depend on the latents, the caption's refiner too, is in the first two.
 """
@@ -23,7 +23,7 @@ from models.transformers.blocks import attend, modulated_norm, sinusoid, stream_
 
 WEIGHTS = WeightMap(fuse={"to_qkv": ("to_q", "to_k", "to_v"), "w13": ("w1", "w3")})
 
-# Fixed by the reference: no config states them.
+# Constants of the reference that are not in its config.
 SEQUENCE_MULTIPLE = 32
 TIME_WIDTH = 256
 TIME_HIDDEN = 1024
@@ -51,7 +51,9 @@ class ZImageConfig(Config):
 
     def __post_init__(self) -> None:
         if self.siglip_feat_dim is not None:
-            raise ConfigError("ZImageConfig: siglip_feat_dim: pictures as conditions are not supported")
+            raise ConfigError(
+                "ZImageConfig: siglip_feat_dim is set; pictures as conditions are not supported"
+            )
         if self.head_dim != sum(self.axes_dims):
             raise ConfigError(f"ZImageConfig: axes_dims {self.axes_dims} do not add up to {self.head_dim}")
 
@@ -69,13 +71,13 @@ class ZImageConfig(Config):
 
     @property
     def patches(self) -> dict[str, int]:
-        """The features of a token for each patch size, under the names that the weights use."""
+        """The features of a token for each patch size, by the names in the weights."""
         sizes = zip(self.all_patch_size, self.all_f_patch_size, strict=True)
         return {f"{size}-{frames}": frames * size * size * self.in_channels for size, frames in sizes}
 
 
 class Prepared(NamedTuple):
-    """What one picture's steps share: the refined captions (batch, token, width), the rotations of the picture's
+    """Inputs shared by the steps of one picture: the refined captions (batch, token, width), the rotations of the picture's
     tokens and of picture and caption together, and how many tokens each has, where captions differ in length."""
 
     caption: mx.array
@@ -163,8 +165,8 @@ class TimeEmbedder(nn.Module):
         super().__init__()
         self.mlp = [nn.Linear(TIME_CHANNELS, TIME_HIDDEN), nn.SiLU(), nn.Linear(TIME_HIDDEN, width)]
 
-    def __call__(self, times: Sequence[float], scale: float, dtype: mx.Dtype) -> mx.array:
-        x = sinusoid(times, TIME_CHANNELS, scale).astype(dtype)
+    def __call__(self, timesteps: Sequence[float], scale: float, dtype: mx.Dtype) -> mx.array:
+        x = sinusoid(timesteps, TIME_CHANNELS, scale).astype(dtype)
         for layer in self.mlp:
             x = layer(x)
         return x
@@ -187,7 +189,7 @@ class ZImageTransformer(nn.Module):
     def __init__(self, config: ZImageConfig, patch: str | None = None) -> None:
         super().__init__()
         self.config = config
-        # A checkpoint may be made for several patch sizes; like the reference's pipeline, a network uses one of them.
+        # A checkpoint may support several patch sizes; like the reference's pipeline, a network uses one of them.
         self.patch = next(iter(config.patches)) if patch is None else patch
         self.all_x_embedder = {name: nn.Linear(size, config.dim) for name, size in config.patches.items()}
         self.all_final_layer = {name: FinalLayer(config, size) for name, size in config.patches.items()}
@@ -233,9 +235,9 @@ class ZImageTransformer(nn.Module):
     def _table(self, positions: Sequence[Positions]) -> mx.array:
         return rotary_table(np.stack(positions), self.config.axes_dims, self.config.rope_theta)
 
-    def modulation(self, times: Sequence[float]) -> Modulation:
-        """Of every step, for its time from 0 (noise) to 1 (picture)."""
-        embedded = self.t_embedder(times, self.config.t_scale, self.dtype)
+    def modulation(self, timesteps: Sequence[float]) -> Modulation:
+        """For all steps, with timesteps from 0 (noise) to 1 (picture)."""
+        embedded = self.t_embedder(timesteps, self.config.t_scale, self.dtype)
         return Modulation(
             tuple(block.modulation(embedded) for block in self.noise_refiner),
             tuple(block.modulation(embedded) for block in self.layers),
@@ -243,7 +245,7 @@ class ZImageTransformer(nn.Module):
         )
 
     def warmup_block(self, prepared: Prepared) -> mx.array:
-        """One block over picture and caption: what a device plans for so many tokens, it plans once for all blocks."""
+        """One block over picture and caption: a device plans its kernels for so many tokens once for all blocks."""
         block = self.layers[0]
         x = mx.zeros((1, prepared.table.shape[2], self.config.dim), self.dtype)
         return block(x, block.norms, prepared.table)
@@ -261,12 +263,12 @@ class ZImageTransformer(nn.Module):
 
 
 def caption_positions(tokens: int) -> Positions:
-    """A caption counts from one on the first axis."""
+    """A caption counts from 1 on the first axis."""
     return np.pad(np.arange(1, tokens + 1)[:, None], ((0, 0), (0, 2)))
 
 
 def picture_positions(caption: int, rows: int, columns: int) -> Positions:
-    """A picture follows its caption on the first axis; the tokens that fill it up stand at the origin."""
+    """A picture follows its caption on the first axis; padding tokens are at the origin."""
     tokens = np.stack(np.meshgrid([caption + 1], range(rows), range(columns), indexing="ij"), -1).reshape(
         -1, 3
     )
@@ -274,7 +276,7 @@ def picture_positions(caption: int, rows: int, columns: int) -> Positions:
 
 
 def padded(x: mx.array, token: mx.array) -> mx.array:
-    """(batch, token, width) filled up to the multiple with a learned token."""
+    """Pad (batch, token, width) to the multiple with a learned token."""
     missing = -x.shape[1] % SEQUENCE_MULTIPLE
     if not missing:
         return x

@@ -9,7 +9,7 @@ from functools import partial
 import mlx.core as mx
 import mlx.nn as nn
 
-from models.layers.attention import on_processor, softmax_attention
+from models.layers.attention import on_cpu, softmax_attention
 from models.vae.group_norm import FittedNorm, GroupNorm
 from models.vae.tiling import (
     Lazy,
@@ -101,7 +101,7 @@ class Attention(nn.Module):
     def _attend(self, q: mx.array, k: mx.array, v: mx.array, scheduler: TileScheduler | None) -> mx.array:
         """No device has a fused kernel for a head this wide, so scores are held in memory: chunks of queries bound them."""
         scale = q.shape[-1] ** -0.5
-        if on_processor():
+        if on_cpu():
             return softmax_attention(q, k, v, scale)
         chunk = max(1, (SCORES // 4 if scheduler else SCORES) // (q.shape[0] * q.shape[2]))
         attended = []

@@ -43,7 +43,7 @@ def test_objects_fill_nested_dataclasses_and_mappings() -> None:
 
 def test_null_is_taken_only_where_it_is_allowed() -> None:
     assert Thing.from_dict({"size": 1, "limit": None}).limit is None
-    with pytest.raises(ConfigError, match="Thing: size is None, int is needed"):
+    with pytest.raises(ConfigError, match="Thing: size is None; a whole number is needed"):
         Thing.from_dict({"size": None})
 
 
@@ -57,14 +57,17 @@ def test_a_missing_required_key_is_named() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"size": "big"}, "Thing: size is 'big', int is needed"),
-        ({"size": True}, "Thing: size is True, int is needed"),
-        ({"size": 1.5}, "Thing: size is 1.5, int is needed"),
-        ({"size": 1, "axes": [1, "2"]}, r"Thing: axes\[1\] is '2', int is needed"),
-        ({"size": 1, "axes": 3}, "Thing: axes is 3, tuple"),
-        ({"size": 1, "pair": [1, 2, 3]}, r"Thing: pair is \[1, 2, 3\], tuple\[int, int\] is needed"),
-        ({"size": 1, "limit": "no"}, r"Thing: limit is 'no', int \| None is needed"),
-        ({"size": 1, "flag": 1}, "Thing: flag is 1, bool is needed"),
+        ({"size": "big"}, "Thing: size is 'big'; a whole number is needed"),
+        ({"size": True}, "Thing: size is True; a whole number is needed"),
+        ({"size": 1.5}, "Thing: size is 1.5; a whole number is needed"),
+        ({"size": 1, "axes": [1, "2"]}, r"Thing: axes\[1\] is '2'; a whole number is needed"),
+        ({"size": 1, "axes": 3}, "Thing: axes is 3; a list of values, each a whole number is needed"),
+        (
+            {"size": 1, "pair": [1, 2, 3]},
+            r"Thing: pair is \[1, 2, 3\]; a list of 2 values, each a whole number is needed",
+        ),
+        ({"size": 1, "limit": "no"}, r"Thing: limit is 'no'; a whole number or null is needed"),
+        ({"size": 1, "flag": 1}, "Thing: flag is 1; true or false is needed"),
     ],
 )
 def test_a_wrong_type_names_class_key_and_value(values: dict[str, Any], message: str) -> None:
@@ -72,12 +75,12 @@ def test_a_wrong_type_names_class_key_and_value(values: dict[str, Any], message:
         Thing.from_dict(values)
 
 
-def test_a_file_that_is_no_object_is_named(tmp_path: Path) -> None:
+def test_a_file_that_does_not_hold_an_object_is_named(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     with pytest.raises(ConfigError, match=r"config\.json is missing"):
         read_json(path)
     path.write_text("[1]")
-    with pytest.raises(ConfigError, match="holds a list, an object is needed"):
+    with pytest.raises(ConfigError, match="does not hold a JSON object"):
         read_json(path)
     path.write_text("{")
     with pytest.raises(ConfigError, match="cannot be read"):

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from models.files import LocalModel
-from models.layers.attention import on_processor
+from models.layers.attention import on_cpu
 from pipelines.base import ImageRequest, Plan
 from pipelines.settings import Settings
 from pipelines.working_memory import FLOOR, Dimensions, working_bytes
 from samples.training.running import load
 from tests.pipelines.families import pipeline_class
 
-pytestmark = pytest.mark.skipif(not on_processor(), reason="a GPU says itself that memory is short")
+pytestmark = pytest.mark.skipif(not on_cpu(), reason="a GPU says itself that memory is short")
 SHAPES = Path(__file__).parents[2] / "samples" / "shapes"
 PICTURE = np.zeros((200, 300, 3), np.uint8)
 

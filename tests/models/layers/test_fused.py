@@ -112,7 +112,7 @@ def test_gelu_is_the_references_approximation() -> None:
 def test_kernels_and_pieces_agree(dtype: mx.Dtype) -> None:
     parts = [part(2, count, 24, 128, 0, count, dtype) for count in (512, 1024)]
     turns = table(1536, 128)
-    pieces = fused._heads_by_pieces(parts, turns, 24, 128)
+    pieces = fused._heads_by_mlx(parts, turns, 24, 128)
     for one, other in zip(fused._heads_by_kernel(parts, turns, 24, 128), pieces, strict=True):
         assert close(one, other, 0.03)
 

@@ -37,7 +37,7 @@ def test_the_result_has_the_streams_type() -> None:
 
 
 def test_positions_with_another_number_of_axes_are_refused() -> None:
-    with pytest.raises(WrongPositions, match="3 axes, the network rotates 2"):
+    with pytest.raises(WrongPositions, match="3 axes; the network rotates 2"):
         rotary_table(np.zeros((4, 3), np.int64), (4, 4), 10000.0)
 
 

@@ -178,5 +178,5 @@ def test_a_depth_that_does_not_exist_is_an_error() -> None:
 
 def test_a_prompt_longer_than_clip_has_positions_is_an_error() -> None:
     network = CLIPTextEncoder(CLIPTextConfig.from_dict(clip()))
-    with pytest.raises(ValueError, match="17 tokens are too long for this CLIP: it has 16 positions"):
+    with pytest.raises(ValueError, match="17 tokens are too long for this CLIP model: it has 16 positions"):
         network(mx.zeros((1, 17), mx.int32))

@@ -147,14 +147,14 @@ def test_templates_may_use_what_the_reference_gives_them() -> None:
 def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
     folder = toy_tokenizers.t5(tmp_path)
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(TokenizerError, match="holds no tokenizer"):
+    with pytest.raises(TokenizerError, match="has no tokenizer: tokenizer"):
         PromptTokenizer.load(folder)
     (folder / "spiece.model").write_bytes(b"\n")
-    with pytest.raises(TokenizerError, match=r"only spiece\.model: .* a tokenizer\.json beside it is needed"):
+    with pytest.raises(TokenizerError, match=r"only spiece\.model, .* a tokenizer\.json beside it is needed"):
         PromptTokenizer.load(folder)
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
     with pytest.raises(
-        TokenizerError, match="'BertTokenizer' is none of CLIPTokenizer, Qwen2Tokenizer, T5Tokenizer"
+        TokenizerError, match="'BertTokenizer' is not one of CLIPTokenizer, Qwen2Tokenizer, T5Tokenizer"
     ):
         PromptTokenizer.load(folder)
 
