@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 Memory: TypeAlias = Literal["resident", "staged"]
 Progress: TypeAlias = Callable[[float], None]  # called with the fraction done, from 0 to 1
 
-QUANTIZATIONS = ("3", "4", "5", "6", "8", "mxfp4", "mxfp8", "nvfp4")  # what Quantization.parse takes
 # Working memory of a staged model's autoencoder, in bytes: enough for two megapixels in half precision on a GPU; of larger
 # pictures the last block is recomputed.
 VAE_BYTES = 1_600_000_000

@@ -1,4 +1,4 @@
-"""What this machine has: memory, NVIDIA cards, and MLX's backends. No MLX, no torch; imports nothing of ours."""
+"""What this machine has: memory, NVIDIA cards, and MLX's backends. No MLX, no torch."""
 
 import ctypes
 import os
@@ -8,9 +8,16 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
+from runner.units import GIB
+
 GPU_BACKENDS = ("mlx-cuda-12", "mlx-cuda-13")
 BACKENDS = ("mlx-metal", "mlx-cpu", *GPU_BACKENDS)
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+# Assumed where the system does not say.
+UNKNOWN_MEMORY = 8 * GIB
+# The share of the free memory that weights may be unpacked into: caches and activations come on top.
+UNPACK_SHARE = 0.75
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
@@ -67,6 +74,14 @@ def _container_limit(root: Path = CGROUPS) -> int | None:
 def available_memory(meminfo: Path = MEMINFO, cgroups: Path = CGROUPS) -> int | None:
     """Bytes that a process could still take, of the machine and of its container; None when the system does not say."""
     return min((size for size in (_machine(meminfo), *_container(cgroups)) if size is not None), default=None)
+
+
+def room_to_unpack(limit: int | None) -> int:
+    """Bytes that quantized weights may take in float32: of the memory left on this machine, and of `limit`, which is all
+    that a gateway has for its models."""
+    left = available_memory()
+    sizes = [int(size * UNPACK_SHARE) for size in (device_memory() if left is None else left,) if size]
+    return min([*sizes, *([limit] if limit is not None else [])], default=0)
 
 
 def _machine(meminfo: Path) -> int | None:

@@ -15,11 +15,10 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_map_with_path
 
+from models.checkpoint.quantization_formats import FLOAT_FORMATS, FORMATS
 from models.layers.quantized import QuantizedLinear, ScaledLinear
 
 Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
-AFFINE_BITS = (3, 4, 5, 6, 8)
-FLOAT_MODES: dict[str, tuple[int, int]] = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
 # Words in a layer's path, and endings of the top-level layers after the last block.
 KEPT_WORDS = frozenset({"embed", "embeds", "embedder", "embedding", "embeddings", "modulation"})
 KEPT_ENDS = ("proj_out", "norm_out", "final_layer")
@@ -39,13 +38,12 @@ class Quantization:
     def parse(cls, text: str | int) -> "Quantization":
         """A value of `--quantize`: 3, 4, 5, 6, 8, mxfp4, mxfp8 or nvfp4."""
         word = str(text).strip().lower()
-        if word.isdigit() and int(word) in AFFINE_BITS:
-            return cls(int(word), 64)
-        if word in FLOAT_MODES:
-            group_size, bits = FLOAT_MODES[word]
-            return cls(bits, group_size, word)  # type: ignore[arg-type]
-        accepted = ", ".join([*map(str, AFFINE_BITS), *FLOAT_MODES])
-        raise QuantizationError(f"quantization {text!r} is unknown; one of {accepted} is needed")
+        if word not in FORMATS:
+            raise QuantizationError(
+                f"quantization {text!r} is unknown; one of {', '.join(FORMATS)} is needed"
+            )
+        mode = word if word in FLOAT_FORMATS else "affine"
+        return cls(FORMATS[word].bits, FORMATS[word].group_size, mode)  # type: ignore[arg-type]
 
     @classmethod
     def of(cls, weight: mx.array, scales: mx.array, biases: mx.array | None, inputs: int) -> "Quantization":
@@ -58,8 +56,8 @@ class Quantization:
             )
         if biases is not None:
             return cls(bits, group_size)
-        for mode, shape in FLOAT_MODES.items():
-            if shape == (group_size, bits):
+        for mode, shape in FLOAT_FORMATS.items():
+            if (shape.bits, shape.group_size) == (bits, group_size):
                 return cls(bits, group_size, mode)  # type: ignore[arg-type]
         raise QuantizationError(
             f"{bits} bits in groups of {group_size} without biases is not a known quantization"

@@ -20,12 +20,12 @@ from typing import Any, TypeAlias
 
 import mlx.core as mx
 
+from models.kernels import CACHE_VARIABLE
+
 log = logging.getLogger("diptych.kernels")
 
 Template: TypeAlias = Sequence[tuple[str, Any]]
 
-# MLX's own cache, if it is set (runner/engine/kernel_cache.py).
-FOLDER = "MLX_PTX_CACHE_DIR"
 COMPILERS = ("libnvrtc.so.13", "libnvrtc.so.12")  # whichever is installed with MLX
 SHAPE = re.compile(r"\b(\w+)_shape\[(\d+)\]")
 TYPES = {
@@ -149,7 +149,7 @@ def architecture() -> str:
 
 def compiled(name: str, text: str, architecture: str) -> bytes:
     """Code for the card, from the cache, or compiled and cached."""
-    folder = os.environ.get(FOLDER)
+    folder = os.environ.get(CACHE_VARIABLE)
     path = Path(folder) / f"{name}_{architecture}.cubin" if folder else None
     try:
         if path is not None and path.exists():

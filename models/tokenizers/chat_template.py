@@ -13,6 +13,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from models.tokenizers.deadline import OutOfTime, within
+from models.tokenizers.template_location import TEMPLATE_FILE, find_template
 
 # A template is a program in the checkpoint. A long chat takes milliseconds.
 RENDER_SECONDS = 10.0
@@ -50,16 +51,11 @@ class ChatTemplate:
             raise TemplateFailed(f"the chat template failed: {error}") from error
 
 
-def find_template(folder: Path, config: Mapping[str, Any]) -> str:
-    """chat_template.jinja in the tokenizer's folder, else the configuration's (one, or several by name)."""
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
-        template = named.get("default")
-    if not isinstance(template, str):
+def read_template(folder: Path, config: Mapping[str, Any]) -> str:
+    """The template beside a tokenizer, or in its configuration."""
+    file = folder / TEMPLATE_FILE
+    template = find_template(file.read_text(encoding="utf-8") if file.is_file() else None, [config])
+    if template is None:
         raise TemplateMissing(
             f"{folder} has no chat template: neither {file.name} nor one in tokenizer_config.json"
         )

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 from tokenizers import AddedToken, Tokenizer
 
 from models.config import read_json
-from models.tokenizers.chat_template import ChatTemplate, find_template
+from models.tokenizers.chat_template import ChatTemplate, read_template
 from models.tokenizers.families import FAMILIES, Family
 
 # Configurations express "no limit" as a huge number.
@@ -90,7 +90,7 @@ class PromptTokenizer:
 
     @cached_property
     def template(self) -> ChatTemplate:
-        return ChatTemplate(find_template(self.folder, self._config), self.tokens)
+        return ChatTemplate(read_template(self.folder, self._config), self.tokens)
 
     def chat(self, prompt: str, **variables: Any) -> str:
         """The prompt as the only message of a user, with the prefix of the model's answer."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from pipelines.settings import QUANTIZATIONS
+from models.checkpoint.quantization_formats import FORMATS
 from runner.config.values import Kind, bits, duration, hosts, one_of, origins, size, text, whole, yes_or_no
 from runner.inspect.image_backend import CHOICES
 
@@ -71,7 +71,7 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
         "batch": whole(1),
         "tensor_parallel": whole(1, 64),
         "dtype": one_of("auto", "float32", "checkpoint"),
-        "quantize": one_of(*QUANTIZATIONS),
+        "quantize": one_of(*FORMATS),
         "memory": size("auto", "resident", "staged"),
         "engine": one_of(*CHOICES),
         "warm_up": yes_or_no(),

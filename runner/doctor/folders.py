@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from models.kernels import CACHE_VARIABLE
 from runner.doctor.findings import Finding, Status
-from runner.engine.kernel_cache import VARIABLE
 from runner.paths import cache_folder, state_folder
 from runner.units import GIB, show_size
 
@@ -32,7 +32,7 @@ def folders() -> Iterator[Finding]:
 
 def kernel_folders() -> Iterator[tuple[str, Path]]:
     """Where compiled kernels lie, which are run by every process that finds them."""
-    stated = os.environ.get(VARIABLE)
+    stated = os.environ.get(CACHE_VARIABLE)
     yield "compiled kernels", Path(stated) if stated else cache_folder() / "kernels"
 
 

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from runner.engine.kernel_cache import keep_kernels
-from runner.hardware import BACKENDS, GPU_BACKENDS, device_memory, is_installed
-from runner.units import GIB
+from runner.hardware import BACKENDS, GPU_BACKENDS, UNKNOWN_MEMORY, device_memory, is_installed
 
 log = logging.getLogger("diptych.device")
 
@@ -170,7 +169,7 @@ def memory() -> int:
     """What the device has for weights and caches, in bytes. Imports MLX."""
     import mlx.core as mx
 
-    return int(mx.device_info().get("memory_size", 0)) or device_memory() or 8 * GIB
+    return int(mx.device_info().get("memory_size", 0)) or device_memory() or UNKNOWN_MEMORY
 
 
 def _candidates() -> Iterator[str]:

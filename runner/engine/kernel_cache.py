@@ -9,20 +9,19 @@ import os
 from importlib import metadata
 from pathlib import Path
 
+from models.kernels import CACHE_VARIABLE
 from runner.hardware import GPU_BACKENDS, card_architecture, is_installed
 from runner.paths import cache_folder, make_private
 
 log = logging.getLogger("diptych.device")
 
-VARIABLE = "MLX_PTX_CACHE_DIR"
-
 
 def keep_kernels() -> None:
     """Name our folder to MLX, unless the user has named one. Call before MLX is imported."""
-    if VARIABLE in os.environ:
+    if CACHE_VARIABLE in os.environ:
         return
     # Named nothing, MLX keeps kernels nowhere; without the variable it would take the temporary folder.
-    os.environ[VARIABLE] = ""
+    os.environ[CACHE_VARIABLE] = ""
     folder = _folder()
     if folder is None:
         return
@@ -31,7 +30,7 @@ def keep_kernels() -> None:
     except OSError as error:
         log.warning("kernels will be compiled again by the next process: %s", error)
     else:
-        os.environ[VARIABLE] = str(folder)
+        os.environ[CACHE_VARIABLE] = str(folder)
 
 
 def _folder() -> Path | None:

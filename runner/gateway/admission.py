@@ -7,15 +7,13 @@ from runner.errors import NotEnoughMemory
 from runner.gateway.estimate import Need, option
 from runner.gateway.lease import LoadedModel, Phase
 from runner.gateway.resolver import ResolvedModel
-from runner.hardware import card_memory, device_memory, has_gpu_backend
-from runner.units import GIB, show_size
+from runner.hardware import UNKNOWN_MEMORY, card_memory, device_memory, has_gpu_backend
+from runner.units import show_size
 
 # The share of the memory that models get. On a Mac, Metal itself allows about three quarters.
 MAC_SHARE = 0.75
 CARD_SHARE = 0.94
 RAM_SHARE = 0.85
-# The budget where the system does not report its memory.
-FALLBACK_BUDGET = 8 * GIB
 
 
 def default_budget() -> tuple[int, str]:
@@ -31,7 +29,7 @@ def default_budget() -> tuple[int, str]:
 
 def _share(memory: int | None, share: float, kind: str) -> tuple[int, str]:
     if memory is None:
-        return FALLBACK_BUDGET, "a guess: the system does not report how much memory there is"
+        return UNKNOWN_MEMORY, "a guess: the system does not report how much memory there is"
     return int(memory * share), f"{share:.0%} of {kind}"
 
 

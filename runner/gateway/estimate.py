@@ -1,15 +1,15 @@
-"""What a model will hold, from the sizes its files declare and the way its runner is called. Loads nothing."""
+"""What a model will hold, from the sizes that its files declare and the options of its runner. Loads nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from runner.errors import ModelNotSupported
 from runner.gateway.gpus import on_gpu
 from runner.hardware import has_gpu_backend
 from runner.inspect.image_backend import ImageEngine
-from runner.inspect.image_memory import estimate_loaded, is_quantized, parse_memory
-from runner.inspect.memory import UNREADABLE_VRAM, allowance
-from runner.inspect.tensor_summary import has_packed, unpacked_bytes
+from runner.inspect.memory import UNREADABLE_VRAM, MemoryEstimate, allowance, estimate_memory, is_quantized
+from runner.inspect.memory_mode import parse_memory
 from runner.sources import ModelFiles, ModelMode
 
 SMALLEST = "4"
@@ -28,8 +28,12 @@ class Need:
     allowance: int
     packed: "Need | None" = None
 
+    @classmethod
+    def of(cls, estimate: MemoryEstimate, smallest: int, packed: "Need | None" = None) -> Self:
+        return cls(estimate.resident, estimate.staged, smallest, estimate.allowance, packed)
+
     def times(self, count: int) -> "Need":
-        """So many of them beside each other."""
+        """For so many of them side by side."""
         packed = None if self.packed is None else self.packed.times(count)
         return Need(
             self.resident * count, self.staged * count, self.smallest * count, self.allowance * count, packed
@@ -45,59 +49,34 @@ def need(
     files: ModelFiles, mode: ModelMode, options: Sequence[str], engine: ImageEngine = ImageEngine.MLX
 ) -> Need:
     """What a model will need. ModelNotSupported when its weights cannot be read: then no runner could load them."""
-    extra = allowance(files, mode)
     if engine is ImageEngine.TORCH:
-        total = _torch_bytes(files, options)
-        return Need(total, total, total, extra)
+        return _torch_need(files, options)
     float32 = not has_gpu_backend() and option(options, "dtype") != "checkpoint"
-    if mode is ModelMode.TEXT:
-        return _text_need(files, float32, int(option(options, "tensor-parallel") or 1), extra)
-    return _image_need(files, float32, options, extra)
-
-
-def _text_need(files: ModelFiles, float32: bool, ranks: int, extra: int) -> Need:
-    total = _text_bytes(files, float32, ranks) + extra
-    packed = Need(total, total, total, extra)
-    tensors = files.tensors("")
-    if not float32 or ranks > 1 or not has_packed(tensors):
+    is_image = mode is ModelMode.IMAGE
+    quantize = option(options, "quantize") if is_image else None
+    ranks = 1 if is_image else int(option(options, "tensor-parallel") or 1)
+    stored = estimate_memory(files, mode, float32=float32, quantize=quantize, ranks=ranks)
+    if not stored.weights:
+        raise ModelNotSupported(f"{files.place} declares no weights")
+    smallest = stored.staged
+    if is_image:
+        smallest = min(smallest, estimate_memory(files, mode, float32=float32, quantize=SMALLEST).staged)
+    packed = Need.of(stored, smallest)
+    if not float32 or ranks > 1 or not (quantize or is_quantized(files, mode)):
         return packed
-    stated = (files.read_json("config.json") or {}).get("quantization")
-    unpacked = unpacked_bytes(tensors, stated if isinstance(stated, dict) else None) + extra
-    return Need(unpacked, unpacked, total, extra, packed)
+    either = Need.of(estimate_memory(files, mode, unpacked=True), smallest, packed)
+    budget = parse_memory(option(options, "memory") or "auto") if is_image else "auto"
+    return either.within(budget) if isinstance(budget, int) else either
 
 
-def _image_need(files: ModelFiles, float32: bool, options: Sequence[str], extra: int) -> Need:
-    quantize = option(options, "quantize")
-    plain = estimate_loaded(files, float32, quantize)
-    small = estimate_loaded(files, float32, SMALLEST)
-    packed = Need(plain.total, plain.least, min(small.least, plain.least), extra)
-    if not float32 or not (quantize or is_quantized(files)):
-        return packed
-    unpacked = estimate_loaded(files, float32, None, unpacked=True)
-    both = Need(unpacked.total, unpacked.least, packed.smallest, extra, packed)
-    budget = parse_memory(option(options, "memory") or "auto")
-    return both.within(budget) if isinstance(budget, int) else both
-
-
-def _torch_bytes(files: ModelFiles, options: Sequence[str]) -> int:
+def _torch_need(files: ModelFiles, options: Sequence[str]) -> Need:
     """8 GiB when the files do not say: diffusers reads more formats than we do."""
     float32 = option(options, "dtype") == "float32" or not on_gpu(ImageEngine.TORCH)
     try:
-        return estimate_loaded(files, float32, None).total
+        total = estimate_memory(files, ModelMode.IMAGE, float32=float32).resident
     except ModelNotSupported:
-        return UNREADABLE_VRAM
-
-
-def _text_bytes(files: ModelFiles, float32: bool, ranks: int) -> int:
-    """On each of so many devices."""
-    widened = ("F16", "BF16") if float32 else ()
-    size = 0
-    for name, info in files.tensors("").items():
-        whole = "embed" in name or "lm_head" in name
-        size += info.nbytes * (2 if info.dtype in widened else 1) // (1 if whole else ranks)
-    if not size:
-        raise ModelNotSupported(f"{files.place} declares no weights")
-    return size
+        total = UNREADABLE_VRAM
+    return Need(total, total, total, allowance(files, ModelMode.IMAGE))
 
 
 def option(options: Sequence[str], name: str) -> str | None:

@@ -6,6 +6,7 @@ because importing it brings MLX; a test holds them to those of the one that is i
 
 from typing import Any
 
+from models.tokenizers.template_location import TEMPLATE_CONFIGS, TEMPLATE_FILE, find_template
 from runner.sources import ModelFiles
 
 # One of these in a chat template says how its model calls tools.
@@ -40,16 +41,8 @@ BOTH = ("<|open|>", "<|close|>", "<|sep|>", "<|end_of_msg|>")
 
 def chat_template(files: ModelFiles) -> str:
     """The chat template; "" where there is none."""
-    text = files.read_text("chat_template.jinja")
-    if text is not None:
-        return text
-    places = ("tokenizer_config.json", "chat_template.json")
-    found = [(files.read_json(place) or {}).get("chat_template") for place in places]
-    stated: Any = found[0] or found[1]
-    if isinstance(stated, list):
-        named = {one.get("name"): one.get("template") for one in stated if isinstance(one, dict)}
-        stated = named.get("default")
-    return stated if isinstance(stated, str) else ""
+    configs = (files.read_json(path) or {} for path in TEMPLATE_CONFIGS)
+    return find_template(files.read_text(TEMPLATE_FILE), configs) or ""
 
 
 def text_capabilities(files: ModelFiles) -> list[str]:

@@ -9,9 +9,9 @@ from models.language.architectures import has_architecture, has_mlx_lm, max_cont
 from models.language.config.support import why_unsupported
 from runner.errors import ModelNotSupported
 from runner.inspect.image_backend import choose_engine, no_engine
-from runner.inspect.memory import MemoryEstimate, allowance
+from runner.inspect.memory import MemoryEstimate, allowance, quantization
 from runner.inspect.mode import ModelMode, ModelType, detect_model_mode, detect_model_type, mode_of
-from runner.inspect.tensor_summary import Contents, contents
+from runner.inspect.tensor_summary import TensorSummary, summarize
 from runner.sources import ModelFiles, find
 from runner.sources.base import shorten
 from runner.sources.required_files import wanted_files, weight_folders
@@ -59,10 +59,13 @@ def detect(name: str | ModelFiles) -> Detection:
     """
     files = find(name) if isinstance(name, str) else name
     mode, type_name = mode_of(files), detect_model_type(files)
-    found: dict[str, Contents] = {}
+    found: dict[str, TensorSummary] = {}
     try:
         wanted_files(files, mode)
-        found = {part: _contents(files, part) for part in weight_folders(files, mode)}
+        found = {
+            part: summarize(files.tensors(part), quantization(files, part))
+            for part in weight_folders(files, mode)
+        }
         reason = unsupported(files, mode, type_name)
     except ModelNotSupported as error:
         reason = error.message
@@ -82,16 +85,10 @@ def detect(name: str | ModelFiles) -> Detection:
         parameters=sum(content.parameters for content in found.values()) if sizes else None,
         bytes=sum(sizes.values()) if sizes else None,
         quantization=_stored(files, found) if sizes else None,
-        memory=estimate.total if estimate else None,
-        least_memory=(estimate.total if whole else estimate.least) if estimate else None,
+        memory=estimate.resident if estimate else None,
+        least_memory=(estimate.resident if whole else estimate.staged) if estimate else None,
         context_length=max_context(files.read_json("config.json") or {}) if mode is ModelMode.TEXT else None,
     )
-
-
-def _contents(files: ModelFiles, component: str) -> Contents:
-    config = files.read_json(f"{component}/config.json" if component else "config.json") or {}
-    stated = config.get("quantization")
-    return contents(files.tensors(component), stated if isinstance(stated, dict) else None)
 
 
 def unsupported(files: ModelFiles, mode: ModelMode, type_name: str) -> str | None:
@@ -122,7 +119,7 @@ def _engine(files: ModelFiles, mode: ModelMode, type_name: str) -> str:
     return choose_engine(files, type_name).value if mode is ModelMode.IMAGE else "mlx"
 
 
-def _component(files: ModelFiles, part: str, content: Contents) -> Component:
+def _component(files: ModelFiles, part: str, content: TensorSummary) -> Component:
     listed = (files.read_json("model_index.json") or {}).get(part) if part else None
     config = files.read_json(f"{part}/config.json" if part else "config.json") or {}
     names = config.get("architectures") or [config.get("_class_name")]
@@ -136,7 +133,7 @@ def _component(files: ModelFiles, part: str, content: Contents) -> Component:
     return Component(part, stated if isinstance(stated, str) else "", content.parameters, content.bytes)
 
 
-def _stored(files: ModelFiles, found: Mapping[str, Contents]) -> str:
+def _stored(files: ModelFiles, found: Mapping[str, TensorSummary]) -> str:
     """How most of the bytes are stored, and what else: `BF16`, `4-bit (groups of 64), BF16`."""
     ways: Counter[str] = Counter()
     for content in found.values():

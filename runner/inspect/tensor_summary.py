@@ -1,4 +1,4 @@
-"""What a component's safetensors headers add up to: parameters, bytes, how they are stored. Loads nothing."""
+"""A component in numbers, by its safetensors headers: parameters, bytes, how they are stored. Loads nothing."""
 
 import math
 from collections import Counter
@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from models.checkpoint.quantization_formats import FLOAT_FORMATS, READABLE_AFFINE
 from models.checkpoint.safetensors import TensorInfo
-
-# How MLX packs: bits a value and values a scale. Of what fits, the first is meant.
-AFFINE = [(bits, group) for group in (64, 32, 128) for bits in (4, 8, 2, 3, 5, 6)]
-FLOATS = {"nvfp4": (4, 16), "mxfp4": (4, 32), "mxfp8": (8, 32)}
 
 
 @dataclass(frozen=True)
-class Contents:
+class TensorSummary:
     """A component's tensors in sum. `stored` counts bytes by how they are stored: `BF16`, `4-bit (groups of 64)`."""
 
     parameters: int
@@ -22,24 +19,27 @@ class Contents:
     stored: Mapping[str, int]
 
 
-def contents(tensors: Mapping[str, TensorInfo], stated: Mapping[str, Any] | None = None) -> Contents:
-    """Sum up the tensors of a component; `stated` is the `quantization` of its config.json, as MLX writes it."""
+def summarize(
+    tensors: Mapping[str, TensorInfo], quantization: Mapping[str, Any] | None = None
+) -> TensorSummary:
+    """Sum up the tensors of a component; `quantization` is the entry of its config.json, as MLX writes it."""
     parameters = 0
     stored: Counter[str] = Counter()
     for name, info in tensors.items():
-        scales = tensors.get(f"{name.removesuffix('weight')}scales") if name.endswith(".weight") else None
+        layer = name.removesuffix(".weight")
+        scales = tensors.get(f"{layer}.scales") if layer != name else None
         if info.dtype == "U32" and scales is not None:
-            biases = f"{name.removesuffix('weight')}biases" in tensors
-            own = (stated or {}).get(
-                name.removesuffix(".weight")
-            )  # a layer may be quantized in a way of its own
-            bits, way = _packing(info, scales, biases, own if isinstance(own, dict) else stated or {})
+            own = (quantization or {}).get(layer)  # a layer may be quantized in a way of its own
+            config = own if isinstance(own, dict) else quantization or {}
+            bits, format = _packing(info, scales, f"{layer}.biases" in tensors, config)
             parameters += math.prod(info.shape) * 32 // bits
-            stored[way] += info.nbytes
+            stored[format] += info.nbytes
         elif not _is_part(name, tensors):
             parameters += math.prod(info.shape)
             stored[info.dtype] += info.nbytes
-    return Contents(parameters, sum(info.nbytes for info in tensors.values()), dict(stored.most_common()))
+    return TensorSummary(
+        parameters, sum(info.nbytes for info in tensors.values()), dict(stored.most_common())
+    )
 
 
 def has_packed(tensors: Mapping[str, TensorInfo]) -> bool:
@@ -47,28 +47,32 @@ def has_packed(tensors: Mapping[str, TensorInfo]) -> bool:
     return any(_is_part(name, tensors) for name in tensors if name.endswith(".scales"))
 
 
-def unpacked_bytes(tensors: Mapping[str, TensorInfo], stated: Mapping[str, Any] | None = None) -> int:
+def unpacked_bytes(tensors: Mapping[str, TensorInfo], quantization: Mapping[str, Any] | None = None) -> int:
     """All of a component in float32, quantized layers unpacked."""
-    return 4 * contents(tensors, stated).parameters
+    return 4 * summarize(tensors, quantization).parameters
 
 
 def _is_part(name: str, tensors: Mapping[str, TensorInfo]) -> bool:
-    """Scales and zero points say how to read other values; they are no parameters."""
+    """Whether a tensor is a scale or a zero point of a quantized layer, which are not parameters."""
     base, _, last = name.rpartition(".")
     weight = tensors.get(f"{base}.weight")
     return last in ("scales", "biases", "global_scale") and weight is not None and weight.dtype == "U32"
 
 
 def _packing(
-    weight: TensorInfo, scales: TensorInfo, biases: bool, stated: Mapping[str, Any]
+    weight: TensorInfo, scales: TensorInfo, has_biases: bool, config: Mapping[str, Any]
 ) -> tuple[int, str]:
-    """Bits a value, and how to call it. Packed columns are inputs * bits / 32, scale columns inputs / group."""
+    """Bits per value, and the name of the format. Packed columns are inputs * bits / 32, scale columns inputs / group."""
     columns, groups = (shape[-1] if shape else 0 for shape in (weight.shape, scales.shape))
-    fits = [(bits, group) for bits, group in AFFINE if columns * 32 == groups * group * bits]
-    said = (stated.get("bits"), stated.get("group_size"))
-    if biases:
-        bits, group = said if said in fits else fits[0] if fits else (4, 64)
+    if has_biases:
+        fits = [(bits, group) for bits, group in READABLE_AFFINE if columns * 32 == groups * group * bits]
+        declared = (config.get("bits"), config.get("group_size"))
+        bits, group = declared if declared in fits else fits[0] if fits else (4, 64)
         return bits, f"{bits}-bit (groups of {group})"
-    ways = [way for way, (bits, group) in FLOATS.items() if columns * 32 == groups * group * bits]
-    way = str(stated.get("mode")) if stated.get("mode") in ways else (ways[0] if ways else "nvfp4")
-    return FLOATS[way][0], way
+    names = [
+        name
+        for name, format in FLOAT_FORMATS.items()
+        if columns * 32 == groups * format.group_size * format.bits
+    ]
+    name = str(config.get("mode")) if config.get("mode") in names else (names[0] if names else "nvfp4")
+    return FLOAT_FORMATS[name].bits, name

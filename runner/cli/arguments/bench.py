@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.settings import QUANTIZATIONS
+from models.checkpoint.quantization_formats import FORMATS
 from runner.bench.options import ENGINES, PARTS, PICTURE_PARTS, TEXT_PARTS
 from runner.cli.arguments.draw import memory
 from runner.cli.arguments.types import natural
@@ -58,7 +58,7 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
         "CPU float32)")  # fmt: skip
     add(
         "--quantize",
-        choices=QUANTIZATIONS,
+        choices=FORMATS,
         help="quantize Diptych's weights to this many bits, or to this format",
     )
     add("--memory", type=_memory, default=("auto",), metavar="HOW,...", help="how the runner keeps a picture model in "

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipelines.settings import QUANTIZATIONS
+from models.checkpoint.quantization_formats import FORMATS
 from runner.cli.arguments.types import natural
 from runner.cli.parser import MODEL_HELP, Commands, add_json
 from runner.inspect.image_backend import CHOICES
@@ -26,7 +26,7 @@ def add_loading(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--quantize",
-        choices=QUANTIZATIONS,
+        choices=FORMATS,
         help="quantize a picture model while it is loaded: bits, or a format",
     )
     parser.add_argument(
@@ -105,12 +105,12 @@ def _add_quantize(commands: Commands) -> None:
     )
     parser.add_argument("model", metavar="SRC", help=MODEL_HELP)
     parser.add_argument("folder", type=Path, metavar="DST", help="a folder that is not there yet")
-    parser.add_argument("--bits", required=True, choices=QUANTIZATIONS, help="bits a weight, or a format")
+    parser.add_argument("--bits", required=True, choices=FORMATS, help="bits a weight, or a format")
     add_json(parser)
 
 
 def memory(text: str) -> str | int:
-    from runner.inspect.image_memory import parse_memory
+    from runner.inspect.memory_mode import parse_memory
 
     try:
         return parse_memory(text)

@@ -10,10 +10,11 @@ from pipelines.base import Pipeline
 from runner.engine.image.worker import ImageWorker
 from runner.engine.warmup import warm_up
 from runner.errors import BadRequest
+from runner.hardware import room_to_unpack
 from runner.inspect.image_backend import ImageEngine
-from runner.inspect.image_memory import MemoryChoice, choose_loading, estimate_loaded, is_quantized
-from runner.inspect.memory import room_to_unpack
-from runner.sources import ModelFiles
+from runner.inspect.memory import estimate_memory, is_quantized
+from runner.inspect.memory_mode import MemoryChoice, choose_loading
+from runner.sources import ModelFiles, ModelMode
 from runner.units import show_size
 
 LOADING = 0.7  # of the progress, where a warm-up follows
@@ -25,7 +26,7 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True)
 class ImageSettings:
-    quantize: str | None = None  # one of settings.QUANTIZATIONS; None: as the checkpoint is
+    quantize: str | None = None  # one of quantization_formats.FORMATS; None: as the checkpoint is
     memory: str | int = "auto"  # or resident, staged, a budget in bytes
     dtype: str = "auto"  # or float32, checkpoint
     warm_up: bool = True
@@ -87,9 +88,10 @@ def _choice(files: ModelFiles, settings: ImageSettings, float32: bool) -> Memory
     """How it is held; said in the log, and as a warning where that is slow."""
     from runner.engine import device
 
-    plain = estimate_loaded(files, float32, settings.quantize)
-    unpacks = float32 and not device.has_gpu() and (settings.quantize is not None or is_quantized(files))
-    unpacked = estimate_loaded(files, float32, None, unpacked=True) if unpacks else None
+    image = ModelMode.IMAGE
+    plain = estimate_memory(files, image, float32=float32, quantize=settings.quantize)
+    unpacks = float32 and not device.has_gpu() and (settings.quantize or is_quantized(files, image))
+    unpacked = estimate_memory(files, image, unpacked=True) if unpacks else None
     choice = choose_loading(settings.memory, plain, unpacked, device.memory(), room_to_unpack(settings.room))
     level = logging.WARNING if unpacks and not choice.unpacked else logging.INFO
     log.log(level, "memory: %s", choice.why)
@@ -107,7 +109,7 @@ def _by_torch(
         raise BadRequest(
             f"--memory {settings.memory} is for MLX; the torch engine holds everything at once (auto, resident)"
         )
-    size = estimate_loaded(files, False, None).weights  # reads every header: what is damaged is said now
+    size = estimate_memory(files, ModelMode.IMAGE).weights  # reads every header: damage is reported now
     log.info("memory: resident, as torch holds it: %s of weights as they are stored", show_size(size))
     from pipelines.fallback.pipeline import TorchPipeline
 

@@ -29,7 +29,7 @@ from runner.engine.text.required_calls import RequiredCall
 from runner.engine.text.stop_strings import StopMatcher
 from runner.engine.warmup import warm_up
 from runner.errors import RunnerFailed
-from runner.inspect.memory import room_to_unpack
+from runner.hardware import room_to_unpack
 from runner.protocol.text import Failed, Logprob, LogprobAlternative, TextChunk, TextDone
 from runner.sources import ModelMode
 

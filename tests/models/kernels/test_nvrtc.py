@@ -8,7 +8,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from models.kernels import nvrtc
+from models.kernels import CACHE_VARIABLE, nvrtc
 from models.kernels.checked import CheckedKernel
 from models.kernels.nvrtc import CompilerError, Kernel, compiled
 from models.language.decode import kernels
@@ -43,7 +43,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     monkeypatch.setattr(nvrtc, "usable", lambda: True)
     monkeypatch.setattr(nvrtc, "architecture", lambda: "sm_90")
     monkeypatch.setattr(CheckedKernel, "works", lambda self, dtype: dtype in self.dtypes)
-    monkeypatch.delenv(nvrtc.FOLDER, raising=False)
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
     nvrtc.cuda_kernel.cache_clear()
     return made
 
@@ -87,7 +87,7 @@ def test_one_compiling_serves_every_shape(
 def test_what_was_compiled_is_kept_for_the_next_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(nvrtc.FOLDER, str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setattr(nvrtc, "_compile", lambda name, text, card: f"{card}: {text}".encode())
     assert compiled("one", "text", "sm_90") == b"sm_90: text"
     monkeypatch.setattr(nvrtc, "_compile", lambda *_: pytest.fail("it was compiled again"))
@@ -101,7 +101,7 @@ def test_a_folder_that_cannot_be_written_to_is_done_without(
     monkeypatch.setattr(nvrtc, "_compile", lambda *_: b"code")
     for folder in (tmp_path / "missing", tmp_path / "file"):
         (tmp_path / "file").write_text("no folder")
-        monkeypatch.setenv(nvrtc.FOLDER, str(folder))
+        monkeypatch.setenv(CACHE_VARIABLE, str(folder))
         assert compiled("one", "text", "sm_90") == b"code"
 
 
@@ -110,7 +110,7 @@ def test_without_a_compiler_mlx_compiles(
 ) -> None:
     monkeypatch.setattr(nvrtc, "COMPILERS", ("libno-such-compiler.so",))
     monkeypatch.setattr(nvrtc, "architecture", lambda: "sm_90")
-    monkeypatch.delenv(nvrtc.FOLDER, raising=False)
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
     for function in (nvrtc.compiler, nvrtc.usable, nvrtc.cuda_kernel):
         monkeypatch.setattr(nvrtc, function.__name__, function.__wrapped__)
     monkeypatch.setattr(mx.fast, "cuda_kernel", lambda **given: given)

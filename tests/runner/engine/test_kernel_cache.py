@@ -15,8 +15,8 @@ def card(machine: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(kernel_cache, "is_installed", lambda name: name == "mlx-cuda-13")
     monkeypatch.setattr(kernel_cache, "card_architecture", lambda: "sm_90")
     monkeypatch.setattr(kernel_cache.metadata, "version", lambda name: "0.32.4")
-    monkeypatch.setenv(kernel_cache.VARIABLE, "")
-    monkeypatch.delenv(kernel_cache.VARIABLE)
+    monkeypatch.setenv(kernel_cache.CACHE_VARIABLE, "")
+    monkeypatch.delenv(kernel_cache.CACHE_VARIABLE)
     return machine / "made"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.fallback import catalog
 from runner.errors import ModelNotSupported
-from runner.gateway.resolver import Known, Names
+from runner.gateway.resolver import ModelResolver, ResolvedModel
 from runner.gateway.settings import Settings
 from runner.inspect.detect import detect, render
 from runner.inspect.image_backend import ImageEngine, choose_engine
@@ -110,13 +110,13 @@ def test_the_gateway_knows_that_the_torch_engine_holds_everything_at_once(
     def options(model: str) -> list[str]:
         return ["--engine", "torch"] if model == "forced" else []
 
-    names = Names(Settings(models=(others.name, ours.name), options=options))
+    resolver = ModelResolver(Settings(models=(others.name, ours.name), options=options))
 
-    async def look() -> tuple[Known, Known]:
-        return await names.resolve(others.name), await names.resolve(ours.name)
+    async def look() -> tuple[ResolvedModel, ResolvedModel]:
+        return await resolver.resolve(others.name), await resolver.resolve(ours.name)
 
     by_torch, by_mlx = asyncio.run(look())
     assert (by_torch.engine, by_mlx.engine) == (ImageEngine.TORCH, ImageEngine.MLX)
     assert by_torch.need.resident == by_torch.need.staged == by_torch.need.smallest
-    assert by_mlx.memory_is_ours_to_choose
-    assert not by_torch.memory_is_ours_to_choose
+    assert by_mlx.chooses_memory_mode
+    assert not by_torch.chooses_memory_mode

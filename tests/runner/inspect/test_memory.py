@@ -35,7 +35,7 @@ def test_an_estimate_adds_its_stated_allowance(tmp_path: Path) -> None:
     write(tmp_path, text_files() | {"config.json": config | {"head_dim": 16}})
     estimate = estimate_memory(str(tmp_path))
     assert estimate == MemoryEstimate({"": 272}, 256 * 1024**2 + 4096 * 2 * 2 * 2 * 2 * 16)
-    assert estimate.total == 272 + estimate.allowance
+    assert estimate.resident == 272 + estimate.allowance
 
 
 def test_a_picture_model_can_do_without_its_encoder_and_the_rest_at_once(
@@ -44,8 +44,8 @@ def test_a_picture_model_can_do_without_its_encoder_and_the_rest_at_once(
     monkeypatch.setitem(pipelines.PIPELINES, "Flux2KleinPipeline", "pipelines.flux2:Flux2KleinPipeline")
     estimate = estimate_memory(str(write(tmp_path, image_files())))
     assert estimate.components == {"text_encoder": 272, "transformer": 32, "vae": 16}
-    assert estimate.total == 320 + 2 * 1024**3
-    assert estimate.least == 272 + 2 * 1024**3
+    assert estimate.resident == 320 + 2 * 1024**3
+    assert estimate.staged == 272 + 2 * 1024**3
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_the_work_on_a_picture_grows_with_its_pixels_and_the_decoders_width(
     ],
 )
 def test_a_config_that_says_nothing_of_a_cache_counts_none(config: dict[str, object]) -> None:
-    assert memory.cache_bytes_a_token(config) == 0
+    assert memory.cache_bytes_per_token(config) == 0
 
 
 def test_a_cache_is_counted_from_the_text_part_of_a_config() -> None:
     text = {"num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 32}
-    assert memory.cache_bytes_a_token({"text_config": text}) == 2 * 2 * 3 * 4 * 8
+    assert memory.cache_bytes_per_token({"text_config": text}) == 2 * 2 * 3 * 4 * 8
 
 
 @pytest.mark.parametrize("broken", [b"", b"\xff" * 8, b"\x10\0\0\0\0\0\0\0{}"])
@@ -159,5 +159,5 @@ def test_a_machine_that_does_not_say_is_none(monkeypatch: pytest.MonkeyPatch) ->
         raise ValueError(name)
 
     monkeypatch.setattr(os, "sysconf", refuse)
-    monkeypatch.setattr(memory, "_container_limit", lambda: None)
+    monkeypatch.setattr(hardware, "_container_limit", lambda: None)
     assert device_memory() is None

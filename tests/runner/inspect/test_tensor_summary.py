@@ -6,7 +6,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from models.checkpoint.safetensors import TensorInfo
-from runner.inspect.tensor_summary import contents, has_packed, unpacked_bytes
+from runner.inspect.tensor_summary import has_packed, summarize, unpacked_bytes
 
 DTYPES = {mx.uint32: "U32", mx.uint8: "U8", mx.float32: "F32", mx.bfloat16: "BF16"}
 
@@ -25,7 +25,7 @@ def linear(mode: str | None = None, bits: int = 4, group_size: int = 64) -> nn.M
 
 
 def test_plain_weights_are_counted_as_they_are() -> None:
-    found = contents(declared(linear()))
+    found = summarize(declared(linear()))
     assert (found.parameters, found.bytes) == (256 * 32 + 32 + 32 * 4 + 4, 4 * (256 * 32 + 32 + 32 * 4 + 4))
     assert list(found.stored) == ["F32"]
 
@@ -45,35 +45,35 @@ def test_packed_weights_are_counted_as_what_they_stand_for(
 ) -> None:
     net = linear(mode, bits, group_size)
     stated = {"bits": bits, "group_size": group_size, "mode": mode}
-    found = contents(declared(net), stated)
-    assert found.parameters == contents(declared(linear())).parameters
+    found = summarize(declared(net), stated)
+    assert found.parameters == summarize(declared(linear())).parameters
     assert next(iter(found.stored)) == way
     assert found.bytes == sum(a.nbytes for _, a in tree_flatten(net.parameters()))
 
 
 @pytest.mark.parametrize(("bits", "group_size"), [(4, 64), (8, 64), (6, 64), (3, 64)])
 def test_usual_packing_is_told_from_the_shapes_alone(bits: int, group_size: int) -> None:
-    found = contents(declared(linear("affine", bits, group_size)))
+    found = summarize(declared(linear("affine", bits, group_size)))
     assert next(iter(found.stored)) == f"{bits}-bit (groups of {group_size})"
-    assert found.parameters == contents(declared(linear())).parameters
+    assert found.parameters == summarize(declared(linear())).parameters
 
 
 def test_shapes_that_fit_nothing_are_still_counted() -> None:
     odd = {"a.weight": TensorInfo("U32", (4, 7), 0, 112), "a.scales": TensorInfo("F32", (4, 5), 112, 192)}
-    assert contents(odd).parameters == 4 * 7 * 8
-    assert contents({name: TensorInfo("U32", (), 0, 4) for name in odd}).bytes == 8
+    assert summarize(odd).parameters == 4 * 7 * 8
+    assert summarize({name: TensorInfo("U32", (), 0, 4) for name in odd}).bytes == 8
 
 
 def test_integers_that_pack_nothing_are_plain() -> None:
-    assert contents({"table.weight": TensorInfo("U32", (4, 4), 0, 64)}).parameters == 16
+    assert summarize({"table.weight": TensorInfo("U32", (4, 4), 0, 64)}).parameters == 16
 
 
 def test_a_layer_that_is_quantized_in_a_way_of_its_own_is_read_so() -> None:
     tensors = declared(linear("affine", 8, 32))
     [name] = [name.removesuffix(".weight") for name, info in tensors.items() if info.dtype == "U32"]
-    plain = contents(declared(linear())).parameters
+    plain = summarize(declared(linear())).parameters
     own = {"bits": 4, "group_size": 64, name: {"bits": 8, "group_size": 32}}
-    assert contents(tensors, own).parameters == plain
+    assert summarize(tensors, own).parameters == plain
     assert unpacked_bytes(tensors, own) == 4 * plain
     assert has_packed(tensors)
     assert not has_packed(declared(linear()))

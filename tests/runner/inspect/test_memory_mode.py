@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from models.checkpoint.quantization_formats import FORMATS
 from models.checkpoint.quantize import Quantization
-from pipelines.settings import QUANTIZATIONS
-from runner.inspect.image_memory import choose_loading, choose_memory, estimate_loaded, parse_memory
-from runner.inspect.memory import IMAGE_ALLOWANCE, MemoryEstimate
-from runner.sources import find
+from runner.inspect.memory import IMAGE_ALLOWANCE, MemoryEstimate, estimate_memory
+from runner.inspect.memory_mode import choose_loading, choose_memory, parse_memory
+from runner.sources import ModelMode, find
 from runner.units import GIB
 from tests.runner.checkpoints import image_files, safetensors, write
 
@@ -16,7 +16,7 @@ MODEL = MemoryEstimate({"text_encoder": 8 * GIB, "transformer": 7 * GIB, "vae": 
 ALL, IN_TURN = 18 * GIB, 10 * GIB
 
 
-@pytest.mark.parametrize("how", QUANTIZATIONS)
+@pytest.mark.parametrize("how", FORMATS)
 def test_every_quantization_that_is_offered_exists(how: str) -> None:
     assert Quantization.parse(how).bits in (3, 4, 5, 6, 8)
 
@@ -61,7 +61,7 @@ def test_an_estimate_knows_what_loading_changes(tmp_path: Path) -> None:
     model = find(str(write(tmp_path, files)))
 
     def sizes(float32: bool, quantize: str | None) -> dict[str, int]:
-        return dict(estimate_loaded(model, float32, quantize).components)
+        return dict(estimate_memory(model, ModelMode.IMAGE, float32=float32, quantize=quantize).components)
 
     plain, wide = 64 * 128 * 2 + 64 + 16, 64 * 128 * 4 + 128 + 16
     assert sizes(False, None) == {"text_encoder": plain, "transformer": plain, "vae": plain}
@@ -78,12 +78,12 @@ UNPACKED = MemoryEstimate({"text_encoder": 32 * GIB, "transformer": 28 * GIB, "v
     ("wanted", "left", "memory", "unpacked"),
     [
         ("auto", 100 * GIB, "resident", True),
-        ("auto", UNPACKED.least, "staged", True),
-        ("auto", UNPACKED.least - 1, "resident", False),
-        ("resident", UNPACKED.total - 1, "resident", False),
-        ("staged", UNPACKED.least, "staged", True),
-        (UNPACKED.total, 0, "resident", True),
-        (UNPACKED.least - 1, 0, "resident", False),
+        ("auto", UNPACKED.staged, "staged", True),
+        ("auto", UNPACKED.staged - 1, "resident", False),
+        ("resident", UNPACKED.resident - 1, "resident", False),
+        ("staged", UNPACKED.staged, "staged", True),
+        (UNPACKED.resident, 0, "resident", True),
+        (UNPACKED.staged - 1, 0, "resident", False),
     ],
 )
 def test_quantized_layers_are_unpacked_on_a_processor_where_there_is_room(
