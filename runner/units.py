@@ -1,10 +1,7 @@
-"""Sizes and durations as people and Ollama's clients write them: parsed and shown."""
+"""Sizes, counts and durations as people and Ollama's clients write them: parsed and shown."""
 
 import math
 import re
-from typing import Annotated
-
-from msgspec import Meta
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 _SIZES = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024 * GIB}
@@ -14,9 +11,7 @@ _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0
 _DIGITS = r"(?:\d+(?:\.\d*)?|\.\d+)"
 _PART = re.compile(rf"({_DIGITS})(ns|us|µs|ms|s|m|h|d)")
 _NUMBER = re.compile(_DIGITS)
-# For documents alone: `parse_duration` says it in better words.
-_PATTERN = rf"^[+-]?(?:{_DIGITS}|(?:{_DIGITS}(?:ns|us|µs|ms|s|m|h|d))+)$".replace(r"\d", "[0-9]")
-Duration = Annotated[str, Meta(extra_json_schema={"pattern": _PATTERN})] | float
+DURATION_PATTERN = rf"^[+-]?(?:{_DIGITS}|(?:{_DIGITS}(?:ns|us|µs|ms|s|m|h|d))+)$".replace(r"\d", "[0-9]")
 FORMS = "write it like 5m, 90s, 1h30m or 300 (seconds)"
 
 
@@ -25,15 +20,15 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([a-zA-Z]*)\s*", text)
     unit = _SIZES.get(match[2].lower()) if match else None
     if match is None or unit is None:
-        raise ValueError(f"{text[:40]!r} is no size; write it like 8GB, 512MiB or 1.5g")
+        raise ValueError(f"{text[:40]!r} is not a size; write it like 8GB, 512MiB or 1.5g")
     size = math.floor(float(match[1]) * unit)
     if size <= 0:
-        raise ValueError(f"{text[:40]!r} is no size: it must be more than nothing")
+        raise ValueError(f"{text[:40]!r} is not a size: it must be more than zero")
     return size
 
 
 def show_size(size: int) -> str:
-    """Bytes as a reader wants them: `812 MB`, `8.04 GB` (decimal, as disks and file managers count)."""
+    """Bytes for a reader: `812 MB`, `8.04 GB` (decimal, as disks and file managers count)."""
     for unit, name in ((10**12, "TB"), (10**9, "GB")):
         if size >= unit:
             return f"{size / unit:.2f} {name}"
@@ -43,14 +38,22 @@ def show_size(size: int) -> str:
     return f"{size} bytes"
 
 
+def show_count(count: int) -> str:
+    """A number of parameters, as in the names of models: `3.88 B`, `137 M`, `4,096`."""
+    for unit, letter in ((10**9, "B"), (10**6, "M")):
+        if count >= unit:
+            return f"{count / unit:.3g} {letter}"
+    return f"{count:,}"
+
+
 def parse_duration(value: str | float) -> float:
-    """Seconds from `5m`, `1h30m`, `90` or 90; below zero stands for "never" where one is allowed.
+    """Seconds from `5m`, `1h30m`, `90` or 90; below zero stands for "never" where that is allowed.
 
     ValueError says what is accepted.
     """
     seconds = _seconds(value.strip()) if isinstance(value, str) else float(value)
     if seconds is None or not math.isfinite(seconds):
-        raise ValueError(f"{str(value)[:40]!r} is no duration; {FORMS}")
+        raise ValueError(f"{str(value)[:40]!r} is not a duration; {FORMS}")
     return seconds
 
 
@@ -65,7 +68,7 @@ def _seconds(text: str) -> float | None:
 
 
 def show_duration(seconds: float) -> str:
-    """As a reader wants it: `4.2 s`, `5 min`, `2 h`."""
+    """For a reader: `4.2 s`, `5 min`, `2 h`."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"

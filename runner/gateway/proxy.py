@@ -17,8 +17,9 @@ from runner.http.middleware import request_context
 from runner.http.operation import NDJSON
 from runner.process.client import Answer, Broken
 from runner.process.responses import error_from, read_object
+from runner.protocol.duration import Duration
 from runner.protocol.text import Failed, encode, line, parse, read_json
-from runner.units import Duration, parse_duration
+from runner.units import parse_duration
 
 FORWARDED_HEADERS = ("content-type", "content-length", "retry-after", "cache-control")
 

@@ -1,9 +1,8 @@
 """What a model is, before it is loaded: the report of `diptych detect`. Reads JSON and headers only; no MLX."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from models.language.architectures import has_architecture, has_mlx_lm, max_context
 from models.language.config.support import why_unsupported
@@ -15,10 +14,6 @@ from runner.inspect.tensor_summary import TensorSummary, summarize
 from runner.sources import ModelFiles, find
 from runner.sources.base import shorten
 from runner.sources.required_files import wanted_files, weight_folders
-from runner.units import show_size
-
-MAKES = {ModelMode.TEXT: "text", ModelMode.IMAGE: "pictures"}
-ENGINES = {"mlx": "mlx", "torch": "torch, by diffusers"}
 
 
 @dataclass(frozen=True)
@@ -141,48 +136,3 @@ def _stored(files: ModelFiles, found: Mapping[str, TensorSummary]) -> str:
     stated = {kind for part in found for kind in files.stated_quantization(part)}
     names = [way for way, size in ways.most_common() if size * 100 >= ways.total()]
     return ", ".join(names) + (f" (stated: {', '.join(sorted(stated))})" if stated else "")
-
-
-def render(detection: Detection, as_json: bool = False) -> str:
-    """The report as a reader wants it, or as JSON."""
-    if as_json:
-        return json.dumps(asdict(detection), indent=2, ensure_ascii=False)
-    rows = [
-        ("makes", MAKES[detection.mode]),
-        ("type", detection.type),
-        ("supported", "yes" if detection.supported else f"no: {detection.reason}"),
-        *([("engine", ENGINES[detection.engine])] if detection.engine else []),
-        ("source", detection.source),
-        *_size_rows(detection),
-    ]
-    if detection.context_length:
-        rows.append(("context", f"{detection.context_length:,} tokens"))
-    width = max(len(label) for label, _ in rows)
-    return "\n".join([detection.name, *(f"  {label:<{width}}  {value}" for label, value in rows)])
-
-
-def _size_rows(detection: Detection) -> list[tuple[str, str]]:
-    if detection.bytes is None or detection.parameters is None or detection.memory is None:
-        return []
-    rows = [("component", _component_row(part)) for part in detection.components if part.name]
-    rows += [
-        ("parameters", show_count(detection.parameters)),
-        ("weights", f"{show_size(detection.bytes)}, {detection.quantization}"),
-    ]
-    memory = f"about {show_size(detection.memory)}"
-    if detection.least_memory != detection.memory and detection.least_memory:
-        memory += f"; {show_size(detection.least_memory)} when the text encoder does not stay"
-    return [*rows, ("memory", memory)]
-
-
-def _component_row(part: Component) -> str:
-    named = f" {part.type}" if part.type else ""
-    return f"{part.name}:{named}, {show_count(part.parameters)}, {show_size(part.bytes)}"
-
-
-def show_count(count: int) -> str:
-    """A number of parameters as models are named by: `3.88 B`, `137 M`, `4,096`."""
-    for unit, letter in ((10**9, "B"), (10**6, "M")):
-        if count >= unit:
-            return f"{count / unit:.3g} {letter}"
-    return f"{count:,}"

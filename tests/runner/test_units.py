@@ -33,7 +33,7 @@ def test_durations_are_seconds(written: str | float, seconds: float) -> None:
     "written", ["", "soon", "5 m", "m", "5x", "1h30", "--5m", "nan", "inf", float("nan"), float("inf")]
 )
 def test_anything_else_is_refused_with_what_is_accepted(written: str | float) -> None:
-    with pytest.raises(ValueError, match="no duration; write it like 5m"):
+    with pytest.raises(ValueError, match="not a duration; write it like 5m"):
         parse_duration(written)
 
 

@@ -9,9 +9,9 @@ from runner.api.ollama.options import Chosen, OllamaOptions
 from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, chosen
 from runner.errors import BadRequest
 from runner.http import rules
+from runner.protocol.duration import Duration
 from runner.protocol.messages import check_content
 from runner.protocol.text import parse
-from runner.units import Duration
 
 MOST_WARNINGS = 16
 ROLES = ("system", "user", "assistant", "tool")

@@ -12,9 +12,9 @@ from runner.api.openai.schemas import Embedding, Embeddings, EmbeddingsUsage
 from runner.api.vectors import cut
 from runner.gateway.app import Gateway
 from runner.gateway.proxy import keep_alive_seconds
+from runner.protocol.duration import Duration
 from runner.protocol.text import parse
 from runner.sources import ModelMode
-from runner.units import Duration
 
 
 class EmbeddingsRequest(Struct, frozen=True):

@@ -7,8 +7,8 @@ from msgspec import Meta, Struct
 
 from runner.errors import BadRequest
 from runner.http import rules
+from runner.protocol.duration import Duration
 from runner.protocol.text import parse
-from runner.units import Duration
 
 Quality = Literal["low", "medium", "high", "xhigh", "max"]
 # The names of retired models' qualities.

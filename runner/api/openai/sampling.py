@@ -7,8 +7,8 @@ from msgspec import Meta, Struct
 from runner.api.openai.schemas import CompletionDetails, PromptDetails, Usage
 from runner.errors import BadRequest, RunnerFailed
 from runner.http import rules
+from runner.protocol.duration import Duration
 from runner.protocol.text import MAX_SEED
-from runner.units import Duration
 
 MOST_CHOICES = 128
 Penalty = Annotated[float, Meta(ge=-2, le=2)]

@@ -4,8 +4,9 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from runner.cli.commands.detect import render
 from runner.config import Config
-from runner.inspect.detect import detect, render
+from runner.inspect.detect import detect
 from runner.library import Installed, entry_of
 from runner.sources import ModelFiles, find
 from runner.sources.folder import FolderFiles

@@ -141,7 +141,7 @@ def test_a_folder_that_is_a_model_cannot_be_reached_by_its_path(gateway: Gateway
         (b"[]", 400, "a list"),
         (b"{}", 400, "model is missing"),
         (b'{"model": 3}', 400, "model: 3 is not allowed"),
-        (b'{"model": "a", "keep_alive": "soon"}', 400, "keep_alive: 'soon' is no duration"),
+        (b'{"model": "a", "keep_alive": "soon"}', 400, "keep_alive: 'soon' is not a duration"),
         (b'{"model": "a", "keep_alive": []}', 400, "keep_alive"),
         (b'{"model": "a"}', 400, "prompt is missing"),
         (b'{"model": "a", "prompt": ' + b'"x' * (65 * 1024**2), 413, "at most 134217728 are allowed"),

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import pipelines
+from runner.cli.commands.detect import render
 from runner.errors import ModelNotFound, ModelNotSupported
-from runner.inspect.detect import Component, detect, render, show_count
+from runner.inspect.detect import Component, detect
 from runner.inspect.mode import ModelMode
+from runner.units import show_count
 from tests import ROOT
 from tests.runner.checkpoints import image_files, safetensors, text_files, write
 
@@ -156,7 +158,7 @@ def test_looking_imports_neither_mlx_nor_the_hubs_client(tmp_path: Path) -> None
     write(tmp_path, text_files())
     heavy = ("mlx", "mlx_lm", "huggingface_hub", "httpx2", "transformers", "numpy", "asyncio", "msgspec")
     code = (
-        "import sys; from runner.inspect.detect import detect, render; render(detect(sys.argv[1]));"
+        "import sys; from runner.cli.commands.detect import render; from runner.inspect.detect import detect; render(detect(sys.argv[1]));"
         f"sys.exit(str([name for name in {heavy!r} if name in sys.modules]) if set({heavy!r}) & set(sys.modules) else 0)"
     )
     done = subprocess.run(

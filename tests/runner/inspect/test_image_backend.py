@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from pipelines.fallback import catalog
+from runner.cli.commands.detect import render
 from runner.errors import ModelNotSupported
 from runner.gateway.resolver import ModelResolver, ResolvedModel
 from runner.gateway.settings import Settings
-from runner.inspect.detect import detect, render
+from runner.inspect.detect import detect
 from runner.inspect.image_backend import ImageEngine, choose_engine
 from runner.inspect.mode import ModelMode, detect_model_mode
 from runner.sources import ModelFiles, find

@@ -28,7 +28,7 @@ def test_memory_is_a_word_or_a_size() -> None:
         "resident",
         8 * 10**9,
     ]
-    with pytest.raises(ValueError, match=r"'plenty' is no size; .* auto, resident and staged"):
+    with pytest.raises(ValueError, match=r"'plenty' is not a size; .* auto, resident and staged"):
         parse_memory("plenty")
 
 

@@ -465,7 +465,7 @@ def test_platforms_are_refused_by_name(system: str, machine: str, allowed: bool)
 
 def test_the_load_timeout_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIPTYCH_LOAD_TIMEOUT", "soon")
-    with pytest.raises(BadRequest, match="DIPTYCH_LOAD_TIMEOUT: 'soon' is no duration"):
+    with pytest.raises(BadRequest, match="DIPTYCH_LOAD_TIMEOUT: 'soon' is not a duration"):
         Server("anything")
 
 

@@ -87,14 +87,14 @@ def test_a_section_that_breaks_is_a_finding_and_the_next_one_is_looked_at(
         raise PermissionError(13, "Permission denied", "/proc/cpuinfo")
 
     def refuses() -> Iterator[Finding]:
-        raise BadRequest("DIPTYCH_LOAD_TIMEOUT: 'soon' is no duration")
+        raise BadRequest("DIPTYCH_LOAD_TIMEOUT: 'soon' is not a duration")
 
     sections = [("machine", breaks), ("sample", refuses), ("models", lambda: [WRONG])]
     monkeypatch.setattr(examination, "_sections", lambda config: iter(sections))
     found = diptych("doctor", "--json").json["findings"][1:]
     assert [one["section"] for one in found] == ["machine", "machine", "sample", "kernels"]
     assert "PermissionError" in found[1]["detail"]
-    assert "is no duration" in found[2]["detail"]
+    assert "is not a duration" in found[2]["detail"]
 
 
 def examined(tmp_path: Path, **variables: str) -> tuple[int, Any]:
