@@ -39,7 +39,7 @@ def test_a_client_that_reads_a_byte_a_second_is_dropped_and_its_work_ends(tmp_pa
             slow.recv(1)
             time.sleep(1)
         gateway.wait_until(lambda: gateway.models()["a"]["active"] == 0)
-        assert "does not read is dropped" in gateway.log
+        assert "dropped a client that does not read" in gateway.log
         assert gateway.events("a", events=1)[-1]["done"] is True
 
 
