@@ -1,4 +1,4 @@
-"""From a runner's process to a healthy runner: its port, its progress, and when it is given up. No MLX."""
+"""Waits until a runner that was started is healthy: its port, its progress, its timeouts. No MLX."""
 
 import asyncio
 import logging
@@ -15,14 +15,13 @@ from runner.units import show_duration
 
 log = logging.getLogger("diptych.server")
 
-POLL = 0.1  # seconds between looks
-LOOK = 2.0  # seconds in which a runner that works answers; longer, and the system is asked whether it works
-GOING = 1.0  # seconds that a process may take to end after it has closed its output
+POLL_S = 0.1
+HEALTH_TIMEOUT_S = 2.0  # a runner without a response for so long may be stuck: its processor time shows it
+EXIT_S = 1.0  # time for a process to exit after it has closed its output
 
 
 class Startup:
-    """One runner's. `limit`: seconds for which its progress may stand still; None for any time, and then it may also do
-    nothing."""
+    """`limit`: seconds that a load may take without progress. With None there is no limit, and no check for stalls."""
 
     def __init__(self, model: str, child: Child, key: str | None, limit: float | None) -> None:
         self._model = model
@@ -34,54 +33,56 @@ class Startup:
         self._warned = False
 
     async def wait(self, on_listen: Callable[[Client], None], on_progress: Callable[[float], None]) -> None:
-        """Return when it is healthy; a RunnerFailed says why it is not going to be."""
+        """Return when it is healthy; RunnerFailed when it will not be."""
         try:
             async with awake_timeout(self._limit) as timer:
                 client = Client(await self._read_port(), self._key)
                 on_listen(client)
-                while (progress := await self._look(client)) is not None:
+                while (progress := await self._poll(client)) is not None:
                     if progress > self._progress:
                         self._progress = progress
                         timer.restart()
                         on_progress(progress)
                     self._check_stall()
-                    await self._child.ended(POLL)
+                    await self._child.ended(POLL_S)
         except TimeoutError:
             raise self._stuck(f"for {show_duration(self._limit or 0)} (DIPTYCH_LOAD_TIMEOUT)") from None
         on_progress(1.0)
 
     async def _read_port(self) -> int:
-        """The port the runner took: it prints it as soon as it listens, so that no other can come between."""
+        """The port that the runner has bound, which it prints as its first line."""
         printed = asyncio.ensure_future(self._child.first_line())
-        while not (await asyncio.wait([printed], timeout=LOOK))[0]:
+        while not (await asyncio.wait([printed], timeout=HEALTH_TIMEOUT_S))[0]:
             self._watch.silent()
             self._check_stall()
         line = printed.result()
         if not line.isdigit():
-            await self._child.ended(GOING)
+            await self._child.ended(EXIT_S)
             exited = self._child.has_exited
             raise RunnerFailed(
-                self._child.last_words if exited else f"no port but {line[:MAX_ERROR_BYTES]!r}"
+                self._child.last_words
+                if exited
+                else f"the runner printed {line[:MAX_ERROR_BYTES]!r} in place of its port"
             )
         return int(line)
 
-    async def _look(self, client: Client) -> float | None:
-        """How far a loading runner is; None when it is healthy."""
+    async def _poll(self, client: Client) -> float | None:
+        """The progress of a runner that is loading; None when it is healthy."""
         if self._child.has_exited:
             await self._child.wait()
             raise RunnerFailed(self._child.last_words)
         try:
-            async with awake_timeout(LOOK):
+            async with awake_timeout(HEALTH_TIMEOUT_S):
                 answer = await client.request("GET", "/health")
                 health = await read_object(answer)
         except (Broken, TimeoutError):
-            self._watch.silent()  # ending, which the next look sees, or stopped, or too busy to answer
+            self._watch.silent()  # ending, which the next poll sees, or stopped, or too busy
             return self._progress
         self._watch.answered(float(health.get("idle", 0.0)))
         return None if answer.status == 200 else float(health.get("progress", self._progress))
 
     def _check_stall(self) -> None:
-        """Say of a load that it does nothing, and give it up when it goes on so."""
+        """Warn of a load without activity, and give it up if that lasts."""
         idle = self._watch.idle
         if self._limit is None:
             return

@@ -30,7 +30,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is given up after half a minute is given up after a second."""
     monkeypatch.setattr(startup, "STALL", 1.0)
     monkeypatch.setattr(startup, "WARNING", 0.3)
-    monkeypatch.setattr(startup, "LOOK", 0.3)
+    monkeypatch.setattr(startup, "HEALTH_TIMEOUT_S", 0.3)
 
 
 # -- in the runner
