@@ -1,4 +1,4 @@
-"""Engines as processes, asked in turn, so that what else the machine does falls on all of them."""
+"""Engines as processes that take turns, so that other load on the machine falls on all of them."""
 
 import contextlib
 import json
@@ -14,31 +14,31 @@ from runner.bench.servers import environment
 from runner.errors import RunnerFailed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE = 10.0
+STOP_TIMEOUT_S = 10.0
 T = TypeVar("T")
-Tell = Callable[[str], None]  # hears how far it is
+Log = Callable[[str], None]  # takes messages of progress
 
 
 class EngineFailed(RunnerFailed):
-    """An engine that could not do what it was asked; the message is its own."""
+    """An engine ended or reported an error; the message is its own."""
 
 
 class Engine:
-    """One engine's process. `where`: another interpreter, or a folder of packages that comes first for ours."""
+    """One engine's process. `where`: another interpreter, or a folder of packages to put before ours."""
 
     def __init__(self, name: str, where: Path | None = None) -> None:
         self.name = name
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
-        found = environment()
-        paths, python = [str(ROOT), found.get("PYTHONPATH", "")], sys.executable
+        variables = environment()
+        paths, python = [str(ROOT), variables.get("PYTHONPATH", "")], sys.executable
         if where is not None and where.is_file():
-            paths, python = [str(ROOT)], str(where)  # it has its own packages, and not ours
+            paths, python = [str(ROOT)], str(where)  # with its own packages, without ours
         elif where is not None:
             paths = [str(where), *paths]
-        found["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         self._process = subprocess.Popen(
             [python, "-P", "-m", "runner.bench.workload", name],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=found, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=variables, text=True,
         )  # fmt: skip
 
     def ask(self, do: str, **job: Any) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Engine:
             line = ""
         if not line:
             code = self._process.wait()
-            raise EngineFailed(f"{self.name} ended (exit {code}): {self._last_words()}")
+            raise EngineFailed(f"{self.name} ended (exit {code}): {self._last_line()}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise EngineFailed(f"{self.name}: {answer['error']}")
@@ -64,18 +64,18 @@ class Engine:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
         self._log.close()
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, self._log.tell() - 2000))
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "it printed nothing"
 
 
 @contextlib.contextmanager
@@ -87,14 +87,14 @@ def running(name: str, where: Path | None = None) -> Iterator[Engine]:
         engine.stop()
 
 
-def in_turn(all: Sequence[T], number: int) -> list[T]:
-    """Whoever goes first in one round goes last in the next."""
-    at = number % max(len(all), 1)
-    return [*all[at:], *all[:at]]
+def in_turn(items: Sequence[T], number: int) -> list[T]:
+    """The order of round `number`: the first of one round is the last of the next."""
+    at = number % max(len(items), 1)
+    return [*items[at:], *items[:at]]
 
 
-def installed(engine: str, mflux: Path | None) -> str | None:
-    """Why an engine cannot take part; None: it can."""
+def why_missing(engine: str, mflux: Path | None) -> str | None:
+    """Why an engine cannot take part, or None."""
     from importlib.util import find_spec
 
     needs: Mapping[str, tuple[str, ...]] = {

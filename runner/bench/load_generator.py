@@ -1,7 +1,7 @@
-"""The load generator: a process of its own that keeps N clients writing, and says what each of them saw.
+"""The load generator: a process of its own that keeps N clients busy, and reports what they saw.
 
 Reads one JSON object (Load's fields) on stdin, writes one on stdout. While it measures it only stamps and stores the
-bytes that arrive; they are taken apart afterwards, so that it costs the servers as little as can be.
+bytes that arrive, and parses them afterwards, to take as little as possible from the servers.
 `python runner/bench/load_generator.py --own-speed` says how fast that is, against a server that does nothing.
 """
 
@@ -22,29 +22,29 @@ Stamped = list[tuple[float, bytes]]
 
 @dataclass
 class Load:
-    """`clients` connections at once; each sends its share of `bodies` one after another, the first `stagger` seconds
-    after the one before it. What is not answered after `patience` seconds is counted as lost."""
+    """`clients` clients at once; each sends its share of `bodies` one after another, and starts `stagger` seconds after
+    the client before it. A request without a complete answer after `timeout` seconds counts as lost."""
 
     port: int
     path: str
     bodies: list[dict[str, Any]]
     clients: int
     stagger: float = 0.0
-    patience: float = 120.0
+    timeout: float = 120.0
 
 
 @dataclass
-class Answer:
+class Result:
     """What one request saw, in seconds since it was sent. `failure` says why there is nothing to measure."""
 
     tokens: int = 0
     first: float = 0.0
-    took: float = 0.0
+    last: float = 0.0
     gaps: list[float] = field(default_factory=list)
     failure: str | None = None
 
 
-class Client(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """Stamps what arrives until the server closes the connection."""
 
     def __init__(self) -> None:
@@ -59,20 +59,20 @@ class Client(asyncio.Protocol):
             self.closed.set_result(exc)
 
 
-async def ask(load: Load, body: dict[str, Any]) -> tuple[float, Stamped, str | None]:
-    """Send one request on a connection of its own: the peer speaks HTTP/1.0 and keeps none open."""
+async def send(load: Load, body: dict[str, Any]) -> tuple[float, Stamped, str | None]:
+    """One request on a connection of its own: mlx_lm.server speaks HTTP/1.0 and keeps none open."""
     payload = json.dumps(body).encode()
     head = f"POST {load.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     head += f"Content-Length: {len(payload)}\r\nConnection: close\r\n\r\n"
     started = time.perf_counter()
     try:
-        connect = asyncio.get_running_loop().create_connection(Client, "127.0.0.1", load.port)
-        transport, client = await asyncio.wait_for(connect, 10)
+        connect = asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", load.port)
+        transport, connection = await asyncio.wait_for(connect, 10)
         transport.write(head.encode() + payload)
-        error = await asyncio.wait_for(client.closed, load.patience)
+        error = await asyncio.wait_for(connection.closed, load.timeout)
     except (OSError, TimeoutError) as problem:
         return started, [], str(problem) or "no connection, or no answer in time"
-    return started, client.arrived, str(error) if error else None
+    return started, connection.arrived, str(error) if error else None
 
 
 async def run(load: Load) -> list[tuple[float, Stamped, str | None]]:
@@ -80,14 +80,14 @@ async def run(load: Load) -> list[tuple[float, Stamped, str | None]]:
 
     async def one_client(number: int) -> list[tuple[float, Stamped, str | None]]:
         await asyncio.sleep(number * load.stagger)
-        return [await ask(load, body) for body in waiting]
+        return [await send(load, body) for body in waiting]
 
-    done = await asyncio.gather(*(one_client(number) for number in range(load.clients)))
-    return [answer for answers in done for answer in answers]
+    clients = await asyncio.gather(*(one_client(number) for number in range(load.clients)))
+    return [response for responses in clients for response in responses]
 
 
 def lines(arrived: Stamped) -> Iterator[tuple[float, bytes]]:
-    """The body's lines, each with the time at which it was complete; chunked or until the connection closes."""
+    """The body's lines, each with the time at which it was complete; the body is chunked, or ends with the connection."""
     raw = bytearray()
     text = bytearray()
     chunked: bool | None = None
@@ -120,9 +120,9 @@ def _take_chunks(raw: bytearray, text: bytearray) -> None:
         del raw[: end + size + 4]
 
 
-def read_answer(started: float, arrived: Stamped, failure: str | None) -> Answer:
-    """Either dialect: an event a line, or server-sent events with the usage at the end."""
-    answer = Answer(failure=failure)
+def read_response(started: float, arrived: Stamped, failure: str | None) -> Result:
+    """Of either API: one event a line, or server-sent events with the usage at the end."""
+    result = Result(failure=failure)
     stamps: list[float] = []
     ended = False
     try:
@@ -134,51 +134,47 @@ def read_answer(started: float, arrived: Stamped, failure: str | None) -> Answer
             if event.get("error"):
                 raise ValueError(str(event["error"]))
             ended = ended or bool(event.get("done") or event.get("usage"))
-            answer.tokens = (
-                event.get("eval_count")
-                or (event.get("usage") or {}).get("completion_tokens")
-                or answer.tokens
-            )
+            usage = event.get("usage") or {}
+            result.tokens = event.get("eval_count") or usage.get("completion_tokens") or result.tokens
             choices = event.get("choices") or [{}]
             if event.get("content") or choices[0].get("text"):
                 stamps.append(stamp)
     except ValueError as problem:
-        answer.failure = str(problem)
-    if not answer.failure and not ended:
-        answer.failure = "the stream ended without its last event"
-    if not answer.failure:
-        # A model may have nothing to say.
-        answer.first = (stamps[0] if stamps else arrived[-1][0]) - started
-        answer.took = arrived[-1][0] - started
-        answer.gaps = [after - before for before, after in itertools.pairwise(stamps)]
-    return answer
+        result.failure = str(problem)
+    if not result.failure and not ended:
+        result.failure = "the stream ended without its last event"
+    if not result.failure:
+        # A model may end at once, without any text.
+        result.first = (stamps[0] if stamps else arrived[-1][0]) - started
+        result.last = arrived[-1][0] - started
+        result.gaps = [after - before for before, after in itertools.pairwise(stamps)]
+    return result
 
 
 def measure(load: Load) -> dict[str, Any]:
     cpu = time.process_time()
     began = time.perf_counter()
-    raw = asyncio.run(run(load))
-    took = time.perf_counter() - began
+    responses = asyncio.run(run(load))
+    duration = time.perf_counter() - began
     cpu = time.process_time() - cpu
-    answers = [read_answer(*answer) for answer in raw]
-    good = [answer for answer in answers if not answer.failure]
-    # From the first request to the last token: waiting for a connection that never comes is counted as lost, not slow.
-    wall = (
-        max((start + answer.took for (start, _, _), answer in zip(raw, answers, strict=True)), default=began)
-        - began
-    )
-    gaps = sorted(gap for answer in good for gap in answer.gaps)
+    results = [read_response(*response) for response in responses]
+    good = [result for result in results if not result.failure]
+    # From the first request to the last token: a connection that never comes counts as lost, not as slow.
+    ends = [start + result.last for (start, _, _), result in zip(responses, results, strict=True)]
+    wall = max(ends, default=began) - began
+    gaps = sorted(gap for result in good for gap in result.gaps)
+    tokens = sum(result.tokens for result in good)
     return {
-        "requests": len(answers),
-        "lost": len(answers) - len(good),
-        "failures": sorted({answer.failure for answer in answers if answer.failure})[:5],
-        "tokens": sum(answer.tokens for answer in good),
+        "requests": len(results),
+        "lost": len(results) - len(good),
+        "failures": sorted({result.failure for result in results if result.failure})[:5],
+        "tokens": tokens,
         "seconds": wall,
-        "tokens_per_second": sum(answer.tokens for answer in good) / max(wall, 1e-9),
-        "first_token": statistics.median([answer.first for answer in good] or [0.0]),
+        "tokens_per_second": tokens / max(wall, 1e-9),
+        "first_token": statistics.median([result.first for result in good] or [0.0]),
         "gap_median": statistics.median(gaps or [0.0]),
         "gap_p95": gaps[int(len(gaps) * 0.95)] if gaps else 0.0,
-        "own_cpu_share": cpu / took,
+        "own_cpu_share": cpu / duration,
     }
 
 
@@ -196,22 +192,22 @@ async def _serve_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWri
 
 
 async def own_speed(clients: int = 8) -> float:
-    """Events a second that one process can both write and read: a lower bound of what this generator follows."""
+    """Events a second that one process can both write and read: a lower bound for this generator."""
     server = await asyncio.start_server(_serve_nothing, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     load = Load(port, "/", [{"prompt": ""}] * clients * 2, clients)
     began = time.perf_counter()
-    raw = await run(load)
+    responses = await run(load)
     wall = time.perf_counter() - began
     server.close()
-    return sum(read_answer(*answer).tokens for answer in raw) / wall
+    return sum(read_response(*response).tokens for response in responses) / wall
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--own-speed", action="store_true", help="measure this generator alone, and leave")
+    parser.add_argument("--own-speed", action="store_true", help="measure this generator alone and exit")
     if parser.parse_args().own_speed:
         print(json.dumps({"events_per_second": asyncio.run(own_speed())}))
         return

@@ -1,4 +1,4 @@
-"""What a measurement depends on and a reader must know: the device, the system, the versions of what took part."""
+"""What a measurement depends on: the device, the system, and the versions of what took part."""
 
 import json
 import os
@@ -12,22 +12,15 @@ from runner.hardware import device_memory
 from runner.units import show_size
 
 PACKAGES = (
-    "diptych",
-    "mlx",
-    "mlx-lm",
-    "mlx-cuda-13",
-    "mlx-cuda-12",
-    "torch",
-    "diffusers",
-    "transformers",
-    "mflux",
+    *("diptych", "mlx", "mlx-lm", "mlx-cuda-13", "mlx-cuda-12"),
+    *("torch", "diffusers", "transformers", "mflux"),
 )
-ASK = "import json, mlx.core as mx; i = mx.device_info(); print(json.dumps([str(i.get('device_name') or i.get('architecture') or ''), mx.default_device() == mx.gpu]))"
+PRINT_DEVICE = "import json, mlx.core as mx; i = mx.device_info(); print(json.dumps([str(i.get('device_name') or i.get('architecture') or ''), mx.default_device() == mx.gpu]))"
 
 
 def machine() -> dict[str, str]:
-    """MLX is asked in a process of its own: this one needs none of it."""
-    done = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True)
+    """MLX is imported in a process of its own, since this one does not need it."""
+    done = subprocess.run([sys.executable, "-c", PRINT_DEVICE], capture_output=True, text=True)
     name, gpu = json.loads(done.stdout) if done.returncode == 0 else ("unknown", False)
     memory = device_memory()
     return {
@@ -39,10 +32,10 @@ def machine() -> dict[str, str]:
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in packages:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

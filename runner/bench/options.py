@@ -1,4 +1,4 @@
-"""What is to be measured, and how. The names are the command line's. No MLX."""
+"""What to measure, and how, in the names of the command line. No MLX."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ PROMPT = "a lighthouse in the rain, seen from the sea, gulls above it, oil on ca
 
 @dataclass(frozen=True)
 class Options:
-    """None: as the model suggests, or all there are."""
+    """None: what the model suggests, or all there are."""
 
     engines: tuple[str, ...] | None = None
     parts: tuple[str, ...] = PARTS

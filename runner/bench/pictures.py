@@ -1,24 +1,24 @@
-"""A picture model's parts, in process: every engine builds it at the same dimensions, and they draw in turn."""
+"""A picture model's parts, in process: every engine builds it at the same dimensions, and they take turns."""
 
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.bench.interleave import Engine, EngineFailed, Tell, in_turn, installed
+from runner.bench.interleave import Engine, EngineFailed, Log, in_turn, why_missing
 from runner.bench.options import PICTURE_ENGINES, PROMPT, Options
 from runner.bench.records import Record, Report
 from runner.bench.specs import Spec
 
 OURS = "mlx"
 Size = tuple[int, int]
-Engines = dict[str, tuple[Engine, dict[str, Any]]]  # and what it told when it was built
+Engines = dict[str, tuple[Engine, dict[str, Any]]]  # and what it reported when it was built
 Key = tuple[str, str, Size, int]  # engine, part, size, pictures
 
 
 @dataclass
-class Gathered:
-    """Seconds and peaks as they come in."""
+class Samples:
+    """Seconds and peaks of memory, collected round by round."""
 
     seconds: dict[Key, list[float]] = field(default_factory=dict)
     peaks: dict[Key, int] = field(default_factory=dict)
@@ -29,40 +29,40 @@ class Gathered:
         self.peaks[key] = max(self.peaks.get(key, 0), peak)
 
 
-def measure(spec: Spec, folder: str, size: Size, options: Options, report: Report, tell: Tell) -> None:
-    """All parts that are asked for, into `report`. `size` is the model's own, where none is given."""
+def measure(spec: Spec, folder: str, size: Size, options: Options, report: Report, log: Log) -> None:
+    """Adds all chosen parts to `report`. `size` is the model's own, for when none was chosen."""
     sizes = options.sizes or (size,)
-    with _engines(spec, folder, options, report, tell) as engines:
-        gathered = Gathered()
-        for _, told in engines.values():
-            report.versions |= told.get("versions", {})
-        dtype = next((str(told["dtype"]) for _, told in engines.values()), "")
+    with _engines(spec, folder, options, report, log) as engines:
+        samples = Samples()
+        for _, built in engines.values():
+            report.versions |= built.get("versions", {})
+        dtype = next((str(built["dtype"]) for _, built in engines.values()), "")
         for size in sizes:
             if options.wants("encode", "step", "picture"):
                 for n in options.counts:
-                    _draw(engines, size, n, options, gathered, report)
-                    tell(f"{spec.name}: {size[0]}x{size[1]}, n={n}")
+                    _draw(engines, size, n, options, samples, report)
+                    log(f"{spec.name}: {size[0]}x{size[1]}, n={n}")
             for strips in (False, True):
                 if options.wants("strips" if strips else "decode"):
-                    _decode(engines, size, strips, options, gathered, report)
-        # At the end: counting runs parts, which would then not be the first time.
+                    _decode(engines, size, strips, options, samples, report)
+        # Last, because counting runs the parts, whose first run would then not be measured.
         floors = _floors(engines, sizes, dtype, report) if OURS in engines else {}
-        report.records += _records(spec, options, dtype, gathered, floors)
+        report.records += _records(spec, options, dtype, samples, floors)
 
 
 @contextlib.contextmanager
-def _engines(spec: Spec, folder: str, options: Options, report: Report, tell: Tell) -> Iterator[Engines]:
-    """Those that can take part, built; one that was asked for by name and cannot is an error."""
+def _engines(spec: Spec, folder: str, options: Options, report: Report, log: Log) -> Iterator[Engines]:
+    """Those that can take part, built. One that was chosen by name and cannot is an error."""
     engines: Engines = {}
     with contextlib.ExitStack() as stack:
         for name in options.engines or PICTURE_ENGINES:
             if name not in PICTURE_ENGINES:
                 continue
-            missing = installed(name, options.mflux)
+            missing = why_missing(name, options.mflux)
             if missing is None:
                 engine = Engine(name, options.mflux if name == "mflux" else None)
                 stack.callback(engine.stop)
-                tell(f"{spec.name}: {name} is being built")
+                log(f"{spec.name}: building {name}")
                 try:
                     engines[name] = engine, engine.ask("build", **_job(spec, folder, options))
                 except EngineFailed as error:
@@ -90,7 +90,7 @@ def _job(spec: Spec, folder: str, options: Options) -> dict[str, Any]:
 def _floors(
     engines: Engines, sizes: tuple[Size, ...], dtype: str, report: Report
 ) -> dict[tuple[str, Size], float]:
-    """Seconds that the arithmetic of each part takes at the device's measured rate."""
+    """Seconds that each part's arithmetic takes at the device's measured rate."""
     ours: Engine = engines[OURS][0]
     if dtype not in report.rates:
         report.rates[dtype] = ours.ask("rate")["rate"]
@@ -103,47 +103,47 @@ def _floors(
     return floors
 
 
-def _draw(engines: Engines, size: Size, n: int, options: Options, gathered: Gathered, report: Report) -> None:
-    """Round 0 is the first at this size: what it costs more is compiling, and is told apart."""
-    asked: dict[str, Any] = {"width": size[0], "height": size[1], "steps": options.steps, "n": n}
+def _draw(engines: Engines, size: Size, n: int, options: Options, samples: Samples, report: Report) -> None:
+    """Round 0 is the first at this size, and includes compiling: it counts as `first` only."""
+    job: dict[str, Any] = {"width": size[0], "height": size[1], "steps": options.steps, "n": n}
     for number in range(options.rounds + 1):
         for name in in_turn([name for name in engines if n == 1 or name == OURS], number):
-            answer = _ask(engines, name, report, "run", asked)
-            gathered.steps = answer.get("steps", gathered.steps)
+            answer = _ask(engines, name, report, "run", job)
+            samples.steps = answer.get("steps", samples.steps)
             if number == 0 and answer:
-                gathered.add((name, "first", size, n), answer["picture"] or [answer["first"]])
+                samples.add((name, "first", size, n), answer["picture"] or [answer["first"]])
             for part in ("encode", "step", "picture") if number else ():
-                gathered.add((name, part, size, n), answer.get(part, []), answer.get("peak", 0))
+                samples.add((name, part, size, n), answer.get(part, []), answer.get("peak", 0))
 
 
 def _decode(
-    engines: Engines, size: Size, strips: bool, options: Options, gathered: Gathered, report: Report
+    engines: Engines, size: Size, strips: bool, options: Options, samples: Samples, report: Report
 ) -> None:
-    asked: dict[str, Any] = {"width": size[0], "height": size[1], "strips": strips}
-    for number in range(options.rounds + 1):  # the first warms
+    job: dict[str, Any] = {"width": size[0], "height": size[1], "strips": strips}
+    for number in range(options.rounds + 1):  # the first is a warm-up
         for name in in_turn([name for name in engines if not strips or name == OURS], number):
-            answer = _ask(engines, name, report, "decode", asked)
+            answer = _ask(engines, name, report, "decode", job)
             if number:
                 part = "strips" if strips else "decode"
-                gathered.add((name, part, size, 1), answer.get("seconds", []), answer.get("peak", 0))
+                samples.add((name, part, size, 1), answer.get("seconds", []), answer.get("peak", 0))
 
 
-def _ask(engines: Engines, name: str, report: Report, do: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """A peer that fails is out from then on, and the others go on."""
+def _ask(engines: Engines, name: str, report: Report, do: str, job: dict[str, Any]) -> dict[str, Any]:
+    """A peer that fails takes no further part, and the others go on."""
     try:
-        return engines[name][0].ask(do, **asked)
+        return engines[name][0].ask(do, **job)
     except EngineFailed as error:
         if name == OURS:
             raise
-        report.missing[name] = f"{error.message} ({asked['width']}x{asked['height']})"
+        report.missing[name] = f"{error.message} ({job['width']}x{job['height']})"
         engines.pop(name)[0].stop()
         return {}
 
 
 def _records(
-    spec: Spec, options: Options, dtype: str, gathered: Gathered, floors: dict[tuple[str, Size], float]
+    spec: Spec, options: Options, dtype: str, samples: Samples, floors: dict[tuple[str, Size], float]
 ) -> Iterator[Record]:
-    for (engine, part, size, n), seconds in gathered.seconds.items():
+    for (engine, part, size, n), seconds in samples.seconds.items():
         if part not in options.parts or not seconds:
             continue
         whole = part in ("first", "picture")
@@ -156,11 +156,11 @@ def _records(
             width=size[0],
             height=size[1],
             n=n,
-            steps=gathered.steps if whole else 0,
+            steps=samples.steps if whole else 0,
             dtype=dtype,
             quantize=(options.quantize or "") if engine == OURS else "",
             layers=spec.layers or 0,
             floor=0.0 if whole else floors.get((part, size), 0.0),
-            peak=gathered.peaks.get((engine, part, size, n), 0),
+            peak=samples.peaks.get((engine, part, size, n), 0),
             peak_of="above the weights" if part in ("decode", "strips") else "all",
         )

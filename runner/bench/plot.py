@@ -1,4 +1,4 @@
-"""Reports as a chart: a bar for each engine, a tick for the floor, and how cost grows with size and number."""
+"""Reports as a chart: a bar for each measurement, a tick for the floor, and how cost grows with size and number."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -24,9 +24,9 @@ COLOURS = {
 OTHER, INK, PALE, PAPER = "#7c3aed", "#1c1917", "#d6d3d1", "#ffffff"
 WIDTH, LEFT, RIGHT, MARGIN = 1200, 430, 130, 24
 BAR, GAP, TITLE = 20, 8, 34
-GROWING = 3  # sizes or numbers from which on it is shown how cost grows
-# Loading and first calls are seconds beside milliseconds: they are in the tables.
-SHOWN = ("encode", "step", "decode", "strips", "picture", "pack", "http", "library", "raw")
+GROWING = 3  # sizes or numbers that it takes to show how cost grows
+# Not loading and first calls, which take seconds beside milliseconds.
+PARTS = ("encode", "step", "decode", "strips", "picture", "pack", "http", "library", "raw")
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ def plot(reports: Iterable[Report], path: Path) -> None:
     reports = list(reports)
     panels = _by_device(reports)
     if not panels:
-        raise BadRequest(f"nothing of what was measured is drawn; {', '.join(SHOWN)} are")
+        raise BadRequest(f"nothing to draw: the reports have none of {', '.join(PARTS)}")
     titles = dict.fromkeys(f"{report.date[:10]}, {report.machine.get('device', '')}" for report in reports)
-    heading = "; ".join(titles) + "   (a tick: the floor that arithmetic sets; a pale line: least to most)"
+    heading = "; ".join(titles) + "   (tick: the time of the arithmetic alone; pale line: least to most)"
     height = MARGIN + TITLE + sum(panel.height for panel in panels)
     picture = Image.new("RGB", (WIDTH, height), PAPER)
     draw = ImageDraw.Draw(picture)
@@ -64,7 +64,7 @@ def plot(reports: Iterable[Report], path: Path) -> None:
 
 
 def _by_device(reports: Sequence[Report]) -> list[Panel]:
-    """Figures of different devices share no panel."""
+    """Each device has panels of its own."""
     devices: dict[str, list[Record]] = {}
     for report in reports:
         devices.setdefault(report.machine.get("device", ""), []).extend(report.records)
@@ -79,11 +79,11 @@ def _panels(records: Sequence[Record]) -> list[Panel]:
     """One for each model and part, its bars from small to large."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        if record.part in SHOWN:
+        if record.part in PARTS:
             groups.setdefault((record.model, _scale(record)), []).append(record)
     panels: list[Panel] = []
-    for (model, part), found in sorted(groups.items()):
-        panels.append(Panel(f"{model}: {part}", tuple(sorted(found, key=_order))))
+    for (model, part), group in sorted(groups.items()):
+        panels.append(Panel(f"{model}: {part}", tuple(sorted(group, key=_order))))
         growing = [record for record in panels[-1].records if record.engine == "mlx" and record.unit == "s"]
         if len({(record.width, record.height, record.n) for record in growing}) >= GROWING:
             panels.append(Panel(f"{model}: {part}, for each megapixel", tuple(map(_each_megapixel, growing))))
@@ -91,7 +91,7 @@ def _panels(records: Sequence[Record]) -> list[Panel]:
 
 
 def _each_megapixel(record: Record) -> Record:
-    """Where all of these are equal, cost grows as the picture does."""
+    """Equal bars mean that cost grows with the number of pixels."""
     megapixels = record.n * record.width * record.height / 2**20
     if record.part == "step":
         megapixels /= record.n
@@ -100,7 +100,7 @@ def _each_megapixel(record: Record) -> Record:
 
 
 def _scale(record: Record) -> str:
-    """Parts that are compared with one another share a panel."""
+    """The panel: parts that compare with one another share one."""
     if record.unit == "tokens/s":
         return "tokens a second"
     names = {"strips": "decode", "picture": "whole picture", "http": "whole picture"}
@@ -131,13 +131,13 @@ def _draw(draw: ImageDraw.ImageDraw, panel: Panel, top: int) -> None:
 
 
 def _label(record: Record) -> str:
-    told = [record.engine, record.part, record.size, f"n={record.n}" if record.n > 1 else ""]
-    told += [
+    words = [record.engine, record.part, record.size, f"n={record.n}" if record.n > 1 else ""]
+    words += [
         counted(record.clients, "client"),
         record.quantize and f"{record.quantize} bits",
         record.memory if record.memory == "staged" else "",
     ]
-    return " ".join(filter(None, told))
+    return " ".join(filter(None, words))
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

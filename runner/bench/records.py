@@ -1,4 +1,4 @@
-"""What was measured, as it is kept: one record a model, engine, part and size; one report a run. JSON both ways."""
+"""What was measured: one record for each model, engine, part and size, one report for each run. Kept as JSON."""
 
 import statistics
 from collections.abc import Iterable
@@ -13,8 +13,8 @@ Unit = Literal["s", "tokens/s"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`values` in the unit, one a repetition. `floor`: the least that the device's arithmetic allows, in the same unit.
-    `peak`: the most memory that was held, in bytes (`peak_of` says whose); `steps` of a picture, `clients` at once."""
+    """`values`: one for each repetition. `floor`: the time of the arithmetic alone, in the same unit. `peak`: the most
+    memory held, in bytes (`peak_of` says what of). `steps` of a picture, `clients` at once."""
 
     model: str
     engine: str
@@ -45,30 +45,27 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def of_floor(self) -> float | None:
-        """How many times the floor it takes."""
+        """The median as a multiple of the floor."""
         return self.median / self.floor if self.floor and self.unit == "s" else None
 
     @property
     def how(self) -> str:
-        """All that tells this measurement from others of the same part."""
-        told = [f"n={self.n}" if self.n > 1 else "", counted(self.steps, "step")]
-        told += [
-            f"{self.clients} client{'s' if self.clients > 1 else ''}" if self.clients else "",
-            self.dtype,
-        ]
-        told += [f"quantized {self.quantize}" if self.quantize else "", self.memory]
-        told += [f"cut to {self.layers} block{'s' if self.layers > 1 else ''} a kind" if self.layers else ""]
-        return ", ".join(filter(None, told))
+        """What distinguishes this measurement from others of the same part."""
+        words = [f"n={self.n}" if self.n > 1 else "", counted(self.steps, "step")]
+        words += [counted(self.clients, "client"), self.dtype]
+        words += [f"quantized {self.quantize}" if self.quantize else "", self.memory]
+        words += [f"cut to {counted(self.layers, 'block')} a kind" if self.layers else ""]
+        return ", ".join(filter(None, words))
 
 
-def counted(number: int, what: str) -> str:
-    """`1 step`, `4 steps`, nothing for none."""
-    return f"{number} {what}{'s' if number > 1 else ''}" if number else ""
+def counted(number: int, noun: str) -> str:
+    """`1 step`, `4 steps`, an empty string for 0."""
+    return f"{number} {noun}{'s' if number > 1 else ''}" if number else ""
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """One run. `machine`: device, memory, system; `versions`: of what took part; `rates`: operations a second, by
-    type; `missing`: engines that took no part, and why; `failed`: what could not be measured."""
+    """One run. `machine`: device, memory, system. `versions`: packages. `rates`: operations a second, by type.
+    `missing`: engines that took no part, and why. `failed`: what could not be measured."""
 
     date: str
     command: str
@@ -93,4 +90,4 @@ def _read(path: Path) -> Report:
     except OSError as error:
         raise BadRequest(f"{path} cannot be read: {error.strerror or error}") from None
     except msgspec.DecodeError as error:
-        raise BadRequest(f"{path} is no report of the bench: {error}") from None
+        raise BadRequest(f"{path} is not a report of the bench: {error}") from None

@@ -1,4 +1,4 @@
-"""A run of the bench: which models, which parts, one report."""
+"""One run of the bench: some models, their parts, one report."""
 
 import subprocess
 import sys
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pipelines import PIPELINES
 from runner.bench import packing, pictures, serving, texts
-from runner.bench.interleave import installed, running
+from runner.bench.interleave import running, why_missing
 from runner.bench.machine import machine, versions
-from runner.bench.options import PICTURE_ENGINES, TEXT_ENGINES, Options
+from runner.bench.options import PARTS, PICTURE_ENGINES, PICTURE_PARTS, TEXT_ENGINES, TEXT_PARTS, Options
 from runner.bench.records import Report
 from runner.bench.specs import SPECS, Spec, write_texts
 from runner.errors import BadRequest, RunnerFailed
@@ -21,11 +21,11 @@ from runner.process.environment import environment
 from runner.sources import ModelMode, find
 from runner.units import show_size
 
-SIDE = 1024  # where a model's files state no size of its own
+SIDE = 1024  # for models whose files state no size
 
 
 def run(models: Sequence[str], options: Options, command: str) -> Report:
-    """Measure all; `models` are names in SPECS, or checkpoints."""
+    """Measure all of `models`, which are names in SPECS or checkpoints."""
     specs = [spec_of(model).cut(options.layers) for model in models]
     _check(specs, options)
     report = Report(
@@ -38,7 +38,7 @@ def run(models: Sequence[str], options: Options, command: str) -> Report:
         with tempfile.TemporaryDirectory(prefix="diptych-bench-", dir=options.scratch) as scratch:
             try:
                 (_pictures if spec.draws else _texts)(spec, Path(scratch), options, report)
-            except RunnerFailed as error:  # what was measured before is kept
+            except RunnerFailed as error:  # the records so far stay
                 report.failed.append(f"{spec.name}: {error.message}")
             except KeyboardInterrupt:
                 report.failed.append(f"{spec.name}: interrupted")
@@ -62,8 +62,8 @@ def spec_of(model: str) -> Spec:
         part: files.read_json(f"{part}/config.json")
         for part in ("transformer", "vae", "text_encoder", "text_encoder_2")
     }
-    known = {part: config for part, config in parts.items() if config is not None}
-    return Spec(_short(files.name), mode.pipeline, known, {}, {}, checkpoint=model)
+    configs = {part: config for part, config in parts.items() if config is not None}
+    return Spec(_short(files.name), mode.pipeline, configs, {}, {}, checkpoint=model)
 
 
 def _short(name: str) -> str:
@@ -72,14 +72,18 @@ def _short(name: str) -> str:
 
 
 def _check(specs: Sequence[Spec], options: Options) -> None:
-    """What can be refused before anything is built."""
-    for name in options.engines or ():
-        if not any(name in (PICTURE_ENGINES if spec.draws else TEXT_ENGINES) for spec in specs):
-            raise BadRequest(
-                f"--engines {name} takes no part in measuring {', '.join(spec.name for spec in specs)}"
-            )
-        if missing := installed(name, options.mflux):
-            raise BadRequest(f"--engines {name}: {missing}")
+    """Refuse what cannot be measured before anything is built."""
+    names = ", ".join(spec.name for spec in specs)
+    for engine in options.engines or ():
+        if not any(engine in (PICTURE_ENGINES if spec.draws else TEXT_ENGINES) for spec in specs):
+            raise BadRequest(f"--engines {engine}: {names} cannot be measured with it")
+        if missing := why_missing(engine, options.mflux):
+            raise BadRequest(f"--engines {engine}: {missing}")
+    for part in options.parts if options.parts != PARTS else ():
+        if not any(part in (PICTURE_PARTS if spec.draws else TEXT_PARTS) for spec in specs):
+            raise BadRequest(f"--parts {part}: {names} cannot be measured in this part")
+    if options.tensor_parallel > 1 and all(spec.draws for spec in specs):
+        raise BadRequest(f"--tensor-parallel is for text models, and {names} draws")
 
 
 def _pictures(spec: Spec, scratch: Path, options: Options, report: Report) -> None:
@@ -89,13 +93,13 @@ def _pictures(spec: Spec, scratch: Path, options: Options, report: Report) -> No
     size = _own_size(spec)
     in_process = options.wants("encode", "step", "picture", "decode", "strips")
     if in_process and spec.pipeline not in PIPELINES:
-        tell(f"{spec.name} is drawn by diffusers ({spec.pipeline}): measured over HTTP alone")
+        log(f"{spec.name} runs on diffusers ({spec.pipeline}): it is measured over HTTP only")
     elif in_process:
-        pictures.measure(spec, folder, size, options, report, tell)
+        pictures.measure(spec, folder, size, options, report, log)
     over_http = options.wants("http") or (not in_process and options.wants("load", "first"))
     if over_http and (options.engines is None or "mlx" in options.engines):
         written = write_weights(spec, scratch, options) if spec.checkpoint is None else ""
-        report.records += serving.measure(spec, folder, size, options, written, tell)
+        report.records += serving.measure(spec, folder, size, options, written, log)
 
 
 def _texts(spec: Spec, scratch: Path, options: Options, report: Report) -> None:
@@ -109,11 +113,11 @@ def _texts(spec: Spec, scratch: Path, options: Options, report: Report) -> None:
             done = subprocess.run(command, capture_output=True, text=True, env=environment())
             if done.returncode:
                 raise RunnerFailed(f"quantizing failed: {done.stderr.strip().splitlines()[-1:]}")
-    texts.measure(spec, folder, options, report, tell)
+    texts.measure(spec, folder, options, report, log)
 
 
 def _own_size(spec: Spec) -> tuple[int, int]:
-    """The model's files say how large it draws; SIDE where they do not."""
+    """The size that the model's files state, or SIDE."""
     if spec.checkpoint is None:
         return SIDE, SIDE
     side = spec.parts.get("vae", {}).get("sample_size")
@@ -121,7 +125,7 @@ def _own_size(spec: Spec) -> tuple[int, int]:
 
 
 def write_weights(spec: Spec, folder: Path, options: Options) -> str:
-    """A checkpoint of random weights, by a process that gives its memory back when it ends; the type of them."""
+    """Write a checkpoint of random weights, in a process that returns its memory when it ends; returns their type."""
     began = time.perf_counter()
     with running("mlx") as engine:
         built = engine.ask(
@@ -129,9 +133,9 @@ def write_weights(spec: Spec, folder: Path, options: Options) -> str:
             quantize=options.quantize if spec.draws else None,
         )  # fmt: skip
     size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
-    tell(f"{spec.name}: {show_size(size)} of random weights written in {time.perf_counter() - began:.0f} s")
+    log(f"{spec.name}: {show_size(size)} of random weights written in {time.perf_counter() - began:.0f} s")
     return str(built["dtype"])
 
 
-def tell(message: str) -> None:
+def log(message: str) -> None:
     print(f"bench: {message}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The two servers that are compared, each a real process, started alike."""
+"""The servers that are compared, each a real process, started in the same way."""
 
 import http.client
 import json
@@ -27,22 +27,22 @@ OPENBLAS = (
 
 
 def fast_blas() -> str | None:
-    """MLX's processor build brings the slow reference BLAS; OpenBLAS stands in for it where the system has one."""
+    """OpenBLAS, where the system has it: MLX's processor build comes with the slow reference BLAS."""
     if sys.platform != "linux":
         return None
     return next((path for path in OPENBLAS if Path(path).exists()), None)
 
 
 def environment() -> dict[str, str]:
-    """For every process measured: the same BLAS, preloaded, so that what is compared is not the BLAS."""
+    """For every process that is measured: all preload the same BLAS, so that it makes no difference."""
     blas = fast_blas()
-    found = {**runner_environment(), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    return found | ({"LD_PRELOAD": blas} if blas else {})
+    variables = {**runner_environment(), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return variables | ({"LD_PRELOAD": blas} if blas else {})
 
 
 @dataclass(frozen=True)
-class Dialect:
-    """How one server is started and asked."""
+class ServerKind:
+    """How one server is started, and what its requests look like."""
 
     name: str
     path: str
@@ -60,26 +60,26 @@ class Dialect:
         return body | ({} if seed is None else {"seed": seed})
 
 
-# A machine that has compiled nothing yet takes minutes over the first answer.
-PATIENCE = 300.0
+# A machine that has compiled nothing yet can take minutes for the first answer.
+START_TIMEOUT_S = 300.0
 
-DIPTYCH = Dialect("diptych", "/completion", ("runner", "runner"))
+DIPTYCH = ServerKind("diptych", "/completion", ("runner", "runner"))
 # Batching and its prompt cache are on by default.
-MLX_LM = Dialect("mlx_lm.server", "/v1/completions", ("mlx_lm", "server"))
+MLX_LM = ServerKind("mlx_lm.server", "/v1/completions", ("mlx_lm", "server"))
 
 
 class Process:
     """One running server."""
 
-    def __init__(self, dialect: Dialect, model: Path, options: Sequence[str] = ()) -> None:
-        self.dialect = dialect
+    def __init__(self, kind: ServerKind, model: Path, options: Sequence[str] = ()) -> None:
+        self.kind = kind
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         began = time.perf_counter()
         self.process = subprocess.Popen(
-            dialect.command(model, self.port, options),
+            kind.command(model, self.port, options),
             env=environment() | _compiling(),
             stdout=self.log,
             stderr=self.log,
@@ -89,11 +89,11 @@ class Process:
         self.ask_once()
         self.answers_after = time.perf_counter() - began
 
-    def _wait_until_healthy(self, seconds: float = PATIENCE) -> None:
+    def _wait_until_healthy(self, seconds: float = START_TIMEOUT_S) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             if self.process.poll() is not None:
-                raise RunnerFailed(f"{self.dialect.name} ended ({self.process.returncode}):\n{self.tail()}")
+                raise RunnerFailed(f"{self.kind.name} ended ({self.process.returncode}):\n{self.tail()}")
             try:
                 status, _ = self._request("GET", "/health")
                 if status == 200:
@@ -101,10 +101,10 @@ class Process:
             except OSError:
                 status = 0
             time.sleep(0.02)
-        raise RunnerFailed(f"{self.dialect.name} was not healthy after {seconds} s:\n{self.tail()}")
+        raise RunnerFailed(f"{self.kind.name} was not healthy after {seconds} s:\n{self.tail()}")
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_TIMEOUT_S)
         try:
             headers = {"Content-Type": "application/json"} if body else {}
             connection.request(method, path, json.dumps(body) if body else None, headers)
@@ -114,17 +114,15 @@ class Process:
             connection.close()
 
     def ask_once(self) -> None:
-        """One short answer: the peer says it is healthy before its weights are loaded."""
-        status, answer = self._request("POST", self.dialect.path, self.dialect.body("Hello", 1, 0.0, None))
+        """One short completion: mlx_lm.server reports healthy before its weights are loaded."""
+        status, answer = self._request("POST", self.kind.path, self.kind.body("Hello", 1, 0.0, None))
         if status != 200:
-            raise RunnerFailed(f"{self.dialect.name} answered {status}: {answer[:500]!r}")
+            raise RunnerFailed(f"{self.kind.name} answered {status}: {answer[:500]!r}")
 
     def memory(self) -> float:
         """Resident bytes now."""
-        found = subprocess.run(
-            ["ps", "-o", "rss=", "-p", str(self.process.pid)], capture_output=True, text=True, check=True
-        )
-        return int(found.stdout) * 1024
+        command = ["ps", "-o", "rss=", "-p", str(self.process.pid)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) * 1024
 
     def processor_seconds(self) -> float:
         return processor_seconds(self.process.pid)
@@ -145,7 +143,7 @@ class Process:
 
 
 def _compiling() -> dict[str, str]:
-    """On a processor no server compiles, as ours do not: MLX would load what others put into the temporary folder."""
+    """On a processor neither server compiles: MLX would load libraries that others may have put into the temporary folder."""
     return {} if has_gpu_backend() else {"MLX_DISABLE_COMPILE": "1"}
 
 

@@ -1,4 +1,4 @@
-"""What can be measured without a checkpoint: the published models' configurations, and how to cut them. No MLX."""
+"""Models by name: the configurations of published models, to be built without a checkpoint, and cut. No MLX."""
 
 import copy
 import json
@@ -66,15 +66,14 @@ DYNAMIC = STATIC | {
 }  # fmt: skip
 # Which keys count the blocks of a component.
 DEPTHS = ("num_layers", "num_single_layers", "n_layers", "n_refiner_layers")
-# A prompt is read at a quarter, half and three quarters of an encoder's depth: it is cut to that many times the blocks.
+# Prompt embeddings are taken at a quarter, half and three quarters of an encoder's depth, so it keeps this many times the blocks.
 ENCODER_DEPTH = 4
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A model to be measured. `parts` are the components' configs, "" a language model's; `tokenizers` the kinds that
-    stand in for its own. `layers`: what it was cut to, None for all. `checkpoint`: a real
-    one's name, which has it all."""
+    """A model to measure. `parts` are the components' configs, "" for a language model's; `tokenizers` the kinds that
+    stand in for its own; `layers` what it was cut to, or None; `checkpoint` the name of a real one, which has everything."""
 
     name: str
     pipeline: str  # "" for text
@@ -82,7 +81,7 @@ class Spec:
     tokenizers: Mapping[str, str]
     scheduler: Config
     steps: int = 0
-    text_tokens: int = 0  # that the transformer is given
+    text_tokens: int = 0  # what the transformer gets
     index: Mapping[str, Any] | None = None
     layers: int | None = None
     checkpoint: str | None = None
@@ -92,7 +91,7 @@ class Spec:
         return bool(self.pipeline)
 
     def cut(self, layers: int | None) -> "Spec":
-        """The same in width, with so many blocks of each kind."""
+        """The same width, with this many blocks of each kind."""
         if layers is None or self.checkpoint is not None:
             return self
         parts = {name: _cut(config, layers) for name, config in self.parts.items()}
@@ -143,13 +142,13 @@ SPECS = {
         Spec("qwen3-4b", "", {"": QWEN3_4B}, {"": "text"}, {}),
     )
 }
-# What the published pipelines call these classes, for model_index.json.
+# The classes in model_index.json by model type.
 LIBRARIES = {"qwen3": "Qwen3ForCausalLM", "clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel"}
 
 
 def write_texts(spec: Spec, folder: Path) -> None:
-    """All of a model's folder but its weights."""
-    from runner.bench.tokenizers import write_tokenizer  # which takes a moment to import
+    """A model's folder without its weights."""
+    from runner.bench.tokenizers import write_tokenizer  # slow to import
 
     for part, kind in spec.tokenizers.items():
         config = spec.parts.get(part.replace("tokenizer", "text_encoder"), {})

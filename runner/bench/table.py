@@ -1,6 +1,5 @@
-"""Reports as text: a table for a terminal, a section for docs/performance.md."""
+"""Reports as text: a table for a terminal, a section for docs/measurements.md."""
 
-import shlex
 from collections.abc import Iterable, Sequence
 
 from runner.bench.records import Record, Report
@@ -20,13 +19,8 @@ def show(report: Report) -> str:
 
 def markdown(report: Report) -> str:
     """One run's section."""
-    lines = [
-        f"### {report.date[:10]}, {report.machine.get('device', 'unknown device')}",
-        "",
-        f"`{report.command}`",
-        "",
-    ]
-    lines += [title(report) + ".", ""]
+    heading = f"### {report.date[:10]}, {report.machine.get('device', 'unknown device')}"
+    lines = [heading, "", f"`{report.command}`", "", title(report) + ".", ""]
     for model in dict.fromkeys(record.model for record in report.records):
         lines += [f"**{model}**", "", _line(HEAD), _line(["---"] * len(HEAD))]
         lines += [_line(row(record)) for record in report.records if record.model == model]
@@ -40,27 +34,25 @@ def title(report: Report) -> str:
 
 
 def remarks(report: Report) -> list[str]:
-    told = [f"{name} took no part: {why}" for name, why in report.missing.items()]
-    told += [f"not measured: {what}" for what in report.failed]
-    told += [
+    lines = [f"{name} took no part: {why}" for name, why in report.missing.items()]
+    lines += [f"not measured: {what}" for what in report.failed]
+    lines += [
         f"measured rate of {dtype} products: {rate / 1e12:.3g} TFLOP/s"
         for dtype, rate in report.rates.items()
     ]
     notes = dict.fromkeys(f"{record.part}: {record.note}" for record in report.records if record.note)
     cut = sorted({record.layers for record in report.records if record.layers})
-    told += [
-        f"cut to {layers} block(s) of each kind at true width: no figure of a whole model" for layers in cut
+    lines += [
+        f"cut to {layers} block(s) of each kind at true width: not figures of the whole model"
+        for layers in cut
     ]
-    return [*told, *notes]
+    return [*lines, *notes]
 
 
 def row(record: Record) -> tuple[str, ...]:
     floor = f"{amount(record.floor, record.unit)} (x{record.of_floor:.2f})" if record.of_floor else ""
-    peak = (
-        f"{record.peak / GIGA:.2f} GB" + (f" {record.peak_of}" if record.peak_of != "all" else "")
-        if record.peak
-        else ""
-    )
+    peak = f"{record.peak / GIGA:.2f} GB" if record.peak else ""
+    peak += f" {record.peak_of}" if record.peak and record.peak_of != "all" else ""
     return (
         record.part,
         record.engine,
@@ -74,31 +66,21 @@ def row(record: Record) -> tuple[str, ...]:
 
 
 def amount(value: float, unit: str) -> str:
-    """With three digits: 61.2 ms, 0.42 s is 420 ms, 252 tokens/s."""
+    """With three digits, such as 61.2 ms, 420 ms for 0.42 s, 252 tokens/s."""
     if unit != "s":
         return f"{value:.0f} {unit}" if value >= 100 else f"{value:.1f} {unit}"
     return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.2f} s"
 
 
 def spread(record: Record) -> str:
-    """Least to most, and of how many."""
+    """The least, the most, and of how many values."""
     if len(record.values) == 1:
         return "once"
-    least, most = (
-        amount(value, record.unit).split(" ")[0] for value in (min(record.values), max(record.values))
+    (least, unit), (most, unit_of_most) = (
+        amount(value, record.unit).split(" ") for value in (min(record.values), max(record.values))
     )
-    unit = (
-        ""
-        if amount(min(record.values), record.unit).split(" ")[1:]
-        == amount(max(record.values), record.unit).split(" ")[1:]
-        else " (s)"
-    )
-    return f"{least} to {most}{unit}, {len(record.values)}"
+    return f"{least} to {most}{' (s)' if unit != unit_of_most else ''}, {len(record.values)}"
 
 
 def _line(cells: Sequence[str] | Iterable[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def quoted(arguments: Sequence[str]) -> str:
-    return shlex.join(arguments)

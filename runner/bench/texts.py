@@ -1,4 +1,4 @@
-"""A language model over HTTP: ours, mlx_lm.server and mlx-lm called directly, in turns, for one client and for many."""
+"""A language model for one client and for many: our runner and mlx_lm.server over HTTP, mlx-lm directly, in turns."""
 
 import contextlib
 import json
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.bench.interleave import Engine, Tell, in_turn, installed, running
+from runner.bench.interleave import Engine, Log, in_turn, running, why_missing
 from runner.bench.options import TEXT_ENGINES, Options
 from runner.bench.records import Record, Report
 from runner.bench.servers import DIPTYCH, MLX_LM, Process
@@ -17,10 +17,10 @@ from runner.errors import RunnerFailed
 
 LOAD = Path(__file__).with_name("load_generator.py")
 LIBRARY = "mlx-lm"
-DIRECT = {"library": "write", "raw": "decode"}  # what it is asked for, without a server
+DIRECT = {"library": "write", "raw": "decode"}  # the job of the engine, for each part
 SPREAD = "mlx-spread"  # our runner over several devices
 OURS = ("mlx", SPREAD)
-DIALECTS = {"mlx": DIPTYCH, SPREAD: DIPTYCH, "mlx_lm.server": MLX_LM}
+SERVER_KINDS = {"mlx": DIPTYCH, SPREAD: DIPTYCH, "mlx_lm.server": MLX_LM}
 WORDS = [
     "harbour",
     "gull",
@@ -45,7 +45,7 @@ Values = dict[tuple[str, str, int], list[float]]  # engine, part, clients
 
 
 def prompts(count: int, round_number: int, words: int = 40) -> list[str]:
-    """New ones every time, so that no prompt cache answers for the model; the same for every engine."""
+    """New ones in each round, so that no prompt cache helps; the same for every engine."""
     return [
         f"Round {round_number}, {number}: "
         + " ".join(WORDS[(round_number * 7 + number * 5 + i * (i + 3)) % len(WORDS)] for i in range(words))
@@ -58,46 +58,45 @@ def ask_together(
     bodies: Sequence[dict[str, Any]],
     clients: int,
     stagger: float = 0.005,
-    patience: float = 120,
+    timeout: float = 120,
 ) -> dict[str, Any]:
-    """What so many clients at once saw, as a process of its own counted it."""
-    load = {"port": process.port, "path": process.dialect.path, "bodies": list(bodies), "clients": clients}
-    given = json.dumps(load | {"stagger": stagger, "patience": patience})
-    done = subprocess.run(
-        [sys.executable, str(LOAD)], input=given, capture_output=True, text=True, check=True
-    )
+    """What this many clients at once saw, measured by the load generator's process."""
+    load = {"port": process.port, "path": process.kind.path, "bodies": list(bodies), "clients": clients}
+    load |= {"stagger": stagger, "timeout": timeout}
+    command = [sys.executable, str(LOAD)]
+    done = subprocess.run(command, input=json.dumps(load), capture_output=True, text=True, check=True)
     figures: dict[str, Any] = json.loads(done.stdout)
     return figures
 
 
-def measure(spec: Spec, folder: str, options: Options, report: Report, tell: Tell) -> None:
+def measure(spec: Spec, folder: str, options: Options, report: Report, log: Log) -> None:
     needed = {LIBRARY: DIRECT}
     names = [
         name
         for name in options.engines or TEXT_ENGINES
         if name in TEXT_ENGINES and options.wants(*needed.get(name, ("load", "first", "http")))
     ]
-    for name in [name for name in names if (why := installed(name, None))]:
+    for name in [name for name in names if (why := why_missing(name, None))]:
         report.missing[name] = why or ""
         names.remove(name)
     if options.tensor_parallel > 1:
         names.append(SPREAD)
-    found: Values = {}
-    with _running(names, folder, options, found, tell) as engines:
+    values: Values = {}
+    with _running(names, folder, options, values, log) as engines:
         try:
             for clients in options.clients:
-                _in_rounds(engines, clients, options, found, report)
-                tell(f"{spec.name}: {clients} clients")
-        finally:  # what was measured counts, whatever came after it
-            report.records += _records(spec, options, found)
+                _in_rounds(engines, clients, options, values, report)
+                log(f"{spec.name}: {clients} clients")
+        finally:  # keeps what was measured, whatever comes after it
+            report.records += _records(spec, options, values)
 
 
 def _in_rounds(
-    engines: dict[str, Process | Engine], clients: int, options: Options, found: Values, report: Report
+    engines: dict[str, Process | Engine], clients: int, options: Options, values: Values, report: Report
 ) -> None:
-    """A peer that cannot serve so many is named, and the others go on."""
+    """A peer that cannot serve this many clients is named, and the others go on."""
     able = list(engines)
-    for number in range(options.rounds + 1):  # the first warms
+    for number in range(options.rounds + 1):  # the first is a warm-up
         for name in in_turn(able, number):
             try:
                 figures = _once(engines[name], clients, number, options)
@@ -108,67 +107,66 @@ def _in_rounds(
                 able = [other for other in able if other != name]
                 continue
             for part, value in figures.items() if number else ():
-                found.setdefault((name, part, clients), []).append(value)
+                values.setdefault((name, part, clients), []).append(value)
 
 
 @contextlib.contextmanager
 def _running(
-    names: Sequence[str], folder: str, options: Options, found: Values, tell: Tell
+    names: Sequence[str], folder: str, options: Options, values: Values, log: Log
 ) -> Iterator[dict[str, Process | Engine]]:
     with contextlib.ExitStack() as stack:
         engines: dict[str, Process | Engine] = {}
         for name in names:
-            tell(f"{name} is being started")
+            log(f"starting {name}")
             if name == LIBRARY:
                 engine = stack.enter_context(running(name))
-                found[name, "load", 0] = engine.ask("build", folder=folder)["load"]
+                values[name, "load", 0] = engine.ask("build", folder=folder)["load"]
                 engines[name] = engine
                 continue
             process = engines[name] = _started(name, folder, options)
             stack.callback(process.stop)
-            found[name, "load", 0] = [process.healthy_after]
-            found[name, "first", 0] = [process.answers_after]
+            values[name, "load", 0] = [process.healthy_after]
+            values[name, "first", 0] = [process.answers_after]
         yield engines
 
 
 def _started(name: str, folder: str, options: Options) -> Process:
-    dialect = DIALECTS[name]
-    told: list[str] = []
-    if dialect is DIPTYCH and options.dtype:
-        told += ["--dtype", "float32" if options.dtype == "float32" else "checkpoint"]
+    kind = SERVER_KINDS[name]
+    arguments: list[str] = []
+    if kind is DIPTYCH and options.dtype:
+        arguments += ["--dtype", "float32" if options.dtype == "float32" else "checkpoint"]
     if name == SPREAD:
-        told += ["--tensor-parallel", str(options.tensor_parallel)]
-    return Process(dialect, Path(folder), told)
+        arguments += ["--tensor-parallel", str(options.tensor_parallel)]
+    return Process(kind, Path(folder), arguments)
 
 
 def _once(engine: Process | Engine, clients: int, number: int, options: Options) -> dict[str, float]:
-    asked, tokens = prompts(clients, number), options.tokens
+    batch, tokens = prompts(clients, number), options.tokens
     if isinstance(engine, Engine):
         parts = {part: do for part, do in DIRECT.items() if options.wants(part)}
         return {
-            part: engine.ask(do, prompts=asked, tokens=tokens)["tokens_per_second"]
+            part: engine.ask(do, prompts=batch, tokens=tokens)["tokens_per_second"]
             for part, do in parts.items()
         }
-    bodies = [engine.dialect.body(prompt, tokens, 0.0, None) for prompt in asked]
+    bodies = [engine.kind.body(prompt, tokens, 0.0, None) for prompt in batch]
     figures = ask_together(engine, bodies, clients)
     if figures["lost"]:
-        last = (engine.tail(400).strip().splitlines() or ["it said nothing"])[-1]
+        last = (engine.tail(400).strip().splitlines() or ["it printed nothing"])[-1]
         raise RunnerFailed(
-            f"{engine.dialect.name} lost {figures['lost']} of {clients} requests: {figures['failures']}; {last}"
+            f"{engine.kind.name} lost {figures['lost']} of {clients} requests: {figures['failures']}; {last}"
         )
     return {"http": figures["tokens_per_second"], "first token": figures["first_token"]}
 
 
-def _records(spec: Spec, options: Options, found: Values) -> Iterator[Record]:
-    for (engine, part, clients), values in found.items():
-        wanted = "http" if part == "first token" else part
-        if wanted in options.parts:
+def _records(spec: Spec, options: Options, values: Values) -> Iterator[Record]:
+    for (engine, part, clients), samples in values.items():
+        if ("http" if part == "first token" else part) in options.parts:
             yield Record(
                 model=spec.name,
                 engine=engine,
                 part=part,
                 unit="tokens/s" if part in ("http", *DIRECT) else "s",
-                values=tuple(values),
+                values=tuple(samples),
                 clients=clients,
                 dtype=options.dtype or "",
                 quantize=options.quantize or "",
@@ -181,5 +179,5 @@ _NOTES = {
     "load": "from start to healthy (mlx_lm.server says so before it has loaded)",
     "first": "from start to the first answer",
     "library": "mlx-lm called directly: stream_generate for one, BatchGenerator for several",
-    "raw": "mlx-lm's network alone, prompts read before: cache, likeliest token, one step ahead",
+    "raw": "mlx-lm's network alone, after the prompts: its cache, the likeliest token, one step queued ahead",
 }

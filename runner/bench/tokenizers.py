@@ -1,4 +1,4 @@
-"""Tokenizers for models without one: every byte or letter is a token, and a vocabulary of any size can be read back."""
+"""Tokenizers for models without a checkpoint: each byte or letter is a token, in a vocabulary of any size."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ CHATML = """\
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}
 {%- if enable_thinking is defined and not enable_thinking %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}
 {%- endif %}"""
-# "text" is a language model's, which transformers reads as the file has it.
+# "text" is for language models; transformers reads it as the file has it.
 CLASSES = {
     "qwen": "Qwen2Tokenizer",
     "text": "PreTrainedTokenizerFast",
@@ -28,7 +28,7 @@ SPECIALS = {
 
 
 def write_tokenizer(folder: Path, kind: str, vocab_size: int) -> None:
-    """tokenizer.json and its configuration, for a model of that vocabulary."""
+    """tokenizer.json and its configuration, for a model with this vocabulary."""
     folder.mkdir(parents=True, exist_ok=True)
     specials = SPECIALS[kind]
     plain = vocab_size - len(specials)
@@ -47,7 +47,7 @@ def write_tokenizer(folder: Path, kind: str, vocab_size: int) -> None:
 
 def _bytes(size: int, end: str) -> Tokenizer:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    vocabulary = _filled([*alphabet, *([letter + end for letter in alphabet] if end else [])], size, "Ġ")
+    vocabulary = _padded([*alphabet, *([letter + end for letter in alphabet] if end else [])], size, "Ġ")
     suffix = {"end_of_word_suffix": end} if end else {}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], **suffix))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -57,21 +57,21 @@ def _bytes(size: int, end: str) -> Tokenizer:
 
 def _letters(size: int) -> Tokenizer:
     letters = ["▁", *map(chr, range(33, 127))]
-    vocabulary = [(token, -1.0) for token in _filled(letters, size, "▁")]
+    vocabulary = [(token, -1.0) for token in _padded(letters, size, "▁")]
     backend = Tokenizer(models.Unigram(vocabulary, unk_id=0))
     backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
     return backend
 
 
-def _filled(tokens: list[str], size: int, space: str) -> dict[str, int]:
-    """The tokens, and words behind them until there are `size`: never met in a prompt, but a model may write them."""
+def _padded(tokens: list[str], size: int, space: str) -> dict[str, int]:
+    """The tokens, followed by words up to `size`: no prompt contains them, but a model may write them."""
     count = max(0, size - len(tokens))
     return {token: at for at, token in enumerate([*tokens, *(space + _word(n) for n in range(count))])}
 
 
 def _word(number: int) -> str:
-    """Numbers in letters, at least four of them: no prompt happens to hold one."""
+    """A number as four letters, which no prompt happens to contain."""
     letters = ""
     for _ in range(4):
         number, at = divmod(number, len(ascii_lowercase))

@@ -1,4 +1,4 @@
-"""One engine's process: jobs come as JSON lines on stdin, answers go as JSON lines to stdout. Standard library alone.
+"""One engine's process: jobs as JSON lines on stdin, answers as JSON lines on stdout. Standard library only.
 
 python -m runner.bench.workload with_mlx
 {"do": "build", …}                                          → {"seconds": 1.2, …}
@@ -23,7 +23,7 @@ ENGINES = {
 def main() -> None:
     name = sys.argv[1]
     module = importlib.import_module(f"runner.bench.engines.{ENGINES[name]}")
-    # What libraries print is no answer.
+    # What libraries print goes to stderr, so that stdout has answers only.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     engine: Any = None
@@ -36,7 +36,7 @@ def main() -> None:
                 answer = engine.built
             else:
                 answer = getattr(engine, do)(**job)
-        except Exception as error:  # whatever a peer raises belongs into the report, and the process lives on
+        except Exception as error:  # whatever an engine raises belongs in the report, and the process goes on
             answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.bench.interleave import in_turn, running
-from runner.bench.servers import DIPTYCH, MLX_LM, Dialect, Process, fast_blas
+from runner.bench.servers import DIPTYCH, MLX_LM, Process, ServerKind, fast_blas
 from runner.bench.texts import LOAD, ask_together, prompts
 from runner.terminal import table
 from samples.toy_families import SIZES
@@ -42,12 +42,12 @@ class Scenario:
     seeded: bool = False
     # The peer holds five connections that wait to be accepted; a few milliseconds apart, none waits for a resent SYN.
     stagger: float = 0.005
-    patience: float = 120.0
+    timeout: float = 120.0
     prompt_words: int = 40
 
-    def bodies(self, dialect: Dialect, round_number: int) -> list[dict[str, Any]]:
+    def bodies(self, kind: ServerKind, round_number: int) -> list[dict[str, Any]]:
         return [
-            dialect.body(prompt, self.tokens, self.temperature, number + 1 if self.seeded else None)
+            kind.body(prompt, self.tokens, self.temperature, number + 1 if self.seeded else None)
             for number, prompt in enumerate(
                 prompts(self.clients * self.each, round_number, self.prompt_words)
             )
@@ -59,7 +59,7 @@ SCENARIOS = (
     Scenario("eight clients", 8, 2, 256),
     Scenario("eight sampled", 8, 1, 256, temperature=0.8),
     Scenario("eight seeded", 8, 1, 256, temperature=0.8, seeded=True),
-    Scenario("a hundred at once", 100, 1, 32, stagger=0.0, patience=30.0),
+    Scenario("a hundred at once", 100, 1, 32, stagger=0.0, timeout=30.0),
 )
 QUICK = tuple(replace(scenario, each=1, tokens=min(scenario.tokens, 64)) for scenario in SCENARIOS)
 METRICS = (
@@ -74,12 +74,12 @@ METRICS = (
 
 
 def measure(process: Process, scenario: Scenario, round_number: int) -> Figures:
-    bodies = scenario.bodies(process.dialect, round_number)
+    bodies = scenario.bodies(process.kind, round_number)
     before = process.processor_seconds()
-    figures = ask_together(process, bodies, scenario.clients, scenario.stagger, scenario.patience)
+    figures = ask_together(process, bodies, scenario.clients, scenario.stagger, scenario.timeout)
     figures["processor"] = (process.processor_seconds() - before) / max(figures["tokens"], 1)
     for failure in figures.pop("failures"):
-        print(f"    {process.dialect.name}, {scenario.name}: {failure}", file=sys.stderr)
+        print(f"    {process.kind.name}, {scenario.name}: {failure}", file=sys.stderr)
     return figures | {"memory": process.memory()}
 
 
@@ -92,12 +92,12 @@ def library(model: Path, scenario: Scenario) -> float:
 
 
 def start_times(model: Path, rounds: int) -> dict[str, list[Figures]]:
-    times: dict[str, list[Figures]] = {dialect.name: [] for dialect in SERVERS}
+    times: dict[str, list[Figures]] = {kind.name: [] for kind in SERVERS}
     for number in range(rounds):
-        for dialect in in_turn(SERVERS, number):
-            process = Process(dialect, model)
+        for kind in in_turn(SERVERS, number):
+            process = Process(kind, model)
             process.stop()
-            times[dialect.name].append({"healthy": process.healthy_after, "answers": process.answers_after})
+            times[kind.name].append({"healthy": process.healthy_after, "answers": process.answers_after})
     return times
 
 
@@ -105,16 +105,16 @@ def compare(model: Path, scenarios: tuple[Scenario, ...], rounds: int) -> dict[s
     """All rounds of one model: figures[scenario][server] is a list, one entry a round."""
     starts = start_times(model, min(rounds, 3))
     figures: dict[str, dict[str, list[Any]]] = {
-        scenario.name: {**{dialect.name: [] for dialect in SERVERS}, "library": []} for scenario in scenarios
+        scenario.name: {**{kind.name: [] for kind in SERVERS}, "library": []} for scenario in scenarios
     }
-    processes = {dialect: Process(dialect, model) for dialect in SERVERS}
+    processes = {kind: Process(kind, model) for kind in SERVERS}
     try:
         for process in processes.values():
             measure(process, QUICK[1], -1)  # a warm-up, not counted
         for number in range(rounds):
             for scenario in scenarios:
-                for dialect in in_turn(SERVERS, number):
-                    figures[scenario.name][dialect.name].append(measure(processes[dialect], scenario, number))
+                for kind in in_turn(SERVERS, number):
+                    figures[scenario.name][kind.name].append(measure(processes[kind], scenario, number))
                 if scenario.clients in (1, 8) and not scenario.temperature:
                     figures[scenario.name]["library"].append(library(model, scenario))
             print(f"  round {number + 1} of {rounds} done", file=sys.stderr)
@@ -149,13 +149,13 @@ def show(result: dict[str, Any]) -> str:
     rows = []
     for title, figures in result["figures"].items():
         for key, label, scale, form in METRICS:
-            entries = [[entry[key] for entry in figures[dialect.name]] for dialect in SERVERS]
+            entries = [[entry[key] for entry in figures[kind.name]] for kind in SERVERS]
             if key != "lost" or any(map(any, entries)):
                 direct = figures["library"] if key == "tokens_per_second" else []
                 rows.append(row(title, label, [*entries, direct], scale, form))
                 title = ""
     for key, label in (("healthy", "healthy after, s"), ("answers", "first answer after, s")):
-        entries = [[entry[key] for entry in result["starts"][dialect.name]] for dialect in SERVERS]
+        entries = [[entry[key] for entry in result["starts"][kind.name]] for kind in SERVERS]
         rows.append(row("start" if key == "healthy" else "", label, [*entries, []], 1, "{:.2f}"))
     return table(("", "", DIPTYCH.name, MLX_LM.name, "ratio", "library"), rows, width=200)
 

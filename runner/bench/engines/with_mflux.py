@@ -1,7 +1,7 @@
-"""mflux's side: its transformers and decoders at the same dimensions, random weights, called as its pipelines call them.
+"""mflux: its transformers and decoders at the same dimensions, random weights, called as its pipelines call them.
 
-They compile FLUX.2's and Z-Image's forward, and run FLUX.1's as it is. mflux may live in an environment of its own, so
-nothing is imported here but MLX, mflux, and what fills a network.
+They compile the forward pass of FLUX.2 and Z-Image, and not of FLUX.1. mflux may be in an environment of its own, so this
+imports only MLX, mflux, and what fills a network.
 """
 
 import time
@@ -19,7 +19,7 @@ if mx.default_device() == mx.cpu:
 
 Times = dict[str, Any]
 Step = Callable[[], mx.array]
-PIXELS = 16  # along one side of a token, in all three families
+PIXELS = 16  # of one side of a token, in all three families
 
 
 class Engine:
@@ -44,7 +44,7 @@ class Engine:
         self.steps: dict[tuple[int, int], Step] = {}
 
     def run(self, width: int, height: int, steps: int | None, n: int) -> Times:
-        """Some forwards; its encoders and its walk are left out."""
+        """Some steps; not the prompt, nor a whole picture."""
         size = (width, height)
         if size not in self.steps:
             self.steps = {size: self.inputs(height // PIXELS, width // PIXELS)}
@@ -110,8 +110,8 @@ def _z_image(engine: Engine) -> Built:
     from mflux.models.z_image.model.z_image_transformer.transformer import ZImageTransformer
     from mflux.models.z_image.model.z_image_vae.vae import VAE
 
-    known = ("in_channels", "dim", "n_layers", "n_refiner_layers", "n_heads", "cap_feat_dim", "axes_dims")
-    network = ZImageTransformer(**{key: engine.config[key] for key in known})
+    keys = ("in_channels", "dim", "n_layers", "n_refiner_layers", "n_heads", "cap_feat_dim", "axes_dims")
+    network = ZImageTransformer(**{key: engine.config[key] for key in keys})
 
     def inputs(rows: int, columns: int) -> Step:
         latents = engine.new(engine.config["in_channels"], 1, 2 * rows, 2 * columns)

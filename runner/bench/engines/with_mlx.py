@@ -1,4 +1,4 @@
-"""Diptych's own pipelines, driven as the runner drives them: the times are those of a picture's report."""
+"""Diptych's own pipelines, driven as the runner drives them; the times are those of a picture's report."""
 
 import time
 from pathlib import Path
@@ -38,7 +38,7 @@ class Engine:
         self.prompts = 0
 
     def _load(self) -> None:
-        # Staged weights would be drawn anew for each picture: what memory does is measured over HTTP, on a checkpoint.
+        # --memory is measured over HTTP, on a checkpoint: staged random weights would be drawn again for each picture.
         settings = Settings(dtype=self.dtype, quantization=self.quantization)
         if self.job["random"]:
             self.pipeline = load_random(Path(self.job["folder"]), self.job["pipeline"], settings)
@@ -48,12 +48,12 @@ class Engine:
             self.pipeline = pipeline_class(mode.pipeline).load(files.fetch(mode.mode), settings)
 
     def run(self, width: int, height: int, steps: int | None, n: int) -> Times:
-        """One request, with a prompt that was never read before."""
+        """One request with a new prompt."""
         self.prompts += 1
         prompt = f"{self.prompts:4} {self.job['prompt']}"
         request = ImageRequest(prompt, self.prompts, width=width, height=height, steps=steps, count=n)
         began = time.perf_counter()
-        # A step is told while the next one is under way: its time is the mean of all, not what is between two events.
+        # Step events come while the next step runs, so a step's time is the mean of all, not the time between two events.
         (report,) = (event for event in self.pipeline.generate(request) if isinstance(event, Report))
         return {
             "encode": [report.encode_seconds],
@@ -81,28 +81,9 @@ class Engine:
         return mx.random.normal(shape, dtype=DTYPES[self.dtype])
 
     def count(self, width: int, height: int) -> Times:
-        """Operations of each part at a size: of a step with what a picture's steps are given."""
-        given: list[Any] = []
+        """Operations of each part at a size; of a step with the arguments that a picture's first step gets."""
+        latents, *rest = self._step_arguments(width, height)
         transformer = self.pipeline.transformer
-
-        class Met(Exception):
-            """The step's arguments are known: nothing of it need be computed."""
-
-        def meet(*arguments: Any) -> mx.array:
-            given[:] = arguments
-            raise Met
-
-        transformer.step = meet
-        try:
-            list(
-                self.pipeline.generate(
-                    ImageRequest(f"   1 {self.job['prompt']}", 1, width=width, height=height)
-                )
-            )
-        except Met:
-            latents, *rest = given
-        finally:
-            del transformer.step
         network, one = transformer(), mx.zeros((1,))
         prompt = f"   2 {self.job['prompt']}"
         return {
@@ -110,6 +91,23 @@ class Engine:
             "decode": count_flops(self.pipeline.codec.decode, self._latents(width, height)),
             "encode": count_flops(lambda x: self.pipeline.encode_prompt(prompt).states, one),
         }
+
+    def _step_arguments(self, width: int, height: int) -> tuple[Any, ...]:
+        class Called(Exception):
+            """Ends the picture at its first step, with the step's arguments."""
+
+        def step(*arguments: Any) -> mx.array:
+            raise Called(*arguments)
+
+        request = ImageRequest(f"   1 {self.job['prompt']}", 1, width=width, height=height)
+        self.pipeline.transformer.step = step
+        try:
+            list(self.pipeline.generate(request))
+        except Called as call:
+            return call.args
+        finally:
+            del self.pipeline.transformer.step
+        raise RuntimeError("the picture was drawn without a step")
 
     def rate(self) -> Times:
         return {"rate": device_rate(DTYPES[self.dtype])}

@@ -1,4 +1,4 @@
-"""mlx-lm used as a library, with no server: how far away a server is from what it is built on."""
+"""mlx-lm used as a library, without a server: what a server could reach at most."""
 
 import time
 from typing import Any
@@ -40,11 +40,11 @@ class Engine:
         self.model, self.tokenizer = mlx_lm.load(job["folder"])[:2]
         self.built = {"load": [time.perf_counter() - began]}
 
-    def _left(self, count: int, began: float) -> dict[str, float]:
-        """Tokens a second; what is not needed any more is given back, since others share the device."""
-        took = time.perf_counter() - began
+    def _speed(self, count: int, began: float) -> dict[str, float]:
+        """Tokens a second. Returns unused memory, since others share the device."""
+        seconds = time.perf_counter() - began
         mx.clear_cache()
-        return {"tokens_per_second": count / took}
+        return {"tokens_per_second": count / seconds}
 
     def write(self, prompts: list[str], tokens: int) -> dict[str, float]:
         """Tokens a second of stream_generate for one prompt, or of BatchGenerator for several."""
@@ -53,18 +53,17 @@ class Engine:
             count = sum(
                 1 for _ in mlx_lm.stream_generate(self.model, self.tokenizer, prompts[0], max_tokens=tokens)
             )
-            return self._left(count, began)
+            return self._speed(count, began)
         return self._together(prompts, tokens)
 
     def decode(self, prompts: list[str], tokens: int) -> dict[str, float]:
-        """Tokens a second of mlx-lm's network alone: the prompts, cut to the shortest, are read before; then its cache,
-        the likeliest token, the next step queued before the last one's token is read."""
+        """Tokens a second of mlx-lm's network alone, after the prompts, which are cut to the shortest."""
         encoded = [self.tokenizer.encode(prompt) for prompt in prompts]
         length = min(map(len, encoded))
         loop = GreedyLoop(self.model, [ids[:length] for ids in encoded])
         began = time.perf_counter()
         loop.run(tokens)
-        return self._left(tokens * len(prompts), began)
+        return self._speed(tokens * len(prompts), began)
 
     def _together(self, prompts: list[str], tokens: int) -> dict[str, float]:
         generator = BatchGenerator(
@@ -80,6 +79,6 @@ class Engine:
             _, responses = generator.next()
             count += len(responses)
             left -= sum(response.finish_reason is not None for response in responses)
-        figures = self._left(count, began)
+        figures = self._speed(count, began)
         generator.close()
         return figures

@@ -1,6 +1,6 @@
-"""PyTorch's side: diffusers' and transformers' classes at the same dimensions, random weights, eager or compiled.
+"""PyTorch: the classes of diffusers and transformers at the same dimensions, random weights, eager or compiled.
 
-A step is one forward of the transformer on inputs as its pipeline gives them; latents, prompts and times are random.
+A step is one forward pass of the transformer on inputs of its pipeline's shapes, with random contents.
 """
 
 import time
@@ -20,30 +20,29 @@ class Engine:
         dtype = job["dtype"] or ("bfloat16" if self.gpu else "float32")
         self.dtype = DTYPES[dtype]
         self.parts, self.text_tokens = job["parts"], job["text_tokens"] or 512
-        self.transformer = self._built("diffusers", "transformer")
-        self.vae = self._built("diffusers", "vae")
+        self.transformer = self._component("diffusers", "transformer")
+        self.vae = self._component("diffusers", "vae")
         self.encoders = [
             self._encoder(part) for part in ("text_encoder", "text_encoder_2") if part in self.parts
         ]
         if name == "torch-compile":
             self.transformer.forward = torch.compile(self.transformer.forward, dynamic=False)
         self.family = FAMILIES[self.parts["transformer"]["_class_name"]]
-        # Along one side of a token: two latents, in all three families.
+        # Of one side of a token, which is two latents in all three families.
         self.pixels = 2 ** len(self.vae.config.block_out_channels)
         self.built = {"dtype": dtype}
 
     def run(self, width: int, height: int, steps: int | None, n: int) -> Times:
-        """One reading of the prompt and some forwards: no whole picture, which is left out."""
+        """The prompt and some steps; not a whole picture."""
         if self.gpu:
             torch.cuda.reset_peak_memory_stats()
         inputs = self.family(self, height // self.pixels, width // self.pixels)
         began = time.perf_counter()
-        found: Times = {"encode": [self._timed(self._encode)], "picture": []}
-        found["step"] = [
-            self._timed(lambda: self.transformer(**inputs, return_dict=False)) for _ in range(steps or 4)
-        ]
+        encode = self._timed(self._encode)
+        step = [self._timed(lambda: self.transformer(**inputs, return_dict=False)) for _ in range(steps or 4)]
+        first = time.perf_counter() - began
         peak = torch.cuda.max_memory_allocated() if self.gpu else 0
-        return found | {"first": time.perf_counter() - began, "peak": peak}
+        return {"encode": [encode], "step": step, "picture": [], "first": first, "peak": peak}
 
     def decode(self, width: int, height: int, strips: bool) -> Times:
         scale = 2 ** (len(self.vae.config.block_out_channels) - 1)
@@ -57,11 +56,11 @@ class Engine:
     def new(self, *shape: int) -> torch.Tensor:
         return torch.randn(*shape, device=self.device, dtype=self.dtype)
 
-    def _built(self, library: str, part: str) -> Any:
+    def _component(self, library: str, part: str) -> Any:
         module = __import__(library)
         config = {key: value for key, value in self.parts[part].items() if not key.startswith("_")}
         kind = getattr(module, self.parts[part]["_class_name"])
-        return self._made(lambda: kind.from_config(config))
+        return self._make(lambda: kind.from_config(config))
 
     def _encoder(self, part: str) -> Any:
         import transformers
@@ -71,10 +70,10 @@ class Engine:
         names = {"qwen3": "Qwen3", "clip_text_model": "CLIPText", "t5": "T5"}
         classes = {"qwen3": "Qwen3Model", "clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel"}
         settings = getattr(transformers, f"{names[kind]}Config")(**config)
-        return self._made(lambda: getattr(transformers, classes[kind])(settings))
+        return self._make(lambda: getattr(transformers, classes[kind])(settings))
 
-    def _made(self, make: Callable[[], Any]) -> Any:
-        """On the device and in the type from the start."""
+    def _make(self, make: Callable[[], Any]) -> Any:
+        """Made on the device and in its type."""
         before = torch.get_default_dtype()
         torch.set_default_dtype(self.dtype)
         try:

@@ -1,12 +1,13 @@
 """`diptych bench`: measurements of this machine, on the terminal and in files."""
 
 import argparse
+import shlex
 import sys
 
 from runner.bench.options import Options
 from runner.bench.records import Report, read_reports
 from runner.bench.run import run as measure
-from runner.bench.table import quoted, show
+from runner.bench.table import show
 from runner.errors import BadRequest
 from runner.inspect.sample import sample
 from runner.sources import ModelMode
@@ -51,7 +52,7 @@ def _measure(options: argparse.Namespace) -> Report:
         scratch=options.scratch,
         mflux=options.mflux,
     )
-    report = measure(models, settings, quoted(["diptych", *sys.argv[1:]]))
+    report = measure(models, settings, shlex.join(["diptych", *sys.argv[1:]]))
     if options.json_file is not None:
         report.write(options.json_file)
     print(show(report))

@@ -51,7 +51,10 @@ def test_wrong_words_are_answered_with_the_right_ones(
     [
         (["klein-5b"], "klein-5b"),
         (["klein-4b", "--engines", "mflux"], "mflux not installed"),
-        (["klein-4b", "--engines", "mlx_lm.server"], "takes no part in measuring klein-4b"),
+        (["klein-4b", "--engines", "mlx_lm.server"], "klein-4b cannot be measured with it"),
+        (["klein-4b", "--parts", "library"], "--parts library: klein-4b cannot be measured in this part"),
+        (["qwen3-0.6b", "--parts", "http,encode"], "--parts encode: qwen3-0.6b"),
+        (["klein-4b", "--tensor-parallel", "2"], "--tensor-parallel is for text models, and klein-4b draws"),
         (["klein-4b", "--json", "/nowhere/a.json"], "cannot write /nowhere/a.json: /nowhere is not a folder"),
         (["--add", "/nowhere/a.json"], "/nowhere/a.json cannot be read"),
     ],

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runner.bench.interleave import EngineFailed, in_turn, installed, running
+from runner.bench.interleave import EngineFailed, in_turn, running, why_missing
 from tests.pipelines import toys
 
 
@@ -71,5 +71,5 @@ def test_who_goes_first_changes_from_round_to_round() -> None:
 
 
 def test_our_own_engine_is_always_there_and_a_missing_one_is_named() -> None:
-    assert installed("mlx", None) is None
-    assert installed("mflux", Path("/an/interpreter")) is None
+    assert why_missing("mlx", None) is None
+    assert why_missing("mflux", Path("/an/interpreter")) is None

@@ -80,7 +80,7 @@ def test_a_report_comes_back_from_its_file(tmp_path: Path) -> None:
 def test_what_is_no_report_is_named(content: str, tmp_path: Path) -> None:
     path = tmp_path / "b.json"
     path.write_text(content)
-    with pytest.raises(BadRequest, match=r"b\.json is no report"):
+    with pytest.raises(BadRequest, match=r"b\.json is not a report"):
         read_reports([path])
 
 
@@ -136,7 +136,7 @@ def test_a_chart_has_a_bar_in_each_engines_colour(tmp_path: Path) -> None:
 
 
 def test_a_chart_of_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadRequest, match="nothing of what was measured is drawn"):
+    with pytest.raises(BadRequest, match="nothing to draw"):
         plot([Report(date="", command="", machine={}, versions={})], tmp_path / "chart.png")
 
 

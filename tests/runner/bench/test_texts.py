@@ -30,7 +30,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int], BaseExcept
 
     monkeypatch.setattr(texts, "_once", once)
     monkeypatch.setattr(texts, "_running", pretended)
-    monkeypatch.setattr(texts, "installed", lambda name, where: None)
+    monkeypatch.setattr(texts, "why_missing", lambda name, where: None)
     monkeypatch.setattr(run, "write_texts", lambda spec, folder: None)
     monkeypatch.setattr(run, "write_weights", lambda spec, folder, options: "")
     return raised
