@@ -13,7 +13,7 @@ from runner.inspect.mode import ModelMode, ModelType, detect_model_mode, detect_
 from runner.inspect.tensor_summary import TensorSummary, summarize
 from runner.sources import ModelFiles, find
 from runner.sources.base import shorten
-from runner.sources.required_files import wanted_files, weight_folders
+from runner.sources.required_files import required_files, weight_folders
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def detect(name: str | ModelFiles) -> Detection:
     mode, type_name = mode_of(files), detect_model_type(files)
     found: dict[str, TensorSummary] = {}
     try:
-        wanted_files(files, mode)
+        required_files(files, mode)
         found = {
             part: summarize(files.tensors(part), quantization(files, part))
             for part in weight_folders(files, mode)
@@ -103,7 +103,7 @@ def check_runnable(files: ModelFiles) -> ModelType:
     Everything that loads a model asks this first: it costs a few small files, and a process that fails costs seconds.
     """
     model = detect_model_mode(files)
-    wanted_files(files, model.mode)
+    required_files(files, model.mode)
     reason = unsupported(files, model.mode, model.pipeline or detect_model_type(files))
     if reason is not None:
         raise ModelNotSupported(f"{files.place} cannot be run: {reason}")
@@ -133,6 +133,6 @@ def _stored(files: ModelFiles, found: Mapping[str, TensorSummary]) -> str:
     ways: Counter[str] = Counter()
     for content in found.values():
         ways.update(content.stored)
-    stated = {kind for part in found for kind in files.stated_quantization(part)}
+    stated = {kind for part in found for kind in files.declared_quantization(part)}
     names = [way for way, size in ways.most_common() if size * 100 >= ways.total()]
     return ", ".join(names) + (f" (stated: {', '.join(sorted(stated))})" if stated else "")

@@ -10,7 +10,7 @@ from runner.sources import ModelFiles, ModelMode
 from runner.sources.base import Progress, shorten
 from runner.sources.folder import find_folder
 from runner.sources.name import ModelName
-from runner.sources.required_files import wanted_files
+from runner.sources.required_files import required_files
 
 ACCEPTED = "pull takes hub repos, owner/name or owner/name@revision"
 
@@ -47,7 +47,7 @@ def plan_download(name: str, *, folders: bool = True) -> Download:
 
     files = RemoteFiles(model.hub)
     mode = mode_of(files)
-    size = sum(files.listing()[path] for path in wanted_files(files, mode))
+    size = sum(files.listing()[path] for path in required_files(files, mode))
     return Download(
         files.name, files.commit, size, unsupported(files, mode, detect_model_type(files)), files, mode
     )

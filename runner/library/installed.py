@@ -8,7 +8,7 @@ from runner.inspect.detect import unsupported
 from runner.inspect.mode import detect_model_type, mode_of
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.name import Source
-from runner.sources.required_files import incomplete
+from runner.sources.required_files import missing_part
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Removal:
 def described(model: Installed, files: ModelFiles) -> Installed:
     """The model with what its files say: mode and type, or the fault that keeps it from being run."""
     try:
-        lacks = incomplete(files, strict=False)
+        lacks = missing_part(files, strict=False)
         if lacks:
             return replace(model, fault=f"not complete: {lacks}")
         mode, type_name = mode_of(files), detect_model_type(files)

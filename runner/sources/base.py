@@ -1,4 +1,4 @@
-"""What every source of a model can do: list its files, read its JSON, declare its tensors, bring it here."""
+"""What every source of a model can do: list its files, read its JSON, declare its tensors, fetch it."""
 
 import codecs
 import errno
@@ -15,14 +15,14 @@ from models.files import LocalModel
 from runner.errors import ModelNotSupported
 from runner.sources.name import Source
 
-# A model's largest JSON that is read here is the index of its shards, a few MiB.
+# The largest JSON of a model that is read here is the index of its shards, a few MiB.
 JSON_LIMIT = 32 * 1024**2
 
 Progress = Callable[[int, int], None]
 
 
 class ModelMode(StrEnum):
-    """What a model makes."""
+    """What a model produces."""
 
     TEXT = "text"
     IMAGE = "image"
@@ -42,7 +42,7 @@ class ModelFiles(ABC):
     @property
     @abstractmethod
     def place(self) -> str:
-        """Where this is, for messages: `folder /models/x`, `hub repo owner/name`."""
+        """The model's location, for messages: `folder /models/x`, `hub repo owner/name`."""
 
     @abstractmethod
     def listing(self) -> Mapping[str, int]:
@@ -50,7 +50,7 @@ class ModelFiles(ABC):
 
     @abstractmethod
     def _read(self, path: str) -> bytes:
-        """The bytes of one listed file; an OSError when it cannot be read."""
+        """The bytes of a listed file; raises OSError when it cannot be read."""
 
     @abstractmethod
     def weights(self, component: str) -> tuple[str, ...]:
@@ -62,25 +62,25 @@ class ModelFiles(ABC):
 
     @abstractmethod
     def fetch(self, mode: ModelMode, progress: Progress | None = None) -> LocalModel:
-        """The model ready to load: downloads what the mode needs and is missing, calling `progress(done, total)`
-        with bytes on the way."""
+        """The model ready to load: downloads the missing files that the mode needs, calling `progress(done, total)`
+        with bytes meanwhile."""
 
     def folders(self) -> list[str]:
-        """The folders right inside the model."""
+        """The top-level folders of the model."""
         return sorted({path.split("/")[0] for path in self.listing() if path.count("/") == 1})
 
-    def stated_quantization(self, component: str) -> set[str]:
-        """What the files of a component say of their own quantization (`int4`, `nvfp4`), where they say it."""
+    def declared_quantization(self, component: str) -> set[str]:
+        """The quantization that the files of a component declare (`int4`, `nvfp4`), if any."""
         return set()
 
     def read_json(self, path: str) -> dict[str, Any] | None:
-        """A JSON object of the model; None when there is no such file. A file that is too large, cannot be read
-        or holds anything else is a ModelNotSupported that names it."""
+        """A JSON object of the model; None when there is no such file. Raises ModelNotSupported, with the file's name,
+        when it is too large, cannot be read or holds anything else."""
         raw = self._read_whole(path)
         return None if raw is None else parse_object(raw, f"{path} in {self.place}")
 
     def read_text(self, path: str) -> str | None:
-        """A text of the model; None when there is no such file. Otherwise as read_json."""
+        """A text file of the model; None when there is no such file. Raises as `read_json` does."""
         raw = self._read_whole(path)
         try:
             return None if raw is None else raw.decode("utf-8-sig")
@@ -93,33 +93,33 @@ class ModelFiles(ABC):
         size = self.listing().get(path)
         if size is None:
             return None
-        shown = f"{path} in {self.place}"
+        label = f"{path} in {self.place}"
         if size > JSON_LIMIT:
             raise ModelNotSupported(
-                f"{shown} is too large to be read: {size:,} bytes, at most {JSON_LIMIT:,}"
+                f"{label} is too large to be read: {size:,} bytes, at most {JSON_LIMIT:,}"
             )
         try:
             return self._read(path)
         except OSError as error:
-            raise ModelNotSupported(f"{shown} cannot be read: {error.strerror or error}") from error
+            raise ModelNotSupported(f"{label} cannot be read: {error.strerror or error}") from error
 
 
-def parse_object(raw: bytes, shown: str) -> dict[str, Any]:
-    """A JSON object, or a ModelNotSupported that says what `shown` holds instead."""
+def parse_object(raw: bytes, label: str) -> dict[str, Any]:
+    """A JSON object; raises ModelNotSupported, in which `label` names the file."""
     if raw.startswith(codecs.BOM_UTF8):
-        # The libraries that load the model read no such file: it is refused where that costs nothing.
-        raise ModelNotSupported(f"{shown} begins with a byte order mark; it has to be UTF-8 without one")
+        # The libraries that load the model cannot read it either; here the refusal is early and clear.
+        raise ModelNotSupported(f"{label} begins with a byte order mark; it has to be UTF-8 without one")
     try:
-        found = json.loads(raw.decode())
+        value = json.loads(raw.decode())
     except UnicodeDecodeError as error:
-        raise ModelNotSupported(f"{shown} is not UTF-8 text (byte {error.start})") from None
+        raise ModelNotSupported(f"{label} is not UTF-8 text (byte {error.start})") from None
     except RecursionError:
-        raise ModelNotSupported(f"{shown} is nested too deeply to be read") from None
+        raise ModelNotSupported(f"{label} is nested too deeply to be read") from None
     except ValueError as error:
-        raise ModelNotSupported(f"{shown} is not valid JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ModelNotSupported(f"{shown} is not a JSON object but {_json_type(found)}")
-    return found
+        raise ModelNotSupported(f"{label} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ModelNotSupported(f"{label} is not a JSON object but {_json_type(value)}")
+    return value
 
 
 def _json_type(value: object) -> str:
@@ -129,29 +129,29 @@ def _json_type(value: object) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def declared(path: Path) -> Header:
-    """The header of a safetensors file, or a ModelNotSupported that says what is wrong with it."""
+def tensor_header(path: Path) -> Header:
+    """The header of a safetensors file; raises ModelNotSupported, which says what is wrong with it."""
     try:
         return read_header(path)
     except WeightsError as error:
         raise ModelNotSupported(str(error)) from error
 
 
-def resolve_inside(path: Path, root: Path, shown: str) -> Path:
-    """A path with its links followed; an OSError when they lead out of `root`, itself resolved, which messages call
-    `shown`."""
+def resolve_inside(path: Path, root: Path, label: str) -> Path:
+    """A path with its links followed; raises OSError when they lead out of `root`, a resolved path that messages call
+    `label`."""
     try:
         real = path.resolve(strict=True)
     except RuntimeError:  # before Python 3.13
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
     if not real.is_relative_to(root):
-        raise OSError(errno.EXDEV, f"it is a link out of {shown}", str(path))
+        raise OSError(errno.EXDEV, f"it is a link out of {label}", str(path))
     return real
 
 
 def is_plain_path(path: str) -> bool:
-    """Whether a path that someone else wrote stays inside the model's folder, on any system: no `..`, not absolute,
-    no drive, no backslash, no control character."""
+    """Whether an untrusted path stays inside the model's folder, on any system: no `..`, not absolute, no drive, no
+    backslash, no control character."""
     parts = path.split("/")
     return (
         0 < len(path) <= 512
@@ -162,14 +162,14 @@ def is_plain_path(path: str) -> bool:
     )
 
 
-def shorten(name: object, most: int = 80) -> str:
-    """A name as it may stand in a message: quoted, escaped, and never longer than a line."""
+def shorten(name: object, limit: int = 80) -> str:
+    """A name for a message: quoted, escaped, and never longer than a line."""
     text = str(name)
-    return repr(text) if len(text) <= most else f"{text[: most - 20]!r}… ({len(text):,} characters)"
+    return repr(text) if len(text) <= limit else f"{text[: limit - 20]!r}… ({len(text):,} characters)"
 
 
-def some(names: Iterable[str], most: int = 8) -> str:
+def some(names: Iterable[str], limit: int = 8) -> str:
     """The first few names, for a message."""
-    found = list(names)
-    rest = f" and {len(found) - most} more" if len(found) > most else ""
-    return (", ".join(found[:most]) + rest) or "nothing"
+    listed = list(names)
+    rest = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return (", ".join(listed[:limit]) + rest) or "nothing"

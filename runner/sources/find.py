@@ -1,4 +1,4 @@
-"""A model's name to its files: a folder, the hub, the Ollama store, in that order."""
+"""From a model's name to its files: a folder, the hub's cache, the Ollama store, the hub, in that order."""
 
 from runner.errors import HubUnreachable, ModelNotFound
 from runner.sources.base import ModelFiles, shorten
@@ -7,10 +7,10 @@ from runner.sources.hub import cached_snapshot, offline, offline_error
 from runner.sources.name import HubName, ModelName
 from runner.sources.ollama import find_ollama
 from runner.sources.ollama_store import store_root
-from runner.sources.required_files import incomplete
+from runner.sources.required_files import missing_part
 
-# As long as the longest path that Linux opens.
-LONGEST_NAME = 4096
+# Of a path on Linux.
+MAX_LENGTH = 4096
 FORMS = "a folder, a hub repo (owner/name or owner/name@revision), or a name in the Ollama store (name or name:tag)"
 
 
@@ -64,15 +64,15 @@ def _forced_ollama(name: ModelName) -> ModelFiles:
 
 def _cached(hub: HubName) -> ModelFiles | None:
     snapshot = cached_snapshot(hub)
-    return snapshot if snapshot and not incomplete(snapshot) else None
+    return snapshot if snapshot and not missing_part(snapshot) else None
 
 
 def _remote(hub: HubName) -> ModelFiles:
-    """The repo on the hub; when the hub cannot be reached, an incomplete copy says what it lacks."""
+    """The repo on the hub; when the hub cannot be reached, the error says what an incomplete copy lacks."""
     try:
         if offline():
             raise offline_error(hub)
-        # Imported here: the hub's client takes longer to load than everything else together.
+        # Imported late: the hub client takes longer to load than everything else together.
         from runner.sources.hub_api import RemoteFiles
 
         return RemoteFiles(hub)
@@ -80,17 +80,17 @@ def _remote(hub: HubName) -> ModelFiles:
         snapshot = cached_snapshot(hub)
         if snapshot is None:
             raise
-        lacks = incomplete(snapshot, strict=False)
-        if lacks is None:
+        missing = missing_part(snapshot, strict=False)
+        if missing is None:
             return snapshot
-        raise HubUnreachable(f"{error.message}. The copy in the cache cannot be used: {lacks}") from error
+        raise HubUnreachable(f"{error.message}. The copy in the cache cannot be used: {missing}") from error
 
 
 def _check(name: str) -> None:
     if not isinstance(name, str) or not name.strip():
         raise ModelNotFound(f"a model is named by {FORMS}; the name is empty")
-    if len(name) > LONGEST_NAME:
-        raise ModelNotFound(f"a model's name has at most {LONGEST_NAME:,} characters: {shorten(name)}")
+    if len(name) > MAX_LENGTH:
+        raise ModelNotFound(f"a model's name has at most {MAX_LENGTH:,} characters: {shorten(name)}")
     if any(ord(character) < 32 or ord(character) == 127 for character in name):
         raise ModelNotFound(f"a model's name has no control characters: {shorten(name)}")
 

@@ -10,16 +10,16 @@ from typing import ClassVar
 from models.checkpoint.safetensors import TensorInfo
 from models.files import LocalModel, Shard, check_regular, read_regular
 from runner.errors import ModelNotFound, ModelNotSupported
-from runner.sources.base import JSON_LIMIT, ModelFiles, ModelMode, Progress, declared, shorten
+from runner.sources.base import JSON_LIMIT, ModelFiles, ModelMode, Progress, shorten, tensor_header
 from runner.sources.name import ModelName, Source
-from runner.sources.required_files import wanted_files, weight_files
+from runner.sources.required_files import required_files, weight_files
 
-# A model has a few hundred files. More means that the folder is something else, such as a home directory.
-MOST_FILES = 20_000
+# A model has a few hundred files; more than this must be something else, such as a home directory.
+MAX_FILES = 20_000
 
 
 class FolderFiles(ModelFiles):
-    """A checkpoint in a folder: its files, and those one folder down."""
+    """A checkpoint in a folder: its files, and those in its folders."""
 
     source: ClassVar[Source] = "folder"
 
@@ -39,42 +39,42 @@ class FolderFiles(ModelFiles):
         return self.scan()
 
     def scan(self) -> dict[str, int]:
-        """The files in the folder and one folder down, as they are now."""
+        """The files in the folder and in its folders, as they are now."""
         try:
-            found, folders = _scan(self.folder, "")
+            files, folders = _scan(self.folder, "")
             for name in folders:
-                found |= _scan(self.folder / name, f"{name}/")[0]
-                if len(found) > MOST_FILES:
+                files |= _scan(self.folder / name, f"{name}/")[0]
+                if len(files) > MAX_FILES:
                     raise ModelNotSupported(
-                        f"{self.place} is no model: it has more than {MOST_FILES:,} files"
+                        f"{self.place} is not a model: it has more than {MAX_FILES:,} files"
                     )
         except OSError as error:
             raise ModelNotSupported(f"{self.place} cannot be read: {error.strerror or error}") from error
-        return found
+        return files
 
     def _read(self, path: str) -> bytes:
         return read_regular(self.file(path), JSON_LIMIT)
 
     def file(self, path: str) -> Path:
-        """Where a listed file lies; an OSError when it may not be read."""
+        """The path of a listed file; raises OSError when it may not be read."""
         return self.folder / path
 
     def weights(self, component: str) -> tuple[str, ...]:
         return weight_files(self, component)
 
     def tensors(self, component: str) -> dict[str, TensorInfo]:
-        found: dict[str, TensorInfo] = {}
+        tensors: dict[str, TensorInfo] = {}
         for path in self.weights(component):
-            found |= declared(self._checked(path)).tensors
-        return found
+            tensors |= tensor_header(self._checked(path)).tensors
+        return tensors
 
     def fetch(self, mode: ModelMode, progress: Progress | None = None) -> LocalModel:
-        for path in wanted_files(self, mode):  # everything is here; what is incomplete is said now
+        for path in required_files(self, mode):  # nothing to download, but missing files are reported now
             self._checked(path)
         return self.local()
 
     def _checked(self, path: str) -> Path:
-        """A listed file that can be opened without waiting, or a ModelNotSupported that says why not."""
+        """A listed file that can be opened without waiting; raises ModelNotSupported, which says why not."""
         try:
             file = self.file(path)
             check_regular(file)
@@ -93,8 +93,8 @@ class FolderFiles(ModelFiles):
 
 
 def _scan(folder: Path, prefix: str) -> tuple[dict[str, int], list[str]]:
-    """Files and folders right inside a folder. Hidden ones are no part of a model; broken links are listed, so
-    that reading them can say what is wrong."""
+    """The files and folders in a folder. Hidden ones are skipped; broken links are listed, so that reading them reports
+    what is wrong."""
     files: dict[str, int] = {}
     folders: list[str] = []
     with os.scandir(folder) as entries:
@@ -109,7 +109,7 @@ def _scan(folder: Path, prefix: str) -> tuple[dict[str, int], list[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """A folder where a JSON file belongs counts as that file, so that reading it can say what is wrong."""
+    """A folder with the name of a JSON file counts as that file, so that reading it reports what is wrong."""
     try:
         return entry.is_dir() and not entry.name.endswith(".json")
     except OSError:

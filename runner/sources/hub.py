@@ -1,4 +1,4 @@
-"""What the hub's own cache on this machine holds. No network, no hub client."""
+"""The hub client's cache on this machine. Needs neither the network nor the client."""
 
 import os
 import re
@@ -16,10 +16,10 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def cache_folder() -> Path:
-    """Where the hub client keeps its repos, by the same variables that it reads."""
+    """The hub client's cache, by the environment variables that it reads."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-        if stated := os.environ.get(variable):
-            return _expand(stated)
+        if path := os.environ.get(variable):
+            return _expand(path)
     home = os.environ.get("HF_HOME")
     if home is None:
         home = os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
@@ -28,8 +28,8 @@ def cache_folder() -> Path:
 
 def offline() -> bool:
     """Whether the user forbids the network."""
-    stated = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
-    return stated.upper() in {"1", "ON", "YES", "TRUE"}
+    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return value.upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def offline_error(hub: HubName) -> HubUnreachable:
@@ -56,11 +56,11 @@ class SnapshotFiles(FolderFiles):
 
     @cached_property
     def _listing(self) -> dict[str, int]:
-        """Without links whose blob is gone: those are to be downloaded again."""
+        """Without links whose blob is gone: those files are downloaded again."""
         return {path: size for path, size in self.scan().items() if size or (self.folder / path).exists()}
 
     def file(self, path: str) -> Path:
-        """A snapshot links to the blobs of its repo, and nowhere else."""
+        """Raises OSError for links that lead elsewhere than to the blobs of the repo."""
         repo = self.folder.parent.parent.resolve()
         return resolve_inside(self.folder / path, repo, "the repo's folder in the cache")
 

@@ -1,4 +1,4 @@
-"""A hub repo that is not here yet: its listing, its JSON, and bringing it here with the hub's own client."""
+"""A hub repo that is not on this machine yet: its listing, its JSON, and its download."""
 
 import shutil
 import threading
@@ -21,19 +21,20 @@ from runner.sources.base import JSON_LIMIT, ModelFiles, ModelMode, Progress, is_
 from runner.sources.hub import SnapshotFiles, cache_folder, offline, offline_error, repo_folder
 from runner.sources.hub_errors import endpoint, explained
 from runner.sources.name import HubName, Source
-from runner.sources.required_files import wanted_files, weight_files
+from runner.sources.required_files import required_files, weight_files
 
 TIMEOUT = 10.0
 WORKERS = 4
-# Files from this size on are worth continuing where they stopped; most headers of safetensors files fit the other.
+# Files of at least this size are resumed where they stopped.
 LARGE = 8 * 1024**2
+# Most safetensors headers are smaller than this.
 HEADER_GUESS = 128 * 1024
-# Left free on the disk.
+# Bytes left free on the disk.
 SPARE = 256 * 1024**2
 
 
 class RemoteFiles(ModelFiles):
-    """One commit of a hub repo, seen through the hub's API. Files are downloaded when they are read."""
+    """One commit of a hub repo, through the hub's API. A file is downloaded when it is read."""
 
     source: ClassVar[Source] = "hub"
 
@@ -65,21 +66,21 @@ class RemoteFiles(ModelFiles):
         return self._weights[component]
 
     def tensors(self, component: str) -> dict[str, TensorInfo]:
-        found: dict[str, TensorInfo] = {}
+        tensors: dict[str, TensorInfo] = {}
         with explained(self.hub), ThreadPoolExecutor(WORKERS) as pool:
-            for tensors in pool.map(self._header, self.weights(component)):
-                found |= tensors
-        return found
+            for in_file in pool.map(self._header, self.weights(component)):
+                tensors |= in_file
+        return tensors
 
     def _header(self, path: str) -> Mapping[str, TensorInfo]:
-        """A safetensors header by range requests: the file itself stays where it is."""
-        size, shown = self._sizes[path], f"{path} in {self.place}"
+        """A safetensors header by range requests, without downloading the file."""
+        size, label = self._sizes[path], f"{path} in {self.place}"
         raw = self._range(path, min(HEADER_GUESS, size))
         try:
-            end = 8 + header_length(raw[:8], size, shown)
+            end = 8 + header_length(raw[:8], size, label)
             if end > len(raw):
                 raw = self._range(path, end)
-            return parse_header(raw[8:end], size - end, shown).tensors
+            return parse_header(raw[8:end], size - end, label).tensors
         except WeightsError as error:
             raise ModelNotSupported(str(error)) from error
 
@@ -93,23 +94,23 @@ class RemoteFiles(ModelFiles):
             for chunk in response.iter_raw():
                 raw += chunk
                 if len(raw) >= end:
-                    break  # a server that knows no ranges would send the whole file
+                    break  # a server that ignores ranges sends the whole file
         return raw[:end]
 
     def fetch(self, mode: ModelMode, progress: Progress | None = None) -> LocalModel:
-        wanted = wanted_files(self, mode)
-        meter = _Meter(sum(self._sizes[path] for path in wanted), progress)
-        self._check_disk(wanted)
-        texts = [path for path in wanted if not path.endswith(".safetensors")]
-        # Weights last: then a copy that has them has everything, whenever it was cut.
+        paths = required_files(self, mode)
+        meter = _Meter(sum(self._sizes[path] for path in paths), progress)
+        self._check_disk(paths)
+        texts = [path for path in paths if not path.endswith(".safetensors")]
+        # Weights last: then a copy that has them has everything, wherever a download was cut.
         with explained(self.hub):
-            self._bring(texts, meter)
-            self._bring([path for path in wanted if path not in set(texts)], meter)
-            self._remember()
+            self._download_all(texts, meter)
+            self._download_all([path for path in paths if path not in set(texts)], meter)
+            self._write_ref()
         return SnapshotFiles(self.hub, self.snapshot).fetch(mode)
 
-    def _check_disk(self, wanted: tuple[str, ...]) -> None:
-        missing = sum(self._sizes[path] for path in wanted if not (self.snapshot / path).exists())
+    def _check_disk(self, paths: tuple[str, ...]) -> None:
+        missing = sum(self._sizes[path] for path in paths if not (self.snapshot / path).exists())
         if not missing:
             return
         with explained(self.hub):
@@ -124,18 +125,18 @@ class RemoteFiles(ModelFiles):
                 "make room, or set HF_HOME to another disk"
             )
 
-    def _bring(self, paths: list[str], meter: "_Meter") -> None:
-        """A few files at a time; the first that fails stops the others at their next bytes. The threads are daemons,
-        because a process that is asked to end must not wait for gigabytes."""
-        waiting = deque(paths)
+    def _download_all(self, paths: list[str], meter: "_Meter") -> None:
+        """A few files at a time; the first failure stops the others at their next bytes. The threads are daemons, so that
+        a process can exit without waiting for gigabytes."""
+        queue = deque(paths)
         failures: list[Exception] = []
 
         def work() -> None:
             while not failures:
                 try:
-                    self._bring_one(waiting.popleft(), meter)
+                    self._download_one(queue.popleft(), meter)
                 except IndexError:
-                    return  # nothing waits any more
+                    return  # the queue is empty
                 except Exception as error:
                     failures.append(error)
                     meter.stop()
@@ -148,7 +149,7 @@ class RemoteFiles(ModelFiles):
         if failures:
             raise failures[0]
 
-    def _bring_one(self, path: str, meter: "_Meter") -> None:
+    def _download_one(self, path: str, meter: "_Meter") -> None:
         counter = meter.file(self._sizes[path])
         if not (self.snapshot / path).exists():
             if self._sizes[path] >= LARGE:
@@ -157,7 +158,8 @@ class RemoteFiles(ModelFiles):
         counter.finish()
 
     def _download(self, path: str) -> None:
-        """By the client, which knows its cache; tried again when the connection is cut, which it does not always."""
+        """With the hub client, which links the file into its cache. Retried here, because the client does not retry a
+        connection that was reset."""
         if offline():
             raise offline_error(self.hub)
         disable_progress_bars()
@@ -175,8 +177,8 @@ class RemoteFiles(ModelFiles):
     def _url(self, path: str) -> str:
         return hf_hub_url(self.hub.repo, path, revision=self.commit, endpoint=endpoint())
 
-    def _remember(self) -> None:
-        """Which commit the branch or tag was: written last, so that what it names is complete."""
+    def _write_ref(self) -> None:
+        """Record the commit of the branch or tag. Written last, so that the commit is complete."""
         if self.hub.revision == self.commit:
             return
         ref = repo_folder(self.hub) / "refs" / self.hub.revision
@@ -187,7 +189,7 @@ class RemoteFiles(ModelFiles):
 
 
 def _look_up(hub: HubName) -> tuple[str, dict[str, int]]:
-    """The commit that the revision is now, and its files."""
+    """The current commit of the revision, and its files."""
     if offline():
         raise offline_error(hub)
     with explained(hub):
@@ -197,16 +199,16 @@ def _look_up(hub: HubName) -> tuple[str, dict[str, int]]:
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if isinstance(error, OSError | httpx2.HTTPError):
-                raise  # the client's own errors are ValueErrors, some of them
-            raise HubUnreachable(f"{endpoint()} does not answer like a hub for {hub}: {error}") from error
+                raise  # some of the client's own errors are ValueErrors
+            raise HubUnreachable(f"{endpoint()} does not respond like a hub for {hub}: {error}") from error
     files = {file.rfilename: file.size or 0 for file in info.siblings or () if is_plain_path(file.rfilename)}
     if not info.sha:
-        raise HubUnreachable(f"{endpoint()} does not answer like a hub for {hub}: it names no commit")
+        raise HubUnreachable(f"{endpoint()} does not respond like a hub for {hub}: it names no commit")
     return info.sha, files
 
 
 class _Meter:
-    """Bytes done of all, counted by several threads."""
+    """Bytes done of the total, counted by several threads."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.total = total
@@ -242,5 +244,5 @@ class _FileMeter:
         self.meter.add(count)
 
     def finish(self) -> None:
-        """Everything that did not pass through here has arrived too."""
+        """Count the bytes that were on this machine already, or that the hub client downloaded."""
         self.add(self.size - self.done)

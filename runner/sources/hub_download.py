@@ -1,7 +1,8 @@
-"""One large file from the hub into the hub's cache, continued after a cut, also by the next process.
+"""Downloads one large file into the hub client's cache, and resumes after a cut, also in the next process.
 
-The hub client starts a file again when its process ends in the middle. So the bytes arrive here, in a file beside the
-cache's blobs that outlives us, and the client is left to link the finished blob into its snapshot.
+The hub client (2.4) resumes within one process only: the next one starts the file again. Nor does it retry after a reset
+connection, a 5xx or an expired address, or compare the file with its SHA-256. So the bytes are written here, to a file
+beside the cache's blobs that outlives the process, and the client links the finished blob into its snapshot.
 """
 
 import hashlib
@@ -23,12 +24,12 @@ TRIES = 5
 PAUSE = 1.0
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-# What may pass when it is tried again: the network itself, a hub in trouble, a signed address that has run out.
-_PASSING_STATUS = {403, 408, 416, 429, 500, 502, 503, 504}
+# Worth a retry: trouble of the network or the hub, and signed addresses that have expired.
+_TRANSIENT_STATUS = {403, 408, 416, 429, 500, 502, 503, 504}
 
 
 def download_blob(url: str, repo: Path, count: Callable[[int], None]) -> None:
-    """Bring the file at a hub address to its place among the blobs of a repo's folder in the cache; `count` is told of
+    """Download the file at a hub address to the blobs of a repo's folder in the cache; `count` is called with the number of
     bytes as they arrive.
 
     A file that the hub does not identify by its SHA-256 is left to the client.
@@ -43,12 +44,12 @@ def download_blob(url: str, repo: Path, count: Callable[[int], None]) -> None:
     partial = blobs / f"{digest}.diptych.incomplete"
     with WeakFileLock(locks / f"{digest}.diptych.lock"):
         if not (blobs / digest).exists():
-            _until_whole(url, metadata.location, partial, size, count)
+            _complete(url, metadata.location, partial, size, count)
             _verify(partial, digest, count)
             os.replace(partial, blobs / digest)
 
 
-def _until_whole(url: str, location: str, partial: Path, size: int, count: Callable[[int], None]) -> None:
+def _complete(url: str, location: str, partial: Path, size: int, count: Callable[[int], None]) -> None:
     have = _size(partial)
     if have > size:
         partial.unlink()
@@ -58,7 +59,7 @@ def _until_whole(url: str, location: str, partial: Path, size: int, count: Calla
     while have < size:
         error: Exception | None = None
         try:
-            if failures:  # the address of the bytes is signed for a while
+            if failures:  # the signed address of the file expires
                 location = get_hf_file_metadata(url, headers=build_hf_headers()).location
             _stream(url, urljoin(url, location), partial, have, count)
         except (httpx2.TransportError, HfHubHTTPError) as raised:
@@ -66,23 +67,23 @@ def _until_whole(url: str, location: str, partial: Path, size: int, count: Calla
         before, have = have, _size(partial)
         failures = failures + 1 if have <= before else 1
         if have < size:
-            if not passing(error) or failures > TRIES:
+            if not transient(error) or failures > TRIES:
                 raise error or HubUnreachable(f"{url} ends after {have:,} of {size:,} bytes; try again later")
             time.sleep(PAUSE * min(2 ** (failures - 1), 8))
 
 
-def passing(error: Exception | None) -> bool:
-    """Whether it may go well the next time."""
+def transient(error: Exception | None) -> bool:
+    """Whether a retry may succeed."""
     if isinstance(error, RepositoryNotFoundError):
-        return False  # also what is gated or private
-    return not isinstance(error, HfHubHTTPError) or error.response.status_code in _PASSING_STATUS
+        return False  # also for gated and private repos
+    return not isinstance(error, HfHubHTTPError) or error.response.status_code in _TRANSIENT_STATUS
 
 
 def _stream(url: str, location: str, partial: Path, have: int, count: Callable[[int], None]) -> None:
-    """One request for what is missing."""
+    """One request for the missing bytes."""
     headers = build_hf_headers() | {"Accept-Encoding": "identity"}
     if _origin(location) != _origin(url):
-        headers.pop("authorization", None)  # the token is the hub's, not its storage's
+        headers.pop("authorization", None)  # the token is for the hub, not for its storage
     if have:
         headers["Range"] = f"bytes={have}-"
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
@@ -101,12 +102,12 @@ def _stream(url: str, location: str, partial: Path, have: int, count: Callable[[
 
 def _verify(partial: Path, digest: str, count: Callable[[int], None]) -> None:
     with open(partial, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != digest:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != digest:
         count(-_size(partial))
         partial.unlink()
         raise HubUnreachable(
-            f"a file arrived damaged: its SHA-256 should be {digest} and is {found}; try again"
+            f"a file arrived damaged: its SHA-256 should be {digest} and is {actual}; try again"
         )
 
 

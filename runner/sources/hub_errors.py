@@ -1,4 +1,4 @@
-"""What the hub client raises, said so that the user knows what to do next."""
+"""Turns errors of the hub client into errors that tell the user what to do next."""
 
 import errno
 import os
@@ -21,8 +21,8 @@ from runner.errors import (
 from runner.sources.hub import cache_folder, offline_error
 from runner.sources.name import HubName
 
-# What writing raises, and a connection does not.
-OF_THE_DISK = (errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+# Raised by writing, never by a connection.
+DISK_ERRORS = (errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -33,7 +33,7 @@ def endpoint() -> str:
 
 @contextmanager
 def explained(hub: HubName) -> Iterator[None]:
-    """Turn what the client and the disk raise into errors of ours."""
+    """Turn errors of the client and the disk into DiptychErrors."""
     try:
         yield
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
@@ -41,9 +41,9 @@ def explained(hub: HubName) -> Iterator[None]:
 
 
 def explain(error: BaseException, hub: HubName) -> DiptychError:
-    """The error to show for one of the client's."""
+    """The DiptychError for an error of the client or the disk."""
     if isinstance(error, hub_errors.LocalEntryNotFoundError) and error.__cause__ is not None:
-        error = error.__cause__  # the client's "not in the cache either" around what went wrong
+        error = error.__cause__  # the client wraps the actual error in "not in the cache either"
     if isinstance(error, hub_errors.HfHubHTTPError):
         return _refused(error, hub)
     if isinstance(error, hub_errors.OfflineModeIsEnabled):
@@ -53,7 +53,7 @@ def explain(error: BaseException, hub: HubName) -> DiptychError:
             f"the disk is full: {cache_folder()} cannot take {hub}; make room, or set HF_HOME to another disk. "
             "The download continues where it stopped"
         )
-    if isinstance(error, OSError) and (error.filename or error.errno in OF_THE_DISK):
+    if isinstance(error, OSError) and (error.filename or error.errno in DISK_ERRORS):
         return ModelNotSupported(
             f"the hub's cache {cache_folder()} cannot be used: {error}; set HF_HOME to a folder that can be written"
         )
@@ -88,5 +88,5 @@ def _refused(error: hub_errors.HfHubHTTPError, hub: HubName) -> DiptychError:
             f"narrow; {LOGIN}"
         )
     if status == 429:
-        return Busy(f"the hub asks to slow down (429) for {hub}; try again later, or {LOGIN}", 60)
-    return HubUnreachable(f"the hub at {endpoint()} answers {status} for {hub}; try again later")
+        return Busy(f"the hub limits requests (429) for {hub}; try again later, or {LOGIN}", 60)
+    return HubUnreachable(f"the hub at {endpoint()} responded with {status} for {hub}; try again later")

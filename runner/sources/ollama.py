@@ -1,4 +1,4 @@
-"""A model in Ollama's store: a blob a tensor (or a pack of them), and its JSON as blobs too."""
+"""A model in Ollama's store: one blob per tensor, or per pack of tensors, and its JSON files as blobs too."""
 
 import shutil
 import tempfile
@@ -16,9 +16,9 @@ from runner.sources.base import (
     ModelFiles,
     ModelMode,
     Progress,
-    declared,
     parse_object,
     some,
+    tensor_header,
 )
 from runner.sources.name import ModelName, OllamaName, Source
 from runner.sources.ollama_store import (
@@ -33,17 +33,17 @@ from runner.sources.ollama_store import (
     in_store,
     read_manifest,
 )
-from runner.sources.required_files import TEXTS, wanted_files
+from runner.sources.required_files import TEXTS, required_files
 
-# A quantized layer's parts, after the name of its weight: in Ollama's newer blobs with a dot, as layers of their own
-# in the first ones. What MLX calls them, in place of "weight".
+# The parts of a quantized layer, by what follows the name of its weight (a dot in Ollama's newer blobs; in older ones they
+# are layers of their own), and what MLX calls them in place of "weight".
 PARTS = {
     ".scale": "scales", ".bias": "biases", ".global_scale": "global_scale", "_scale": "scales", "_qbias": "biases",
 }  # fmt: skip
 
 
 class OllamaFiles(ModelFiles):
-    """A model of the store. Its JSON layers are its files; tensors are reached through `shards`."""
+    """A model of the store. Its JSON layers are its files; tensors are in `shards`."""
 
     source: ClassVar[Source] = "ollama"
 
@@ -74,14 +74,14 @@ class OllamaFiles(ModelFiles):
         return {layer.name: layer for layer in self.manifest.of_type(JSON)}
 
     def parameters(self) -> dict[str, Any]:
-        """The options that its maker stated for it."""
-        found: dict[str, Any] = {}
+        """The options in its Modelfile."""
+        options: dict[str, Any] = {}
         for layer in self.manifest.of_type(PARAMS):
-            found |= parse_object(self._blob(layer), f"the parameters of {self.place}")
-        return found
+            options |= parse_object(self._blob(layer), f"the parameters of {self.place}")
+        return options
 
     def system(self) -> str:
-        """The system message that its maker gave it."""
+        """The system message in its Modelfile."""
         return self._text(SYSTEM)
 
     def license(self) -> str:
@@ -101,14 +101,14 @@ class OllamaFiles(ModelFiles):
             ) from error
 
     def _file(self, layer: Layer) -> Path:
-        """Where a layer's blob lies, once it is known to be a regular file of the store and of the size stated."""
+        """The path of a layer's blob, checked to be a regular file of the store with the size in the manifest."""
         try:
             file = in_store(layer.path)
             size = file.stat().st_size
         except OSError as error:
             raise self._incomplete(layer, f"cannot be read ({error.strerror or error})") from error
         if layer.size is not None and size != layer.size:
-            raise self._incomplete(layer, f"has {size:,} bytes where the manifest states {layer.size:,}")
+            raise self._incomplete(layer, f"has {size:,} bytes where the manifest says {layer.size:,}")
         return file
 
     def _incomplete(self, layer: Layer, reason: str) -> ModelNotSupported:
@@ -135,24 +135,23 @@ class OllamaFiles(ModelFiles):
         return [layer for layer in self.manifest.of_type(TENSOR) if layer.name.startswith(prefix)]
 
     def tensors(self, component: str) -> dict[str, TensorInfo]:
-        found: dict[str, TensorInfo] = {}
+        tensors: dict[str, TensorInfo] = {}
         for digest, renamed in self._renamed(component):
-            declared_here = self._headers[digest].tensors
-            found |= {name: declared_here[key] for key, name in renamed.items()}
-        return found
+            in_blob = self._headers[digest].tensors
+            tensors |= {name: in_blob[key] for key, name in renamed.items()}
+        return tensors
 
-    def stated_quantization(self, component: str) -> set[str]:
+    def declared_quantization(self, component: str) -> set[str]:
         digests = {layer.digest for layer in self._tensor_layers(component)}
-        stated = (
+        return {
             value
             for digest in digests
             for key, value in self._header(digest).metadata.items()
             if key == "quant_type" or key.endswith(".quant_type")
-        )
-        return set(stated)
+        }
 
     def fetch(self, mode: ModelMode, progress: Progress | None = None) -> LocalModel:
-        wanted_files(self, mode)
+        required_files(self, mode)
         for layer in self.manifest.layers:
             self._file(layer)
         return LocalModel(self.name, self._folder(), self._shards)
@@ -165,11 +164,11 @@ class OllamaFiles(ModelFiles):
 
     def _header(self, digest: str) -> Header:
         if digest not in self._headers:
-            self._headers[digest] = declared(self._file(self._by_digest[digest]))
+            self._headers[digest] = tensor_header(self._file(self._by_digest[digest]))
         return self._headers[digest]
 
     def _renamed(self, component: str) -> list[tuple[str, dict[str, str]]]:
-        """For each blob, in the manifest's order: which of its keys count, and the names they load under."""
+        """For each blob, in the manifest's order: the keys of its tensors, and the names that they load under."""
         by_blob: dict[str, list[Layer]] = {}
         for layer in self._tensor_layers(component):
             by_blob.setdefault(layer.digest, []).append(layer)
@@ -197,7 +196,7 @@ class OllamaFiles(ModelFiles):
             raise ModelNotSupported(f"{self.place} has tensors twice: {some(twice)}")
 
     def _folder(self) -> Path:
-        """A folder with copies of the JSON layers at their paths: what reads tokenizers reads folders."""
+        """A folder with copies of the JSON layers at their paths, because tokenizers are read from folders."""
         folder = cache_folder() / "ollama" / self.manifest.digest
         texts = {name: layer for name, layer in self._json.items() if name.endswith(TEXTS)}
         if all(_size(folder / name) == self._listing[name] for name in texts):
@@ -222,7 +221,7 @@ class OllamaFiles(ModelFiles):
 
 
 def _put(fresh: Path, folder: Path) -> None:
-    """Move a finished folder to its place in one step; one that another process put there meanwhile is as good."""
+    """Move a finished folder into place atomically; one that another process put there meanwhile is as good."""
     stale = Path(f"{fresh}.old")
     if folder.exists():
         folder.rename(stale)
@@ -243,8 +242,8 @@ def _size(path: Path) -> int | None:
 
 
 def _keys(stored: Mapping[str, TensorInfo], layers: list[Layer], component: str) -> list[dict[str, str]]:
-    """Which keys of a blob some layers mean, under their names without the component: one map a layer, because
-    several layers may mean the same "data"; layers that name none of the keys mean the whole pack."""
+    """The keys of a blob that layers refer to, with the layers' names without the component. One map per layer, because
+    several layers may refer to the same "data"; layers that name none of the keys stand for the whole pack."""
     prefix = f"{component}/" if component else ""
     chosen: list[dict[str, str]] = []
     packed = False
@@ -263,7 +262,7 @@ def _keys(stored: Mapping[str, TensorInfo], layers: list[Layer], component: str)
 
 
 def mlx_name(name: str, packed: Collection[str]) -> str:
-    """MLX's name for a part of a quantized layer, whose weight is among `packed`; any other name as it is."""
+    """MLX's name for a part of a quantized layer whose weight is among `packed`; other names are unchanged."""
     for ending, part in PARTS.items():
         weight = name.removesuffix(ending)
         if weight != name and weight.endswith(".weight") and weight in packed:

@@ -1,4 +1,4 @@
-"""Ollama's store on the disk: manifests and blobs. Everything in it is checked before a path is made of it."""
+"""Ollama's store on disk: manifests and blobs. Its content is checked before paths are built from it."""
 
 import hashlib
 import os
@@ -25,8 +25,8 @@ _MEDIA_TYPE = re.compile(r"[\w.+/-]{1,127}")
 
 def store_root() -> Path:
     """OLLAMA_MODELS, as Ollama reads it, or ~/.ollama/models."""
-    stated = os.environ.get("OLLAMA_MODELS", "").strip().strip("\"'").strip()
-    return Path(stated) if stated else Path(os.path.expanduser("~/.ollama/models"))
+    path = os.environ.get("OLLAMA_MODELS", "").strip().strip("\"'").strip()
+    return Path(path) if path else Path(os.path.expanduser("~/.ollama/models"))
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Layer:
     digest: str
     name: str
     path: Path
-    size: int | None = None  # as the manifest states it
+    size: int | None = None  # as in the manifest
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a model is made of; `digest` identifies this list of layers."""
+    """The layers of a model; `digest` identifies the list."""
 
     digest: str
     layers: tuple[Layer, ...]
@@ -56,9 +56,9 @@ def manifest_path(name: OllamaName) -> Path:
 
 
 def in_store(path: Path) -> Path:
-    """The file that a path of the store means; an OSError when it is not a regular file or lies elsewhere.
+    """The file at a path in the store; raises OSError when it is not a regular file or lies elsewhere.
 
-    The store may be a link, and so may its folders of manifests and of blobs: nothing inside these leads out of them.
+    The store may be a link, and so may its folders of manifests and of blobs, but nothing inside these may lead out.
     """
     folder = store_root() / path.relative_to(store_root()).parts[0]
     real = resolve_inside(path, folder.resolve(), "the Ollama store")
@@ -66,48 +66,50 @@ def in_store(path: Path) -> Path:
     return real
 
 
-def read_manifest_file(path: Path, shown: str) -> bytes:
-    """The bytes of a manifest, or a ModelNotSupported: what it links to, how large it is and what it is are checked."""
+def read_manifest_file(path: Path, label: str) -> bytes:
+    """The bytes of a manifest; raises ModelNotSupported unless it is a regular file in the store and of a sane size."""
     try:
         return read_regular(in_store(path), JSON_LIMIT)
     except OSError as error:
-        raise ModelNotSupported(f"{shown} cannot be read: {error.strerror or error}") from error
+        raise ModelNotSupported(f"{label} cannot be read: {error.strerror or error}") from error
 
 
 def read_manifest(name: OllamaName) -> Manifest | None:
-    """The manifest of a name; None when the store has none. A broken one is a ModelNotSupported."""
+    """The manifest of a name; None when the store has none. Raises ModelNotSupported for a broken one."""
     path = manifest_path(name)
     if not os.path.lexists(path) or path.is_dir():
         return None
-    shown = f"the manifest of {name} in the Ollama store ({path})"
-    raw = read_manifest_file(path, shown)
-    content = parse_object(raw, shown)
+    label = f"the manifest of {name} in the Ollama store ({path})"
+    raw = read_manifest_file(path, label)
+    content = parse_object(raw, label)
     if content.get("schemaVersion") != 2:
         raise ModelNotSupported(
-            f"{shown} has schemaVersion {shorten(content.get('schemaVersion'))}; 2 can be read"
+            f"{label} has schemaVersion {shorten(content.get('schemaVersion'))}; 2 can be read"
         )
     layers = content.get("layers")
     if not isinstance(layers, list):
-        raise ModelNotSupported(f"{shown} has no list of layers")
+        raise ModelNotSupported(f"{label} has no list of layers")
     blobs = store_root() / "blobs"
-    return Manifest(hashlib.sha256(raw).hexdigest(), tuple(_layer(layer, blobs, shown) for layer in layers))
+    return Manifest(hashlib.sha256(raw).hexdigest(), tuple(_layer(layer, blobs, label) for layer in layers))
 
 
-def _layer(entry: Any, blobs: Path, shown: str) -> Layer:
-    found = entry if isinstance(entry, dict) else {}
-    media_type, digest, name = found.get("mediaType"), found.get("digest"), found.get("name", "")
+def _layer(entry: Any, blobs: Path, label: str) -> Layer:
+    fields = entry if isinstance(entry, dict) else {}
+    media_type, digest, name = fields.get("mediaType"), fields.get("digest"), fields.get("name", "")
     if not isinstance(media_type, str) or not isinstance(digest, str) or not isinstance(name, str):
-        raise ModelNotSupported(f"{shown} has a layer without mediaType and digest: {shorten(entry)}")
+        raise ModelNotSupported(f"{label} has a layer without mediaType and digest: {shorten(entry)}")
     if not DIGEST.fullmatch(digest):
         raise ModelNotSupported(
-            f"{shown} has a layer with the digest {shorten(digest)}; sha256:<64 hex digits> is needed"
+            f"{label} has a layer with the digest {shorten(digest)}; sha256:<64 hex digits> is needed"
         )
     if media_type in (TENSOR, JSON) and not is_plain_path(name):
-        raise ModelNotSupported(f"{shown} has a layer named {shorten(name)}, which is no path inside a model")
-    size = found.get("size")
+        raise ModelNotSupported(
+            f"{label} has a layer named {shorten(name)}, which is not a path inside a model"
+        )
+    size = fields.get("size")
     if size is not None and (type(size) is not int or size < 0):
         raise ModelNotSupported(
-            f"{shown} has a layer of the size {shorten(size)}; a number of bytes is needed"
+            f"{label} has a layer with the size {shorten(size)}; a number of bytes is needed"
         )
     return Layer(
         media_type if _MEDIA_TYPE.fullmatch(media_type) else "",

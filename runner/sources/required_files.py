@@ -1,5 +1,5 @@
-"""Which of a model's files are its weights, and which a mode needs. Works on names alone, so it is the same for a
-folder on the disk and for a repo that is not downloaded yet."""
+"""Which of a model's files are its weights, and which a mode needs. Works on names alone, so that it is the same for a
+folder on disk and for a repo that is not downloaded yet."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,9 +8,9 @@ from typing import Any
 from runner.errors import ModelNotSupported
 from runner.sources.base import ModelFiles, ModelMode, some
 
-# Text that a tokenizer or a config is made of. Never code (*.py), never pickles (*.bin, *.pt).
+# Tokenizers and configs. Never code (*.py), never pickles (*.bin, *.pt).
 TEXTS = (".json", ".jinja", ".txt", ".model", ".tiktoken")
-# What some checkpoints keep beside their weights and nothing here reads.
+# Beside the weights of some checkpoints, and not read here.
 UNREAD = re.compile(r"(?i)^(license|readme|notice|requirements)")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
 
@@ -21,7 +21,7 @@ _BASES = ("model", "diffusion_pytorch_model", "weights")
 
 
 def directory(listing: Mapping[str, int], component: str) -> dict[str, int]:
-    """The files right inside a component's folder ("" is the root): file name to bytes."""
+    """The files in a component's folder ("" is the root): file name to bytes."""
     prefix = f"{component}/" if component else ""
     inside = {path.removeprefix(prefix): size for path, size in listing.items() if path.startswith(prefix)}
     return {name: size for name, size in inside.items() if "/" not in name}
@@ -30,8 +30,8 @@ def directory(listing: Mapping[str, int], component: str) -> dict[str, int]:
 def weight_files(files: ModelFiles, component: str) -> tuple[str, ...]:
     """The safetensors files of a component in the order they load.
 
-    The index says which, where there is one; a shard that it names and that is not there is an error. Without one it
-    is the plain set, never a second copy of it in another precision (`model.fp16.safetensors`).
+    They are listed in the index, if there is one; a shard that is listed but missing is an error. Without an index it is
+    the plain set, never a second copy of it in another precision (`model.fp16.safetensors`).
     """
     names = directory(files.listing(), component)
     prefix = f"{component}/" if component else ""
@@ -41,61 +41,59 @@ def weight_files(files: ModelFiles, component: str) -> tuple[str, ...]:
         if content is not None:
             return tuple(prefix + name for name in _indexed(content, names, f"{index} in {files.place}"))
     chosen = _plain_set(names)
-    _all_parts(chosen, f"{prefix}*.safetensors in {files.place}")
+    _check_parts(chosen, f"{prefix}*.safetensors in {files.place}")
     return tuple(prefix + name for name in chosen)
 
 
 def indexed_bytes(files: ModelFiles, component: str) -> int | None:
-    """The tensor bytes of a component as its index states them; None without an index that does."""
+    """The tensor bytes of a component according to its index; None without an index, or when it does not say."""
     prefix = f"{component}/" if component else ""
     for base in _BASES:
         content = files.read_json(f"{prefix}{base}.safetensors.index.json")
         if content is not None:
-            about = content.get("metadata")
-            size = about.get("total_size") if isinstance(about, dict) else None
+            metadata = content.get("metadata")
+            size = metadata.get("total_size") if isinstance(metadata, dict) else None
             return size if type(size) is int and 0 < size < 2**60 else None
     return None
 
 
-def _indexed(index: Mapping[str, Any], names: Mapping[str, int], shown: str) -> list[str]:
+def _indexed(index: Mapping[str, Any], names: Mapping[str, int], label: str) -> list[str]:
     shards = index.get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-        raise ModelNotSupported(f"{shown}: weight_map must map tensor names to file names")
-    wanted = sorted(set(shards.values()))
-    missing = [name for name in wanted if name not in names]
+        raise ModelNotSupported(f"{label}: weight_map must map tensor names to file names")
+    listed = sorted(set(shards.values()))
+    missing = [name for name in listed if name not in names]
     if missing:
-        raise ModelNotSupported(
-            f"{shown} names files that are not there: {some(missing)}; download them again"
-        )
-    return wanted
+        raise ModelNotSupported(f"{label} lists files that are missing: {some(missing)}; download them again")
+    return listed
 
 
 def _plain_set(names: Iterable[str]) -> list[str]:
-    """One copy of the weights: files that share a base name, of which plain ones come before variants."""
+    """One copy of the weights: files that share a base name, plain ones rather than variants."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name in sorted(names):
         if name.endswith(".safetensors") and not name.startswith("."):
             base, _, variant = _PART.sub("", name.removesuffix(".safetensors")).partition(".")
             groups.setdefault((base, variant), []).append(name)
-    known = {key: group for key, group in groups.items() if key[0] in _BASES}
-    plain = {key: group for key, group in (known or groups).items() if not key[1]}
-    candidates = plain or known or groups
-    if known:
+    standard = {key: group for key, group in groups.items() if key[0] in _BASES}
+    plain = {key: group for key, group in (standard or groups).items() if not key[1]}
+    candidates = plain or standard or groups
+    if standard:
         best = min(candidates, key=lambda key: (_BASES.index(key[0]), key[1]))
         return candidates[best]
     return [name for group in candidates.values() for name in group]
 
 
-def _all_parts(names: Iterable[str], shown: str) -> None:
-    """`model-00001-of-00003` announces two more."""
-    found: dict[str, set[int]] = {}
+def _check_parts(names: Iterable[str], label: str) -> None:
+    """`model-00001-of-00003` needs two more."""
+    numbers: dict[str, set[int]] = {}
     for name in names:
         if part := _PART.search(name):
-            found.setdefault(part[2], set()).add(int(part[1]))
-    for total, parts in found.items():
+            numbers.setdefault(part[2], set()).add(int(part[1]))
+    for total, parts in numbers.items():
         missing = [f"part {n} of {int(total)}" for n in range(1, int(total) + 1) if n not in parts]
         if missing:
-            raise ModelNotSupported(f"{shown}: {some(missing)} is not there; download it again")
+            raise ModelNotSupported(f"{label}: {some(missing)} is missing; download it again")
 
 
 def components(files: ModelFiles) -> tuple[str, ...]:
@@ -119,17 +117,17 @@ def sentence_modules(files: ModelFiles) -> tuple[str, ...]:
 
 
 def weight_folders(files: ModelFiles, mode: ModelMode) -> tuple[str, ...]:
-    """Where a mode's files lie: a picture model's components, or the root ("") and its pooling folders."""
+    """The folders of a mode's files: a picture model's components, or the root ("") and its pooling folders."""
     return components(files) if mode is ModelMode.IMAGE else ("", *sentence_modules(files))
 
 
-def wanted_files(files: ModelFiles, mode: ModelMode) -> tuple[str, ...]:
+def required_files(files: ModelFiles, mode: ModelMode) -> tuple[str, ...]:
     """The files that a mode needs, small ones first: configs, tokenizer, and one copy of the weights."""
-    places = weight_folders(files, mode)
-    texts = [path for place in places for path in _texts(files, place)]
+    folders = weight_folders(files, mode)
+    texts = [path for folder in folders for path in _texts(files, folder)]
     if mode is ModelMode.IMAGE:
         texts.insert(0, "model_index.json")
-    weights = [path for place in places for path in checked_weights(files, place)]
+    weights = [path for folder in folders for path in checked_weights(files, folder)]
     if not weights:
         raise ModelNotSupported(
             f"{files.place} has no weights: looked for *.safetensors, found {some(files.listing())}"
@@ -140,19 +138,19 @@ def wanted_files(files: ModelFiles, mode: ModelMode) -> tuple[str, ...]:
 TOKENIZERS = re.compile(r"tokenizer.*|vocab\..*|spiece\.model|.*\.tiktoken|tekken\.json")
 
 
-def incomplete(files: ModelFiles, *, strict: bool = True) -> str | None:
-    """What a copy that others may have begun to download still lacks; None when it can be used as it is.
+def missing_part(files: ModelFiles, *, strict: bool = True) -> str | None:
+    """What a copy lacks, which may be another program's unfinished download; None when it can be used as it is.
 
-    Strictly, a picture model has every folder that its index lists, though it may work without some of them.
+    `strict`: a picture model must have every folder that its index lists, though it may work without some of them.
     """
     mode = ModelMode.IMAGE if "model_index.json" in files.listing() else ModelMode.TEXT
     if mode is ModelMode.TEXT and "config.json" not in files.listing():
         return "it has neither model_index.json nor config.json"
     try:
-        wanted = wanted_files(files, mode)
+        paths = required_files(files, mode)
     except ModelNotSupported as error:
         return error.message
-    if mode is ModelMode.TEXT and not any(TOKENIZERS.fullmatch(path) for path in wanted):
+    if mode is ModelMode.TEXT and not any(TOKENIZERS.fullmatch(path) for path in paths):
         return "it has no tokenizer"
     for name in components(files) if strict and mode is ModelMode.IMAGE else ():
         if not directory(files.listing(), name):
@@ -171,15 +169,14 @@ def _texts(files: ModelFiles, component: str) -> list[str]:
 
 
 def checked_weights(files: ModelFiles, component: str) -> tuple[str, ...]:
-    """Like the source's own `weights`, but a network without them is an error, with the reason why pickles are not
-    read."""
+    """As `files.weights`, but raises ModelNotSupported for a network without weights, or with pickles only."""
     weights = files.weights(component)
     if not weights:
         pickles = [name for name in directory(files.listing(), component) if name.endswith(PICKLES)]
         if pickles:
-            where = f"{files.place}, folder {component}," if component else files.place
+            place = f"{files.place}, folder {component}," if component else files.place
             raise ModelNotSupported(
-                f"{where} has its weights only as {some(pickles)}, which can carry code and is never read; "
+                f"{place} has its weights only as {some(pickles)}, which can carry code and is never read; "
                 "a copy saved as safetensors is needed"
             )
         # A pooling folder has a config and no weights of its own; a picture model's network has both.

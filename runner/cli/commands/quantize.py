@@ -15,7 +15,7 @@ from runner.errors import BadRequest, ModelNotSupported
 from runner.inspect.image_backend import choose_engine
 from runner.inspect.mode import ModelMode, ModelType, detect_model_mode
 from runner.sources import ModelFiles, find
-from runner.sources.required_files import TEXTS, wanted_files
+from runner.sources.required_files import TEXTS, required_files
 from runner.terminal import print_json
 from runner.units import show_size
 
@@ -66,7 +66,7 @@ def _write_weights(local: LocalModel, mode: ModelType, bits: str, folder: Path) 
 
 def _copy_texts(files: ModelFiles, local: LocalModel, mode: ModelMode, folder: Path) -> None:
     """Copy configs, tokenizers and the licence. Shard indexes are written anew, with the weights."""
-    texts = [path for path in wanted_files(files, mode) if path.endswith(TEXTS)]
+    texts = [path for path in required_files(files, mode) if path.endswith(TEXTS)]
     terms = [path for path in files.listing() if path.lower().startswith(TERMS) and "/" not in path]
     for path in (*texts, *terms):
         source = local.folder / path

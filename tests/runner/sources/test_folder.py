@@ -8,7 +8,7 @@ import pytest
 from models.files import Shard
 from runner.errors import ModelNotFound, ModelNotSupported
 from runner.sources import ModelMode, TensorInfo, find
-from runner.sources.required_files import wanted_files
+from runner.sources.required_files import required_files
 from tests.runner.checkpoints import WEIGHTS, image_files, safetensors, text_files, write
 
 
@@ -85,7 +85,7 @@ def test_tensors_are_declared_without_being_loaded(tmp_path: Path) -> None:
 
 def test_a_language_model_needs_configs_tokenizer_and_weights_and_no_code(tmp_path: Path) -> None:
     write(tmp_path, text_files() | {"onnx/model.safetensors": safetensors(WEIGHTS)})
-    assert wanted_files(find(str(tmp_path)), ModelMode.TEXT) == (
+    assert required_files(find(str(tmp_path)), ModelMode.TEXT) == (
         "chat_template.jinja", "config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors",
     )  # fmt: skip
 
@@ -99,14 +99,14 @@ def test_an_embedding_model_needs_the_folders_that_say_how_to_pool(tmp_path: Pat
         "2_Dense/pytorch_model.bin": b"a pickle",
     }
     write(tmp_path, text_files() | extra)
-    wanted = wanted_files(find(str(tmp_path)), ModelMode.TEXT)
+    wanted = required_files(find(str(tmp_path)), ModelMode.TEXT)
     assert set(extra) - {"2_Dense/pytorch_model.bin"} <= set(wanted)
     assert "2_Dense/pytorch_model.bin" not in wanted
 
 
 def test_a_picture_model_needs_the_components_that_its_index_lists(tmp_path: Path) -> None:
     write(tmp_path, image_files() | {"transformer/weights.bin": b"a pickle", "transformer/model.py": b"code"})
-    assert wanted_files(find(str(tmp_path)), ModelMode.IMAGE) == (
+    assert required_files(find(str(tmp_path)), ModelMode.IMAGE) == (
         "model_index.json",
         "scheduler/scheduler_config.json",
         "text_encoder/config.json",
@@ -123,7 +123,7 @@ def test_a_picture_model_needs_the_components_that_its_index_lists(tmp_path: Pat
 def test_components_with_hostile_names_are_no_components(tmp_path: Path) -> None:
     index = {"_class_name": "X", "../up": ["a", "b"], "/etc": ["a", "b"], "a/b": ["a", "b"], "": ["a", "b"]}
     write(tmp_path, image_files() | {"model_index.json": index | {"vae": ["a", "b"]}})
-    wanted = wanted_files(find(str(tmp_path)), ModelMode.IMAGE)
+    wanted = required_files(find(str(tmp_path)), ModelMode.IMAGE)
     assert wanted == ("model_index.json", "vae/config.json", "vae/diffusion_pytorch_model.safetensors")
 
 
@@ -152,7 +152,7 @@ def test_an_index_says_which_shards_there_are(tmp_path: Path) -> None:
 def test_a_shard_that_the_index_names_and_that_is_missing_is_an_error(tmp_path: Path, named: str) -> None:
     write(tmp_path, text_files() | {"model.safetensors.index.json": {"weight_map": {"a": named}}})
     with pytest.raises(
-        ModelNotSupported, match=r"model\.safetensors\.index\.json .*names files that are not there"
+        ModelNotSupported, match=r"model\.safetensors\.index\.json .*lists files that are missing"
     ) as e:
         find(str(tmp_path)).fetch(ModelMode.TEXT)
     assert named in e.value.message
@@ -172,7 +172,7 @@ def test_numbered_shards_are_all_needed_even_without_an_index(tmp_path: Path) ->
     del files["model.safetensors"]
     shard = safetensors(WEIGHTS)
     write(tmp_path, files | {f"model-0000{n}-of-00003.safetensors": shard for n in (1, 3)})
-    with pytest.raises(ModelNotSupported, match="part 2 of 3 is not there"):
+    with pytest.raises(ModelNotSupported, match="part 2 of 3 is missing"):
         names(tmp_path, "")
 
 

@@ -181,7 +181,7 @@ def test_while_another_manifest_cannot_be_read_no_blob_is_removed(toy: dict[str,
 def test_a_layer_larger_than_the_manifest_states_is_refused(toy: dict[str, Any]) -> None:
     entry = layer(store_root(), "json", "config.json", {"model_type": "llama"}) | {"size": 3}
     manifest(store_root(), f"{LIBRARY}/large/latest", [entry])
-    with pytest.raises(ModelNotSupported, match=r"has 23 bytes where the manifest states 3"):
+    with pytest.raises(ModelNotSupported, match=r"has 23 bytes where the manifest says 3"):
         ollama("large").read_json("config.json")
 
 

@@ -325,7 +325,7 @@ def test_quantized_layers_load_as_mlx_has_them(
     assert {name: info.shape for name, info in files.tensors("transformer").items()} == {
         name: value.shape for name, value in stored.items()
     }
-    assert files.stated_quantization("transformer") == set(metadata.values()) - {"16", "32", "64"}
+    assert files.declared_quantization("transformer") == set(metadata.values()) - {"16", "32", "64"}
     probe = mx.random.normal((3, 64))
     assert mx.array_equal(loaded.plain(loaded.proj(probe)), net.plain(net.proj(probe)))
 
@@ -371,7 +371,7 @@ def test_a_layer_named_outside_the_model_is_refused(
 ) -> None:
     entry = layer(store, kind, "x", {}) | {"name": name}
     manifest(store, f"{LIBRARY}/m/latest", [*picture_layers(store), entry])
-    with pytest.raises(ModelNotSupported, match="no path inside a model") as raised:
+    with pytest.raises(ModelNotSupported, match="not a path inside a model") as raised:
         find("m")
     assert len(raised.value.message) < 600
     assert not [path for path in tmp_path.rglob("*evil*") if path.is_file()]
@@ -441,7 +441,7 @@ def test_a_blob_that_is_cut_short_is_named(store: Path) -> None:
     manifest(store, f"{LIBRARY}/m/latest", layers)
     os.truncate(store / "blobs" / digest.replace(":", "-"), 20)
     with pytest.raises(
-        ModelNotSupported, match=r"vae/c\.weight .*has 20 bytes where the manifest states \d+; pull"
+        ModelNotSupported, match=r"vae/c\.weight .*has 20 bytes where the manifest says \d+; pull"
     ):
         find("m").tensors("vae")
 
