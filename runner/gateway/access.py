@@ -1,6 +1,8 @@
 """Access to the gateway: what needs no key, and cross-origin requests of web pages (CORS)."""
 
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runner.gateway.settings import Settings
@@ -47,6 +49,11 @@ class Cors(CORSMiddleware):
             await super().__call__(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        headers = super().preflight_response(request_headers).headers
+        del headers["content-length"], headers["content-type"]
+        return Response(status_code=204, headers=headers)
 
     def is_allowed_origin(self, origin: str) -> bool:
         return True  # checked above, where the Host header is known too

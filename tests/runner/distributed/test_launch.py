@@ -181,5 +181,5 @@ def test_what_cannot_be_spread_is_refused_by_name(tmp_path: Path) -> None:
         toy_text(), "3"
     )
     pictures = write(tmp_path, image_files())
-    assert "makes pictures" in refused(pictures, "2")
+    assert "is a picture model" in refused(pictures, "2")
     assert "needs to be divisible by the quantization group size" in refused(toy_text(bits=8), "2")
