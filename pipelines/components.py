@@ -1,4 +1,4 @@
-"""A checkpoint's parts: mapped from their files when they are needed, let go of when memory is wanted for others."""
+"""A checkpoint's components: loaded when they are needed, dropped when memory is needed for others."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
 class Component(Generic[Network]):
-    """A network and where its weights are. Calling it gives the network, read from its files if need be."""
+    """A network and the location of its weights. Calling it returns the network, and loads it if necessary."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Component(Generic[Network]):
         self._quantization = settings.quantization if quantized else None
         self._unpacked = settings.unpacked
         self._compiled = mx.default_device() == mx.gpu if settings.compiled is None else settings.compiled
-        self.bytes = 0  # of its weights as they are held, once they were looked at
+        self.bytes = 0  # of the loaded weights; known once they have been mapped
         self._held: Network | None = None
         self._step: Callable[..., mx.array] | None = None
         self._fill: Callable[[Network], None] | None = None
@@ -60,37 +60,37 @@ class Component(Generic[Network]):
         return network
 
     def fill_with(self, fill: Callable[[Network], None]) -> None:
-        """Have weights put in by `fill` instead of reading them: what is measured need not be on a disk."""
+        """Get weights from `fill` instead of files, for benchmarks."""
         self._fill = fill
 
     def check(self) -> None:
-        """Whether the weights fit their config, without reading them."""
+        """Check that the weights match their config, without reading them."""
         self._mapped()
 
     def write_random(
         self, dtype: mx.Dtype, quantization: Quantization | None, folder: Path, stem: str
     ) -> None:
-        """A checkpoint of random weights for it; `quantization` spares what loading would spare."""
+        """Write a checkpoint of random weights; `quantization` applies as in loading."""
         network, weight_map = self._build()
-        how = quantization if self._quantized else None
-        write_checkpoint(network, weight_map, dtype, folder, stem, how)
+        applied = quantization if self._quantized else None
+        write_checkpoint(network, weight_map, dtype, folder, stem, applied)
 
     def write_quantized(self, quantization: Quantization, folder: Path, stem: str) -> bool:
-        """Its weights again, smaller, in the checkpoint's layout; whether any layer is quantized now."""
+        """Write its quantized weights in the checkpoint's layout; returns whether any layer is quantized."""
         network, weight_map = self._build()
         shards = self._model.shards(self.name)
         written = write_quantized(network, shards, weight_map, quantization, folder, stem)
         return any(name.endswith(".scales") for path in written for name in read_header(path).tensors)
 
     def step(self, *arguments: Any) -> mx.array:
-        """The network's `step`; compiled, it is traced once for each shape and kept between pictures."""
+        """The network's `step`. Compiled, it is traced once for each shape and cached between pictures."""
         if self._step is None:
             step: Callable[..., mx.array] = self().step
             self._step = mx.compile(step) if self._compiled else step
         return self._step(*arguments)
 
     def drop(self) -> None:
-        """Let go of it, and give its memory back."""
+        """Release the network and its memory."""
         self._held = self._step = None
         mx.clear_cache()
 
@@ -110,7 +110,7 @@ class Component(Generic[Network]):
 
 
 def load_all(components: Mapping[Component[Any], float], progress: Progress) -> None:
-    """Read all of them; each counts for its share of the progress."""
+    """Load all of them, each with its share of the progress."""
     before, whole = 0.0, sum(components.values())
     for component, share in components.items():
         component.load(lambda done, before=before, share=share: progress((before + done * share) / whole))  # type: ignore[misc]
@@ -118,7 +118,7 @@ def load_all(components: Mapping[Component[Any], float], progress: Progress) -> 
 
 
 def tokenizer_of(model: LocalModel, name: str, encoder: str, vocab_size: int) -> PromptTokenizer:
-    """A tokenizer that fits its encoder: a token beyond the embedding's last row would read what lies behind it."""
+    """A tokenizer that matches its encoder: a token id beyond the embedding would read out of bounds."""
     tokenizer = PromptTokenizer.load(model.folder / name)
     highest = max(tokenizer.backend.get_vocab(with_added_tokens=True).values(), default=0)
     if highest >= vocab_size:
@@ -129,7 +129,7 @@ def tokenizer_of(model: LocalModel, name: str, encoder: str, vocab_size: int) ->
     return tokenizer
 
 
-def require_equal(one: str, found: int, other: str, needed: int) -> None:
+def require_equal(one: str, size: int, other: str, expected: int) -> None:
     """Two configs that must agree on a size."""
-    if found != needed:
-        raise ConfigError(f"{one} is {found}, but {other} is {needed}: these parts do not belong together")
+    if size != expected:
+        raise ConfigError(f"{one} is {size}, but {other} is {expected}: these parts do not belong together")

@@ -1,12 +1,7 @@
-"""FLUX.1: CLIP's pooled vector and T5's sequence, guidance inside the network where it was distilled into it.
+"""FLUX.1: CLIP's pooled vector and T5's sequence, with guidance distilled into the network in dev.
 
-The files tell the kinds apart. `guidance_embeds` in the transformer's config: dev and what is made from it, 28 steps and
-a guidance of 3.5. Without it, a schedule whose shift is static (or a name with "schnell" in it): schnell, 4 steps, none.
-Otherwise a network without distilled guidance: 28 steps. schnell reads 256 tokens of a prompt, the others 512.
-
-`guidance` is one number with two uses. Without a negative prompt it goes into the network. With one, it is how strongly
-the two prompts are compared, and the network is told 1, no guidance of its own; `true_cfg_scale` sets the comparison
-apart from it.
+`guidance` has two uses. Without a negative prompt it is an input of the network. With one, it is the scale of
+classifier-free guidance, and the network's input is 1, no guidance; `true_cfg_scale` sets that scale separately.
 """
 
 from collections.abc import Sequence
@@ -75,48 +70,48 @@ class Flux(DenoisingPipeline):
 
     def plan(self, request: ImageRequest) -> Plan:
         plan = super().plan(request)
-        told = list(plan.warnings)
-        if not self._compares(request) and not self.config.guidance_embeds:
+        warnings = list(plan.warnings)
+        if not self._has_negative(request) and not self.config.guidance_embeds:
             if request.guidance is not None and request.guidance > UNGUIDED:
-                told.append(
+                warnings.append(
                     "guidance has no effect without a negative prompt: this model has none of its own"
                 )
             plan = replace(plan, guidance=None)
-        if request.negative_prompt and not self._comparison(request) > UNGUIDED:
-            told.append("negative_prompt has no effect without guidance above 1")
-        return replace(plan, warnings=tuple(told))
+        if request.negative_prompt and not self._cfg_scale(request) > UNGUIDED:
+            warnings.append("negative_prompt has no effect without guidance above 1")
+        return replace(plan, warnings=tuple(warnings))
 
     def cfg_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
-        return plan.denoise_steps if self._comparison(request) > UNGUIDED else 0
+        return plan.denoise_steps if self._cfg_scale(request) > UNGUIDED else 0
 
     @staticmethod
-    def _compares(request: ImageRequest) -> bool:
-        """An empty negative prompt is what many clients send for none."""
+    def _has_negative(request: ImageRequest) -> bool:
+        """Many clients send an empty negative prompt for none."""
         return bool(request.negative_prompt) or (
             request.negative_prompt is not None and request.true_cfg_scale is not None
         )
 
-    def _comparison(self, request: ImageRequest) -> float:
-        """How strongly the prompt is compared with the negative one."""
-        if not self._compares(request):
+    def _cfg_scale(self, request: ImageRequest) -> float:
+        """The scale of classifier-free guidance."""
+        if not self._has_negative(request):
             return UNGUIDED
-        given = request.guidance if request.true_cfg_scale is None else request.true_cfg_scale
-        return self.defaults.guidance or UNGUIDED if given is None else given
+        scale = request.guidance if request.true_cfg_scale is None else request.true_cfg_scale
+        return self.defaults.guidance or UNGUIDED if scale is None else scale
 
-    def _embedded(self, run: DenoisePlan) -> float | None:
-        """What the network is told, where it was made to be told anything."""
+    def _distilled_guidance(self, run: DenoisePlan) -> float | None:
+        """The guidance input of the network, if it has one."""
         if not self.config.guidance_embeds:
             return None
-        only = run.cfg_steps == 0 or run.request.true_cfg_scale is not None
-        return run.plan.guidance if only else UNGUIDED
+        separate = run.cfg_steps == 0 or run.request.true_cfg_scale is not None
+        return run.plan.guidance if separate else UNGUIDED
 
     def encode_prompt(self, prompt: str) -> PromptEmbeds:
-        """T5's states and CLIP's vector. T5 is not told what is padding, as the reference does not tell it."""
-        short = self.clip_tokenizer.encode(prompt, self.clip_tokens)
-        whole = self.t5_tokenizer.encode(prompt, self.context)
-        pooled, states = self.clip()(mx.array([short.ids])), self.t5()(mx.array([whole.ids]))
-        summary = cut_warning(short.cut, self.clip_tokens, "the prompt's summary by CLIP")
-        return PromptEmbeds((states, pooled), (*cut_warning(whole.cut, self.context), *summary))
+        """T5's states and CLIP's vector. T5 gets no mask for padding, as in the reference."""
+        clip_prompt = self.clip_tokenizer.encode(prompt, self.clip_tokens)
+        t5_prompt = self.t5_tokenizer.encode(prompt, self.context)
+        pooled, states = self.clip()(mx.array([clip_prompt.ids])), self.t5()(mx.array([t5_prompt.ids]))
+        clip_warning = cut_warning(clip_prompt.cut, self.clip_tokens, "the prompt's summary by CLIP")
+        return PromptEmbeds((states, pooled), (*cut_warning(t5_prompt.cut, self.context), *clip_warning))
 
     def mu(self, tokens: int, steps: int) -> float:
         return self.flow.linear_mu(tokens)
@@ -131,10 +126,10 @@ class Flux(DenoisingPipeline):
     def modulation(self, run: DenoisePlan, prompts: Sequence[PromptEmbeds]) -> Modulation:
         _, pooled = PromptEmbeds.batch(prompts).states
         network: FluxTransformer = self.transformer()
-        return network.modulation(run.timesteps, pooled, self._embedded(run))
+        return network.modulation(run.timesteps, pooled, self._distilled_guidance(run))
 
     def apply_cfg(self, run: DenoisePlan, cond: mx.array, uncond: mx.array) -> mx.array:
-        return uncond + self._comparison(run.request) * (cond - uncond)
+        return uncond + self._cfg_scale(run.request) * (cond - uncond)
 
 
 def _check(config: FluxConfig, clip: CLIPTextConfig, t5: T5Config, vae: AutoencoderKLConfig) -> None:

@@ -1,8 +1,7 @@
-"""FLUX.2 klein: a Qwen3 encoder read at three depths, pictures to look at, guidance for base models alone.
+"""FLUX.2 klein: a Qwen3 encoder read at three depths, reference pictures, guidance for base models only.
 
-Distilled models (`is_distilled` in model_index.json) take 4 steps and no guidance, base models 50 and a guidance of 4.
-Pictures that are given without a strength are edited: the network looks at each, at a time of its own. With a strength
-the first of them is where the noise starts, and the others are looked at.
+Pictures without a strength are references for editing, each with its own time coordinate. With a strength, the first
+picture is the start of an image-to-image run, and the others are references.
 """
 
 from collections.abc import Sequence
@@ -45,7 +44,7 @@ class Flux2Klein(DenoisingPipeline):
         encoder = Qwen3Config.from_dict(config_of(model, "text_encoder"))
         _check(config, encoder, vae_config)
         self.tokenizer = tokenizer_of(model, "tokenizer", "text_encoder", encoder.vocab_size)
-        self._asked("")  # a template that is missing or broken is an error now
+        self._chat("")  # raises if the template is missing or invalid
         self.encoder = Component(model, "text_encoder", lambda: _encoder(encoder), settings)
         self.encoders = (self.encoder,)
         self.transformer = Component(
@@ -69,29 +68,29 @@ class Flux2Klein(DenoisingPipeline):
         plan = super().plan(request)
         if not self.variant.distilled:
             return plan
-        given = (("guidance", (request.guidance or 0) > 1), ("negative_prompt", request.negative_prompt))
-        told = tuple(f"{name} has no effect: this model is distilled" for name, value in given if value)
-        return replace(plan, guidance=None, warnings=(*plan.warnings, *told))
+        params = (("guidance", (request.guidance or 0) > 1), ("negative_prompt", request.negative_prompt))
+        ignored = tuple(f"{name} has no effect: this model is distilled" for name, value in params if value)
+        return replace(plan, guidance=None, warnings=(*plan.warnings, *ignored))
 
     def cfg_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
         return plan.denoise_steps if plan.guidance is not None and plan.guidance > 1 else 0
 
-    def _asked(self, prompt: str) -> str:
+    def _chat(self, prompt: str) -> str:
         return self.tokenizer.chat(prompt, enable_thinking=False)
 
     def encode_prompt(self, prompt: str) -> PromptEmbeds:
-        """All 512 tokens go on to the transformer, padding too, which only the encoder is told to overlook."""
-        read = self.tokenizer.encode(self._asked(prompt), self.context)
-        states = self.encoder()(mx.array([read.ids]), mx.array([read.mask]))
-        return PromptEmbeds((states,), cut_warning(read.cut, self.context))
+        """All 512 tokens go to the transformer, including padding, which is masked in the encoder only."""
+        tokens = self.tokenizer.encode(self._chat(prompt), self.context)
+        states = self.encoder()(mx.array([tokens.ids]), mx.array([tokens.mask]))
+        return PromptEmbeds((states,), cut_warning(tokens.cut, self.context))
 
     def mu(self, tokens: int, steps: int) -> float:
         return flux2_mu(tokens, steps)
 
     def references(self, run: DenoisePlan) -> list[mx.array]:
-        looked_at = run.request.images if run.plan.strength is None else run.request.images[1:]
-        shown = (to_reference(Image.fromarray(picture), self.defaults.size_multiple) for picture in looked_at)
-        return [self.codec.encode(mx.array(picture), strips=self.strips) for picture in shown]
+        images = run.request.images if run.plan.strength is None else run.request.images[1:]
+        pixels = (to_reference(Image.fromarray(image), self.defaults.size_multiple) for image in images)
+        return [self.codec.encode(mx.array(picture), strips=self.strips) for picture in pixels]
 
     def encode_image(self, picture: mx.array, noise: Noise) -> mx.array:
         """The most likely latents, as for references."""
@@ -114,7 +113,7 @@ class Flux2Klein(DenoisingPipeline):
 
 
 def _encoder(config: Qwen3Config) -> tuple[Qwen3Encoder, WeightMap]:
-    """9, 18 and 27 of the real one's 36 layers."""
+    """Layers 9, 18 and 27 of the real model's 36."""
     layers = config.num_hidden_layers
     encoder = Qwen3Encoder(config, (layers // 4, layers // 2, 3 * layers // 4))
     return encoder, encoder.weight_map

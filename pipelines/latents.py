@@ -1,7 +1,6 @@
-"""What lies between a seed and tokens: portable noise, and the positions that tokens are given.
+"""From a seed to tokens: portable noise, and position ids.
 
-Pictures are channels-last here as everywhere; patches are cut by `models.layers.patchify`. All is NumPy, so that it belongs
-to no thread.
+Pictures are channels-last; patches are made by `models.layers.patchify`. Everything is NumPy, which is not bound to a thread.
 """
 
 import math
@@ -18,9 +17,9 @@ Ids = NDArray[np.int32]
 
 THREADS = Threads("noise")
 BLOCK = 16
-HALF = np.dtype("V32")  # of a block: eight numbers, moved about as one
-PART = 2**16  # numbers made at a time: few enough for a core's cache, many enough for a thread
-LINE = 8  # channels laid side by side at a time, so that every cache line is written once
+HALF = np.dtype("V32")  # half a block: eight numbers, moved as one
+PART = 2**16  # numbers made at a time: they fit a core's cache, and are worth a thread
+LINE = 8  # channels transposed at a time, so that each cache line is written once
 
 FIRST_REFERENCE = (
     10  # the T coordinate of FLUX.2's first reference picture, and the distance to each further one
@@ -28,14 +27,14 @@ FIRST_REFERENCE = (
 
 
 class Noise:
-    """The normal numbers that `torch.Generator("cpu").manual_seed(seed)` deals out, without torch.
+    """The normal numbers of `torch.Generator("cpu").manual_seed(seed)`, without torch.
 
-    Successive draws continue one stream, as they do there: a pipeline draws what its reference draws, in the same
-    shapes, order and precision. Half precisions are drawn in float32 and rounded; pass half=True and cast the result.
+    Successive calls continue one stream, as in torch: a pipeline draws what its reference draws, in the same shapes, order
+    and precision. Half precision is drawn in float32 and rounded: pass half=True and cast the result.
     """
 
     def __init__(self, seed: int) -> None:
-        # Seeds are 64 bits wide there, but the generator takes the lower half of them.
+        # torch's seeds have 64 bits, but its generator uses the lower 32.
         self._bits = np.random.RandomState(seed & 0xFFFFFFFF)
         self._spare: float | None = None
 
@@ -57,9 +56,9 @@ class Noise:
         whole = size - size % BLOCK
         THREADS.spread(_box_muller, self._parts(drawn[:whole]), -(-whole // PART))
         if size > whole:
-            # A broken block's words are drawn in float32 only; they go unused but move the stream on.
+            # In float32 an incomplete block draws its words; they are not used, but advance the stream.
             self._words(0 if half else size - whole)
-            # And the last 16 are made again, from fresh numbers.
+            # The last 16 numbers are drawn again.
             _box_muller((self._words(BLOCK), drawn[-BLOCK:]))
         return drawn
 
@@ -72,7 +71,7 @@ class Noise:
         return self._bits.randint(0, 2**32, size, dtype=np.uint32)
 
     def _pairs(self, size: int) -> Floats:
-        """Fewer than 16 come one by one, in double precision, two from each pair of uniforms."""
+        """Fewer than 16 numbers are drawn one by one, in double precision, two from each pair of uniforms."""
         drawn = np.empty(size, np.float32)
         for index in range(size):
             if self._spare is not None:
@@ -90,9 +89,9 @@ class Noise:
 
 
 def _box_muller(part: tuple[Words, Floats]) -> None:
-    """Words to normal numbers, a block of 16 at a time: the first eight give the radius, the last eight the angle;
-    cosines first, then sines. Computed with all radii side by side, and all angles, in as little memory as
-    will do: fresh memory costs more than the arithmetic."""
+    """Words to normal numbers, in blocks of 16: the first eight give the radius, the last eight the angle; the result has the
+    cosines first, then the sines. All radii and all angles are computed side by side, and memory is reused: new memory
+    costs more than the arithmetic."""
     words, drawn = part
     halves = np.ascontiguousarray(words.view(HALF).reshape(-1, 2).T).view(np.uint32)
     halves &= 0xFFFFFF
@@ -102,8 +101,8 @@ def _box_muller(part: tuple[Words, Floats]) -> None:
     np.log(radius, out=radius)
     radius *= np.float32(-2)
     np.sqrt(radius, out=radius)
-    angle *= np.float32(2 * math.pi)  # rounded to float32 before the sine, as there
-    waves = halves.view(np.float32)  # the words have served
+    angle *= np.float32(2 * math.pi)  # rounded to float32 before the sine, as in torch
+    waves = halves.view(np.float32)  # the words are not needed any more
     np.cos(angle, out=waves[0])
     np.sin(angle, out=waves[1])
     waves *= radius
@@ -111,7 +110,7 @@ def _box_muller(part: tuple[Words, Floats]) -> None:
 
 
 def grid(*axes: range) -> Ids:
-    """Every combination of the axes' values, the last axis running fastest: [product of lengths, number of axes]."""
+    """All combinations of the axes' values, the last axis fastest: [product of lengths, number of axes]."""
     mesh = np.meshgrid(*(np.arange(axis.start, axis.stop, dtype=np.int32) for axis in axes), indexing="ij")
     return np.stack(mesh, axis=-1).reshape(-1, len(axes))
 
@@ -134,7 +133,7 @@ def flux2_image_ids(rows: int, columns: int) -> Ids:
 
 
 def flux2_reference_ids(sizes: Sequence[tuple[int, int]]) -> Ids:
-    """Reference pictures of (rows, columns) patches, one after another, each at a T of its own."""
+    """Reference pictures of (rows, columns) patches, one after another, each with its own T."""
     times = [FIRST_REFERENCE * (index + 1) for index in range(len(sizes))]
     return np.concatenate(
         [

@@ -1,4 +1,4 @@
-"""A picture model written again with its large networks quantized, in the layout that it came in."""
+"""Writes a picture model with its large networks quantized, in the checkpoint's own layout."""
 
 import json
 from collections.abc import Callable
@@ -15,31 +15,31 @@ from pipelines.variants import config_of
 
 
 def write_quantized(
-    model: LocalModel, pipeline: str, quantization: Quantization, folder: Path, say: Callable[[str], None]
+    model: LocalModel, pipeline: str, quantization: Quantization, folder: Path, report: Callable[[str], None]
 ) -> None:
-    """Write the weights of all components, and the configs of those that are quantized. `say` hears each name."""
-    walk = pipeline_class(pipeline)(model, RESIDENT)
+    """Write the weights of all components, and the configs of quantized ones. `report` is called with each name."""
+    loaded = pipeline_class(pipeline)(model, RESIDENT)
     index = json.loads((model.folder / "model_index.json").read_text())
-    stated = {"group_size": quantization.group_size, "bits": quantization.bits, "mode": quantization.mode}
-    parts: tuple[Component[Any], ...] = (*walk.encoders, walk.transformer)
-    smaller = False
+    entry = {"group_size": quantization.group_size, "bits": quantization.bits, "mode": quantization.mode}
+    parts: tuple[Component[Any], ...] = (*loaded.encoders, loaded.transformer)
+    any_quantized = False
     for part in parts:
-        say(part.name)
+        report(part.name)
         if not part.write_quantized(quantization, folder / part.name, _stem(index, part.name)):
             continue
-        smaller = True
-        config = config_of(model, part.name) | {"quantization": stated}
+        any_quantized = True
+        config = config_of(model, part.name) | {"quantization": entry}
         (folder / part.name / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    if not smaller:
+    if not any_quantized:
         raise QuantizationError(
-            f"{model.name} has no layer that divides into groups of {quantization.group_size} inputs: nothing was quantized"
+            f"{model.name} has no layer whose inputs divide into groups of {quantization.group_size}: nothing was quantized"
         )
-    say(walk.vae.name)
-    write_as_stored(model.shards(walk.vae.name), folder / walk.vae.name, _stem(index, walk.vae.name))
+    report(loaded.vae.name)
+    write_as_stored(model.shards(loaded.vae.name), folder / loaded.vae.name, _stem(index, loaded.vae.name))
 
 
 def _stem(index: dict[str, Any], part: str) -> str:
-    """What the library that saved a component calls its weights."""
+    """The file name of a component's weights, by the library that saved it."""
     listed = index.get(part)
     library = listed[0] if isinstance(listed, list) and listed else None
     return "model" if library == "transformers" else "diffusion_pytorch_model"

@@ -1,4 +1,4 @@
-"""Work spread over the processor's cores: for NumPy and zlib, which give the interpreter up while they work."""
+"""Spreads work over the CPU's cores, for NumPy and zlib, which release the interpreter's lock while they work."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -9,13 +9,13 @@ from typing import TypeVar
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
-MOST = 16  # more would only quarrel over the interpreter between the calls
+MOST = 16  # more threads would only contend for the interpreter's lock
 
 
 class Threads:
-    """One a core, made when there is first something for them.
+    """One thread per core, started on first use.
 
-    Each kind of work has its own, so that none queues behind another: noise is waited for by the GPU, and files are not.
+    Each kind of work has its own pool, so that noise, which the GPU waits for, does not queue behind files.
     """
 
     def __init__(self, name: str) -> None:
@@ -28,9 +28,10 @@ class Threads:
     def spread(
         self, function: Callable[[Piece], Result], pieces: Iterable[Piece], count: int
     ) -> list[Result]:
-        """What the function makes of each of the `count` pieces, in their order.
+        """The function's results for each of `count` pieces, in order.
 
-        A piece is begun while the next is still made. Its work must not spread in turn: it would wait for its own thread.
+        Work on a piece begins while the next one is produced. It must not call `spread` itself, or it would wait for its
+        own thread.
         """
         if count < 2:
             return [function(piece) for piece in pieces]
@@ -38,6 +39,6 @@ class Threads:
 
 
 def _cores() -> int:
-    """Those that this process may run on, where the system tells."""
+    """The cores that this process may use, if the system says."""
     allowed = getattr(os, "sched_getaffinity", None)
     return len(allowed(0)) if allowed else os.cpu_count() or 1

@@ -1,9 +1,4 @@
-"""Z-Image: a Qwen3 encoder read one layer before its end, padding left out, latents in float32.
-
-Turbo and base have the same networks, so their files must tell them apart: `is_distilled` in model_index.json where it
-is stated, else a name with "turbo" in it, else the scheduler: Turbo's shift is static and 3, base's is not. Turbo takes
-8 steps unguided, base 50 and a guidance of 5. Guidance is any number above 0, and 0 turns it off.
-"""
+"""Z-Image: a Qwen3 encoder read one layer before its end, without padding, latents in float32. A guidance of 0 is off."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,7 +33,7 @@ from pipelines.settings import Settings
 from pipelines.variants import config_of
 from pipelines.working_memory import Dimensions
 
-DEPTH = -2  # as the reference counts hidden states: one layer before the last
+DEPTH = -2  # of the hidden states as the reference counts them: one layer before the last
 
 
 class ZImage(DenoisingPipeline):
@@ -54,7 +49,7 @@ class ZImage(DenoisingPipeline):
         _check(config, encoder, vae_config)
         self.patch = config.all_patch_size[0]
         self.tokenizer = tokenizer_of(model, "tokenizer", "text_encoder", encoder.vocab_size)
-        self._asked("")  # a template that is missing or broken is an error now
+        self._chat("")  # raises if the template is missing or invalid
         self.encoder = Component(model, "text_encoder", lambda: _encoder(encoder), settings)
         self.encoders = (self.encoder,)
         self.transformer = Component(
@@ -81,29 +76,30 @@ class ZImage(DenoisingPipeline):
         return plan
 
     def cfg_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
-        """Guidance ends after the time that cfg_truncation names."""
+        """Guidance ends after the time given by cfg_truncation."""
         if not plan.guidance:
             return 0
         until = 1.0 if request.cfg_truncation is None else request.cfg_truncation
-        return int(np.count_nonzero(_times(schedule) <= until))
+        return int(np.count_nonzero(_timesteps(schedule) <= until))
 
-    def _asked(self, prompt: str) -> str:
+    def _chat(self, prompt: str) -> str:
         return self.tokenizer.chat(prompt, enable_thinking=True)
 
     def encode_prompt(self, prompt: str) -> PromptEmbeds:
-        read = self.tokenizer.encode(self._asked(prompt), self.context, pad=False)
-        # On NVIDIA cards attention is planned for each length: padded as captions are, prompts have few. What follows
-        # a token does not change it.
-        padding = -len(read.ids) % SEQUENCE_MULTIPLE if on_cuda() else 0
-        states = self.encoder()(mx.array([[*read.ids, *[0] * padding]]))[0]
-        return PromptEmbeds((states[: len(read.ids)],), cut_warning(read.cut, self.context))
+        tokens = self.tokenizer.encode(self._chat(prompt), self.context, pad=False)
+        # On NVIDIA cards attention is planned for each length; padded like captions, prompts have few lengths. The encoder is
+        # causal, so padding at the end changes nothing.
+        length = len(tokens.ids)
+        padding = -length % SEQUENCE_MULTIPLE if on_cuda() else 0
+        states = self.encoder()(mx.array([[*tokens.ids, *[0] * padding]]))[0]
+        return PromptEmbeds((states[:length],), cut_warning(tokens.cut, self.context))
 
     def warmup_lengths(self) -> range:
-        """Captions are padded to these."""
+        """The lengths that captions are padded to."""
         return range(SEQUENCE_MULTIPLE, self.context + 1, SEQUENCE_MULTIPLE)
 
     def warmup_length(self, length: int) -> mx.array:
-        """The step is traced for such a caption, and one block is computed in the stead of all."""
+        """Traces the step for such a caption, and computes one block, which stands for all."""
         network: ZImageTransformer = self.transformer()
         caption = self.encoder()(mx.zeros((1, length), mx.int32))[0]
         side = self.defaults.side // self.defaults.size_multiple
@@ -126,24 +122,24 @@ class ZImage(DenoisingPipeline):
 
     def modulation(self, run: DenoisePlan, prompts: Sequence[PromptEmbeds]) -> Modulation:
         network: ZImageTransformer = self.transformer()
-        return network.modulation([float(time) for time in _times(run.schedule)])
+        return network.modulation([float(timestep) for timestep in _timesteps(run.schedule)])
 
     def velocity(self, answer: mx.array) -> mx.array:
         return -answer.astype(mx.float32)
 
     def apply_cfg(self, run: DenoisePlan, cond: mx.array, uncond: mx.array) -> mx.array:
-        """Away from the negative prompt; no longer than so many times the unguided velocity where a limit is asked."""
+        """`cfg_normalization` limits the length of the guided velocity, in multiples of the conditional one's."""
         guided = cond + (run.plan.guidance or 0.0) * (cond - uncond)
         limit = run.request.cfg_normalization
         if not limit:
             return guided
-        length = mx.linalg.norm(guided.flatten())
-        longest = limit * mx.linalg.norm(cond.flatten())
-        return mx.where(length > longest, guided * (longest / length), guided)
+        norm = mx.linalg.norm(guided.flatten())
+        largest = limit * mx.linalg.norm(cond.flatten())
+        return mx.where(norm > largest, guided * (largest / norm), guided)
 
 
-def _times(schedule: Schedule) -> np.ndarray:
-    """This family's time runs from 0 (noise) to 1 (picture)."""
+def _timesteps(schedule: Schedule) -> np.ndarray:
+    """Z-Image's timesteps run from 0 (noise) to 1 (picture)."""
     thousand = np.float32(1000)
     return (thousand - schedule.timesteps) / thousand
 
@@ -163,4 +159,6 @@ def _check(config: ZImageConfig, encoder: Qwen3Config, vae: AutoencoderKLConfig)
         "the autoencoder's latent_channels", vae.latent_channels,
     )  # fmt: skip
     if config.all_f_patch_size[0] != 1:
-        raise ConfigError(f"the transformer's all_f_patch_size is {config.all_f_patch_size}, 1 is supported")
+        raise ConfigError(
+            f"the transformer's all_f_patch_size is {list(config.all_f_patch_size)}; [1] is supported"
+        )

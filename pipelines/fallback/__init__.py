@@ -1,4 +1,4 @@
-"""Pictures by diffusers on torch, where there is no pipeline of our own: the extra `diptych[torch]`.
+"""Pictures by diffusers on torch, for models without a Diptych pipeline: the extra `diptych[torch]`.
 
-`catalog` alone is imported by those who only look; everything else brings torch.
+Only `catalog` may be imported without torch.
 """

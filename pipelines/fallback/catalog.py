@@ -1,6 +1,6 @@
-"""Which pipelines the installed diffusers has, and whether a checkpoint may be given to it.
+"""The pipelines of the installed diffusers, and whether a checkpoint may run on them.
 
-Its source is read as text: importing it takes seconds, and looking at a model should not.
+Diffusers' source is read as text: importing it takes seconds, which inspecting a model should not.
 """
 
 import ast
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 NEEDED = ("torch", "diffusers", "transformers")
-ADVICE = "pip install 'diptych[torch]' lets diffusers run what it knows"
-# Where components may come from; beside these, diffusers' own folders of pipelines.
+ADVICE = "diffusers may run it: pip install 'diptych[torch]'"
+# Where components may come from, besides diffusers' own pipeline folders.
 LIBRARIES = ("diffusers", "transformers")
-# Modules beside the pipelines' folders that hold no pipeline of their own.
+# Modules beside the pipeline folders that are not pipelines.
 TOOLS = ("pipeline_utils", "auto_pipeline", "onnx_utils")
-# What a call takes that makes something else than pictures.
-OTHERS = {
+# Parameters of pipelines that do not make pictures.
+OTHER_OUTPUTS = {
     "num_frames": "videos",
     "audio_length_in_s": "sound",
     "audio_end_in_s": "sound",
@@ -27,11 +27,11 @@ OTHERS = {
 
 
 @dataclass(frozen=True)
-class Known:
-    """A pipeline class of diffusers; `takes` names what its call takes, None where it inherits its call."""
+class DiffusersPipeline:
+    """A pipeline class of diffusers. `params` of its call; None: the call is inherited."""
 
     name: str
-    takes: frozenset[str] | None
+    params: frozenset[str] | None
 
 
 def installed() -> bool:
@@ -39,44 +39,42 @@ def installed() -> bool:
 
 
 def refusal(name: str, index: Mapping[str, Any]) -> str | None:
-    """Why a checkpoint of that class, with that model_index.json, is not run by diffusers; None when it is."""
+    """Why diffusers does not run a checkpoint of that class with that model_index.json; None: it does."""
     if not installed():
         return ADVICE
-    known = find(name)
-    if known is None:
-        return f"diffusers, as it is installed, has no {_shown(name)}, and pipelines of a model's own are never run"
+    pipeline = find(name)
+    if pipeline is None:
+        return f"the installed diffusers has no {_shown(name)}, and a model's own code is never run"
     if index.get("_class_name") != name:
-        return (
-            f"diffusers goes by _class_name in model_index.json, which is {_shown(index.get('_class_name'))}"
-        )
-    return _made_of_something_else(known) or _foreign_part(index)
+        return f"diffusers uses _class_name in model_index.json, which is {_shown(index.get('_class_name'))}"
+    return _other_purpose(pipeline) or _foreign_part(index)
 
 
-def _made_of_something_else(known: Known) -> str | None:
-    if known.takes is None:
+def _other_purpose(pipeline: DiffusersPipeline) -> str | None:
+    if pipeline.params is None:
         return None
-    for word, made in OTHERS.items():
-        if word in known.takes:
-            return f"diffusers' {known.name} makes {made}, not pictures"
-    if "prompt" not in known.takes:
-        return f"diffusers' {known.name} takes no prompt"
-    if "mask_image" in known.takes:
-        return f"diffusers' {known.name} paints inside a mask, which requests here do not carry"
+    for param, output in OTHER_OUTPUTS.items():
+        if param in pipeline.params:
+            return f"diffusers' {pipeline.name} makes {output}, not pictures"
+    if "prompt" not in pipeline.params:
+        return f"diffusers' {pipeline.name} takes no prompt"
+    if "mask_image" in pipeline.params:
+        return f"diffusers' {pipeline.name} paints inside a mask, which Diptych does not support"
     return None
 
 
 def _foreign_part(index: Mapping[str, Any]) -> str | None:
-    """A component whose class comes from anywhere but diffusers and transformers is code of the model's own."""
+    """A component from anywhere but diffusers and transformers is the model's own code."""
     for part, library, kind in parts(index):
         if library not in LIBRARIES and not _is_pipelines_folder(library):
-            return f"its {part} comes from {_shown(library)}: code of a model's own is never run"
+            return f"its {part} comes from {_shown(library)}: a model's own code is never run"
         if not kind.isidentifier():
-            return f"its {part} is of the class {_shown(kind)}, which is no name of a class"
+            return f"its {part} has the class {_shown(kind)}, which is not a valid class name"
     return None
 
 
 def parts(index: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """The components that a model_index.json lists: name, library, class."""
+    """The components in a model_index.json: name, library, class."""
     for part, value in index.items():
         if part.startswith("_") or not isinstance(value, list) or len(value) != 2:
             continue
@@ -85,38 +83,38 @@ def parts(index: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def left_out(index: Mapping[str, Any]) -> list[str]:
-    """The components that a model_index.json says to be none."""
+    """The components that a model_index.json leaves out."""
     return [part for part, value in index.items() if value == [None, None]]
 
 
 @cache
-def find(name: str) -> Known | None:
-    """The pipeline class of that name, if the installed diffusers has it."""
+def find(name: str) -> DiffusersPipeline | None:
+    """The pipeline class of that name in the installed diffusers."""
     root = _root()
     if root is None or not name.isidentifier() or "Pipeline" not in name:
         return None
     module = _modules(root).get(name)
     if module is None:
         return None
-    place = root.joinpath("pipelines", *module.split("."))
-    files = sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    path = root.joinpath("pipelines", *module.split("."))
+    files = sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
     for file in files:
         text = file.read_text(encoding="utf-8")
         if f"class {name}(" in text:
-            return Known(name, _takes(ast.parse(text), name))
+            return DiffusersPipeline(name, _params(ast.parse(text), name))
     return None
 
 
 @cache
 def _root() -> Path | None:
     spec = importlib.util.find_spec("diffusers")
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    return Path(places[0]) if places else None
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    return Path(folders[0]) if folders else None
 
 
 @cache
 def _modules(root: Path) -> dict[str, str]:
-    """Public classes and the folder of each, from the imports that diffusers states for type checkers."""
+    """Public classes and the folder of each, from diffusers' imports for type checkers."""
     tree = ast.parse((root / "pipelines" / "__init__.py").read_text(encoding="utf-8"))
     return {
         alias.name: node.module
@@ -126,7 +124,7 @@ def _modules(root: Path) -> dict[str, str]:
     }
 
 
-def _takes(tree: ast.Module, name: str) -> frozenset[str] | None:
+def _params(tree: ast.Module, name: str) -> frozenset[str] | None:
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             for item in node.body:

@@ -1,4 +1,4 @@
-"""Where torch computes, in what precision, and what it holds there."""
+"""Torch's device, precision and memory."""
 
 import sys
 
@@ -15,17 +15,17 @@ def choose_device() -> torch.device:
     return torch.device("cpu")
 
 
-def choose_dtype(wanted: str, device: torch.device, stored: str | None) -> torch.dtype:
-    """`auto`: bfloat16 on a GPU, float32 on a processor. `checkpoint`: what most of its weights are stored in."""
-    if wanted == "float32" or (wanted == "auto" and device.type == "cpu"):
+def choose_dtype(setting: str, device: torch.device, stored: str | None) -> torch.dtype:
+    """`auto`: bfloat16 on a GPU, float32 on the CPU. `checkpoint`: the dtype of most of its weights, `stored`."""
+    if setting == "float32" or (setting == "auto" and device.type == "cpu"):
         return torch.float32
-    if wanted == "auto":
+    if setting == "auto":
         return torch.bfloat16
     return {"F16": torch.float16, "BF16": torch.bfloat16}.get(stored or "", torch.float32)
 
 
 class TorchMemory(DeviceMemory):
-    """On a processor torch counts nothing: the weights are known, and the process's own peak."""
+    """On the CPU torch counts nothing: the size of the weights is known, and the peak of the process."""
 
     relief = "a smaller picture may"
 
@@ -58,11 +58,11 @@ class TorchMemory(DeviceMemory):
             torch.mps.empty_cache()
 
     def close(self) -> None:
-        """Nothing of torch's belongs to a thread."""
+        """Torch has no resources that belong to a thread."""
 
 
 def _process_peak() -> int:
-    """The most that this process ever held; 0 where the system does not say."""
+    """The peak memory of this process; 0 if the system does not say."""
     if sys.platform == "win32":
         return 0
     import resource

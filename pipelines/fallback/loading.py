@@ -1,7 +1,6 @@
-"""A diffusers pipeline put together from a checkpoint's components, each read from safetensors and checked.
+"""Assembles a diffusers pipeline from a checkpoint's components, each loaded from safetensors and checked.
 
-Only classes of diffusers and transformers are made, only from this machine's files; no pickle and no code of the
-model's is ever opened.
+Only classes of diffusers and transformers are used, and only local files; pickles and a model's own code are never opened.
 """
 
 import logging
@@ -25,16 +24,16 @@ from pipelines.settings import Progress
 VARIANT = re.compile(r"[a-z_]+(?:-\d+-of-\d+)?\.([A-Za-z0-9_]+)(?:-\d+-of-\d+)?\.safetensors")
 LONGEST = 600  # characters of another library's message
 LOCAL = {"local_files_only": True}
-# Without accelerate a network is first made of random numbers, which takes time and memory.
+# Without accelerate networks are initialized with random numbers first, which takes time and memory.
 LAZILY = {"low_cpu_mem_usage": find_spec("accelerate") is not None}
 
 
 class FallbackError(ValueError):
-    """A checkpoint that diffusers cannot run; the message says which part, and why."""
+    """A checkpoint that diffusers cannot run; the message names the component and the reason."""
 
 
-# What components are. Other classes read other files: pickles, whole pipelines, a network by whatever a config says.
-LOADED = (
+# The kinds of components. Other classes load other files: pickles, whole pipelines, networks chosen by a config.
+COMPONENTS = (
     diffusers.ModelMixin,
     diffusers.SchedulerMixin,
     transformers.PreTrainedModel,
@@ -45,8 +44,8 @@ LOADED = (
     transformers.AutoTokenizer,
     transformers.AutoProcessor,
 )
-# Names that model_index.json files still have.
-FORMER = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
+# Former class names that model_index.json files still have.
+RENAMED = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
 
 
 def load(model: LocalModel, name: str, dtype: torch.dtype, device: torch.device, progress: Progress) -> Any:
@@ -55,58 +54,60 @@ def load(model: LocalModel, name: str, dtype: torch.dtype, device: torch.device,
     if reason := catalog.refusal(name, index):
         raise FallbackError(f"{model.name} cannot be run by diffusers: {reason}")
     if getattr(diffusers, name)._load_connected_pipes:
-        raise FallbackError(f"{name} is put together of several models, and one is loaded here")
+        raise FallbackError(f"{name} is put together of several models; only single models are supported")
     _be_quiet()
     sizes = {
         part: sum(shard.path.stat().st_size for shard in model.shards(part))
         for part, *_ in catalog.parts(index)
     }
-    whole, done = sum(sizes.values()) or 1, 0
-    made: dict[str, Any] = dict.fromkeys(catalog.left_out(index))
+    total, done = sum(sizes.values()) or 1, 0
+    components: dict[str, Any] = dict.fromkeys(catalog.left_out(index))
     for part, library, kind in catalog.parts(index):
-        made[part] = _part(model, part, _class(library, kind), dtype, device)
+        components[part] = _load(model, part, _class(library, kind), dtype, device)
         done += sizes[part]
-        progress(done / whole)
-    return _assembled(model, name, made)
+        progress(done / total)
+    return _assembled(model, name, components)
 
 
 def stored_dtype(model: LocalModel) -> str | None:
-    """What most of the weights are stored in."""
-    found: Counter[str] = Counter()
+    """The dtype of most of the weights."""
+    sizes: Counter[str] = Counter()
     for part, *_ in catalog.parts(read_json(model.folder / "model_index.json")):
         for shard in model.shards(part):
             for info in read_header(shard.path).tensors.values():
-                found[info.dtype] += info.nbytes
-    return found.most_common(1)[0][0] if found else None
+                sizes[info.dtype] += info.nbytes
+    return sizes.most_common(1)[0][0] if sizes else None
 
 
 def _be_quiet() -> None:
-    """Progress is ours to tell, and prompts, which diffusers quotes in its warnings, are nothing for a log."""
+    """Diptych shows the progress, and prompts, which diffusers quotes in its warnings, do not belong in a log."""
     diffusers.utils.logging.disable_default_handler()
     logging.getLogger("diffusers").addHandler(logging.NullHandler())
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()  # what it warns of is what else could be installed
+    transformers.utils.logging.set_verbosity_error()  # its warnings suggest other packages to install
 
 
 def _class(library: str, name: str) -> Any:
-    """A component's class, from where `catalog` allows it to be."""
+    """A component's class, from the places that `catalog` allows."""
     home = {"diffusers": diffusers, "transformers": transformers}.get(library)
     if home is None:
         home = getattr(diffusers.pipelines, library, None)
-    found = getattr(home, FORMER.get(name, name), None)
-    if not isinstance(found, type):
-        raise FallbackError(f"{library}, as it is installed, has no class {name}")
-    if needed := getattr(found, "_backends", None):  # it stands for one that could not be imported
-        raise FallbackError(f"{library}'s {name} needs what is not installed: {', '.join(map(str, needed))}")
-    if not issubclass(found, LOADED):
+    kind = getattr(home, RENAMED.get(name, name), None)
+    if not isinstance(kind, type):
+        raise FallbackError(f"the installed {library} has no class {name}")
+    if missing := getattr(kind, "_backends", None):  # a placeholder for a class that could not be imported
         raise FallbackError(
-            f"{library}'s {name} is no component: networks, schedulers, tokenizers and processors are"
+            f"{library}'s {name} needs packages that are not installed: {', '.join(map(str, missing))}"
         )
-    return found
+    if not issubclass(kind, COMPONENTS):
+        raise FallbackError(
+            f"{library}'s {name} is not a component; networks, schedulers, tokenizers and processors are"
+        )
+    return kind
 
 
-def _part(model: LocalModel, part: str, kind: Any, dtype: torch.dtype, device: torch.device) -> Any:
+def _load(model: LocalModel, part: str, kind: Any, dtype: torch.dtype, device: torch.device) -> Any:
     folder = model.folder / part
     if not folder.is_dir():
         raise FallbackError(f"model_index.json lists {part}, but {model.name} has no folder {part}")
@@ -117,17 +118,17 @@ def _part(model: LocalModel, part: str, kind: Any, dtype: torch.dtype, device: t
         return _network(model, part, kind, dtype).to(device)
     except FallbackError:
         raise
-    # Whatever these libraries stumble over, it means that this part cannot be loaded.
+    # These libraries raise anything for a component that they cannot load.
     except Exception as error:
-        raise FallbackError(f"{part} ({kind.__name__}) cannot be loaded: {said(error)}") from error
+        raise FallbackError(f"{part} ({kind.__name__}) cannot be loaded: {one_line(error)}") from error
 
 
 def _network(model: LocalModel, part: str, kind: Any, dtype: torch.dtype) -> Any:
     shards = model.shards(part)
     for shard in shards:
-        read_header(shard.path)  # says which file is damaged, and how
-    variants = {found[1] for shard in shards if (found := VARIANT.fullmatch(shard.path.name))}
-    network, found = kind.from_pretrained(
+        read_header(shard.path)  # its errors name the damaged file and the damage
+    variants = {match[1] for shard in shards if (match := VARIANT.fullmatch(shard.path.name))}
+    network, info = kind.from_pretrained(
         str(model.folder / part),
         dtype=dtype,
         use_safetensors=True,
@@ -136,33 +137,33 @@ def _network(model: LocalModel, part: str, kind: Any, dtype: torch.dtype) -> Any
         **(LAZILY if issubclass(kind, diffusers.ModelMixin) else {}),
         **LOCAL,
     )
-    _check(part, found)
+    _check(part, info)
     return network.eval()
 
 
-def _check(part: str, found: Mapping[str, Any]) -> None:
-    """Weights that are not in the files would be random numbers."""
+def _check(part: str, info: Mapping[str, Any]) -> None:
+    """Weights that are missing in the files would be random numbers."""
     for key, what in (("missing_keys", "lacks"), ("mismatched_keys", "has in another shape")):
-        names = sorted(str(name) for name in found.get(key) or ())
+        names = sorted(str(name) for name in info.get(key) or ())
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             raise FallbackError(f"{part} {what} {', '.join(names[:5])}{more}")
-    if errors := found.get("error_msgs"):
+    if errors := info.get("error_msgs"):
         raise FallbackError(f"{part} cannot be loaded: {str(errors)[:LONGEST]}")
 
 
-def _assembled(model: LocalModel, name: str, made: Mapping[str, Any]) -> Any:
+def _assembled(model: LocalModel, name: str, components: Mapping[str, Any]) -> Any:
     try:
         pipeline = getattr(diffusers, name).from_pretrained(
-            str(model.folder), **made, **LOCAL, **LAZILY, use_safetensors=True, trust_remote_code=False
+            str(model.folder), **components, **LOCAL, **LAZILY, use_safetensors=True, trust_remote_code=False
         )
     except Exception as error:  # as above
-        raise FallbackError(f"{name} cannot be put together: {said(error)}") from error
+        raise FallbackError(f"{name} cannot be put together: {one_line(error)}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def said(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Another library's message as one line of bounded length."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -19,18 +19,18 @@ from pipelines import PIPELINES
 from pipelines.base import DeviceMemory, Event, ImageRequest, Picture, PipelineError, Plan, Report, Step
 from pipelines.fallback.calls import Call
 from pipelines.fallback.device import TorchMemory, choose_device, choose_dtype
-from pipelines.fallback.loading import load, said, stored_dtype
+from pipelines.fallback.loading import load, one_line, stored_dtype
+from pipelines.fallback.log_warnings import LoggedWarnings
 from pipelines.fallback.previews import Previews
 from pipelines.fallback.stepwise import stepwise
-from pipelines.fallback.words import Overheard
 from pipelines.planning import preview_steps
 from pipelines.settings import Progress, no_progress
 
-LONGEST_CONTEXT = 1_000_000  # tokenizers that know no limit state a huge one
+LONGEST_CONTEXT = 1_000_000  # tokenizers without a limit state a huge one
 
 
 class TorchPipeline:
-    """One loaded model. `call` is its own; `start` begins with a picture, where that is another class's work."""
+    """One loaded model. `call` is its own; `start` is image-to-image, if another class does that."""
 
     def __init__(self, pipeline: Any, model: LocalModel, device: torch.device) -> None:
         family = PIPELINES.get(type(pipeline).__name__)
@@ -53,7 +53,7 @@ class TorchPipeline:
         return self._call(request).plan(request)
 
     def working_bytes(self, request: ImageRequest) -> int | None:
-        """Not foretold: torch raises where memory cannot be had."""
+        """Not estimated: torch raises an error if memory is short."""
         return None
 
     def generate(self, request: ImageRequest) -> Iterator[Event]:
@@ -62,24 +62,29 @@ class TorchPipeline:
         plan = call.plan(request)
         yield Step(0, plan.denoise_steps * request.count)
         try:
-            with Overheard() as overheard:
-                yield from self._draw(call, request, plan, overheard)
+            with LoggedWarnings() as logged:
+                yield from self._draw(call, request, plan, logged)
         finally:
             self.memory.clear()
 
-    def _draw(self, call: Call, request: ImageRequest, plan: Plan, overheard: Overheard) -> Iterator[Event]:
+    def _draw(self, call: Call, request: ImageRequest, plan: Plan, logged: LoggedWarnings) -> Iterator[Event]:
         generator = torch.Generator("cpu").manual_seed(request.seed)
-        times, warnings = _Times(), list(plan.warnings)
+        seconds, warnings = _Seconds(), list(plan.warnings)
         for index in range(request.count):
             run = _Run(call, request, plan, index)
             picture, hidden = yield from run.steps(generator)
-            times.add(run)
+            seconds.add(run)
             plan = replace(plan, width=picture.width, height=picture.height)
             if hidden:
                 warnings.append(f"picture {index}: the model's safety checker blacked it out")
             yield Picture(np.asarray(picture.convert("RGB")), index)
         yield Report(
-            plan, times.encode, times.denoise, times.decode, (*warnings, *overheard.words), self.memory.peak()
+            plan,
+            seconds.encode,
+            seconds.denoise,
+            seconds.decode,
+            (*warnings, *logged.messages),
+            self.memory.peak(),
         )
 
     def _call(self, request: ImageRequest) -> Call:
@@ -88,7 +93,7 @@ class TorchPipeline:
 
 @dataclass
 class _Run:
-    """One picture, as the pipeline's call makes it. `marks` are the times of its beginning, its steps and its end."""
+    """One picture, drawn by the pipeline's call. `marks` are the times of its start, its steps and its end."""
 
     call: Call
     request: ImageRequest
@@ -97,18 +102,18 @@ class _Run:
     marks: list[float] = field(default_factory=list)
 
     def steps(self, generator: torch.Generator) -> Generator[Event, None, tuple[Image.Image, bool]]:
-        """The picture after its steps, and whether it was hidden."""
+        """Returns the picture, and whether it was blacked out."""
         try:
-            made = yield from stepwise(partial(self._make, generator))
-        except ValueError as error:  # what this call does not allow, found out before it began
-            raise PipelineError(f"diffusers' {self.call.name}: {said(error)}") from error
-        pictures = getattr(made, "images", None)
+            output = yield from stepwise(partial(self._run, generator))
+        except ValueError as error:  # a request that the call does not allow
+            raise PipelineError(f"diffusers' {self.call.name}: {one_line(error)}") from error
+        pictures = getattr(output, "images", None)
         if not pictures or not isinstance(pictures[0], Image.Image):
             raise PipelineError(f"diffusers' {self.call.name} made no picture")
-        hidden = getattr(made, "nsfw_content_detected", None)
+        hidden = getattr(output, "nsfw_content_detected", None)
         return pictures[0], bool(hidden and hidden[0])
 
-    def _make(self, generator: torch.Generator, report: Callable[[Event], None]) -> Any:
+    def _run(self, generator: torch.Generator, report: Callable[[Event], None]) -> Any:
         previews = Previews(self.call.pipeline, self.plan.width, self.plan.height)
         arguments = self.call.arguments(self.request, self.plan)
 
@@ -116,7 +121,7 @@ class _Run:
             total = int(getattr(self.call.pipeline, "num_timesteps", None) or self.plan.denoise_steps)
             preview = None
             if self.request.previews and latents is not None:
-                clean = previews.follow(latents)
+                clean = previews.clean(latents)
                 if index + 1 in preview_steps(total, self.request.previews):
                     preview = previews.show(clean)
             self.marks.append(time.perf_counter())
@@ -128,21 +133,20 @@ class _Run:
 
         if "callback_on_step_end" in self.call.takes:
             arguments["callback_on_step_end"] = on_step_end
-        elif "callback_steps" in self.call.takes:  # as older pipelines have it
+        elif "callback_steps" in self.call.takes:  # of older pipelines
             arguments |= {
                 "callback": lambda index, moment, latents: step(index, latents),
                 "callback_steps": 1,
             }
         self.marks = [time.perf_counter()]
-        made = self.call.pipeline(generator=generator, **arguments)
+        output = self.call.pipeline(generator=generator, **arguments)
         self.marks.append(time.perf_counter())
-        return made
+        return output
 
 
 @dataclass
-class _Times:
-    """Seconds. A call tells when a step has ended, not when the first begins: that one is taken to be as long as the
-    others."""
+class _Seconds:
+    """A call reports when a step has ended, but not when the first begins: it is assumed to take as long as the others."""
 
     encode: float = 0.0
     denoise: float = 0.0
@@ -153,21 +157,21 @@ class _Times:
         if not steps:
             self.denoise += end - begin
             return
-        walked = steps[-1] - steps[0]
-        first = min(steps[0] - begin, walked / (len(steps) - 1)) if len(steps) > 1 else steps[0] - begin
+        later = steps[-1] - steps[0]
+        first = min(steps[0] - begin, later / (len(steps) - 1)) if len(steps) > 1 else steps[0] - begin
         self.encode += steps[0] - begin - first
-        self.denoise += first + walked
+        self.denoise += first + later
         self.decode += end - steps[-1]
 
 
 def _starting(pipeline: Any, call: Call) -> Call | None:
-    """The class that diffusers has for beginning with a picture, over the same components."""
+    """Diffusers' image-to-image class, with the same components."""
     try:
-        found = diffusers.AutoPipelineForImage2Image.from_pipe(pipeline)
-    except ValueError:  # it has none
+        img2img = diffusers.AutoPipelineForImage2Image.from_pipe(pipeline)
+    except ValueError:  # there is none
         return None
-    found.set_progress_bar_config(disable=True)
-    return Call.of(found, call.variant)
+    img2img.set_progress_bar_config(disable=True)
+    return Call.of(img2img, call.variant)
 
 
 def _weights(pipeline: Any) -> int:
@@ -177,10 +181,10 @@ def _weights(pipeline: Any) -> int:
 
 
 def _context(call: Call) -> int:
-    """The longest prompt in tokens, as the call or its tokenizers state it; 0 where neither does."""
-    stated = call.default("max_sequence_length")
-    if isinstance(stated, int):
-        return stated
+    """The longest prompt in tokens, from the call or its tokenizers; 0 if neither states it."""
+    default = call.default("max_sequence_length")
+    if isinstance(default, int):
+        return default
     parts = call.pipeline.components.items()
     lengths = [getattr(part, "model_max_length", 0) for name, part in parts if name.startswith("tokenizer")]
     return min((length for length in lengths if 0 < length < LONGEST_CONTEXT), default=0)

@@ -1,8 +1,7 @@
-"""A call that reports as it goes, as a generator of its reports: it goes on when the next one is asked for, and not
-before.
+"""Turns a call with a progress callback into a generator: the call pauses at each report until the next one is requested.
 
-The call runs on a thread of its own, in turns with whoever drives the generator. Closing the generator ends the call
-at its report.
+The call runs in its own thread, alternating with the consumer of the generator. Closing the generator ends the call at
+its report.
 """
 
 import threading
@@ -11,23 +10,23 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import TypeVar
 
-Said = TypeVar("Said")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Stopped(BaseException):
-    """Raised where the call reports, when nobody wants what it makes any more. No Exception: the call's own handlers
-    are not to take it for a failure of theirs."""
+    """Raised where the call reports, once its generator is closed. A BaseException, so that the call's own error handlers do
+    not catch it."""
 
 
-def stepwise(call: Callable[[Callable[[Said], None]], Result]) -> Generator[Said, None, Result]:
-    """Yields what `call` reports, and returns what it returns; what it raises is raised here."""
-    said: SimpleQueue[Said | Future[Result]] = SimpleQueue()  # its future is the last it says
-    wanted: SimpleQueue[bool] = SimpleQueue()
+def stepwise(call: Callable[[Callable[[Item], None]], Result]) -> Generator[Item, None, Result]:
+    """Yields what `call` reports, and returns or raises what it does."""
+    reports: SimpleQueue[Item | Future[Result]] = SimpleQueue()  # a future comes last
+    resume: SimpleQueue[bool] = SimpleQueue()
 
-    def report(event: Said) -> None:
-        said.put(event)
-        if not wanted.get():
+    def report(event: Item) -> None:
+        reports.put(event)
+        if not resume.get():
             raise Stopped
 
     def run() -> None:
@@ -36,15 +35,15 @@ def stepwise(call: Callable[[Callable[[Said], None]], Result]) -> Generator[Said
             outcome.set_result(call(report))
         except BaseException as error:
             outcome.set_exception(error)
-        said.put(outcome)
+        reports.put(outcome)
 
     thread = threading.Thread(target=run, name="torch", daemon=True)
     thread.start()
     try:
-        while not isinstance(event := said.get(), Future):
+        while not isinstance(event := reports.get(), Future):
             yield event
-            wanted.put(True)
+            resume.put(True)
         return event.result()
     finally:
-        wanted.put(False)
+        resume.put(False)
         thread.join()

@@ -1,22 +1,22 @@
-"""What diffusers says of a call in its log, where the one who asked should hear it."""
+"""Diffusers' log messages about a call that its client should see."""
 
 import logging
 import re
 from types import TracebackType
 from typing import Self
 
-# A prompt that was cut; a value that does nothing.
-WORTH = re.compile(r"truncated|ignored")
+# A prompt was cut; a value has no effect.
+RELEVANT = re.compile(r"truncated|ignored")
 LONGEST = 300
 MOST = 4
 
 
-class Overheard(logging.Handler):
-    """`words`: the warnings that were logged while it was entered."""
+class LoggedWarnings(logging.Handler):
+    """`messages`: the warnings that were logged while it was entered."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.words: dict[str, None] = {}
+        self.messages: dict[str, None] = {}
 
     def __enter__(self) -> Self:
         logging.getLogger("diffusers").addHandler(self)
@@ -29,5 +29,5 @@ class Overheard(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = " ".join(record.getMessage().split())
-        if WORTH.search(text) and len(self.words) < MOST:
-            self.words[text if len(text) <= LONGEST else f"{text[:LONGEST]}…"] = None
+        if RELEVANT.search(text) and len(self.messages) < MOST:
+            self.messages[text if len(text) <= LONGEST else f"{text[:LONGEST]}…"] = None
