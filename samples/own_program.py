@@ -4,32 +4,33 @@ The program starts it, asks it, and takes it along when it ends (docs/server.md)
 """
 
 import asyncio
-import base64
 import sys
 from pathlib import Path
 
 from runner.inspect.sample import sample
 from runner.process.supervisor import Server
+from runner.protocol.image import ImageDone, ImageStep, from_base64
+from runner.protocol.text import Message, TextRequest
 from runner.sources import ModelMode
 
 
 async def main(prompt: str) -> None:
     async with Server(sample(ModelMode.TEXT)) as writer:
-        said = {"messages": [{"role": "user", "content": prompt}]}
-        async for event in writer.completion(said):
-            print(event.get("content", ""), end="", flush=True)
+        request = TextRequest(messages=[Message("user", prompt)])
+        async for event in writer.completion(request):
+            print(event.content or "", end="", flush=True)
         print()
 
     async with Server(sample(ModelMode.IMAGE)) as painter:
         async for event in painter.completion({"prompt": prompt, "seed": 1}):
-            if "image" in event:
-                save(event["image"])
-            elif "step" in event:
-                print(f"step {event['step']} of {event['total']}")
+            if isinstance(event, ImageStep):
+                print(f"step {event.step} of {event.total}")
+            elif isinstance(event, ImageDone) and event.image:
+                save(from_base64(event.image))
 
 
-def save(image: str) -> None:
-    Path("drawn.png").write_bytes(base64.b64decode(image))
+def save(png: bytes) -> None:
+    Path("drawn.png").write_bytes(png)
     print("drawn.png")
 
 

@@ -1,12 +1,14 @@
 """Pictures kept for a few minutes, for clients that want an address instead of the picture."""
 
-import base64
 import secrets
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from msgspec import Raw
+
 from runner.errors import DiptychError
+from runner.protocol.image import from_base64
 
 MINUTES = 10
 MOST_BYTES = 256 * 1024**2
@@ -31,9 +33,9 @@ class Pictures:
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._bytes = 0
 
-    def keep(self, image: str, format: str) -> str:
+    def keep(self, image: Raw, format: str) -> str:
         """The path of a picture that is given as base64."""
-        data = base64.b64decode(image)
+        data = from_base64(image)
         name = f"{secrets.token_urlsafe(24)}.{format}"
         self._kept[name] = Kept(data, f"image/{format}", time.monotonic() + MINUTES * 60)
         self._bytes += len(data)

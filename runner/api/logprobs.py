@@ -1,8 +1,8 @@
 """Log probabilities as OpenAI's API and Ollama's write them."""
 
-from typing import Any
-
 from msgspec import Struct
+
+from runner.protocol.text import Logprob
 
 
 class Alternative(Struct, frozen=True):
@@ -15,9 +15,7 @@ class TokenLogprob(Alternative, frozen=True):
     top_logprobs: list[Alternative]
 
 
-def logprob(token: dict[str, Any]) -> TokenLogprob:
-    """A native log probability without its id."""
-    others = [
-        Alternative(other["token"], other["logprob"], other["bytes"]) for other in token["top_logprobs"]
-    ]
-    return TokenLogprob(token["token"], token["logprob"], token["bytes"], others)
+def without_id(token: Logprob) -> TokenLogprob:
+    """The engine's log probability without the token's id."""
+    others = [Alternative(other.token, other.logprob, other.bytes) for other in token.top_logprobs]
+    return TokenLogprob(token.token, token.logprob, token.bytes, others)

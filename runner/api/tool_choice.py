@@ -1,7 +1,7 @@
 """`tool_choice`, which OpenAI's API and Ollama's share: which tools may be called, and whether one must be."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from msgspec import Meta, Struct
 
@@ -33,51 +33,56 @@ class Choice(Struct, frozen=True):
     allowed_tools: Allowed | None = None
 
 
+class ToolFields(TypedDict, total=False):
+    tools: list[dict[str, Any]]
+    tool_choice: Literal["required"]
+
+
 @dataclass(frozen=True)
 class Toolbox:
-    """`tools` for the chat template. `must`: the answer is a call, held to the tools' schemas by a grammar."""
+    """`tools` for the chat template. `must`: a grammar holds the answer to a call of one of them."""
 
     tools: list[dict[str, Any]] = field(default_factory=list)
     must: bool = False
 
-    def native(self) -> dict[str, Any]:
-        """Its fields of a native request."""
+    def request_fields(self) -> ToolFields:
+        """What a request says of its tools."""
         if not self.tools:
             return {}
-        return {"tools": self.tools} | ({"tool_choice": "required"} if self.must else {})
+        return {"tools": self.tools, "tool_choice": "required"} if self.must else {"tools": self.tools}
 
 
-def chosen(tools: dict[str, dict[str, Any]], choice: str | Choice | None) -> Toolbox:
-    """Of native tools by their names, those that may be called, and whether one must be."""
-    names, must = _chosen(choice, list(tools))
+def select_tools(tools: dict[str, dict[str, Any]], choice: str | Choice | None) -> Toolbox:
+    """Of the tools, by name, those that may be called, and whether one must be."""
+    names, must = _select(choice, list(tools))
     if must and not names:
-        raise BadRequest("tool_choice: a call is asked for, and tools holds none")
+        raise BadRequest("tool_choice: a call is required, and tools is empty")
     return Toolbox([tools[name] for name in names], must)
 
 
-def _chosen(choice: str | Choice | None, known: list[str]) -> tuple[list[str], bool]:
+def _select(choice: str | Choice | None, tools: list[str]) -> tuple[list[str], bool]:
     """The names that may be called, and whether one must be."""
     if choice is None or choice == "auto":
-        return known, False
+        return tools, False
     if choice == "none":
         return [], False
     if choice == "required":
-        return known, True
+        return tools, True
     if isinstance(choice, Choice) and choice.type == "function" and choice.function:
-        return [_one(choice.function.name, known)], True
+        return [_check_name(choice.function.name, tools)], True
     if isinstance(choice, Choice) and choice.type == "allowed_tools" and choice.allowed_tools:
         functions = [tool.get("function") or tool for tool in choice.allowed_tools.tools]
-        names = [_one(str(function.get("name")), known) for function in functions]
+        names = [_check_name(str(function.get("name")), tools) for function in functions]
         return names, choice.allowed_tools.mode == "required"
-    shown = choice if isinstance(choice, str) else choice.type
+    name = choice if isinstance(choice, str) else choice.type
     raise BadRequest(
-        f"tool_choice: {shown[:64]!r} is not supported; none, auto, required, a function or allowed_tools are"
+        f"tool_choice: {name[:64]!r} is not supported; none, auto, required, a function or allowed_tools are"
     )
 
 
-def _one(name: str, known: list[str]) -> str:
-    if name not in known:
+def _check_name(name: str, tools: list[str]) -> str:
+    if name not in tools:
         raise BadRequest(
-            f"tool_choice: {name[:64]!r} is not among tools; {', '.join(known)[:200] or 'none'} are"
+            f"tool_choice: {name[:64]!r} is not among tools; {', '.join(tools)[:200] or 'none'} are"
         )
     return name

@@ -12,6 +12,7 @@ from runner.bench.records import Record
 from runner.bench.specs import Spec
 from runner.errors import RunnerFailed
 from runner.process.supervisor import Server
+from runner.protocol.image import ImageDone
 
 Size = tuple[int, int]
 # The second start finds the kernels that the first one compiled.
@@ -106,17 +107,15 @@ async def _warm(
                 seconds, done = await _draw(server, size, n, options, number := number + 1)
                 times.add("http", size, n, seconds)
                 for part, key in INSIDE.items():
-                    times.add(part, size, n, done[key] / 1e9)
-                times.peaks[size, n] = max(times.peaks.get((size, n), 0), done.get("peak_memory", 0))
-                times.total = int(done["total"]) // n
+                    times.add(part, size, n, getattr(done, key) / 1e9)
+                times.peaks[size, n] = max(times.peaks.get((size, n), 0), done.peak_memory)
+                times.total = done.total // n
                 seconds, _ = await _draw(server, size, n, options, number)
                 times.add("http, known prompt", size, n, seconds)
             log(f"{size[0]}x{size[1]} n={n} over HTTP")
 
 
-async def _draw(
-    server: Server, size: Size, n: int, options: Options, number: int
-) -> tuple[float, dict[str, Any]]:
+async def _draw(server: Server, size: Size, n: int, options: Options, number: int) -> tuple[float, ImageDone]:
     """Seconds until the client has the last picture, and the last event."""
     request: dict[str, Any] = {
         "prompt": f"{number:4} {PROMPT}",
@@ -126,9 +125,9 @@ async def _draw(
     }
     request |= {"n": n} if n > 1 else {}
     request |= {"steps": options.steps} if options.steps else {}
-    began, last = time.perf_counter(), {}
+    began, last = time.perf_counter(), None
     async for event in server.completion(request):
         last = event
-    if not last.get("done"):
+    if not isinstance(last, ImageDone):
         raise RunnerFailed(f"the runner's last event was {last}")
     return time.perf_counter() - began, last

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from runner.config import Config, model_arguments
 from runner.errors import NoGateway
 from runner.gateway.remote import Remote, reach
-from runner.process.supervisor import Event, Server
+from runner.process.supervisor import Server
+from runner.protocol.events import Event
 from runner.sources import ModelFiles
 
 __all__ = ["Event", "OwnRunner", "Source", "ThroughGateway", "choose"]

@@ -4,7 +4,6 @@ Each is a runner of its own, so that all there is takes part: the process, HTTP,
 """
 
 import asyncio
-import base64
 import io
 import secrets
 import time
@@ -22,10 +21,13 @@ from PIL import Image
 
 from runner.doctor.findings import Finding, Status
 from runner.doctor.trials import REPORT
-from runner.errors import DiptychError, ModelNotFound
+from runner.errors import DiptychError, ModelNotFound, RunnerFailed
 from runner.hardware import has_gpu_backend
 from runner.inspect.sample import sample
 from runner.process.supervisor import Server
+from runner.protocol.events import Event
+from runner.protocol.image import ImageDone, from_base64
+from runner.protocol.text import TextChunk, TextDone
 from runner.sources import ModelMode
 
 SECTION = "sample"
@@ -119,21 +121,25 @@ def _picture(options: Sequence[str], tolerance: Tolerance) -> tuple[bool, str]:
 
 async def write(options: Sequence[str]) -> Written:
     events = await _asked(ModelMode.TEXT, options, ASKED_TEXT)
-    text = "".join(event.get("content", "") for event in events)
-    return Written(text, [token["logprob"] for event in events for token in event.get("logprobs") or ()])
+    texts = [event for event in events if isinstance(event, TextChunk | TextDone)]
+    chunks = [event for event in texts if isinstance(event, TextChunk)]
+    logprobs = [token.logprob for chunk in chunks for token in chunk.logprobs or ()]
+    return Written("".join(event.content or "" for event in texts), logprobs)
 
 
 async def draw(options: Sequence[str]) -> bytes:
     """As PNG."""
-    events = await _asked(ModelMode.IMAGE, options, ASKED_PICTURE)
-    return base64.b64decode(events[-1]["image"])
+    done = (await _asked(ModelMode.IMAGE, options, ASKED_PICTURE))[-1]
+    if not isinstance(done, ImageDone) or not done.image:
+        raise RunnerFailed("the sample of pictures made none")
+    return from_base64(done.image)
 
 
 def pixels(png: bytes) -> Pixels:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), np.int16)
 
 
-async def _asked(mode: ModelMode, options: Sequence[str], request: dict[str, Any]) -> list[dict[str, Any]]:
+async def _asked(mode: ModelMode, options: Sequence[str], request: dict[str, Any]) -> list[Event]:
     server = Server(
         sample(mode),
         mode,

@@ -2,14 +2,16 @@
 (`launcher.py`), several (`replicas.py`), or on another machine."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 from msgspec import Struct
 
 from runner.errors import RunnerFailed
 from runner.gateway.resolver import ResolvedModel
-from runner.process.client import Answer, Broken, Headers
-from runner.process.supervisor import Event, Report
+from runner.process.client import ConnectionLost, Headers, Response
+from runner.process.supervisor import Report
+from runner.protocol.events import Event, TextEvent
+from runner.protocol.text import TextRequest
 
 
 class ReplicaState(Struct, frozen=True):
@@ -26,14 +28,20 @@ class Endpoint(Protocol):
     @property
     def context_length(self) -> int: ...
 
+    @overload
+    def completion(
+        self, request: TextRequest, *, id: str | None = None
+    ) -> AsyncGenerator[TextEvent, None]: ...
+
+    @overload
     def completion(
         self, request: Mapping[str, Any], *, id: str | None = None
     ) -> AsyncGenerator[Event, None]: ...
 
-    async def send(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Answer: ...
+    async def send(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Response: ...
 
-    async def broken(self, error: Broken) -> RunnerFailed:
-        """The error to report for a connection that broke."""
+    async def explain(self, error: ConnectionLost) -> RunnerFailed:
+        """The error to report for a lost connection."""
         ...
 
 

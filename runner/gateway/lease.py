@@ -2,15 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable
 from enum import Enum
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from runner.gateway.backend import Backend
 from runner.gateway.resolver import ResolvedModel
-from runner.process.client import Answer
-from runner.process.supervisor import Event
+from runner.process.client import Response
 from runner.sources import ModelMode
 
 
@@ -84,11 +83,7 @@ class Lease:
     def mode(self) -> ModelMode:
         return self._loaded.model.mode
 
-    def events(self, request: Mapping[str, Any], id: str | None = None) -> AsyncGenerator[Event, None]:
-        """The runner's events for a request of the native contract; `Server.completion` says what is raised."""
-        return self.server.completion(request, id=id)
-
-    async def send(self, method: str, path: str, body: bytes, headers: list[tuple[str, str]]) -> Answer:
+    async def send(self, method: str, path: str, body: bytes, headers: list[tuple[str, str]]) -> Response:
         """Any request; the lease ends with the answer's arrival, whenever that is read."""
         try:
             answer = await self.server.send(method, path, body, headers)

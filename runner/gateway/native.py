@@ -55,8 +55,7 @@ from runner.protocol.text import (
     TextWhole,
     TokenizeRequest,
     encode,
-    parse,
-    read_json,
+    parse_body,
 )
 
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
@@ -113,7 +112,7 @@ class Native:
 
     @operation("Stop the request of an X-Request-Id", body=CancelRequest, answer=Cancelled)
     async def cancel(self, request: Request) -> Response:
-        id = parse(CancelRequest, read_json(await read_body(request))).id
+        id = parse_body(CancelRequest, await read_body(request)).id
         return _json(Cancelled(await self._gateway.pool.cancel(id)))
 
     @operation(

@@ -15,7 +15,7 @@ from runner.gateway.responses import begin, cancel_on_disconnect, end, more
 from runner.gateway.schemas import Loading
 from runner.http.middleware import request_context
 from runner.http.operation import NDJSON
-from runner.process.client import Answer, Broken
+from runner.process.client import ConnectionLost, Response
 from runner.process.responses import error_from, read_object
 from runner.protocol.duration import Duration
 from runner.protocol.text import Failed, encode, line, parse, read_json
@@ -93,7 +93,7 @@ class ProxyResponse:
             await more(send, line(Failed(error.message)))
         await end(send)
 
-    async def _relay(self, answer: Answer, lease: Lease, send: Send, start: float) -> None:
+    async def _relay(self, answer: Response, lease: Lease, send: Send, start: float) -> None:
         first = True
         try:
             async for chunk in answer.chunks():
@@ -102,8 +102,8 @@ class ProxyResponse:
                     first = False
                     await self._start(send, answer.status, _headers(answer))
                 await more(send, chunk)
-        except Broken as error:
-            raise await lease.server.broken(error) from None
+        except ConnectionLost as error:
+            raise await lease.server.explain(error) from None
         if first:
             await self._start(send, answer.status, _headers(answer))
 
@@ -138,6 +138,6 @@ def _release(acquiring: "asyncio.Future[Lease]") -> None:
         acquiring.result().release()
 
 
-def _headers(answer: Answer) -> list[tuple[bytes, bytes]]:
+def _headers(answer: Response) -> list[tuple[bytes, bytes]]:
     headers = answer.headers
     return [(name.encode(), headers[name].encode("latin-1")) for name in FORWARDED_HEADERS if name in headers]

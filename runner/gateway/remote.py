@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from runner.config import Config
-from runner.errors import KeyNeeded, NoGateway, RunnerFailed
+from runner.errors import DiptychError, KeyNeeded, NoGateway, RunnerFailed
 from runner.gateway.discovery import gateways
-from runner.process.client import Answer, Broken, Client
-from runner.process.responses import decode_object, error_from
+from runner.process.client import Client, ConnectionLost, Response
+from runner.process.responses import Truncated, decode_object, error_from, read_events
+from runner.protocol.events import Event
 from runner.protocol.text import encode
 
-Event = dict[str, Any]
 State = dict[str, Any]
 
 # A gateway never blocks: without a response to GET /models within this time, it is not one.
@@ -51,26 +51,14 @@ class Remote:
         """Unload a model: `stopped`, `stopping` while it still has requests, or `not loaded`."""
         return str((await self._request("POST", "/models/stop", {"model": model}))["status"])
 
-    async def completion(self, request: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
-        """The events of a text or a picture up to the one with `done`. Closing the generator cancels the request."""
-        answer = await self._send("POST", "/completion", encode(request))
-        done = False
-        try:
-            if answer.status != 200:
-                raise error_from(answer, decode_object(await answer.read()))
-            async for line in answer.lines():
-                event = decode_object(line)
-                done = bool(event.get("done"))
-                if event.get("error"):
-                    raise RunnerFailed(str(event["error"]))
-                yield event
-        except Broken as error:
-            if not done:
-                raise self._no_gateway(str(error)) from None
-        finally:
-            answer.close()
-        if not done:
-            raise RunnerFailed("the gateway closed the stream before its final event")
+    def completion(self, request: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
+        """The events of a text or a picture up to the last. Closing the generator cancels the request."""
+        return read_events(lambda: self._send("POST", "/completion", encode(request)), self._explain)
+
+    async def _explain(self, error: ConnectionLost) -> DiptychError:
+        if isinstance(error, Truncated):
+            return RunnerFailed("the gateway closed the stream before its final event")
+        return self._no_gateway(str(error))
 
     def close(self) -> None:
         self._client.close()
@@ -79,7 +67,7 @@ class Remote:
         answer = await self._send(method, path, encode(body) if body is not None else b"")
         try:
             content = decode_object(await answer.read())
-        except Broken as error:
+        except ConnectionLost as error:
             raise self._no_gateway(str(error)) from None
         if answer.status == 401:
             raise KeyNeeded(
@@ -89,10 +77,10 @@ class Remote:
             raise error_from(answer, content)
         return content
 
-    async def _send(self, method: str, path: str, body: bytes) -> Answer:
+    async def _send(self, method: str, path: str, body: bytes) -> Response:
         try:
             return await self._client.request(method, path, body, [("content-type", "application/json")])
-        except Broken as error:
+        except ConnectionLost as error:
             raise self._no_gateway(str(error)) from None
 
     def _no_gateway(self, why: str) -> NoGateway:

@@ -28,11 +28,11 @@ KEEP = 30.0
 SMALL = 16 * 1024
 
 
-class Broken(Exception):
+class ConnectionLost(Exception):
     """The connection could not be made, or ended before the answer did."""
 
 
-class Answer:
+class Response:
     """A status, headers, and a body that is still arriving."""
 
     def __init__(self, connection: "_Connection") -> None:
@@ -59,7 +59,7 @@ class Answer:
             self._on_end.append(call)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives: everything that is there, joined. Broken when it ends too early."""
+        """The body as it arrives: everything that is there, joined. ConnectionLost when it ends too early."""
         while pieces := await self._take():
             yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -91,7 +91,7 @@ class Answer:
         while not self._chunks:
             if self._over:
                 if self._broken:
-                    raise Broken(self._broken)
+                    raise ConnectionLost(self._broken)
                 return []
             self._wake.clear()
             await self._wake.wait()
@@ -128,16 +128,16 @@ class _Connection(asyncio.Protocol):
     def __init__(self, done: Callable[["_Connection"], None]) -> None:
         self._done = done
         self._transport: asyncio.Transport
-        self._answer: Answer | None = None
-        self._head: asyncio.Future[Answer] | None = None
+        self._response: Response | None = None
+        self._head: asyncio.Future[Response] | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._reading = True
         self.open = False
         self.idle_since = 0.0
 
-    async def exchange(self, head: bytes, body: bytes) -> Answer:
+    async def exchange(self, head: bytes, body: bytes) -> Response:
         """Send a request; its answer, once the head has arrived."""
-        self._answer = Answer(self)
+        self._response = Response(self)
         self._head = asyncio.get_running_loop().create_future()
         self._parser = httptools.HttpResponseParser(self)
         if len(body) <= SMALL:
@@ -180,30 +180,30 @@ class _Connection(asyncio.Protocol):
         self._done(self)
 
     def _break(self, why: str) -> None:
-        answer, self._answer = self._answer, None
+        response, self._response = self._response, None
         if self._head is not None and not self._head.done():
-            self._head.set_exception(Broken(why))
-        if answer is not None:
-            answer.end(broken=why)
+            self._head.set_exception(ConnectionLost(why))
+        if response is not None:
+            response.end(broken=why)
 
     # -- the parser's calls
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._answer is not None:
-            self._answer.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if self._response is not None:
+            self._response.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        if self._answer is not None and self._head is not None and not self._head.done():
-            self._answer.status = self._parser.get_status_code()
-            self._head.set_result(self._answer)
+        if self._response is not None and self._head is not None and not self._head.done():
+            self._response.status = self._parser.get_status_code()
+            self._head.set_result(self._response)
 
     def on_body(self, data: bytes) -> None:
-        if self._answer is not None:
-            self._answer.arrived(data)
+        if self._response is not None:
+            self._response.arrived(data)
 
     def on_message_complete(self) -> None:
-        answer, self._answer = self._answer, None
-        if answer is None:
+        response, self._response = self._response, None
+        if response is None:
             return
         if self._parser.should_keep_alive():
             self.flow(reading=True)
@@ -211,7 +211,7 @@ class _Connection(asyncio.Protocol):
             self._done(self)
         else:
             self.abort()
-        answer.end()
+        response.end()
 
 
 class Client:
@@ -225,8 +225,8 @@ class Client:
         self.address = address(host, port)
         self._common = f"host: {self.address}\r\n" + (f"authorization: Bearer {key}\r\n" if key else "")
 
-    async def request(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Answer:
-        """The answer, once its head has arrived; Broken when there is none."""
+    async def request(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Response:
+        """The answer, once its head has arrived; ConnectionLost when there is none."""
         for part in (method, path, *(text for header in headers for text in header)):
             if _CONTROLS.search(part):
                 raise BadRequest(f"{part[:80]!r} cannot be sent: it has control characters")
@@ -237,7 +237,7 @@ class Client:
         while (kept := self._kept()) is not None:
             try:
                 return await kept.exchange(head, body)
-            except Broken:
+            except ConnectionLost:
                 continue  # closed by the peer while it lay idle; a new connection says whether the peer lives
         return await (await self._connect()).exchange(head, body)
 
@@ -261,7 +261,7 @@ class Client:
                 lambda: _Connection(self._free), self._host, self.port
             )
         except OSError as error:
-            raise Broken(f"no connection to {self.address}: {error.strerror or error}") from None
+            raise ConnectionLost(f"no connection to {self.address}: {error.strerror or error}") from None
         self._all.add(connection)
         return connection
 

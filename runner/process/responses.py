@@ -1,10 +1,10 @@
-"""A runner's answers, read: its JSON, and its refusals as the errors that they were."""
+"""Responses of a runner: JSON, events, and refusals as the errors they were raised as."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from runner.errors import (
     BadRequest,
@@ -16,8 +16,11 @@ from runner.errors import (
     RunnerFailed,
     TooLarge,
 )
-from runner.process.client import Answer
-from runner.protocol.text import encode
+from runner.process.client import ConnectionLost, Response
+from runner.protocol.events import Event, decode_event
+from runner.protocol.image import ImageDone
+from runner.protocol.text import TextDone, encode
+from runner.protocol.validation import check_finite
 
 _ERRORS: dict[int, type[DiptychError]] = {
     400: BadRequest,
@@ -28,46 +31,60 @@ _ERRORS: dict[int, type[DiptychError]] = {
 }
 
 
-def encode_request(body: Mapping[str, Any]) -> bytes:
-    """A request's body. BadRequest for what JSON cannot say: it has no word for a number that is none."""
+def encode_request(request: Struct | Mapping[str, Any]) -> bytes:
+    """A request's body. BadRequest for what JSON cannot express, such as infinity in a mapping; the numbers of a
+    typed request were checked when it was parsed."""
     try:
-        check_numbers(body)
-        return encode(body)
+        if isinstance(request, Mapping):
+            check_finite(request)
+        return encode(request)
     except (TypeError, UnicodeEncodeError, RecursionError) as error:
         raise BadRequest(f"the request cannot be written as JSON: {error}") from None
 
 
-def check_numbers(value: Any, name: str = "the request") -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise BadRequest(f"{name}: {value} is not a finite number")
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            check_numbers(item, str(key))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            check_numbers(item, name)
+def error_from(response: Response, body: Mapping[str, Any]) -> DiptychError:
+    """The error that a status other than 200 stands for."""
+    message = str(body.get("error") or f"the runner answered {response.status}")
+    if response.status == 503:
+        seconds = response.headers.get("retry-after", "")
+        return Busy(message, retry_after=int(seconds) if seconds.isdigit() else 1)
+    return _ERRORS.get(response.status, RunnerFailed)(message)
 
 
-def error_from(answer: Answer, found: Mapping[str, Any]) -> DiptychError:
-    """The error that an answer other than 200 stands for."""
-    message = str(found.get("error") or f"the runner answered {answer.status}")
-    if answer.status == 503:
-        stated = answer.headers.get("retry-after", "")
-        return Busy(message, retry_after=int(stated) if stated.isdigit() else 1)
-    return _ERRORS.get(answer.status, RunnerFailed)(message)
+class Truncated(ConnectionLost):
+    """The response is complete, and its last event is missing."""
 
 
-async def read_object(answer: Answer) -> dict[str, Any]:
-    """The whole body, a JSON object. Broken when the connection ends before it."""
-    return decode_object(await answer.read())
+async def read_events(
+    send: Callable[[], Awaitable[Response]],
+    explain: Callable[[ConnectionLost], Awaitable[DiptychError]],
+) -> AsyncGenerator[Event, None]:
+    """The events of a completion up to the last. `explain` says what a lost connection means."""
+    response = await send()
+    event: Event | None = None
+    try:
+        if response.status != 200:
+            raise error_from(response, await read_object(response))
+        async for line in response.lines():
+            event = decode_event(line)
+            yield event
+        if not isinstance(event, TextDone | ImageDone):
+            raise Truncated("the events ended without the last one")
+    except ConnectionLost as error:
+        if not isinstance(event, TextDone | ImageDone):
+            raise await explain(error) from None
+    finally:
+        response.close()
+
+
+async def read_object(response: Response) -> dict[str, Any]:
+    """The whole body, a JSON object. ConnectionLost when the connection ends first."""
+    return decode_object(await response.read())
 
 
 def decode_object(raw: bytes) -> dict[str, Any]:
     """A JSON object, or a RunnerFailed that shows what came instead."""
     try:
-        found = msgspec.json.decode(raw)
+        return msgspec.json.decode(raw, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
-        found = None
-    if not isinstance(found, dict):
-        raise RunnerFailed(f"the runner answered nonsense: {raw[:80]!r}")
-    return found
+        raise RunnerFailed(f"the runner's answer is not a JSON object: {raw[:80]!r}") from None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from runner.clock import awake_timeout
 from runner.errors import RunnerFailed
 from runner.process.child import Child
-from runner.process.client import Broken, Client
+from runner.process.client import Client, ConnectionLost
 from runner.process.last_error import MAX_ERROR_BYTES
 from runner.process.responses import read_object
 from runner.process.stalls import STALL, WARNING, LoadWatch
@@ -75,7 +75,7 @@ class Startup:
             async with awake_timeout(HEALTH_TIMEOUT_S):
                 answer = await client.request("GET", "/health")
                 health = await read_object(answer)
-        except (Broken, TimeoutError):
+        except (ConnectionLost, TimeoutError):
             self._watch.silent()  # ending, which the next poll sees, or stopped, or too busy
             return self._progress
         self._watch.answered(float(health.get("idle", 0.0)))

@@ -6,16 +6,18 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from runner.clock import awake_timeout
 from runner.errors import BadRequest, DiptychError, RunnerFailed
 from runner.inspect.detect import check_runnable
 from runner.inspect.memory import UNREADABLE_VRAM, estimated_vram
 from runner.process.child import Child, check_platform
-from runner.process.client import Answer, Broken, Client, Headers
-from runner.process.responses import decode_object, encode_request, error_from, read_object
+from runner.process.client import Client, ConnectionLost, Headers, Response
+from runner.process.responses import encode_request, error_from, read_events, read_object
 from runner.process.startup import Startup
+from runner.protocol.events import Event, TextEvent
+from runner.protocol.text import TextRequest
 from runner.sources import ModelMode, find
 from runner.sources.base import shorten
 from runner.sources.find import find_here
@@ -29,7 +31,6 @@ KILL_AFTER_S = 5.0  # seconds from the interrupt to the kill
 HEALTH_TIMEOUT = 10.0
 GOING = 1.0  # seconds that a process may take to end after its connections did
 
-Event = dict[str, Any]
 Report = Callable[[float], None]
 
 
@@ -177,10 +178,10 @@ class Server:
     async def ping(self) -> None:
         """Return when it is healthy, else say why not."""
         async with self._in_time():
-            answer = await self.send("GET", "/health")
-            found = await self._read(answer)
-        if answer.status != 200:
-            raise error_from(answer, found)
+            response = await self.send("GET", "/health")
+            found = await self._read(response)
+        if response.status != 200:
+            raise error_from(response, found)
 
     async def refresh(self) -> Mapping[str, Any]:
         """Its /v1/status, from which `memory_size` and `context_length` are taken."""
@@ -188,33 +189,28 @@ class Server:
             self._status = await self._ask("GET", "/v1/status")
         return self._status
 
-    async def completion(
-        self, request: Mapping[str, Any], *, id: str | None = None
-    ) -> AsyncGenerator[Event, None]:
-        """The events of a text or a picture, as the wire contract has them, up to the one with `done`.
+    @overload
+    def completion(
+        self, request: TextRequest, *, id: str | None = None
+    ) -> AsyncGenerator[TextEvent, None]: ...
 
-        What goes wrong is raised: before the first event with the runner's status, later as RunnerFailed. Closing the
+    @overload
+    def completion(
+        self, request: Mapping[str, Any], *, id: str | None = None
+    ) -> AsyncGenerator[Event, None]: ...
+
+    def completion(
+        self, request: TextRequest | Mapping[str, Any], *, id: str | None = None
+    ) -> AsyncGenerator[Any, None]:
+        """The events of a text or a picture (runner/protocol/events.py), up to the last.
+
+        Errors are raised: before the first event with the runner's status, later as RunnerFailed. Closing the
         generator (contextlib.aclosing) stops the work; so does `cancel` with the `id` that was given here.
         """
         headers = [("x-request-id", id)] if id else []
-        answer = await self.send("POST", "/completion", encode_request(request), headers)
-        done = False
-        try:
-            if answer.status != 200:
-                raise error_from(answer, await self._read(answer))
-            async for line in answer.lines():
-                event = decode_object(line)
-                done = bool(event.get("done"))
-                if event.get("error"):
-                    raise RunnerFailed(str(event["error"]))
-                yield event
-        except Broken as error:
-            if not done:
-                raise await self.broken(error) from None
-        finally:
-            answer.close()
-        if not done:
-            raise await self.broken(Broken("the events ended without the last one"))
+        return read_events(
+            lambda: self.send("POST", "/completion", encode_request(request), headers), self.explain
+        )
 
     async def tokenize(self, content: str) -> list[int]:
         found = await self._ask("POST", "/tokenize", {"content": content})
@@ -233,18 +229,18 @@ class Server:
         found = await self._ask("POST", "/cancel", {"id": id})
         return bool(found["cancelled"])
 
-    async def send(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Answer:
+    async def send(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Response:
         """Any request to the runner, and its answer as it is, whatever its status."""
         self._running()
         if self._client is None:
             raise RunnerFailed(f"the runner of {self._model} does not listen yet")
         try:
             return await self._client.request(method, path, body, headers)
-        except Broken as error:
-            raise await self.broken(error) from None
+        except ConnectionLost as error:
+            raise await self.explain(error) from None
 
-    async def broken(self, error: Broken) -> RunnerFailed:
-        """What to say of a connection that broke: the runner's last error, when it is ending."""
+    async def explain(self, error: ConnectionLost) -> RunnerFailed:
+        """What a lost connection means: where the runner is ending, its last error."""
         child = self._running()
         await child.ended(GOING)
         if child.has_exited:
@@ -254,17 +250,17 @@ class Server:
         )
 
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        answer = await self.send(method, path, encode_request(body) if body is not None else b"")
-        found = await self._read(answer)
-        if answer.status != 200:
-            raise error_from(answer, found)
+        response = await self.send(method, path, encode_request(body) if body is not None else b"")
+        found = await self._read(response)
+        if response.status != 200:
+            raise error_from(response, found)
         return found
 
-    async def _read(self, answer: Answer) -> dict[str, Any]:
+    async def _read(self, response: Response) -> dict[str, Any]:
         try:
-            return await read_object(answer)
-        except Broken as error:
-            raise await self.broken(error) from None
+            return await read_object(response)
+        except ConnectionLost as error:
+            raise await self.explain(error) from None
 
     @contextlib.asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:

@@ -3,6 +3,7 @@
 from binascii import b2a_base64
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from pipelines.limits import LONGEST_SIDE, MOST_PICTURES, MOST_REFERENCES, MOST_STEPS
@@ -89,6 +90,10 @@ class ImageWhole(ImageDone, frozen=True):
 
 def to_base64(data: bytes) -> Raw:
     return Raw(b'"%b"' % b2a_base64(data, newline=False))
+
+
+def from_base64(text: Raw) -> bytes:
+    return msgspec.json.decode(text, type=bytes)
 
 
 NAMES = frozenset(ImageCompletionRequest.__struct_fields__)

@@ -5,7 +5,6 @@ allowed. Unknown fields are ignored, so that clients made for other versions go 
 """
 
 import json
-import math
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,7 +14,7 @@ from msgspec import Meta, Struct, field
 
 from runner.errors import BadRequest
 from runner.protocol.messages import check_messages
-from runner.protocol.validation import convert, explained, kind_of, shown
+from runner.protocol.validation import check_finite, convert, explained, kind_of, shown
 
 T = TypeVar("T")
 
@@ -26,7 +25,7 @@ TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 MAX_SEED = 2**64 - 1
 
 
-class Options(Struct, frozen=True):
+class Options(Struct, frozen=True, omit_defaults=True):
     """How tokens are chosen. What is absent changes nothing: the most likely token, to the context's end."""
 
     num_predict: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
@@ -62,7 +61,7 @@ class Message(Struct, frozen=True, omit_defaults=True):
     reasoning_content: str | None = None
 
 
-class TextRequest(Struct, frozen=True):
+class TextRequest(Struct, frozen=True, omit_defaults=True):
     """POST /completion in text mode."""
 
     prompt: str | None = None
@@ -118,8 +117,8 @@ class Logprob(Struct, frozen=True):
 class TextChunk(Struct, frozen=True, omit_defaults=True):
     """One token. `content` holds whole characters only, and is empty while there are none to send."""
 
-    content: str = msgspec.UNSET  # type: ignore[assignment]  # always set; UNSET keeps "" on the wire
-    token: int = msgspec.UNSET  # type: ignore[assignment]
+    content: str
+    token: int
     logprobs: list[Logprob] | None = None
     thinking: str = ""
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
@@ -213,36 +212,70 @@ def _decode(body: bytes) -> Any:
 
 
 def parse(kind: type[T], value: dict[str, Any], strict: bool = True) -> T:
-    """A request of this kind, or a BadRequest that names the field, its value and what is allowed.
+    """A request of this type, or a BadRequest that names the field, its value and what is allowed.
 
-    Not strict: numbers may be written as text, as forms have them.
+    Not strict: numbers may be written as text, as in forms.
     """
-    strange = _not_finite(value, "", 0)
-    if strange:
-        raise BadRequest(f"{strange} is not a finite number")
     try:
-        return convert(kind, value, strict)
+        check_finite(value)
+        request = convert(kind, value, strict)
+        if not strict:
+            check_finite(msgspec.to_builtins(request))  # text may say "nan"
+        return request
     except msgspec.ValidationError as error:
         raise BadRequest(explained(str(error), value, kind)) from None
     except RecursionError:
         raise BadRequest("the body is nested too deeply") from None
 
 
+def parse_body(kind: type[T], body: bytes) -> T:
+    """A request of this type, read in one pass. Only what breaks a rule is read again, for the error's sake."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return parse(kind, read_json(body))
+
+
 OPTION_NAMES = frozenset(Options.__struct_fields__)
 
 
+class _KnownOptions(Options, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class _KnownFields(TextRequest, frozen=True, forbid_unknown_fields=True):
+    """A request as the gateway's APIs write it: no options at the top level, and nothing that is unknown."""
+
+    options: _KnownOptions = field(default_factory=_KnownOptions)
+
+
+def parse_text_body(body: bytes) -> tuple[TextRequest, dict[str, Any]]:
+    """A text completion, and its body where that may hold more than the request does."""
+    try:
+        request = msgspec.json.decode(body, type=_KnownFields)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = read_json(body)
+        return parse_text(value), value
+    _check_text(request)
+    return request, {}
+
+
 def parse_text(value: dict[str, Any]) -> TextRequest:
-    """A text completion; options are taken from `options`, and from the top level where clients put them there."""
+    """A text completion. Its options may stand under `options` or, as some clients have them, at the top level."""
     options = value.get("options")
     loose = {name: value[name] for name in OPTION_NAMES & value.keys() if value[name] is not None}
     if options is None or isinstance(options, dict):
         given = {name: item for name, item in (options or {}).items() if item is not None}
         value = {**value, "options": {**loose, **given}}
     request = parse(TextRequest, value)
+    _check_text(request)
+    return request
+
+
+def _check_text(request: TextRequest) -> None:
     _check_prompt(request)
     _check_tool_choice(request)
     _check_options(request.options)
-    return request
 
 
 def _check_prompt(request: TextRequest) -> None:
@@ -286,15 +319,3 @@ def _check_options(options: Options) -> None:
 
 def stop_strings(options: Options) -> list[str]:
     return [options.stop] if isinstance(options.stop, str) else options.stop
-
-
-def _not_finite(value: Any, path: str, depth: int) -> str | None:
-    """Where NaN or an infinity stands, if anywhere among the fields that could be numbers of ours."""
-    if isinstance(value, float):
-        return None if math.isfinite(value) else f"{path}: {value}"
-    if isinstance(value, dict) and depth < 3:
-        for key, item in value.items():
-            found = _not_finite(item, f"{path}.{key}".removeprefix("."), depth + 1)
-            if found:
-                return found
-    return None

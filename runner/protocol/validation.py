@@ -1,11 +1,14 @@
-"""What is wrong with a request, in words that name the field, what stood there and what is allowed."""
+"""Error messages for requests, which name the field, its value and what is allowed."""
 
 import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
+
+from runner.errors import BadRequest
 
 T = TypeVar("T")
 
@@ -13,7 +16,7 @@ MISSING = re.compile(r"Object missing required field (\w+)")
 
 
 def convert(kind: type[T], value: dict[str, Any], strict: bool) -> T:
-    """The value as this kind, with the validation errors of msgspec."""
+    """The value as this type, with msgspec's validation errors."""
     try:
         return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
@@ -34,12 +37,12 @@ def _integers(value: Any) -> Any:
 
 
 def explained(message: str, value: Any, kind: Any) -> str:
-    """msgspec's words with the field in front, and the value that was found there."""
+    """msgspec's message with the field and its value in front."""
     what, _, path = message.partition(" - at `")
     what = what.replace("`", "")
     place = path.rstrip("`").removeprefix("$").removeprefix(".")
-    if found := MISSING.match(what):
-        return f"{place}.{found.group(1)} is missing".removeprefix(".")
+    if missing := MISSING.match(what):
+        return f"{place}.{missing.group(1)} is missing".removeprefix(".")
     if not path:
         return what
     keys = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]|\[\.\.\.\]", path)
@@ -54,7 +57,7 @@ def explained(message: str, value: Any, kind: Any) -> str:
 
 
 def _enumerated(kind: Any, keys: list[tuple[str, str]]) -> set[Any]:
-    """What may stand at a place of a type, where only certain values may."""
+    """The values that an enumeration at this place of a type allows."""
     schema = msgspec.json.schema(kind)
     here = list(_alternatives(schema, schema.get("$defs", {})))
     for name, _ in keys:
@@ -64,7 +67,7 @@ def _enumerated(kind: Any, keys: list[tuple[str, str]]) -> set[Any]:
 
 
 def _alternatives(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A schema without references, and any of those it leaves the choice of."""
+    """A schema with references resolved, and each of the schemas that it offers as alternatives."""
     if "$ref" in schema:
         schema = definitions[schema["$ref"].rpartition("/")[2]]
     for one in schema.get("anyOf", ()):
@@ -73,7 +76,7 @@ def _alternatives(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterat
 
 
 def shown(value: Any) -> str:
-    """A value in an error message, never longer than a line."""
+    """A value as an error message quotes it: at most a line."""
     if isinstance(value, dict | list):
         return kind_of(value)
     try:
@@ -81,6 +84,18 @@ def shown(value: Any) -> str:
     except (TypeError, ValueError):
         text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def check_finite(value: Any, path: str = "") -> None:
+    """BadRequest for NaN or an infinity anywhere in a value, with its place."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadRequest(f"{path}: {value} is not a finite number")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            check_finite(item, f"{path}.{key}".removeprefix("."))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            check_finite(item, f"{path}[{index}]")
 
 
 def kind_of(value: Any) -> str:

@@ -19,7 +19,7 @@ from runner.http.bodies import read_body
 from runner.http.metrics import Metrics
 from runner.http.middleware import RequestContextMiddleware
 from runner.process.stalls import Activity
-from runner.protocol.text import CancelRequest, encode, parse, read_json
+from runner.protocol.text import CancelRequest, encode, parse_body
 from runner.server.text_api import TextApi, TextService
 from runner.sources.base import ModelMode
 
@@ -155,7 +155,7 @@ class RunnerApp:
         return ImageApi(self.engine, self.metrics)
 
     async def cancel(self, request: Request) -> Response:
-        id = parse(CancelRequest, read_json(await read_body(request))).id
+        id = parse_body(CancelRequest, await read_body(request)).id
         return answer({"cancelled": self.engine.cancel_id(id)})
 
     def _for_text(

@@ -26,9 +26,8 @@ from runner.protocol.text import (
     TextWhole,
     TokenizeRequest,
     encode,
-    parse,
-    parse_text,
-    read_json,
+    parse_body,
+    parse_text_body,
 )
 from runner.server.streaming import JobResponse
 from runner.threads import run_in_daemon_thread
@@ -56,8 +55,7 @@ class TextApi:
         self._templates = asyncio.Semaphore(TEMPLATES)
 
     async def completion(self, request: Request, service: TextService, raw: bytes) -> JobResponse:
-        body = read_json(raw)
-        wanted = parse_text(body)
+        wanted, body = parse_text_body(raw)
         job_request = await self._prepare(
             wanted, len(raw), lambda: service.prompts.generate(wanted, unknown_options(body))
         )
@@ -72,7 +70,7 @@ class TextApi:
 
     async def embedding(self, request: Request, service: TextService) -> JobResponse:
         raw = await read_body(request)
-        asked = parse(EmbeddingRequest, read_json(raw))
+        asked = parse_body(EmbeddingRequest, raw)
         content = asked.content
         texts = [content] if isinstance(content, str) else content
         if not texts or len(texts) > MOST_EMBEDDINGS:
@@ -87,7 +85,7 @@ class TextApi:
 
     async def tokenize(self, request: Request, service: TextService) -> Response:
         raw = await read_body(request)
-        content = parse(TokenizeRequest, read_json(raw)).content
+        content = parse_body(TokenizeRequest, raw).content
         tokens = await self._aside(len(raw), lambda: service.prompts.tokenize(content))
         return _json({"tokens": tokens})
 
@@ -101,7 +99,7 @@ class TextApi:
 
     async def detokenize(self, request: Request, service: TextService) -> Response:
         raw = await read_body(request)
-        tokens = parse(DetokenizeRequest, read_json(raw)).tokens
+        tokens = parse_body(DetokenizeRequest, raw).tokens
         return _json({"content": await self._aside(len(raw), lambda: service.prompts.detokenize(tokens))})
 
     async def _prepare(self, wanted: TextRequest, weight: int, work: Callable[[], T]) -> T:

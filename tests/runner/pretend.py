@@ -16,6 +16,11 @@ RUNNER = (sys.executable, "-P", str(Path(__file__).resolve()))
 # Of a model that can be run, as far as anyone can see who does not load it; without layers its cache takes nothing.
 CONFIG = {"model_type": "llama", "hidden_size": 8, "vocab_size": 64, "rms_norm_eps": 1e-5}
 
+DONE = {
+    "done": True, "done_reason": 0, "stop_reason": "stop", "prompt_eval_count": 1, "prompt_eval_duration": 1,
+    "eval_count": 1, "eval_duration": 1, "cached": 0,
+}  # fmt: skip
+
 
 def pretend_model(folder: Path, weights: int = 1000, **behaviour: Any) -> Path:
     """A model of so many bytes (declared, not written) whose runner behaves so:
@@ -137,7 +142,7 @@ class Pretend:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(float(request.get("pause", self.pause)))
         if not self.broken:
-            self.chunk(writer, {"done": True, "done_reason": 0})
+            self.chunk(writer, DONE)
         writer.write(b"0\r\n\r\n")
 
     def whole(self, writer: asyncio.StreamWriter, status: int, value: dict[str, Any]) -> None:

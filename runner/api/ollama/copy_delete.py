@@ -1,7 +1,7 @@
 """Ollama's /api/delete and /api/copy: what changes the models on this machine."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
@@ -11,7 +11,7 @@ from runner.gateway.app import Gateway
 from runner.library.installed import Removal
 from runner.library.ollama import copy_manifest
 from runner.library.removal import plan_removal
-from runner.protocol.text import parse
+from runner.protocol.text import parse_body
 from runner.sources.base import shorten
 from runner.sources.name import LATEST, NAME_PATTERN, ModelName, parse_ollama_name
 
@@ -49,21 +49,21 @@ class Changes:
                 raise Busy(f"{loaded.model.name} is in use; delete it when that has ended", retry_after=5)
             await self._gateway.pool.stop(loaded.model.argument)
 
-    async def copy(self, body: dict[str, Any]) -> None:
-        asked = parse(CopyRequest, body)
-        if alias := self._alias(asked.destination):
+    async def copy(self, body: bytes) -> None:
+        request = parse_body(CopyRequest, body)
+        if alias := self._alias(request.destination):
             raise BadRequest(f"destination: {alias} is an alias already, and would be found first")
-        destination = parse_ollama_name(asked.destination)
+        destination = parse_ollama_name(request.destination)
         if destination is None:
             raise BadRequest(
-                f"destination: {shorten(asked.destination)} is no name in the Ollama store; name, name:tag or "
+                f"destination: {shorten(request.destination)} is not a name for the Ollama store; name, name:tag or "
                 "namespace/name:tag are"
             )
-        model = await self._catalog.find(asked.source)
+        model = await self._catalog.find(request.source)
         source = ModelName.parse(model.name).ollama if model.source == "ollama" else None
         if source is None:
             raise BadRequest(
-                f"source: {shorten(asked.source)} is not in the Ollama store, where alone models get second names by "
+                f"source: {shorten(request.source)} is not in the Ollama store, where alone models get second names by "
                 "copying; an alias in the configuration names any model"
             )
         await asyncio.to_thread(copy_manifest, source, destination)

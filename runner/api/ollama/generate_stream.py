@@ -1,4 +1,4 @@
-"""Ollama's /api/generate and /api/chat: native events as lines, or as one answer."""
+"""Ollama's /api/generate and /api/chat: events as lines, or as one answer."""
 
 import secrets
 from collections.abc import AsyncGenerator
@@ -8,18 +8,20 @@ from time import perf_counter_ns
 from typing import Any
 
 from runner.api.lease import DOES
-from runner.api.logprobs import logprob
+from runner.api.logprobs import without_id
 from runner.api.ollama.models import ModelCatalog
 from runner.api.ollama.requests import Generate, Request
-from runner.errors import BadRequest
+from runner.errors import BadRequest, RunnerFailed
 from runner.gateway.app import Gateway
 from runner.gateway.lease import Lease
 from runner.gateway.proxy import keep_alive_seconds
-from runner.process.supervisor import Event
-from runner.protocol.text import encode
+from runner.protocol.events import ImageEvent, TextEvent
+from runner.protocol.image import ImageChunk, ImageDone, ImageStep
+from runner.protocol.text import TextChunk, TextDone, TextRequest, encode
 from runner.sources import ModelMode
 
 Line = dict[str, Any]
+COUNTS = ("prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration")
 
 
 class Answer:
@@ -41,14 +43,14 @@ class Answer:
                 yield encode(line) + b"\n"
 
     async def whole(self) -> Line:
-        said: Line = {}
+        whole: Line = {}
         async with aclosing(self.lines()) as lines:
             async for line in lines:
-                _add(said, line)
-        # Steps on the way are for those who watch.
-        said.pop("completed", None)
-        said.pop("total", None)
-        return said
+                _add(whole, line)
+        # Steps on the way belong to a stream.
+        whole.pop("completed", None)
+        whole.pop("total", None)
+        return whole
 
     async def lines(self) -> AsyncGenerator[Line, None]:
         name, known = await self._catalog.resolve(self._request.asked.model)
@@ -56,18 +58,18 @@ class Answer:
             yield await self._load(name)
             return
         mode = known.mode
-        self._request.take(await self._catalog.defaults(known))
-        native = self._native(mode)
+        self._request.apply_defaults(await self._catalog.defaults(known))
+        request = self._engine_request(mode)
         async with await self._gateway.pool.acquire(name, self._keep_alive, id=self._id) as lease:
             self._loaded = perf_counter_ns()
-            if native.get("think"):
+            if isinstance(request, TextRequest) and request.think:
                 await self._catalog.check_thinking(known, self._request.asked.model)
             self._request.options.warn_of_context(lease.server.context_length)
-            async with aclosing(self._events(lease, native, mode)) as found:
-                async for line in found:
+            async with aclosing(self._events(lease, request)) as lines:
+                async for line in lines:
                     yield line
 
-    def _native(self, mode: ModelMode) -> dict[str, Any]:
+    def _engine_request(self, mode: ModelMode) -> TextRequest | dict[str, Any]:
         if mode is ModelMode.TEXT:
             return self._request.text()
         if isinstance(self._request, Generate):
@@ -79,83 +81,85 @@ class Answer:
         if self._keep_alive == 0:
             if await self._gateway.pool.stop(name) is None:
                 await self._catalog.find(name)  # which says so when there is no such model at all
-            return self._line() | self._said() | {"done": True, "done_reason": "unload"}
+            return self._line() | self._message() | {"done": True, "done_reason": "unload"}
         (await self._gateway.pool.acquire(name, self._keep_alive, id=self._id)).release()
-        return self._line() | self._said() | {"done": True, "done_reason": "load"}
+        return self._line() | self._message() | {"done": True, "done_reason": "load"}
 
-    async def _events(self, lease: Lease, native: Line, mode: ModelMode) -> AsyncGenerator[Line, None]:
-        async with aclosing(lease.events(native, id=self._id)) as events:
+    async def _events(
+        self, lease: Lease, request: TextRequest | dict[str, Any]
+    ) -> AsyncGenerator[Line, None]:
+        async with aclosing(lease.server.completion(request, id=self._id)) as events:
             async for event in events:
-                if mode is ModelMode.IMAGE:
-                    yield self._drawn(event)
+                if not isinstance(event, TextChunk) and not isinstance(event, TextDone):
+                    yield self._image(event)
                     continue
-                line = self._written(event)
+                line = self._text(event)
                 if line is not None:
                     yield line
-                if event.get("done"):
-                    yield self._line() | self._said() | self._done(event)
+                if isinstance(event, TextDone):
+                    yield self._line() | self._message() | self._done(event)
 
     # -- one line each
 
     def _line(self) -> Line:
         return {"model": self._request.asked.model, "created_at": now(), "done": False}
 
-    def _said(self, content: str = "", thinking: str = "", calls: list[Line] | None = None) -> Line:
-        thought = {"thinking": thinking} if thinking else {}
+    def _message(self, content: str = "", thinking: str = "", calls: list[Line] | None = None) -> Line:
+        thoughts = {"thinking": thinking} if thinking else {}
         if self._request.kind == "generate":
-            return {"response": content} | thought
-        called = {"tool_calls": calls} if calls else {}
-        return {"message": {"role": "assistant", "content": content} | thought | called}
+            return {"response": content} | thoughts
+        tool_calls = {"tool_calls": calls} if calls else {}
+        return {"message": {"role": "assistant", "content": content} | thoughts | tool_calls}
 
-    def _written(self, event: Event) -> Line | None:
-        content, thinking = event.get("content", ""), event.get("thinking", "")
-        calls = [self._call(call) for call in event.get("tool_calls", [])]
-        logprobs = [logprob(token) for token in event.get("logprobs") or []]
+    def _text(self, event: TextEvent) -> Line | None:
+        content, thinking = event.content or "", event.thinking or ""
+        calls = [self._call(call) for call in event.tool_calls or []]
+        tokens = event.logprobs if isinstance(event, TextChunk) else None
+        logprobs = [without_id(token) for token in tokens or []]
         if not (content or thinking or calls or logprobs):
             return None
-        line = self._line() | self._said(content, thinking, calls)
+        line = self._line() | self._message(content, thinking, calls)
         return line | {"logprobs": logprobs} if logprobs else line
 
     def _call(self, call: Line) -> Line:
         self._calls += 1
-        place = self._calls - 1
-        about = {"index": place, "name": call["name"], "arguments": call["arguments"]}
+        index = self._calls - 1
+        function = {"index": index, "name": call["name"], "arguments": call["arguments"]}
         # Ollama has the index in the function alone; LiteLLM looks for it here, and else takes two calls for one.
-        return {"id": f"call_{secrets.token_hex(4)}", "index": place, "function": about}
+        return {"id": f"call_{secrets.token_hex(4)}", "index": index, "function": function}
 
-    def _drawn(self, event: Event) -> Line:
-        if event.get("done"):
-            about = {name: event[name] for name in ("seed", "width", "height")}
-            return self._line() | {"response": "", "image": event["image"]} | about | self._done(event)
-        return self._line() | {
-            "response": "",
-            "completed": event.get("step", 0),
-            "total": event["total"],
-        }
+    def _image(self, event: ImageEvent) -> Line:
+        line = self._line() | {"response": ""}
+        if isinstance(event, ImageDone):
+            picture = {"image": event.image, "seed": event.seed, "width": event.width, "height": event.height}
+            return line | picture | self._done(event)
+        if isinstance(event, ImageChunk):
+            raise RunnerFailed("the runner made several pictures where one was requested")
+        return line | {"completed": event.step if isinstance(event, ImageStep) else 0, "total": event.total}
 
-    def _done(self, event: Event) -> Line:
-        counts = ("prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration")
-        asked = self._request
-        warnings = [*asked.warnings, *asked.options.warnings, *event.get("warnings", [])]
+    def _done(self, event: TextDone | ImageDone) -> Line:
+        options, warnings = self._request.options, [*self._request.warnings]
+        warnings += [*options.warnings, *(event.warnings or [])]
+        counts = {name: getattr(event, name) for name in COUNTS if hasattr(event, name)}
         return {
             "done": True,
-            "done_reason": "length" if event.get("done_reason") else "stop",
+            "done_reason": event.stop_reason if isinstance(event, TextDone) else "stop",
             "total_duration": perf_counter_ns() - self._began,
             "load_duration": self._loaded - self._began,
-            **{name: event[name] for name in counts if name in event},
+            **counts,
             **({"warnings": warnings} if warnings else {}),
         }
 
 
-def _add(said: Line, line: Line) -> None:
-    """A line onto what was said before it."""
+def _add(whole: Line, line: Line) -> None:
+    """Append a line's text and calls to those of the lines before it; its other fields replace theirs."""
     for name, value in line.items():
-        if name in ("response", "thinking", "content", "logprobs", "tool_calls") and name in said:
-            said[name] += value
-        elif name == "message" and name in said:
-            _add(said[name], value)
+        if name in ("response", "thinking", "content", "logprobs", "tool_calls") and name in whole:
+            whole[name] += value
+        elif name == "message" and name in whole:
+            _add(whole[name], value)
         else:
-            said[name] = value
+            whole[name] = value
 
 
 def now() -> str:

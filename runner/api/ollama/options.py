@@ -1,4 +1,4 @@
-"""Ollama's options as native ones: its defaults, what is only a hint, and what is not to be had."""
+"""Ollama's options as the engine's: its defaults, mere hints, and options that are not supported."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -21,13 +21,13 @@ DEFAULTS: dict[str, Any] = {
     "frequency_penalty": 0.0,
 }
 SAME = (*DEFAULTS, "num_predict", "num_ctx", "seed", "stop")
-# How a server works, and not what it answers; clients send them as a matter of course. Taken, and named among the
-# warnings. A context that never moves on keeps everything, and Mirostat's numbers mean nothing without it.
+# Settings of a server, which do not change the answer; clients send them as a matter of course. Accepted, with a
+# warning. A context that never moves on keeps everything, and Mirostat's numbers mean nothing without it.
 HINTS = (
     "numa", "num_batch", "num_gpu", "main_gpu", "low_vram", "f16_kv", "use_mmap", "use_mlock", "num_thread",
     "num_gqa", "num_keep", "draft_num_predict", "mirostat_tau", "mirostat_eta",
 )  # fmt: skip
-# What would change the answer; the value that changes nothing is taken.
+# Options that would change the answer: only the value that changes nothing is taken.
 ABSENT: dict[str, tuple[Callable[[Any], bool], str]] = {
     "typical_p": (lambda value: value in (0, 1), "typical sampling is not supported; 1 (off) is"),
     "tfs_z": (lambda value: value in (0, 1), "tail free sampling is not supported; 1 (off) is"),
@@ -42,7 +42,7 @@ ABSENT: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-# What the document says of each: our own as the native contract has them, hints as they come.
+# For the OpenAPI document: our own options as in the native contract, hints with any value.
 _OWN: dict[str, Any] = msgspec.json.schema(Options)["$defs"]["Options"]["properties"]
 OllamaOptions = Annotated[
     dict[str, Any],
@@ -60,49 +60,49 @@ OllamaOptions = Annotated[
 ]
 
 
-class Chosen:
-    """A request's options, read. `native` goes to the runner; `warnings` go into the last line."""
+class ResolvedOptions:
+    """A request's options, those of its model and Ollama's defaults. `warnings` go into the last line."""
 
-    def __init__(self, given: dict[str, Any] | None) -> None:
-        stated = {name: value for name, value in (given or {}).items() if value is not None}
-        for name, value in stated.items():
+    def __init__(self, options: dict[str, Any] | None) -> None:
+        given = {name: value for name, value in (options or {}).items() if value is not None}
+        for name, value in given.items():
             _check(name, value)
-        own = {name: value for name, value in stated.items() if name in SAME}
-        self.warnings = [f"options.{name} changes nothing here" for name in stated if name in HINTS]
+        own = {name: value for name, value in given.items() if name in SAME}
+        self.warnings = [f"options.{name} changes nothing here" for name in given if name in HINTS]
         # Where others' frequency_penalty of 0 ends up, by way of LiteLLM.
         if own.get("repeat_penalty") == 0:
             own["repeat_penalty"] = 1.0
             self.warnings.append("options.repeat_penalty: 0 is taken as 1, no penalty")
-        parse(_Checked, {"options": own})
         self._own = own
-        self.native: dict[str, Any] = {**DEFAULTS, **own}
+        self.engine = _read({**DEFAULTS, **own})
         self.seed: int | None = own.get("seed")
-        self.context: int | None = own.get("num_ctx")
-        self.named = frozenset(own)
+        self.names = frozenset(own)
 
-    def put_over(self, stated: dict[str, Any], name: str) -> None:
-        """What the request leaves open is as the model's maker stated it, and else as Ollama has it."""
-        theirs = {option: value for option, value in stated.items() if option in SAME}
+    def apply_defaults(self, defaults: dict[str, Any], name: str) -> None:
+        """The model's own options stand where the request sets none, before Ollama's defaults."""
+        theirs = {option: value for option, value in defaults.items() if option in SAME}
         try:
-            parse(_Checked, {"options": theirs})
+            self.engine = _read({**DEFAULTS, **theirs, **self._own})
         except BadRequest as error:
             raise ModelNotSupported(f"the parameters of {name} cannot be used: {error.message}") from None
-        self.native = {**DEFAULTS, **theirs, **self._own}
-        self.context = self.native.get("num_ctx")
 
-    def warn_of_context(self, has: int | None) -> None:
-        """No model runs with more context than it was started with; less of it is a limit that holds."""
-        stated = self._own.get("num_ctx")
-        if stated is not None and has is not None and stated > has:
+    @property
+    def context(self) -> int | None:
+        return self.engine.num_ctx
+
+    def warn_of_context(self, length: int | None) -> None:
+        """No model runs with more context than it was started with; a smaller number is a limit that holds."""
+        wanted = self._own.get("num_ctx")
+        if wanted is not None and length is not None and wanted > length:
             self.warnings.append(
-                f"options.num_ctx: {stated} is more than the {has} that this model runs with, which hold"
+                f"options.num_ctx: {wanted} is more than the {length} that this model runs with, which hold"
             )
 
     def check_picture(self) -> None:
-        foreign = sorted(self.named - {"seed", "num_ctx"})
+        foreign = sorted(self.names - {"seed", "num_ctx"})
         if foreign:
             raise BadRequest(f"options.{foreign[0]}: it is for text; of a picture seed can be set")
-        if self.context is not None:
+        if "num_ctx" in self.names:
             self.warnings.append("options.num_ctx changes nothing for a picture")
 
 
@@ -115,7 +115,11 @@ def _check(name: str, value: Any) -> None:
         raise BadRequest(f"options.{name[:64]} is not supported; {', '.join(SAME)} are")
 
 
-class _Checked(Struct, frozen=True):
-    """Only read, so that errors name the field as the client does."""
+class _Body(Struct, frozen=True):
+    """Gives errors the field's name as the client writes it."""
 
     options: Options
+
+
+def _read(options: dict[str, Any]) -> Options:
+    return parse(_Body, {"options": options}).options

@@ -1,19 +1,21 @@
-"""Ollama's /api/generate and /api/chat: requests as native ones."""
+"""Ollama's /api/generate and /api/chat: requests as the engine's."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
+import msgspec
 from msgspec import Meta, Struct
 
 from runner.api.ollama.models import ModelfileDefaults
-from runner.api.ollama.options import Chosen, OllamaOptions
-from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, chosen
+from runner.api.ollama.options import OllamaOptions, ResolvedOptions
+from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, Toolbox, select_tools
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.duration import Duration
 from runner.protocol.messages import check_content
-from runner.protocol.text import parse
+from runner.protocol.text import Message, TextRequest, parse_body
 
 MOST_WARNINGS = 16
+NO_TOOLS = Toolbox()
 ROLES = ("system", "user", "assistant", "tool")
 Model = Annotated[str, Meta(min_length=1)]
 Format = Annotated[str, Meta(extra_json_schema={"enum": ["", "json"]})] | dict[str, Any] | None
@@ -91,10 +93,11 @@ class Request:
     empty: bool
     system = ""
 
-    def _read(self, asked: Asked, body: dict[str, Any]) -> None:
+    def _read(self, asked: Asked, body: bytes) -> None:
         self.asked = asked
-        self.options = Chosen(asked.options)
-        unknown = sorted(body.keys() - set(asked.__struct_fields__))[:MOST_WARNINGS]
+        self.options = ResolvedOptions(asked.options)
+        names = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).keys()
+        unknown = sorted(names - set(asked.__struct_fields__))[:MOST_WARNINGS]
         self.warnings = [f"{name[:64]} is not known and was ignored" for name in unknown]
         if isinstance(asked.think, str):
             self.warnings.append(f"think: {asked.think!r} is taken as true")
@@ -105,47 +108,58 @@ class Request:
         if asked.shift:
             self.warnings.append("shift: the context does not move on; an answer ends where it is full")
 
-    def take(self, defaults: ModelfileDefaults) -> None:
+    def apply_defaults(self, defaults: ModelfileDefaults) -> None:
         """What the model comes with, where the request says nothing."""
-        self.options.put_over(defaults.options, defaults.name)
+        self.options.apply_defaults(defaults.options, defaults.name)
         self.system = defaults.system
 
     @property
     def thinks(self) -> bool | None:
-        """Whether to think first; None leaves it to the model. Under a grammar nobody can."""
+        """Whether to think first; None leaves it to the model. A grammar leaves no room for thoughts."""
         think = self.asked.think
-        wanted = think if think is None or isinstance(think, bool) else True
-        if self.asked.format and wanted:
+        think = think if think is None or isinstance(think, bool) else True
+        if self.asked.format and think:
             raise BadRequest(
                 "think: with format the answer is held to it from its start; send one of the two"
             )
-        return False if self.asked.format else wanted
+        return False if self.asked.format else think
 
-    def _common(self) -> dict[str, Any]:
+    def _engine_request(
+        self,
+        messages: list[Message] | None = None,
+        prompt: str | None = None,
+        tools: Toolbox = NO_TOOLS,
+    ) -> TextRequest:
         asked = self.asked
-        native: dict[str, Any] = {"options": self.options.native}
-        if isinstance(asked.format, str) and asked.format not in ("", "json"):
-            raise BadRequest(f'format: {asked.format[:64]!r} is not supported; "json" or a JSON schema is')
-        if asked.format:
-            native["format"] = asked.format
-        if asked.logprobs or asked.top_logprobs:
-            native |= {"logprobs": True, "top_logprobs": asked.top_logprobs or 0}
-        return native
+        format = asked.format
+        if isinstance(format, str) and format not in ("", "json"):
+            raise BadRequest(f'format: {format[:64]!r} is not supported; "json" or a JSON schema is')
+        return TextRequest(
+            prompt=prompt,
+            messages=messages,
+            options=self.options.engine,
+            format=cast(Literal["json"] | dict[str, Any] | None, format or None),
+            logprobs=bool(asked.logprobs or asked.top_logprobs),
+            top_logprobs=asked.top_logprobs or 0,
+            think=self.thinks if messages is not None else None,
+            split=messages is not None,
+            **tools.request_fields(),
+        )
 
-    def text(self) -> dict[str, Any]:
-        """The native request for a text."""
+    def text(self) -> TextRequest:
+        """The engine's request for a text."""
         raise NotImplementedError
 
 
 class Generate(Request):
     kind = "generate"
 
-    def __init__(self, body: dict[str, Any]) -> None:
-        self.given = parse(GenerateRequest, body)
+    def __init__(self, body: bytes) -> None:
+        self.given = parse_body(GenerateRequest, body)
         self._read(self.given, body)
         self.empty = not self.given.prompt and not self.given.images
 
-    def text(self) -> dict[str, Any]:
+    def text(self) -> TextRequest:
         given = self.given
         self._refuse(
             {
@@ -158,19 +172,17 @@ class Generate(Request):
                 "context": "answers carry none; send the conversation to /api/chat",
             }
         )
-        native = self._common()
         if given.raw:
             if given.system or given.think:
                 raise BadRequest(
                     "raw: the prompt goes to the model as it is; system and think need a template"
                 )
-            return native | {"prompt": given.prompt}
+            return self._engine_request(prompt=given.prompt)
         system = _system(given.system or self.system)
-        native |= {"messages": [*system, {"role": "user", "content": given.prompt}], "split": True}
-        return native if self.thinks is None else native | {"think": self.thinks}
+        return self._engine_request([*system, Message("user", given.prompt)])
 
     def picture(self) -> dict[str, Any]:
-        """The native request for a picture."""
+        """The engine's request for a picture."""
         given = self.given
         text_alone = "it is for text, and this model draws pictures"
         names = (
@@ -205,28 +217,28 @@ class Generate(Request):
 class Chat(Request):
     kind = "chat"
 
-    def __init__(self, body: dict[str, Any]) -> None:
-        self.given = parse(ChatRequest, body)
+    def __init__(self, body: bytes) -> None:
+        self.given = parse_body(ChatRequest, body)
         self._read(self.given, body)
         self.empty = not self.given.messages
-        self.messages = [message(turn, index) for index, turn in enumerate(self.given.messages or [])]
+        self.messages = [engine_message(turn, index) for index, turn in enumerate(self.given.messages or [])]
 
-    def text(self) -> dict[str, Any]:
-        first = self.messages[0]["role"] if self.messages else ""
+    def text(self) -> TextRequest:
+        first = self.messages[0].role if self.messages else ""
         system = [] if first == "system" else _system(self.system)
-        native = self._common() | {"messages": [*system, *self.messages], "split": True}
         tools = [_tool(tool, index) for index, tool in enumerate(self.given.tools or [])]
         if tools and self.given.format:
             raise BadRequest("format: with tools it would forbid every call; send one of the two")
-        native |= chosen({tool["function"]["name"]: tool for tool in tools}, self.given.tool_choice).native()
-        return native if self.thinks is None else native | {"think": self.thinks}
+        by_name = {tool["function"]["name"]: tool for tool in tools}
+        toolbox = select_tools(by_name, self.given.tool_choice)
+        return self._engine_request([*system, *self.messages], tools=toolbox)
 
 
-def _system(content: str) -> list[dict[str, Any]]:
-    return [{"role": "system", "content": content}] if content else []
+def _system(content: str) -> list[Message]:
+    return [Message("system", content)] if content else []
 
 
-def message(turn: Turn, index: int) -> dict[str, Any]:
+def engine_message(turn: Turn, index: int) -> Message:
     """A turn as chat templates know it."""
     place = f"messages[{index}]"
     if turn.role not in ROLES:
@@ -234,16 +246,14 @@ def message(turn: Turn, index: int) -> dict[str, Any]:
     if turn.images:
         raise BadRequest(f"{place}.images: pictures are not supported in a chat: models here read text alone")
     check_content(turn, place)
-    found: dict[str, Any] = {"role": turn.role, "content": turn.content or ""}
-    if turn.thinking:
-        found["reasoning_content"] = turn.thinking
-    if turn.tool_name:
-        found["name"] = turn.tool_name
-    if turn.tool_call_id:
-        found["tool_call_id"] = turn.tool_call_id
-    if turn.tool_calls:
-        found["tool_calls"] = [_call(call, place) for call in turn.tool_calls]
-    return found
+    return Message(
+        role=turn.role,
+        content=turn.content or "",
+        reasoning_content=turn.thinking or None,
+        name=turn.tool_name or None,
+        tool_call_id=turn.tool_call_id or None,
+        tool_calls=[_call(call, place) for call in turn.tool_calls or []] or None,
+    )
 
 
 def _tool(tool: dict[str, Any], index: int) -> dict[str, Any]:
@@ -252,12 +262,12 @@ def _tool(tool: dict[str, Any], index: int) -> dict[str, Any]:
         raise BadRequest(f"tools[{index}]: only tools of type function, with a function, are supported")
     if not isinstance(function.get("name"), str) or not function["name"]:
         raise BadRequest(f"tools[{index}].function.name is missing; a string is needed")
-    about = {
+    fields = {
         "name": function["name"],
         "description": function.get("description") or "",
         "parameters": function.get("parameters") or {"type": "object", "properties": {}},
     }
-    return {"type": "function", "function": about}
+    return {"type": "function", "function": fields}
 
 
 def _call(call: dict[str, Any], place: str) -> dict[str, Any]:
@@ -267,5 +277,5 @@ def _call(call: dict[str, Any], place: str) -> dict[str, Any]:
     arguments = function.get("arguments") or {}
     if not isinstance(arguments, dict):
         raise BadRequest(f"{place}.tool_calls: arguments must be an object")
-    about = {"name": function["name"], "arguments": arguments}
-    return {"id": str(call.get("id") or ""), "type": "function", "function": about}
+    fields = {"name": function["name"], "arguments": arguments}
+    return {"id": str(call.get("id") or ""), "type": "function", "function": fields}

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from runner.api.lease import Whole
+from runner.api.lease import DeferredJson
 from runner.api.ollama.copy_delete import Changes, CopyRequest
 from runner.api.ollama.embeddings import EmbeddingsRequest, EmbedRequest, embed, embeddings
 from runner.api.ollama.generate_stream import Answer
@@ -41,7 +41,7 @@ from runner.http import rules
 from runner.http.bodies import PICTURES_LIMIT, read_body
 from runner.http.middleware import request_context
 from runner.http.operation import NDJSON, operation
-from runner.protocol.text import encode, parse, read_json
+from runner.protocol.text import encode, parse_body
 
 # The version of the API that is spoken here: clients compare it with what they need, and some read its numbers one by
 # one. With 0.14.3 came pictures; VS Code asks for 0.6.4, Codex for 0.13.4. Later ones have nothing that clients need.
@@ -117,7 +117,7 @@ class Ollama:
 
     @described("One model", body=Named, rules=(NAMED,), answer=Shown, asks=True)
     async def show(self, request: Request) -> Response:
-        return _json(await self._catalog.show(named(read_json(await read_body(request)))))
+        return _json(await self._catalog.show(model_name(await read_body(request))))
 
     @described(
         "Continue a text, or draw a picture",
@@ -128,7 +128,7 @@ class Ollama:
         asks=True,
     )
     async def generate(self, request: Request) -> Any:
-        return self._answer(request, Generate(read_json(await read_body(request, PICTURES_LIMIT))))
+        return self._answer(request, Generate(await read_body(request, PICTURES_LIMIT)))
 
     @described(
         "Continue a chat",
@@ -139,12 +139,12 @@ class Ollama:
         asks=True,
     )
     async def chat(self, request: Request) -> Any:
-        return self._answer(request, Chat(read_json(await read_body(request))))
+        return self._answer(request, Chat(await read_body(request)))
 
     def _answer(self, request: Request, asked: Generate | Chat) -> Any:
         answer = Answer(self._gateway, self._catalog, asked, request_context(request.scope).id)
         if asked.asked.stream is False or asked.empty:
-            return Whole(answer.whole)
+            return DeferredJson(answer.whole)
         return Stream(answer.stream(), NDJSON, _last)
 
     @described(
@@ -156,20 +156,20 @@ class Ollama:
         asks=True,
     )
     async def pull(self, request: Request) -> Any:
-        body = read_json(await read_body(request))
-        name, stream = named(body), parse(PullRequest, body).stream
+        body = await read_body(request)
+        name, stream = model_name(body), parse_body(PullRequest, body).stream
         if stream is False:
-            return Whole(lambda: self._pulls.whole(name))
+            return DeferredJson(lambda: self._pulls.whole(name))
         return Stream(self._pulls.stream(name), NDJSON, _last)
 
     @described("Remove a model", body=Named, rules=(NAMED,), asks=True)
     async def delete(self, request: Request) -> Response:
-        await self._changes.delete(named(read_json(await read_body(request))))
+        await self._changes.delete(model_name(await read_body(request)))
         return Response()
 
     @described("Name a model once more", body=CopyRequest, asks=True)
     async def copy(self, request: Request) -> Response:
-        await self._changes.copy(read_json(await read_body(request)))
+        await self._changes.copy(await read_body(request))
         return Response()
 
     async def create(self, request: Request) -> Response:
@@ -183,8 +183,8 @@ class Ollama:
 
     @described("Texts as vectors", body=EmbedRequest, answer=Embedded, asks=True)
     async def embed(self, request: Request) -> Any:
-        body, id = read_json(await read_body(request)), request_context(request.scope).id
-        return Whole(lambda: embed(self._gateway, self._catalog, body, id))
+        body, id = await read_body(request), request_context(request.scope).id
+        return DeferredJson(lambda: embed(self._gateway, self._catalog, body, id))
 
     @described(
         "A text as a vector, as it was asked for formerly",
@@ -193,20 +193,16 @@ class Ollama:
         asks=True,
     )
     async def embeddings(self, request: Request) -> Any:
-        body, id = read_json(await read_body(request)), request_context(request.scope).id
-        return Whole(lambda: embeddings(self._gateway, self._catalog, body, id))
+        body, id = await read_body(request), request_context(request.scope).id
+        return DeferredJson(lambda: embeddings(self._gateway, self._catalog, body, id))
 
 
-def named(body: dict[str, Any]) -> str:
+def model_name(body: bytes) -> str:
     """The model that a body names."""
-    found = parse(Named, body)
-    if name := found.model or found.name:
+    named = parse_body(Named, body)
+    if name := named.model or named.name:
         return name
-    return parse(_Needed, body).model
-
-
-class _Needed(Struct, frozen=True):
-    model: str
+    raise BadRequest("model is missing")
 
 
 def _last(error: DiptychError) -> bytes:

@@ -1,8 +1,9 @@
-"""/v1/chat/completions: the request as native ones, a choice each."""
+"""/v1/chat/completions: the request as requests of the engine, one for each choice."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from runner.api.openai.sampling import STREAM_RULE, Length, Sampling, check_stream_options, options
 from runner.api.openai.tools import TEXT_RULE, TOOL_RULE, Tool, toolbox
@@ -10,7 +11,7 @@ from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, Toolbox
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.messages import check_content
-from runner.protocol.text import parse
+from runner.protocol.text import Message, TextRequest, parse_body
 from runner.protocol.validation import shown
 
 ROLES = ("developer", "system", "user", "assistant", "tool")
@@ -76,8 +77,9 @@ TURN_RULE = {
 }
 
 
-class ChatRequest(Sampling, frozen=True, kw_only=True):
-    messages: Annotated[list[Annotated[Turn, Meta(extra_json_schema=TURN_RULE)]], Meta(min_length=1)]
+class ChatOptions(Sampling, frozen=True, kw_only=True):
+    """A request but for its messages."""
+
     max_completion_tokens: Length | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
@@ -88,7 +90,7 @@ class ChatRequest(Sampling, frozen=True, kw_only=True):
     reasoning_effort: Effort | None = None
     think: bool | None = None
     chat_template_kwargs: Thinking | None = None
-    # vLLM's words for whether an assistant's message at the end is gone on with, which it is unless they say otherwise.
+    # vLLM's names. An assistant's message at the end is continued unless they say otherwise.
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
     modalities: list[Annotated[str, Meta(extra_json_schema={"const": "text"})]] | None = None
@@ -98,8 +100,12 @@ class ChatRequest(Sampling, frozen=True, kw_only=True):
     web_search_options: Any = None
 
 
-# What would change the answer and is not to be had.
-NOT_HERE = {
+class ChatRequest(ChatOptions, frozen=True, kw_only=True):
+    messages: Annotated[list[Annotated[Turn, Meta(extra_json_schema=TURN_RULE)]], Meta(min_length=1)]
+
+
+# Fields that would change the answer, and why they are not supported.
+UNSUPPORTED = {
     "audio": "audio is not supported; this server answers in text",
     "functions": "functions are not supported; tools are",
     "function_call": "function_call is not supported; tool_choice is",
@@ -123,113 +129,113 @@ RULES = (
 
 
 class Chat:
-    """A request that was read: `natives` has a native request for every choice."""
+    """A request that has been checked, and its messages as the engine takes them."""
 
-    def __init__(self, body: dict[str, Any]) -> None:
-        self.asked = parse(ChatRequest, body)
+    def __init__(self, request: ChatOptions, messages: list[Message]) -> None:
+        self.request = request
+        self.messages = messages
         self._check()
-        self.toolbox: Toolbox = toolbox(self.asked.tools, self.asked.tool_choice)
+        self.toolbox: Toolbox = toolbox(request.tools, request.tool_choice)
         self.format = self._format()
-        self.messages = [
-            message(turn, f"messages[{index}]") for index, turn in enumerate(self.asked.messages)
-        ]
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        request = parse_body(ChatRequest, body)
+        turns = enumerate(request.messages)
+        return cls(request, [engine_message(turn, f"messages[{index}]") for index, turn in turns])
 
     @property
     def one_call(self) -> bool:
-        return self.asked.parallel_tool_calls is False
+        return self.request.parallel_tool_calls is False
 
-    def natives(self) -> list[dict[str, Any]]:
-        return [self._native(index) for index in range(self.asked.n or 1)]
-
-    def _native(self, index: int) -> dict[str, Any]:
-        asked = self.asked
-        length = asked.max_tokens if asked.max_completion_tokens is None else asked.max_completion_tokens
-        native: dict[str, Any] = {
-            "messages": self.messages,
-            "options": options(asked, length, index),
-            "split": True,
-        }
-        native |= self.toolbox.native()
-        if self.format is not None:
-            native["format"] = self.format
-        continues = self._continues()
-        if continues is not None:
-            native["continue_final_message"] = continues
-        think = self._think()
-        if think is not None:
-            native["think"] = think
-        if asked.logprobs:
-            native |= {"logprobs": True, "top_logprobs": asked.top_logprobs or 0}
-        return native
+    def engine_requests(self) -> list[TextRequest]:
+        """One for each choice."""
+        request = self.request
+        length = (
+            request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
+        )
+        first = TextRequest(
+            messages=self.messages,
+            options=options(request, length, 0),
+            split=True,
+            format=self.format,
+            continue_final_message=self._continues(),
+            think=self._think(),
+            logprobs=bool(request.logprobs),
+            top_logprobs=request.top_logprobs or 0,
+            **self.toolbox.request_fields(),
+        )
+        others = [
+            replace(first, options=options(request, length, index)) for index in range(1, request.n or 1)
+        ]
+        return [first, *others]
 
     def _continues(self) -> bool | None:
-        """Whether the last message is gone on with; None: if it is an assistant's."""
-        continues, new_turn = self.asked.continue_final_message, self.asked.add_generation_prompt
+        """Whether the last message is continued; None: if it is an assistant's."""
+        continues, new_turn = self.request.continue_final_message, self.request.add_generation_prompt
         if continues is not None and continues is new_turn:
             raise BadRequest(
                 f"add_generation_prompt: {shown(new_turn)} is not allowed with the same continue_final_message; "
-                "an answer is either a new turn or goes on with the last message"
+                "an answer is either a new turn or continues the last message"
             )
         return continues if new_turn is None else not new_turn
 
     def _think(self) -> bool | None:
-        """Whether to think first; None leaves it to the model. Under a grammar nobody can."""
-        asked = self.asked
+        """Whether to think first; None leaves it to the model. A grammar leaves no room for thoughts."""
+        request = self.request
         if self.format is not None or self.toolbox.must:
             return False
-        if asked.think is not None:
-            return asked.think
-        if asked.chat_template_kwargs and asked.chat_template_kwargs.enable_thinking is not None:
-            return asked.chat_template_kwargs.enable_thinking
-        return None if asked.reasoning_effort is None else asked.reasoning_effort != "none"
+        if request.think is not None:
+            return request.think
+        if request.chat_template_kwargs and request.chat_template_kwargs.enable_thinking is not None:
+            return request.chat_template_kwargs.enable_thinking
+        return None if request.reasoning_effort is None else request.reasoning_effort != "none"
 
-    def _format(self) -> dict[str, Any] | bool | str | None:
-        wanted = self.asked.response_format
-        if self.toolbox.must or wanted is None or wanted.type == "text":
+    def _format(self) -> Literal["json"] | dict[str, Any] | bool | None:
+        format = self.request.response_format
+        if self.toolbox.must or format is None or format.type == "text":
             return None
         if self.toolbox.tools:
             raise BadRequest("response_format: with tools it would forbid every call; send one of the two")
-        if wanted.type == "json_object":
+        if format.type == "json_object":
             return "json"
-        if wanted.json_schema is None or wanted.json_schema.definition is None:
+        if format.json_schema is None or format.json_schema.definition is None:
             raise BadRequest("response_format.json_schema.schema is missing; the schema to follow is needed")
-        return wanted.json_schema.definition
+        return format.json_schema.definition
 
     def _check(self) -> None:
-        asked = self.asked
-        check_stream_options(asked)
-        for name, why in NOT_HERE.items():
-            if getattr(asked, name) is not None:
+        request = self.request
+        check_stream_options(request)
+        for name, why in UNSUPPORTED.items():
+            if getattr(request, name) is not None:
                 raise BadRequest(f"{name}: {why}")
-        if any(modality != "text" for modality in asked.modalities or []):
+        if any(modality != "text" for modality in request.modalities or []):
             raise BadRequest(
-                f"modalities: {', '.join(asked.modalities or [])[:64]} is not supported; text is"
+                f"modalities: {', '.join(request.modalities or [])[:64]} is not supported; text is"
             )
-        if asked.top_logprobs and not asked.logprobs:
+        if request.top_logprobs and not request.logprobs:
             raise BadRequest("top_logprobs: it needs logprobs to be true")
 
 
-def message(turn: Turn, place: str) -> dict[str, Any]:
+def engine_message(turn: Turn, place: str) -> Message:
     """A turn as chat templates know it."""
     if turn.role not in ROLES:
         raise BadRequest(f"{place}.role: {turn.role[:64]!r} is not supported; {', '.join(ROLES)} are")
     if turn.audio is not None or turn.function_call is not None:
         raise BadRequest(f"{place}: audio and function_call are not supported; text and tool_calls are")
     check_content(turn, place)
-    found: dict[str, Any] = {
-        "role": "system" if turn.role == "developer" else turn.role,
-        "content": text_of(turn.content, place) or turn.refusal or "",
-    }
-    for name in ("name", "tool_call_id", "reasoning_content"):
-        if getattr(turn, name):
-            found[name] = getattr(turn, name)
-    if turn.tool_calls:
-        found["tool_calls"] = [_call(call, place) for call in turn.tool_calls]
-    return found
+    return Message(
+        role="system" if turn.role == "developer" else turn.role,
+        content=text_of(turn.content, place) or turn.refusal or "",
+        name=turn.name or None,
+        tool_call_id=turn.tool_call_id or None,
+        reasoning_content=turn.reasoning_content or None,
+        tool_calls=[engine_call(call, place) for call in turn.tool_calls or []] or None,
+    )
 
 
 def text_of(content: str | list[Part] | None, place: str) -> str:
-    """The text of a turn. A picture or a sound is refused: nothing here would see or hear it."""
+    """The text of a turn. Pictures and sound are refused, since the model would not see or hear them."""
     if content is None or isinstance(content, str):
         return content or ""
     for part in content:
@@ -240,11 +246,11 @@ def text_of(content: str | list[Part] | None, place: str) -> str:
     return "".join(part.text or part.refusal or "" for part in content)
 
 
-def _call(call: dict[str, Any], place: str) -> dict[str, Any]:
+def engine_call(call: dict[str, Any], place: str) -> dict[str, Any]:
     function = call.get("function")
     if call.get("type", "function") != "function" or not isinstance(function, dict):
         raise BadRequest(f"{place}.tool_calls: only calls of type function are supported")
     if not isinstance(function.get("name"), str):
         raise BadRequest(f"{place}.tool_calls: function.name is missing; a string is needed")
-    return {"id": str(call.get("id") or ""), "type": "function", "function": {
-        "name": function["name"], "arguments": function.get("arguments") or "{}"}}  # fmt: skip
+    fields = {"name": function["name"], "arguments": function.get("arguments") or "{}"}
+    return {"id": str(call.get("id") or ""), "type": "function", "function": fields}

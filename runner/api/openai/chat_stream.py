@@ -1,4 +1,4 @@
-"""/v1/chat/completions: native events as chunks of a stream, or as one answer."""
+"""/v1/chat/completions: events as chunks of a stream, or as one answer."""
 
 import time
 import uuid
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from msgspec import UNSET
 
 from runner.api.lease import leased, side_by_side, sse
-from runner.api.logprobs import TokenLogprob, logprob
+from runner.api.logprobs import TokenLogprob, without_id
 from runner.api.openai.chat import Chat
 from runner.api.openai.sampling import usage
 from runner.api.openai.schemas import (
@@ -25,17 +25,18 @@ from runner.api.openai.schemas import (
     Message,
     Usage,
 )
-from runner.api.openai.tools import call_shown
+from runner.api.openai.tools import openai_call
 from runner.gateway.app import Gateway
 from runner.gateway.proxy import keep_alive_seconds
-from runner.process.supervisor import Event
+from runner.protocol.events import TextEvent
+from runner.protocol.text import TextChunk, TextDone
 from runner.sources import ModelMode
 
 DONE = b"data: [DONE]\n\n"
 
 
 @dataclass
-class Piece:
+class ChoiceDelta:
     """What one event adds to a choice."""
 
     content: str = ""
@@ -46,7 +47,7 @@ class Piece:
 
 
 class ChoiceReader:
-    """One choice's events, read in their order."""
+    """Reads the events of one choice in their order."""
 
     def __init__(self, chat: Chat) -> None:
         self._chat = chat
@@ -54,34 +55,34 @@ class ChoiceReader:
         self._pending: list[TokenLogprob] = []
         self._thought = False
         self.thoughts = 0  # tokens
-        self.done: Event | None = None
+        self.done: TextDone | None = None
 
-    def read(self, event: Event) -> Piece:
-        content, thinking = event.get("content", ""), event.get("thinking", "")
-        calls = event.get("tool_calls", [])
+    def read(self, event: TextEvent) -> ChoiceDelta:
+        calls = event.tool_calls or []
         if self._chat.one_call:
             calls = calls[: max(0, 1 - self._calls)]
         self._calls += len(calls)
-        piece = Piece(content, thinking, [call_shown(call) for call in calls])
-        piece.logprobs = self._logprobs(event, piece)
-        self.thoughts += "token" in event and self._thought
-        if event.get("done"):
+        delta = ChoiceDelta(event.content or "", event.thinking or "", [openai_call(call) for call in calls])
+        delta.logprobs = self._logprobs(event, delta)
+        if isinstance(event, TextDone):
             self.done = event
-            piece.logprobs, self._pending = piece.logprobs + self._pending, []
-            piece.finish = "length" if event["done_reason"] else "tool_calls" if self._calls else "stop"
-        return piece
+            delta.logprobs, self._pending = delta.logprobs + self._pending, []
+            delta.finish = "length" if event.done_reason else "tool_calls" if self._calls else "stop"
+        else:
+            self.thoughts += self._thought
+        return delta
 
-    def _logprobs(self, event: Event, piece: Piece) -> list[TokenLogprob]:
-        """Those of tokens that are said. One without text may belong to what comes next: it waits to see."""
-        if piece.thinking or piece.calls:
-            self._thought = bool(piece.thinking)
+    def _logprobs(self, event: TextEvent, delta: ChoiceDelta) -> list[TokenLogprob]:
+        """Those of the tokens of the answer. A token without text may belong to what comes next, so it waits."""
+        if delta.thinking or delta.calls:
+            self._thought = bool(delta.thinking)
             self._pending = []
             return []
-        if piece.content:
+        if delta.content:
             self._thought = False
-        found = [] if self._thought else [logprob(token) for token in event.get("logprobs") or []]
-        self._pending += found
-        if not piece.content:
+        if not self._thought and isinstance(event, TextChunk) and event.logprobs:
+            self._pending += map(without_id, event.logprobs)
+        if not delta.content:
             return []
         ready, self._pending = self._pending, []
         return ready
@@ -92,16 +93,17 @@ class ChatAnswer:
         self._gateway = gateway
         self._chat = chat
         self._id = id
-        self._keep_alive = keep_alive_seconds(chat.asked.keep_alive)
-        self._head = (f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), chat.asked.model)
-        self._readers = [ChoiceReader(chat) for _ in range(chat.asked.n or 1)]
+        self._keep_alive = keep_alive_seconds(chat.request.keep_alive)
+        self._head = (f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), chat.request.model)
+        self._readers = [ChoiceReader(chat) for _ in range(chat.request.n or 1)]
 
-    async def pieces(self) -> AsyncGenerator[tuple[int, Piece], None]:
-        model = self._chat.asked.model
-        natives = self._chat.natives()
+    async def deltas(self) -> AsyncGenerator[tuple[int, ChoiceDelta], None]:
+        """What each event adds, with the index of its choice."""
+        model = self._chat.request.model
+        requests = self._chat.engine_requests()
         async with (
             leased(self._gateway, model, ModelMode.TEXT, self._keep_alive, self._id) as lease,
-            aclosing(side_by_side(lease, natives, self._id)) as events,
+            aclosing(side_by_side(lease, requests, self._id)) as events,
         ):
             async for index, event in events:
                 yield index, self._readers[index].read(event)
@@ -109,59 +111,60 @@ class ChatAnswer:
     async def stream(self) -> AsyncGenerator[bytes, None]:
         begun: set[int] = set()
         calls = [0] * len(self._readers)
-        async with aclosing(self.pieces()) as pieces:
-            async for index, piece in pieces:
+        async with aclosing(self.deltas()) as deltas:
+            async for index, delta in deltas:
                 if index not in begun:
                     begun.add(index)
                     yield self._chunk(ChunkChoice(index, Delta("assistant", "")))
-                delta = _delta(piece, calls[index])
-                calls[index] += len(piece.calls)
-                if delta != Delta() or piece.logprobs:
-                    logprobs = Logprobs(piece.logprobs) if piece.logprobs else None
-                    yield self._chunk(ChunkChoice(index, delta, logprobs))
-                if piece.finish:
-                    yield self._chunk(ChunkChoice(index, Delta(), finish_reason=piece.finish))
-        if self._chat.asked.usage_streamed:
+                chunk = _chunk_delta(delta, calls[index])
+                calls[index] += len(delta.calls)
+                if chunk != Delta() or delta.logprobs:
+                    logprobs = Logprobs(delta.logprobs) if delta.logprobs else None
+                    yield self._chunk(ChunkChoice(index, chunk, logprobs))
+                if delta.finish:
+                    yield self._chunk(ChunkChoice(index, Delta(), finish_reason=delta.finish))
+        if self._chat.request.usage_streamed:
             yield sse(ChatChunk(*self._head, choices=[], usage=self.usage()))
         yield DONE
 
     def _chunk(self, choice: ChunkChoice) -> bytes:
-        usage = None if self._chat.asked.usage_streamed else UNSET
+        usage = None if self._chat.request.usage_streamed else UNSET
         return sse(ChatChunk(*self._head, choices=[choice], usage=usage))
 
     async def whole(self) -> ChatCompletion:
-        said = [Piece() for _ in self._readers]
-        async with aclosing(self.pieces()) as pieces:
-            async for index, piece in pieces:
-                one = said[index]
-                one.content += piece.content
-                one.thinking += piece.thinking
-                one.calls += piece.calls
-                one.logprobs += piece.logprobs
-                one.finish = piece.finish
-        choices = [self._choice(index, piece) for index, piece in enumerate(said)]
+        sums = [ChoiceDelta() for _ in self._readers]
+        async with aclosing(self.deltas()) as deltas:
+            async for index, delta in deltas:
+                whole = sums[index]
+                whole.content += delta.content
+                whole.thinking += delta.thinking
+                whole.calls += delta.calls
+                whole.logprobs += delta.logprobs
+                whole.finish = delta.finish
+        choices = [self._choice(index, whole) for index, whole in enumerate(sums)]
         return ChatCompletion(*self._head, choices=choices, usage=self.usage())
 
-    def _choice(self, index: int, piece: Piece) -> Choice:
-        logprobs = Logprobs(piece.logprobs) if self._chat.asked.logprobs else None
-        return Choice(index, _message(piece), logprobs, piece.finish or "stop")
+    def _choice(self, index: int, whole: ChoiceDelta) -> Choice:
+        logprobs = Logprobs(whole.logprobs) if self._chat.request.logprobs else None
+        return Choice(index, _message(whole), logprobs, whole.finish or "stop")
 
     def usage(self) -> Usage:
-        first, *more = [reader.done or {} for reader in self._readers]
-        return usage(first, more, sum(reader.thoughts for reader in self._readers))
+        done = [reader.done for reader in self._readers if reader.done is not None]
+        return usage(done, sum(reader.thoughts for reader in self._readers))
 
 
-def _delta(piece: Piece, before: int) -> Delta:
+def _chunk_delta(delta: ChoiceDelta, calls_before: int) -> Delta:
     calls = [
-        CallDelta(call.id, call.function, index=index) for index, call in enumerate(piece.calls, start=before)
+        CallDelta(call.id, call.function, index=index)
+        for index, call in enumerate(delta.calls, start=calls_before)
     ]
     return Delta(
-        content=piece.content or UNSET,
-        reasoning_content=piece.thinking or UNSET,
+        content=delta.content or UNSET,
+        reasoning_content=delta.thinking or UNSET,
         tool_calls=calls or UNSET,
     )
 
 
-def _message(piece: Piece) -> Message:
-    content = None if piece.calls and not piece.content else piece.content
-    return Message(content, piece.thinking or UNSET, piece.calls or UNSET)
+def _message(whole: ChoiceDelta) -> Message:
+    content = None if whole.calls and not whole.content else whole.content
+    return Message(content, whole.thinking or UNSET, whole.calls or UNSET)

@@ -4,7 +4,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import UNSET, Meta
 
@@ -18,14 +18,15 @@ from runner.api.openai.sampling import (
     options,
     usage,
 )
-from runner.api.openai.schemas import Completion, FormerLogprobs, Stop, TextChoice, Usage
+from runner.api.openai.schemas import Completion, LegacyLogprobs, Stop, TextChoice, Usage
 from runner.errors import BadRequest
 from runner.gateway.app import Gateway
 from runner.gateway.lease import Lease
 from runner.gateway.proxy import keep_alive_seconds
+from runner.gateway.schemas import Content
 from runner.http import rules
-from runner.process.supervisor import Event
-from runner.protocol.text import parse
+from runner.protocol.events import TextEvent
+from runner.protocol.text import DetokenizeRequest, TextChunk, TextDone, TextRequest, parse_body
 from runner.sources import ModelMode
 
 DEFAULT_LENGTH = 16  # OpenAI's
@@ -73,127 +74,128 @@ def inputs(value: Input, name: str) -> list[str | list[int]]:
     return texts
 
 
-async def texts(lease: Lease, given: list[str | list[int]]) -> list[str]:
-    return [
-        item if isinstance(item, str) else str((await ask(lease, "/detokenize", {"tokens": item}))["content"])
-        for item in given
-    ]
+async def texts(lease: Lease, prompts: list[str | list[int]]) -> list[str]:
+    return [prompt if isinstance(prompt, str) else await _detokenize(lease, prompt) for prompt in prompts]
+
+
+async def _detokenize(lease: Lease, tokens: list[int]) -> str:
+    return (await ask(lease, "/detokenize", DetokenizeRequest(tokens), Content)).content
 
 
 class CompletionAnswer:
-    def __init__(self, gateway: Gateway, body: dict[str, Any], id: str) -> None:
+    def __init__(self, gateway: Gateway, body: bytes, id: str) -> None:
         self._gateway = gateway
-        self.asked = parse(CompletionRequest, body)
+        self.request = parse_body(CompletionRequest, body)
         self._id = id
-        self._given = inputs(self.asked.prompt, "prompt")
+        self._inputs = inputs(self.request.prompt, "prompt")
         self._check()
-        self._keep_alive = keep_alive_seconds(self.asked.keep_alive)
+        self._keep_alive = keep_alive_seconds(self.request.keep_alive)
         self._prompts: list[str] = []
-        self._offsets: list[int] = []  # where each choice's text has got to, for its log probabilities
-        self._done: dict[int, Event] = {}
-        self._head = (f"cmpl-{uuid.uuid4().hex}", int(time.time()), self.asked.model)
+        self._offsets: list[int] = []  # how far each choice's text has come, for its log probabilities
+        self._done: dict[int, TextDone] = {}
+        self._head = (f"cmpl-{uuid.uuid4().hex}", int(time.time()), self.request.model)
 
     def _check(self) -> None:
-        asked = self.asked
-        check_stream_options(asked)
-        if asked.suffix:
+        request, count = self.request, self.request.n or 1
+        check_stream_options(request)
+        if request.suffix:
             raise BadRequest(
                 "suffix: filling in between is not supported; put all that comes before into prompt"
             )
-        if asked.best_of is not None and asked.best_of != (asked.n or 1):
+        if request.best_of is not None and request.best_of != count:
             raise BadRequest("best_of: choosing among hidden answers is not supported; use n")
-        if asked.echo and asked.logprobs is not None:
+        if request.echo and request.logprobs is not None:
             raise BadRequest("echo: with logprobs it would need those of the prompt, which are not computed")
-        if len(self._given) * (asked.n or 1) > MOST_CHOICES:
-            raise BadRequest(f"n: {len(self._given)} prompts times n are more than {MOST_CHOICES} choices")
+        if len(self._inputs) * count > MOST_CHOICES:
+            raise BadRequest(f"n: {len(self._inputs)} prompts times n are more than {MOST_CHOICES} choices")
 
-    def _natives(self) -> list[dict[str, Any]]:
-        asked = self.asked
-        length = DEFAULT_LENGTH if asked.max_tokens is None else asked.max_tokens
-        logprobs = {} if asked.logprobs is None else {"logprobs": True, "top_logprobs": asked.logprobs}
+    def _engine_requests(self) -> list[TextRequest]:
+        request = self.request
+        length = DEFAULT_LENGTH if request.max_tokens is None else request.max_tokens
         return [
-            {"prompt": prompt, "options": options(asked, length, index), **logprobs}
+            TextRequest(
+                prompt=prompt,
+                options=options(request, length, index),
+                logprobs=request.logprobs is not None,
+                top_logprobs=request.logprobs or 0,
+            )
             for prompt in self._prompts
-            for index in range(asked.n or 1)
+            for index in range(request.n or 1)
         ]
 
-    async def _events(self) -> AsyncGenerator[tuple[int, Event], None]:
+    async def _events(self) -> AsyncGenerator[tuple[int, TextEvent], None]:
         async with leased(
-            self._gateway, self.asked.model, ModelMode.TEXT, self._keep_alive, self._id
+            self._gateway, self.request.model, ModelMode.TEXT, self._keep_alive, self._id
         ) as lease:
-            self._prompts = await texts(lease, self._given)
-            natives = self._natives()
-            self._offsets = [0] * len(natives)
-            async with aclosing(side_by_side(lease, natives, self._id)) as events:
+            self._prompts = await texts(lease, self._inputs)
+            requests = self._engine_requests()
+            self._offsets = [0] * len(requests)
+            async with aclosing(side_by_side(lease, requests, self._id)) as events:
                 async for index, event in events:
-                    if event.get("done"):
+                    if isinstance(event, TextDone):
                         self._done[index] = event
                     yield index, event
 
     def _prompt(self, index: int) -> str:
-        return self._prompts[index // (self.asked.n or 1)]
+        return self._prompts[index // (self.request.n or 1)]
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         begun: set[int] = set()
         async with aclosing(self._events()) as events:
             async for index, event in events:
-                text = event.get("content", "")
-                if index not in begun and self.asked.echo:
+                text = event.content or ""
+                if index not in begun and self.request.echo:
                     text = self._prompt(index) + text
                 begun.add(index)
-                logprobs = self._logprobs(index, [event])
-                if text or event.get("logprobs") or event.get("done"):
-                    choice = self._choice(index, text, logprobs, event if event.get("done") else None)
-                    usage = None if self.asked.usage_streamed else UNSET
+                if text or isinstance(event, TextDone) or event.logprobs:
+                    choice = self._choice(index, text, [event])
+                    usage = None if self.request.usage_streamed else UNSET
                     yield sse(Completion(*self._head, choices=[choice], usage=usage))
-        if self.asked.usage_streamed:
+        if self.request.usage_streamed:
             yield sse(Completion(*self._head, choices=[], usage=self._usage()))
         yield DONE
 
     async def whole(self) -> Completion:
-        found: dict[int, list[Event]] = {}
-        async with aclosing(self._events()) as events:
-            async for index, event in events:
-                found.setdefault(index, []).append(event)
+        events: dict[int, list[TextEvent]] = {}
+        async with aclosing(self._events()) as stream:
+            async for index, event in stream:
+                events.setdefault(index, []).append(event)
         choices = []
-        for index in sorted(found):
-            text = "".join(event.get("content", "") for event in found[index])
-            text = self._prompt(index) + text if self.asked.echo else text
-            choices.append(self._choice(index, text, self._logprobs(index, found[index]), found[index][-1]))
+        for index in sorted(events):
+            text = "".join(event.content or "" for event in events[index])
+            text = self._prompt(index) + text if self.request.echo else text
+            choices.append(self._choice(index, text, events[index]))
         return Completion(*self._head, choices=choices, usage=self._usage())
 
-    def _choice(
-        self, index: int, text: str, logprobs: FormerLogprobs | None, done: Event | None
-    ) -> TextChoice:
-        finish: Stop | None = None if done is None else "length" if done["done_reason"] else "stop"
-        return TextChoice(index, text, logprobs, finish)
+    def _choice(self, index: int, text: str, events: list[TextEvent]) -> TextChoice:
+        last = events[-1]
+        finish: Stop | None = last.stop_reason if isinstance(last, TextDone) else None
+        return TextChoice(index, text, self._logprobs(index, events), finish)
 
-    def _logprobs(self, index: int, events: list[Event]) -> FormerLogprobs | None:
-        if self.asked.logprobs is None:
+    def _logprobs(self, index: int, events: list[TextEvent]) -> LegacyLogprobs | None:
+        if self.request.logprobs is None:
             return None
-        tokens = [token for event in events for token in event.get("logprobs") or []]
+        chunks = [event for event in events if isinstance(event, TextChunk)]
+        tokens = [token for chunk in chunks for token in chunk.logprobs or []]
         offsets = []
         for token in tokens:
             offsets.append(self._offsets[index])
-            self._offsets[index] += len(token["token"])
-        return FormerLogprobs(
-            [token["token"] for token in tokens],
-            [token["logprob"] for token in tokens],
-            [{other["token"]: other["logprob"] for other in token["top_logprobs"]} for token in tokens],
+            self._offsets[index] += len(token.token)
+        return LegacyLogprobs(
+            [token.token for token in tokens],
+            [token.logprob for token in tokens],
+            [{other.token: other.logprob for other in token.top_logprobs} for token in tokens],
             offsets,
         )
 
     def _usage(self) -> Usage:
         """Each prompt counts once, whatever n is."""
-        each = self.asked.n or 1
-        counts = [
-            usage(self._done[first], [self._done[first + more] for more in range(1, each)])
-            for first in range(0, len(self._done), each)
-        ]
-        total = counts[0]
-        for count in counts[1:]:
-            total.prompt_tokens += count.prompt_tokens
-            total.completion_tokens += count.completion_tokens
-            total.total_tokens += count.total_tokens
-            total.prompt_tokens_details.cached_tokens += count.prompt_tokens_details.cached_tokens
-        return total
+        each = self.request.n or 1
+        done = [self._done[index] for index in range(len(self._done))]
+        first, *others = [usage(done[start : start + each]) for start in range(0, len(done), each)]
+        for other in others:
+            first.prompt_tokens += other.prompt_tokens
+            first.completion_tokens += other.completion_tokens
+            first.total_tokens += other.total_tokens
+            first.prompt_tokens_details.cached_tokens += other.prompt_tokens_details.cached_tokens
+        return first

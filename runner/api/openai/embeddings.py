@@ -2,7 +2,7 @@
 
 import base64
 import struct
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -12,8 +12,9 @@ from runner.api.openai.schemas import Embedding, Embeddings, EmbeddingsUsage
 from runner.api.vectors import cut
 from runner.gateway.app import Gateway
 from runner.gateway.proxy import keep_alive_seconds
+from runner.gateway.schemas import Vectors
 from runner.protocol.duration import Duration
-from runner.protocol.text import parse
+from runner.protocol.text import EmbeddingRequest, parse_body
 from runner.sources import ModelMode
 
 
@@ -26,18 +27,21 @@ class EmbeddingsRequest(Struct, frozen=True):
     keep_alive: Duration | None = None
 
 
-async def embeddings(gateway: Gateway, body: dict[str, Any], id: str) -> Embeddings:
-    asked = parse(EmbeddingsRequest, body)
-    given = inputs(asked.input, "input")
+async def embeddings(gateway: Gateway, body: bytes, id: str) -> Embeddings:
+    request = parse_body(EmbeddingsRequest, body)
+    prompts = inputs(request.input, "input")
     async with leased(
-        gateway, asked.model, ModelMode.TEXT, keep_alive_seconds(asked.keep_alive), id
+        gateway, request.model, ModelMode.TEXT, keep_alive_seconds(request.keep_alive), id
     ) as lease:
-        content = await texts(lease, given)
-        found = await ask(lease, "/embedding", {"content": content})
-    vectors = [cut(vector, asked.dimensions) for vector in found["embeddings"]]
-    tokens = int(found["prompt_eval_count"])
-    data = [Embedding(index, _written(vector, asked.encoding_format)) for index, vector in enumerate(vectors)]
-    return Embeddings(asked.model, data, EmbeddingsUsage(tokens, tokens))
+        content = await texts(lease, prompts)
+        answer = await ask(lease, "/embedding", EmbeddingRequest(content), Vectors)
+    vectors = [cut(vector, request.dimensions) for vector in answer.embeddings]
+    data = [
+        Embedding(index, _written(vector, request.encoding_format)) for index, vector in enumerate(vectors)
+    ]
+    return Embeddings(
+        request.model, data, EmbeddingsUsage(answer.prompt_eval_count, answer.prompt_eval_count)
+    )
 
 
 def _written(vector: list[float], format: str | None) -> list[float] | str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from runner.api.forms import Form
-from runner.api.openai.images import NOT_HERE, ImagesCall, ImagesRequest
+from runner.api.openai.images import UNSUPPORTED, ImagesCall, ImagesRequest
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.text import parse
@@ -47,7 +47,7 @@ class EditForm(ImagesRequest, frozen=True, kw_only=True):
 def edit_of_form(form: Form) -> ImagesCall:
     for name in ("mask", "markup"):
         if name in form.files:
-            raise BadRequest(f"{name}: {NOT_HERE[name]}")
+            raise BadRequest(f"{name}: {UNSUPPORTED[name]}")
     files = form.files.get("image", []) + form.files.get("image[]", [])
     pictures = [base64.b64encode(file).decode() for file in files]
     for name in ("image", "image[]"):

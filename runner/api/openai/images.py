@@ -42,8 +42,8 @@ class ImagesRequest(Struct, frozen=True, kw_only=True):
     keep_alive: Duration | None = None
 
 
-# What would change the picture and is not to be had.
-NOT_HERE = {
+# Fields that would change the picture, and why they are not supported.
+UNSUPPORTED = {
     "mask": "painting inside a mask is not supported; describe in the prompt what is to change",
     "markup": "markup is not supported; describe in the prompt what is to change",
     "svg": "only pixels are drawn here",
@@ -64,7 +64,7 @@ class ImagesCall:
     """A request that was read. `kind` begins the names of its events."""
 
     def __init__(self, body: dict[str, Any], kind: Kind, pictures: list[str], loose: bool = False) -> None:
-        for name, why in NOT_HERE.items():
+        for name, why in UNSUPPORTED.items():
             if body.get(name) is not None:
                 raise BadRequest(f"{name}: {why}")
         self.asked = parse(ImagesRequest, body, strict=not loose)

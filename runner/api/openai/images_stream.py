@@ -5,16 +5,18 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Literal
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
 from runner.api.images import Pictures
 from runner.api.lease import leased, sse
 from runner.api.openai.images import ImagesCall
 from runner.api.openai.schemas import Picture, PictureEvent, PicturesUsage, PictureTokens
 from runner.api.openai.schemas import Pictures as Drawn
+from runner.errors import RunnerFailed
 from runner.gateway.app import Gateway
 from runner.gateway.proxy import keep_alive_seconds
-from runner.process.supervisor import Event
+from runner.protocol.events import Event
+from runner.protocol.image import ImageChunk, ImageDone, ImageStarted, ImageStep
 from runner.sources import ModelMode
 
 PATCH = 16  # pixels on each side of what the models treat as one token
@@ -31,65 +33,67 @@ class DrawingAnswer:
 
     async def _events(self) -> AsyncGenerator[Event, None]:
         model = self._drawing.asked.model
-        native = self._drawing.native()
+        request = self._drawing.native()
         async with (
             leased(self._gateway, model, ModelMode.IMAGE, self._keep_alive, self._id) as lease,
-            aclosing(lease.events(native, id=self._id)) as events,
+            aclosing(lease.server.completion(request, id=self._id)) as events,
         ):
             async for event in events:
                 yield event
 
     async def whole(self) -> Drawn:
-        found: list[str] = []
-        done: Event = {}
+        images: list[Raw] = []
+        done: ImageDone | None = None
         async with aclosing(self._events()) as events:
             async for event in events:
-                found += [event["image"]] if "image" in event else []
-                done = event
+                images += image_of(event)
+                done = event if isinstance(event, ImageDone) else done
+        if done is None:
+            raise RunnerFailed("the runner wrote a text where a picture was due")
         return Drawn(
             created=int(time.time()),
-            data=[self._picture(image) for image in found],
+            data=[self._picture(image) for image in images],
             output_format=self._drawing.format,
             quality=self._drawing.quality or "medium",
-            size=f"{done['width']}x{done['height']}",
-            usage=usage(done, len(found), detailed=True),
-            seed=done["seed"],
-            warnings=done.get("warnings", []),
+            size=f"{done.width}x{done.height}",
+            usage=usage(done, len(images), detailed=True),
+            seed=done.seed,
+            warnings=done.warnings or [],
         )
 
-    def _picture(self, image: str) -> Picture:
+    def _picture(self, image: Raw) -> Picture:
         if self._drawing.asked.response_format == "url":
             return Picture(url=f"{self._base}{self._kept.keep(image, self._drawing.format)}")
         return Picture(b64_json=image)
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
-        """Partial pictures as they come. The finished ones wait for the last event, which knows their size and seed."""
+        """Partial pictures as they come. Finished ones wait for the last event, which knows their size and seed."""
         count = self._drawing.asked.n or 1
-        found: list[str] = []
-        seen, each = 0, 1
+        images: list[Raw] = []
+        previews, each = 0, 1
         async with aclosing(self._events()) as events:
             async for event in events:
-                if "preview" in event:
-                    each = max(1, min(self._drawing.asked.partial_images or 0, event["total"] // count - 1))
-                    yield self._partial(event["preview"], seen % each)
-                    seen += 1
-                elif "step" not in event and "image" not in event and not event.get("done"):
+                if isinstance(event, ImageStarted):
                     yield b": drawing\n\n"  # a comment: the answer has begun, and no client sees an event
-                found += [event["image"]] if "image" in event else []
-                if event.get("done"):
-                    for image in found:
+                elif isinstance(event, ImageStep) and event.preview:
+                    each = max(1, min(self._drawing.asked.partial_images or 0, event.total // count - 1))
+                    yield self._partial(event.preview, previews % each)
+                    previews += 1
+                images += image_of(event)
+                if isinstance(event, ImageDone):
+                    for image in images:
                         yield self._completed(image, event)
 
-    def _partial(self, image: str, index: int) -> bytes:
+    def _partial(self, image: Raw, index: int) -> bytes:
         size = self._drawing.asked.size or "auto"
         return self._event("partial_image", image, size, partial_image_index=index)
 
-    def _completed(self, image: str, done: Event) -> bytes:
-        size = f"{done['width']}x{done['height']}"
-        return self._event("completed", image, size, usage=usage(done, 1), seed=done["seed"])
+    def _completed(self, image: Raw, done: ImageDone) -> bytes:
+        size = f"{done.width}x{done.height}"
+        return self._event("completed", image, size, usage=usage(done, 1), seed=done.seed)
 
     def _event(
-        self, what: Literal["partial_image", "completed"], image: str, size: str, **more: Any
+        self, what: Literal["partial_image", "completed"], image: Raw, size: str, **more: Any
     ) -> bytes:
         event = PictureEvent(
             type=f"{self._drawing.kind}.{what}",  # type: ignore[arg-type]  # all four there are
@@ -103,8 +107,13 @@ class DrawingAnswer:
         return sse(event, event.type)
 
 
-def usage(done: Event, pictures: int, detailed: bool = False) -> PicturesUsage:
+def image_of(event: Event) -> list[Raw]:
+    """The finished picture that an event carries, if any."""
+    return [event.image] if isinstance(event, ImageChunk | ImageDone) and event.image else []
+
+
+def usage(done: ImageDone, pictures: int, detailed: bool = False) -> PicturesUsage:
     """A picture's tokens are the patches that the model works on. What it read is not counted."""
-    drawn = pictures * (int(done["width"]) // PATCH) * (int(done["height"]) // PATCH)
+    drawn = pictures * (done.width // PATCH) * (done.height // PATCH)
     details = PictureTokens(drawn) if detailed else UNSET
     return PicturesUsage(0, PictureTokens(0), drawn, drawn, details)

@@ -1,15 +1,16 @@
-"""/v1/responses: the request as one of chat. Nothing is stored, so that what came before is sent again each time."""
+"""/v1/responses: the request as a chat. Nothing is stored: clients send the whole conversation each time."""
 
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
-from runner.api.openai.chat import Chat, Effort, Turn, message
+from runner.api.openai.chat import Chat, ChatOptions, Effort, Turn, engine_call, engine_message
 from runner.api.openai.tools import TEXT_RULE
 from runner.api.tool_choice import CHOICE_RULE, ChoiceName
 from runner.errors import BadRequest
 from runner.http import rules
-from runner.protocol.text import parse
+from runner.protocol.text import Message, parse
 
 
 class Reasoning(Struct, frozen=True):
@@ -74,14 +75,14 @@ class ResponsesRequest(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] | None = None
 
 
-# What would change the answer and is not to be had.
-NOT_HERE = {
+# Fields that would change the answer, and why they are not supported.
+UNSUPPORTED = {
     "previous_response_id": "responses are not stored; send what came before as input",
     "conversation": "conversations are not stored; send what came before as input",
     "prompt": "prompts are not stored; send instructions and input",
     "background": "an answer is made while its client waits",
 }
-# Chat's own, that mean the same here.
+# Fields of a chat that mean the same here.
 SAME = (
     "seed",
     "think",
@@ -103,30 +104,28 @@ RULES = (
 
 
 class Responses:
-    """A request that was read, and the chat that it comes to."""
+    """A request that has been checked, and the chat that it amounts to."""
 
     def __init__(self, body: dict[str, Any]) -> None:
-        for name, why in NOT_HERE.items():
+        for name, why in UNSUPPORTED.items():
             if body.get(name):
                 raise BadRequest(f"{name}: {why}")
-        self.asked = parse(ResponsesRequest, body)
-        asked = self.asked
-        chat: dict[str, Any] = {name: body[name] for name in SAME if body.get(name) is not None}
-        chat |= {
-            "model": asked.model,
-            "messages": turns(asked.input, asked.instructions),
-            "max_completion_tokens": asked.max_output_tokens,
-            "temperature": asked.temperature,
-            "top_p": asked.top_p,
-            "tools": [_tool(tool) for tool in asked.tools or []],
-            "tool_choice": _choice(asked.tool_choice),
-            "parallel_tool_calls": asked.parallel_tool_calls,
-            "response_format": _format(asked.text.format),
-            "reasoning_effort": asked.reasoning.effort if asked.reasoning else None,
+        self.request = request = parse(ResponsesRequest, body)
+        fields: dict[str, Any] = {name: body[name] for name in SAME if body.get(name) is not None}
+        fields |= {
+            "model": request.model,
+            "max_completion_tokens": request.max_output_tokens,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "tools": [_tool(tool) for tool in request.tools or []],
+            "tool_choice": _choice(request.tool_choice),
+            "parallel_tool_calls": request.parallel_tool_calls,
+            "response_format": _format(request.text.format),
+            "reasoning_effort": request.reasoning.effort if request.reasoning else None,
         }
-        if asked.top_logprobs or LOGPROBS in (asked.include or []):
-            chat |= {"logprobs": True, "top_logprobs": asked.top_logprobs or 0}
-        self.chat = Chat(chat)
+        if request.top_logprobs or LOGPROBS in (request.include or []):
+            fields |= {"logprobs": True, "top_logprobs": request.top_logprobs or 0}
+        self.chat = Chat(parse(ChatOptions, fields), messages(request.input, request.instructions))
 
 
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:
@@ -145,59 +144,62 @@ def _choice(choice: str | dict[str, Any] | None) -> Any:
     return choice
 
 
-def _format(wanted: Format | None) -> dict[str, Any] | None:
-    if wanted is None:
+def _format(format: Format | None) -> dict[str, Any] | None:
+    if format is None:
         return None
-    if wanted.type != "json_schema":
-        return {"type": wanted.type}
-    return {"type": "json_schema", "json_schema": {"name": wanted.name, "schema": wanted.definition}}
+    if format.type != "json_schema":
+        return {"type": format.type}
+    return {"type": "json_schema", "json_schema": {"name": format.name, "schema": format.definition}}
 
 
-def turns(given: str | list[dict[str, Any]], instructions: str | None) -> list[dict[str, Any]]:
-    """The items of the input as turns of a chat. Thoughts and calls belong to the assistant's turn that they led to."""
-    found: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions else []
-    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+def messages(input: str | list[dict[str, Any]], instructions: str | None) -> list[Message]:
+    """The items of the input as messages. Thoughts and calls belong to the assistant's message that they led to."""
+    items = [{"role": "user", "content": input}] if isinstance(input, str) else input
     if not items:
         raise BadRequest("input is empty; some text is needed")
+    conversation = [Message("system", instructions)] if instructions else []
     for index, item in enumerate(items):
-        kind = item.get("type", "message")
+        kind, place = item.get("type", "message"), f"input[{index}]"
         if kind == "message":
-            _say(found, item, f"input[{index}]")
+            _add_message(conversation, _message(place, role=item.get("role"), content=item.get("content")))
         elif kind == "function_call":
-            call = {"name": item.get("name"), "arguments": item.get("arguments")}
-            called = {"id": item.get("call_id"), "type": "function", "function": call}
-            _assistant(found).setdefault("tool_calls", []).append(called)
+            _add_call(conversation, item, place)
         elif kind == "function_call_output":
-            found.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")})
+            result = {"tool_call_id": item.get("call_id"), "content": item.get("output")}
+            conversation.append(_message(place, role="tool", **result))
         elif kind == "reasoning":
-            found.append({"role": "assistant", "content": "", "reasoning_content": _thoughts(item, index)})
+            conversation.append(Message("assistant", "", reasoning_content=_thoughts(item, place)))
         else:
-            raise BadRequest(f"input[{index}]: type {str(kind)[:64]!r} is not supported")
-    return found
+            raise BadRequest(f"{place}: type {str(kind)[:64]!r} is not supported")
+    return conversation
 
 
-def _thoughts(item: dict[str, Any], index: int) -> str:
-    given = item.get("content") or item.get("summary") or []
-    parts = given if isinstance(given, list) else [given]
+def _message(place: str, **turn: Any) -> Message:
+    return engine_message(parse(Turn, turn), place)
+
+
+def _thoughts(item: dict[str, Any], place: str) -> str:
+    content = item.get("content") or item.get("summary") or []
+    parts = content if isinstance(content, list) else [content]
     texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
-    said = [text for text in texts if isinstance(text, str)]
-    if len(said) < len(texts):
-        raise BadRequest(f"input[{index}].content: a list of parts with text is needed")
-    return "".join(said)
+    if not all(isinstance(text, str) for text in texts):
+        raise BadRequest(f"{place}.content: a list of parts with text is needed")
+    return "".join(map(str, texts))
 
 
-def _say(found: list[dict[str, Any]], item: dict[str, Any], place: str) -> None:
-    turn = {"role": item.get("role"), "content": item.get("content")}
-    message(parse(Turn, turn), place)  # what is wrong with it is said of its place in the input
-    after_thought = bool(found) and found[-1].get("reasoning_content") and not found[-1].get("content")
-    if turn["role"] == "assistant" and after_thought:
-        found[-1]["content"] = turn["content"]
+def _add_message(conversation: list[Message], message: Message) -> None:
+    last = conversation[-1] if conversation else None
+    if message.role == "assistant" and last is not None and last.reasoning_content and not last.content:
+        conversation[-1] = replace(last, content=message.content)
     else:
-        found.append(turn)
+        conversation.append(message)
 
 
-def _assistant(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """The assistant's turn that is being said."""
-    if not found or found[-1]["role"] != "assistant":
-        found.append({"role": "assistant", "content": ""})
-    return found[-1]
+def _add_call(conversation: list[Message], item: dict[str, Any], place: str) -> None:
+    """Onto the assistant's message at the end; a new one where there is none."""
+    if not conversation or conversation[-1].role != "assistant":
+        conversation.append(Message("assistant", ""))
+    function = {"name": item.get("name"), "arguments": item.get("arguments")}
+    call = engine_call({"id": item.get("call_id"), "function": function}, place)
+    last = conversation[-1]
+    conversation[-1] = replace(last, tool_calls=[*(last.tool_calls or []), call])

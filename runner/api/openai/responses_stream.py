@@ -1,4 +1,4 @@
-"""/v1/responses: a chat's pieces as output items, and as the events of a stream."""
+"""/v1/responses: what a chat adds, as output items and as the events of a stream."""
 
 import time
 import uuid
@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from runner.api.lease import sse
 from runner.api.logprobs import TokenLogprob
-from runner.api.openai.chat_stream import ChatAnswer, Piece
+from runner.api.openai.chat_stream import ChatAnswer, ChoiceDelta
 from runner.api.openai.errors import shaped
 from runner.api.openai.responses import Responses
 from runner.api.openai.responses_schemas import (
@@ -31,7 +31,7 @@ from runner.api.openai.schemas import Call
 from runner.errors import DiptychError
 from runner.gateway.app import Gateway
 
-Said = tuple[str, dict[str, Any]]  # an event's name, and its fields
+NamedEvent = tuple[str, dict[str, Any]]  # the name and the fields
 Ended = Literal["completed", "incomplete"]
 
 
@@ -40,17 +40,17 @@ def new_id(prefix: str) -> str:
 
 
 class Output:
-    """The items of an answer as they grow; every change is told as the events that it is."""
+    """The items of an answer as they grow. Every change is a few events."""
 
     def __init__(self) -> None:
         self.items: list[Item] = []
 
-    def add(self, piece: Piece) -> Iterator[Said]:
-        if piece.thinking:
-            yield from self._think(piece.thinking)
-        if piece.content:
-            yield from self._say(piece.content, piece.logprobs)
-        for call in piece.calls:
+    def add(self, delta: ChoiceDelta) -> Iterator[NamedEvent]:
+        if delta.thinking:
+            yield from self._think(delta.thinking)
+        if delta.content:
+            yield from self._say(delta.content, delta.logprobs)
+        for call in delta.calls:
             yield from self._call(call)
 
     @property
@@ -58,7 +58,7 @@ class Output:
         last = self.items[-1] if self.items else None
         return last if last is not None and last.status == "in_progress" else None
 
-    def _think(self, text: str) -> Iterator[Said]:
+    def _think(self, text: str) -> Iterator[NamedEvent]:
         item = self._open
         if not isinstance(item, ReasoningItem):
             yield from self.close()
@@ -67,7 +67,7 @@ class Output:
         item.content[0].text += text
         yield "response.reasoning_text.delta", {**self._at(item), "delta": text}
 
-    def _say(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[Said]:
+    def _say(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[NamedEvent]:
         item = self._open
         if not isinstance(item, MessageItem):
             yield from self.close()
@@ -75,14 +75,14 @@ class Output:
             yield from self._begin(item)
         item.content[0].text += text
         item.content[0].logprobs += logprobs
-        told = {"delta": text, "logprobs": _told(logprobs)}
-        yield "response.output_text.delta", {**self._at(item), **told}
+        fields = {"delta": text, "logprobs": _event_logprobs(logprobs)}
+        yield "response.output_text.delta", {**self._at(item), **fields}
 
-    def _begin(self, item: MessageItem | ReasoningItem) -> Iterator[Said]:
+    def _begin(self, item: MessageItem | ReasoningItem) -> Iterator[NamedEvent]:
         yield self._added(item, replace(item, content=[]))
         yield "response.content_part.added", {**self._at(item), "part": item.content[0]}
 
-    def _added(self, item: Item, shown: Item) -> Said:
+    def _added(self, item: Item, shown: Item) -> NamedEvent:
         self.items.append(item)
         return "response.output_item.added", {"output_index": len(self.items) - 1, "item": shown}
 
@@ -90,25 +90,25 @@ class Output:
         place = {"item_id": item.id, "output_index": len(self.items) - 1}
         return place if isinstance(item, CallItem) else {**place, "content_index": 0}
 
-    def close(self, status: Ended = "completed") -> Iterator[Said]:
+    def close(self, status: Ended = "completed") -> Iterator[NamedEvent]:
         """End the item that is being written, if any."""
         item = self._open
         if item is None or isinstance(item, CallItem):
             return
         item.status = status
         (part,) = item.content
-        said = {**self._at(item), "text": part.text}
+        fields = {**self._at(item), "text": part.text}
         if isinstance(part, OutputText):
-            yield "response.output_text.done", {**said, "logprobs": _told(part.logprobs)}
+            yield "response.output_text.done", {**fields, "logprobs": _event_logprobs(part.logprobs)}
         else:
-            yield "response.reasoning_text.done", said
+            yield "response.reasoning_text.done", fields
         yield "response.content_part.done", {**self._at(item), "part": part}
         yield self._done(item)
 
-    def _done(self, item: Item) -> Said:
+    def _done(self, item: Item) -> NamedEvent:
         return "response.output_item.done", {"output_index": len(self.items) - 1, "item": item}
 
-    def _call(self, call: Call) -> Iterator[Said]:
+    def _call(self, call: Call) -> Iterator[NamedEvent]:
         yield from self.close()
         item = CallItem(new_id("fc"), call.id, call.function.name, call.function.arguments)
         yield self._added(item, replace(item, arguments=""))
@@ -119,8 +119,8 @@ class Output:
         yield self._done(item)
 
 
-def _told(logprobs: list[TokenLogprob]) -> list[dict[str, Any]]:
-    """As events have them: without the bytes, which items have."""
+def _event_logprobs(logprobs: list[TokenLogprob]) -> list[dict[str, Any]]:
+    """Without the bytes, which only items have."""
     return [
         {
             "token": one.token,
@@ -142,14 +142,14 @@ class ResponsesAnswer:
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         finish = ""
-        async with aclosing(self._chat.pieces()) as pieces:
-            async for _, piece in pieces:
+        async with aclosing(self._chat.deltas()) as deltas:
+            async for _, delta in deltas:
                 if not self._sequence:
                     yield self._event("response.created", {"response": self._response("in_progress")})
                     yield self._event("response.in_progress", {"response": self._response("in_progress")})
-                for name, fields in self._output.add(piece):
+                for name, fields in self._output.add(delta):
                     yield self._event(name, fields)
-                finish = piece.finish or finish
+                finish = delta.finish or finish
         status = _status(finish)
         for name, fields in self._output.close(status):
             yield self._event(name, fields)
@@ -157,11 +157,11 @@ class ResponsesAnswer:
 
     async def whole(self) -> Response:
         finish = ""
-        async with aclosing(self._chat.pieces()) as pieces:
-            async for _, piece in pieces:
-                for _event in self._output.add(piece):
+        async with aclosing(self._chat.deltas()) as deltas:
+            async for _, delta in deltas:
+                for _event in self._output.add(delta):
                     continue
-                finish = piece.finish or finish
+                finish = delta.finish or finish
         status = _status(finish)
         for _event in self._output.close(status):
             continue
@@ -169,47 +169,47 @@ class ResponsesAnswer:
 
     def last(self, error: DiptychError) -> bytes:
         """The event of what went wrong after the first one."""
-        found = shaped(error).error
-        return self._event("error", {"code": found.code, "message": found.message, "param": found.param})
+        failure = shaped(error).error
+        fields = {"code": failure.code, "message": failure.message, "param": failure.param}
+        return self._event("error", fields)
 
     def _event(self, name: str, fields: dict[str, Any]) -> bytes:
-        said = sse({"type": name, "sequence_number": self._sequence, **fields}, name)
         self._sequence += 1
-        return said
+        return sse({"type": name, "sequence_number": self._sequence - 1, **fields}, name)
 
     def _response(self, status: Status) -> Response:
-        asked = self._responses.asked
+        request = self._responses.request
         tools = [
-            {"strict": None, "parameters": None, "description": None, **tool} for tool in asked.tools or []
+            {"strict": None, "parameters": None, "description": None, **tool} for tool in request.tools or []
         ]
         return Response(
             id=self._id,
             created_at=self._created,
             status=status,
             incomplete_details=Incomplete() if status == "incomplete" else None,
-            instructions=asked.instructions,
-            max_output_tokens=asked.max_output_tokens,
-            metadata=asked.metadata or {},
-            model=asked.model,
+            instructions=request.instructions,
+            max_output_tokens=request.max_output_tokens,
+            metadata=request.metadata or {},
+            model=request.model,
             output=self._output.items,
-            parallel_tool_calls=asked.parallel_tool_calls is not False,
-            reasoning=Effort(asked.reasoning.effort if asked.reasoning else None),
-            temperature=1.0 if asked.temperature is None else asked.temperature,
+            parallel_tool_calls=request.parallel_tool_calls is not False,
+            reasoning=Effort(request.reasoning.effort if request.reasoning else None),
+            temperature=1.0 if request.temperature is None else request.temperature,
             text={"format": _shown_format(self._responses)},
-            tool_choice="auto" if asked.tool_choice is None else asked.tool_choice,
+            tool_choice="auto" if request.tool_choice is None else request.tool_choice,
             tools=tools,
-            top_p=1.0 if asked.top_p is None else asked.top_p,
+            top_p=1.0 if request.top_p is None else request.top_p,
             usage=None if status == "in_progress" else self._usage(),
         )
 
     def _usage(self) -> ResponseUsage:
-        found = self._chat.usage()
+        usage = self._chat.usage()
         return ResponseUsage(
-            found.prompt_tokens,
-            InputDetails(found.prompt_tokens_details.cached_tokens),
-            found.completion_tokens,
-            found.completion_tokens_details,
-            found.total_tokens,
+            usage.prompt_tokens,
+            InputDetails(usage.prompt_tokens_details.cached_tokens),
+            usage.completion_tokens,
+            usage.completion_tokens_details,
+            usage.total_tokens,
         )
 
 
@@ -218,7 +218,7 @@ def _status(finish: str) -> Ended:
 
 
 def _shown_format(responses: Responses) -> dict[str, Any]:
-    wanted = responses.asked.text.format
-    if wanted is None or wanted.type != "json_schema":
-        return {"type": "text" if wanted is None else wanted.type}
-    return {"type": "json_schema", "name": wanted.name or "", "schema": wanted.definition, "strict": True}
+    format = responses.request.text.format
+    if format is None or format.type != "json_schema":
+        return {"type": "text" if format is None else format.type}
+    return {"type": "json_schema", "name": format.name or "", "schema": format.definition, "strict": True}

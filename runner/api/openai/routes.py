@@ -10,9 +10,9 @@ from starlette.routing import BaseRoute, Route
 
 from runner.api.forms import is_form, read_form
 from runner.api.images import FOLDER, Pictures
-from runner.api.lease import Whole, names, sse
-from runner.api.openai.chat import NOT_HERE as CHAT_LACKS
+from runner.api.lease import DeferredJson, names, sse
 from runner.api.openai.chat import RULES as CHAT_RULES
+from runner.api.openai.chat import UNSUPPORTED as CHAT_LACKS
 from runner.api.openai.chat import Chat, ChatRequest
 from runner.api.openai.chat_stream import ChatAnswer
 from runner.api.openai.completions import RULES as COMPLETION_RULES
@@ -21,12 +21,12 @@ from runner.api.openai.embeddings import EmbeddingsRequest, embeddings
 from runner.api.openai.errors import OpenAIErrors, shaped
 from runner.api.openai.image_edits import RULE as EDIT_RULE
 from runner.api.openai.image_edits import EditForm, EditRequest, edit_of_form, edit_of_json
-from runner.api.openai.images import NOT_HERE as PICTURES_LACK
 from runner.api.openai.images import RULES as DRAWING_RULES
+from runner.api.openai.images import UNSUPPORTED as PICTURES_LACK
 from runner.api.openai.images import ImagesCall, ImagesRequest
 from runner.api.openai.images_stream import DrawingAnswer
-from runner.api.openai.responses import NOT_HERE as RESPONSES_LACK
 from runner.api.openai.responses import RULES as RESPONSE_RULES
+from runner.api.openai.responses import UNSUPPORTED as RESPONSES_LACK
 from runner.api.openai.responses import Responses, ResponsesRequest
 from runner.api.openai.responses_schemas import Response as Answered
 from runner.api.openai.responses_schemas import ResponseEvent
@@ -110,9 +110,9 @@ class OpenAI:
         pieces=ChatChunk,
     )
     async def chat(self, request: Request) -> Any:
-        chat = Chat(read_json(await read_body(request)))
+        chat = Chat.read(await read_body(request))
         answer = ChatAnswer(self._gateway, chat, request_context(request.scope).id)
-        return Stream(answer.stream(), MEDIA, _last) if chat.asked.stream else Whole(answer.whole)
+        return Stream(answer.stream(), MEDIA, _last) if chat.request.stream else DeferredJson(answer.whole)
 
     @asking(
         "Continue a conversation",
@@ -125,7 +125,11 @@ class OpenAI:
     async def responses(self, request: Request) -> Any:
         responses = Responses(read_json(await read_body(request)))
         answer = ResponsesAnswer(self._gateway, responses, request_context(request.scope).id)
-        return Stream(answer.stream(), MEDIA, answer.last) if responses.asked.stream else Whole(answer.whole)
+        return (
+            Stream(answer.stream(), MEDIA, answer.last)
+            if responses.request.stream
+            else DeferredJson(answer.whole)
+        )
 
     @asking(
         "Continue a text",
@@ -135,15 +139,15 @@ class OpenAI:
         pieces=Completion,
     )
     async def completions(self, request: Request) -> Any:
-        body = read_json(await read_body(request))
+        body = await read_body(request)
         answer = CompletionAnswer(self._gateway, body, request_context(request.scope).id)
-        return Stream(answer.stream(), MEDIA, _last) if answer.asked.stream else Whole(answer.whole)
+        return Stream(answer.stream(), MEDIA, _last) if answer.request.stream else DeferredJson(answer.whole)
 
     @asking("Texts as vectors", body=EmbeddingsRequest, answer=Embeddings)
     async def embeddings(self, request: Request) -> Any:
-        body = read_json(await read_body(request))
+        body = await read_body(request)
         id = request_context(request.scope).id
-        return Whole(lambda: embeddings(self._gateway, body, id))
+        return DeferredJson(lambda: embeddings(self._gateway, body, id))
 
     @asking(
         "Draw pictures",
@@ -178,7 +182,7 @@ class OpenAI:
         answer = DrawingAnswer(
             self._gateway, drawing, request_context(request.scope).id, self._pictures, base
         )
-        return Stream(answer.stream(), MEDIA, _last) if drawing.asked.stream else Whole(answer.whole)
+        return Stream(answer.stream(), MEDIA, _last) if drawing.asked.stream else DeferredJson(answer.whole)
 
     @described("A picture that was drawn a few minutes ago", plain=("image/*",))
     async def picture(self, request: Request) -> Response:

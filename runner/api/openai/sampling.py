@@ -1,14 +1,15 @@
-"""The options that OpenAI's chat and completions share, as native ones."""
+"""The options that OpenAI's chat and completions share, as the engine's."""
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from runner.api.openai.schemas import CompletionDetails, PromptDetails, Usage
-from runner.errors import BadRequest, RunnerFailed
+from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.duration import Duration
-from runner.protocol.text import MAX_SEED
+from runner.protocol.text import MAX_SEED, Options, TextDone
 
 MOST_CHOICES = 128
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -61,37 +62,27 @@ class Sampling(Struct, frozen=True, kw_only=True):
 SAME = ("top_p", "frequency_penalty", "presence_penalty", "logit_bias", "stop", "top_k", "min_p")
 
 
-def options(asked: Sampling, length: int | None, index: int) -> dict[str, Any]:
-    """The native options of the choice with this index."""
-    # OpenAI's default is to draw, the native contract's is greedy.
-    found: dict[str, Any] = {"temperature": 1.0 if asked.temperature is None else asked.temperature}
-    found |= {name: value for name in SAME if (value := getattr(asked, name)) is not None}
-    repeat = asked.repeat_penalty if asked.repeat_penalty is not None else asked.repetition_penalty
-    if repeat is not None:
-        found["repeat_penalty"] = repeat
-    if length is not None:
-        found["num_predict"] = length
-    if asked.seed is not None:
-        seed = asked.seed + index
-        found["seed"] = seed - 2**64 if asked.seed <= MAX_SEED < seed else seed
-    return found
+def options(request: Sampling, length: int | None, index: int) -> Options:
+    """The engine's options for the choice with this index."""
+    fields = {name: value for name in SAME if (value := getattr(request, name)) is not None}
+    penalty = request.repetition_penalty if request.repeat_penalty is None else request.repeat_penalty
+    if penalty is not None:
+        fields["repeat_penalty"] = penalty
+    seed = request.seed
+    if seed is not None:
+        seed = seed + index - 2**64 if seed <= MAX_SEED < seed + index else seed + index
+    # OpenAI's default is to sample, the native contract's is greedy.
+    temperature = 1.0 if request.temperature is None else request.temperature
+    return Options(num_predict=length, temperature=temperature, seed=seed, **fields)
 
 
-def check_stream_options(asked: Sampling) -> None:
-    if asked.stream_options is not None and not asked.stream:
+def check_stream_options(request: Sampling) -> None:
+    if request.stream_options is not None and not request.stream:
         raise BadRequest("stream_options: they are for streams; set stream to true")
 
 
-def usage(done: dict[str, Any], more: list[dict[str, Any]], thoughts: int = 0) -> Usage:
-    """Tokens of the last events of all choices; they share one prompt, which counts once."""
-    written = sum(_count(event, "eval_count") for event in [done, *more])
-    read = _count(done, "prompt_eval_count")
-    cached = int(done.get("cached", 0))
-    return Usage(read, written, read + written, PromptDetails(cached), CompletionDetails(thoughts))
-
-
-def _count(done: dict[str, Any], name: str) -> int:
-    count = done.get(name)
-    if not isinstance(count, int):
-        raise RunnerFailed(f"the runner's last event has no {name}")
-    return count
+def usage(done: Sequence[TextDone], thoughts: int = 0) -> Usage:
+    """The tokens of all choices, from their last events. They share one prompt, which counts once."""
+    written = sum(event.eval_count for event in done)
+    read = done[0].prompt_eval_count
+    return Usage(read, written, read + written, PromptDetails(done[0].cached), CompletionDetails(thoughts))

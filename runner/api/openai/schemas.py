@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from runner.api.logprobs import TokenLogprob
+from runner.protocol.image import Base64
 
 Kind = Literal["invalid_request_error", "server_error"]
 Stop = Literal["stop", "length"]
@@ -129,7 +130,7 @@ class ChatChunk(Struct, frozen=True):
 # -- completions
 
 
-class FormerLogprobs(Struct, frozen=True):
+class LegacyLogprobs(Struct, frozen=True):
     tokens: list[str]
     token_logprobs: list[float]
     top_logprobs: list[dict[str, float]]
@@ -139,7 +140,7 @@ class FormerLogprobs(Struct, frozen=True):
 class TextChoice(Struct, frozen=True):
     index: int
     text: str
-    logprobs: FormerLogprobs | None
+    logprobs: LegacyLogprobs | None
     finish_reason: Stop | None
 
 
@@ -179,7 +180,7 @@ class Embeddings(Struct, frozen=True):
 
 
 class Picture(Struct, frozen=True):
-    b64_json: str | UnsetType = UNSET
+    b64_json: Base64 | UnsetType = UNSET
     url: str | UnsetType = UNSET
 
 
@@ -217,7 +218,7 @@ class PictureEvent(Struct, frozen=True):
         "image_edit.partial_image",
         "image_edit.completed",
     ]
-    b64_json: str
+    b64_json: Base64
     created_at: int
     size: str
     quality: str

@@ -1,4 +1,4 @@
-"""Tools in OpenAI's shape: what may be called, and the calls that were made."""
+"""Tools in OpenAI's shape, and the calls that a model makes."""
 
 import uuid
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from runner.api.openai.schemas import Call, CalledFunction
-from runner.api.tool_choice import Choice, Toolbox, chosen
+from runner.api.tool_choice import Choice, Toolbox, select_tools
 from runner.errors import BadRequest
 from runner.http import rules
 
@@ -32,9 +32,9 @@ TEXT_RULE = rules.either({"type": "null"}, {"properties": {"type": {"const": "te
 
 
 def toolbox(tools: list[Tool] | None, choice: str | Choice | None) -> Toolbox:
-    """What a request's tools and tool_choice come to."""
-    known = {function.name: function for function in map(_function, tools or [])}
-    return chosen({name: _native(function) for name, function in known.items()}, choice)
+    """The tools of a request that its tool_choice allows."""
+    functions = {function.name: _engine_tool(function) for function in map(_function, tools or [])}
+    return select_tools(functions, choice)
 
 
 def _function(tool: Tool) -> Function:
@@ -45,16 +45,16 @@ def _function(tool: Tool) -> Function:
     return tool.function
 
 
-def _native(function: Function) -> dict[str, Any]:
-    about = {
+def _engine_tool(function: Function) -> dict[str, Any]:
+    fields = {
         "name": function.name,
         "description": function.description or "",
         "parameters": function.parameters or {"type": "object", "properties": {}},
     }
-    return {"type": "function", "function": about}
+    return {"type": "function", "function": fields}
 
 
-def call_shown(call: dict[str, Any]) -> Call:
-    """A native call in OpenAI's shape, with an id of its own."""
+def openai_call(call: dict[str, Any]) -> Call:
+    """A call of the engine's in OpenAI's shape, with an id of its own."""
     arguments = msgspec.json.encode(call["arguments"]).decode()
     return Call(f"call_{uuid.uuid4().hex[:24]}", CalledFunction(call["name"], arguments))

@@ -6,11 +6,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from runner.cli.backend import Event, Source
+from runner.cli.backend import Source
 from runner.cli.chat.background import Background
 from runner.cli.chat.conversation import Conversation
 from runner.cli.chat.prompt import Reader, write
-from runner.errors import BadRequest, DiptychError
+from runner.errors import BadRequest, DiptychError, RunnerFailed
+from runner.protocol.events import Event
+from runner.protocol.text import TextChunk, TextDone
 from runner.terminal import warn
 
 HELP = '''\
@@ -92,10 +94,9 @@ class Session:
                 raise
             warn(error.message)
 
-    def ask(self, said: str) -> Event:
+    def ask(self, said: str) -> TextDone:
         """One question; its answer is shown as it comes, and remembered as far as it came. Returns the last event."""
         parts: list[str] = []
-        done: Event = {}
         try:
             done = self._background.run(self._answer(said, parts))
         finally:
@@ -106,13 +107,15 @@ class Session:
             print(_speed(done), file=sys.stderr)
         return done
 
-    async def _answer(self, said: str, parts: list[str]) -> Event:
-        event: Event = {}
+    async def _answer(self, said: str, parts: list[str]) -> TextDone:
+        event: Event | None = None
         async with contextlib.aclosing(self._source.answer(self._conversation.request(said))) as events:
             async for event in events:
-                if text := event.get("content"):
-                    parts.append(text)
-                    self._show(text)
+                if isinstance(event, TextChunk | TextDone) and event.content:
+                    parts.append(event.content)
+                    self._show(event.content)
+        if not isinstance(event, TextDone):
+            raise RunnerFailed("the model makes pictures, not text")
         return event
 
     # Commands
@@ -159,9 +162,9 @@ def _path(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
-def _speed(done: Event) -> str:
-    def rate(what: str) -> str:
-        count, took = done.get(f"{what}_count", 0), done.get(f"{what}_duration", 0)
+def _speed(done: TextDone) -> str:
+    def rate(count: int, took: int) -> str:
         return f"{count} tokens, {count * 1e9 / max(took, 1):.0f} a second"
 
-    return f"prompt: {rate('prompt_eval')}; answer: {rate('eval')}"
+    prompt = rate(done.prompt_eval_count, done.prompt_eval_duration)
+    return f"prompt: {prompt}; answer: {rate(done.eval_count, done.eval_duration)}"

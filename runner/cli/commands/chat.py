@@ -4,6 +4,8 @@ import argparse
 import logging
 import sys
 
+import msgspec
+
 from runner.cli.backend import Source, choose
 from runner.cli.chat.background import Background
 from runner.cli.chat.conversation import Conversation
@@ -59,8 +61,9 @@ def _start(background: Background, source: Source) -> None:
 def _answer_as_json(background: Background, source: Source, conversation: Conversation, said: str) -> None:
     done = Session(background, source, conversation, show=lambda text: None).ask(said)
     answer = conversation.turns[-1].content if conversation.turns else ""
-    known = {name: value for name, value in done.items() if name not in ("done", "content")}
-    print_json({"model": conversation.model, "answer": answer, **known})
+    fields = msgspec.to_builtins(done)
+    report = {name: value for name, value in fields.items() if name not in ("done", "content")}
+    print_json({"model": conversation.model, "answer": answer, **report})
 
 
 def _text_model(model: str) -> ModelFiles:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pipelines.images import PictureError
 from pipelines.packing import read_recipe
 from pipelines.recipe import Recipe, RecipeError
@@ -20,6 +22,8 @@ from runner.cli.steps import Steps
 from runner.config import Config, model_arguments
 from runner.errors import BadRequest
 from runner.inspect.sample import announce, sample
+from runner.protocol.events import Event
+from runner.protocol.image import ImageChunk, ImageDone, ImageStarted, ImageStep, from_base64
 from runner.sources import ModelMode, find
 from runner.terminal import print_json
 
@@ -196,25 +200,35 @@ class _Session:
             self._target.remove_preview()
             await source.close()
 
-    def _take(self, event: dict[str, Any]) -> None:
-        if "image" in event:
-            index = event.get("index", 0)
-            if self._only in (None, index):
-                self._written.append(self._target.write(base64.b64decode(event["image"]), index))
-        elif "preview" in event:
-            self._target.write_preview(base64.b64decode(event["preview"]))
-        if event.get("done"):
+    def _take(self, event: Event) -> None:
+        if isinstance(event, ImageStarted):
+            self._steps.step(0, event.total)
+        elif isinstance(event, ImageStep):
+            if event.preview:
+                self._target.write_preview(from_base64(event.preview))
+            self._steps.step(event.step, event.total)
+        elif isinstance(event, ImageChunk):
+            self._write(event.image, event.index)
+        elif isinstance(event, ImageDone):
+            if event.image:
+                self._write(event.image, 0)
             self._finish(event)
-        elif "total" in event:
-            self._steps.step(event.get("step", 0), event["total"])
 
-    def _finish(self, done: dict[str, Any]) -> None:
+    def _write(self, image: msgspec.Raw, index: int) -> None:
+        if self._only in (None, index):
+            self._written.append(self._target.write(from_base64(image), index))
+
+    def _finish(self, done: ImageDone) -> None:
         self._steps.clear()
-        for warning in done.get("warnings", []):
+        for warning in done.warnings or []:
             print(f"diptych: {warning}", file=sys.stderr)
         if self._as_json:
-            told = {name: value for name, value in done.items() if name not in ("image", "done", "total")}
-            print_json({"paths": [str(path) for path in self._written], **told})
+            report = msgspec.structs.asdict(done)
+            for name in ("image", "done", "total"):
+                del report[name]
+            if not done.warnings:
+                del report["warnings"]
+            print_json({"paths": [str(path) for path in self._written], **report})
             return
         for path in self._written:
-            print(f"{path}  seed {done['seed']}")
+            print(f"{path}  seed {done.seed}")

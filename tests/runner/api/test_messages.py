@@ -1,6 +1,6 @@
 """The messages of a chat, in every API's words: what they need, and what may stand without it. In process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from runner.api.ollama.requests import Chat as OllamaChat
 from runner.api.openai.chat import Chat as OpenAIChat
 from runner.api.openai.responses import Responses
 from runner.errors import BadRequest
-from runner.protocol.text import parse_text
+from runner.protocol.text import Message, encode, parse_text
 
 Messages = list[dict[str, Any]]
 
@@ -22,12 +22,12 @@ def native(messages: Messages) -> Messages:
     return messages
 
 
-def openai(messages: Messages) -> Messages:
-    return OpenAIChat({"model": "toy", "messages": messages}).messages
+def openai(messages: Messages) -> list[Message]:
+    return OpenAIChat.read(encode({"model": "toy", "messages": messages})).messages
 
 
-def ollama(messages: Messages) -> Messages:
-    return OllamaChat({"model": "toy", "messages": messages}).messages
+def ollama(messages: Messages) -> list[Message]:
+    return OllamaChat(encode({"model": "toy", "messages": messages})).messages
 
 
 apis = pytest.mark.parametrize("read", [native, openai, ollama])
@@ -39,7 +39,7 @@ apis = pytest.mark.parametrize("read", [native, openai, ollama])
     "rest", [{}, {"content": None}, {"tool_calls": []}, {"content": None, "tool_calls": None}]
 )
 def test_a_message_without_content_is_refused_by_its_place(
-    read: Callable[[Messages], Messages], role: str, rest: dict[str, Any]
+    read: Callable[[Messages], Sequence[Any]], role: str, rest: dict[str, Any]
 ) -> None:
     with pytest.raises(BadRequest, match=r"^messages\[1\]\.content is missing; text is needed"):
         read([USER, {"role": role, **rest}, USER])
@@ -56,17 +56,16 @@ def test_a_message_without_content_is_refused_by_its_place(
     ],
 )
 def test_calls_and_what_tools_return_stand_without_content(
-    read: Callable[[Messages], Messages], message: dict[str, Any]
+    read: Callable[[Messages], Sequence[Any]], message: dict[str, Any]
 ) -> None:
     assert len(read([USER, message, USER])) == 3
 
 
 def test_thoughts_and_refusals_stand_without_content() -> None:
-    assert ollama([USER, {"role": "assistant", "thinking": "Blue."}])[1]["reasoning_content"] == "Blue."
-    assert (
-        openai([USER, {"role": "assistant", "reasoning_content": "Blue."}])[1]["reasoning_content"] == "Blue."
-    )
-    assert openai([USER, {"role": "assistant", "refusal": "No."}])[1]["content"] == "No."
+    assert ollama([USER, {"role": "assistant", "thinking": "Blue."}])[1].reasoning_content == "Blue."
+    thought = {"role": "assistant", "reasoning_content": "Blue."}
+    assert openai([USER, thought])[1].reasoning_content == "Blue."
+    assert openai([USER, {"role": "assistant", "refusal": "No."}])[1].content == "No."
     native([USER, {"role": "assistant", "reasoning_content": "Blue."}])
 
 
@@ -89,14 +88,14 @@ def test_whether_an_answer_goes_on_with_the_last_message_is_said_as_vllm_has_it(
     fields: dict[str, Any], continues: bool | None
 ) -> None:
     begun = [USER, {"role": "assistant", "content": "The sea is"}]
-    (chat,) = OpenAIChat({"model": "toy", "messages": begun, **fields}).natives()
-    assert chat.get("continue_final_message") is continues
-    (response,) = Responses({"model": "toy", "input": begun, **fields}).chat.natives()
-    assert response.get("continue_final_message") is continues
+    (chat,) = OpenAIChat.read(encode({"model": "toy", "messages": begun, **fields})).engine_requests()
+    assert chat.continue_final_message is continues
+    (response,) = Responses({"model": "toy", "input": begun, **fields}).chat.engine_requests()
+    assert response.continue_final_message is continues
 
 
 @pytest.mark.parametrize("both", [True, False])
 def test_a_new_turn_that_goes_on_with_the_last_message_is_refused(both: bool) -> None:
     fields = {"continue_final_message": both, "add_generation_prompt": both}
     with pytest.raises(BadRequest, match=r"^add_generation_prompt: (true|false) is not allowed"):
-        OpenAIChat({"model": "toy", "messages": [USER], **fields}).natives()
+        OpenAIChat.read(encode({"model": "toy", "messages": [USER], **fields})).engine_requests()

@@ -18,7 +18,7 @@ import pytest
 
 from tests.runner.gateway.live import Gateway, Streaming, gone
 from tests.runner.live import ROOT
-from tests.runner.pretend import pretend_model, tell
+from tests.runner.pretend import DONE, pretend_model, tell
 from tests.runner.sources.test_alike import put_into_store
 from tests.toys import toy_text
 from tests.waiting import PATIENCE, wait_until
@@ -163,7 +163,7 @@ def test_a_runner_is_not_killed_for_a_pause_of_the_gateway_s_own(
         for _ in range(2):
             pause(gateway)
             gateway.wait_until(lambda: gateway.http.get("/healthz").status_code == 200)
-        assert stream.last() == {"done": True, "done_reason": 0}
+        assert stream.last() == DONE
         assert len(stream.seen) == 401
         assert gateway.metric("diptych_crashes_total") == 0
         assert "has not answered" not in gateway.log

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from runner.process.client import READ_AHEAD, Broken, Client
+from runner.process.client import READ_AHEAD, Client, ConnectionLost
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -101,7 +101,7 @@ def test_an_answer_that_breaks_off_is_broken_and_not_short() -> None:
             async for piece in answer.chunks():
                 found.append(piece)
 
-        with pytest.raises(Broken, match="closed"):
+        with pytest.raises(ConnectionLost, match="closed"):
             await read()
         assert (found, ended) == ([b"half"], [True])
 
@@ -117,7 +117,7 @@ def test_what_is_no_answer_is_broken(said: bytes) -> None:
         writer.close()
 
     async def main(client: Client) -> None:
-        with pytest.raises(Broken):
+        with pytest.raises(ConnectionLost):
             await client.request("GET", "/")
 
     against(peer, main)
@@ -125,7 +125,7 @@ def test_what_is_no_answer_is_broken(said: bytes) -> None:
 
 def test_nobody_listening_is_broken() -> None:
     async def main() -> None:
-        with pytest.raises(Broken, match="no connection"):
+        with pytest.raises(ConnectionLost, match="no connection"):
             await Client(1).request("GET", "/")
 
     asyncio.run(main())

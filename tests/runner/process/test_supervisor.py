@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
 from runner.errors import BadRequest, Busy, DiptychError, ModelNotFound, ModelNotSupported, RunnerFailed
 from runner.process.child import check_platform
 from runner.process.supervisor import Server
+from runner.protocol.text import TextChunk
 from runner.units import GIB
 from tests import processes
 from tests.runner.checkpoints import text_files, write
@@ -45,7 +47,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
 
 async def events(server: Server, **request: Any) -> list[dict[str, Any]]:
-    return [event async for event in server.completion({"prompt": "Why", **request})]
+    return [msgspec.to_builtins(event) async for event in server.completion({"prompt": "Why", **request})]
 
 
 def ended(pid: int) -> bool:
@@ -264,7 +266,7 @@ def test_a_runner_killed_in_mid_stream_is_named_by_its_last_error(pretend: Calla
         with pytest.raises(RunnerFailed) as caught:
             await read()
         assert caught.value.message == "out of memory, it says (killed by SIGKILL)"
-        assert [event["token"] for event in seen] == [0, 1]
+        assert [event.token for event in seen if isinstance(event, TextChunk)] == [0, 1]
         assert server.has_exited
         with pytest.raises(RunnerFailed, match="killed by SIGKILL"):
             await server.ping()

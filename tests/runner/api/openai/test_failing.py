@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -27,6 +28,7 @@ from runner.errors import (
 )
 from runner.gateway.metrics import GatewayMetrics
 from runner.http.middleware import RequestContextMiddleware
+from runner.protocol.text import TextChunk, TextDone, encode
 from tests.runner.gateway.live import Gateway
 from tests.runner.pretend import pretend_model
 
@@ -121,20 +123,20 @@ def test_whatever_goes_wrong_under_v1_has_the_same_shape(raised: Exception, stat
 # -- calls that a model makes of its own accord
 
 LOOK = {"name": "look", "arguments": {"at": "sea"}}
-END = {"done": True, "done_reason": 0, "prompt_eval_count": 3, "eval_count": 2}
+END = TextDone(0, "stop", 3, 1, 2, 1, 0)
 
 
 def reader(**fields: Any) -> ChoiceReader:
     tools = [{"type": "function", "function": {"name": "look"}}]
     body = {"model": "toy", "messages": [{"role": "user", "content": "x"}], "tools": tools, **fields}
-    return ChoiceReader(Chat(body))
+    return ChoiceReader(Chat.read(encode(body)))
 
 
 def test_calls_have_ids_of_their_own_and_end_the_answer() -> None:
     choice = reader()
-    said = choice.read({"content": "Well. ", "token": 1})
+    said = choice.read(TextChunk("Well. ", 1))
     assert (said.content, said.calls, said.finish) == ("Well. ", [], None)
-    calls = choice.read({"content": "", "token": 2, "tool_calls": [LOOK, LOOK]}).calls
+    calls = choice.read(TextChunk("", 2, tool_calls=[LOOK, LOOK])).calls
     assert calls[0].id != calls[1].id
     assert calls[0].function.name == "look"
     assert calls[0].function.arguments == json.dumps({"at": "sea"}, separators=(",", ":"))
@@ -143,18 +145,10 @@ def test_calls_have_ids_of_their_own_and_end_the_answer() -> None:
 
 def test_without_parallel_calls_the_first_is_the_only_one() -> None:
     choice = reader(parallel_tool_calls=False)
-    assert len(choice.read({"content": "", "token": 2, "tool_calls": [LOOK, LOOK]}).calls) == 1
-    assert choice.read({**END, "tool_calls": [LOOK]}).calls == []
+    assert len(choice.read(TextChunk("", 2, tool_calls=[LOOK, LOOK])).calls) == 1
+    assert choice.read(replace(END, tool_calls=[LOOK])).calls == []
 
 
 def test_a_drawing_says_nothing_that_was_not_asked_for() -> None:
     body = {"model": "klein", "prompt": "a boat", "size": "auto", "quality": "auto", "n": None, "user": "me"}
     assert ImagesCall(body, "image_generation", []).native() == {"prompt": "a boat", "format": "png"}
-
-
-def test_a_runner_that_does_not_count_has_failed() -> None:
-    from runner.api.openai.sampling import usage
-    from runner.errors import RunnerFailed
-
-    with pytest.raises(RunnerFailed, match="last event has no eval_count"):
-        usage({"done": True, "done_reason": 0}, [])

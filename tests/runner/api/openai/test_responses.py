@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from runner.api.openai.chat_stream import Piece
-from runner.api.openai.responses import turns
+from runner.api.openai.chat_stream import ChoiceDelta
+from runner.api.openai.responses import messages
 from runner.api.openai.responses_schemas import MessageItem, ReasoningItem
 from runner.api.openai.responses_stream import Output
 from tests.runner.api.openai.test_chat import LOOK
@@ -97,7 +97,7 @@ def test_a_thought_is_an_item_of_its_own() -> None:
     output = Output()
     said = [
         name
-        for piece in (Piece(thinking="H"), Piece(thinking="m"), Piece(content="Yes"))
+        for piece in (ChoiceDelta(thinking="H"), ChoiceDelta(thinking="m"), ChoiceDelta(content="Yes"))
         for name, _ in output.add(piece)
     ]
     said += [name for name, _ in output.close()]
@@ -107,7 +107,7 @@ def test_a_thought_is_an_item_of_its_own() -> None:
     assert items == [(ReasoningItem, "Hm", "completed"), (MessageItem, "Yes", "completed")]
 
 
-def test_calls_thoughts_and_answers_go_back_as_turns() -> None:
+def test_calls_thoughts_and_answers_go_back_as_messages() -> None:
     items: Any = [
         {"role": "user", "content": [{"type": "input_text", "text": "Look"}]},
         {
@@ -122,10 +122,10 @@ def test_calls_thoughts_and_answers_go_back_as_turns() -> None:
         {"type": "function_call_output", "call_id": "c2", "output": "grey"},
         {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Blue."}]},
     ]
-    found = turns(items, "Be brief.")
-    assert [turn["role"] for turn in found] == ["system", "user", "assistant", "tool", "tool", "assistant"]
-    assert found[2]["reasoning_content"] == "Hm"
-    assert [call["id"] for call in found[2]["tool_calls"]] == ["c1", "c2"]
+    chat = messages(items, "Be brief.")
+    assert [message.role for message in chat] == ["system", "user", "assistant", "tool", "tool", "assistant"]
+    assert chat[2].reasoning_content == "Hm"
+    assert [call["id"] for call in chat[2].tool_calls or []] == ["c1", "c2"]
 
 
 def test_a_whole_exchange_with_a_tool(client: Any) -> None:

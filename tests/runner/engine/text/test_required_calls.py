@@ -3,10 +3,11 @@
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pytest
+from msgspec import to_builtins
 
 from runner.api.ollama.requests import Chat as OllamaChat
 from runner.api.openai.chat import Chat as OpenAIChat
@@ -14,7 +15,8 @@ from runner.api.openai.chat_stream import ChoiceReader
 from runner.engine.text.chat_prompts import render_chat
 from runner.engine.text.required_calls import RequiredCall, call_schema
 from runner.errors import BadRequest
-from runner.protocol.text import parse_text
+from runner.protocol.events import TextEvent, decode_event
+from runner.protocol.text import encode, parse_text
 from tests.runner.engine.text.test_chat_prompts import SMOLLM2, loaded
 from tests.runner.live import Event, events, in_process
 from tests.toys import toy_text
@@ -145,16 +147,17 @@ def test_a_required_call_is_made_by_any_model_and_in_every_api(family: str) -> N
         assert call["name"] in ("look", "wait")
 
         chat = {"model": "toy", "messages": [USER], "tools": [LOOK, WAIT], "tool_choice": BY_NAME}
-        openai = OpenAIChat({**chat, "max_tokens": 200, "seed": 3})
+        openai = OpenAIChat.read(encode({**chat, "max_tokens": 200, "seed": 3}))
         reader = ChoiceReader(openai)
-        pieces = [reader.read(event) for event in await ask(client, openai.natives()[0])]
+        answer = await ask(client, to_builtins(openai.engine_requests()[0]))
+        pieces = [reader.read(cast(TextEvent, decode_event(encode(event)))) for event in answer]
         (made,) = [call for piece in pieces for call in piece.calls]
         assert made.function.name == "look"
         assert json.loads(made.function.arguments)["at"] in ("sea", "land")
         assert pieces[-1].finish == "tool_calls"
 
-        ollama = OllamaChat({**chat, "options": {"num_predict": 200, "seed": 3}}).text()
-        (call,) = calls_of(await ask(client, ollama))
+        ollama = OllamaChat(encode({**chat, "options": {"num_predict": 200, "seed": 3}})).text()
+        (call,) = calls_of(await ask(client, to_builtins(ollama)))
         assert call["name"] == "look"
         assert call["arguments"]["at"] in ("sea", "land")
 
