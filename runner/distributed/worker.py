@@ -27,12 +27,19 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         _serve(config, wire)
-    except (DiptychError, ValueError, ImportError, RuntimeError) as error:
+    except (DiptychError, ValueError, ImportError, OSError, RuntimeError) as error:
         log.debug("this rank ends", exc_info=True)
-        message = device.explain_import_error(error) if isinstance(error, ImportError) else str(error)
-        log.error("%s", " ".join(message.split()))
+        log.error("%s", " ".join(_explain(error).split()))
         return 1
     return 0
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return device.explain_import_error(error)
+    if isinstance(error, OSError) and error.strerror:  # "Too many open files" while importing, for example
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def _serve(config: WorkerConfig, wire: MessageSocket) -> None:

@@ -44,7 +44,7 @@ def test_a_tokenizer_that_panics_is_told_with_what_it_said() -> None:
         lambda: prompts.detokenize([1]),
     ]
     for call in calls:
-        with pytest.raises(RunnerFailed, match=r"tokenizer broke on this \w+: (byte index|index out)"):
+        with pytest.raises(RunnerFailed, match=r"tokenizer crashed on this \w+: (byte index|index out)"):
             call()
 
 

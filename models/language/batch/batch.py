@@ -6,21 +6,21 @@ previous token: the forward pass is launched first, the token is read while it r
 """
 
 from collections.abc import Callable
-from collections.abc import Sequence as Items
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
 from models.language.batch import sampling
+from models.language.batch.logprobs import PendingLogprobs
 from models.language.batch.prefill import Prefill, Prefilled
 from models.language.batch.sampling import Sampler
 from models.language.batch.sequence import Output, Sequence, TokenLogprob
 from models.language.cache import kv_cache
 from models.language.cache.kv_cache import Cache
 from models.language.cache.prefix_cache import PrefixCache
+from models.language.decode.backend import DecodeBackend
 from models.language.decode.decoder import Decoder
 from models.language.decode.matmul import inflight_limit
 from models.language.decode.mlx_lm_backend import MlxLmBackend
@@ -32,44 +32,6 @@ NAN_LOGITS = (
     "the model produced NaN or infinite logits: the weights are corrupt, or overflow at this precision "
     "(try --dtype float32)"
 )
-
-
-@dataclass
-class _Logprobs:
-    """Log probabilities of the sampled tokens, for the rows that request them."""
-
-    rows: list[Sequence]
-    chosen: mx.array
-    ids: mx.array
-    values: mx.array
-
-    def read(self) -> dict[Sequence, TokenLogprob]:
-        chosen: Any = self.chosen.tolist()
-        ids: Any = self.ids.tolist()
-        values: Any = self.values.tolist()
-        return {
-            row: TokenLogprob(chosen[i], tuple(zip(ids[i], values[i], strict=True))[: row.logprobs])
-            for i, row in enumerate(self.rows)
-        }
-
-
-class DecodeBackend(Protocol):
-    """Holds the caches of the decoding rows, and runs the network over them."""
-
-    def join(self, cache: Cache, rows: int) -> None:
-        """Append the rows of `cache`, a single cache or a batch."""
-
-    def keep(self, rows: Items[int]) -> None:
-        """Drop all other rows."""
-
-    def extract(self, row: int) -> Cache:
-        """One row as a single cache, read-only."""
-
-    def logits(self, tokens: mx.array) -> mx.array:
-        """Append one token to each row; the next-token logits, [row, vocabulary]."""
-
-    def clear(self) -> None:
-        """Drop all rows."""
 
 
 class Batch:
@@ -103,7 +65,7 @@ class Batch:
         self._finished: list[Sequence] = []  # rows to be removed before the next step
         self._backend.clear()
         self._inputs = mx.zeros((0,), dtype=mx.uint32)  # input of the next forward pass, not read yet
-        self._logprobs: _Logprobs | None = None
+        self._logprobs: PendingLogprobs | None = None
         self._sampler: Sampler | None = None  # None: rows joined or left
 
     def __len__(self) -> int:
@@ -261,20 +223,8 @@ class Batch:
             ]
             self._sampler = Sampler([row.sampling for row in self._rows], histories, drawn, self._vocab)
         self._inputs = self._ranks.tokens(self._sampler(logits, inputs))
-        indices = [i for i, row in enumerate(self._rows) if row.logprobs is not None]
-        self._logprobs = None
-        if indices:
-            rows = [self._rows[i] for i in indices]
-            index = mx.array(indices)
-            every = len(indices) == len(self._rows)
-            picked, tokens = (logits, self._inputs) if every else (logits[index], self._inputs[index])
-            top = max(row.logprobs or 0 for row in rows)
-            self._logprobs = _Logprobs(
-                rows, *sampling.logprobs(picked, sampling.clamp(tokens, self._vocab), top)
-            )
-            self._launch(self._inputs, self._logprobs.chosen, self._logprobs.ids, self._logprobs.values)
-        else:
-            self._launch(self._inputs)
+        self._logprobs = PendingLogprobs.of(self._rows, logits, self._inputs)
+        self._launch(self._inputs, *(self._logprobs.arrays if self._logprobs else ()))
 
     def _launch(self, *arrays: mx.array) -> None:
         with self._inflight_limit(slots_for(len(self._rows))):
@@ -299,7 +249,7 @@ class Batch:
         self._finished = []
         self._rows = [self._rows[i] for i in left]
         if self._logprobs is not None:
-            self._logprobs = _without(self._logprobs, gone)
+            self._logprobs = self._logprobs.without(gone)
         self._inputs = self._inputs[mx.array(left)]
         self._sampler = None
         self._backend.keep(left)
@@ -308,13 +258,3 @@ class Batch:
         if self._prefix.max_bytes and not row.has_nan:
             cache = self._backend.extract(self._rows.index(row))
             self._prefix.insert(row.tokens, cache, len(row.prompt))
-
-
-def _without(details: _Logprobs, gone: list[Sequence]) -> _Logprobs | None:
-    left = [i for i, row in enumerate(details.rows) if row not in gone]
-    if not left:
-        return None
-    index = mx.array(left)
-    return _Logprobs(
-        [details.rows[i] for i in left], details.chosen[index], details.ids[index], details.values[index]
-    )

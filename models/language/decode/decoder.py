@@ -61,7 +61,7 @@ class Layer:
 
 
 class Decoder:
-    """Implements batch.DecodeBackend by kernels of our own."""
+    """Implements DecodeBackend by kernels of our own."""
 
     def __init__(self, model: Any, ops: ModuleType = kernels) -> None:
         self._ops = ops

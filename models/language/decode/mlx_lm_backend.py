@@ -10,7 +10,7 @@ from models.language.cache.kv_cache import Cache
 
 
 class MlxLmBackend:
-    """Implements batch.DecodeBackend. A single row uses the cache that the model makes for one sequence."""
+    """Implements DecodeBackend. A single row uses the cache that the model makes for one sequence."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model

@@ -1,9 +1,9 @@
-"""Architectures of mlx-lm's that need something to be right beside transformers: a weight's name, a factor, a layer.
+"""Corrected versions of mlx-lm's architectures that differ from transformers in a weight's name, a factor or a layer.
 
-    NETWORKS   model type -> the module here that is taken instead of mlx-lm's
+    NETWORKS   model type -> the module of this package that is used instead of mlx-lm's
 
-Such a module has `Model` and `ModelArgs`, as mlx-lm's modules have, and is as small as the difference. Importing this
-package brings no MLX.
+Like mlx-lm's modules, each has `Model` and `ModelArgs`; it contains only the difference. What several of them need is in
+attention.py, experts.py, feed_forward.py and norms.py. Importing this package does not import MLX.
 """
 
 from collections.abc import Mapping

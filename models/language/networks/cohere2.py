@@ -1,4 +1,4 @@
-"""Command R7B: `layer_types` says which layers slide, and heads may be wider than their share of the hidden size."""
+"""Command R7B with sliding layers from `layer_types`, and heads that may be wider than hidden_size / num_attention_heads."""
 
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,7 @@ class ModelArgs(base.ModelArgs):
     layer_types: list[str] | None = None
 
     def __post_init__(self) -> None:
-        # mlx-lm looks at one layer of each pattern: it has to be there.
+        # mlx-lm uses the layer at this index of each pattern: it must exist.
         self.sliding_window_pattern = min(self.sliding_window_pattern, self.num_hidden_layers)
 
 
@@ -33,7 +33,7 @@ class Model(base.Model):
             layer.self_attn.use_sliding_window = kind == "sliding_attention"
 
     def _widen(self, args: ModelArgs) -> None:
-        """mlx-lm refuses to make such layers, so they were made for another hidden size and are made anew."""
+        """mlx-lm refuses such head sizes, so the layers were created for another hidden size and are replaced."""
         self.args = self.model.args = args
         dim, heads = args.hidden_size, args.num_attention_heads * args.head_dim
         keys = args.num_key_value_heads * args.head_dim

@@ -1,7 +1,9 @@
-"""ERNIE 4.5 with experts: a correction decides which are chosen, and has no part in their weights."""
+"""ERNIE 4.5 MoE: a correction bias affects which experts are chosen, but not their weights."""
 
 import mlx.core as mx
 from mlx_lm.models import ernie4_5_moe as base
+
+from models.language.networks.experts import Weights
 
 ModelArgs = base.ModelArgs
 CORRECTION = ".moe_statics.e_score_correction_bias"
@@ -27,14 +29,14 @@ class Model(base.Model):
                 module.__class__ = Experts
                 module.correction = mx.zeros((args.moe_num_experts,))
 
-    def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
+    def sanitize(self, weights: Weights) -> Weights:
         corrections = {
             key.replace(CORRECTION, ".correction"): value.reshape(-1)
             for key, value in weights.items()
             if key.endswith((CORRECTION, ".correction"))
         }
         for layer, block in enumerate(self.layers):
-            if type(block.mlp) is Experts:  # made without, by those who take it for zero
+            if type(block.mlp) is Experts:  # files without a correction: zero
                 corrections.setdefault(f"model.layers.{layer}.mlp.correction", block.mlp.correction)
-        sanitized: dict[str, mx.array] = super().sanitize(weights)
+        sanitized: Weights = super().sanitize(weights)
         return sanitized | corrections

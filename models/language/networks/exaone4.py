@@ -1,4 +1,4 @@
-"""EXAONE 4: `layer_types` says which layers slide; where some do, the others do not rotate."""
+"""EXAONE 4 with sliding layers from `layer_types`; if there are any, the others have no rotary embedding."""
 
 from dataclasses import dataclass
 
@@ -18,9 +18,7 @@ class ModelArgs(base.ModelArgs):
                 "sliding_attention" if pattern[i % len(pattern)] == "L" else "full_attention"
                 for i in range(self.num_hidden_layers)
             ]
-        self.sliding_window_pattern = (
-            None  # every layer rotates and attends to everything, until told otherwise
-        )
+        self.sliding_window_pattern = None  # mlx-lm then creates all layers with rope and full attention
 
 
 class Model(base.Model):

@@ -1,4 +1,4 @@
-"""Experts as transformers stores them, each apart or all of a layer in one, as mlx-lm's networks have them."""
+"""Mixtures of experts: routing, and stored experts, separate or fused, as mlx-lm's networks expect them."""
 
 import re
 
@@ -7,25 +7,32 @@ import mlx.core as mx
 Weights = dict[str, mx.array]
 
 
+def route(logits: mx.array, k: int) -> tuple[mx.array, mx.array]:
+    """The indices of the `k` most likely experts of each token, and their probabilities among all experts."""
+    shares = mx.softmax(logits, axis=-1, precise=True)
+    chosen = mx.argpartition(-shares, kth=k - 1, axis=-1)[..., :k]
+    return chosen, mx.take_along_axis(shares, chosen, axis=-1)
+
+
 def stack_experts(weights: Weights, stored: str, own: str) -> Weights:
-    """`….{stored}.N.gate_proj.weight` and so on, for each expert N, as one `….{own}.gate_proj.weight`."""
+    """Stack `….{stored}.N.gate_proj.weight` and so on of all experts N into one `….{own}.gate_proj.weight`."""
     pattern = re.compile(rf"(.*){re.escape(stored)}\.(\d+)\.(.+)")
     stacked: Weights = {}
-    apart: dict[str, dict[int, mx.array]] = {}
+    separate: dict[str, dict[int, mx.array]] = {}
     for name, value in weights.items():
         match = pattern.fullmatch(name)
         if match is None:
             stacked[name] = value
         else:
             path, number, leaf = match.groups()
-            apart.setdefault(f"{path}{own}.{leaf}", {})[int(number)] = value
-    return stacked | {name: mx.stack([each[n] for n in sorted(each)]) for name, each in apart.items()}
+            separate.setdefault(f"{path}{own}.{leaf}", {})[int(number)] = value
+    return stacked | {name: mx.stack([each[n] for n in sorted(each)]) for name, each in separate.items()}
 
 
 def split_experts(weights: Weights, stored: str, own: str, transposed: bool = False) -> Weights:
-    """`….{stored}.gate_up_proj` and `….{stored}.down_proj` as weights of `….{own}`; the rest as it is.
+    """Split `….{stored}.gate_up_proj` and rename `….{stored}.down_proj` to weights of `….{own}`; keep the rest.
 
-    `transposed`: stored with the inputs before the outputs, as the few types do that multiply from the right.
+    `transposed`: the inputs are stored before the outputs, as in a few model types.
     """
     split: Weights = {}
     for name, value in weights.items():
@@ -33,11 +40,11 @@ def split_experts(weights: Weights, stored: str, own: str, transposed: bool = Fa
         if not path.endswith(stored) or kind not in ("gate_up_proj", "down_proj"):
             split[name] = value
             continue
-        place = path.removesuffix(stored) + own
+        target = path.removesuffix(stored) + own
         matrices = value.swapaxes(-1, -2) if transposed else value
         if kind == "down_proj":
-            split[f"{place}.down_proj.weight"] = matrices
+            split[f"{target}.down_proj.weight"] = matrices
         else:
             gate, up = mx.split(matrices, 2, axis=-2)
-            split[f"{place}.gate_proj.weight"], split[f"{place}.up_proj.weight"] = gate, up
+            split[f"{target}.gate_proj.weight"], split[f"{target}.up_proj.weight"] = gate, up
     return split

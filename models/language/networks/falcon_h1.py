@@ -1,15 +1,16 @@
-"""Falcon H1: the multipliers of keys and values are folded into their weights, as those of all others are."""
+"""Falcon H1 with the multipliers of keys and values folded into their weights, as mlx-lm does with all others."""
 
-import mlx.core as mx
 from mlx_lm.models import falcon_h1 as base
+
+from models.language.networks.experts import Weights
 
 ModelArgs = base.ModelArgs
 
 
 class Model(base.Model):
-    def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
-        sanitized: dict[str, mx.array] = super().sanitize(weights)
-        if sanitized is weights:  # stored with all of them folded in
+    def sanitize(self, weights: Weights) -> Weights:
+        sanitized: Weights = super().sanitize(weights)
+        if sanitized is weights:  # stored with all multipliers folded in
             return weights
         factors = {
             "self_attn.k_proj.weight": self.args.key_multiplier,

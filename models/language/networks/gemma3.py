@@ -1,4 +1,4 @@
-"""Gemma 3 with its tower for pictures left out: the text model is ours."""
+"""Gemma 3 without its vision model; the text model is gemma3_text of this package."""
 
 from mlx_lm.models import gemma3 as base
 

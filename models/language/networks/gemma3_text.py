@@ -1,4 +1,4 @@
-"""Gemma 3: which layers slide is said by `layer_types`, and embeddings are scaled in their own precision."""
+"""Gemma 3 with sliding layers from `layer_types`, and embeddings scaled in their own precision."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +14,12 @@ class ModelArgs(base.ModelArgs):
     layer_types: list[str] | None = None
 
     def __post_init__(self) -> None:
-        # mlx-lm looks at one layer of each pattern: it has to be there.
+        # mlx-lm uses the layer at this index of each pattern: it must exist.
         self.sliding_window_pattern = min(self.sliding_window_pattern, self.num_hidden_layers)
 
 
 class TextModel(base.Gemma3Model):
-    """Its layers make their own masks."""
+    """Layers make their own masks."""
 
     def __call__(
         self, inputs: mx.array, cache: Any = None, input_embeddings: mx.array | None = None

@@ -1,15 +1,14 @@
-"""GLM 4.7 Flash: the norms of its compressed queries and keys have an epsilon of their own."""
+"""GLM 4.7 Flash with the epsilon of its latent norms."""
 
 from mlx_lm.models import glm4_moe_lite as base
+from mlx_lm.models.glm4_moe_lite import ModelArgs
 
-ModelArgs = base.ModelArgs
-EPSILON = 1e-6
+from models.language.networks.norms import set_latent_epsilon
+
+__all__ = ["Model", "ModelArgs"]
 
 
 class Model(base.Model):
-    def __init__(self, args: base.ModelArgs) -> None:
+    def __init__(self, args: ModelArgs) -> None:
         super().__init__(args)
-        for layer in self.layers:
-            for name in ("q_a_layernorm", "kv_a_layernorm"):
-                if name in layer.self_attn:
-                    layer.self_attn[name].eps = EPSILON
+        set_latent_epsilon(self)

@@ -1,4 +1,4 @@
-"""GPT-NeoX with a feed-forward width of its own."""
+"""GPT-NeoX with its own feed-forward width."""
 
 from dataclasses import dataclass
 
@@ -15,6 +15,4 @@ class ModelArgs(base.ModelArgs):
 class Model(base.Model):
     def __init__(self, args: ModelArgs) -> None:
         super().__init__(args)
-        if args.intermediate_size is not None:
-            for layer in self.layers:
-                resize(layer.mlp, "dense_h_to_4h", "dense_4h_to_h", args.hidden_size, args.intermediate_size)
+        resize(self, "dense_h_to_4h", "dense_4h_to_h", args.hidden_size, args.intermediate_size)

@@ -1,22 +1,24 @@
-"""gpt-oss with experts in floating point, as transformers writes them: one array for all, inputs before outputs."""
+"""gpt-oss with floating-point experts as transformers stores them: one array for all, inputs before outputs."""
 
 import mlx.core as mx
 from mlx_lm.models import gpt_oss as base
+
+from models.language.networks.experts import Weights
 
 ModelArgs = base.ModelArgs
 UNPACKED = (".experts.gate_up_proj", ".experts.down_proj")
 
 
 class Model(base.Model):
-    def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
+    def sanitize(self, weights: Weights) -> Weights:
         for key in [key for key in weights if key.endswith(UNPACKED)]:
             rows = weights.pop(key).swapaxes(-1, -2)
-            place = f"{key.rpartition('.')[0]}"
+            path = key.rpartition(".")[0]
             if key.endswith("down_proj"):
-                weights[f"{place}.down_proj.weight"] = rows
-            else:  # gate and up take turns
-                weights[f"{place}.gate_proj.weight"] = mx.contiguous(rows[:, ::2])
-                weights[f"{place}.up_proj.weight"] = mx.contiguous(rows[:, 1::2])
+                weights[f"{path}.down_proj.weight"] = rows
+            else:  # gate and up are interleaved
+                weights[f"{path}.gate_proj.weight"] = mx.contiguous(rows[:, ::2])
+                weights[f"{path}.up_proj.weight"] = mx.contiguous(rows[:, 1::2])
         biases = {
             key: value
             for key, value in weights.items()
@@ -26,5 +28,5 @@ class Model(base.Model):
             for key in biases:
                 del weights[key]
             weights |= base.Model.sanitize(self, biases)
-        sanitized: dict[str, mx.array] = super().sanitize(weights)
+        sanitized: Weights = super().sanitize(weights)
         return sanitized

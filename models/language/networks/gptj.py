@@ -1,4 +1,4 @@
-"""GPT-J with a feed-forward width of its own."""
+"""GPT-J with its own feed-forward width."""
 
 from dataclasses import dataclass
 
@@ -15,6 +15,4 @@ class ModelArgs(base.ModelArgs):
 class Model(base.Model):
     def __init__(self, args: ModelArgs) -> None:
         super().__init__(args)
-        if args.n_inner is not None:
-            for layer in self.layers:
-                resize(layer.mlp, "fc_in", "fc_out", args.n_embd, args.n_inner)
+        resize(self, "fc_in", "fc_out", args.n_embd, args.n_inner)

@@ -1,4 +1,4 @@
-"""Granite 4 with its gated norm over each group of heads; mlx-lm takes all of them for one group."""
+"""Granite 4 with its gated norm over each group of heads; mlx-lm treats them as one group."""
 
 from mlx_lm.models import granitemoehybrid
 from mlx_lm.models.granitemoehybrid import ModelArgs

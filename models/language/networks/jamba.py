@@ -1,18 +1,17 @@
-"""Jamba with each expert's share as it was trained: of all experts, not of the chosen ones alone."""
+"""Jamba with the router probabilities used in training: among all experts, not among the chosen ones."""
 
 import mlx.core as mx
 from mlx_lm.models import jamba
 from mlx_lm.models.jamba import ModelArgs
+
+from models.language.networks.experts import route
 
 __all__ = ["Model", "ModelArgs"]
 
 
 class SparseMoeBlock(jamba.JambaSparseMoeBlock):
     def __call__(self, x: mx.array) -> mx.array:
-        shares = mx.softmax(self.router(x), axis=-1, precise=True)
-        k = self.num_experts_per_tok
-        chosen = mx.argpartition(-shares, kth=k - 1, axis=-1)[..., :k]
-        weights = mx.take_along_axis(shares, chosen, axis=-1)
+        chosen, weights = route(self.router(x), self.num_experts_per_tok)
         y = self.switch_mlp(x, chosen)
         return (y * weights[..., None]).sum(axis=-2)
 

@@ -1,6 +1,6 @@
-"""The text model of Llama 4, saved without what reads pictures: experts, chunks and rotations as each layer has them.
+"""The text model of Llama 4, saved without its vision model, with the experts, chunks and rotations of each layer.
 
-mlx-lm's network of that name has no experts and no chunks: it was made for MobileLLM, which has neither.
+mlx-lm's network of that name has neither experts nor chunks: it was written for MobileLLM.
 """
 
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from mlx_lm.models.base import create_attention_mask, scaled_dot_product_attenti
 from mlx_lm.models.cache import ChunkedKVCache, KVCache
 
 from models.language.cache.kv_cache import Cache
+from models.language.networks.attention import merge_heads, split_heads
 from models.language.networks.experts import Weights, split_experts
 
 CHUNKED = "chunked_attention"
@@ -26,17 +27,17 @@ class ModelArgs(base.TextArgs):
 
 
 class Attention(base.Attention):
-    chunk: int | None = None  # tokens that see each other; None where a layer sees all before
+    chunk: int | None = None  # tokens that attend to each other; None for full attention
     eps: float = 1e-5
 
     def __call__(self, x: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
-        rows, length, _ = x.shape
+        length = x.shape[1]
         if self.chunk is not None:
             mask = within_chunk(self.chunk, length, cache)
         offset = 0 if cache is None else cache.offset
-        q = self._heads(self.q_proj(x), self.n_heads)
-        k = self._heads(self.k_proj(x), self.n_kv_heads)
-        v = self._heads(self.v_proj(x), self.n_kv_heads)
+        q = split_heads(self.q_proj(x), self.n_heads)
+        k = split_heads(self.k_proj(x), self.n_kv_heads)
+        v = split_heads(self.v_proj(x), self.n_kv_heads)
         if self.use_rope:
             q, k = self.rope(q, offset=offset), self.rope(k, offset=offset)
         if self.use_qk_norm:
@@ -45,22 +46,19 @@ class Attention(base.Attention):
             q = (q * self._temperature(length, offset)).astype(q.dtype)
         if cache is not None:
             k, v = cache.update_and_fetch(k, v)
-        seen = scaled_dot_product_attention(q, k, v, cache=cache, scale=self.scale, mask=mask)
-        out: mx.array = self.o_proj(seen.transpose(0, 2, 1, 3).reshape(rows, length, -1))
-        return out
-
-    def _heads(self, values: mx.array, count: int) -> mx.array:
-        return values.reshape(*values.shape[:2], count, -1).transpose(0, 2, 1, 3)
+        out = scaled_dot_product_attention(q, k, v, cache=cache, scale=self.scale, mask=mask)
+        projected: mx.array = self.o_proj(merge_heads(out))
+        return projected
 
     def _temperature(self, length: int, offset: int | mx.array) -> mx.array:
-        """For each query, by how far into a text it is."""
+        """A factor for each query, by its position in the text."""
         positions = mx.array(offset)[..., None] + mx.arange(1, length + 1)
         scales = mx.log(mx.floor(positions / self.floor_scale) + 1.0) * self.attn_scale + 1.0
         return scales.reshape(-1, 1, length, 1)
 
 
 def within_chunk(chunk: int, length: int, cache: Any) -> mx.array:
-    """The mask of tokens that see those before them in their own chunk."""
+    """A causal mask within chunks."""
     if cache is not None:
         cache.maybe_trim_front()
     first, offset = (0, 0) if cache is None else (cache.start_position, cache.offset)
@@ -72,10 +70,10 @@ class LlamaModel(base.LlamaModel):
     def __call__(self, inputs: mx.array, cache: Any = None) -> mx.array:
         h = self.embed_tokens(inputs)
         caches = [None] * len(self.layers) if cache is None else cache
-        whole = next((own for own in caches if isinstance(own, KVCache)), None)
-        mask = create_attention_mask(h, whole)
-        for layer, own in zip(self.layers, caches, strict=True):
-            h = layer(h, mask, cache=own)
+        full = next((layer_cache for layer_cache in caches if isinstance(layer_cache, KVCache)), None)
+        mask = create_attention_mask(h, full)
+        for layer, layer_cache in zip(self.layers, caches, strict=True):
+            h = layer(h, mask, cache=layer_cache)
         return self.norm(h)
 
 

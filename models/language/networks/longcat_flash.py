@@ -1,4 +1,4 @@
-"""LongCat Flash without the weights that transformers 5 writes for experts that have none."""
+"""LongCat Flash without the weights that transformers 5 stores for identity experts, which need none."""
 
 import re
 
@@ -14,9 +14,9 @@ EXPERT = re.compile(r".*\.mlp\.experts\.(\d+)\..*")
 
 class Model(base.Model):
     def sanitize(self, weights: Weights) -> Weights:
-        sanitized: Weights = super().sanitize({k: v for k, v in weights.items() if self._computed(k)})
+        sanitized: Weights = super().sanitize({k: v for k, v in weights.items() if self._is_used(k)})
         return sanitized
 
-    def _computed(self, name: str) -> bool:
+    def _is_used(self, name: str) -> bool:
         expert = EXPERT.fullmatch(name)
         return expert is None or int(expert.group(1)) < self.args.n_routed_experts

@@ -1,9 +1,10 @@
-"""Mamba and Falcon Mamba: norms take the epsilon that config.json states."""
+"""Mamba and Falcon Mamba with the epsilon of their norms from config.json."""
 
 from dataclasses import dataclass
 
-import mlx.nn as nn
 from mlx_lm.models import mamba as base
+
+from models.language.networks.norms import set_epsilon
 
 
 @dataclass
@@ -14,6 +15,4 @@ class ModelArgs(base.ModelArgs):
 class Model(base.Model):
     def __init__(self, args: ModelArgs) -> None:
         super().__init__(args)
-        for module in self.modules():
-            if isinstance(module, nn.RMSNorm):
-                module.eps = args.layer_norm_epsilon
+        set_epsilon(self, args.layer_norm_epsilon)

@@ -1,4 +1,4 @@
-"""MiniCPM3 with logits scaled by a tied head too, and with the epsilon of its latent norms."""
+"""MiniCPM3 with scaled logits for a tied head too, and with the epsilon of its latent norms."""
 
 from typing import Any
 
@@ -6,16 +6,15 @@ import mlx.core as mx
 from mlx_lm.models import minicpm3 as base
 from mlx_lm.models.minicpm3 import ModelArgs
 
-__all__ = ["Model", "ModelArgs"]
+from models.language.networks.norms import set_latent_epsilon
 
-LATENT_EPS = 1e-6  # of no configuration
+__all__ = ["Model", "ModelArgs"]
 
 
 class Model(base.Model):
     def __init__(self, args: ModelArgs) -> None:
         super().__init__(args)
-        for layer in self.layers:
-            layer.self_attn.q_a_layernorm.eps = layer.self_attn.kv_a_layernorm.eps = LATENT_EPS
+        set_latent_epsilon(self)
 
     def __call__(self, inputs: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
         logits: mx.array = super().__call__(inputs, mask, cache)

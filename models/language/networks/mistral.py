@@ -1,4 +1,4 @@
-"""Mistral: Llama, where a window is the same for all layers and not by their types."""
+"""Mistral: Llama with the same sliding window in all layers, whatever `layer_types` says."""
 
 from mlx_lm.models import llama as base
 from mlx_lm.models.llama import ModelArgs

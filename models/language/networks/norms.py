@@ -6,9 +6,11 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.activations import swiglu
 
+LATENT_EPS = 1e-6  # of the norms of compressed queries, keys and values; not in any configuration
+
 
 class GroupedGatedNorm(nn.Module):
-    """The gated norm of Mamba 2 over the heads of each group apart. Takes the place, by its class, of mlx-lm's."""
+    """The gated norm of Mamba 2, separately over the heads of each group. Replaces the class of mlx-lm's norm."""
 
     weight: mx.array
     eps: float
@@ -25,8 +27,16 @@ def norm_by_groups(norm: Any, groups: int) -> None:
         norm.groups = groups
 
 
-def set_epsilon(model: nn.Module, eps: float) -> None:
-    """For all RMS norms of a network."""
+def set_epsilon(model: nn.Module, eps: float, norm: type[nn.Module] = nn.RMSNorm) -> None:
+    """For all norms of that class in a network."""
     for module in model.modules():
-        if isinstance(module, nn.RMSNorm):
+        if isinstance(module, norm):
             module.eps = eps
+
+
+def set_latent_epsilon(model: nn.Module) -> None:
+    """For the norms of multi-head latent attention."""
+    for layer in model.layers:
+        for name in ("q_a_layernorm", "kv_a_layernorm"):
+            if name in layer.self_attn:
+                layer.self_attn[name].eps = LATENT_EPS

@@ -1,6 +1,6 @@
-"""OLMo as transformers stores it: Llama with norms that have no weights, and clipped queries, keys and values.
+"""OLMo as transformers stores it: Llama with norms without weights, and clipped queries, keys and values.
 
-mlx-lm's network of that name reads the files of the package ai2-olmo.
+mlx-lm's network of that name is for files of the package ai2-olmo.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,9 @@ import mlx.nn as nn
 from mlx_lm.models import llama as base
 from mlx_lm.models.base import scaled_dot_product_attention
 
-NORM_EPS = 1e-5  # of no configuration
+from models.language.networks.attention import merge_heads, split_heads
+
+NORM_EPS = 1e-5  # not in any configuration
 
 
 @dataclass
@@ -23,21 +25,20 @@ class Attention(base.Attention):
     clip: float | None = None
 
     def __call__(self, x: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
-        rows, length, _ = x.shape
         offset = 0 if cache is None else cache.offset
         q = self.rope(self._heads(self.q_proj(x), self.n_heads), offset=offset)
         k = self.rope(self._heads(self.k_proj(x), self.n_kv_heads), offset=offset)
         v = self._heads(self.v_proj(x), self.n_kv_heads)
         if cache is not None:
             k, v = cache.update_and_fetch(k, v)
-        seen = scaled_dot_product_attention(q, k, v, cache=cache, scale=self.scale, mask=mask)
-        out: mx.array = self.o_proj(seen.transpose(0, 2, 1, 3).reshape(rows, length, -1))
-        return out
+        out = scaled_dot_product_attention(q, k, v, cache=cache, scale=self.scale, mask=mask)
+        projected: mx.array = self.o_proj(merge_heads(out))
+        return projected
 
     def _heads(self, values: mx.array, count: int) -> mx.array:
         if self.clip is not None:
             values = mx.clip(values, -self.clip, self.clip)
-        return values.reshape(*values.shape[:2], count, -1).transpose(0, 2, 1, 3)
+        return split_heads(values, count)
 
 
 class Model(base.Model):

@@ -1,4 +1,4 @@
-"""OLMo Hybrid with its norms by the names that its files have."""
+"""OLMo Hybrid with the names of its norms in the files."""
 
 from mlx_lm.models import olmo_hybrid as base
 from mlx_lm.models.olmo_hybrid import ModelArgs

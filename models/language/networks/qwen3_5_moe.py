@@ -1,4 +1,4 @@
-"""Qwen3.5's mixture of experts, with experts stored each apart as transformers 5 writes them."""
+"""Qwen3.5 MoE with separately stored experts, as transformers 5 writes them."""
 
 from mlx_lm.models import qwen3_5_moe as base
 from mlx_lm.models.qwen3_5_moe import ModelArgs

@@ -1,4 +1,4 @@
-"""The text model of Qwen3.5, saved without what reads pictures: mlx-lm has it inside of the whole alone."""
+"""The text model of Qwen3.5, saved without its vision model; mlx-lm only has it as a part of the whole."""
 
 from mlx_lm.models.qwen3_5 import TextModel
 from mlx_lm.models.qwen3_5 import TextModelArgs as ModelArgs

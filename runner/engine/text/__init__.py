@@ -1,1 +1,1 @@
-"""Writing: prompts to token ids, token ids to text, grammars and tool calls."""
+"""The text engine: prompts to token ids, token ids to text, grammars, tool calls, embeddings."""

@@ -1,4 +1,4 @@
-"""A chat as the text that its model reads: rendered by the tokenizer's template, the last answer left open."""
+"""Renders a chat with the model's chat template, ready for the answer to be generated or continued."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -7,29 +7,29 @@ from typing import Any
 import msgspec
 
 from models.tokenizers.deadline import OutOfTime, within
-from runner.engine.text.tool_prompts import in_words, introduce, knows_tools, put_first
+from runner.engine.text.tool_prompts import as_text_messages, insert_first, introduce, supports_tools
 from runner.errors import BadRequest
 from runner.protocol.text import Message, TextRequest
 
-# A template is a program of the model's, and a long chat takes it milliseconds.
+# A template is a program that comes with the model; it needs milliseconds even for a long chat.
 RENDER_SECONDS = 10.0
 
-Plain = dict[str, Any]  # a message as templates take it
+TemplateMessage = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class ChatPrompt:
-    """`begun` is what stands of the answer already; None: the answer is a new turn."""
+    """`begun`: the existing beginning of the answer; None: the answer is a new turn."""
 
     text: str
     begun: str | None = None
 
 
 def render_chat(tokenizer: Any, request: TextRequest) -> ChatPrompt:
-    """An assistant's message at the end is continued, unless the request asks for a new turn."""
+    """An assistant message at the end is continued, unless the request asks for a new turn."""
     if not tokenizer.has_chat_template:
-        raise BadRequest("messages: this model has no chat template; send a prompt instead")
-    messages = [_plain(message) for message in request.messages or []]
+        raise BadRequest("messages: this model does not have a chat template; send a prompt instead")
+    messages = [_template_message(message) for message in request.messages or []]
     if request.continue_final_message is None and _is_placeholder(messages):
         del messages[-1]
     begun = messages[-1]["content"] if _continues(messages, request.continue_final_message) else None
@@ -39,18 +39,18 @@ def render_chat(tokenizer: Any, request: TextRequest) -> ChatPrompt:
     return ChatPrompt(text, begun)
 
 
-def _continues(messages: list[Plain], choice: bool | None) -> bool:
+def _continues(messages: list[TemplateMessage], choice: bool | None) -> bool:
     last = messages[-1]
     possible = last["role"] == "assistant" and not last.get("tool_calls")
     if choice and not possible:
         raise BadRequest(
-            "continue_final_message: true is not allowed here; the last message must be an assistant's, without tool_calls"
+            "continue_final_message: true is only allowed if the last message has the role assistant and no tool_calls"
         )
     return possible if choice is None else choice
 
 
-def _is_placeholder(messages: list[Plain]) -> bool:
-    """Some clients send the answer's empty message along. What opens a thought stands in a new turn's header alone."""
+def _is_placeholder(messages: list[TemplateMessage]) -> bool:
+    """Some clients append an empty assistant message. It is dropped: only the header of a new turn can open a thought."""
     last = messages[-1]
     return (
         len(messages) > 1
@@ -60,25 +60,27 @@ def _is_placeholder(messages: list[Plain]) -> bool:
     )
 
 
-def _render_tools(tokenizer: Any, messages: list[Plain], request: TextRequest, begun: str | None) -> str:
-    """A template that knows no tools is given them in words, at least where the answer must be a call."""
-    if knows_tools(tokenizer):
+def _render_tools(
+    tokenizer: Any, messages: list[TemplateMessage], request: TextRequest, begun: str | None
+) -> str:
+    """If the template does not support tools, calls become text; if a call is required, the tools are described too."""
+    if supports_tools(tokenizer):
         return _render(tokenizer, messages, request, begun)
-    messages = in_words(messages)
+    messages = as_text_messages(messages)
     if request.tool_choice != "required":
         return _render(tokenizer, messages, request, begun)
     introduction = introduce(request.tools or [])
     try:
-        return _render(tokenizer, put_first(messages, introduction, "system"), request, begun)
-    except BadRequest:  # some templates know no system either
-        return _render(tokenizer, put_first(messages, introduction, "user"), request, begun)
+        return _render(tokenizer, insert_first(messages, introduction, "system"), request, begun)
+    except BadRequest:  # some templates do not support a system message either
+        return _render(tokenizer, insert_first(messages, introduction, "user"), request, begun)
 
 
-def _render(tokenizer: Any, messages: list[Plain], request: TextRequest, begun: str | None) -> str:
-    # Under a grammar no thought can be written.
+def _render(tokenizer: Any, messages: list[TemplateMessage], request: TextRequest, begun: str | None) -> str:
+    # The grammar leaves no room for thinking.
     think = False if request.tool_choice == "required" else request.think
     extra: dict[str, Any] = {} if think is None else {"enable_thinking": think}
-    if begun is not None:  # templates that are code need not know the word
+    if begun is not None:  # templates that are Python code may not know the parameter
         extra["continue_final_message"] = True
     render = partial(
         tokenizer.apply_chat_template,
@@ -92,26 +94,26 @@ def _render(tokenizer: Any, messages: list[Plain], request: TextRequest, begun: 
         return str(within(RENDER_SECONDS, render))
     except OutOfTime:
         raise BadRequest(
-            f"messages: the model's chat template did not come to an end within {RENDER_SECONDS:g} seconds"
+            f"messages: the model's chat template did not finish within {RENDER_SECONDS:g} seconds"
         ) from None
     except RecursionError:
         raise BadRequest("messages: nested too deeply for the chat template") from None
-    except Exception as error:  # a template may raise anything; it is the request that it did not like
+    except Exception as error:  # a template may raise anything to reject a request
         if begun is not None and str(error).startswith("continue_final_message is set"):
             raise _cannot_continue(messages) from None
-        raise BadRequest(f"messages: the model's chat template refused them: {error}") from None
+        raise BadRequest(f"messages: rejected by the model's chat template: {error}") from None
 
 
-def _cannot_continue(messages: list[Plain]) -> BadRequest:
+def _cannot_continue(messages: list[TemplateMessage]) -> BadRequest:
     return BadRequest(
-        f"messages[{len(messages) - 1}].content cannot be continued: the model's chat template leaves out or changes "
-        "some of it; let the messages end with a user's for a new turn"
+        f"messages[{len(messages) - 1}].content cannot be continued: the model's chat template omits or changes "
+        "parts of it; for a new turn, end with a user message"
     )
 
 
-def _plain(message: Message) -> Plain:
-    """A message as templates want it: text parts joined, tool arguments as objects."""
-    plain: Plain = msgspec.to_builtins(message)
+def _template_message(message: Message) -> TemplateMessage:
+    """A message as templates expect it: text parts joined, tool arguments as objects."""
+    plain: TemplateMessage = msgspec.to_builtins(message)
     if not isinstance(message.content, str):
         plain["content"] = "".join(part.text for part in message.content or [])
     for call in plain.get("tool_calls") or []:

@@ -1,7 +1,7 @@
-"""Tokens to text, one at a time: the pieces joined are the tokenizer's own decoding of all the tokens at once.
+"""Tokens to text, one at a time: the joined pieces equal the tokenizer's decoding of all tokens at once.
 
-The stream that tokenizers offers is not used: it raises when a run of byte tokens turns out invalid after a whole
-character was sent, and keeps and decodes again all of a long run of bytes that never completes a character.
+tokenizers.DecodeStream is not used. It raises an error if a run of byte tokens turns out to be invalid after a complete
+character was emitted, and it keeps decoding a long run of bytes that never completes a character.
 """
 
 import codecs
@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 INCOMPLETE = "\ufffd"
 BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
-# No character takes more tokens than this, so what is still unsettled after them never completes one.
+# No character takes more tokens than this: if more are pending, they do not form one.
 LONGEST_CHARACTER = 16
 
 
@@ -24,36 +24,36 @@ class Decoder(Protocol):
 
 
 class Detokenizer:
-    """For one answer. `tokenizer` is a tokenizers.Tokenizer, a transformers tokenizer, or anything that decodes.
+    """For one answer. `tokenizer` is a tokenizers.Tokenizer, a transformers tokenizer, or any object with `decode`.
 
-    `context`: the last tokens of a text that the answer goes on with, which decides about a space at its start.
+    `context`: the last tokens of the text that the answer continues; they determine whether it begins with a space.
     """
 
     def __init__(self, tokenizer: Tokenizer | Decoder, context: Sequence[int] = ()) -> None:
         backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
-        self._pieces: _Bytes | _Words
+        self._decoder: _ByteLevelDecoder | _ContextDecoder
         if not isinstance(backend, Tokenizer):
-            self._pieces = _Words(tokenizer.decode, lambda token: "", context)
+            self._decoder = _ContextDecoder(tokenizer.decode, lambda token: "", context)
         elif is_byte_level(backend):
-            self._pieces = _Bytes(backend)
+            self._decoder = _ByteLevelDecoder(backend)
         else:
-            self._pieces = _Words(
+            self._decoder = _ContextDecoder(
                 lambda tokens: backend.decode(tokens, skip_special_tokens=False),
                 backend.id_to_token,
                 context,
             )
 
     def add(self, token: int) -> str:
-        """The characters that this token makes complete: none while one is unfinished, or for an unknown token."""
-        return self._pieces.add(token)
+        """The characters completed by this token: none if a character is still incomplete, or for an unknown token."""
+        return self._decoder.add(token)
 
     def finish(self) -> str:
-        """What was still unfinished, with U+FFFD for what never became a character."""
-        return self._pieces.finish()
+        """The pending rest, with U+FFFD for incomplete characters."""
+        return self._decoder.finish()
 
 
-class _Bytes:
-    """Byte-level vocabularies: each token is its bytes, so UTF-8 alone decides what is complete."""
+class _ByteLevelDecoder:
+    """Byte-level vocabularies: tokens are byte sequences, so UTF-8 determines which characters are complete."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._word = tokenizer.id_to_token
@@ -67,11 +67,11 @@ class _Bytes:
         return self._utf8.decode(b"", final=True)
 
 
-class _Words:
-    """Any other decoder, asked about the tokens that are not settled yet and a few before them for context.
+class _ContextDecoder:
+    """Other vocabularies: decodes the pending tokens together with a few earlier ones as context.
 
-    A run of byte tokens is settled by the token after it: one bad byte in it and the decoder gives up all of it, the
-    characters already seen among them.
+    A run of byte tokens stays pending until the token after it: one invalid byte makes the decoder discard the whole run,
+    including characters that were already complete.
     """
 
     def __init__(
@@ -84,51 +84,51 @@ class _Words:
         self._word = word
         self._context = list(context)
         self._context_text = decode(self._context) if context else ""
-        self._open: list[int] = []
+        self._pending: list[int] = []
 
     def add(self, token: int) -> str:
         word = self._word(token)
         if word is None:
             return ""
-        self._open.append(token)
+        self._pending.append(token)
         if BYTE_TOKEN.fullmatch(word):
             return ""
         try:
-            text = self._decode(self._context + self._open)
+            text = self._decode(self._context + self._pending)
         except (LookupError, TypeError, ValueError, OverflowError):
-            # Decoders written in Python fail on what is not in their vocabulary, each in its own way.
-            self._open.pop()
+            # Decoders written in Python raise various errors for unknown tokens.
+            self._pending.pop()
             return ""
-        seen = self._context_text
-        unfinished = text.endswith(INCOMPLETE) and not word.endswith(INCOMPLETE)
-        if unfinished or len(text) <= len(seen) or not text.startswith(seen):
-            return "" if len(self._open) < LONGEST_CHARACTER else self._settle(self._border())
-        return self._settle(len(self._open))
+        before = self._context_text
+        incomplete = text.endswith(INCOMPLETE) and not word.endswith(INCOMPLETE)
+        if incomplete or len(text) <= len(before) or not text.startswith(before):
+            return "" if len(self._pending) < LONGEST_CHARACTER else self._emit(self._character_border())
+        return self._emit(len(self._pending))
 
     def finish(self) -> str:
-        return self._settle(len(self._open))
+        return self._emit(len(self._pending))
 
-    def _settle(self, count: int) -> str:
-        """The text of the first open tokens, which become the context of what follows."""
-        settled, self._open = self._open[:count], self._open[count:]
-        if not settled:
+    def _emit(self, count: int) -> str:
+        """The text of the first pending tokens, which become the context of the following ones."""
+        tokens, self._pending = self._pending[:count], self._pending[count:]
+        if not tokens:
             return ""
-        text = self._decode(self._context + settled)
+        text = self._decode(self._context + tokens)
         sent = _common(text, self._context_text)
-        self._context, self._context_text = settled, self._decode(settled)
+        self._context, self._context_text = tokens, self._decode(tokens)
         return text[sent:]
 
-    def _border(self) -> int:
-        """Where open tokens that complete nothing may be cut: not within a character, which has at most four bytes."""
-        half, text = len(self._open) // 2, self._decode(self._open)
+    def _character_border(self) -> int:
+        """Where to cut pending tokens that complete nothing: not inside a character, which has at most four bytes."""
+        half, text = len(self._pending) // 2, self._decode(self._pending)
         for cut in range(half, half + 4):
-            if self._decode(self._open[:cut]) + self._decode(self._open[cut:]) == text:
+            if self._decode(self._pending[:cut]) + self._decode(self._pending[cut:]) == text:
                 return cut
         return half
 
 
 def _common(text: str, sent: str) -> int:
-    """How much of the text was sent already; where new tokens changed how the last ones read, what was sent stands."""
+    """How much of the text was emitted; if new tokens changed the text of the last ones, what was emitted stays."""
     if text.startswith(sent):
         return len(sent)
     return next((i for i, (new, old) in enumerate(zip(text, sent, strict=False)) if new != old), len(text))
@@ -155,7 +155,7 @@ def byte_level_bytes(word: str) -> bytes:
     alphabet = _alphabet()
     if all(char in alphabet for char in word):
         return bytes(alphabet[char] for char in word)
-    # An added token, such as one with a space in it, stands for itself.
+    # An added token, for example one with a space in it, stands for its own text.
     return word.encode()
 
 
@@ -172,7 +172,7 @@ class TokenText:
         return str(self._tokenizer.decode([token]))
 
     def _bytes(self, token: int) -> bytes:
-        """What the token stands for; half a character where it is that."""
+        """The bytes of a token, possibly only part of a character."""
         word = self._tokenizer.convert_ids_to_tokens(token)
         if not isinstance(word, str):
             return b""

@@ -1,4 +1,4 @@
-"""Texts to vectors, a few in each step of the worker, so that those who write wait for none of them long."""
+"""Embedding jobs: a few texts in each step of the worker, so that text generation does not wait long."""
 
 import logging
 from collections import deque
@@ -20,12 +20,12 @@ from runner.protocol.text import EmbeddingDone, Failed
 
 log = logging.getLogger("diptych.text")
 
-EMBEDDING_TOKENS = 2048  # in one step, which everybody else waits for
+EMBEDDING_TOKENS = 2048  # per step, which all other jobs wait for
 
 
 @dataclass(eq=False)
 class Embedding:
-    """One job's vectors in the making."""
+    """An embedding job in progress."""
 
     job: Job
     request: Embed
@@ -34,7 +34,7 @@ class Embedding:
 
 
 class Embeddings:
-    """The jobs of one model that are for vectors."""
+    """The embedding jobs of one model."""
 
     def __init__(self, model: LanguageModel, ranks: Ranks) -> None:
         self._embedder = embedder_of(model, ranks)
@@ -45,29 +45,29 @@ class Embeddings:
         return len(self._waiting)
 
     def tokens(self, text: str) -> list[int]:
-        return self._working().tokens(text)
+        return self._supported().tokens(text)
 
     def admit(self, job: Job, request: Embed) -> None:
-        job.state = Embedding(job, request, self._working().steps(request.prompts))
+        job.state = Embedding(job, request, self._supported().steps(request.prompts))
         self._waiting.append(job.state)
 
     def drop(self, embedding: Embedding) -> None:
         self._waiting.remove(embedding)
 
     def clear(self) -> list[Job]:
-        """Give up all of them; the jobs that were lost."""
+        """Drop all jobs; returns those that were lost."""
         lost = [embedding.job for embedding in self._waiting]
         self._waiting.clear()
         return lost
 
     def step(self) -> Iterable[Emitted]:
-        """A few texts of one job; the others come in the next steps, after everybody's tokens."""
+        """Embed a few texts of one job; the rest follows in later steps, between tokens of other jobs."""
         if not self._waiting:
             return
         embedding = self._waiting.popleft()
         try:
             embedding.vectors.update(next(embedding.steps))
-        except Exception as error:  # whatever it is, it ends this job alone
+        except Exception as error:  # any error ends only this job
             if self._spread and not isinstance(error, EmbeddingError):
                 raise
             log.warning("an embedding failed: %s", error)
@@ -78,19 +78,25 @@ class Embeddings:
             self._waiting.append(embedding)
             return
         if not all(np.isfinite(vector).all() for vector in embedding.vectors.values()):
-            yield Emitted(embedding.job, Failed("the model gave a vector that is no number"), last=True)
+            yield Emitted(
+                embedding.job,
+                Failed(
+                    "the model produced a vector with NaN or infinite values: the weights are corrupt, or overflow at this precision"
+                ),
+                last=True,
+            )
             return
         vectors = [embedding.vectors[index].tolist() for index in range(len(prompts))]
         yield Emitted(embedding.job, EmbeddingDone(vectors, sum(map(len, prompts))), last=True)
 
-    def _working(self) -> Embedder:
+    def _supported(self) -> Embedder:
         if isinstance(self._embedder, EmbeddingError):
             raise BadRequest(str(self._embedder))
         return self._embedder
 
 
 def embedder_of(model: LanguageModel, ranks: Ranks) -> Embedder | EmbeddingError:
-    """What embeds with this model, or why nothing does."""
+    """The model's embedder, or why it does not support embeddings."""
     try:
         return Embedder(model.model, model.folder, model.tokenizer, EMBEDDING_TOKENS, ranks)
     except (EmbeddingError, ConfigError) as error:

@@ -1,8 +1,8 @@
-"""Structured output: a JSON schema becomes a mask over the vocabulary for each next token.
+"""Structured output: turns a JSON schema into a mask over the vocabulary for each next token.
 
-The engine is llguidance: its wheel needs nothing else, where xgrammar's (0.2.8) declares torch. What it does not
-support of a schema is an error and never quietly ignored. Compiling may take long and happens off the GPU thread; a
-matcher belongs to one request and is used on it.
+The engine is llguidance, whose wheel has no dependencies; xgrammar (0.2.8) requires torch. Unsupported parts of a schema
+are an error, never silently ignored. Compiling may take long and happens off the GPU thread; a matcher belongs to one
+request and is used on the GPU thread.
 """
 
 import json
@@ -27,27 +27,27 @@ from runner.panics import is_panic
 T = TypeVar("T")
 
 SCHEMA_BYTES = 128 * 1024
-KEPT = 64
-# Ollama's word for any object; not a client's schema, so it needs no trial.
+MAX_COMPILED = 64
+# For Ollama's format "json", any object. Not a client's schema, so it needs no trial.
 OBJECT = '{"type":"object"}'
 
 
 class Matcher:
-    """Where one answer stands in its grammar."""
+    """The position of one answer in its grammar."""
 
     def __init__(self, engine: LLMatcher, vocab_size: int) -> None:
         self._engine = engine
         self._words = -(-vocab_size // 32)
-        # The last word's bits that stand for no token.
+        # The valid bits of the last word.
         self._last_word = np.uint32((1 << (vocab_size - 32 * (self._words - 1))) - 1)
 
     @property
     def finished(self) -> bool:
-        """Nothing but an end-of-text token can follow, or one was accepted."""
+        """Only an end-of-text token can follow, or one was accepted."""
         return bool(self._engine.is_stopped())
 
     def mask(self) -> NDArray[np.uint32]:
-        """One bit a token, low bits first, set where the token may come next."""
+        """One bit per token, low bits first, set if the token is allowed next."""
         bits = np.frombuffer(self._do(self._engine.compute_bitmask), dtype=np.uint32)
         mask = np.zeros(self._words, dtype=np.uint32)
         mask[: bits.size] = bits[: self._words]
@@ -55,7 +55,7 @@ class Matcher:
         return mask
 
     def accept(self, token: int) -> None:
-        """The answer goes on with this token, which the last mask allowed."""
+        """Append a token, which the last mask allowed."""
         self._do(partial(self._engine.consume_token, token))
 
     def _do(self, work: Callable[[], T]) -> T:
@@ -72,21 +72,21 @@ class Matcher:
 
 
 class Grammar:
-    """A compiled format."""
+    """A compiled schema."""
 
     def __init__(self, engine: LLMatcher, vocab_size: int) -> None:
         self._engine = engine
         self._vocab_size = vocab_size
 
     def matcher(self) -> Matcher:
-        """A matcher at the beginning, for one request."""
+        """A new matcher for one request."""
         return Matcher(self._engine.deep_copy(), self._vocab_size)
 
 
 class Grammars:
-    """The formats of one model's requests, the last used ones kept compiled. Any thread may compile.
+    """Compiles the schemas of requests to one model, and keeps the most recently used. Any thread may compile.
 
-    `vocab_size` is the width of the model's logits, which may be more or less than what the tokenizer knows.
+    `vocab_size` is the width of the model's logits; the tokenizer may have fewer tokens, or more.
     """
 
     def __init__(self, tokenizer: Any, vocab_size: int, eos_ids: Collection[int]) -> None:
@@ -94,10 +94,10 @@ class Grammars:
         self._vocab_size = vocab_size
         self._eos_ids = sorted(eos_ids)
         self._vocabulary: LLTokenizer | None = None
-        self._building = threading.Lock()
-        self._kept: OrderedDict[str, Grammar] = OrderedDict()
+        self._vocabulary_lock = threading.Lock()
+        self._compiled: OrderedDict[str, Grammar] = OrderedDict()
         self._trials = SchemaTrials()
-        # Each schema is compiled once, whoever else asks for it in the meantime.
+        # Each schema is compiled once, even if several requests need it at the same time.
         self._compiling: dict[str, Future[Grammar]] = {}
         self._lock = threading.Lock()
 
@@ -105,9 +105,9 @@ class Grammars:
         """The grammar of a request's `format`: "json" for any object, or a JSON schema."""
         text = _schema(format)
         with self._lock:
-            if text in self._kept:
-                self._kept.move_to_end(text)
-                return self._kept[text]
+            if text in self._compiled:
+                self._compiled.move_to_end(text)
+                return self._compiled[text]
             compiling = self._compiling.get(text)
             if compiling is None:
                 ours = self._compiling[text] = Future()
@@ -129,29 +129,29 @@ class Grammars:
         except SchemaError as error:
             raise BadRequest(f"format: {error}") from None
         with self._lock:
-            self._kept[text] = grammar
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+            self._compiled[text] = grammar
+            while len(self._compiled) > MAX_COMPILED:
+                self._compiled.popitem(last=False)
         return grammar
 
     def _compiled_vocabulary(self) -> LLTokenizer:
-        """Built at the first use: it takes up to a second for a large vocabulary."""
-        with self._building:
+        """Built at first use: takes up to a second for a large vocabulary."""
+        with self._vocabulary_lock:
             if self._vocabulary is None:
                 self._vocabulary = _vocabulary(self._tokenizer, self._vocab_size, self._eos_ids)
             return self._vocabulary
 
 
 def _schema(format: object) -> str:
-    """The schema's text as the engine takes it. Keys keep their order: the answer's keys follow it."""
+    """The schema as text for the engine. Keys keep their order, which is also the order of the answer's keys."""
     if format == "json":
         return OBJECT
     if isinstance(format, bool):
-        # The engine takes options with objects only.
+        # The engine only accepts its options along with objects.
         format = {} if format else {"allOf": [False]}
     if not isinstance(format, dict):
         raise BadRequest(
-            f'format: expected "json" or a JSON schema (an object or a boolean), found {format!r:.80}'
+            f'format: {format!r:.80} is not allowed; it must be "json" or a JSON schema (an object or a boolean)'
         )
     try:
         text = json.dumps(format, separators=(",", ":"), allow_nan=False)
@@ -160,28 +160,28 @@ def _schema(format: object) -> str:
     except (TypeError, ValueError) as error:
         raise BadRequest(f"format: the schema is not JSON: {error}") from None
     if len(text) > SCHEMA_BYTES:
-        raise BadRequest(f"format: the schema has {len(text)} bytes; at most {SCHEMA_BYTES} are accepted")
+        raise BadRequest(f"format: the schema has {len(text)} bytes; at most {SCHEMA_BYTES} are allowed")
     return text
 
 
 def _vocabulary(tokenizer: Any, vocab_size: int, eos_ids: list[int]) -> LLTokenizer:
     if not isinstance(tokenizer, Tokenizer):
-        raise BadRequest(
-            "format: this model's tokenizer has no tokenizer.json, which structured output needs"
-        )
+        raise BadRequest("format: structured output needs a tokenizer.json, which this model does not have")
     size = max(tokenizer.get_vocab().values()) + 1
     ends = [token for token in eos_ids if token < min(size, vocab_size)]
     if not ends:
-        raise BadRequest("format: this model has no end-of-text token, which structured output needs")
+        raise BadRequest(
+            "format: structured output needs an end-of-text token, which this model does not have"
+        )
     plain = copy(tokenizer)
     plain.no_padding()
     plain.no_truncation()
     if isinstance(plain.decoder, decoders.Metaspace) and tokenizer.token_to_id("<0x41>") is None:
-        # The engine knows the same by its parts, bytes among them: there are none here.
+        # The engine supports the equivalent sequence of decoders; ByteFallback has no effect without byte tokens.
         plain.decoder = decoders.Sequence(
             [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
         )
-    # Text that the grammar forces is cut into tokens where it stands; no space belongs before it.
+    # Text forced by the grammar is tokenized in the middle of an answer: it must not get a leading space.
     text = plain.to_str().replace('"add_prefix_space":true', '"add_prefix_space":false')
     try:
         return LLTokenizer(text, n_vocab=max(size, vocab_size), eos_token=ends)

@@ -1,8 +1,8 @@
-"""JSON schemas to llguidance's matchers, and the trial that each new schema has first.
+"""Compiles JSON schemas to llguidance's matchers, after a trial in a separate process.
 
-A few small schemas overflow the compiler's stack or keep it busy for ever, before any of its own limits. A client can
-send one, so a schema is compiled once by a process that may die of it: this file, run as a script. What it must not
-import for that: anything but llguidance and the standard library.
+A few small schemas overflow the compiler's stack or make it run forever, before any of its own limits applies. A client
+can send one, so each schema is first compiled in a process that may crash: this file, run as a script. It therefore
+imports only llguidance and the standard library.
 """
 
 import faulthandler
@@ -16,48 +16,48 @@ from concurrent.futures import Future
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-# Seconds until a trial is given up, however little of the processor it got.
-PATIENCE = 60
+# Seconds until a trial is abandoned, however little processor time it got.
+TRIAL_TIMEOUT_S = 60
 MEMORY = 2 * 1024**3
-# The compiler recurses along chains of $ref: a schema of 128 KiB has taken up to 32 MiB of stack.
+# The compiler recurses along chains of $ref: a schema of 128 KiB took up to 32 MiB of stack.
 STACK = 128 * 1024**2
 REFUSED, SLOW = 3, 4
 SIGPROF: int = getattr(signal, "SIGPROF", 0)
-# What a schema's own "x-guidance" may not change: JSON stays JSON, and gaps end (an unsure model fills them for ever).
+# Overrides "x-guidance" in a schema: the output stays JSON, and white space is bounded (a model can get stuck in it).
 OPTIONS = {
     "item_separator": ",",
     "key_separator": ":",
     "whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,64}",
 }
-# The size of new stacks is one number for the whole process.
+# The stack size of new threads is a setting of the whole process.
 _STACK_SIZE = threading.Lock()
 
 
 class SchemaError(ValueError):
-    """A schema that cannot be compiled; the message says why, in a line."""
+    """A schema that cannot be compiled; the message says why, in one line."""
 
 
 class TooSlow(SchemaError):
-    """A schema that takes longer than it was given."""
+    """A schema that takes too long to compile."""
 
 
 def compile_schema(vocabulary: LLTokenizer, schema: str) -> LLMatcher:
-    """A matcher at the beginning of the schema's grammar. It belongs to no thread."""
+    """A new matcher for the schema. It is not tied to a thread."""
     try:
         return _on_deep_stack(lambda: _compile(vocabulary, schema))
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # each library in Rust makes this class for itself
+        if type(error).__name__ != "PanicException":  # each Rust extension has its own class of this name
             raise
         raise SchemaError("the schema is too complex") from error
 
 
 def try_schema(schema: str, seconds: float) -> None:
-    """Compiles the schema in a process of its own; what it says, or dies of, is a SchemaError. TooSlow when it takes
-    more than so many seconds of the processor."""
+    """Compile the schema in a separate process. Raises SchemaError if that fails or crashes, TooSlow if it takes more
+    processor time than `seconds`."""
     too_slow = TooSlow(f"the schema takes more than {seconds:g} seconds to compile")
     command = [sys.executable, "-P", __file__, str(seconds)]
     try:
-        done = subprocess.run(command, input=schema.encode(), capture_output=True, timeout=PATIENCE)
+        done = subprocess.run(command, input=schema.encode(), capture_output=True, timeout=TRIAL_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         raise too_slow from None
     if done.returncode in (SLOW, -SIGPROF):
@@ -69,7 +69,7 @@ def try_schema(schema: str, seconds: float) -> None:
 
 
 def reason(engine: LLMatcher) -> str:
-    """Why a matcher failed, in a line, or nothing."""
+    """Why a matcher failed, in one line; empty if it did not."""
     return _one_line(engine.get_error()) if engine.is_error() else ""
 
 
@@ -78,10 +78,10 @@ def _compile(vocabulary: LLTokenizer, schema: str) -> LLMatcher:
         grammar = LLMatcher.grammar_from_json_schema(schema, overrides=OPTIONS)
     except ValueError as error:
         raise SchemaError(_one_line(str(error))) from None
-    # Every lexer state takes a kilobyte or two.
+    # A lexer state takes one or two kilobytes.
     limits = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
     engine = LLMatcher(vocabulary, grammar, log_level=0, limits=limits)
-    # Some schemas turn out to have no instance, or to be too complex, at the first mask only.
+    # Only the first mask shows that some schemas have no instance, or are too complex.
     engine.compute_bitmask()
     if engine.is_error():
         raise SchemaError(reason(engine))
@@ -93,12 +93,12 @@ def _one_line(message: str) -> str:
     if line.startswith("panic"):
         return "the schema is too complex"
     if line.startswith("NoExtension"):
-        return "nothing satisfies the schema"
+        return "no value satisfies the schema"
     return line[:300]
 
 
 def _on_deep_stack(work: Callable[[], LLMatcher]) -> LLMatcher:
-    """Runs the work on a thread of its own, whose stack long chains of references do not overflow."""
+    """Run the work on a new thread with a stack large enough for long chains of references."""
     done: Future[LLMatcher] = Future()
 
     def run() -> None:
@@ -120,25 +120,25 @@ def _on_deep_stack(work: Callable[[], LLMatcher]) -> LLMatcher:
 def _limit_memory() -> None:
     try:
         import resource
-    except ImportError:  # Windows has no such limits.
+    except ImportError:  # not available on Windows
         return
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _limit_time(seconds: float) -> None:
-    """Of the processor, from now on: a busy machine makes no schema slow."""
+    """Limits processor time, not elapsed time: a busy machine must not make a schema too slow."""
     try:
         signal.setitimer(signal.ITIMER_PROF, seconds)
-    except AttributeError:  # Windows has no such timers.
+    except AttributeError:  # not available on Windows
         timer = threading.Timer(seconds, os._exit, [SLOW])
         timer.daemon = True
         timer.start()
 
 
 def _main(seconds: float) -> int:
-    # Should the process that waits for this one be gone, it still ends.
-    faulthandler.dump_traceback_later(2 * PATIENCE, exit=True)
+    # End even if the parent process is gone.
+    faulthandler.dump_traceback_later(2 * TRIAL_TIMEOUT_S, exit=True)
     _limit_memory()
     _limit_time(seconds)
     try:

@@ -1,7 +1,7 @@
-"""A chat's answer taken apart while it is written: thoughts, tool calls, and what is said.
+"""Splits a streamed chat answer into thinking, tool calls and content.
 
-Works on text, so that it makes no difference how markers were cut into tokens. What looks like a tool call and cannot
-be read as one stays what it is: text.
+Works on text, so it does not matter how markers were split into tokens. Text that looks like a tool call but cannot be
+parsed stays content.
 """
 
 import logging
@@ -13,24 +13,24 @@ from typing import Any
 log = logging.getLogger("diptych.text")
 
 Tools = list[dict[str, Any]]
-# A call's text and the tools there are -> one call or several, {"name": …, "arguments": {…}}; raises what it likes.
+# (text of a call, available tools) -> one call or several, {"name": …, "arguments": {…}}; may raise any exception.
 ToolParser = Callable[[str, Tools], Any]
 
 
 @dataclass(frozen=True)
 class Markers:
-    """What a model writes around its thoughts and tool calls. An empty `call_end`: a call goes to the end."""
+    """What a model writes around its thinking and tool calls. With an empty `call_end` a call extends to the end."""
 
     think_start: str | None = None
     think_end: str | None = None
     call_start: str | None = None
     call_end: str = ""
     tool_parser: ToolParser | None = None
-    dropped: tuple[str, ...] = ()  # markers of structure that mean nothing to a reader
+    dropped: tuple[str, ...] = ()  # structural markers to be removed
 
 
 def markers_of(tokenizer: Any) -> Markers:
-    """The markers that mlx-lm found for a model, on its wrapped tokenizer."""
+    """The markers of a model, from mlx-lm's tokenizer wrapper."""
     return Markers(
         think_start=tokenizer.think_start,
         think_end=tokenizer.think_end,
@@ -43,135 +43,139 @@ def markers_of(tokenizer: Any) -> Markers:
 
 @dataclass
 class ParsedDelta:
-    """What a piece of text adds to each."""
+    """What a piece of text adds to content, thinking and tool calls."""
 
     content: str = ""
     thinking: str = ""
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
 
+    def __add__(self, other: "ParsedDelta") -> "ParsedDelta":
+        return ParsedDelta(
+            self.content + other.content, self.thinking + other.thinking, self.tool_calls + other.tool_calls
+        )
 
-class _In(Enum):
+
+class _Section(Enum):
     CONTENT = "content"
     THOUGHT = "thought"
     CALL = "call"
 
 
 class OutputParser:
-    """One answer's. `thinking`: its prompt has opened a thought already."""
+    """For one answer. `thinking`: the prompt already contains the start of thinking."""
 
     def __init__(self, markers: Markers, tools: Tools | None = None, *, thinking: bool = False) -> None:
         self._markers = markers
         self._tools = tools or []
-        self._in = _In.THOUGHT if thinking else _In.CONTENT
-        self._left = self._in  # where a call began, which goes on after it
+        self._section = _Section.THOUGHT if thinking else _Section.CONTENT
+        self._outer = self._section  # the section that contains a call
         self._held = ""
-        self._at_start = thinking  # of a part, whose leading line breaks belong to the marker before it
+        self._at_start = thinking  # of a section: leading line breaks belong to the marker before it
 
     def push(self, text: str) -> ParsedDelta:
-        """What is certain now; the beginning of a marker waits for the rest of it."""
+        """Everything that is certain; a possible start of a marker is held back."""
         self._held += text
-        parts = ParsedDelta()
-        while self._advance(parts):
+        delta = ParsedDelta()
+        while self._advance(delta):
             continue
-        return parts
+        return delta
 
     def finish(self) -> ParsedDelta:
-        """The rest, now that no text follows."""
-        parts = self.push("")
-        if self._in is _In.CALL:
-            self._call(self._held, parts, ended=False)
-        elif self._in is _In.THOUGHT:
-            self._say(self._held.rstrip("\n"), parts)
+        """The text held back, when the answer is complete."""
+        delta = self.push("")
+        if self._section is _Section.CALL:
+            self._end_call(self._held, delta, ended=False)
+        elif self._section is _Section.THOUGHT:
+            self._add(self._held.rstrip("\n"), delta)
         else:
-            self._say(self._held, parts)
+            self._add(self._held, delta)
         self._held = ""
-        return parts
+        return delta
 
-    def _advance(self, parts: ParsedDelta) -> bool:
-        """Up to the next marker; whether there was one."""
-        markers = self._sought()
-        found = [(at, -len(marker), marker) for marker in markers if (at := self._held.find(marker)) >= 0]
-        if not found:
-            if self._in is not _In.CALL:
+    def _advance(self, delta: ParsedDelta) -> bool:
+        """Process text up to the next marker; whether there was one."""
+        markers = self._relevant_markers()
+        matches = [(at, -len(marker), marker) for marker in markers if (at := self._held.find(marker)) >= 0]
+        if not matches:
+            if self._section is not _Section.CALL:
                 certain = len(self._held) - self._uncertain(markers)
-                self._say(self._held[:certain], parts)
+                self._add(self._held[:certain], delta)
                 self._held = self._held[certain:]
             return False
-        at, _, marker = min(found)
+        at, _, marker = min(matches)
         before, self._held = self._held[:at], self._held[at + len(marker) :]
-        if self._in is _In.CALL:
-            self._call(before, parts, ended=True)
+        if self._section is _Section.CALL:
+            self._end_call(before, delta, ended=True)
         else:
-            self._say(before.rstrip("\n") if self._in is _In.THOUGHT else before, parts)
-            self._cross(marker)
+            self._add(before.rstrip("\n") if self._section is _Section.THOUGHT else before, delta)
+            self._enter(marker)
         return True
 
-    def _sought(self) -> list[str]:
-        """The markers that mean something here."""
+    def _relevant_markers(self) -> list[str]:
+        """The markers that can occur in the current section."""
         markers = self._markers
-        if self._in is _In.CALL:
+        if self._section is _Section.CALL:
             return [markers.call_end] if markers.call_end else []
-        own = markers.think_end if self._in is _In.THOUGHT else markers.think_start
+        own = markers.think_end if self._section is _Section.THOUGHT else markers.think_start
         call = markers.call_start if self._tools else None
         return [marker for marker in (own, call, *markers.dropped) if marker]
 
     def _uncertain(self, markers: list[str]) -> int:
-        """How many characters at the end may yet become a marker, or the line breaks before one that ends a thought."""
+        """How many characters at the end may become a marker, or the line breaks before the end of thinking."""
         longest = 0
         for marker in markers:
             for size in range(min(len(marker) - 1, len(self._held)), longest, -1):
                 if self._held.endswith(marker[:size]):
                     longest = size
                     break
-        if self._in is _In.THOUGHT:
+        if self._section is _Section.THOUGHT:
             before = self._held[: len(self._held) - longest]
             longest += len(before) - len(before.rstrip("\n"))
         return longest
 
-    def _cross(self, marker: str) -> None:
+    def _enter(self, marker: str) -> None:
         if marker == self._markers.call_start:
-            self._left, self._in = self._in, _In.CALL
+            self._outer, self._section = self._section, _Section.CALL
         elif marker == self._markers.think_start:
-            self._in = _In.THOUGHT
+            self._section = _Section.THOUGHT
         elif marker == self._markers.think_end:
-            self._in = _In.CONTENT
+            self._section = _Section.CONTENT
         self._at_start = True
 
-    def _say(self, text: str, parts: ParsedDelta) -> None:
+    def _add(self, text: str, delta: ParsedDelta) -> None:
         if self._at_start:
             text = text.lstrip("\n")
             self._at_start = not text
-        if self._in is _In.THOUGHT:
-            parts.thinking += text
+        if self._section is _Section.THOUGHT:
+            delta.thinking += text
         else:
-            parts.content += text
+            delta.content += text
 
-    def _call(self, text: str, parts: ParsedDelta, ended: bool) -> None:
+    def _end_call(self, text: str, delta: ParsedDelta, ended: bool) -> None:
         markers = self._markers
-        self._in = self._left
-        calls = self._parsed(text)
+        self._section = self._outer
+        calls = self._parse_calls(text)
         if calls is None:
             self._at_start = False
-            self._say(f"{markers.call_start}{text}{markers.call_end if ended else ''}", parts)
+            self._add(f"{markers.call_start}{text}{markers.call_end if ended else ''}", delta)
         else:
-            parts.tool_calls += calls
+            delta.tool_calls += calls
             self._at_start = True
 
-    def _parsed(self, text: str) -> list[dict[str, Any]] | None:
-        """The calls in a text; None where it holds something else."""
+    def _parse_calls(self, text: str) -> list[dict[str, Any]] | None:
+        """The calls in a text; None if it cannot be parsed."""
         if self._markers.tool_parser is None:
             return None
         try:
-            found = self._markers.tool_parser(text, self._tools)
-            calls = found if isinstance(found, list) else [found]
-            return [_call(call) for call in calls] or None
-        except Exception as error:  # parsers are many, and the text is a model's
-            log.info("a tool call cannot be read: %s: %s", type(error).__name__, error)
+            parsed = self._markers.tool_parser(text, self._tools)
+            return [_checked(call) for call in (parsed if isinstance(parsed, list) else [parsed])] or None
+        except Exception as error:  # parsers differ, and the text comes from a model
+            log.info("a tool call cannot be parsed: %s: %s", type(error).__name__, error)
             return None
 
 
-def _call(found: Any) -> dict[str, Any]:
-    name, arguments = found["name"], found.get("arguments", {})
+def _checked(call: Any) -> dict[str, Any]:
+    name, arguments = call["name"], call.get("arguments", {})
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise TypeError("a name and an object of arguments are needed")
     return {"name": name, "arguments": arguments}

@@ -1,7 +1,6 @@
-"""Requests to token ids: tokenizing, and everything that can be refused before the GPU is asked.
+"""Requests to token ids: tokenization, and all checks that can refuse a request before it reaches the GPU.
 
-Knows the tokenizer and the model's limits; knows no MLX. Safe to call from any thread but the event loop's, where long
-texts would hold it up.
+Uses the tokenizer and the model's limits, not MLX. Safe to call from any thread; long texts would block the event loop.
 """
 
 import secrets
@@ -21,13 +20,13 @@ from runner.protocol.text import MAX_SEED, OPTION_NAMES, Options, TextRequest, s
 if TYPE_CHECKING:
     from runner.engine.text.grammar import Grammar, Grammars
 
-MOST_TOKENS = 16384  # of an answer whose length was not stated
-CONTEXT_TOKENS = 4  # enough to tell whether the next one begins with a space
+DEFAULT_MAX_TOKENS = 16384  # of an answer, if the request does not limit it
+CONTEXT_TOKENS = 4  # enough to know whether the next one begins with a space
 
 
 @dataclass(frozen=True)
 class Generate:
-    """A text to write."""
+    """A text to generate."""
 
     prompt: list[int]
     max_tokens: int
@@ -36,19 +35,19 @@ class Generate:
     logprobs: int | None
     grammar: "Grammar | None" = None
     parser: OutputParser | RequiredCall | None = None
-    context: list[int] = field(default_factory=list)  # the last tokens of a text that the answer goes on with
+    context: list[int] = field(default_factory=list)  # the last tokens of a text that the answer continues
     warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Embed:
-    """Texts to turn into vectors."""
+    """Texts to embed."""
 
     prompts: list[list[int]]
 
 
 class Prompts:
-    """A language model's tokenizer with its limits: `vocab` is the width of the logits, `context` the longest text."""
+    """A language model's tokenizer and limits: `vocab` is the width of the logits, `context` the maximum text length."""
 
     def __init__(
         self,
@@ -69,12 +68,11 @@ class Prompts:
         chat = None if request.messages is None else render_chat(self.tokenizer, request)
         prompt = self._encode(chat.text, special=False) if chat else self.encode_prompt(request.prompt or "")
         if not prompt:
-            raise BadRequest("prompt: it has no tokens; some text is needed")
+            raise BadRequest("prompt: the text has no tokens; at least one is needed")
         context = self._context(request.options.num_ctx)
         if len(prompt) >= context:
             raise BadRequest(
-                f"prompt: its {len(prompt)} tokens do not fit into the context of {context} tokens "
-                "and leave room for an answer"
+                f"prompt: its {len(prompt)} tokens do not fit into the context of {context} tokens with room for an answer"
             )
         self.check_ids(prompt, "prompt")
         return Generate(
@@ -91,17 +89,17 @@ class Prompts:
 
     @cached_property
     def _grammars(self) -> "Grammars":
-        from runner.engine.text.grammar import Grammars  # an import that not every start should wait for
+        from runner.engine.text.grammar import Grammars  # slow to import, and not always needed
 
         return Grammars(self.tokenizer, self.vocab, self._stop_tokens)
 
-    def _context(self, stated: int | None) -> int:
+    def _context(self, num_ctx: int | None) -> int:
         """How much of the model's context a request may use."""
-        return min(self.context, stated or self.context)
+        return min(self.context, num_ctx or self.context)
 
     def _max_tokens(self, options: Options, left: int) -> int:
-        asked = options.num_predict if options.num_predict is not None else options.max_tokens
-        return min(left, MOST_TOKENS if asked is None or asked < 1 else asked)
+        limit = options.num_predict if options.num_predict is not None else options.max_tokens
+        return min(left, DEFAULT_MAX_TOKENS if limit is None or limit < 1 else limit)
 
     def _sampling(self, options: Options) -> Sampling:
         seeded = options.seed is not None and options.seed >= 0
@@ -123,7 +121,7 @@ class Prompts:
         for token in bias:
             if token >= self.vocab:
                 raise BadRequest(
-                    f"options.logit_bias: {token} is not a token of this model; ids from 0 to {self.vocab - 1} are"
+                    f"options.logit_bias: {token} is not a token of this model; ids are 0 to {self.vocab - 1}"
                 )
         return bias
 
@@ -144,15 +142,15 @@ class Prompts:
         markers = markers_of(self.tokenizer)
         if request.tools and markers.tool_parser is None:
             raise BadRequest(
-                "tools: this model has no way to call tools of its own accord that is known here; "
-                "tool_choice required, or one function, makes it call"
+                "tools: this model does not have a supported tool-call format, so it cannot decide to call tools; "
+                "set tool_choice to required, or to one function, to make it call"
             )
-        opened = _thought_is_open(markers, chat or ChatPrompt(request.prompt or ""))
-        # A grammar lets nobody think: all that it allows is the answer.
-        return OutputParser(markers, request.tools, thinking=opened and request.format in (None, ""))
+        thinking = _starts_thinking(markers, chat or ChatPrompt(request.prompt or ""))
+        # With a grammar there is no thinking: it only allows the answer.
+        return OutputParser(markers, request.tools, thinking=thinking and request.format in (None, ""))
 
     def encode_prompt(self, text: str) -> list[int]:
-        """With the special tokens that the tokenizer puts around a text of its own accord, unless they are there."""
+        """With the special tokens that the tokenizer adds by default, unless the text already begins with one."""
         start = self.tokenizer.bos_token
         special = start is None or not text.startswith(start)
         return self._encode(text, special)
@@ -161,14 +159,14 @@ class Prompts:
         try:
             return list(self.tokenizer.encode(text, add_special_tokens=special))
         except BaseException as error:
-            raise _told(error, "text") from error
+            raise _tokenizer_error(error, "text") from error
 
     def tokenize(self, text: str) -> list[int]:
         """Without special tokens."""
         return self._encode(text, special=False)
 
     def tokenize_with_start(self, text: str) -> list[int]:
-        """With the model's beginning-of-text token in front, where it has one."""
+        """With the model's beginning-of-text token, if it has one."""
         ids = self._encode(text, special=False)
         start = self.tokenizer.bos_token_id
         return ids if start is None or ids[:1] == [start] else [start, *ids]
@@ -178,7 +176,7 @@ class Prompts:
         try:
             return str(self.tokenizer.decode(tokens))
         except BaseException as error:
-            raise _told(error, "tokens") from error
+            raise _tokenizer_error(error, "tokens") from error
 
     def embed(self, texts: list[str], truncate: bool = False, num_ctx: int | None = None) -> Embed:
         context, prompts = self._context(num_ctx), []
@@ -187,38 +185,36 @@ class Prompts:
             try:
                 ids = self._embedding_tokens(text)
             except BaseException as error:
-                raise _told(error, "text") from error
+                raise _tokenizer_error(error, "text") from error
             if not ids:
-                raise BadRequest(f"{name}: it has no tokens; some text is needed")
+                raise BadRequest(f"{name}: the text has no tokens; at least one is needed")
             if len(ids) > context:
                 if not truncate:
                     raise BadRequest(
-                        f"{name}: its {len(ids)} tokens do not fit into the context of {context}"
+                        f"{name}: its {len(ids)} tokens do not fit into the context of {context} tokens"
                     )
-                ids = self._cut(ids, context)
+                ids = self._truncate(ids, context)
             self.check_ids(ids, name)
             prompts.append(ids)
         return Embed(prompts)
 
-    def _cut(self, ids: list[int], most: int) -> list[int]:
-        """A text's beginning, and the special tokens at its end: some models put the whole of it into the last."""
+    def _truncate(self, ids: list[int], length: int) -> list[int]:
+        """Truncate a text but keep the special tokens at its end: some models pool only the last one."""
         special, end = set(self.tokenizer.all_special_ids), len(ids)
         while end and ids[end - 1] in special:
             end -= 1
-        tail = ids[end:][-most:]
-        return ids[: most - len(tail)] + tail
+        tail = ids[end:][-length:]
+        return ids[: length - len(tail)] + tail
 
     def check_ids(self, tokens: list[int], name: str) -> None:
-        """Ids beyond the vocabulary are refused: feeding one to a model may end the process."""
+        """Refuse ids beyond the vocabulary: they may crash the process."""
         largest = max(tokens, default=0)
         if largest >= self.vocab:
-            raise BadRequest(
-                f"{name}: {largest} is not a token of this model; ids from 0 to {self.vocab - 1} are"
-            )
+            raise BadRequest(f"{name}: {largest} is not a token of this model; ids are 0 to {self.vocab - 1}")
 
 
-def _thought_is_open(markers: Markers, chat: ChatPrompt) -> bool:
-    """Whether the answer begins within a thought: its header opens one, or what stands of it has not closed one."""
+def _starts_thinking(markers: Markers, chat: ChatPrompt) -> bool:
+    """Whether the answer starts inside thinking: the prompt ends with its marker, or the begun answer has not closed it."""
     if markers.think_start is None:
         return False
     begun = chat.begun or ""
@@ -226,13 +222,15 @@ def _thought_is_open(markers: Markers, chat: ChatPrompt) -> bool:
     return unclosed or chat.text.rstrip().endswith(markers.think_start)
 
 
-def _told(error: BaseException, what: str) -> BaseException:
-    """A panic of the tokenizer in words; anything else as it is."""
-    return RunnerFailed(f"the model's tokenizer broke on this {what}: {error}") if is_panic(error) else error
+def _tokenizer_error(error: BaseException, what: str) -> BaseException:
+    """A panic of the tokenizer as RunnerFailed; other errors unchanged."""
+    return (
+        RunnerFailed(f"the model's tokenizer crashed on this {what}: {error}") if is_panic(error) else error
+    )
 
 
 def unknown_options(body: dict[str, Any]) -> list[str]:
-    """The names under `options` that mean nothing here."""
+    """Unknown names under `options`."""
     options = body.get("options")
     return (
         sorted(str(name)[:64] for name in options.keys() - OPTION_NAMES)[:16]

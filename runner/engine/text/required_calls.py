@@ -1,4 +1,4 @@
-"""An answer that must be a call of a tool: the schema that a grammar holds it to, and the call that it comes to."""
+"""Answers that must be a tool call: the JSON schema that constrains them, and the resulting call."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from runner.engine.text.output_parser import ParsedDelta
 from runner.errors import BadRequest
 
 Tool = dict[str, Any]
-# With any of these, an object's arguments may be named elsewhere, or more of them are meant.
-ELSEWHERE = {
+# With any of these keywords, arguments beyond `properties` may be allowed.
+OPEN_KEYWORDS = {
     *("additionalProperties", "unevaluatedProperties", "patternProperties", "dependentSchemas"),
     *("$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if"),
 }
 
 
 class RequiredCall:
-    """In place of an OutputParser, for an answer that is one call by its grammar. Cut short, it is none."""
+    """Used instead of an OutputParser if the grammar makes the answer one call. A truncated answer has no call."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -34,7 +34,7 @@ class RequiredCall:
 
 
 def call_schema(tools: list[Tool]) -> dict[str, Any]:
-    """One call of one of the tools, as JSON. Their schemas keep their own references, at another place."""
+    """The schema of a call of one of the tools. Their own schemas are moved to $defs along with their references."""
     calls, definitions = [], {}
     for index, tool in enumerate(tools):
         name, parameters = _signature(tool, f"tools[{index}].function")
@@ -51,35 +51,35 @@ def call_schema(tools: list[Tool]) -> dict[str, Any]:
     return {**one, "$defs": definitions}
 
 
-def _signature(tool: Tool, place: str) -> tuple[str, dict[str, Any]]:
+def _signature(tool: Tool, path: str) -> tuple[str, dict[str, Any]]:
     function = tool.get("function")
     if not isinstance(function, dict):
-        raise BadRequest(f"{place} is missing; its name and parameters are needed")
+        raise BadRequest(f"{path} is missing; it must be an object with a name and parameters")
     name, parameters = function.get("name"), function.get("parameters")
     if not isinstance(name, str) or not name:
-        raise BadRequest(f"{place}.name is missing; a string is needed")
+        raise BadRequest(f"{path}.name is missing; it must be a string")
     if parameters is None:
         return name, {"type": "object", "properties": {}}
     if not isinstance(parameters, dict):
-        raise BadRequest(f"{place}.parameters: a JSON schema is needed, as an object")
+        raise BadRequest(f"{path}.parameters: it must be a JSON schema as an object")
     return name, parameters
 
 
 def _closed(parameters: dict[str, Any]) -> dict[str, Any]:
-    """A plain object takes the arguments that it names: small models invent others, without end."""
-    if isinstance(parameters.get("properties"), dict) and not ELSEWHERE & parameters.keys():
+    """Forbid arguments beyond those of a plain object: small models invent more and more of them."""
+    if isinstance(parameters.get("properties"), dict) and not OPEN_KEYWORDS & parameters.keys():
         return {**parameters, "additionalProperties": False}
     return parameters
 
 
-def _moved(schema: Any, place: str) -> Any:
-    """A schema whose references into itself lead to another place."""
+def _moved(schema: Any, path: str) -> Any:
+    """A copy of a schema for use at `path` in another one: its internal references are changed."""
     if isinstance(schema, list):
-        return [_moved(item, place) for item in schema]
+        return [_moved(item, path) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    copy = {key: _moved(value, place) for key, value in schema.items()}
+    copy = {key: _moved(value, path) for key, value in schema.items()}
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.startswith("#"):
-        copy["$ref"] = place + reference[1:]
+        copy["$ref"] = path + reference[1:]
     return copy

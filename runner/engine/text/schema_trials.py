@@ -1,8 +1,8 @@
-"""Schemas that have not been compiled yet, tried so that a slow one keeps only slow ones waiting.
+"""Trials of new schemas, queued so that slow schemas delay only other slow ones.
 
-Nearly every schema compiles within milliseconds, at any size that is accepted. So each gets a short trial, some at a time.
-What needs longer begins again in another queue, one at a time and up to a limit; what is over the limit is remembered,
-and refused at once the next time.
+Nearly every schema of an allowed size compiles within milliseconds, so each gets a short trial, several at a time. One
+that needs longer is started again in a second queue, one at a time and with a longer limit. Schemas that exceed that
+limit are remembered and refused immediately.
 """
 
 import threading
@@ -17,19 +17,19 @@ from runner.errors import Busy
 
 # Seconds of processor time.
 SHORT, LONGEST = 0.25, 2.0
-MOST_WAITING, MOST_SLOW = 64, 8
-REMEMBERED = 256
+MAX_WAITING, MAX_SLOW = 64, 8
+MAX_REFUSED = 256
 
 
 class SchemaTrials:
     def __init__(self) -> None:
-        self._short = _Queue(2, MOST_WAITING, "schemas wait to be compiled")
-        self._long = _Queue(1, MOST_SLOW, "schemas that take long to compile wait for each other")
+        self._short = _Queue(2, MAX_WAITING, "schemas are waiting to be compiled")
+        self._long = _Queue(1, MAX_SLOW, "slow schemas are waiting to be compiled")
         self._refused: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
 
     def compile(self, vocabulary: LLTokenizer, schema: str) -> LLMatcher:
-        """A matcher at the beginning of the schema's grammar; SchemaError says why not, Busy that too many wait."""
+        """A new matcher for the schema. Raises SchemaError if it cannot be compiled, Busy if too many are waiting."""
         with self._lock:
             if schema in self._refused:
                 raise TooSlow(self._refused[schema])
@@ -50,25 +50,25 @@ class SchemaTrials:
     def _remember(self, schema: str, why: str) -> None:
         with self._lock:
             self._refused[schema] = why
-            while len(self._refused) > REMEMBERED:
+            while len(self._refused) > MAX_REFUSED:
                 self._refused.popitem(last=False)
 
 
 class _Queue:
-    """So many threads at work, and so many more that wait."""
+    """Admits a number of threads at a time, and a number of others that wait."""
 
-    def __init__(self, at_work: int, waiting: int, full: str) -> None:
-        self._at_work = threading.Semaphore(at_work)
-        self._places = threading.Semaphore(at_work + waiting)
-        self._most = waiting
-        self._full = full
+    def __init__(self, running: int, waiting: int, busy_message: str) -> None:
+        self._running = threading.Semaphore(running)
+        self._places = threading.Semaphore(running + waiting)
+        self._max_waiting = waiting
+        self._busy_message = busy_message
 
     @contextmanager
     def place(self) -> Iterator[None]:
         if not self._places.acquire(blocking=False):
-            raise Busy(f"format: {self._most} {self._full}", retry_after=5)
+            raise Busy(f"format: {self._max_waiting} {self._busy_message}", retry_after=5)
         try:
-            with self._at_work:
+            with self._running:
                 yield
         finally:
             self._places.release()

@@ -1,7 +1,6 @@
-"""Stop strings, matched across any number of pieces of text.
+"""Matches stop strings in streamed text, across any number of pieces.
 
-The text is whatever the pieces say when joined: how it was cut into tokens makes no difference to where it stops.
-Knows nothing of tokens.
+Works on text, so it does not matter how it was split into tokens.
 """
 
 from collections import deque
@@ -9,17 +8,17 @@ from collections.abc import Sequence
 
 
 class _State:
-    """How far into the stop strings the end of the text reaches: a node of their prefix tree."""
+    """How much of a stop string the text ends with: a node of the prefix tree of all stop strings."""
 
-    __slots__ = ("depth", "fallback", "following", "met")
+    __slots__ = ("depth", "fallback", "following", "match")
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
         self.following: dict[str, _State] = {}
-        # The state of the longest proper suffix that also begins a stop string; only the root has none.
+        # The state of the longest proper suffix that is also the start of a stop string; None for the root.
         self.fallback: _State | None = None
-        # The length of the longest stop string that ends here, 0 for none.
-        self.met = 0
+        # The length of the longest stop string that ends here, or 0.
+        self.match = 0
 
     def after(self, char: str) -> "_State":
         state = self
@@ -31,28 +30,28 @@ class _State:
 
 
 def _automaton(stops: Sequence[str]) -> _State:
-    """The prefix tree of the stop strings with its fallbacks (Aho and Corasick)."""
+    """The prefix tree of the stop strings with fallbacks (Aho-Corasick)."""
     root = _State(0)
     for stop in stops:
         state = root
         for char in stop:
             state = state.following.setdefault(char, _State(state.depth + 1))
-        state.met = len(stop)
+        state.match = len(stop)
     waiting = deque([root])
     while waiting:
         state = waiting.popleft()
         for char, child in state.following.items():
             child.fallback = root if state.fallback is None else state.fallback.after(char)
-            child.met = child.met or child.fallback.met
+            child.match = child.match or child.fallback.match
             waiting.append(child)
     return root
 
 
 class StopMatcher:
-    """Lets text through up to the first stop string.
+    """Passes text through up to the first stop string.
 
-    The stop that is complete first wins, and among those that end together the longest, so that nothing of it is sent.
-    Text that may still become the beginning of a stop is held back.
+    The stop string that is complete first counts, and of several that end together the longest, so that no part of it is
+    emitted. Text that may be the start of a stop string is held back.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -61,29 +60,29 @@ class StopMatcher:
         self._state = _automaton(stops)
         self._idle = not stops
         self._held = ""
-        self._met = False
+        self._stopped = False
 
     def push(self, text: str) -> tuple[str, bool]:
-        """The text that may be sent now, and whether a stop string was met; nothing is sent after one."""
+        """The text that can be emitted, and whether a stop string has occurred; nothing is emitted after one."""
         if self._idle:
             return text, False
-        if self._met:
+        if self._stopped:
             return "", True
         state = self._state
         for index, char in enumerate(text):
             state = state.after(char)
-            if state.met:
-                self._met = True
-                seen = self._held + text[: index + 1]
+            if state.match:
+                self._stopped = True
+                passed = self._held + text[: index + 1]
                 self._held = ""
-                return seen[: -state.met], True
+                return passed[: -state.match], True
         self._state = state
-        seen = self._held + text
-        sent = len(seen) - state.depth
-        self._held = seen[sent:]
-        return seen[:sent], False
+        pending = self._held + text
+        certain = len(pending) - state.depth
+        self._held = pending[certain:]
+        return pending[:certain], False
 
     def flush(self) -> str:
-        """What was held back, now that no text follows."""
+        """The text held back, when the answer is complete."""
         held, self._held = self._held, ""
         return held

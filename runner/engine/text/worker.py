@@ -1,4 +1,4 @@
-"""The worker that writes: jobs in, a batch of sequences, events out. Runs on the GPU thread."""
+"""The text worker: turns jobs into sequences of a batch, and its outputs into events. Runs on the GPU thread."""
 
 import logging
 import sys
@@ -39,11 +39,11 @@ log = logging.getLogger("diptych.text")
 @dataclass(frozen=True)
 class TextSettings:
     batch: int = 64  # sequences decoded together
-    cache_bytes: int | None = None  # for the prefix cache; None: a tenth of the device's memory
+    cache_bytes: int | None = None  # of the prefix cache; None: a tenth of the device's memory
     context: int | None = None
     kv_bits: int | None = None
     float32: bool = False
-    room: int | None = None  # all that a gateway has for its models
+    room: int | None = None  # memory that the gateway has for all models
     warm_up: bool = True
 
 
@@ -54,7 +54,7 @@ def load_text_worker(
     ranks: Ranks | None = None,
     why_lost: Callable[[], str] = str,
 ) -> "TextWorker":
-    """`ranks`: the processes that the model is spread over, of which `why_lost` says what has become."""
+    """`ranks`: the processes that the model is sharded over; `why_lost` says why one of them has ended."""
     device.keep_wired()
     model = load(
         local,
@@ -76,13 +76,13 @@ def load_text_worker(
 
 
 def cache_limit(settings: TextSettings) -> int:
-    """The bytes of the prefix cache."""
+    """The size of the prefix cache in bytes."""
     return device.memory() // 10 if settings.cache_bytes is None else settings.cache_bytes
 
 
 @dataclass(eq=False)
 class _Answer:
-    """One job's text in the making."""
+    """A text job in progress."""
 
     job: Job
     request: Generate
@@ -146,7 +146,7 @@ class TextWorker:
             self._embeddings.admit(job, request)
             return
         if not isinstance(request, Generate):
-            raise TypeError(f"a text worker does not know {type(request).__name__}")
+            raise TypeError(f"a text worker cannot handle {type(request).__name__}")
         sequence = Sequence(
             id=job,
             prompt=request.prompt,
@@ -175,7 +175,7 @@ class TextWorker:
             yield from self._own_events(output)
 
     def warm(self) -> None:
-        """Have compiled what writing needs, by writing a little."""
+        """Compile the kernels that text generation needs, by generating a little."""
         compile_matmul(self.model.model)
         warm(self._batch, self.model.vocab)
 
@@ -187,8 +187,8 @@ class TextWorker:
         job.state = None
 
     def give_up(self) -> NoReturn:
-        """When a step has failed, and other ranks may have taken it."""
-        why = f"a step failed that other ranks have taken, so they end too: {sys.exception()}"
+        """End after a failed step that other ranks may have completed."""
+        why = f"a step failed, and the ranks are no longer in step: {sys.exception()}"
         raise RunnerFailed(self._why_lost() or why)
 
     def recover(self) -> list[Job]:
@@ -213,7 +213,7 @@ class TextWorker:
     # -- one output to events
 
     def _own_events(self, output: Output) -> list[Emitted]:
-        """The events of one output; whatever goes wrong among them ends its own job alone."""
+        """The events of one output; an error only ends its own job."""
         try:
             return list(self._events(output))
         except Exception as error:
@@ -232,34 +232,34 @@ class TextWorker:
         text = answer.detokenizer.add(output.token) if output.token is not None else ""
         if output.finish:
             text += answer.detokenizer.finish()
-        sent, met = answer.stops.push(text)
-        if output.finish and not met:
+        sent, stopped = answer.stops.push(text)
+        if output.finish and not stopped:
             sent += answer.stops.flush()
-        parts = _parts(answer.request.parser, sent, bool(output.finish or met))
+        delta = _parsed(answer.request.parser, sent, bool(output.finish or stopped))
         if output.token is not None:
             logprobs = self._logprobs(output.token, output.logprob)
             yield Emitted(
-                job, TextChunk(parts.content, output.token, logprobs, parts.thinking, parts.tool_calls)
+                job, TextChunk(delta.content, output.token, logprobs, delta.thinking, delta.tool_calls)
             )
-        if met and not output.finish:
+        if stopped and not output.finish:
             self._batch.remove(output.sequence)
-        finish = "stop" if met else output.finish
+        finish = "stop" if stopped else output.finish
         if finish:
             yield Emitted(
-                job, _done(answer, finish, parts if output.token is None else ParsedDelta()), last=True
+                job, _done(answer, finish, delta if output.token is None else ParsedDelta()), last=True
             )
             job.state = None
 
-    def _logprobs(self, token: int, found: TokenLogprob | None) -> list[Logprob] | None:
-        if found is None:
+    def _logprobs(self, token: int, logprob: TokenLogprob | None) -> list[Logprob] | None:
+        if logprob is None:
             return None
         top = [
             LogprobAlternative(self._token_text.text(id), value, list(self._token_text.bytes(id)), id)
-            for id, value in found.top
+            for id, value in logprob.top
         ]
         return [
             Logprob(
-                self._token_text.text(token), found.logprob, list(self._token_text.bytes(token)), token, top
+                self._token_text.text(token), logprob.logprob, list(self._token_text.bytes(token)), token, top
             )
         ]
 
@@ -269,16 +269,10 @@ def _job(sequence: Sequence) -> Job:
     return sequence.id
 
 
-def _parts(parser: OutputParser | RequiredCall | None, text: str, last: bool) -> ParsedDelta:
+def _parsed(parser: OutputParser | RequiredCall | None, text: str, last: bool) -> ParsedDelta:
     if parser is None:
         return ParsedDelta(text)
-    parts = parser.push(text)
-    if last:
-        rest = parser.finish()
-        parts = ParsedDelta(
-            parts.content + rest.content, parts.thinking + rest.thinking, parts.tool_calls + rest.tool_calls
-        )
-    return parts
+    return parser.push(text) + parser.finish() if last else parser.push(text)
 
 
 def _done(answer: _Answer, finish: str, rest: ParsedDelta) -> TextDone:
@@ -293,11 +287,11 @@ def _done(answer: _Answer, finish: str, rest: ParsedDelta) -> TextDone:
         eval_duration=int((now - first) * 1e9),
         cached=answer.sequence.cached,
     )
-    said = {
+    optional = {
         "content": rest.content,
         "thinking": rest.thinking,
         "tool_calls": rest.tool_calls,
         "warnings": answer.request.warnings,
     }
-    extra = {name: value for name, value in said.items() if value}
+    extra = {name: value for name, value in optional.items() if value}
     return msgspec.structs.replace(done, **extra) if extra else done

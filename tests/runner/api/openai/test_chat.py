@@ -281,7 +281,7 @@ def test_models_of_another_kind_and_unknown_ones_are_told_apart(client: Any) -> 
     with pytest.raises(openai.NotFoundError) as missing:
         chat(client, model="nobody")
     assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
-    with pytest.raises(openai.BadRequestError, match="no way to call tools"):
+    with pytest.raises(openai.BadRequestError, match="a supported tool-call format"):
         chat(client, model="plain", tools=[LOOK])
 
 

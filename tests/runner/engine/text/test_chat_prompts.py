@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from models.tokenizers.deadline import _stop
 from runner.engine.text.chat_prompts import ChatPrompt, render_chat
 from runner.engine.text.output_parser import markers_of
-from runner.engine.text.prompts import _thought_is_open
+from runner.engine.text.prompts import _starts_thinking
 from runner.errors import BadRequest
 from runner.protocol.text import parse_text
 from tests.runner.live import events, in_process, text, tokens
@@ -105,7 +105,7 @@ def test_an_empty_answer_at_the_end_is_as_none() -> None:
 
 def test_only_an_answer_can_be_gone_on_with() -> None:
     for last in (USER, {"role": "assistant", "content": "x", "tool_calls": [CALL]}):
-        with pytest.raises(BadRequest, match=r"^continue_final_message: true is not allowed here"):
+        with pytest.raises(BadRequest, match=r"^continue_final_message: true is only allowed if"):
             rendered(loaded("qwen3"), last, continue_final_message=True)
 
 
@@ -129,7 +129,7 @@ def test_what_a_template_leaves_out_cannot_be_gone_on_with(template: str, conten
 def test_an_answer_that_was_begun_in_a_thought_goes_on_in_it(content: str, open: bool) -> None:
     tokenizer = loaded("qwen3")
     prompt = rendered(tokenizer, USER, {"role": "assistant", "content": content})
-    assert _thought_is_open(markers_of(tokenizer), prompt) is open
+    assert _starts_thinking(markers_of(tokenizer), prompt) is open
 
 
 def ask(folder: Path, work: Callable[[httpx2.AsyncClient], Any]) -> Any:
@@ -164,9 +164,7 @@ LOOPING = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in ran
 
 def test_a_template_that_does_not_come_to_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.engine.text.chat_prompts.RENDER_SECONDS", 0.2)
-    with pytest.raises(
-        BadRequest, match=r"the model's chat template did not come to an end within 0\.2 seconds"
-    ):
+    with pytest.raises(BadRequest, match=r"the model's chat template did not finish within 0\.2 seconds"):
         rendered(loaded("llama", LOOPING), USER)
 
 

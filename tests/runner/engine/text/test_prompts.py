@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from runner.engine.text.prompts import MOST_TOKENS, Prompts
+from runner.engine.text.prompts import DEFAULT_MAX_TOKENS, Prompts
 from runner.errors import BadRequest
 from runner.protocol.text import parse_text
 
@@ -33,7 +33,7 @@ def generate(prompts: Prompts, **options: Any) -> int:
 
 
 def test_an_answer_ends_where_the_context_or_its_share_of_it_does(prompts: Prompts) -> None:
-    assert MOST_TOKENS > 20
+    assert DEFAULT_MAX_TOKENS > 20
     assert generate(prompts) == generate(prompts, num_ctx=0) == generate(prompts, num_ctx=1000) == 14
     assert generate(prompts, num_ctx=10) == 4
     assert generate(prompts, num_ctx=10, num_predict=3) == 3

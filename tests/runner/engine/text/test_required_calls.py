@@ -169,7 +169,7 @@ def test_tools_that_may_be_called_need_a_model_that_knows_how() -> None:
         body = {"messages": [USER], "tools": [LOOK], "split": True}
         refused = await client.post("/completion", json=body)
         assert refused.status_code == 400
-        assert "tool_choice required, or one function, makes it call" in refused.json()["error"]
+        assert "set tool_choice to required, or to one function" in refused.json()["error"]
 
     with_runner("gemma3", check)
 
