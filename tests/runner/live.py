@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -76,42 +77,34 @@ async def complete(client: httpx2.AsyncClient, prompt: str, **options: Any) -> l
     return events(await client.post("/completion", json={"prompt": prompt, "options": options}))
 
 
-class Live:
-    """`python -m runner runner` as a process of its own, which ends with this one."""
+class Program:
+    """A process of ours that serves, and prints its port first. It ends with this one."""
 
     def __init__(
-        self, folder: Path, *arguments: str, seconds: float = PATIENCE, key: str | None = None
+        self,
+        command: Sequence[str],
+        key: str | None = None,
+        log: str | None = None,
+        environment: dict[str, str] | None = None,
     ) -> None:
-        command = [
-            *RUN,
-            "runner",
-            "--model",
-            str(folder),
-            "--port",
-            "0",
-            *arguments,
-        ]
-        # A file: a pipe that nobody reads would fill up and stop the runner.
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on exit
+        # A file: a pipe that is not read would fill up and stop the program.
+        self._log = open(log, "w") if log else tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on exit
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
+            command,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**os.environ, **(environment or {})},
+            text=True,
         )
         assert self.process.stdout
-        self.port = int(self.process.stdout.readline())
+        line = self.process.stdout.readline()
+        assert line, self.log
+        self.port = int(line)
+        self.url = f"http://127.0.0.1:{self.port}"
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE, headers=headers)
-        self._wait_until_healthy(seconds)
-
-    def _wait_until_healthy(self, seconds: float) -> None:
-        try:
-            wait_until(lambda: self._health() == 200, lambda: self.log, seconds)
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-
-    def _health(self) -> int:
-        assert self.process.poll() is None, self.log
-        return self.http.get("/health").status_code
+        self.http = httpx2.Client(base_url=self.url, timeout=PATIENCE, headers=headers)
 
     def __enter__(self) -> Self:
         return self
@@ -133,6 +126,29 @@ class Live:
     @property
     def alive(self) -> bool:
         return self.process.poll() is None
+
+    def memory(self) -> int:
+        """Resident bytes, as the system counts them."""
+        command = ["ps", "-o", "rss=", "-p", str(self.process.pid)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) * 1024
+
+
+class Live(Program):
+    """`python -m runner runner`, once it is healthy."""
+
+    def __init__(
+        self, folder: Path, *arguments: str, seconds: float = PATIENCE, key: str | None = None
+    ) -> None:
+        super().__init__([*RUN, "runner", "--model", str(folder), "--port", "0", *arguments], key=key)
+        try:
+            wait_until(lambda: self._health() == 200, lambda: self.log, seconds)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+
+    def _health(self) -> int:
+        assert self.alive, self.log
+        return self.http.get("/health").status_code
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = self.http.get("/v1/status").json()
@@ -160,11 +176,6 @@ class Live:
 
     def ask_to_stop(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
-
-    def memory(self) -> int:
-        """Resident bytes, as the system counts them."""
-        command = ["ps", "-o", "rss=", "-p", str(self.process.pid)]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) * 1024
 
 
 @contextlib.contextmanager

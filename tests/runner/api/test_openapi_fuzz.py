@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from runner.api.registry import APIS
@@ -12,6 +11,7 @@ from runner.gateway.settings import Settings
 from runner.http.openapi import Document
 from runner.http.operation import NDJSON
 from tests.runner.api.test_openapi import references
+from tests.runner.fuzzing import many
 from tests.runner.gateway.live import Gateway
 
 schemathesis = pytest.importorskip("schemathesis", reason="the clients group is not installed")
@@ -130,24 +130,16 @@ def keeps_to_the_document(schema: Any, method: str, path: str, examples: int) ->
     operation = schema[path][method]
     modes = schemathesis.GenerationMode
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(
-        st.one_of(operation.as_strategy(generation_mode=mode) for mode in (modes.POSITIVE, modes.NEGATIVE))
-    )
     def holds(case: Any) -> None:
         case.body = bounded(path, case.body)
         answer = case.call(timeout=SECONDS)
         assert answer.status_code not in FAULTS, answer.text
         case.validate_response(answer, checks=checks(path, answer))
 
-    holds()
+    cases = st.one_of(
+        operation.as_strategy(generation_mode=mode) for mode in (modes.POSITIVE, modes.NEGATIVE)
+    )
+    many(examples, cases, derandomize=True)(holds)
 
 
 @pytest.mark.parametrize(("method", "path"), operations())

@@ -5,21 +5,16 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx2
 
-from tests.runner.live import ROOT
+from tests.runner.live import Event, Program, events
 from tests.runner.pretend import RUNNER
 from tests.waiting import PATIENCE, wait_until
-
-Event = dict[str, Any]
 
 LAUNCH = """
 import json, signal, sys, time
@@ -47,7 +42,7 @@ sys.exit(serve.run(Settings(**{**said, **tuples}), APIS))
 """
 
 
-class Gateway:
+class Gateway(Program):
     """`folders` are the models, by their aliases; the rest are Settings."""
 
     def __init__(
@@ -70,41 +65,7 @@ class Gateway:
         }
         if not pretend:
             del said["runner"]
-        # A file: a pipe that nobody reads would fill up and stop the gateway.
-        self._log = open(log, "w") if log else tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on exit
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", LAUNCH, json.dumps(said)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env={**os.environ, **(environment or {})},
-            text=True,
-        )
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        assert line, self.log
-        self.port = int(line)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx2.Client(base_url=self.url, timeout=PATIENCE, headers=headers)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.http.close()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
-        self._log.close()
-
-    @property
-    def log(self) -> str:
-        self._log.seek(0)
-        return self._log.read()
+        super().__init__([sys.executable, "-c", LAUNCH, json.dumps(said)], key, log, environment)
 
     def client(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(
@@ -115,7 +76,7 @@ class Gateway:
         return self.http.post("/completion", json={"model": model, "prompt": prompt, **body})
 
     def events(self, model: str, **body: Any) -> list[Event]:
-        return lines(self.ask(model, **body))
+        return events(self.ask(model, **body))
 
     def models(self) -> dict[str, Event]:
         """What is loaded, by the folder's name."""
@@ -133,16 +94,6 @@ class Gateway:
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
-
-    def memory(self) -> int:
-        """Resident bytes, as the system counts them."""
-        command = ["ps", "-o", "rss=", "-p", str(self.process.pid)]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) * 1024
-
-
-def lines(response: httpx2.Response) -> list[Event]:
-    assert response.status_code == 200, response.text
-    return [json.loads(line) for line in response.content.splitlines()]
 
 
 def gone(pid: int) -> bool:

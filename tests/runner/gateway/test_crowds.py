@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.runner.gateway.live import Gateway, gone, lines
+from tests.runner.gateway.live import Gateway, gone
+from tests.runner.live import events
 from tests.runner.pretend import pretend_model
 from tests.toys import toy_text
 
@@ -70,7 +71,7 @@ def test_two_hundred_clients_over_three_models_with_memory_for_two() -> None:
         body = {"model": name, "prompt": f"Number {number}", "options": {"num_predict": 8}}
         answer = await client.post("/completion", json=body)
         if answer.status_code == 200:
-            found = lines(answer)
+            found = events(answer)
             assert found[-1]["done"] is True
             assert "error" not in found[-1]
             assert len(found) == 9
@@ -158,7 +159,7 @@ def test_a_thousand_requests_in_any_order_and_nobody_starves(tmp_path: Path) -> 
         for _ in range(5):
             began = time.monotonic()
             answer = await client.post("/completion", json={"model": choose.choice("abc"), "prompt": "x"})
-            assert lines(answer)[-1]["done"] is True
+            assert events(answer)[-1]["done"] is True
             waits.append(time.monotonic() - began)
 
     async def main(gateway: Gateway) -> float:

@@ -16,7 +16,8 @@ import pytest
 from runner.inspect.memory import TEXT_ALLOWANCE
 from runner.units import MIB
 from tests.hub_server import HubServer
-from tests.runner.gateway.live import Gateway, gone, lines
+from tests.runner.gateway.live import Gateway, gone
+from tests.runner.live import events
 from tests.runner.pretend import pretend_model, tell
 from tests.waiting import PATIENCE
 
@@ -87,7 +88,7 @@ def test_newcomers_wait_behind_one_whom_a_busy_model_keeps_waiting(models: dict[
                 for _ in range(times):
                     began = time.monotonic()
                     body = {"model": name, "prompt": "x", "events": 5, "pause": 0.02}
-                    lines(await client.post("/completion", json=body))
+                    events(await client.post("/completion", json=body))
                     took.append(time.monotonic() - began)
                 return took
 
@@ -211,7 +212,7 @@ def test_a_load_that_fails_after_progress_is_a_last_event(tmp_path: Path) -> Non
     with Gateway(models, load_timeout=0.5) as gateway:
         assert gateway.ask("bad").status_code == 500
         found = gateway.ask("bad", progress=True)
-        last = found.json() if found.status_code != 200 else lines(found)[-1]
+        last = found.json() if found.status_code != 200 else events(found)[-1]
         assert "did not become ready" in last["error"]
 
 
@@ -307,7 +308,7 @@ def test_a_client_that_leaves_the_queue_is_not_waited_for(models: dict[str, Path
             with pytest.raises(httpx2.ReadTimeout):
                 httpx2.post(f"{gateway.url}/completion", json={"model": "b", "prompt": "x"}, timeout=0.5)
             gateway.wait_until(lambda: gateway.http.get("/models").json()["queue"] == 0)
-            assert lines(gateway.ask("a"))[-1]["done"] is True
+            assert events(gateway.ask("a"))[-1]["done"] is True
             assert gateway.metric("diptych_loads_total") == 1
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from tests.pipelines import toys
 from tests.processes import RUN
-from tests.runner.gateway.live import gone, lines
-from tests.runner.live import ROOT
+from tests.runner.gateway.live import gone
+from tests.runner.live import ROOT, events
 from tests.toys import toy_text
 from tests.waiting import PATIENCE, wait_until
 
@@ -66,9 +66,9 @@ def ask(url: str, path: str, **body: object) -> httpx2.Response:
 
 def test_text_and_pictures_beside_each_other(url: str) -> None:
     name = toy_text().name
-    found = lines(ask(url, "/completion", model=name, prompt="Once", options={"num_predict": 5}))
+    found = events(ask(url, "/completion", model=name, prompt="Once", options={"num_predict": 5}))
     assert [event["token"] is not None for event in found[:-1]] == [True] * 5
-    drawn = lines(ask(url, "/completion", model="draws", prompt="a boat", width=64, height=48, steps=2))
+    drawn = events(ask(url, "/completion", model="draws", prompt="a boat", width=64, height=48, steps=2))
     assert [event.get("step") for event in drawn[:3]] == [None, 1, 2]
     assert Image.open(io.BytesIO(base64.b64decode(drawn[-1]["image"]))).size == (64, 48)
     shown = {model["mode"]: model for model in httpx2.get(f"{url}/models").json()["models"]}
@@ -139,7 +139,7 @@ def test_a_runner_that_is_killed_in_mid_stream_is_told_of_and_started_again(url:
         *_, last = seen
     assert json.loads(last)["done"] is True
     assert json.loads(last)["error"].endswith("(killed by SIGKILL)")
-    again = lines(ask(url, "/completion", model=str(toy_text()), prompt="x", options={"num_predict": 2}))
+    again = events(ask(url, "/completion", model=str(toy_text()), prompt="x", options={"num_predict": 2}))
     assert again[-1]["done"] is True
 
 

@@ -18,7 +18,8 @@ from runner.gateway.settings import Settings
 from runner.hardware import visible_cards
 from runner.inspect.image_backend import ImageEngine
 from tests.pipelines import toys
-from tests.runner.gateway.live import Gateway, Streaming, gone, lines
+from tests.runner.gateway.live import Gateway, Streaming, gone
+from tests.runner.live import events
 from tests.runner.pretend import pretend_model
 
 
@@ -52,7 +53,7 @@ def test_requests_go_to_the_least_busy_runner(tmp_path: Path) -> None:
         assert {one["pid"] for one in replicas(gateway)} == pids
         assert [one["active"] for one in replicas(gateway)] == [1, 1]
         assert gateway.models()["m"]["active"] == 2
-        quick = lines(gateway.ask("m", events=1))
+        quick = events(gateway.ask("m", events=1))
         assert quick[0]["pid"] in pids
         assert [one["active"] for one in replicas(gateway)] == [1, 1]
         gateway.http.post("/models/stop", json={"model": "m"})
@@ -67,10 +68,10 @@ def test_one_that_dies_is_followed_by_another_while_the_others_serve(tmp_path: P
         victim = doomed.seen[0]["pid"]
         os.kill(victim, signal.SIGKILL)
         assert "killed by SIGKILL" in doomed.last()["error"]
-        assert lines(gateway.ask("m", events=1))[0]["pid"] == other.seen[0]["pid"]
+        assert events(gateway.ask("m", events=1))[0]["pid"] == other.seen[0]["pid"]
         gateway.wait_until(lambda: all(one["ready"] for one in replicas(gateway)))
         assert victim not in {one["pid"] for one in replicas(gateway)}
-        assert lines(gateway.ask("m", events=1))[0]["pid"] != other.seen[0]["pid"], (
+        assert events(gateway.ask("m", events=1))[0]["pid"] != other.seen[0]["pid"], (
             "it is idle, the other busy"
         )
         assert gateway.metric("diptych_crashes_total") == 1
@@ -159,7 +160,7 @@ def test_two_real_runners_draw_beside_each_other_and_alike(tmp_path: Path) -> No
     folder = toys.write("klein", tmp_path / "klein").folder
     body = {"model": "klein", "prompt": "a boat", "width": 64, "height": 48, "steps": 4, "seed": 7}
     with Gateway({"klein": folder}, pretend=False, replicas=2) as gateway, ThreadPoolExecutor(4) as threads:
-        answers = list(threads.map(lambda _: lines(gateway.http.post("/completion", json=body)), range(4)))
+        answers = list(threads.map(lambda _: events(gateway.http.post("/completion", json=body)), range(4)))
         assert len({answer[-1]["image"] for answer in answers}) == 1
         shown = replicas(gateway, "klein")
         assert len({one["pid"] for one in shown}) == 2

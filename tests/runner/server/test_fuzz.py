@@ -2,14 +2,14 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.runner.fuzzing import many
 from tests.runner.live import Live
 from tests.toys import toy_text
 
@@ -42,22 +42,6 @@ def without_times(live: Live) -> str:
     response = live.http.post("/completion", json=GOOD)
     assert response.status_code == 200, response.text
     return "".join(json.dumps(json.loads(line).get("token")) for line in response.content.splitlines())
-
-
-def many(examples: int, *strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], None]:
-    """Call the function with so many examples. No shrinking: the example that failed says enough."""
-
-    def run(check: Callable[..., None]) -> None:
-        quiet = settings(
-            max_examples=examples,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.explicit, Phase.generate],
-        )
-        quiet(given(*strategies)(check))()
-
-    return run
 
 
 def check_answer(response: httpx2.Response) -> None:
@@ -182,10 +166,9 @@ def test_bent_chats_are_answered(live: Live, examples: int) -> None:
     many(examples, bent_chats())(lambda body: post(live, "/v1/completions", body))
 
 
-@pytest.mark.timeout(
-    1200
-)  # each schema is tried in a process of its own: a fifth of a second, on a busy machine more
-@pytest.mark.parametrize("examples", [40, pytest.param(600, marks=pytest.mark.slow)])
+# Each schema is tried in a process of its own, which costs a tenth of a second of processor.
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_odd_schemas_are_answered(live: Live, examples: int) -> None:
     def ask(schema: dict[str, Any]) -> None:
         post(live, "/completion", {**GOOD, "format": schema})
@@ -193,18 +176,30 @@ def test_odd_schemas_are_answered(live: Live, examples: int) -> None:
     many(examples, schemas)(ask)
 
 
+# An example goes to every path: making it costs more than sending it.
+PATHS = ("/completion", "/tokenize", "/v1/tokenize", "/detokenize", "/cancel")
+
+
 @pytest.mark.parametrize("examples", EXAMPLES)
-@pytest.mark.parametrize("path", ["/completion", "/tokenize", "/detokenize", "/cancel"])
-def test_any_json_is_answered(live: Live, path: str, examples: int) -> None:
+def test_any_json_is_answered(live: Live, examples: int) -> None:
     names = st.sampled_from(["prompt", "content", "tokens", "id", "messages"]) | st.text(max_size=5)
     bodies = json_values | st.dictionaries(names, json_values, max_size=3)
-    many(examples, bodies)(lambda body: post(live, path, body))
+
+    def ask(body: Any) -> None:
+        for path in PATHS:
+            post(live, path, body)
+
+    many(examples, bodies)(ask)
 
 
-@pytest.mark.parametrize("examples", EXAMPLES)
-@pytest.mark.parametrize("path", ["/completion", "/tokenize", "/v1/tokenize", "/detokenize", "/cancel"])
-def test_any_bytes_are_answered(live: Live, path: str, examples: int) -> None:
-    many(examples, st.binary(max_size=60))(lambda body: check_answer(live.http.post(path, content=body)))
+# Few get past the parser, which is the same on every path.
+@pytest.mark.parametrize("examples", [40, pytest.param(500, marks=pytest.mark.slow)])
+def test_any_bytes_are_answered(live: Live, examples: int) -> None:
+    def ask(body: bytes) -> None:
+        for path in PATHS:
+            check_answer(live.http.post(path, content=body))
+
+    many(examples, st.binary(max_size=60))(ask)
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)

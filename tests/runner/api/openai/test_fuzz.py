@@ -5,62 +5,9 @@ from typing import Any
 
 import pytest
 
+from tests.runner.fuzzing import no_fault, strange_bodies
 from tests.runner.gateway.live import Gateway
 
-VALUES: list[Any] = [
-    None,
-    True,
-    False,
-    0,
-    -1,
-    1,
-    3.5,
-    1e300,
-    2**70,
-    -(2**70),
-    "",
-    "x",
-    "\ud800",
-    "toy",
-    "a\x00b",
-    "../../etc/passwd",
-    "é" * 300,
-    [],
-    {},
-    [None],
-    [1, 2],
-    ["a"],
-    [{}],
-    {"type": "x"},
-    {"type": "function"},
-    [{"type": "function"}],
-    [{"type": "function", "function": {"name": "x", "parameters": {}}}],
-    [{"type": "function", "function": {"name": "x", "parameters": {"type": 3}}}],
-    {"a": 1},
-    [[1]],
-    [[-1]],
-    [[10**9]],
-    [{"role": "user"}],
-    [{"role": "assistant", "tool_calls": [{}]}],
-    [{"role": "assistant", "tool_calls": [{"function": {"name": "x", "arguments": 3}}]}],
-    [{"role": "assistant", "tool_calls": [{"function": {"name": "x", "arguments": "nope"}}]}],
-    [{"role": "user", "content": [{"type": "text"}]}],
-    [{"role": "user", "content": [{"type": "text", "text": "\ud800"}]}],
-    "required",
-    "data:;base64,xx",
-    "http://x",
-    {"type": "json_schema"},
-    {"type": "json_schema", "json_schema": {"schema": {"$ref": "#/nope"}}},
-    {"format": {"type": "json_schema"}},
-    [{"type": "function", "name": 3}],
-    [{"type": "function_call"}],
-    [{"type": "function_call_output"}],
-    [{"type": "reasoning", "content": 3}],
-    [{"type": 3}],
-    {"type": "allowed_tools", "tools": [3], "mode": "auto"},
-    {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{}]}},
-    {"include_usage": True},
-]
 REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
     "/v1/chat/completions": (
         {"model": "toy", "messages": [{"role": "user", "content": "x"}], "max_completion_tokens": 2},
@@ -89,13 +36,9 @@ REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("path", REQUESTS)
 def test_strange_values_are_refused_in_the_usual_shape(gateway: Gateway, path: str) -> None:
-    base, fields = REQUESTS[path]
-    for field in fields.split():
-        for value in VALUES:
-            body = {**base, field: value}
-            answer = gateway.http.post(path, content=json.dumps(body))
-            shown = (body, answer.status_code, answer.text[:300])
-            # 502: the name could be one of the hub's, which cannot be asked here.
-            assert answer.status_code < 500 or answer.status_code == 502, shown
-            if answer.status_code >= 400:
-                assert answer.json()["error"].keys() == {"message", "type", "param", "code"}, shown
+    for body in strange_bodies(*REQUESTS[path]):
+        answer = gateway.http.post(path, content=json.dumps(body))
+        shown = (body, answer.status_code, answer.text[:300])
+        assert no_fault(answer.status_code), shown
+        if answer.status_code >= 400:
+            assert answer.json()["error"].keys() == {"message", "type", "param", "code"}, shown
