@@ -1,4 +1,4 @@
-"""What travels between the runner and a pipeline: the request, and the events on the way to its pictures.
+"""The interface between the runner and a pipeline: the request, and the events on the way to its pictures.
 
 No MLX here, so that the runner's HTTP side can use it; pipelines themselves are loaded on the GPU thread.
 """
@@ -10,42 +10,26 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.parameters import ImageParameters, Previews
+
 Pixels: TypeAlias = NDArray[np.uint8]  # [height, width, 3], RGB
 Size: TypeAlias = tuple[int, int]  # width, height
 
 
 class PipelineError(ValueError):
-    """A request that this model cannot fulfil; the message names the field and what is allowed."""
+    """This model cannot draw what is requested; the message names the field and what is allowed."""
 
 
-@dataclass(frozen=True)
-class ImageRequest:
-    """A picture to draw. None means: as the model's files, or the input pictures, suggest."""
+class ImageRequest(ImageParameters, frozen=True):
+    """Pictures to draw."""
 
-    prompt: str
-    seed: int  # never 0: whoever asks draws one when the client does not say
-    negative_prompt: str | None = None
-    width: int | None = None
-    height: int | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    count: int = 1  # pictures of this one request; their noise comes from one generator, one after another
+    seed: int  # one is drawn before where the client gives none
     images: tuple[Pixels, ...] = ()  # to edit, or to start from
-    sizes: tuple[Size, ...] = ()  # which they had before they were reduced; none: as they are
-    strength: float | None = (
-        None  # 0 to 1: how far to go from the first picture; None: edit where the model can
-    )
-    previews: int = 0  # how many on the way, of each picture
-    # Of one family each, under the reference's names: Z-Image's limit on a guided velocity's length and the time from
-    # which it is not guided, and how strongly FLUX.1 is kept from a negative prompt beside its own guidance.
-    cfg_normalization: float | None = None
-    cfg_truncation: float | None = None
-    true_cfg_scale: float | None = None
+    previews: Previews = 0  # how many on the way, of each picture
 
     @property
     def image_sizes(self) -> tuple[Size, ...]:
-        """By which pictures are judged, and by which a size is chosen where none was asked for."""
-        return self.sizes or tuple((image.shape[1], image.shape[0]) for image in self.images)
+        return tuple((image.shape[1], image.shape[0]) for image in self.images)
 
 
 @dataclass(frozen=True)
@@ -65,7 +49,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Step:
-    """`index` of `total` steps are done, all pictures' together. The first, 0, comes before the prompt is encoded."""
+    """Progress: `index` of `total` steps, those of all pictures. The first event, 0, comes before the prompt is encoded."""
 
     index: int
     total: int
@@ -80,55 +64,56 @@ class Picture:
 
 @dataclass(frozen=True)
 class Report:
-    """The last event: what was done, and how long each part took, in seconds."""
+    """The last event: what was done, and the seconds that each part took."""
 
     plan: Plan
     encode_seconds: float
     denoise_seconds: float
     decode_seconds: float
     warnings: tuple[str, ...] = field(default=())
-    peak_bytes: int = 0  # the most memory that was held on the way; 0: as the device says
+    peak_bytes: int = 0  # the most memory that was held; 0: ask the device
 
 
 Event: TypeAlias = Step | Picture | Report
 
 
 class DeviceMemory(Protocol):
-    """What an engine holds on its device, in bytes."""
+    """The memory that an engine holds on its device, in bytes."""
 
-    relief: str  # what to try where a picture does not fit, to end a sentence with
+    relief: str  # advice for a picture that does not fit, as the end of a sentence
 
     def held(self) -> int:
-        """Now, spare buffers included. From any thread."""
+        """Now, including spare buffers. Callable from any thread."""
 
     def peak(self) -> int:
         """The most since `begin`."""
 
     def begin(self) -> None:
-        """A picture begins: its peak is counted from here."""
+        """Count the peak from here."""
 
     def clear(self) -> None:
-        """Give spare buffers back."""
+        """Free spare buffers."""
 
     def close(self) -> None:
-        """Give back what the thread owns, which ends after it."""
+        """Free what belongs to the calling thread, before it ends."""
 
 
 class Pipeline(Protocol):
-    """One loaded model. Everything but `plan` runs on the thread that loaded it."""
+    """A loaded model. Everything but `plan` runs on the thread that loaded it."""
 
     memory: DeviceMemory
 
     @property
     def context(self) -> int:
-        """The longest prompt, in tokens; what is longer is cut, and the report warns."""
+        """The longest prompt in tokens; longer ones are cut, and the report warns."""
 
     def plan(self, request: ImageRequest) -> Plan:
-        """Check a request against this model; PipelineError says what is wrong with it."""
+        """The request with every choice made; a PipelineError says what is wrong with it."""
 
-    def working_bytes(self, request: ImageRequest) -> int | None:
-        """The most that drawing it takes on top of what is held now, where exceeding it would end the process; None where
-        the device itself says that memory is short."""
+    def working_bytes(self, request: ImageRequest, plan: Plan) -> int | None:
+        """The most that drawing takes in addition to what is held now, where exceeding it would end the process; None where
+        the device itself reports that memory is short."""
 
-    def generate(self, request: ImageRequest) -> Iterator[Event]:
-        """Draw. Each yield is a place to stop: closing the generator leaves nothing behind."""
+    def generate(self, request: ImageRequest, plan: Plan | None = None) -> Iterator[Event]:
+        """Draw, by the plan of this request where it has been made already. Each yield is a place to stop: closing the
+        generator leaves nothing behind."""

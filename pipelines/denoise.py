@@ -148,18 +148,17 @@ class DenoisingPipeline(ModelParts):
         """The request with every choice made; a PipelineError says what is wrong with it."""
         return planning.plan(request, self.defaults)
 
-    def working_bytes(self, request: ImageRequest) -> int | None:
+    def working_bytes(self, request: ImageRequest, plan: Plan) -> int | None:
         """On the CPU alone."""
         if not on_cpu():
             return None
-        run = self.denoise_plan(request)
+        run = self.denoise_plan(request, plan)
         strip_bytes = self.strips if isinstance(self.strips, int) else VAE_BYTES
         batch = 2 if run.cfg_steps else 1
         work = working_bytes(self.dimensions, request, run.plan, batch, strip_bytes)
         return work + (self.unloaded_bytes if self.settings.staged else 0)
 
-    def denoise_plan(self, request: ImageRequest) -> DenoisePlan:
-        plan = self.plan(request)
+    def denoise_plan(self, request: ImageRequest, plan: Plan) -> DenoisePlan:
         rows, columns = plan.height // self.defaults.size_multiple, plan.width // self.defaults.size_multiple
         steps = plan.num_inference_steps
         schedule = self.flow.schedule(steps, self.mu(rows * columns, steps))
@@ -167,11 +166,11 @@ class DenoisingPipeline(ModelParts):
             schedule = schedule.after(plan.strength)
         return DenoisePlan(request, plan, schedule, rows, columns, self.cfg_steps(request, plan, schedule))
 
-    def generate(self, request: ImageRequest) -> Iterator[Event]:
+    def generate(self, request: ImageRequest, plan: Plan | None = None) -> Iterator[Event]:
         """Draw. Each yield is a place to stop: closing the generator leaves nothing behind."""
-        run = self.denoise_plan(request)
+        run = self.denoise_plan(request, plan or self.plan(request))
         mx.reset_peak_memory()
-        yield Step(0, run.plan.denoise_steps * request.count)
+        yield Step(0, run.plan.denoise_steps * request.n)
         try:
             yield from self._generate(run)
         finally:
@@ -187,7 +186,7 @@ class DenoisingPipeline(ModelParts):
         stopwatch.encode = stopwatch.lap()
         mx.eval(conditioning.arrays)  # nothing may be in flight when the limit is set by what is held
         with inflight_limit(run.plan.width * run.plan.height, self.settings.staged):
-            for index in range(run.request.count):
+            for index in range(run.request.n):
                 yield from self._denoise(run, conditioning, index, stopwatch)
         prompt_warnings = dict.fromkeys(warning for embeds in prompts for warning in embeds.warnings)
         yield Report(
@@ -208,7 +207,7 @@ class DenoisingPipeline(ModelParts):
         The decoder's graph is built during the last step but queued after it, or their times would be one; in strips it
         is evaluated while it is built, so it is built after the last step too."""
         steps = run.plan.denoise_steps
-        before, total = index * steps, steps * run.request.count
+        before, total = index * steps, steps * run.request.n
         result = self._step(run, conditioning, self._noisy_latents(run, conditioning, index), 0)
         mx.async_eval(result)
         for step in range(1, steps):
@@ -249,7 +248,7 @@ class DenoisingPipeline(ModelParts):
 
     def _noise(self, run: DenoisePlan, noise: Noise, dtype: mx.Dtype) -> np.ndarray:
         rows, columns = run.rows * self.patch, run.columns * self.patch
-        return noise.pictures(run.request.count, self.codec.channels, rows, columns, dtype in HALVES)
+        return noise.pictures(run.request.n, self.codec.channels, rows, columns, dtype in HALVES)
 
     def _init_latents(self, run: DenoisePlan, noise: Noise) -> mx.array | None:
         """Latents of the picture to start from, if there is one."""

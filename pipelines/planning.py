@@ -8,7 +8,8 @@ from typing import Any
 from models.config import ConfigError
 from pipelines.base import ImageRequest, PipelineError, Plan, Size
 from pipelines.images import PictureError, check_reference, check_size, drawn_size, reference_size
-from pipelines.limits import LONGEST_SIDE, MOST_PICTURES, MOST_PIXELS, MOST_STEPS
+from pipelines.limits import LONGEST_SIDE, MOST_PIXELS
+from pipelines.parameters import FAMILY_SPECIFIC, check
 
 STRENGTH = 0.6  # the references' own, where a model can only start from a picture
 SIDE = 1024
@@ -16,7 +17,7 @@ SIDE = 1024
 
 @dataclass(frozen=True)
 class Defaults:
-    """A model's defaults and limits. `supported_params`: those of `SPECIAL` that have an effect on it."""
+    """A model's defaults and limits. `supported_params`: the family-specific parameters that have an effect on it."""
 
     steps: int
     guidance: float | None
@@ -30,13 +31,13 @@ class Defaults:
         return self.max_references > 0
 
 
-# Parameters of some families only.
-SPECIAL = ("cfg_normalization", "cfg_truncation", "true_cfg_scale")
-
-
 def plan(request: ImageRequest, defaults: Defaults) -> Plan:
     """The request's plan, all that does not depend on the family; PipelineError says what is wrong with it."""
-    _check_numbers(request)
+    _check_sides(request, defaults.size_multiple)
+    try:
+        check(request)
+    except ValueError as error:
+        raise PipelineError(str(error)) from None
     _check_pictures(request, defaults)
     width, height = _size(request, defaults)
     steps = request.steps or defaults.steps
@@ -49,9 +50,10 @@ def plan(request: ImageRequest, defaults: Defaults) -> Plan:
         guidance=defaults.guidance if request.guidance is None else request.guidance,
         strength=strength,
         warnings=tuple(
-            f"{name} has no effect on this model"
-            for name in SPECIAL
-            if getattr(request, name) is not None and name not in defaults.supported_params
+            f"{parameter.name} has no effect on this model"
+            for parameter in FAMILY_SPECIFIC
+            if getattr(request, parameter.name) != parameter.default
+            and parameter.name not in defaults.supported_params
         ),
         reduced=_reduced(request, strength, (width, height)),
     )
@@ -86,25 +88,6 @@ def sample_side(transformer: Mapping[str, Any], vae: Mapping[str, Any], scale: i
     return SIDE
 
 
-def _check_numbers(request: ImageRequest) -> None:
-    limits: tuple[tuple[str, float | None, float, float], ...] = (
-        ("steps", request.steps, 0, MOST_STEPS),
-        ("guidance", request.guidance, 0, 100),
-        ("strength", request.strength, 0, 1),
-        ("n", request.count, 1, MOST_PICTURES),
-        ("previews", request.previews, 0, MOST_STEPS),
-        ("cfg_normalization", request.cfg_normalization, 0, 100),
-        ("cfg_truncation", request.cfg_truncation, 0, 1),
-        ("true_cfg_scale", request.true_cfg_scale, 0, 100),
-    )
-    for name, value, least, most in limits:
-        if value is not None and not (math.isfinite(value) and least <= value <= most):
-            raise PipelineError(f"{name}: {value} is out of range; {least:g} to {most:g} is allowed")
-    for name, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt or "")):
-        if any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise PipelineError(f"{name}: it holds half a character (a lone surrogate); text is needed")
-
-
 def _check_pictures(request: ImageRequest, defaults: Defaults) -> None:
     starts = request.strength is not None or not defaults.supports_editing
     most = max(1, defaults.max_references)
@@ -120,6 +103,12 @@ def _check_pictures(request: ImageRequest, defaults: Defaults) -> None:
                 check_reference(width, height, defaults.size_multiple)
         except PictureError as error:
             raise PipelineError(f"images[{index}]: {error}") from error
+
+
+def _check_sides(request: ImageRequest, multiple: int) -> None:
+    for name, side in (("width", request.width), ("height", request.height)):
+        if side and not multiple <= side <= LONGEST_SIDE:
+            raise PipelineError(f"{name}: {side} is out of range; {multiple} to {LONGEST_SIDE} is allowed")
 
 
 def _reduced(request: ImageRequest, strength: float | None, drawn: Size) -> tuple[Size, ...]:
@@ -138,11 +127,8 @@ def _strength(request: ImageRequest, defaults: Defaults) -> float | None:
 
 
 def _size(request: ImageRequest, defaults: Defaults) -> tuple[int, int]:
-    """What is asked for, cut to the multiple; else the first picture's shape; else the model's own size."""
+    """The requested size, cut to the multiple; else that of the first input picture; else the model's own."""
     multiple = defaults.size_multiple
-    for name, side in (("width", request.width), ("height", request.height)):
-        if side is not None and not multiple <= side <= LONGEST_SIDE:
-            raise PipelineError(f"{name}: {side} is out of range; {multiple} to {LONGEST_SIDE} is allowed")
     width = height = defaults.side
     if request.images:
         width, height = drawn_size(*request.image_sizes[0], multiple)

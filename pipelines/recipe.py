@@ -1,49 +1,52 @@
-"""How a picture was made, as it travels inside the picture: for other tools as text, for Diptych as JSON.
+"""How a picture was made, as it travels inside the picture: as text for other tools, as JSON for Diptych.
 
 The text is what A1111-style tools read from a `parameters` chunk: the prompt, the negative prompt, a line of settings.
-It cannot say everything (a prompt may look like settings), so what Diptych reads back first is the JSON.
+It cannot say everything (a prompt may look like settings), so Diptych reads its own JSON first.
 """
 
 import json
 import re
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 
+from pipelines.parameters import ImageParameters
+
+# Wider than those of requests: other tools write recipes too.
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 Number = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
-Text = Annotated[str, msgspec.Meta(max_length=2**18)]
 
 SETTING = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 NEGATIVE = "Negative prompt:"
+# What stands in the line of settings of A1111-style tools, in this order.
+A1111 = {
+    "Steps": "steps",
+    "Sampler": "sampler",
+    "CFG scale": "guidance",
+    "Seed": "seed",
+    "Size": "size",
+    "Model": "model",
+    "Denoising strength": "strength",
+    "Version": "version",
+}
 
 
 class RecipeError(ValueError):
-    """A picture that carries no recipe, or one that cannot be followed."""
+    """A picture has no recipe, or one that cannot be read."""
 
 
-class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
+class Recipe(ImageParameters, frozen=True, kw_only=True, omit_defaults=True):
     """Everything that, given the model, makes the same picture again."""
 
-    prompt: Text
+    seed: Annotated[int, msgspec.Meta(ge=0)]
     width: Count
     height: Count
     steps: Count
-    seed: Annotated[int, msgspec.Meta(ge=0)]
-    negative_prompt: Text = ""
     guidance: Number | None = None
-    strength: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    model: Annotated[str, msgspec.Meta(max_length=4096)] = ""
     n: Count = 1
+    model: Annotated[str, msgspec.Meta(max_length=4096)] = ""
     index: Annotated[int, msgspec.Meta(ge=0)] = 0
     images: Annotated[int, msgspec.Meta(ge=0)] = 0  # pictures it was made from, which it does not hold
-    cfg_normalization: Number | None = None
-    cfg_truncation: Number | None = None
-    true_cfg_scale: Number | None = None
-
-    def __post_init__(self) -> None:
-        if self.seed >= 2**64:  # beyond what an annotation can bound
-            raise ValueError(f"seed is {self.seed}, it must fit in 64 bits")
 
     def to_json(self) -> str:
         """In ASCII, so that it fits wherever text does."""
@@ -57,17 +60,15 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
             raise RecipeError(f"the picture's recipe cannot be read: {error}") from error
 
     def to_parameters(self) -> str:
-        settings = {
-            "Steps": self.steps,
-            "Sampler": "Euler",
-            "CFG scale": self.guidance,
-            "Seed": self.seed,
-            "Size": f"{self.width}x{self.height}",
-            "Model": self.model or None,
-            "Denoising strength": self.strength,
-            "Version": "Diptych",
+        values = {
+            **msgspec.structs.asdict(self),
+            "model": self.model or None,
+            "size": f"{self.width}x{self.height}",
+            "sampler": "Euler",
+            "version": "Diptych",
         }
-        line = ", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items() if value is not None)
+        settings = ((key, values[name]) for key, name in A1111.items())
+        line = ", ".join(f"{key}: {_quoted(value)}" for key, value in settings if value is not None)
         negative = f"{NEGATIVE} {self.negative_prompt}\n" if self.negative_prompt else ""
         return f"{self.prompt}\n{negative}{line}"
 
@@ -78,26 +79,22 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True):
         settings = {key: _unquoted(value) for key, value in SETTING.findall(last)}
         start = next((i for i, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))
         width, _, height = settings.get("Size", "").partition("x")
-        found = {
+        values: dict[str, Any] = {
             "prompt": "\n".join(lines[:start]),
-            "negative_prompt": "\n".join(lines[start:]).removeprefix(NEGATIVE).strip(),
+            "negative_prompt": "\n".join(lines[start:]).removeprefix(NEGATIVE).strip() or None,
             "width": width,
             "height": height,
-            "steps": settings.get("Steps"),
-            "seed": settings.get("Seed"),
-            "guidance": settings.get("CFG scale"),
-            "strength": settings.get("Denoising strength"),
-            "model": settings.get("Model"),
+            **{name: settings[key] for key, name in A1111.items() if key in settings},
         }
         try:
             # Not strict: numbers come as text here.
-            return msgspec.convert({k: v for k, v in found.items() if v is not None}, cls, strict=False)
+            return msgspec.convert(values, cls, strict=False)
         except msgspec.ValidationError as error:
-            raise RecipeError(f"the picture's parameters are no recipe: {error}") from error
+            raise RecipeError(f"the picture's parameters are not a recipe: {error}") from error
 
 
 def _quoted(value: object) -> str:
-    """A value that contains what separates settings goes in quotes."""
+    """The value, in quotes where it contains a separator."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if re.search(r'[,:\n"]', text) else text
 

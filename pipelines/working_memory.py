@@ -43,7 +43,7 @@ def working_bytes(model: Dimensions, request: ImageRequest, plan: Plan, batch: i
     denoising = batch * tokens * (STREAMS * model.width + MLPS * model.mlp) * BYTES
     convolving = _convolving(model, [(plan.width, plan.height), *shown], strips)
     # Each picture as bytes, and packed; its noise before it is drawn.
-    pictures = request.count * plan.width * plan.height * 3 * 2
+    pictures = request.n * plan.width * plan.height * 3 * 2
     given = sum(picture.nbytes for picture in request.images)
     return max(denoising, convolving) + pictures + given + FLOOR
 

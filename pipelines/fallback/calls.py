@@ -10,7 +10,8 @@ from PIL import Image
 from pipelines import planning
 from pipelines.base import ImageRequest, PipelineError, Plan
 from pipelines.limits import MOST_REFERENCES
-from pipelines.planning import SPECIAL, Defaults, sample_side
+from pipelines.parameters import FAMILY_SPECIFIC
+from pipelines.planning import Defaults, sample_side
 from pipelines.variants import Variant
 
 # Our fields, and what calls name them: the first that a call takes is meant.
@@ -58,7 +59,7 @@ class Call:
             side=sample_side(_square(_config(network)), _square(vae), scale),
             size_multiple=2 * scale,
             max_references=0 if "strength" in takes else call.pictures,
-            supported_params=tuple(name for name in SPECIAL if name in takes),
+            supported_params=tuple(one.name for one in FAMILY_SPECIFIC if one.name in takes),
         )
         return replace(call, defaults=defaults)
 
@@ -167,7 +168,7 @@ class Call:
             "num_inference_steps": plan.num_inference_steps,
             "strength": plan.strength,
             "output_type": "pil",
-            **{name: getattr(request, name) for name in SPECIAL},
+            **{name: getattr(request, name) for name in self.defaults.supported_params},
             **self._guidance(request, plan),
             **self._families(),
         }

@@ -52,15 +52,15 @@ class TorchPipeline:
     def plan(self, request: ImageRequest) -> Plan:
         return self._call(request).plan(request)
 
-    def working_bytes(self, request: ImageRequest) -> int | None:
+    def working_bytes(self, request: ImageRequest, plan: Plan) -> int | None:
         """Not estimated: torch raises an error if memory is short."""
         return None
 
-    def generate(self, request: ImageRequest) -> Iterator[Event]:
+    def generate(self, request: ImageRequest, plan: Plan | None = None) -> Iterator[Event]:
         """Draw. Each yield is a place to stop: closing the generator leaves nothing behind."""
         call = self._call(request)
-        plan = call.plan(request)
-        yield Step(0, plan.denoise_steps * request.count)
+        plan = plan or call.plan(request)
+        yield Step(0, plan.denoise_steps * request.n)
         try:
             with LoggedWarnings() as logged:
                 yield from self._draw(call, request, plan, logged)
@@ -70,7 +70,7 @@ class TorchPipeline:
     def _draw(self, call: Call, request: ImageRequest, plan: Plan, logged: LoggedWarnings) -> Iterator[Event]:
         generator = torch.Generator("cpu").manual_seed(request.seed)
         seconds, warnings = _Seconds(), list(plan.warnings)
-        for index in range(request.count):
+        for index in range(request.n):
             run = _Run(call, request, plan, index)
             picture, hidden = yield from run.steps(generator)
             seconds.add(run)
@@ -125,7 +125,7 @@ class _Run:
                 if index + 1 in preview_steps(total, self.request.previews):
                     preview = previews.show(clean)
             self.marks.append(time.perf_counter())
-            report(Step(self.index * total + index + 1, total * self.request.count, preview))
+            report(Step(self.index * total + index + 1, total * self.request.n, preview))
 
         def on_step_end(pipeline: Any, index: int, moment: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             step(index, tensors.get("latents"))

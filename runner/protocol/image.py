@@ -6,39 +6,24 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
-from pipelines.limits import LONGEST_SIDE, MOST_PICTURES, MOST_REFERENCES, MOST_STEPS
+from pipelines.limits import MOST_REFERENCES
+from pipelines.parameters import ImageParameters, Previews, check
 from runner.errors import BadRequest
-from runner.protocol.text import MAX_SEED, OPTION_NAMES, TextRequest, parse
+from runner.protocol.text import OPTION_NAMES, TextRequest, parse
 
-LONGEST_TEXT = 2**18  # characters, also what a recipe holds
 MOST_WARNINGS = 16
 
-Text = Annotated[str, Meta(max_length=LONGEST_TEXT)]
-# 0 is how some clients leave a number out.
-Side = Annotated[int, Meta(ge=0, le=LONGEST_SIDE)]
 Format = Literal["png", "jpeg", "webp"]
 Quality = Literal["low", "medium", "high", "xhigh", "max"]
-# A file, as JSON already: megabytes of base64 are neither decoded to text nor searched for what JSON must escape.
+# A file, as a JSON string already: megabytes of base64 are neither decoded to text nor scanned for characters to escape.
 Base64 = Annotated[Raw, Meta(extra_json_schema={"type": "string", "contentEncoding": "base64"})]
 
 
-class ImageCompletionRequest(Struct, frozen=True):
+class ImageCompletionRequest(ImageParameters, frozen=True, kw_only=True):
     """POST /completion in image mode."""
 
-    prompt: Text = ""
-    width: Side = 0
-    height: Side = 0
-    steps: Annotated[int, Meta(ge=0, le=MOST_STEPS)] = 0
-    seed: int = 0
     images: Annotated[list[str], Meta(max_length=MOST_REFERENCES)] = field(default_factory=list)
-    negative_prompt: Text | None = None
-    guidance: Annotated[float, Meta(ge=0, le=100)] | None = None
-    strength: Annotated[float, Meta(ge=0, le=1)] | None = None
-    n: Annotated[int, Meta(ge=1, le=MOST_PICTURES)] = 1
-    previews: Annotated[int, Meta(ge=0, le=MOST_STEPS)] = 0
-    cfg_normalization: Annotated[float, Meta(ge=0, le=100)] | None = None
-    cfg_truncation: Annotated[float, Meta(ge=0, le=1)] | None = None
-    true_cfg_scale: Annotated[float, Meta(ge=0, le=100)] | None = None
+    previews: Previews = 0
     format: Format = "png"
     compression: Annotated[int, Meta(ge=0, le=100)] | None = None
     quality: Quality | None = None
@@ -109,8 +94,11 @@ def parse_image(value: dict[str, Any]) -> tuple[ImageCompletionRequest, list[str
     given = {**_stated(options or {}), **_stated(value)}
     if given.get("format") == "":
         del given["format"]
+    if given.get("prompt", "") == "":
+        problem = "is empty" if "prompt" in given else "is missing"
+        raise BadRequest(f"prompt {problem}; a description of the picture is needed")
     request = parse(ImageCompletionRequest, given)
-    _check(request, given)
+    _check(request)
     return request, _ignored(value, options or {})
 
 
@@ -118,27 +106,15 @@ def _stated(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: fields[name] for name in NAMES & fields.keys() if fields[name] is not None}
 
 
-def _check(request: ImageCompletionRequest, given: dict[str, Any]) -> None:
-    if not request.prompt:
-        found = "is empty" if "prompt" in given else "is missing"
-        raise BadRequest(f"prompt {found}; a description of the picture is needed")
-    for name in ("prompt", "negative_prompt"):
-        try:
-            (getattr(request, name) or "").encode()
-        except UnicodeEncodeError:
-            raise BadRequest(
-                f"{name}: it holds half a character (a lone surrogate); text is needed"
-            ) from None
-    if request.seed > MAX_SEED:
-        raise BadRequest(f"seed: {_short(request.seed)} is out of range; 1 to {MAX_SEED} are allowed")
+def _check(request: ImageCompletionRequest) -> None:
+    try:
+        check(request)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
     if request.strength is not None and not request.images:
         raise BadRequest(
             f"strength: {request.strength} says how far to go from a picture, and images holds none"
         )
-
-
-def _short(number: int) -> str:
-    return str(number) if number.bit_length() < 200 else f"a number of {number.bit_length()} bits"
 
 
 def _ignored(value: dict[str, Any], options: dict[str, Any]) -> list[str]:

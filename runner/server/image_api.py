@@ -1,4 +1,4 @@
-"""The image endpoint: bodies to drawings, events to answers."""
+"""POST /completion of a picture model: bodies to jobs, events to answers."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -42,13 +42,13 @@ class ImageApi:
 
     async def completion(self, request: Request, service: ImageService) -> JobResponse:
         raw = [await read_body(request, PICTURES_LIMIT)]
-        job, drawing, stream = await while_connected(request, self._submit(request, raw, service.pipeline))
+        job, planned, stream = await while_connected(request, self._submit(request, raw, service.pipeline))
         return JobResponse(
             self._engine,
             job,
             collect=None if stream else _whole,
             on_first=self._metrics.first.observe,
-            on_event=lambda event: self._count(event, drawing.request.count),
+            on_event=lambda event: self._count(event, planned.request.n),
         )
 
     async def _submit(
@@ -65,8 +65,8 @@ class ImageApi:
                 await loop.run_in_executor(self._decoder, undecoded.decode, index)
                 for index in range(len(undecoded.files))
             ]
-            drawing = undecoded.decoded(tuple(images))
-            return self._engine.submit(request_context(request.scope).id, drawing), drawing, stream
+            planned = undecoded.decoded(tuple(images))
+            return self._engine.submit(request_context(request.scope).id, planned), planned, stream
         finally:
             self._preparing -= undecoded.bytes
 
@@ -89,8 +89,8 @@ class ImageApi:
 
 
 def _read(raw: bytes, planner: Planner) -> tuple[UndecodedRequest, bool]:
-    wanted, ignored = parse_image(read_json(raw))
-    return prepare(wanted, ignored, planner), wanted.stream
+    body, warnings = parse_image(read_json(raw))
+    return prepare(body, warnings, planner), body.stream
 
 
 def _whole(events: list[Struct]) -> bytes:

@@ -1,12 +1,12 @@
 """The reference's side of the toys: modules of its own classes with the same weights, saved as it saves them, and run."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
+from msgspec import structs
 
 from models.files import LocalModel
 from pipelines.base import ImageRequest
@@ -54,7 +54,7 @@ def pictures(pipeline: Any, request: ImageRequest, **more: Any) -> list[np.ndarr
         height=request.height,
         width=request.width,
         num_inference_steps=request.steps,
-        num_images_per_prompt=request.count,
+        num_images_per_prompt=request.n,
         generator=generator,
         output_type="pil",
         **arguments(pipeline, request) | more,
@@ -81,7 +81,7 @@ def from_picture(pipeline: Any, request: ImageRequest) -> list[np.ndarray]:
         width=request.width,
         strength=request.strength,
         num_inference_steps=request.steps,
-        num_images_per_prompt=request.count,
+        num_images_per_prompt=request.n,
         generator=generator,
         **more,
     )
@@ -113,11 +113,11 @@ def _klein_from_picture(pipeline: Any, request: ImageRequest, picture: Any) -> l
         )
         clean = pipeline._encode_vae_image(shown, None)
         generator = torch.Generator("cpu").manual_seed(request.seed)
-        noise = torch.randn((request.count, *clean.shape[1:]), generator=generator)
+        noise = torch.randn((request.n, *clean.shape[1:]), generator=generator)
     sigma = scheduler.sigmas[0]
     whole, pipeline.scheduler = pipeline.scheduler, scheduler
     try:
-        only = replace(request, images=request.images[1:])
+        only = structs.replace(request, images=request.images[1:])
         return pictures(pipeline, only, latents=sigma * noise + (1 - sigma) * clean)
     finally:
         pipeline.scheduler = whole

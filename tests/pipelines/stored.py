@@ -17,7 +17,7 @@ class Stored:
 
 STORED = {
     "klein": Stored("klein", ImageRequest("a red circle", 7, width=80, height=48, steps=3)),
-    "klein, two": Stored("klein", ImageRequest("два яблока", 5, width=32, height=48, steps=2, count=2)),
+    "klein, two": Stored("klein", ImageRequest("два яблока", 5, width=32, height=48, steps=2, n=2)),
     "klein base, guided": Stored(
         "klein base",
         ImageRequest("a red circle", 11, "blurry", width=40, height=28, steps=4, guidance=3.0),
@@ -32,7 +32,7 @@ STORED = {
     ),
     "flux dev, guided": Stored(
         "flux dev",
-        ImageRequest("a red circle", 3, "blurry", width=28, height=28, steps=2, guidance=2.0, count=2),
+        ImageRequest("a red circle", 3, "blurry", width=28, height=28, steps=2, guidance=2.0, n=2),
     ),
     "klein, edited": Stored(
         "klein", ImageRequest("make it blue", 6, steps=2, images=(painted(66, 75), painted(90, 64, seed=1)))

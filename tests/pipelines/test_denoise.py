@@ -20,7 +20,7 @@ def load(toy, name, **settings):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_steps_come_in_order_then_the_pictures_then_the_report(toy, name):
-    request = ImageRequest("a red circle", 3, width=32, height=32, steps=2, count=2)
+    request = ImageRequest("a red circle", 3, width=32, height=32, steps=2, n=2)
     events = list(load(toy, name).generate(request))
     assert [type(event) for event in events] == [Step, Step, Step, Picture, Step, Step, Picture, Report]
     assert [(step.index, step.total) for step in steps(events)] == [(index, 4) for index in range(5)]

@@ -38,7 +38,7 @@ def test_several_pictures_start_alike_and_differ_in_their_noise(saved, name):
 
     theirs, local = saved(name)
     request = ImageRequest(
-        "a red circle", 4, images=(painted(32, 48),), strength=0.8, width=32, height=48, steps=3, count=2,
+        "a red circle", 4, images=(painted(32, 48),), strength=0.8, width=32, height=48, steps=3, n=2,
         guidance=1.5 if name != "klein" else None,
     )  # fmt: skip
     ours = drawn(pipeline_class(name).load(local).generate(request))
@@ -84,7 +84,7 @@ def test_several_pictures_of_one_prompt_are_the_references(saved, name):
 
     theirs, local = saved(name)
     guidance = 2.0 if name != "z-image-turbo" else None
-    request = ImageRequest("zwei Äpfel", 12, width=32, height=48, steps=2, count=3, guidance=guidance)
+    request = ImageRequest("zwei Äpfel", 12, width=32, height=48, steps=2, n=3, guidance=guidance)
     ours = drawn(pipeline_class(name).load(local).generate(request))
     for mine, expected in zip(ours, reference.pictures(theirs, request), strict=True):
         assert_same(mine, expected)

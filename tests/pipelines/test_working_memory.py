@@ -39,7 +39,7 @@ def test_no_family_takes_more_than_is_foretold(
     pipeline = pipeline_class(name).load(toy(name), Settings(dtype="float32"))
     images = (PICTURE,) if name.startswith("klein") else ()
     request = ImageRequest("a red circle", 3, width=size[0], height=size[1], steps=1, images=images)
-    foretold = pipeline.working_bytes(request)
+    foretold = pipeline.working_bytes(request, pipeline.plan(request))
     assert foretold is not None
     assert peak(pipeline, request) < foretold
 
@@ -47,13 +47,14 @@ def test_no_family_takes_more_than_is_foretold(
 def test_the_samples_foretold_bytes_are_near_those_it_takes() -> None:
     pipeline = load(SHAPES)
     request = ImageRequest("a red circle", 3, width=384, height=384, steps=1)
-    taken, foretold = peak(pipeline, request), pipeline.working_bytes(request)
+    taken, foretold = peak(pipeline, request), pipeline.working_bytes(request, pipeline.plan(request))
     assert foretold is not None
     assert taken < foretold < 2 * taken + FLOOR
 
 
 def test_the_largest_picture_of_the_sample_is_foretold_below_3_gb() -> None:
-    needed = load(SHAPES).working_bytes(ImageRequest("x", 1, width=2048, height=2048))
+    pipeline, request = load(SHAPES), ImageRequest("x", 1, width=2048, height=2048)
+    needed = pipeline.working_bytes(request, pipeline.plan(request))
     assert needed is not None
     assert 1.5e9 < needed < 2.6e9
 
@@ -63,7 +64,7 @@ KLEIN = Dimensions(width=3072, mlp=9216, prompt=512, multiple=16, channels=128)
 
 def needed(count: int = 1, batch: int = 1, references: int = 0, side: int = 1024) -> int:
     plan = Plan(side, side, num_inference_steps=4, denoise_steps=4, guidance=None)
-    request = ImageRequest("x", 1, count=count, images=(np.zeros((1024, 1024, 3), np.uint8),) * references)
+    request = ImageRequest("x", 1, n=count, images=(np.zeros((1024, 1024, 3), np.uint8),) * references)
     return working_bytes(KLEIN, request, plan, batch, 1_600_000_000)
 
 

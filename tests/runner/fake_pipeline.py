@@ -45,12 +45,12 @@ class FakePipeline:
         steps = request.steps or 4
         return Plan(width // 16 * 16, height // 16 * 16, steps, steps, request.guidance)
 
-    def working_bytes(self, request: ImageRequest) -> int | None:
+    def working_bytes(self, request: ImageRequest, plan: Plan) -> int | None:
         return self.needed
 
-    def generate(self, request: ImageRequest) -> Iterator[Event]:
+    def generate(self, request: ImageRequest, plan: Plan | None = None) -> Iterator[Event]:
         self.requests.append(request)
-        plan = self.plan(request)
+        plan = plan or self.plan(request)
         try:
             yield Step(0, plan.denoise_steps)
             latents = mx.zeros((HELD // 4,))
@@ -64,7 +64,7 @@ class FakePipeline:
                 yield Step(
                     index, plan.denoise_steps, noise(request, 16, 8, 0) if index <= request.previews else None
                 )
-            for index in range(request.count - self.pictures_missing):
+            for index in range(request.n - self.pictures_missing):
                 yield Picture(noise(request, plan.width, plan.height, index), index)
             yield Report(plan, 0.25, 1.5, 0.125, ("the prompt was cut",) if len(request.prompt) > 77 else ())
         finally:

@@ -1,16 +1,17 @@
-"""What /v1/images/generations and /v1/images/edits have in common: requests as native ones."""
+"""What /v1/images/generations and /v1/images/edits have in common: the body, and the native request made of it."""
 
 import re
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from pipelines.parameters import ImageParameters, values
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.duration import Duration
+from runner.protocol.image import Format, Quality
 from runner.protocol.text import parse
 
-Quality = Literal["low", "medium", "high", "xhigh", "max"]
 # The names of retired models' qualities.
 FORMER: dict[str, Quality] = {"standard": "medium", "hd": "high"}
 Kind = Literal["image_generation", "image_edit"]
@@ -18,27 +19,21 @@ SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 MOST_PARTIAL = 3
 
 
-class ImagesRequest(Struct, frozen=True, kw_only=True):
-    """Both endpoints' fields; those from `seed` on are Diptych's own."""
+class ImagesRequest(ImageParameters, frozen=True, kw_only=True):
+    """The fields of both endpoints. Those of ImageParameters are Diptych's own, but for prompt and n."""
 
     model: Annotated[str, Meta(min_length=1)]
-    prompt: str
-    n: Annotated[int, Meta(ge=1, le=10)] | None = None
+    n: Annotated[int, Meta(ge=1, le=10)] | None = None  # type: ignore[assignment]  # null: one
     size: (
         Annotated[str, Meta(extra_json_schema={"pattern": "^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"})] | None
     ) = None
     quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] | None = None
-    output_format: Literal["png", "jpeg", "webp"] | None = None
+    output_format: Format | None = None
     output_compression: Annotated[int, Meta(ge=0, le=100)] | None = None
     background: Literal["auto", "opaque", "transparent"] | None = None
     response_format: Literal["b64_json", "url"] | None = None
     stream: bool | None = None
     partial_images: Annotated[int, Meta(ge=0, le=MOST_PARTIAL)] | None = None
-    seed: int | None = None
-    steps: int | None = None
-    negative_prompt: str | None = None
-    guidance: float | None = None
-    strength: float | None = None
     keep_alive: Duration | None = None
 
 
@@ -57,6 +52,7 @@ RULES = (
     rules.needs("partial_images", rules.has("stream", {"const": True})),
     rules.needs("stream", {"properties": {"response_format": {"enum": [None, "b64_json"]}}}),
     {"properties": {"background": {"enum": [None, "auto", "opaque"]}}},
+    rules.excludes("size", "width", "height"),
 )
 
 
@@ -78,6 +74,8 @@ class ImagesCall:
             raise BadRequest(
                 'background: "transparent" is not possible with these models; opaque and auto are'
             )
+        if asked.size and (asked.width or asked.height):
+            raise BadRequest("size: it stands for width and height; send size, or width and height")
         if asked.partial_images and not asked.stream:
             raise BadRequest("partial_images: they are for streams; set stream to true")
         if asked.stream and asked.response_format == "url":
@@ -96,22 +94,16 @@ class ImagesCall:
         return FORMER.get(quality, quality)  # type: ignore[arg-type]  # the rest are Quality's
 
     def native(self) -> dict[str, Any]:
-        asked = self.asked
-        given = {
-            "prompt": asked.prompt,
-            "n": asked.n,
+        body = self.asked
+        extras = {
             "format": self.format,
-            "compression": asked.output_compression,
+            "compression": body.output_compression,
             "quality": self.quality,
-            "previews": asked.partial_images,
+            "previews": body.partial_images,
             "images": self.pictures or None,
-            "seed": asked.seed,
-            "steps": asked.steps,
-            "negative_prompt": asked.negative_prompt,
-            "guidance": asked.guidance,
-            "strength": asked.strength,
         }
-        return {name: value for name, value in given.items() if value is not None} | size(asked.size)
+        given = {name: value for name, value in extras.items() if value is not None}
+        return values(body) | given | size(body.size)
 
 
 def size(text: str | None) -> dict[str, int]:

@@ -51,7 +51,7 @@ class Engine:
         """One request with a new prompt."""
         self.prompts += 1
         prompt = f"{self.prompts:4} {self.job['prompt']}"
-        request = ImageRequest(prompt, self.prompts, width=width, height=height, steps=steps, count=n)
+        request = ImageRequest(prompt, self.prompts, width=width, height=height, steps=steps, n=n)
         began = time.perf_counter()
         # Step events come while the next step runs, so a step's time is the mean of all, not the time between two events.
         (report,) = (event for event in self.pipeline.generate(request) if isinstance(event, Report))

@@ -2,11 +2,17 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
+
+from msgspec import NODEFAULT
 
 from models.checkpoint.quantization_formats import FORMATS
+from pipelines.parameters import ImageParameters, Parameter, parameters_of
 from runner.cli.arguments.types import natural
 from runner.cli.parser import MODEL_HELP, Commands, add_json
 from runner.inspect.image_backend import CHOICES
+
+METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
 def add(commands: Commands) -> None:
@@ -47,47 +53,36 @@ def _add_draw(commands: Commands) -> None:
         "--quantize and --memory is given, else by a runner for the call.",
     )
     add = parser.add_argument
-    add("prompt", nargs="?", help="what is to be seen")
+    for parameter in parameters_of(ImageParameters):
+        _add_parameter(parser, parameter)
     add("-o", dest="out", type=Path, metavar="PATH", help="where to write it: a file, which is replaced, or a folder "
-        "(default: a new name from the prompt and the time, here)")  # fmt: skip
+        "(default: a new name from the prompt and the time, here); with --n: NAME-1, NAME-2, …")  # fmt: skip
     add("--model", metavar="M", help=MODEL_HELP)
-    add("--width", type=natural, metavar="N", help="in pixels (default: the model's own size)")
-    add("--height", type=natural, metavar="N")
-    add("--steps", type=natural, metavar="N", help="denoising steps (default: the model's)")
-    add("--seed", type=int, metavar="N", help="the same seed, the same picture (default: random)")
     add("--image", dest="images", action="append", type=Path, metavar="PATH", help="a picture to edit or to start "
         "from; may be given several times")  # fmt: skip
-    add("--strength", type=float, metavar="S", help="start from the picture, and go so far from it: 0 to 1")
-    add("--negative", metavar="PROMPT", help="what is not to be seen")
-    add(
-        "--guidance",
-        type=float,
-        metavar="G",
-        help="how closely the prompt is followed (default: the model's)",
-    )
-    add("--true-cfg-scale", type=float, metavar="G", help="FLUX.1: how strongly it is kept from --negative beside its "
-        "own guidance")  # fmt: skip
-    add(
-        "--cfg-normalization",
-        type=float,
-        metavar="F",
-        help="Z-Image: a guided step is at most so many times as long",
-    )
-    add(
-        "--cfg-truncation",
-        type=float,
-        metavar="T",
-        help="Z-Image: when guidance ends, 0 (at once) to 1 (never)",
-    )
-    add("--n", type=natural, metavar="N", help="so many pictures, from one seed: NAME-1, NAME-2, …")
     add("--format", choices=("png", "jpeg", "webp"), help="(default: as PATH says, else png)")
     add("--preview", action="store_true", help="show the picture in the making: small, beside PATH as "
-        "NAME.preview.png, written again a few times on the way and removed at the end")  # fmt: skip
-    add("--from", dest="source", type=Path, metavar="PICTURE", help="repeat a picture by the recipe that it carries; "
-        "what else is given comes first")  # fmt: skip
+        "NAME.preview.png, rewritten a few times and removed at the end")  # fmt: skip
+    add("--from", dest="source", type=Path, metavar="PICTURE", help="repeat a picture from the recipe stored in it; "
+        "other options override it")  # fmt: skip
     add_loading(parser)
     add("--verbose", action="store_true", help="show the runner's log")
     add_json(parser)
+
+
+def _add_parameter(parser: argparse.ArgumentParser, parameter: Parameter) -> None:
+    """A field of a request as an option; one that is required is an argument, which --from may stand in for. Its limits
+    are checked where the request is."""
+    about: dict[str, Any] = {"default": None, "help": parameter.help}
+    if parameter.default is NODEFAULT:
+        parser.add_argument(parameter.name, nargs="?", **about)
+        return
+    if parameter.type is bool:
+        about["action"] = "store_true"
+    else:
+        bounded = parameter.type is int and parameter.least is not None
+        about |= {"type": natural if bounded else parameter.type, "metavar": METAVARS[parameter.type]}
+    parser.add_argument(parameter.flag, dest=parameter.name, **about)
 
 
 def _add_recipe(commands: Commands) -> None:

@@ -1,4 +1,4 @@
-"""`diptych draw`: one request to whoever draws, its progress on the terminal, its pictures in files."""
+"""`diptych draw`: sends one request, shows its progress on the terminal, writes its pictures to files."""
 
 import argparse
 import asyncio
@@ -6,6 +6,7 @@ import base64
 import contextlib
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import msgspec
 
 from pipelines.images import PictureError
 from pipelines.packing import read_recipe
+from pipelines.parameters import ImageParameters, values
 from pipelines.recipe import Recipe, RecipeError
 from runner import logs
 from runner.cli.backend import OwnRunner, Source, choose
@@ -33,26 +35,15 @@ LARGEST_INPUT = 64 * 1024**2  # bytes of one input picture
 
 @dataclass(frozen=True)
 class DrawOptions:
-    """What the command line says; None: not given."""
+    """The command line: `parameters` are those of ImageParameters that are given."""
 
-    prompt: str | None
+    parameters: Mapping[str, Any]
     out: Path | None = None
     model: str | None = None
-    width: int | None = None
-    height: int | None = None
-    steps: int | None = None
-    seed: int | None = None
     images: tuple[Path, ...] = ()
-    strength: float | None = None
-    negative: str | None = None
-    guidance: float | None = None
-    cfg_normalization: float | None = None
-    cfg_truncation: float | None = None
-    true_cfg_scale: float | None = None
-    n: int | None = None
     format: str | None = None
     preview: bool = False
-    source: Path | None = None  # --from: a picture whose recipe fills what is not given
+    source: Path | None = None  # --from: a picture whose recipe gives the other parameters
     quantize: str | None = None
     memory: str | int = "auto"
     engine: str = "auto"
@@ -61,30 +52,37 @@ class DrawOptions:
 
 
 def run(options: argparse.Namespace) -> int:
-    given = {field.name: getattr(options, field.name) for field in fields(DrawOptions)}
-    return draw(DrawOptions(**{**given, "images": tuple(options.images or ())}), options.configuration)
+    return draw(options_of(options), options.configuration)
+
+
+def options_of(options: argparse.Namespace) -> DrawOptions:
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    parameters = {name: given[name] for name in ImageParameters.__struct_fields__ if name in given}
+    others = {field.name: given[field.name] for field in fields(DrawOptions) if field.name in given}
+    return DrawOptions(parameters, **{**others, "images": tuple(options.images or ())})
 
 
 def draw(options: DrawOptions, config: Config) -> int:
     only = None
     if options.source is not None:
         recipe = recipe_of(options.source)
-        only = recipe.index if options.n is None and recipe.n > 1 else None
+        only = recipe.index if "n" not in options.parameters and recipe.n > 1 else None
         options = follow(options, recipe)
-    if options.prompt is None:
+    prompt = options.parameters.get("prompt")
+    if prompt is None:
         raise BadRequest("a prompt is needed, or --from with a picture that carries its recipe")
     model = options.model
     if model is None:
         model = sample(ModelMode.IMAGE)
         announce(ModelMode.IMAGE, "--model")
     format = format_of(options.out, options.format)
-    request = _request(options, format)
-    count = 1 if only is not None else options.n or 1
-    target = Target(options.out, options.prompt, format, count)
+    request = request_of(options, format)
+    count = 1 if only is not None else options.parameters.get("n", 1)
+    target = Target(options.out, prompt, format, count)
     if options.verbose:
         logs.setup(verbose=True)
     else:
-        # What goes wrong is told by the exception; without any handler Python would print warnings.
+        # Errors reach the user as exceptions; without any handler Python would print warnings.
         logging.getLogger("diptych").addHandler(logging.NullHandler())
     asyncio.run(_ask(_Session(target, only, options.json), options, config.resolve(model), config, request))
     return 0
@@ -111,50 +109,21 @@ def recipe_of(path: Path) -> Recipe:
 
 
 def follow(options: DrawOptions, recipe: Recipe) -> DrawOptions:
-    """The options with everything that was not given as the recipe has it."""
+    """The options, with the recipe's parameters where the command line gives none."""
     if recipe.images and not options.images:
         raise BadRequest(
             f"{options.source} was made from {recipe.images} pictures that it does not hold; give them with --image"
         )
-    found: dict[str, Any] = {
-        "prompt": recipe.prompt,
-        "model": recipe.model or None,
-        "width": recipe.width,
-        "height": recipe.height,
-        "steps": recipe.steps,
-        "seed": recipe.seed,
-        "strength": recipe.strength,
-        "negative": recipe.negative_prompt or None,
-        "guidance": recipe.guidance,
-        "cfg_normalization": recipe.cfg_normalization,
-        "cfg_truncation": recipe.cfg_truncation,
-        "true_cfg_scale": recipe.true_cfg_scale,
-        "n": recipe.n,
-    }
-    return replace(
-        options, **{name: value for name, value in found.items() if getattr(options, name) is None}
-    )
+    parameters = {**values(recipe), **options.parameters}
+    return replace(options, parameters=parameters, model=options.model or recipe.model or None)
 
 
-def _request(options: DrawOptions, format: str) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "prompt": options.prompt,
-        "width": options.width,
-        "height": options.height,
-        "steps": options.steps,
-        "seed": options.seed,
-        "images": [_read(path) for path in options.images] or None,
-        "strength": options.strength,
-        "negative_prompt": options.negative,
-        "guidance": options.guidance,
-        "cfg_normalization": options.cfg_normalization,
-        "cfg_truncation": options.cfg_truncation,
-        "true_cfg_scale": options.true_cfg_scale,
-        "n": options.n,
-        "format": format,
-        "previews": PREVIEWS if options.preview else None,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
+def request_of(options: DrawOptions, format: str) -> dict[str, Any]:
+    """The body of POST /completion."""
+    request = {**options.parameters, "format": format}
+    if options.images:
+        request["images"] = [_read(path) for path in options.images]
+    return request | ({"previews": PREVIEWS} if options.preview else {})
 
 
 def _read(path: Path) -> str:

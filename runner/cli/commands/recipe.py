@@ -1,4 +1,4 @@
-"""`diptych recipe`: how a picture was made, as the picture says itself."""
+"""`diptych recipe`: how a picture was made, by the recipe stored in it."""
 
 import argparse
 
@@ -14,20 +14,23 @@ LABELS = {
     "index": "of these",
     "images": "made from",
 }
+# What comes before and after all other parameters.
+FIRST = ("prompt", "negative_prompt", "size", "steps", "seed")
+LAST = ("images", "n", "index", "model")
 
 
 def run(options: argparse.Namespace) -> int:
-    found = recipe_of(options.picture)
+    recipe = recipe_of(options.picture)
     if options.json:
-        print_json(msgspec.to_builtins(found))
+        print_json(msgspec.to_builtins(recipe))
     else:
-        print(render(found))
+        print(render(recipe))
     return 0
 
 
 def render(recipe: Recipe) -> str:
-    """The recipe as a reader wants it: what was said, a line each."""
-    values = {**msgspec.to_builtins(recipe)}
+    """The recipe for people: a line each for the parameters that are set."""
+    values = msgspec.to_builtins(recipe)
     values["size"] = f"{values.pop('width')} x {values.pop('height')}"
     if recipe.n > 1:
         values["index"] = f"number {recipe.index + 1}"
@@ -35,29 +38,17 @@ def render(recipe: Recipe) -> str:
         values["images"] = (
             f"{recipe.images} other picture{'s' if recipe.images > 1 else ''}, not in this file"
         )
-    order = (
-        "prompt",
-        "negative_prompt",
-        "size",
-        "steps",
-        "seed",
-        "guidance",
-        "cfg_normalization",
-        "cfg_truncation",
-        "true_cfg_scale",
-        "strength",
-        "images",
-        "n",
-        "index",
-    )
-    rows = [(LABELS.get(name, name), values[name]) for name in (*order, "model") if name in values]
-    width = max(len(label) for label, _ in rows)
+    rest = (name for name in values if name not in (*FIRST, *LAST))
+    names = [name for name in (*FIRST, *rest, *LAST) if values.get(name, "") != ""]
+    width = max(len(LABELS.get(name, name)) for name in names)
     indent = "\n" + " " * (width + 2)
+    lines = (indent.join(_printable(values[name]).split("\n")) for name in names)
     return "\n".join(
-        f"{label:<{width}}  {indent.join(_printable(value).split(chr(10)))}" for label, value in rows
+        f"{LABELS.get(name, name):<{width}}  {line}" for name, line in zip(names, lines, strict=True)
     )
 
 
 def _printable(value: object) -> str:
-    """A picture from anywhere must not steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in str(value))
+    """A value that cannot control the terminal, whatever file it comes from."""
+    text = "yes" if value is True else str(value)
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)

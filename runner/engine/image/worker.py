@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from pipelines.base import Event, Picture, Pipeline, PipelineError, Pixels, Report, Step
 from pipelines.images import PictureError
 from pipelines.packing import pack
+from pipelines.parameters import values
 from pipelines.recipe import Recipe
 from runner.engine.image.jobs import PlannedRequest
 from runner.engine.jobs import Emitted, Job
@@ -41,7 +42,7 @@ class _Run:
     """The job that is being drawn."""
 
     job: Job
-    drawing: PlannedRequest
+    planned: PlannedRequest
     events: Iterator[Event]
     total: int = 0
     drawn: int = 0
@@ -75,12 +76,12 @@ class ImageWorker:
         return 0 if self._run else 1
 
     def admit(self, job: Job) -> None:
-        drawing = job.request
-        if not isinstance(drawing, PlannedRequest):
-            raise TypeError(f"an image worker does not know {type(drawing).__name__}")
-        self._check_room(drawing)
+        planned = job.request
+        if not isinstance(planned, PlannedRequest):
+            raise TypeError(f"an image worker does not know {type(planned).__name__}")
+        self._check_room(planned)
         self.pipeline.memory.begin()
-        self._run = _Run(job, drawing, iter(self.pipeline.generate(drawing.request)))
+        self._run = _Run(job, planned, iter(self.pipeline.generate(planned.request, planned.plan)))
 
     def step(self) -> Iterable[Emitted]:
         run = self._run
@@ -98,7 +99,7 @@ class ImageWorker:
             log.warning("out of memory: %s", error)
             self._stop()
             self.pipeline.memory.clear()
-            yield Emitted(run.job, Failed(self._does_not_fit(run.drawing)), last=True)
+            yield Emitted(run.job, Failed(self._does_not_fit(run.planned)), last=True)
             return
         if isinstance(event, Step):
             yield Emitted(run.job, self._progress(run, event))
@@ -133,19 +134,19 @@ class ImageWorker:
         if close is not None:
             close()
 
-    def _check_room(self, drawing: PlannedRequest) -> None:
+    def _check_room(self, planned: PlannedRequest) -> None:
         """Before any work, since what does not fit would end the process: NotEnoughMemory with both numbers."""
-        needed = self.pipeline.working_bytes(drawing.request)
+        needed = self.pipeline.working_bytes(planned.request, planned.plan)
         if needed is None:
             return
         self.pipeline.memory.clear()
         left = available_memory()
         if left is not None and needed > left:
             why = f": about {show_size(needed)} are needed beside the weights, and {show_size(left)} are left"
-            raise NotEnoughMemory(self._does_not_fit(drawing, why))
+            raise NotEnoughMemory(self._does_not_fit(planned, why))
 
-    def _does_not_fit(self, drawing: PlannedRequest, why: str = "") -> str:
-        size = f"{drawing.plan.width} x {drawing.plan.height}"
+    def _does_not_fit(self, planned: PlannedRequest, why: str = "") -> str:
+        size = f"{planned.plan.width} x {planned.plan.height}"
         return f"{size} does not fit into the device's memory{why}; {self.pipeline.memory.relief}"
 
     # -- a pipeline's events to ours
@@ -156,19 +157,19 @@ class ImageWorker:
             return ImageStarted(step.total)
         if step.preview is None:
             return ImageStep(step.index, step.total)
-        return self._packers.submit(_packed_step, step, step.preview, run.drawing)
+        return self._packers.submit(_packed_step, step, step.preview, run.planned)
 
     def _picture(self, run: _Run, picture: Picture) -> Iterable[Emitted]:
         """One of several is packed and sent as it comes; a single one waits for the report and goes with it."""
         run.drawn += 1
-        if run.drawing.request.count == 1:
+        if run.planned.request.n == 1:
             run.single = picture
             return
-        recipe = _recipe(run.drawing, self._model, picture.index)
-        yield Emitted(run.job, self._packers.submit(_packed_part, picture, recipe, run.drawing))
+        recipe = _recipe(run.planned, self._model, picture.index)
+        yield Emitted(run.job, self._packers.submit(_packed_part, picture, recipe, run.planned))
 
     def _finish(self, run: _Run, report: Report | None) -> Iterable[Emitted]:
-        wanted = run.drawing.request.count
+        wanted = run.planned.request.n
         if report is None or run.drawn != wanted:
             message = f"the pipeline ended with {run.drawn} of {wanted} pictures"
             yield Emitted(run.job, Failed(message), last=True)
@@ -177,15 +178,15 @@ class ImageWorker:
         if run.single is None:
             yield Emitted(run.job, done, last=True)
             return
-        recipe = _recipe(run.drawing, self._model, 0)
-        packed = self._packers.submit(_packed_done, done, run.single.pixels, recipe, run.drawing)
+        recipe = _recipe(run.planned, self._model, 0)
+        packed = self._packers.submit(_packed_done, done, run.single.pixels, recipe, run.planned)
         yield Emitted(run.job, packed, last=True)
 
     def _done(self, run: _Run, report: Report) -> ImageDone:
-        drawing = run.drawing
-        warnings = list(dict.fromkeys([*drawing.warnings, *report.plan.warnings, *report.warnings]))
+        planned = run.planned
+        warnings = list(dict.fromkeys([*planned.warnings, *report.plan.warnings, *report.warnings]))
         return ImageDone(
-            seed=drawing.request.seed,
+            seed=planned.request.seed,
             width=report.plan.width,
             height=report.plan.height,
             total=run.total,
@@ -194,7 +195,7 @@ class ImageWorker:
             eval_duration=_nanoseconds(report.denoise_seconds),
             decode_duration=_nanoseconds(report.decode_seconds),
             peak_memory=report.peak_bytes or self.pipeline.memory.peak(),
-            format=drawing.format,
+            format=planned.format,
             warnings=warnings or UNSET,
         )
 
@@ -203,41 +204,32 @@ def _nanoseconds(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
-def _recipe(drawing: PlannedRequest, model: str, index: int) -> Recipe:
-    request, plan = drawing.request, drawing.plan
-    return Recipe(
-        prompt=request.prompt,
-        width=plan.width,
-        height=plan.height,
-        steps=plan.num_inference_steps,
-        seed=request.seed,
-        negative_prompt=request.negative_prompt or "",
-        guidance=plan.guidance,
-        strength=plan.strength,
-        model=model,
-        n=request.count,
-        index=index,
-        images=len(request.images),
-        cfg_normalization=request.cfg_normalization,
-        cfg_truncation=request.cfg_truncation,
-        true_cfg_scale=request.true_cfg_scale,
-    )
+def _recipe(planned: PlannedRequest, model: str, index: int) -> Recipe:
+    request, plan = planned.request, planned.plan
+    parameters = values(request) | {
+        "width": plan.width,
+        "height": plan.height,
+        "steps": plan.num_inference_steps,
+        "guidance": plan.guidance,
+        "strength": plan.strength,
+    }
+    return Recipe(**parameters, model=model, index=index, images=len(request.images))
 
 
 # -- on the packing threads
 
 
-def _file(pixels: Pixels, drawing: PlannedRequest, recipe: Recipe | None = None) -> Raw:
-    return to_base64(pack(pixels, drawing.format, recipe, drawing.compression))
+def _file(pixels: Pixels, planned: PlannedRequest, recipe: Recipe | None = None) -> Raw:
+    return to_base64(pack(pixels, planned.format, recipe, planned.compression))
 
 
-def _packed_step(step: Step, preview: Pixels, drawing: PlannedRequest) -> Struct:
-    return ImageStep(step.index, step.total, _file(preview, drawing))
+def _packed_step(step: Step, preview: Pixels, planned: PlannedRequest) -> Struct:
+    return ImageStep(step.index, step.total, _file(preview, planned))
 
 
-def _packed_part(picture: Picture, recipe: Recipe, drawing: PlannedRequest) -> Struct:
-    return ImageChunk(_file(picture.pixels, drawing, recipe), picture.index)
+def _packed_part(picture: Picture, recipe: Recipe, planned: PlannedRequest) -> Struct:
+    return ImageChunk(_file(picture.pixels, planned, recipe), picture.index)
 
 
-def _packed_done(done: ImageDone, pixels: Pixels, recipe: Recipe, drawing: PlannedRequest) -> Struct:
-    return replace(done, image=_file(pixels, drawing, recipe))
+def _packed_done(done: ImageDone, pixels: Pixels, recipe: Recipe, planned: PlannedRequest) -> Struct:
+    return replace(done, image=_file(pixels, planned, recipe))

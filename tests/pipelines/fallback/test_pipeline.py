@@ -15,6 +15,7 @@ pytest.importorskip("diffusers")
 
 import diffusers
 import torch
+from msgspec import structs
 
 from pipelines.base import ImageRequest, Picture, PipelineError, Report
 from pipelines.fallback.device import choose_device
@@ -47,7 +48,7 @@ def _exact() -> Iterator[None]:
 
 
 def draw(name: str, **fields: Any) -> list[Any]:
-    return list(loaded(name).generate(replace(REQUEST, **fields)))
+    return list(loaded(name).generate(structs.replace(REQUEST, **fields)))
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -84,7 +85,7 @@ def test_every_step_is_told_before_and_after_and_previews_where_they_were_asked_
 def test_a_family_of_ours_gives_the_same_picture_and_plan_by_either_engine(name: str) -> None:
     ours = pipeline_class(name).load(toy(name))
     # Of a size whose noise is a multiple of 16 numbers, as all real ones are: else torch draws two at once otherwise.
-    request = ImageRequest("a red circle", seed=5, width=64, height=64, steps=3, previews=1, count=2)
+    request = ImageRequest("a red circle", seed=5, width=64, height=64, steps=3, previews=1, n=2)
     by_mlx, by_torch = list(ours.generate(request)), list(loaded(name).generate(request))
     for one, other in zip(drawn(by_torch), drawn(by_mlx), strict=True):
         assert_same(one, other)
@@ -142,12 +143,12 @@ def test_a_picture_can_be_where_it_starts(name: str) -> None:
 
 
 def test_several_pictures_come_one_after_another_and_each_is_another() -> None:
-    events = draw("sdxl", count=3, steps=2)
+    events = draw("sdxl", n=3, steps=2)
     assert [(step.index, step.total) for step in steps(events)] == [(index, 6) for index in range(7)]
     first, second, third = drawn(events)
     assert (first != second).any()
     assert (second != third).any()
-    again = drawn(draw("sdxl", count=3, steps=2))
+    again = drawn(draw("sdxl", n=3, steps=2))
     assert all((one == other).all() for one, other in zip(again, (first, second, third), strict=True))
     np.testing.assert_array_equal(first, drawn(draw("sdxl", steps=2))[0])
 
@@ -160,7 +161,7 @@ def test_another_seed_or_prompt_or_guidance_is_another_picture() -> None:
 
 def test_a_picture_that_nobody_wants_any_more_stops_at_its_step() -> None:
     pipeline = loaded("sdxl")
-    walk = pipeline.generate(replace(REQUEST, steps=1000))
+    walk = pipeline.generate(structs.replace(REQUEST, steps=1000))
     assert [event.index for event in islice(walk, 3)] == [0, 1, 2]  # type: ignore[union-attr]
     walk.close()  # type: ignore[attr-defined]
     assert "torch" not in {thread.name for thread in threading.enumerate()}
@@ -192,7 +193,7 @@ def test_a_picture_that_nobody_wants_any_more_stops_at_its_step() -> None:
 )
 def test_what_a_call_does_not_take_is_refused_by_name(name: str, fields: dict[str, Any], said: str) -> None:
     with pytest.raises(PipelineError, match=said):
-        loaded(name).plan(replace(REQUEST, **fields))
+        loaded(name).plan(structs.replace(REQUEST, **fields))
 
 
 @pytest.mark.parametrize(("name", "walked"), [("sdxl", 2), ("sd3", 3)])
@@ -215,11 +216,11 @@ def test_what_the_pipeline_refuses_is_an_error_of_the_request(monkeypatch: pytes
 
 def test_guidance_of_a_model_that_compares_needs_a_negative_prompt() -> None:
     pipeline = loaded("qwen image")
-    alone = pipeline.plan(replace(REQUEST, guidance=3.0))
+    alone = pipeline.plan(structs.replace(REQUEST, guidance=3.0))
     assert alone.guidance is None
     assert "no effect without a negative prompt" in alone.warnings[0]
-    assert pipeline.plan(replace(REQUEST, guidance=3.0, negative_prompt="")).guidance == 3.0
-    assert pipeline.plan(replace(REQUEST, negative_prompt="")).guidance == 4.0, "diffusers' own"
+    assert pipeline.plan(structs.replace(REQUEST, guidance=3.0, negative_prompt="")).guidance == 3.0
+    assert pipeline.plan(structs.replace(REQUEST, negative_prompt="")).guidance == 4.0, "diffusers' own"
 
 
 def test_a_prompt_that_was_cut_is_said() -> None:

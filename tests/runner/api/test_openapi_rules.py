@@ -37,6 +37,7 @@ ALLOWED: list[tuple[str, dict[str, Any]]] = [
     ("/v1/responses", {"input": "x", "text": {"format": {"type": "json_schema", "schema": {}}}}),
     ("/v1/images/generations", {"prompt": "x", "size": "auto", "background": "opaque"}),
     ("/v1/images/generations", {"prompt": "x", "stream": True, "partial_images": 2}),
+    ("/v1/images/generations", {"prompt": "x", "width": 32, "height": 32, "cfg_truncation": 1}),
     ("/v1/images/edits", {"prompt": "x", "image": URI}),
     ("/models/stop", {"keep_alive": "5m"}),
 ]
@@ -74,6 +75,8 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("/v1/chat/completions", {"messages": [SAID], "tools": [{"type": "function"}]}),
     ("/v1/images/generations", {"prompt": "x", "partial_images": 2}),
     ("/v1/images/generations", {"prompt": "x", "size": "0x10"}),
+    ("/v1/images/generations", {"prompt": "x", "size": "32x32", "width": 32}),
+    ("/v1/images/generations", {"prompt": "x", "guidance": -1}),
     ("/v1/images/generations", {"prompt": "x", "background": "transparent"}),
     ("/v1/images/generations", {"prompt": "x", "stream": True, "response_format": "url"}),
     ("/v1/images/edits", {"prompt": "x"}),

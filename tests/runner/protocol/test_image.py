@@ -16,7 +16,7 @@ def refused(**body: Any) -> str:
 
 def test_a_prompt_alone_is_enough_and_leaves_everything_to_the_model() -> None:
     request, warnings = parse_image({"prompt": "a boat"})
-    assert (request.width, request.height, request.steps, request.seed) == (0, 0, 0, 0)
+    assert request.width is request.height is request.steps is request.seed is None
     assert (request.n, request.previews, request.format, request.stream) == (1, 0, "png", True)
     assert request.guidance is request.strength is request.negative_prompt is None
     assert warnings == []
@@ -48,7 +48,7 @@ def test_null_and_nothing_mean_the_default() -> None:
     request, warnings = parse_image(
         {"prompt": "x", "width": None, "seed": None, "format": "", "options": None}
     )
-    assert (request.width, request.seed, request.format) == (0, 0, "png")
+    assert (request.width, request.seed, request.format) == (None, None, "png")
     assert warnings == []
 
 

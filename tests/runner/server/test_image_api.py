@@ -5,13 +5,14 @@ import base64
 import json
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
 from starlette.types import Message
 
-from pipelines.base import Pixels, Size
+from pipelines.base import ImageRequest, Pixels, Plan, Size
 from pipelines.picture_files import PictureFile
 from runner.http.bodies import PICTURES_LIMIT
 from runner.server.app import RunnerApp
@@ -168,6 +169,30 @@ def test_what_the_model_cannot_plan_is_refused_before_any_work() -> None:
             assert "8 x 48" in await refused(client, width=8)
             assert "n: 100" in await refused(client, n=100)
         assert not pipeline.requests
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("fields", "plans"), [({}, 1), ({"quality": "high"}, 2), ({"quality": "high", "steps": 3}, 1)]
+)
+def test_a_request_is_planned_once_by_the_sizes_of_its_files(fields: Event, plans: int) -> None:
+    """A quality is a share of the model's own steps, which a first plan tells."""
+
+    async def test() -> None:
+        pipeline = FakePipeline()
+        sizes: list[tuple[Size, ...]] = []
+        plan = pipeline.plan
+
+        def reducing(request: ImageRequest) -> Plan:
+            sizes.append(request.image_sizes)
+            return replace(plan(request), reduced=((20, 10),))
+
+        pipeline.plan = reducing  # type: ignore[method-assign]
+        async with client_of(pipeline) as client:
+            await draw(client, images=[picture_base64(40, 20)], **fields)
+        assert sizes == [((40, 20),)] * plans
+        assert pipeline.requests[0].image_sizes == ((20, 10),)
 
     run(test)
 

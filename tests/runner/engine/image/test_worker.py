@@ -81,7 +81,7 @@ def test_several_pictures_come_one_by_one_before_the_last_event() -> None:
     async def test() -> None:
         pipeline = FakePipeline()
         async with running(pipeline) as engine:
-            *_, first, second, third, done = await drawn(engine, pipeline, count=3)
+            *_, first, second, third, done = await drawn(engine, pipeline, n=3)
         parts = [first, second, third]
         assert all(isinstance(part, ImageChunk) for part in parts)
         assert [part.index for part in parts] == [0, 1, 2]
@@ -161,7 +161,7 @@ def test_it_is_never_done_without_every_picture() -> None:
         pipeline.pictures_missing = 1
         async with running(pipeline) as engine:
             assert (await drawn(engine, pipeline))[-1] == Failed("the pipeline ended with 0 of 1 pictures")
-            assert (await drawn(engine, pipeline, count=3))[-1] == Failed(
+            assert (await drawn(engine, pipeline, n=3))[-1] == Failed(
                 "the pipeline ended with 2 of 3 pictures"
             )
 

@@ -1,0 +1,153 @@
+"""The parameters of a picture, each written once: its type with its limits, its help, and what else applies to it.
+
+The wire request, the recipe, the pipelines' request, the options of `diptych draw` and the bodies of other APIs are made of
+`ImageParameters`. No NumPy here, so that the gateway stays small.
+"""
+
+import math
+import types
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from msgspec import Meta, Struct
+from msgspec.structs import fields
+
+from pipelines.limits import LONGEST_SIDE, LONGEST_TEXT, MAX_SEED, MOST_PICTURES, MOST_STEPS
+
+
+def about(help: str, *, flag: str = "", family_specific: bool = False) -> Meta:
+    """What a parameter's type does not say: `flag` is its option of `diptych draw` where that is not the name itself;
+    `family_specific` ones have an effect on the models that list them in `Defaults.supported_params`, and give a warning
+    on others."""
+    return Meta(description=help, extra={"flag": flag, "family_specific": family_specific})
+
+
+Text = Annotated[str, Meta(max_length=LONGEST_TEXT)]
+# Some clients send 0 for a number that they leave open.
+Side = Annotated[int, Meta(ge=0, le=LONGEST_SIDE)]
+Steps = Annotated[int, Meta(ge=0, le=MOST_STEPS)]
+Scale = Annotated[float, Meta(ge=0, le=100)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1, le=MOST_PICTURES)]
+# Of the request alone: they change nothing about the picture.
+Previews = Annotated[int, Meta(ge=0, le=MOST_STEPS)]
+
+
+class ImageParameters(Struct, frozen=True):
+    """What makes a picture what it is; a recipe holds all of it. None: as the model's files, or the input pictures,
+    suggest."""
+
+    prompt: Annotated[Text, about("what the picture should show")]
+    seed: Annotated[int | None, about("the same seed gives the same picture (default: random)")] = None
+    negative_prompt: Annotated[Text | None, about("what it should not show", flag="--negative")] = None
+    width: Annotated[Side | None, about("in pixels (default: the model's own size)")] = None
+    height: Annotated[Side | None, about("in pixels (default: the model's own size)")] = None
+    steps: Annotated[Steps | None, about("denoising steps (default: the model's)")] = None
+    guidance: Annotated[Scale | None, about("how closely the prompt is followed (default: the model's)")] = (
+        None
+    )
+    strength: Annotated[
+        Fraction | None, about("start from the first input picture and go this far from it, 0 to 1")
+    ] = None
+    n: Annotated[Count, about("how many pictures, all from one seed")] = 1
+    true_cfg_scale: Annotated[
+        Scale | None,
+        about(
+            "FLUX.1: how strongly it avoids the negative prompt, beside its own guidance",
+            family_specific=True,
+        ),
+    ] = None
+    cfg_normalization: Annotated[
+        Scale | None,
+        about("Z-Image: a guided step is at most this many times as long", family_specific=True),
+    ] = None
+    cfg_truncation: Annotated[
+        Fraction | None,
+        about("Z-Image: when guidance ends, 0 (at once) to 1 (never)", family_specific=True),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if (self.seed or 0) > MAX_SEED:  # more than Meta can bound
+            raise ValueError(f"seed: {_short(self.seed or 0)} is out of range; 1 to {MAX_SEED} are allowed")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A field of `ImageParameters`, taken apart."""
+
+    name: str
+    type: Any  # without None
+    default: Any  # NODEFAULT: it is required
+    help: str = ""
+    flag: str = ""
+    family_specific: bool = False
+    least: float | None = None
+    most: float | None = None
+
+
+@cache
+def parameters_of(kind: type[ImageParameters]) -> tuple[Parameter, ...]:
+    """All fields of `ImageParameters`, or of a struct made of it."""
+    return tuple(_parameter(field.name, field.type, field.default) for field in fields(kind))
+
+
+def values(parameters: ImageParameters) -> dict[str, Any]:
+    """The parameters that are set, by name, without what a struct made of them has in addition."""
+    found = {name: getattr(parameters, name) for name in ImageParameters.__struct_fields__}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def check(parameters: ImageParameters) -> None:
+    """ValueError names the first field that breaks a limit. Structs made in code have not been through msgspec, and it
+    lets through text that cannot be encoded."""
+    for parameter in parameters_of(type(parameters)):
+        value, least, most = getattr(parameters, parameter.name), parameter.least, parameter.most
+        if isinstance(value, str) and not _is_text(value):
+            raise ValueError(
+                f"{parameter.name}: it holds half a character (a lone surrogate); text is needed"
+            )
+        if value is None or least is None or most is None:
+            continue
+        if not (math.isfinite(value) and least <= value <= most):
+            raise ValueError(f"{parameter.name}: {value} is out of range; {least:g} to {most:g} is allowed")
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _short(number: int) -> str:
+    return str(number) if number.bit_length() < 200 else f"a number of {number.bit_length()} bits"
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> Parameter:
+    kind, metas = _taken_apart(annotation)
+    extra: dict[str, Any] = {}
+    for meta in metas:
+        extra |= {"help": meta.description} if meta.description else {}
+        extra |= {"least": meta.ge, "most": meta.le} if meta.ge is not None else {}
+        extra |= meta.extra or {}
+    extra["flag"] = extra.get("flag") or f"--{name.replace('_', '-')}"
+    return Parameter(name, kind, default, **extra)
+
+
+def _taken_apart(annotation: Any) -> tuple[Any, list[Meta]]:
+    """The plain type in an annotation, without None, and what is said about it."""
+    if get_origin(annotation) is Annotated:
+        inner, *metas = get_args(annotation)
+        kind, more = _taken_apart(inner)
+        return kind, [*more, *metas]
+    if get_origin(annotation) in (Union, types.UnionType):
+        (inner,) = (one for one in get_args(annotation) if one is not type(None))
+        return _taken_apart(inner)
+    return annotation, []
+
+
+FAMILY_SPECIFIC = tuple(
+    parameter for parameter in parameters_of(ImageParameters) if parameter.family_specific
+)

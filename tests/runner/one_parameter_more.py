@@ -1,0 +1,90 @@
+"""Everything that carries the parameters of a picture, with a field more in `ImageParameters`: run as a process of its own,
+since classes are made of it when they are imported."""
+
+import asyncio
+import base64
+import sys
+import types
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+MARK = "    def __post_init__"
+FIELD = """    tiling: Annotated[
+        bool, about("make the opposite edges fit together", family_specific=True)
+    ] = False
+
+"""
+
+
+def add_field() -> None:
+    path = Path("pipelines/parameters.py")
+    head, mark, rest = path.read_text().partition(MARK)
+    module = types.ModuleType("pipelines.parameters")
+    sys.modules[module.__name__] = module
+    exec(compile(head + FIELD + mark + rest, path, "exec"), module.__dict__)
+
+
+add_field()
+
+from pipelines.base import ImageRequest  # noqa: E402
+from pipelines.fallback.calls import Call  # noqa: E402
+from pipelines.packing import read_recipe  # noqa: E402
+from pipelines.planning import Defaults, plan  # noqa: E402
+from runner.api.openai.images import ImagesCall  # noqa: E402
+from runner.cli.commands.draw import follow, options_of, request_of  # noqa: E402
+from runner.cli.commands.recipe import render  # noqa: E402
+from runner.cli.main import _parser  # noqa: E402
+from runner.errors import BadRequest  # noqa: E402
+from runner.protocol.image import parse_image  # noqa: E402
+from tests.runner.fake_pipeline import FakePipeline, client_of  # noqa: E402
+
+
+def body(*arguments: str) -> dict[str, object]:
+    """What `diptych draw` sends."""
+    return request_of(options_of(_parser().parse_args(["draw", *arguments])), "png")
+
+
+def drawn(request: dict[str, object], pipeline: FakePipeline) -> bytes:
+    """The file that a runner answers with."""
+
+    async def ask() -> bytes:
+        async with client_of(pipeline) as client:
+            answer = await client.post("/completion", json={**request, "stream": False})
+        return base64.b64decode(answer.json()["image"])
+
+    return asyncio.run(ask())
+
+
+class Diffusers:
+    config: ClassVar[dict[str, object]] = {}
+
+    def __call__(self, prompt: str, num_inference_steps: int = 2, tiling: bool = False) -> None: ...
+
+
+# The command line, the wire, the pipeline's request, the recipe in the picture, and the picture drawn again from it.
+assert body("a boat", "--tiling")["tiling"] is True
+assert "tiling" not in body("a boat")
+pipeline = FakePipeline()
+recipe = read_recipe(drawn(body("a boat", "--tiling"), pipeline))
+assert pipeline.requests[0].tiling is recipe.tiling is True  # type: ignore[attr-defined]
+assert "tiling  yes" in render(recipe)
+again = follow(options_of(_parser().parse_args(["draw", "--from", "boat.png"])), recipe)
+assert request_of(again, "png")["tiling"] is True
+
+# What is wrong with it is said of it.
+with pytest.raises(BadRequest, match='tiling: "often" is not allowed'):
+    parse_image({"prompt": "a boat", "options": {"tiling": "often"}})
+
+# Families say whether they know it; diffusers' calls by what they take.
+request = ImageRequest("a boat", 1, tiling=True)  # type: ignore[call-arg]
+others = Defaults(steps=4, guidance=None, side=512, size_multiple=16)
+assert plan(request, others).warnings == ("tiling has no effect on this model",)
+assert plan(request, Defaults(4, None, 512, 16, supported_params=("tiling",))).warnings == ()
+call = Call.of(Diffusers(), None)
+assert call.arguments(request, call.plan(request))["tiling"] is True
+
+# Other APIs.
+given = {"model": "klein", "prompt": "a boat", "tiling": True}
+assert ImagesCall(given, "image_generation", []).native()["tiling"] is True
