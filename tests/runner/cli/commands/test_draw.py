@@ -82,7 +82,7 @@ def test_ctrl_c_stops_the_picture_and_the_runner(klein: str, tmp_path: Path) -> 
     def drawing() -> bool:
         nonlocal runner
         runner = runner or _child_of(process.pid)
-        return "serving" in (tmp_path / "log").read_text()
+        return "listening on" in (tmp_path / "log").read_text()
 
     wait_until(drawing)
     process.send_signal(signal.SIGINT)
