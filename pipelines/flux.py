@@ -14,7 +14,8 @@ from models.text_encoders.clip import CLIPTextConfig, CLIPTextEncoder
 from models.text_encoders.t5 import T5Config, T5Encoder
 from models.transformers.flux import WEIGHTS, FluxConfig, FluxTransformer, Modulation, Prepared
 from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
-from models.vae.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
+from models.vae.autoencoder_kl import AutoencoderKL
+from models.vae.config import AutoencoderKLConfig
 from pipelines import PIPELINES
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, require_equal, tokenizer_of

@@ -16,7 +16,8 @@ from models.files import LocalModel
 from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
 from models.transformers.flux2 import WEIGHTS, Flux2Config, Flux2Transformer, Modulation, Prepared
 from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
-from models.vae.autoencoder_kl import AutoencoderKLFlux2, AutoencoderKLFlux2Config
+from models.vae.autoencoder_kl import AutoencoderKLFlux2
+from models.vae.config import AutoencoderKLFlux2Config
 from pipelines import PIPELINES
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, require_equal, tokenizer_of

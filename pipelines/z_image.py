@@ -20,7 +20,8 @@ from models.transformers.z_image import (
     ZImageTransformer,
 )
 from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
-from models.vae.autoencoder_kl import AutoencoderKL, AutoencoderKLConfig
+from models.vae.autoencoder_kl import AutoencoderKL
+from models.vae.config import AutoencoderKLConfig
 from pipelines import PIPELINES
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, require_equal, tokenizer_of

@@ -24,7 +24,7 @@ def rotary_table(positions: Positions, axes: Sequence[int], theta: float) -> mx.
     if positions.shape[-1] != len(axes):
         raise WrongPositions(f"positions have {positions.shape[-1]} axes; the network rotates {len(axes)}")
     if any(size % 2 for size in axes):
-        raise WrongPositions(f"rotary axes must have even sizes, found {tuple(axes)}")
+        raise WrongPositions(f"rotary axes must have even sizes; they are {tuple(axes)}")
     tables = [_axis_table(positions[..., index], size, theta) for index, size in enumerate(axes)]
     return mx.array(np.concatenate(tables, axis=-2))
 

@@ -17,11 +17,10 @@ from models.vae.autoencoder_kl import (
     WEIGHTS,
     Autoencoder,
     AutoencoderKL,
-    AutoencoderKLConfig,
     AutoencoderKLFlux2,
-    AutoencoderKLFlux2Config,
     _averages,
 )
+from models.vae.config import AutoencoderKLConfig, AutoencoderKLFlux2Config
 from models.vae.strips import Strips
 from tests import ROOT
 from tests.models.vae.toys import ALL, REAL, checkpoint_config, latents, pictures, weight
