@@ -15,22 +15,23 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from .recipes import COMMON, SETTINGS, TOWERS, VISION
+from .recipes import COMMON, SETTINGS, VISION
+from .types import TOWERS
 
-# Numbers that a recurrence is only stable with as they are made.
+# Parameters that must keep their initial values for a recurrence to be stable.
 STRUCTURED = ("A_log", "dt_bias", "D", "rg_lru", "recurrent_param", "layer_scalar")
 
 
 def configuration(model_type: str, tied: bool, **changes: Any) -> PretrainedConfig:
-    """The type's configuration by its recipe; `changes` come last, and are the text's where a text is inside."""
+    """The configuration of a type by its recipe, with `changes` (to the text model, for multimodal types)."""
     cls = CONFIG_MAPPING[model_type]
-    made = {"tie_word_embeddings": tied}
+    tying = {"tie_word_embeddings": tied}
     if model_type not in TOWERS:
-        return cls(**copy.deepcopy({**settings(model_type), **made, **changes}))
-    text = {**settings(TOWERS[model_type]), **made, "model_type": TOWERS[model_type]}
+        return cls(**copy.deepcopy({**settings(model_type), **tying, **changes}))
+    text = {**settings(TOWERS[model_type]), **tying, "model_type": TOWERS[model_type]}
     default = cls().vision_config
     vision = {} if default is None else {"vision_config": fitting(VISION, type(default))}
-    return cls(**made, **vision, text_config=copy.deepcopy({**text, **changes}))
+    return cls(**tying, **vision, text_config=copy.deepcopy({**text, **changes}))
 
 
 def settings(model_type: str) -> dict[str, Any]:
@@ -38,17 +39,17 @@ def settings(model_type: str) -> dict[str, Any]:
 
 
 def fitting(values: Mapping[str, Any], cls: Any) -> dict[str, Any]:
-    """Those that the class has; the others are of other types."""
+    """The settings that the class has."""
     names = cls().to_dict().keys()
     return {key: value for key, value in values.items() if key in names and value is not None}
 
 
 def write_checkpoint(config: PretrainedConfig, folder: Path) -> PreTrainedModel:
-    """The model, whose files are in `folder`."""
+    """Create the model, and save it in `folder`."""
     torch.manual_seed(3)
-    writes_alone = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and config.model_type not in TOWERS
-    maker = AutoModelForCausalLM if writes_alone else AutoModelForImageTextToText
-    model = maker.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+    is_causal_lm = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and config.model_type not in TOWERS
+    auto_class = AutoModelForCausalLM if is_causal_lm else AutoModelForImageTextToText
+    model = auto_class.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
     randomize(model)
     model.save_pretrained(folder)
     return model
@@ -56,7 +57,7 @@ def write_checkpoint(config: PretrainedConfig, folder: Path) -> PreTrainedModel:
 
 @torch.no_grad()
 def randomize(model: PreTrainedModel) -> None:
-    """Numbers as large as in trained networks: those that classes start with are so small that mistakes do not show."""
+    """Weights as large as in trained networks: initial values are so small that errors would not show."""
     generator = torch.Generator().manual_seed(5)
     stored: Mapping[str, torch.Tensor] = model.state_dict(keep_vars=True)
     for name, value in stored.items():

@@ -1,4 +1,4 @@
-"""What Diptych makes of a checkpoint, beside transformers: verified, refused, or different."""
+"""Compares Diptych with transformers on a checkpoint: verified, refused, or different."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from models.language.config.support import why_unsupported
 from .checkpoints import configuration, logits, write_checkpoint
 
 TOLERANCE = 1e-4
-# Longer than the sliding window of COMMON, and of no round length; read whole, then from a cache token by token.
+# Longer than the sliding window of COMMON, and not a round length; processed at once, then token by token with a cache.
 PROMPT = [(37 * i + 11) % 240 + 5 for i in range(41)]
 SPLIT = 30
 
@@ -56,7 +56,7 @@ def whole(model: Any) -> NDArray[np.float32]:
 
 
 def by_token(model: Any) -> NDArray[np.float32]:
-    """A prompt's beginning at once, the rest token by token, as a text is written."""
+    """The start of the prompt at once, the rest token by token, as in decoding."""
     cache = make_prompt_cache(model)
     pieces = [PROMPT[:SPLIT], *([token] for token in PROMPT[SPLIT:])]
     return np.concatenate(

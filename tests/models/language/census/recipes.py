@@ -1,11 +1,11 @@
-"""What a tiny checkpoint of each model type looks like: no default, and no dimension that fits by luck."""
+"""The settings of a tiny checkpoint of each model type: no defaults, and no dimensions that match by accident."""
 
 from collections.abc import Mapping
 from typing import Any
 
 Settings = Mapping[str, Any]
 
-# Every setting is tried on every type; those that its configuration does not have are left out.
+# Tried on every type; settings that its configuration does not have are left out.
 COMMON: Settings = {
     "vocab_size": 251,
     "hidden_size": 96,
@@ -51,9 +51,9 @@ COMMON: Settings = {
     "rope_parameters": {"rope_theta": 321.0, "rope_type": "default"},
 }
 
-# What a type needs beside, or instead. None leaves out a setting of COMMON.
+# Additional or different settings of single types. None removes a setting of COMMON.
 MLA: Settings = {"head_dim": None, "num_key_value_heads": 6}
-EVEN: Settings = {"head_dim": 16}  # heads share hidden_size: the network has no other width for them
+EVEN: Settings = {"head_dim": 16}  # the network only supports heads that divide hidden_size
 MAMBA2: Settings = {
     "mamba_n_heads": 8,
     "mamba_d_head": 24,
@@ -67,12 +67,13 @@ MAMBA2: Settings = {
     "chunk_size": 16,
     "time_step_limit": (0.01, 2.0),
 }
+LINEAR_ALTERNATING = ["linear_attention", "full_attention", "linear_attention", "full_attention"]
 DELTA: Settings = {
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
     "linear_key_head_dim": 12,
     "linear_value_head_dim": 20,
-    "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"],
+    "layer_types": LINEAR_ALTERNATING,
 }
 ALTERNATING = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
 PER_LAYER: Settings = {
@@ -87,6 +88,10 @@ GRANITE: Settings = {
     "logits_scaling": 1.7,
     "residual_multiplier": 0.6,
     "attention_multiplier": 0.3,
+}
+GEMMA4_ROPE = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 321.0},
+    "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 5432.0},
 }
 THREE_AXES = {"rope_theta": 321.0, "rope_type": "default", "mrope_section": [2, 3, 3]}
 SETTINGS: Mapping[str, Settings] = {
@@ -116,14 +121,7 @@ SETTINGS: Mapping[str, Settings] = {
         "ssm_out_multiplier": 0.85,
     },
     "gemma4_text": {
-        "rope_parameters": {
-            "sliding_attention": {"rope_type": "default", "rope_theta": 321.0},
-            "full_attention": {
-                "rope_type": "proportional",
-                "partial_rotary_factor": 0.25,
-                "rope_theta": 5432.0,
-            },
-        },
+        "rope_parameters": GEMMA4_ROPE,
         "vocab_size_per_layer_input": 251,
         "hidden_size_per_layer_input": 16,
         "num_hidden_layers": 6,
@@ -131,14 +129,7 @@ SETTINGS: Mapping[str, Settings] = {
         "num_experts": None,
     },
     "gemma4_unified_text": {
-        "rope_parameters": {
-            "sliding_attention": {"rope_type": "default", "rope_theta": 321.0},
-            "full_attention": {
-                "rope_type": "proportional",
-                "partial_rotary_factor": 0.25,
-                "rope_theta": 5432.0,
-            },
-        },
+        "rope_parameters": GEMMA4_ROPE,
         "num_hidden_layers": 6,
     },
     "glm4_moe_lite": MLA,
@@ -149,7 +140,7 @@ SETTINGS: Mapping[str, Settings] = {
     "granitemoehybrid": {
         **GRANITE,
         **MAMBA2,
-        "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"],
+        "layer_types": LINEAR_ALTERNATING,
         "position_embedding_type": "rope",
         "shared_intermediate_size": 72,
     },
@@ -162,7 +153,7 @@ SETTINGS: Mapping[str, Settings] = {
         "q_lora_rank": None,
         "linear_head_dim": 16,
         "linear_num_heads": 6,
-        "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"],
+        "layer_types": LINEAR_ALTERNATING,
         "num_experts_per_token": 2,
         "num_expert_group": 2,
         "topk_group": 1,
@@ -202,7 +193,7 @@ SETTINGS: Mapping[str, Settings] = {
     },
     "minicpm3": {**MLA, "v_head_dim": 16, "scale_emb": 3.0, "scale_depth": 1.2, "dim_model_base": 48},
     "minimax": {
-        "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"],
+        "layer_types": LINEAR_ALTERNATING,
         "block_size": 16,
     },
     "ministral3": {
@@ -238,7 +229,7 @@ SETTINGS: Mapping[str, Settings] = {
     },
     "olmo": {"clip_qkv": 1.5},
     "olmo3": {**PER_LAYER, "attention_bias": True},
-    # Its sizes are alike: transformers 5.24 writes the three convolutions as thirds, whatever their sizes are.
+    # Equal sizes: transformers 5.24 writes the three convolutions as thirds, whatever their sizes are.
     "olmo_hybrid": {**DELTA, "linear_key_head_dim": 20, "linear_value_head_dim": 10},
     "olmoe": {"norm_topk_prob": True, "attention_bias": True},
     "phi": {"qk_layernorm": False},
@@ -265,20 +256,7 @@ SETTINGS: Mapping[str, Settings] = {
     "stablelm": {"use_qkv_bias": True},
 }
 
-# Types with a model for pictures beside the one for text, which alone is run: that text's own type.
-TOWERS: Mapping[str, str] = {
-    "gemma3": "gemma3_text",
-    "gemma4": "gemma4_text",
-    "gemma4_unified": "gemma4_unified_text",
-    "mistral3": "ministral3",
-    "muse_glimmer": "muse_glimmer_text",
-    "qwen2_5_vl": "qwen2_5_vl_text",
-    "qwen2_vl": "qwen2_vl_text",
-    "qwen3_5": "qwen3_5_text",
-    "qwen3_5_moe": "qwen3_5_moe_text",
-    "qwen3_vl": "qwen3_vl_text",
-    "qwen3_vl_moe": "qwen3_vl_moe_text",
-}
+# Of the vision models of types in TOWERS.
 VISION: Settings = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -290,177 +268,4 @@ VISION: Settings = {
     "embed_dim": 32,
     "num_heads": 2,
     "out_hidden_size": 96,
-}
-
-# Ways to rotate that transformers knows beside the default, tried on each type that has rope_parameters.
-ROPES: Mapping[str, Settings] = {
-    "linear": {"rope_type": "linear", "rope_theta": 321.0, "factor": 2.5},
-    "dynamic": {"rope_type": "dynamic", "rope_theta": 321.0, "factor": 2.5},
-    "llama3": {
-        "rope_type": "llama3",
-        "rope_theta": 321.0,
-        "factor": 6.0,
-        "low_freq_factor": 1.5,
-        "high_freq_factor": 5.0,
-        "original_max_position_embeddings": 120,
-    },
-    "yarn": {
-        "rope_type": "yarn",
-        "rope_theta": 321.0,
-        "factor": 5.0,
-        "beta_fast": 24.0,
-        "beta_slow": 2.0,
-        "original_max_position_embeddings": 100,
-    },
-}
-
-
-def longrope(pairs: int, trained: int) -> Settings:
-    """Other frequencies in texts of more than `trained` tokens."""
-    return {
-        "rope_type": "longrope",
-        "rope_theta": 321.0,
-        "factor": 4.0,
-        "short_factor": [1.0 + 0.1 * i for i in range(pairs)],
-        "long_factor": [1.5 + 0.3 * i for i in range(pairs)],
-        "original_max_position_embeddings": trained,
-    }
-
-
-# Types that are held to transformers, tied and untied.
-VERIFIED = (
-    "afmoe",
-    "apertus",
-    "cohere",
-    "cohere2",
-    "dbrx",
-    "deepseek_v2",
-    "deepseek_v3",
-    "deepseek_v32",
-    "dots1",
-    "ernie4_5",
-    "ernie4_5_moe",
-    "exaone",
-    "exaone4",
-    "exaone_moe",
-    "falcon_h1",
-    "falcon_mamba",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "gemma4_text",
-    "glm",
-    "glm4",
-    "glm4_moe",
-    "glm4_moe_lite",
-    "glm_moe_dsa",
-    "gpt2",
-    "gpt_bigcode",
-    "gpt_neox",
-    "gpt_oss",
-    "gptj",
-    "granite",
-    "granitemoe",
-    "granitemoehybrid",
-    "helium",
-    "hunyuan_v1_dense",
-    "internlm3",
-    "iquestcoder",
-    "jamba",
-    "kimi_linear",
-    "laguna",
-    "lfm2",
-    "lfm2_moe",
-    "llama",
-    "llama4_text",
-    "longcat_flash",
-    "mamba",
-    "mamba2",
-    "mellum",
-    "mimo_v2_flash",
-    "minicpm3",
-    "minimax_m2",
-    "ministral3",
-    "mistral",
-    "mistral4",
-    "mixtral",
-    "nemotron",
-    "nemotron_h",
-    "olmo",
-    "olmo2",
-    "olmo3",
-    "olmo_hybrid",
-    "olmoe",
-    "phi",
-    "phi3",
-    "phimoe",
-    "qwen2",
-    "qwen2_moe",
-    "qwen3",
-    "qwen3_5_moe_text",
-    "qwen3_5_text",
-    "qwen3_moe",
-    "qwen3_next",
-    "recurrent_gemma",
-    "seed_oss",
-    "smollm3",
-    "solar_open",
-    "stablelm",
-    "starcoder2",
-)
-
-# Of these, types whose rotations are not told by one rope_parameters of every kind.
-WITHOUT_ROPE = (
-    "mistral4",
-    "dbrx",
-    "falcon_mamba",
-    "gemma4_text",
-    "gpt2",
-    "gpt_bigcode",
-    "gptj",
-    "jamba",
-    "kimi_linear",
-    "mamba",
-    "mamba2",
-    "nemotron_h",
-)
-
-# Of these, types that are always untied.
-UNTIED = ("dbrx",)
-
-# Types that transformers rotates in these ways alone, beside the default.
-OWN_ROPES: Mapping[str, Mapping[str, Settings]] = {
-    "minicpm3": {**ROPES, "longrope, short": longrope(4, 512), "longrope, long": longrope(4, 20)},
-    "ministral3": {},
-    "recurrent_gemma": {},
-    "phi3": {"longrope, short": longrope(8, 512), "longrope, long": longrope(8, 20)},
-    # transformers takes the short factors in long texts too, where the model's own code takes the long ones.
-    "phimoe": {"longrope, short": {**longrope(8, 512), "short_mscale": 1.3, "long_mscale": 1.4}},
-}
-
-
-def ropes(model_type: str) -> Mapping[str, Settings]:
-    """Ways to rotate by their names; of types whose layers differ, for those that attend to everything."""
-    if model_type in WITHOUT_ROPE or model_type in TOWERS:
-        return {}
-    usual = SETTINGS.get(model_type, {}).get("rope_parameters", {})
-    ways = OWN_ROPES.get(model_type, ROPES)
-    if "full_attention" in usual:
-        full = usual["full_attention"]
-        return {name: {**usual, "full_attention": {**full, **way}} for name, way in ways.items()}
-    return ways
-
-
-# Types that both have, and that cannot be compared.
-NOT_COMPARABLE: Mapping[str, str] = {
-    "bailing_hybrid": "two networks have that name: mlx-lm has the one with lightning attention, transformers the one with Kimi delta attention, which is refused",
-    "bitnet": "mlx-lm reads packed ternary weights, which transformers' class does not write; others are refused",
-    "gemma3n": "transformers needs the package timm to make it",
-    "kimi_k25": "transformers 5.24 writes the layers of its text by the name of its vision's, which no reader knows",
-    "llama4": "transformers 5.24 cannot compute it without a picture; its text alone is llama4_text",
-    "llava": "the text inside is of any type: its own line holds",
-    "muse_spark": "transformers' class needs towers for pictures and sound of its own sizes",
-    "nanochat": "mlx-lm reads its own conversion; what transformers writes is refused at load for the names of its weights",
-    "pixtral": "transformers has no class of that type that writes",
-    "step3p5": "transformers has no class of that type that writes",
 }

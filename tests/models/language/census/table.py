@@ -1,4 +1,4 @@
-"""docs/verified-models.md: which language models are computed as transformers computes them, written from the census.
+"""docs/verified-models.md: which language models give the same results as in transformers, generated from the census.
 
 uv run --group reference python -m tests.models.language.census.table
 """
@@ -10,42 +10,42 @@ from pathlib import Path
 
 from models.language.config.support import REFUSED as REFUSED_BY_TYPE
 
-from .recipes import NOT_COMPARABLE, TOWERS, UNTIED, VERIFIED, ropes
+from .ropes import ropes
+from .types import NOT_COMPARABLE, TOWERS, UNTIED, VERIFIED
 
 FILE = Path(__file__).parents[4] / "docs" / "verified-models.md"
 HEAD = """# Language models
 
-Every model type that both mlx-lm and transformers have is held to transformers 5: a tiny checkpoint with random weights
-is made by transformers' own class and `save_pretrained`, with no setting left at its default, and its logits are
-compared with what Diptych computes, for a prompt read whole and for one read token by token (float32; at most 1e-4 of the
-largest logit apart). Types whose layers rotate are tried with every type of `rope_parameters` that transformers has
-for them.
+Every model type that both mlx-lm and transformers have is compared with transformers 5. transformers' own class creates a
+tiny checkpoint with random weights and no setting at its default, and `save_pretrained` writes it. Its logits must match
+those of Diptych, for a prompt processed at once and token by token (in float32, the difference is at most 1e-4 of the
+largest logit). Types with rotary embeddings are tested with every type of `rope_parameters` that transformers has for them.
 
-What config.json states in transformers 5's layout or in an older one is read by transformers' own configuration class and
-put into the fields that mlx-lm reads (models/language/config). Where an architecture of mlx-lm's computes something else,
-the difference is mended (models/language/networks). What cannot be mended is refused by `diptych detect`, before anything
-is loaded. Types that mlx-lm alone has are run as it runs them, and held to nothing.
+transformers' configuration class reads config.json, in the layout of transformers 5 or an older one, and its values are
+translated to the fields that mlx-lm reads (models/language/config). If an architecture of mlx-lm's computes something else,
+it is corrected (models/language/networks). Models that cannot be corrected are refused by `diptych detect`, before anything
+is loaded. Types that only mlx-lm has run as in mlx-lm, without a comparison.
 
-This page is written by the test run (`python -m tests.models.language.census.table`), and a test holds it to the lists that
-the census runs on.
+This page is generated (`uv run --group reference python -m tests.models.language.census.table`), and a test checks that it
+matches the lists of the census.
 """
 
 
 def rows() -> Iterator[str]:
     yield "\n## Verified\n"
-    yield "| type | embedding and head | rotations beside the default |"
+    yield "| type | embedding and head | rope types other than the default |"
     yield "|---|---|---|"
     for name in sorted((*VERIFIED, *TOWERS)):
-        shared = "apart" if name in UNTIED else "apart, and one"
-        text = f" (the text alone: {TOWERS[name]})" if name in TOWERS else ""
-        yield f"| `{name}`{text} | {shared} | {', '.join(ropes(name)) or '—'} |"
+        tying = "untied" if name in UNTIED else "untied and tied"
+        text = f" (text model only: {TOWERS[name]})" if name in TOWERS else ""
+        yield f"| `{name}`{text} | {tying} | {', '.join(ropes(name)) or '—'} |"
     yield "\n## Refused\n"
-    yield "| type | why |"
+    yield "| type | reason |"
     yield "|---|---|"
     for name, reason in sorted(REFUSED_BY_TYPE.items()):
         yield f"| `{name}` | {reason} |"
     yield "\n## Not comparable\n"
-    yield "| type | why |"
+    yield "| type | reason |"
     yield "|---|---|"
     for name, reason in sorted(NOT_COMPARABLE.items()):
         yield f"| `{name}` | {reason} |"
@@ -63,7 +63,7 @@ def check(name: str, tied: bool, changes: dict[str, object]) -> str:
 
 
 def main() -> None:
-    """Run the census, and write the page if all of it holds."""
+    """Run the census, and write the page if everything matches."""
     for name in (*VERIFIED, *TOWERS):
         variants: list[tuple[bool, dict[str, object]]] = [(False, {})]
         variants += [] if name in UNTIED else [(True, {})]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from .recipes import TOWERS, UNTIED, VERIFIED, ropes
+from .ropes import ropes
+from .types import TOWERS, UNTIED, VERIFIED
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.reference

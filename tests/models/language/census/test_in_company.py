@@ -9,7 +9,7 @@ from models.language.batch.batch import Batch
 from models.language.batch.sequence import Sequence
 from models.language.cache.prefix_cache import PrefixCache
 
-from .recipes import longrope
+from .ropes import longrope
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.reference

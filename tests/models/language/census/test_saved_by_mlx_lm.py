@@ -9,7 +9,7 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
 
-from .recipes import VERIFIED
+from .types import VERIFIED
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.reference

@@ -3,7 +3,7 @@
 from models.language.config.support import REFUSED
 
 from . import table
-from .recipes import NOT_COMPARABLE, TOWERS, VERIFIED
+from .types import NOT_COMPARABLE, TOWERS, VERIFIED
 
 
 def test_the_page_is_the_census() -> None:
