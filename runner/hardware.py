@@ -21,7 +21,7 @@ UNPACK_SHARE = 0.75
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
-# Under a control group's folder, of version 2 and 1: the limit, what is used, and what of that are files that can go.
+# In a control group's folder, for version 2 and 1: the limit, the usage, and the part of it that is reclaimable files.
 _NAMES = (
     ("memory.max", "memory.current", "memory.stat", "inactive_file"),
     (
@@ -72,7 +72,7 @@ def _container_limit(root: Path = CGROUPS) -> int | None:
 
 
 def available_memory(meminfo: Path = MEMINFO, cgroups: Path = CGROUPS) -> int | None:
-    """Bytes that a process could still take, of the machine and of its container; None when the system does not say."""
+    """Bytes that a process can still allocate, in the machine and in its container; None when the system does not say."""
     return min((size for size in (_machine(meminfo), *_container(cgroups)) if size is not None), default=None)
 
 
@@ -91,13 +91,13 @@ def _machine(meminfo: Path) -> int | None:
 
 def _container(root: Path) -> Iterator[int]:
     for limit, usage, stat, files in _NAMES:
-        most, used = _number(root / limit), _number(root / usage)
-        if most is not None and used is not None:
-            yield max(0, most - used + _fields(root / stat).get(files, 0))
+        maximum, used = _number(root / limit), _number(root / usage)
+        if maximum is not None and used is not None:
+            yield max(0, maximum - used + _fields(root / stat).get(files, 0))
 
 
 def _fields(path: Path) -> dict[str, int]:
-    """Lines of a name and a number."""
+    """A file whose lines are a name and a number."""
     try:
         lines = [line.split() for line in path.read_text().splitlines()]
     except OSError:
@@ -117,12 +117,12 @@ class _Memory(ctypes.Structure):
 
 
 def has_gpu_backend() -> bool:
-    """Whether MLX will compute on a GPU, as far as can be told without it."""
+    """Whether MLX will compute on a GPU, as far as this can be known without importing it."""
     return sys.platform == "darwin" or any(map(is_installed, GPU_BACKENDS))
 
 
 def card_memory() -> int | None:
-    """The memory of the NVIDIA card that is taken: the first that is visible. None when the driver says nothing."""
+    """The memory of the NVIDIA card in use: the first visible one. None without a card or driver."""
     with _driver() as nvml:
         card, memory = ctypes.c_void_p(), _Memory()
         if nvml is None or _handle(nvml, card) or nvml.nvmlDeviceGetMemoryInfo(card, ctypes.byref(memory)):
@@ -131,7 +131,7 @@ def card_memory() -> int | None:
 
 
 def card_architecture() -> str | None:
-    """What that card's kernels are compiled for: `sm_90`."""
+    """The architecture that this card's kernels are compiled for: `sm_90`."""
     with _driver() as nvml:
         card, major, minor = ctypes.c_void_p(), ctypes.c_int(), ctypes.c_int()
         if nvml is None or _handle(nvml, card):
@@ -142,10 +142,10 @@ def card_architecture() -> str | None:
 
 
 def visible_cards() -> tuple[str, ...]:
-    """Every card that may be used, as CUDA_VISIBLE_DEVICES names them."""
-    stated = os.environ.get(VISIBLE)
-    if stated is not None:
-        return tuple(name.strip() for name in stated.split(",") if name.strip())
+    """The cards that may be used, in the format of CUDA_VISIBLE_DEVICES."""
+    variable = os.environ.get(VISIBLE)
+    if variable is not None:
+        return tuple(name.strip() for name in variable.split(",") if name.strip())
     with _driver() as nvml:
         count = ctypes.c_uint()
         if nvml is None or nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)):
@@ -155,7 +155,7 @@ def visible_cards() -> tuple[str, ...]:
 
 @contextmanager
 def _driver() -> Iterator[ctypes.CDLL | None]:
-    """NVIDIA's management library, while it is asked; None where there is none."""
+    """NVIDIA's management library, initialized; None where it is missing."""
     try:
         nvml = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
     except OSError:

@@ -1,4 +1,4 @@
-"""Folders of the user's that several parts write to."""
+"""The user's folders that Diptych writes to."""
 
 import os
 import stat
@@ -6,22 +6,22 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: DIPTYCH_CACHE, or diptych in the user's cache folder."""
-    if stated := os.environ.get("DIPTYCH_CACHE"):
-        return Path(os.path.expanduser(stated))
+    """For files that can be made again: DIPTYCH_CACHE, or diptych in the user's cache folder."""
+    if path := os.environ.get("DIPTYCH_CACHE"):
+        return Path(os.path.expanduser(path))
     return _folder("XDG_CACHE_HOME", "~/.cache")
 
 
 def state_folder() -> Path:
-    """Where what outlives a process is kept: `$XDG_STATE_HOME/diptych`, else `~/.local/state/diptych`."""
+    """For files that outlive a process: `$XDG_STATE_HOME/diptych`, else `~/.local/state/diptych`."""
     return _folder("XDG_STATE_HOME", "~/.local/state")
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder inside the cache folder that only its user writes to; an OSError that says why it is not one.
+    """Make a folder inside the cache folder that only its user can write to; raises OSError when that is not so.
 
-    For what will be run as code: neither the folder nor one on the way to it may belong to another user, let others
-    write, or be a link.
+    For files that are executed: neither the folder nor its parents up to the cache folder may belong to another user, be
+    writable for others, or be a link.
     """
     root = cache_folder()
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -34,12 +34,12 @@ def make_private(folder: Path) -> None:
 
 
 def _check_private(place: Path, is_root: bool = False) -> None:
-    """The cache folder itself is where the user put it: it may be a link, and a group's."""
+    """The cache folder itself is the user's choice: it may be a link, or writable for a group."""
     status = place.stat() if is_root else place.lstat()
     if not stat.S_ISDIR(status.st_mode):
-        raise OSError(f"{place} is a link, where a folder is needed")
+        raise OSError(f"{place} is a link; a folder is needed")
     if not hasattr(os, "getuid"):
-        return  # on Windows a user's profile is private, and modes say nothing
+        return  # on Windows a user's profile is private, and modes mean nothing
     remedy = "remove it, or set DIPTYCH_CACHE to a folder of your own"
     if status.st_uid != os.getuid():
         raise OSError(f"{place} belongs to another user (id {status.st_uid}); {remedy}")

@@ -5,9 +5,14 @@ import mlx.core as mx
 from models.kernels.nvrtc import usable
 
 
+def on_gpu() -> bool:
+    """Whether MLX computes on a GPU."""
+    return bool(mx.default_device() == mx.gpu)
+
+
 def on_cuda() -> bool:
     """Whether MLX computes on an NVIDIA card."""
-    return bool(mx.default_device() == mx.gpu and mx.cuda.is_available())
+    return on_gpu() and bool(mx.cuda.is_available())
 
 
 def ours_compile() -> bool:

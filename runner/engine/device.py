@@ -1,7 +1,7 @@
-"""What MLX will compute on, arranged before it is imported for the first time.
+"""Prepares the device that MLX will compute on, before MLX is imported for the first time.
 
-The Linux wheel for processors carries a reference BLAS of a few GFLOP/s. A real one, loaded into the global symbol
-scope before `mlx.core`, is used in its stead.
+MLX's CPU wheel for Linux contains a reference BLAS of a few GFLOP/s. A real one that is loaded into the global symbol scope
+before `mlx.core` replaces it.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ LIBRARIES = (
     "libblis.so",
     "libflexiblas.so.3",
 )
-# The BLAS that was loaded, if one was.
+# The loaded BLAS, if any.
 _blas: list[ctypes.CDLL] = []
 
 BACKEND_ADVICE = (
@@ -34,9 +34,9 @@ BACKEND_ADVICE = (
 
 
 def explain_import_error(error: ImportError) -> str:
-    """What to say of a failed import: the advice above where MLX itself has no backend, else which package failed."""
+    """A message for a failed import: the advice above if MLX has no backend, else the package that failed."""
     message = " ".join(str(error).split())
-    # An `mlx.core` that was imported has a backend, whatever a package misses in it.
+    # Once `mlx.core` is imported it has a backend, even if a package misses something in it.
     if error.name in ("mlx", "mlx.core") and "mlx.core" not in sys.modules:
         installed = [name for name in BACKENDS if is_installed(name)]
         if not installed:
@@ -45,12 +45,12 @@ def explain_import_error(error: ImportError) -> str:
     package = _failed_package(error)
     return (
         f"{package} cannot be imported: {message}. "
-        "`diptych doctor` lists the versions that are installed and those that Diptych needs"
+        "`diptych doctor` lists the versions installed and those that Diptych needs"
     )
 
 
 def _failed_package(error: ImportError) -> str:
-    """The package that is missing, or that lacks a name; where the error names neither, the one that raised it."""
+    """The package that is missing or lacks a name; if the error names none, the package that raised it."""
     if error.name:
         return error.name.partition(".")[0]
     frame, module = error.__traceback__, ""
@@ -61,21 +61,21 @@ def _failed_package(error: ImportError) -> str:
 
 
 def leave_torch_out() -> None:
-    """Before mlx-lm is imported, in a process that only makes text: torch is not there, whether installed or not.
+    """Hide torch, installed or not. Call before importing mlx-lm, in a process that only makes text.
 
-    transformers, whose tokenizers mlx-lm uses, imports it wherever it can, which takes longer than everything else
+    mlx-lm uses the tokenizers of transformers, which imports torch wherever it can: this takes longer than everything else
     together, and 180 MB.
     """
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
 
 
 def prepare() -> str:
-    """Arrange for fast arithmetic; a sentence for the log that says what was found. Call before importing MLX."""
+    """Prepare fast arithmetic; returns a sentence for the log. Call before importing MLX."""
     if sys.platform == "darwin":
         return "computing on Metal"
     if any(is_installed(name) for name in GPU_BACKENDS):
         keep_kernels()
-        # MLX counts all shapes that its caches of plans ever met, and after some hundreds refuses every new one for good.
+        # Otherwise MLX counts all shapes in its caches of plans, and after some hundreds refuses new ones for good.
         os.environ.setdefault("MLX_ENABLE_CACHE_THRASHING_CHECK", "0")
         if _lacks_card():
             _compile_nothing()
@@ -87,7 +87,7 @@ def prepare() -> str:
     for name in _candidates():
         if not _load(name):
             if name == os.environ.get("DIPTYCH_BLAS"):
-                log.warning("DIPTYCH_BLAS names %s, which is no BLAS that can be loaded", name)
+                log.warning("DIPTYCH_BLAS names %s, which cannot be loaded as a BLAS", name)
         else:
             return f"computing on the processor, in float32, with {name} for matrix products"
     return (
@@ -97,7 +97,7 @@ def prepare() -> str:
 
 
 def _lacks_card() -> bool:
-    """Whether a backend for CUDA computes on the processor. One that cannot be imported is told when it is used."""
+    """Whether the CUDA backend computes on the CPU. One that cannot be imported is reported when it is used."""
     try:
         return not has_gpu()
     except ImportError as error:
@@ -106,11 +106,11 @@ def _lacks_card() -> bool:
 
 
 def _compile_nothing() -> None:
-    """Keep MLX from fusing operations on a processor.
+    """Stop MLX from fusing operations on a CPU.
 
-    It would run the machine's C++ compiler, where there is one, and load libraries by predictable names from the system's
-    temporary folder, where other users may have put theirs. What it gains was measured to be nothing: the same time for
-    a language model's steps and prompts, 8% less without it for an autoencoder.
+    It would run the machine's C++ compiler, if there is one, and load libraries by predictable names from the system's
+    temporary folder, where other users may have put theirs. It gains nothing: measured times are the same for a language
+    model's steps and prompts, and 8% longer for an autoencoder.
     """
     os.environ["MLX_DISABLE_COMPILE"] = "1"
     if "mlx.core" in sys.modules:
@@ -118,23 +118,23 @@ def _compile_nothing() -> None:
 
 
 def blas() -> str | None:
-    """The library that `prepare` has loaded for matrix products."""
+    """The library that `prepare` loaded for matrix products."""
     return _blas[0]._name if _blas else None
 
 
 def leave_a_core() -> Callable[[bool], None]:
-    """A switch between all cores for matrix products, and all but one.
+    """A switch between all cores for matrix products (True), and all but one.
 
-    Steps of decoding are short, and the server's own thread has to run between them: on few cores a BLAS that spins on
-    all of them costs more than it brings. Where a BLAS cannot be told, or the user has told it, nothing is switched.
+    Decoding steps are short, and the server's own thread must run between them: with few cores, a BLAS that spins on all of
+    them costs more than it gains. The switch does nothing if the BLAS has no such setting, or the user has set it.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    tell = getattr(_blas[0], "openblas_set_num_threads", None) if _blas else None
-    if tell is None or cores < 2 or "OPENBLAS_NUM_THREADS" in os.environ:
-        return lambda wanted: None
+    set_threads = getattr(_blas[0], "openblas_set_num_threads", None) if _blas else None
+    if set_threads is None or cores < 2 or "OPENBLAS_NUM_THREADS" in os.environ:
+        return lambda all_cores: None
 
-    def switch(wanted: bool) -> None:
-        tell(cores if wanted else cores - 1)
+    def switch(all_cores: bool) -> None:
+        set_threads(cores if all_cores else cores - 1)
 
     switch(False)
     return switch
@@ -142,14 +142,14 @@ def leave_a_core() -> Callable[[bool], None]:
 
 def has_gpu() -> bool:
     """Whether MLX computes on a GPU here. Imports MLX."""
-    import mlx.core as mx
+    from models.kernels.gpu import on_gpu
 
-    return bool(mx.default_device() == mx.gpu)
+    return on_gpu()
 
 
 def keep_wired() -> int | None:
-    """On Metal, have macOS keep what the GPU works with in memory, up to the size that it recommends, as mlx-lm's server
-    does; otherwise large models are paged out between requests. The bytes, or None on other devices. Imports MLX."""
+    """On Metal, set MLX's wired limit to the size that macOS recommends, as mlx-lm's server does; otherwise large models
+    are paged out between requests. Returns the bytes, or None on other devices. Imports MLX."""
     import mlx.core as mx
 
     if not (has_gpu() and mx.metal.is_available()):
@@ -166,7 +166,7 @@ def keep_wired() -> int | None:
 
 
 def memory() -> int:
-    """What the device has for weights and caches, in bytes. Imports MLX."""
+    """The device's memory in bytes. Imports MLX."""
     import mlx.core as mx
 
     return int(mx.device_info().get("memory_size", 0)) or device_memory() or UNKNOWN_MEMORY

@@ -1,7 +1,7 @@
-"""Where MLX keeps the kernels that it compiles on an NVIDIA card, for the next process.
+"""Where MLX caches the kernels that it compiles on an NVIDIA card.
 
-Its own choice is the system's temporary folder: empty after a restart of the machine, and other users may write there
-what we would run. On a processor it compiles nothing (`device.py`).
+By default this is the system's temporary folder, which is emptied when the machine restarts, and where other users may put
+kernels for us to run. On a CPU MLX compiles nothing (`device.py`).
 """
 
 import logging
@@ -17,10 +17,10 @@ log = logging.getLogger("diptych.device")
 
 
 def keep_kernels() -> None:
-    """Name our folder to MLX, unless the user has named one. Call before MLX is imported."""
+    """Set MLX's cache to our folder, unless the user has set one. Call before MLX is imported."""
     if CACHE_VARIABLE in os.environ:
         return
-    # Named nothing, MLX keeps kernels nowhere; without the variable it would take the temporary folder.
+    # With an empty value MLX caches nothing; without the variable it uses the temporary folder.
     os.environ[CACHE_VARIABLE] = ""
     folder = _folder()
     if folder is None:
@@ -34,7 +34,7 @@ def keep_kernels() -> None:
 
 
 def _folder() -> Path | None:
-    """One for each MLX and kind of card: machines with other cards may share a home, and MLX looks at names alone."""
+    """One per version of MLX and kind of card: several machines may share a home, and MLX compares names only."""
     backend = next((name for name in GPU_BACKENDS if is_installed(name)), None)
     card = card_architecture()
     if backend is None or card is None:

@@ -17,7 +17,7 @@ SMALLEST = "4"
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes with everything held at once, with the text encoder and the rest in turn, and the latter in 4 bits.
+    """Bytes with everything held at once; with the text encoder and the rest in turn; and in turn in 4 bits.
 
     `packed`: the same with quantized weights as they are, where a runner unpacks them if there is room.
     """
@@ -48,7 +48,7 @@ class Need:
 def need(
     files: ModelFiles, mode: ModelMode, options: Sequence[str], engine: ImageEngine = ImageEngine.MLX
 ) -> Need:
-    """What a model will need. ModelNotSupported when its weights cannot be read: then no runner could load them."""
+    """What a model will need. Raises ModelNotSupported when its weights cannot be read: no runner could load them either."""
     if engine is ImageEngine.TORCH:
         return _torch_need(files, options)
     float32 = not has_gpu_backend() and option(options, "dtype") != "checkpoint"

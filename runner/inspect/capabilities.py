@@ -1,7 +1,7 @@
-"""What a language model can do beside writing, by its files: think apart, call tools, or only make vectors. No MLX.
+"""A language model's capabilities, by its files: thinking, calling tools, or only making vectors. No MLX.
 
-The marks are those that mlx-lm knows: what it cannot take apart is no capability here. They are written down again,
-because importing it brings MLX; a test holds them to those of the one that is installed.
+The markers are mlx-lm's: output that it cannot parse is not a capability. They are repeated here because importing mlx-lm
+imports MLX; a test compares them with those of the installed version.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from models.tokenizers.template_location import TEMPLATE_CONFIGS, TEMPLATE_FILE, find_template
 from runner.sources import ModelFiles
 
-# One of these in a chat template says how its model calls tools.
+# Any of these in a chat template shows how its model calls tools.
 CALLS = (
     ("<minimax:tool_call>",),
     ("<|tool_call>", "<tool_call|>"),
@@ -26,7 +26,7 @@ CALLS = (
     ("<atem:function_calls>",),
     ("<tool_call>", "tool_call.name"),
 )
-# Of some models whose template names none, these tokens say so.
+# Tokens of models that call tools though their template has none of these.
 CALL_WORDS = ("<|tool_call_start|>", "<|tool_call_end|>")
 # Pairs of tokens around a thought.
 THOUGHTS = (
@@ -35,7 +35,7 @@ THOUGHTS = (
     ("<|think:start|>", "<|think:end|>"),
     ("<|channel>", "<channel|>"),
 )
-# Those of Kimi K3 are for both.
+# Tokens of Kimi K3, which does both.
 BOTH = ("<|open|>", "<|close|>", "<|sep|>", "<|end_of_msg|>")
 
 
@@ -46,7 +46,7 @@ def chat_template(files: ModelFiles) -> str:
 
 
 def text_capabilities(files: ModelFiles) -> list[str]:
-    """By Ollama's names for them."""
+    """In Ollama's terms."""
     if "modules.json" in files.listing():  # sentence-transformers': trained for vectors, not for writing
         return ["embedding"]
     config = files.read_json("tokenizer_config.json") or {}
@@ -57,20 +57,20 @@ def text_capabilities(files: ModelFiles) -> list[str]:
     calls = called or both or words.issuperset(CALL_WORDS) or bool(config.get("tool_parser_type"))
     templated = bool(template or config.get("chat_template_type"))
     thinks = both or any(words.issuperset(pair) for pair in THOUGHTS)
-    found = {"completion": True, "tools": templated and calls, "thinking": thinks}
-    return [name for name, can in found.items() if can]
+    capabilities = {"completion": True, "tools": templated and calls, "thinking": thinks}
+    return [name for name, has in capabilities.items() if has]
 
 
 def added_words(files: ModelFiles) -> frozenset[str]:
-    """The tokens that were added to the vocabulary, which all marks are."""
+    """The tokens added to the vocabulary; all markers are among them."""
     config = files.read_json("tokenizer_config.json") or {}
     decoder = config.get("added_tokens_decoder")
-    found = _contents(list(decoder.values()) if isinstance(decoder, dict) else [])
-    found |= set(files.read_json("added_tokens.json") or {})
-    if not found:
+    words = _contents(list(decoder.values()) if isinstance(decoder, dict) else [])
+    words |= set(files.read_json("added_tokens.json") or {})
+    if not words:
         tokenizer = files.read_json("tokenizer.json") or {}
-        found = _contents(tokenizer.get("added_tokens"))
-    return frozenset(found)
+        words = _contents(tokenizer.get("added_tokens"))
+    return frozenset(words)
 
 
 def _contents(tokens: Any) -> set[str]:

@@ -1,4 +1,4 @@
-"""What a model is, before it is loaded: the report of `diptych detect`. Reads JSON and headers only; no MLX."""
+"""What a model is, by its files. Reads JSON and headers only; no MLX."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from runner.sources.required_files import required_files, weight_folders
 
 @dataclass(frozen=True)
 class Component:
-    """One part of a model: the class that its files name ("" where they name none), and its size."""
+    """A component of a model: the class that its files name ("" if none), and its size."""
 
     name: str
     type: str
@@ -28,8 +28,8 @@ class Component:
 
 @dataclass(frozen=True)
 class Detection:
-    """What `detect` found. What the files do not say is None; `reason` says why a model is not supported, `engine` what
-    runs it: mlx, or torch."""
+    """The result of `detect`. What the files do not say is None; `reason` says why a model is not supported, and `engine`
+    what runs it: mlx, or torch."""
 
     name: str
     source: str
@@ -48,26 +48,26 @@ class Detection:
 
 
 def detect(name: str | ModelFiles) -> Detection:
-    """Look at a model without loading it: what it makes, by which class, how large, and whether it can be run.
+    """Inspect a model without loading it: what it makes, by which class, how large it is, and whether it can be run.
 
-    Raises ModelNotFound when there is no such model, ModelNotSupported when its files are no model at all.
+    Raises ModelNotFound when there is no such model, ModelNotSupported when its files are not a model.
     """
     files = find(name) if isinstance(name, str) else name
     mode, type_name = mode_of(files), detect_model_type(files)
-    found: dict[str, TensorSummary] = {}
+    summaries: dict[str, TensorSummary] = {}
     try:
         required_files(files, mode)
-        found = {
+        summaries = {
             part: summarize(files.tensors(part), quantization(files, part))
             for part in weight_folders(files, mode)
         }
         reason = unsupported(files, mode, type_name)
     except ModelNotSupported as error:
         reason = error.message
-    sizes = {part: content.bytes for part, content in found.items() if content.bytes}
+    sizes = {part: summary.bytes for part, summary in summaries.items() if summary.bytes}
     estimate = MemoryEstimate(sizes, allowance(files, mode)) if sizes else None
     engine = _engine(files, mode, type_name) if reason is None else None
-    whole = engine == "torch"  # which holds everything at once
+    staged = engine != "torch"  # which holds everything at once
     return Detection(
         name=files.name,
         source=files.source,
@@ -76,12 +76,12 @@ def detect(name: str | ModelFiles) -> Detection:
         supported=reason is None,
         reason=reason,
         engine=engine,
-        components=tuple(_component(files, part, found[part]) for part in sizes),
-        parameters=sum(content.parameters for content in found.values()) if sizes else None,
+        components=tuple(_component(files, part, summaries[part]) for part in sizes),
+        parameters=sum(summary.parameters for summary in summaries.values()) if sizes else None,
         bytes=sum(sizes.values()) if sizes else None,
-        quantization=_stored(files, found) if sizes else None,
+        quantization=_stored(files, summaries) if sizes else None,
         memory=estimate.resident if estimate else None,
-        least_memory=(estimate.resident if whole else estimate.staged) if estimate else None,
+        least_memory=(estimate.staged if staged else estimate.resident) if estimate else None,
         context_length=max_context(files.read_json("config.json") or {}) if mode is ModelMode.TEXT else None,
     )
 
@@ -91,16 +91,16 @@ def unsupported(files: ModelFiles, mode: ModelMode, type_name: str) -> str | Non
     if mode is ModelMode.IMAGE:
         return no_engine(files, type_name)
     if not has_mlx_lm():
-        return "mlx-lm is not installed, which runs language models"
+        return "mlx-lm, which runs language models, is not installed"
     if not has_architecture(type_name):
         return f"mlx-lm has no architecture {shorten(type_name)}"
     return why_unsupported(files.read_json("config.json") or {})
 
 
 def check_runnable(files: ModelFiles) -> ModelType:
-    """What a model makes, where it can be run; otherwise a ModelNotSupported that says why not.
+    """What a model makes; raises ModelNotSupported when it cannot be run.
 
-    Everything that loads a model asks this first: it costs a few small files, and a process that fails costs seconds.
+    Called before any model is loaded: it reads a few small files, where a process that fails to load takes seconds.
     """
     model = detect_model_mode(files)
     required_files(files, model.mode)
@@ -114,25 +114,22 @@ def _engine(files: ModelFiles, mode: ModelMode, type_name: str) -> str:
     return choose_engine(files, type_name).value if mode is ModelMode.IMAGE else "mlx"
 
 
-def _component(files: ModelFiles, part: str, content: TensorSummary) -> Component:
+def _component(files: ModelFiles, part: str, summary: TensorSummary) -> Component:
     listed = (files.read_json("model_index.json") or {}).get(part) if part else None
     config = files.read_json(f"{part}/config.json" if part else "config.json") or {}
     names = config.get("architectures") or [config.get("_class_name")]
-    stated = (
-        listed[1]
-        if isinstance(listed, list) and len(listed) == 2
-        else names[0]
-        if isinstance(names, list)
-        else None
-    )
-    return Component(part, stated if isinstance(stated, str) else "", content.parameters, content.bytes)
+    if isinstance(listed, list) and len(listed) == 2:
+        type_name = listed[1]
+    else:
+        type_name = names[0] if isinstance(names, list) else None
+    return Component(part, type_name if isinstance(type_name, str) else "", summary.parameters, summary.bytes)
 
 
-def _stored(files: ModelFiles, found: Mapping[str, TensorSummary]) -> str:
+def _stored(files: ModelFiles, summaries: Mapping[str, TensorSummary]) -> str:
     """How most of the bytes are stored, and what else: `BF16`, `4-bit (groups of 64), BF16`."""
-    ways: Counter[str] = Counter()
-    for content in found.values():
-        ways.update(content.stored)
-    stated = {kind for part in found for kind in files.declared_quantization(part)}
-    names = [way for way, size in ways.most_common() if size * 100 >= ways.total()]
-    return ", ".join(names) + (f" (stated: {', '.join(sorted(stated))})" if stated else "")
+    sizes: Counter[str] = Counter()
+    for summary in summaries.values():
+        sizes.update(summary.stored)
+    declared = {format for part in summaries for format in files.declared_quantization(part)}
+    names = [name for name, size in sizes.most_common() if size * 100 >= sizes.total()]
+    return ", ".join(names) + (f" (declared: {', '.join(sorted(declared))})" if declared else "")

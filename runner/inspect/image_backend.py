@@ -1,4 +1,4 @@
-"""What computes a picture model: Diptych's own pipelines on MLX, or diffusers' on torch. Reads JSON only; imports
+"""Which engine runs a picture model: Diptych's own pipelines on MLX, or diffusers on torch. Reads JSON only, and imports
 neither."""
 
 from enum import StrEnum
@@ -15,17 +15,17 @@ class ImageEngine(StrEnum):
     TORCH = "torch"
 
 
-CHOICES = ("auto", *ImageEngine)  # of `--engine`
+CHOICES = ("auto", *ImageEngine)  # the values of `--engine`
 
 
-def choose_engine(files: ModelFiles, class_name: str, wanted: str = "auto") -> ImageEngine:
-    """The engine for the class that a model_index.json names: MLX's where there is one, unless another is wanted."""
-    if wanted != "torch" and class_name in PIPELINES:
+def choose_engine(files: ModelFiles, class_name: str, choice: str = "auto") -> ImageEngine:
+    """The engine for the class that a model_index.json names: MLX's if there is one, unless `choice` is another."""
+    if choice != "torch" and class_name in PIPELINES:
         return ImageEngine.MLX
-    reason = None if wanted == "mlx" else not_by_torch(files, class_name)
-    if wanted != "mlx" and reason is None:
+    reason = None if choice == "mlx" else not_by_torch(files, class_name)
+    if choice != "mlx" and reason is None:
         return ImageEngine.TORCH
-    if wanted == "torch":
+    if choice == "torch":
         raise ModelNotSupported(f"{files.place} cannot be run by the torch engine: {reason}")
     raise ModelNotSupported(
         f"{files.place} is a {shorten(class_name)} model, which Diptych cannot run; {_why(reason)}"
@@ -33,7 +33,7 @@ def choose_engine(files: ModelFiles, class_name: str, wanted: str = "auto") -> I
 
 
 def no_engine(files: ModelFiles, class_name: str) -> str | None:
-    """Why no engine runs that class here; None when one does."""
+    """Why no engine here runs this class; None when one does."""
     if class_name in PIPELINES:
         return None
     reason = not_by_torch(files, class_name)
@@ -41,7 +41,7 @@ def no_engine(files: ModelFiles, class_name: str) -> str | None:
 
 
 def not_by_torch(files: ModelFiles, class_name: str) -> str | None:
-    """Why diffusers does not run that model here; None when it does."""
+    """Why diffusers does not run this model here; None when it does."""
     if files.source == "ollama":
         return "the torch engine reads folders and hub repos, and this is in the Ollama store"
     return catalog.refusal(class_name, files.read_json("model_index.json") or {})

@@ -1,4 +1,4 @@
-"""What a model's files make: text or pictures, and by which class. Reads JSON only; no MLX."""
+"""What a model makes, text or pictures, and by which class. Reads JSON only; no MLX."""
 
 from typing import Any, NamedTuple
 
@@ -18,34 +18,34 @@ class ModelType(NamedTuple):
 
 
 def detect_model_type(model: str | ModelFiles) -> str:
-    """The class name that a picture model's model_index.json states, or a language model's `model_type`.
+    """The class name in a picture model's model_index.json, or a language model's `model_type`.
 
-    `architecture` (Ollama's key) comes before `_class_name` (diffusers'). Says nothing about whether it can be run.
+    `architecture` (Ollama's key) comes before `_class_name` (diffusers'). The model may not be runnable.
     """
     files = find(model) if isinstance(model, str) else model
-    return _stated(files)[1]
+    return _type(files)[1]
 
 
 def detect_model_mode(model: str | ModelFiles) -> ModelType:
     """Whether a model makes text or pictures, and the pipeline class that makes them.
 
     A model_index.json means pictures, and some engine must have its class (`runner.inspect.image_backend`); otherwise a
-    config.json means text. Anything else is a ModelNotSupported that says what was found and what would be accepted.
+    config.json means text. Anything else is a ModelNotSupported that says what was found and what is accepted.
     """
     files = find(model) if isinstance(model, str) else model
-    mode, stated = _stated(files)
+    mode, class_name = _type(files)
     if mode is ModelMode.TEXT:
         return ModelType(mode, "")
-    choose_engine(files, stated)
-    return ModelType(mode, stated)
+    choose_engine(files, class_name)
+    return ModelType(mode, class_name)
 
 
 def mode_of(files: ModelFiles) -> ModelMode:
-    """The mode that the names of the files imply; says nothing about whether they can be run."""
+    """The mode, by the names of the files. The model may not be runnable."""
     return ModelMode.IMAGE if "model_index.json" in files.listing() else ModelMode.TEXT
 
 
-def _stated(files: ModelFiles) -> tuple[ModelMode, str]:
+def _type(files: ModelFiles) -> tuple[ModelMode, str]:
     index = files.read_json("model_index.json")
     if index is not None:
         return ModelMode.IMAGE, _class_name(index, files)
@@ -53,19 +53,19 @@ def _stated(files: ModelFiles) -> tuple[ModelMode, str]:
     if config is not None:
         return ModelMode.TEXT, _text_type(config, files)
     raise ModelNotSupported(
-        f"{files.place} is no model: looked for model_index.json (pictures) and config.json (text), "
+        f"{files.place} is not a model: looked for model_index.json (pictures) and config.json (text), "
         f"found {some(files.listing())}"
     )
 
 
 def _class_name(index: dict[str, Any], files: ModelFiles) -> str:
     for key in ("architecture", "_class_name"):
-        stated = index.get(key)
-        if isinstance(stated, str) and stated:
-            return stated
-        if stated:
+        name = index.get(key)
+        if isinstance(name, str) and name:
+            return name
+        if name:
             raise ModelNotSupported(
-                f"model_index.json in {files.place}: {key} must be a string, found {shorten(stated)}"
+                f"model_index.json in {files.place}: {key} must be a string, found {shorten(name)}"
             )
     raise ModelNotSupported(
         f"model_index.json in {files.place} names no class: it has neither architecture nor _class_name"
@@ -73,8 +73,8 @@ def _class_name(index: dict[str, Any], files: ModelFiles) -> str:
 
 
 def _text_type(config: dict[str, Any], files: ModelFiles) -> str:
-    stated = config.get("model_type")
-    if not isinstance(stated, str) or not stated:
-        found = "it is missing" if "model_type" not in config else f"found {shorten(stated)}"
-        raise ModelNotSupported(f"config.json in {files.place}: model_type must be a string, {found}")
-    return stated
+    name = config.get("model_type")
+    if not isinstance(name, str) or not name:
+        problem = "it is missing" if "model_type" not in config else f"found {shorten(name)}"
+        raise ModelNotSupported(f"config.json in {files.place}: model_type must be a string, {problem}")
+    return name

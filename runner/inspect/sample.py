@@ -1,4 +1,4 @@
-"""The small model that Diptych carries: what draws and talks where no other is named and none is known."""
+"""The small sample model that comes with Diptych, used when no other is named."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 from runner.errors import ModelNotFound
 from runner.sources import ModelMode
 
-# Beside the package in a checkout; a wheel carries it within.
 _RUNNER = Path(__file__).resolve().parents[1]
 # In a checkout, and in an installed wheel.
 _PLACES = (_RUNNER.parent / "samples" / "shapes", _RUNNER / "shapes")
@@ -17,7 +16,7 @@ REAL = {ModelMode.IMAGE: "black-forest-labs/FLUX.2-klein-4B", ModelMode.TEXT: "Q
 
 
 def sample(mode: ModelMode) -> str:
-    """The sample's name; where somebody left it out, what to do instead."""
+    """The sample's path; raises ModelNotFound, with what to do instead, when a package left it out."""
     folder = FOLDERS[mode]
     if not folder.is_dir():
         raise ModelNotFound(
@@ -27,7 +26,7 @@ def sample(mode: ModelMode) -> str:
 
 
 def announce(mode: ModelMode, how: str) -> None:
-    """Say on stderr that it is the sample, and how to use a real one."""
+    """Tell on stderr that this is the sample, and how to use a real model."""
     print(
         f"no model named: this is Diptych's sample, which knows coloured shapes only. A real one: {how} {REAL[mode]}",
         file=sys.stderr,

@@ -1,4 +1,4 @@
-"""The models that are on this machine: what there is, and removing one. No MLX, no network."""
+"""The models on this machine: listing and removing them. No MLX, no network."""
 
 from runner.library.installed import Installed, Library
 from runner.library.scan import entry_of, installed, lookup

@@ -1,4 +1,4 @@
-"""Bringing a model from the hub to this machine: looked at first, done after. What a cut left is continued."""
+"""Downloads a model from the hub: planned first, then run. An interrupted download is resumed."""
 
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ ACCEPTED = "pull takes hub repos, owner/name or owner/name@revision"
 
 @dataclass(frozen=True)
 class Download:
-    """A model as it is on the hub now: pulling again brings what has changed. `fault` says why it could not be run, and
-    is known before gigabytes are on their way."""
+    """A model as it is on the hub now: pulling again downloads what has changed. `fault` says why the model cannot be run,
+    so that gigabytes need not be downloaded first."""
 
     name: str
     commit: str
@@ -28,21 +28,21 @@ class Download:
     mode: ModelMode
 
     def run(self, progress: Progress | None = None) -> LocalModel:
-        """What `progress` raises ends it."""
+        """An exception from `progress` ends it."""
         return self.files.fetch(self.mode, progress)
 
 
 def plan_download(name: str, *, folders: bool = True) -> Download:
-    """What pulling a model would bring; its JSON alone is read. `folders=False`: for names that come from a network
-    client, who learns nothing of the folders here."""
+    """What pulling a model would download; reads only its JSON. `folders=False`: for names from network clients, which
+    must not learn anything about folders here."""
     model = ModelName.parse(name)
     if model.source == "ollama":
-        raise BadRequest(f"models for the Ollama store come by `ollama pull {model.text[:80]}`; {ACCEPTED}")
+        raise BadRequest(f"models come into the Ollama store by `ollama pull {model.text[:80]}`; {ACCEPTED}")
     if model.hub is None:
         if folders and find_folder(model):
-            raise BadRequest(f"{shorten(name)} is a folder, and here already; {ACCEPTED}")
+            raise BadRequest(f"{shorten(name)} is a folder, and already on this machine; {ACCEPTED}")
         raise BadRequest(f"{shorten(name)} is not a hub repo; {ACCEPTED} (for Ollama's: `ollama pull`)")
-    # Imported here: the hub's client takes longer to load than everything else together.
+    # Imported late: the hub client takes longer to load than everything else together.
     from runner.sources.hub_api import RemoteFiles
 
     files = RemoteFiles(model.hub)

@@ -1,4 +1,4 @@
-"""What clients are told of a model on this machine."""
+"""A model's capabilities, for clients."""
 
 from functools import lru_cache
 
@@ -10,7 +10,7 @@ from runner.sources.name import ModelName
 
 @lru_cache(256)
 def capabilities(model: Installed) -> tuple[str, ...]:
-    """Nothing for a model that cannot be run: clients offer what stands here."""
+    """Empty for a model that cannot be run, because clients offer what is listed."""
     if model.fault is not None:
         return ()
     return ("image",) if model.mode is ModelMode.IMAGE else tuple(text_capabilities(files_of(model)))

@@ -1,4 +1,4 @@
-"""The hub's cache: an entry for each commit that is there, under its branch or tag; and removing one."""
+"""The hub client's cache: an entry for each commit, named by its branch or tag; and removing one."""
 
 import os
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from runner.sources.base import shorten
 from runner.sources.hub import COMMIT, SnapshotFiles, cache_folder, repo_folder
 from runner.sources.name import MAIN, HubName, ModelName, parse_hub_name
 
-# What a repo's folder has at most of them before it is something else.
-MOST_REFS = 1000
+# Branches and tags read per repo.
+MAX_REFS = 1000
 
 
 def hub_models(warnings: list[str]) -> Iterator[Installed]:
@@ -21,22 +21,22 @@ def hub_models(warnings: list[str]) -> Iterator[Installed]:
         if folder.name.startswith("models--"):
             hub = parse_hub_name(folder.name.removeprefix("models--").replace("--", "/"), forced=True)
             if hub is None:
-                warnings.append(f"{shorten(folder, 300)} has a name that no repo of the hub has")
+                warnings.append(f"{shorten(folder, 300)} does not have the name of a hub repo")
             else:
                 yield from _commits(hub.repo, folder, warnings)
 
 
 def _commits(repo: str, folder: Path, warnings: list[str]) -> Iterator[Installed]:
     snapshots = folders(folder / "snapshots", warnings)
-    named = refs(folder)
+    names = refs(folder)
     for snapshot in snapshots:
         commit = snapshot.name
         if not COMMIT.fullmatch(commit):
-            warnings.append(f"{shorten(snapshot, 300)} has a name that no commit has")
+            warnings.append(f"{shorten(snapshot, 300)} does not have the name of a commit")
             continue
-        model = _model(HubName(repo, named.get(commit, [commit])[0]), snapshot)
-        # A download writes its branch last: the only commit of a repo without branches is one that was begun.
-        if not named and len(snapshots) == 1 and model.mode is None:
+        model = _model(HubName(repo, names.get(commit, [commit])[0]), snapshot)
+        # A download writes its branch last: the only commit of a repo without branches is an unfinished download.
+        if not names and len(snapshots) == 1 and model.mode is None:
             model = replace(model, name=hub_name(HubName(repo, MAIN)))
         yield model
 
@@ -52,23 +52,23 @@ def _model(hub: HubName, snapshot: Path) -> Installed:
 
 
 def hub_name(hub: HubName) -> str:
-    """The name under which every command finds it."""
+    """The name under which all commands find it."""
     return str(ModelName.shortest("hub", str(hub)))
 
 
 def refs(repo: Path) -> dict[str, list[str]]:
-    """Commit to the branches and tags that mean it, main first."""
-    found: dict[str, list[str]] = {}
+    """Commits, and the branches and tags that point to each, main first."""
+    commits: dict[str, list[str]] = {}
     paths = (Path(place) / name for place, _, names in os.walk(repo / "refs") for name in names)
-    for _, path in zip(range(MOST_REFS), paths, strict=False):
+    for _, path in zip(range(MAX_REFS), paths, strict=False):
         commit = _short_text(path)
         if COMMIT.fullmatch(commit):
-            found.setdefault(commit, []).append(path.relative_to(repo / "refs").as_posix())
-    return {commit: sorted(names, key=lambda name: (name != MAIN, name)) for commit, names in found.items()}
+            commits.setdefault(commit, []).append(path.relative_to(repo / "refs").as_posix())
+    return {commit: sorted(names, key=lambda name: (name != MAIN, name)) for commit, names in commits.items()}
 
 
 def _short_text(path: Path) -> str:
-    """The beginning of a small file; "" for what cannot be read. Opening a pipe would wait for a writer."""
+    """The start of a small file; "" if it cannot be read. Pipes are skipped, since opening one waits for a writer."""
     try:
         if not path.is_file():
             return ""
@@ -79,7 +79,7 @@ def _short_text(path: Path) -> str:
 
 
 def folders(place: Path, warnings: list[str]) -> list[Path]:
-    """The folders right inside one, by name. One that cannot be read is a warning; one that is not there is empty."""
+    """The folders in a folder, by name. Unreadable is a warning; missing is empty."""
     try:
         with os.scandir(place) as entries:
             return sorted(Path(entry.path) for entry in entries if entry.is_dir())
@@ -91,7 +91,7 @@ def folders(place: Path, warnings: list[str]) -> list[Path]:
 
 
 def modified(path: Path) -> float:
-    """When it was last changed, in seconds since 1970; 0 when the system does not say."""
+    """The time of the last change, in seconds since 1970; 0 if unknown."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -99,19 +99,19 @@ def modified(path: Path) -> float:
 
 
 def plan_hub(model: Installed) -> Removal:
-    """What goes: the commit's folder, its branches, and the blobs that no other commit of the repo links to."""
-    # Imported here: the hub's client takes longer to load than everything else together.
+    """Removes the commit's folder, its branches, and the blobs that no other commit of the repo links to."""
+    # Imported late: the hub client takes longer to load than everything else together.
     from huggingface_hub import scan_cache_dir
 
     hub = ModelName.parse(model.name).hub
     assert hub is not None
     folder = repo_folder(hub)
     cache = scan_cache_dir(cache_folder())
-    # This repo alone: one that was renamed lies in the cache under both names, with the same commits.
+    # Only this repo: a renamed one is in the cache under both names, with the same commits.
     repos = frozenset(repo for repo in cache.repos if repo.repo_path.name == folder.name)
     if model.digest not in {revision.commit_hash for repo in repos for revision in repo.revisions}:
         raise ModelNotSupported(
-            f"{model.name} is damaged beyond what the hub's client removes; delete {folder}"
+            f"{model.name} is too damaged for the hub client to remove; delete {folder} yourself"
         )
     plan = replace(cache, repos=repos).delete_revisions(model.digest)
     outside = [path for path in plan.blobs if not path.is_relative_to(folder.resolve())]

@@ -1,4 +1,4 @@
-"""One model on this machine: as lists show it, and what removing it would do."""
+"""A model on this machine, as lists show it, and a plan to remove it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,10 +13,10 @@ from runner.sources.required_files import missing_part
 
 @dataclass(frozen=True)
 class Installed:
-    """A model that is here, under the name that every command takes.
+    """A model on this machine, by the name that all commands take.
 
-    `fault` says why it cannot be run; then mode and type may be unknown (None, ""). `digest` changes when the model
-    does: a hub commit, or the SHA-256 of an Ollama manifest ("" for a folder).
+    `fault` says why it cannot be run; mode and type may then be unknown (None, ""). `digest` changes with the model: a hub
+    commit, or the SHA-256 of an Ollama manifest ("" for a folder).
     """
 
     name: str
@@ -32,7 +32,7 @@ class Installed:
 
 @dataclass(frozen=True)
 class Library:
-    """Every model of this machine; `warnings` name what lies in the stores and is no model."""
+    """All models on this machine; `warnings` name what is in the stores and is not a model."""
 
     models: tuple[Installed, ...]
     warnings: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Library:
 
 @dataclass(frozen=True)
 class Removal:
-    """What removing a model would do: `bytes` come free, the names in `also` go with it. `run` does it."""
+    """What removing a model does: it frees `bytes`, and removes the names in `also` too. `run` carries it out."""
 
     model: Installed
     bytes: int
@@ -50,11 +50,11 @@ class Removal:
 
 
 def described(model: Installed, files: ModelFiles) -> Installed:
-    """The model with what its files say: mode and type, or the fault that keeps it from being run."""
+    """The model with its mode and type, or with the fault that keeps it from being run."""
     try:
-        lacks = missing_part(files, strict=False)
-        if lacks:
-            return replace(model, fault=f"not complete: {lacks}")
+        missing = missing_part(files, strict=False)
+        if missing:
+            return replace(model, fault=f"not complete: {missing}")
         mode, type_name = mode_of(files), detect_model_type(files)
         return replace(model, mode=mode, type=type_name, fault=unsupported(files, mode, type_name))
     except ModelNotSupported as error:

@@ -27,32 +27,32 @@ from runner.sources.ollama_store import (
     store_root,
 )
 
-# More of them, or of anything in one folder, means that the folder is something else.
-MOST_MANIFESTS = 10_000
+# Of the store, and of entries read per folder.
+MAX_MANIFESTS = 10_000
 # Older manifests wrote a dash.
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 
 
 def ollama_models(warnings: list[str]) -> Iterator[Installed]:
-    """Every manifest in the store."""
+    """All models in the store."""
     for path in manifests(warnings):
         name = name_of(path)
         if name is None:
-            warnings.append(f"{shorten(path, 300)} has a path that no model's manifest has")
+            warnings.append(f"{shorten(path, 300)} does not have the path of a manifest")
         else:
             yield _model(name, path)
 
 
 def manifests(warnings: list[str]) -> Iterator[Path]:
-    """The files where manifests belong: manifests/host/namespace/model/tag. Links are not followed."""
+    """The manifests: manifests/host/namespace/model/tag. Links are not followed."""
     paths = _walk(store_root() / "manifests", 3, warnings)
-    yield from islice(paths, MOST_MANIFESTS)
+    yield from islice(paths, MAX_MANIFESTS)
     if next(paths, None) is not None:
-        warnings.append(f"{store_root()} has more than {MOST_MANIFESTS:,} manifests; the rest are left out")
+        warnings.append(f"{store_root()} has more than {MAX_MANIFESTS:,} manifests; the rest are left out")
 
 
 def _walk(place: Path, depth: int, warnings: list[str]) -> Iterator[Path]:
-    """What lies so many folders down, by name."""
+    """The files at this depth of folders, by name."""
     for entry in _entries(place, warnings):
         if entry.is_symlink() and (entry.is_dir() or depth > 0):
             warnings.append(f"{shorten(entry.path, 300)} is a link, which is not followed")
@@ -63,20 +63,20 @@ def _walk(place: Path, depth: int, warnings: list[str]) -> Iterator[Path]:
 
 
 def name_of(path: Path) -> OllamaName | None:
-    """The name whose manifest lies there."""
+    """The name of the model with this manifest."""
     host, namespace, model, tag = path.parts[-4:]
     return parse_ollama_name(f"{host}/{namespace}/{model}:{tag}")
 
 
 def ollama_name(name: OllamaName) -> str:
-    """The name under which every command finds it."""
+    """The name under which all commands find it."""
     return str(ModelName.shortest("ollama", str(name)))
 
 
 def _entries(place: Path, warnings: list[str]) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(place) as entries:
-            return sorted(islice(entries, MOST_MANIFESTS), key=lambda entry: entry.name)
+            return sorted(islice(entries, MAX_MANIFESTS), key=lambda entry: entry.name)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -97,7 +97,7 @@ def _model(name: OllamaName, path: Path) -> Installed:
 
 
 def _bytes(manifest: Manifest) -> int:
-    """What its blobs take on the disk; several layers may mean the same one."""
+    """The size of its blobs on disk; several layers may share one."""
     return sum(_size(path) for path in {layer.path for layer in manifest.layers})
 
 
@@ -105,11 +105,11 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
-        return 0  # a blob that is missing is the fault that the model is shown with
+        return 0  # a missing blob is reported as the model's fault
 
 
 def copy_manifest(source: OllamaName, destination: OllamaName) -> None:
-    """Nothing is replaced: a name that already means another model is a BadRequest."""
+    """Replaces nothing: raises BadRequest if the name already belongs to another model."""
     target = manifest_path(destination)
     try:
         content = read_regular(in_store(manifest_path(source)), JSON_LIMIT)
@@ -123,8 +123,8 @@ def copy_manifest(source: OllamaName, destination: OllamaName) -> None:
         if not exists:
             _write_new(target, content)
     except OSError as error:
-        shown = error.filename or target
-        raise DiptychError(f"{shown} cannot be written: {error.strerror or error}") from error
+        path = error.filename or target
+        raise DiptychError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _write_new(path: Path, content: bytes) -> None:
@@ -138,7 +138,7 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def plan_ollama(model: Installed) -> Removal:
-    """What goes: the manifest, and of its blobs those that stand in no other manifest."""
+    """Removes the manifest, and those of its blobs that are not in any other manifest."""
     name = ModelName.parse(model.name).ollama
     assert name is not None
     own, notes = manifest_path(name), list[str]()
@@ -150,8 +150,8 @@ def plan_ollama(model: Installed) -> Removal:
             for blob in blobs:
                 blob.unlink(missing_ok=True)
         except OSError as error:
-            shown = error.filename or model.name
-            raise DiptychError(f"{shown} cannot be removed: {error.strerror or error}") from error
+            path = error.filename or model.name
+            raise DiptychError(f"{path} cannot be removed: {error.strerror or error}") from error
         if model.digest:
             shutil.rmtree(cache_folder() / "ollama" / model.digest, ignore_errors=True)
         _drop_empty(own.parent)
@@ -160,14 +160,14 @@ def plan_ollama(model: Installed) -> Removal:
 
 
 def _own_blobs(own: Path, notes: list[str]) -> list[Path]:
-    """The blobs that the manifest alone needs. When another cannot be read, nobody knows what it needs: all stay."""
+    """The blobs that only this manifest needs. None when another manifest cannot be read, which may need them."""
     try:
         mine = _digests(own)
         for path in manifests(notes):
             if path != own:
                 mine -= _digests(path)
     except ModelNotSupported as error:
-        notes.append(f"its blobs stay, since it is not known who needs them: {error.message}")
+        notes.append(f"its blobs are kept, because other models may need them: {error.message}")
         return []
     if notes:
         return []
@@ -177,24 +177,24 @@ def _own_blobs(own: Path, notes: list[str]) -> list[Path]:
 
 
 def _digests(path: Path) -> set[str]:
-    """Every digest that a manifest names, in whatever place."""
-    shown = shorten(path, 300)
-    strings = _strings(parse_object(read_manifest_file(path, shown), shown))
+    """All digests in a manifest, in any field."""
+    label = shorten(path, 300)
+    strings = _strings(parse_object(read_manifest_file(path, label), label))
     return {match[1] for text in strings for match in _DIGEST.finditer(text)}
 
 
 def _strings(value: Any) -> Iterator[str]:
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
+    pending = [value]
+    while pending:
+        item = pending.pop()
         if isinstance(item, str):
             yield item
         elif isinstance(item, dict | list):
-            waiting += item.values() if isinstance(item, dict) else item
+            pending += item.values() if isinstance(item, dict) else item
 
 
 def _drop_empty(folder: Path) -> None:
-    """The folders of the name that nothing is in any more."""
+    """Remove the empty folders of the name."""
     root = store_root() / "manifests"
     with contextlib.suppress(OSError):
         while folder != root and folder.is_relative_to(root):

@@ -1,4 +1,4 @@
-"""Removing a model from this machine: looked at first, done after. What other models share stays."""
+"""Removes a model from this machine: planned first, then run. What other models share is kept."""
 
 from runner.errors import ModelNotFound, ModelNotSupported
 from runner.library.hub import plan_hub
@@ -11,11 +11,11 @@ from runner.sources.name import ModelName
 
 
 def plan_removal(name: str, *, folders: bool = True) -> Removal:
-    """How a model would be removed; nothing is changed yet.
+    """A plan to remove a model; changes nothing yet.
 
-    From the hub's cache goes the one commit that the name means, from the Ollama store the manifest and the blobs that
-    no other manifest needs. Folders are the user's own: they are refused with a ModelNotSupported; `folders=False` does
-    not even look for them, for names that come from a network client.
+    In the hub's cache this removes the one commit that the name means, in the Ollama store the manifest and the blobs that
+    no other manifest needs. Folders belong to the user: ModelNotSupported. `folders=False` does not even look for them:
+    for names from network clients.
     """
     parsed = ModelName.parse(name)
     model = None if parsed.is_path else lookup({model.name: model for model in installed().models}, name)
@@ -23,8 +23,6 @@ def plan_removal(name: str, *, folders: bool = True) -> Removal:
         return plan_ollama(model) if model.source == "ollama" else plan_hub(model)
     if folders and (folder := find_folder(parsed)):
         raise ModelNotSupported(
-            f"{shorten(folder.folder, 300)} is a folder of yours, which is never removed here; delete it yourself"
+            f"{shorten(folder.folder, 300)} is a folder of yours, which Diptych never removes; delete it yourself"
         )
-    raise ModelNotFound(
-        f"no model {shorten(name)} on this machine; `diptych list --all` shows those there are"
-    )
+    raise ModelNotFound(f"no model {shorten(name)} on this machine; `diptych list --all` lists them all")

@@ -1,4 +1,4 @@
-"""All models of this machine, by every source: the hub's cache, the Ollama store, folders that aliases name."""
+"""All models on this machine: in the hub's cache, in the Ollama store, and in folders that have an alias."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,20 +18,20 @@ T = TypeVar("T")
 
 
 def installed(aliases: Mapping[str, str] | None = None) -> Library:
-    """The models on this machine, by name. Reads names and JSON only, and nothing outside the stores and the folders
-    that `aliases` (alias to name) name. What is broken is listed with its fault, or is a warning."""
+    """The models on this machine, by name. Reads names and JSON only, in the stores and the folders that `aliases` (alias
+    to name) point to. A broken model is listed with its fault, or is a warning."""
     warnings: list[str] = []
-    found = {model.name: model for model in (*hub_models(warnings), *ollama_models(warnings))}
+    models = {model.name: model for model in (*hub_models(warnings), *ollama_models(warnings))}
     for alias, name in sorted((aliases or {}).items()):
-        model = lookup(found, name) or _folder(name, warnings)
+        model = lookup(models, name) or _folder(name, warnings)
         if model is not None:
-            found[model.name] = replace(model, aliases=(*model.aliases, alias))
-    ordered = sorted(found.values(), key=lambda model: model.name.lower())
+            models[model.name] = replace(model, aliases=(*model.aliases, alias))
+    ordered = sorted(models.values(), key=lambda model: model.name.lower())
     return Library(tuple(ordered), tuple(warnings))
 
 
 def lookup(models: Mapping[str, T], name: str) -> T | None:
-    """What stands under the name of a model, however that is written: with its prefix, or without the tag `latest`."""
+    """The entry of a model, in any spelling of its name: with its prefix, or without the tag `latest`."""
     parsed = ModelName.parse(name)
     spellings = [hub_name(parsed.hub)] if parsed.hub else []
     spellings += [ollama_name(parsed.ollama)] if parsed.ollama else []
@@ -54,10 +54,10 @@ def folder_model(files: FolderFiles) -> Installed:
 
 
 def entry_of(files: ModelFiles, aliases: Mapping[str, str] | None = None) -> Installed | None:
-    """The entry of a model that was found; None when it is not on this machine (yet)."""
-    named = {model.name: model for model in installed(aliases).models}
+    """The entry of a model; None when it is not on this machine (yet)."""
+    models = {model.name: model for model in installed(aliases).models}
     if isinstance(files, SnapshotFiles | OllamaFiles):
-        return lookup(named, files.name)
+        return lookup(models, files.name)
     if isinstance(files, FolderFiles):
-        return named.get(str(files.folder)) or folder_model(files)
+        return models.get(str(files.folder)) or folder_model(files)
     return None

@@ -33,9 +33,9 @@ def others(tmp_path: Path) -> ModelFiles:
 @pytest.fixture
 def extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the extra were installed, and knew one pipeline."""
-    known = catalog.Known(OTHERS, frozenset({"prompt"}))
+    listed = catalog.DiffusersPipeline(OTHERS, frozenset({"prompt"}))
     monkeypatch.setattr(catalog, "installed", lambda: True)
-    monkeypatch.setattr(catalog, "find", lambda name: known if name == OTHERS else None)
+    monkeypatch.setattr(catalog, "find", lambda name: listed if name == OTHERS else None)
 
 
 @pytest.fixture

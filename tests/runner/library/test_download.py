@@ -44,7 +44,7 @@ def test_what_its_listener_raises_ends_it(hub: HubServer) -> None:
 
 
 def test_a_network_client_learns_nothing_of_folders(machine: Path) -> None:
-    with pytest.raises(BadRequest, match="is a folder, and here already"):
+    with pytest.raises(BadRequest, match="is a folder, and already on this machine"):
         plan_download(str(machine))
     for name in (str(machine), str(machine / "nothing")):
         with pytest.raises(BadRequest, match="is not a hub repo"):

@@ -131,7 +131,7 @@ def test_while_another_manifest_cannot_be_read_all_blobs_stay(content: bytes) ->
     add_ollama("two", TWO).write_bytes(content)
     before = blobs(store_root())
     plan = plan_removal("toy:one")
-    assert "blobs stay" in plan.notes[0]
+    assert "blobs are kept" in plan.notes[0]
     plan.run()
     assert blobs(store_root()) == before
     assert names() == {"toy:two"}
@@ -157,7 +157,7 @@ def test_a_digest_in_another_manifests_config_counts_too() -> None:
 def test_folders_are_refused(machine: Path) -> None:
     folder = write(machine / "mine", text_files())
     for name in (str(folder), "mine", "./mine", "folder:mine"):
-        with pytest.raises(ModelNotSupported, match="never removed"):
+        with pytest.raises(ModelNotSupported, match="never removes"):
             plan_removal(name)
     assert (folder / "config.json").exists()
 
