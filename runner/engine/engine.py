@@ -1,6 +1,6 @@
-"""The one GPU thread: it loads the model, admits jobs, steps them, and hands plain events back to the event loop.
+"""The GPU thread: it loads the model, admits jobs, steps them, and hands their events back to the event loop.
 
-Knows nothing of HTTP and nothing of MLX: a Worker does the work.
+It knows neither HTTP nor MLX: a Worker does the work.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from typing import Any
 
 from msgspec import Struct
 
-from runner.engine.jobs import Event, Job, Worker
+from runner.engine.jobs import Job, JobEvent, Worker
 from runner.errors import Busy, DiptychError, RunnerFailed
 from runner.panics import is_failure
 from runner.protocol.text import Failed
 
 log = logging.getLogger("diptych.engine")
 
-# A client that does not read holds at most this many events; then it is taken for gone.
+# Unread events of a client; one that has more is taken for gone.
 MAILBOX = 4_096
-# A worker that fails this often without completing a step in between is broken for good.
+# Failed steps in a row after which the worker is considered broken.
 MOST_FAILURES = 3
 
 
@@ -37,11 +37,10 @@ class State(Enum):
 
 
 Loader = Callable[[Callable[[float], None]], Worker]
-Delivery = tuple[Job, Event, bool]
 
 
 class Engine:
-    """Made on the event loop with `start`; `submit` gives jobs to the GPU thread."""
+    """Started on the event loop; `submit` queues jobs for the GPU thread."""
 
     def __init__(self, load: Loader, queue: int = 512, on_death: Callable[[], None] = lambda: None) -> None:
         self._load = load
@@ -87,7 +86,7 @@ class Engine:
         return list(self._jobs)
 
     def require_ready(self) -> Worker:
-        """The worker, or the error that says why there is none."""
+        """The worker, or an error with the reason why there is none."""
         if self.state is State.LOADING:
             raise Busy(f"the model is still loading ({self.progress:.0%})", retry_after=2)
         if self.state is not State.READY or self.worker is None:
@@ -115,7 +114,7 @@ class Engine:
         return 1 + len(self._waiting) // 64
 
     def cancel(self, job: Job) -> None:
-        """Stop a job at its next step, or take it out of the queue, and tell whoever still reads it."""
+        """Stop a job at its next step, or take it out of the queue; a reader gets a last event."""
         job.cancelled = True
         job.status = 499
         job.put(Failed("the request was cancelled"), last=True)
@@ -142,11 +141,11 @@ class Engine:
             self.idle.set()
 
     def refuse_work(self) -> None:
-        """No new jobs from now on; those in flight go on."""
+        """Accept no new jobs; those in flight continue."""
         self._closing = True
 
     def fail(self, why: str) -> None:
-        """Give up, whatever the GPU thread is at."""
+        """Give up, whatever the GPU thread is doing."""
         if self.state in (State.LOADING, State.READY):
             self._die(why)
 
@@ -157,8 +156,8 @@ class Engine:
         with self._wake:
             self.state = State.CLOSED if self.state is State.READY else self.state
             self._wake.notify()
-        # Loading is not interrupted: its thread is a daemon, which ends with the process.
-        # Nor is one that has failed waited for: it may hang in what failed.
+        # Loading is not interrupted: the thread is a daemon and ends with the process.
+        # A failed thread is given little time: it may hang in what failed.
         patience = 10 if self.state is State.CLOSED else 1
         if self._thread.is_alive():
             with contextlib.suppress(TimeoutError):
@@ -166,23 +165,24 @@ class Engine:
 
     @property
     def working(self) -> bool:
-        """Whether the GPU thread is still at something."""
+        """Whether the GPU thread still runs."""
         return self._thread.is_alive() and not self.closed.is_set()
 
-    def _deliver(self, deliveries: list[Delivery]) -> None:
-        for job, event, last in deliveries:
-            if isinstance(event, Future):
-                job.late.append((event, last))
-                event.add_done_callback(lambda _, job=job: self._call(self._flush, job))  # type: ignore[misc]
+    def _deliver(self, events: list[JobEvent]) -> None:
+        for event in events:
+            job = event.job
+            if isinstance(event.event, Future):
+                job.late.append(event)
+                event.event.add_done_callback(lambda _, job=job: self._call(self._flush, job))  # type: ignore[misc]
             elif job.late:
-                job.late.append((event, last))
+                job.late.append(event)
             else:
-                self._put(job, event, last)
+                self._put(job, event.event, event.last)
 
     def _flush(self, job: Job) -> None:
-        """What has waited for a future that is done now, up to the next that is not."""
+        """Deliver the events that waited for a completed future, up to the next that is not complete."""
         while job.late:
-            event, last = job.late[0]
+            event, last = job.late[0].event, job.late[0].last
             if isinstance(event, Future):
                 if not event.done():
                     return
@@ -208,7 +208,7 @@ class Engine:
             log.exception("the GPU thread died")
             if self.state is not State.FAILED:
                 self._die(
-                    _said(error) if isinstance(error, DiptychError) else f"the GPU thread died: {error}"
+                    _message(error) if isinstance(error, DiptychError) else f"the GPU thread died: {error}"
                 )
         finally:
             if self.worker is not None:
@@ -237,7 +237,7 @@ class Engine:
             jobs = [*self._active, *self._waiting]
             self._active.clear()
             self._waiting.clear()
-        self._send([(job, Failed(self.error), True) for job in jobs])
+        self._send([JobEvent(job, Failed(self.error), last=True) for job in jobs])
         self._call(self._on_death)
 
     def _serve(self, worker: Worker) -> None:
@@ -245,20 +245,20 @@ class Engine:
             with self._wake:
                 while not (self._waiting or self._active or self.state is not State.READY):
                     self._wake.wait()
-            deliveries: list[Delivery] = []
+            events: list[JobEvent] = []
             self._sweep(worker)
-            self._admit(worker, deliveries)
+            self._admit(worker, events)
             if worker.busy:
-                self._step(worker, deliveries)
-            self._send(deliveries)
+                self._step(worker, events)
+            self._send(events)
 
     def _sweep(self, worker: Worker) -> None:
-        """Drop what was cancelled; it is active until what it held is given back."""
+        """Drop cancelled jobs. They count as active until they have released what they held."""
         for job in [job for job in self._active if job.cancelled]:
             worker.drop(job)
             del self._active[job]
 
-    def _admit(self, worker: Worker, deliveries: list[Delivery]) -> None:
+    def _admit(self, worker: Worker, events: list[JobEvent]) -> None:
         while worker.room > 0 and (job := self._next()) is not None:
             self._active[job] = None
             try:
@@ -269,18 +269,18 @@ class Engine:
                 log.debug("a job could not begin", exc_info=True)
                 del self._active[job]
                 job.status = getattr(error, "status", 500)
-                deliveries.append((job, Failed(_said(error)), True))
+                events.append(JobEvent(job, Failed(_message(error)), last=True))
 
     def _next(self) -> Job | None:
         with self._wake:
             return self._waiting.popleft() if self._waiting else None
 
-    def _step(self, worker: Worker, deliveries: list[Delivery]) -> None:
+    def _step(self, worker: Worker, events: list[JobEvent]) -> None:
         try:
-            for emitted in worker.step():
-                if emitted.last:
-                    self._active.pop(emitted.job, None)
-                deliveries.append((emitted.job, emitted.event, emitted.last))
+            for event in worker.step():
+                if event.last:
+                    self._active.pop(event.job, None)
+                events.append(event)
             self._failures = 0
         except BaseException as error:
             if not is_failure(error):
@@ -290,34 +290,34 @@ class Engine:
             lost = list(worker.recover())
             for job in lost:
                 self._active.pop(job, None)
-                deliveries.append((job, Failed(_said(error)), True))
+                events.append(JobEvent(job, Failed(_message(error)), last=True))
             if self._failures >= MOST_FAILURES:
-                self._send(deliveries)
-                deliveries.clear()
+                self._send(events)
+                events.clear()
                 raise
 
-    def _send(self, deliveries: list[Delivery]) -> None:
-        """One call to the loop a step, not one a token."""
-        if deliveries:
-            self._call(self._deliver, list(deliveries))
+    def _send(self, events: list[JobEvent]) -> None:
+        """One call to the event loop for each step, not for each token."""
+        if events:
+            self._call(self._deliver, list(events))
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         try:
             self._loop.call_soon_threadsafe(function, *arguments)
-        except RuntimeError:  # the loop has closed: there is nobody left to tell
-            log.debug("nobody is left to hear of %s", function)
+        except RuntimeError:
+            log.debug("the event loop has closed before %s", function)
 
 
-def _said(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     return error.message if isinstance(error, DiptychError) else f"{type(error).__name__}: {error}"
 
 
 def _result(future: Future[Struct], last: bool) -> tuple[Struct, bool]:
-    """What came of a future that is done."""
+    """The event of a completed future, and whether it is the last."""
     if future.cancelled():
         return Failed("the server is stopping"), True
     error = future.exception()
     if error is None:
         return future.result(), last
     log.error("work after a step failed", exc_info=error)
-    return Failed(_said(error)), True
+    return Failed(_message(error)), True

@@ -1,4 +1,4 @@
-"""What passes between the event loop and the GPU thread: jobs, what is said of them, and who works on them."""
+"""What passes between the event loop and the GPU thread: jobs, their events, and the worker's interface."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ class Job:
         self.state: Any = None
         self.status = 500  # of the answer, should the job fail before its first event
         self.submitted = time.perf_counter()
-        self.late: deque[tuple[Event, bool]] = deque()  # events that wait for a future, in their order
+        self.late: deque[JobEvent] = deque()  # events that wait for a future, in their order
         self._events: deque[Struct] = deque()
         self._arrived = asyncio.Event()
         self._over = False
@@ -34,7 +34,7 @@ class Job:
         return self._over
 
     def put(self, event: Struct, last: bool) -> None:
-        """On the event loop: one more event for whoever reads."""
+        """On the event loop: one more event for the reader."""
         if self._over:
             return
         self._events.append(event)
@@ -58,11 +58,11 @@ class Job:
             yield batch
 
 
-class Emitted(Struct, frozen=True):
-    """What a worker says of a job. `last`: nothing more will come.
+class JobEvent(Struct, frozen=True):
+    """An event on its way from the GPU thread to its job. `last`: the job has ended.
 
-    An event may be a future, which another thread fulfils while the GPU thread goes on; the job's later events wait
-    for it. One that fails ends the job.
+    The event may be a future that another thread completes while the GPU thread goes on; the job's later events wait
+    for it. A future that fails ends the job.
     """
 
     job: Job
@@ -71,7 +71,7 @@ class Emitted(Struct, frozen=True):
 
 
 class Worker(Protocol):
-    """What the GPU thread drives. Every method is called on that thread, but `stats`."""
+    """What the GPU thread drives. Every method but `stats` is called on that thread."""
 
     @property
     def busy(self) -> bool:
@@ -82,19 +82,19 @@ class Worker(Protocol):
         """How many more jobs `admit` would take now."""
 
     def admit(self, job: Job) -> None:
-        """Begin a job. An exception ends that job alone."""
+        """Begin a job. An exception ends only that job."""
 
-    def step(self) -> Iterable[Emitted]:
+    def step(self) -> Iterable[JobEvent]:
         """A bounded piece of work for all jobs."""
 
     def drop(self, job: Job) -> None:
-        """Forget a job that was cancelled, wherever it is."""
+        """Forget a cancelled job, whatever its state."""
 
     def recover(self) -> Iterable[Job]:
-        """After a step that raised: a clean state again; the jobs that were lost by it."""
+        """Restore a clean state after a step that raised; the jobs that were lost."""
 
     def close(self) -> None:
-        """Give back what the thread owns; the thread ends after it."""
+        """Release what the thread owns; the thread ends afterwards."""
 
     def stats(self) -> dict[str, Any]:
         """Plain numbers about memory and caches, from any thread."""

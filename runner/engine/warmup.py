@@ -1,4 +1,4 @@
-"""The first work of a model that was just loaded, so that nobody waits while its kernels are compiled. No MLX."""
+"""The first work of a freshly loaded model, so that no request waits for kernels to compile. No MLX."""
 
 import logging
 import time
@@ -8,10 +8,10 @@ log = logging.getLogger("diptych.warming")
 
 
 def warm_up(work: Callable[[], None], clear: Callable[[], None]) -> None:
-    """Do it. What goes wrong costs time later, and not the load, unless `clear`, which gives back the memory that was taken,
-    says that the model cannot be used."""
+    """Run `work`. A failure only makes the first request slower, unless `clear`, which releases the memory, raises:
+    then the model cannot be used."""
     began = time.perf_counter()
-    log.info("warming up; kernels that this machine has not met are compiled, and kept for the next start")
+    log.info("warming up; kernels that are new on this machine are compiled, and kept for the next start")
     try:
         work()
     except Exception as error:

@@ -1,7 +1,7 @@
-"""HTTP to a runner on this machine: kept connections, answers read as they arrive.
+"""HTTP to a runner on this machine: connections are kept, and responses are read as they arrive.
 
-One peer, known to be ours, so none of a general client's layers: httptools parses in compiled code, and what arrives is
-handed on as it came. `tests/benchmarks/gateway.py` compares it with httpx2.
+The only peer is our own runner, so there are none of a general client's layers: httptools parses in compiled code, and
+bytes are passed on unchanged. `tests/benchmarks/gateway.py` compares it with httpx2.
 """
 
 import asyncio
@@ -16,20 +16,20 @@ from runner.errors import BadRequest
 
 Headers = Sequence[tuple[str, str]]
 
-# What would end a line of the request's head and begin another.
+# Characters that would end a header line.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
-# What arrives faster than it is read waits here up to so many bytes: the longest text, a picture of a megapixel. The
-# peer may then be done, whatever the reader does.
+# Bytes that may wait here for a slow reader: the longest text, or a picture of a megapixel. The runner can then be done
+# before the client has read everything.
 READ_AHEAD = 4 * 1024**2
-# Shorter than the peer keeps them, so that a kept connection is seldom found dead.
+# Seconds; less than the runner keeps connections, so that a kept one is seldom dead.
 KEEP = 30.0
 # A body this small travels in the same packet as its head.
 SMALL = 16 * 1024
 
 
 class ConnectionLost(Exception):
-    """The connection could not be made, or ended before the answer did."""
+    """The connection could not be made, or ended before the response was complete."""
 
 
 class Response:
@@ -48,18 +48,18 @@ class Response:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will arrive: complete or broken."""
+        """Whether the response is complete or the connection lost."""
         return self._over
 
     def on_end(self, call: Callable[[], None]) -> None:
-        """Call this once when the body has arrived or broken off, read or not."""
+        """Call this once, when the whole body has arrived or the connection is lost, whether or not it has been read."""
         if self._over:
             call()
         else:
             self._on_end.append(call)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives: everything that is there, joined. ConnectionLost when it ends too early."""
+        """The body as it arrives, all that is there at a time. ConnectionLost when it ends too early."""
         while pieces := await self._take():
             yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -81,10 +81,10 @@ class Response:
             yield b"".join(parts)
 
     async def read(self) -> bytes:
-        found: list[bytes] = []
+        body: list[bytes] = []
         while pieces := await self._take():
-            found += pieces
-        return b"".join(found)
+            body += pieces
+        return b"".join(body)
 
     async def _take(self) -> list[bytes]:
         """What has arrived since; nothing at the end."""
@@ -100,7 +100,7 @@ class Response:
         return pieces
 
     def close(self) -> None:
-        """Done with it. What has not arrived is not wanted: the peer sees a client that left."""
+        """Stop reading. If something has yet to arrive, the runner sees a client that has left."""
         if not self._over:
             self._connection.abort()
 
@@ -136,7 +136,7 @@ class _Connection(asyncio.Protocol):
         self.idle_since = 0.0
 
     async def exchange(self, head: bytes, body: bytes) -> Response:
-        """Send a request; its answer, once the head has arrived."""
+        """Send a request; its response, once the head has arrived."""
         self._response = Response(self)
         self._head = asyncio.get_running_loop().create_future()
         self._parser = httptools.HttpResponseParser(self)
@@ -215,7 +215,7 @@ class _Connection(asyncio.Protocol):
 
 
 class Client:
-    """Requests to one runner. As many at once as are made; connections are kept for the next ones."""
+    """Requests to one runner, any number at once; connections are kept for later ones."""
 
     def __init__(self, port: int, key: str | None = None, host: str = "127.0.0.1") -> None:
         self._host = host
@@ -226,7 +226,7 @@ class Client:
         self._common = f"host: {self.address}\r\n" + (f"authorization: Bearer {key}\r\n" if key else "")
 
     async def request(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Response:
-        """The answer, once its head has arrived; ConnectionLost when there is none."""
+        """The response, once its head has arrived; ConnectionLost when there is none."""
         for part in (method, path, *(text for header in headers for text in header)):
             if _CONTROLS.search(part):
                 raise BadRequest(f"{part[:80]!r} cannot be sent: it has control characters")
@@ -275,5 +275,5 @@ class Client:
 
 
 def address(host: str, port: int) -> str:
-    """As URLs and Host headers have it: an IPv6 address has colons of its own."""
+    """As in URLs and Host headers, where an IPv6 address stands in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

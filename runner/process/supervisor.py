@@ -117,7 +117,7 @@ class Server:
             self._client.close()
 
     async def wait(self) -> str:
-        """Until the runner ends; its last error and how it ended."""
+        """Wait for the runner to end; its last error and how it ended."""
         child = self._running()
         await child.wait()
         return child.last_words
@@ -131,7 +131,7 @@ class Server:
     ) -> None:
         await self.close()
 
-    # -- what it tells
+    # -- its state
 
     @property
     def model_path(self) -> str:
@@ -176,17 +176,17 @@ class Server:
     # -- calls
 
     async def ping(self) -> None:
-        """Return when it is healthy, else say why not."""
+        """Return when it is healthy; raises what is wrong with it."""
         async with self._in_time():
             response = await self.send("GET", "/health")
-            found = await self._read(response)
+            body = await self._read(response)
         if response.status != 200:
-            raise error_from(response, found)
+            raise error_from(response, body)
 
     async def refresh(self) -> Mapping[str, Any]:
         """Its /v1/status, from which `memory_size` and `context_length` are taken."""
         async with self._in_time():
-            self._status = await self._ask("GET", "/v1/status")
+            self._status = await self._request("GET", "/v1/status")
         return self._status
 
     @overload
@@ -213,24 +213,20 @@ class Server:
         )
 
     async def tokenize(self, content: str) -> list[int]:
-        found = await self._ask("POST", "/tokenize", {"content": content})
-        return list(found["tokens"])
+        return list((await self._request("POST", "/tokenize", {"content": content}))["tokens"])
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
-        found = await self._ask("POST", "/detokenize", {"tokens": list(tokens)})
-        return str(found["content"])
+        return str((await self._request("POST", "/detokenize", {"tokens": list(tokens)}))["content"])
 
     async def embedding(self, content: str) -> list[float]:
-        found = await self._ask("POST", "/embedding", {"content": content})
-        return list(found["embedding"])
+        return list((await self._request("POST", "/embedding", {"content": content}))["embedding"])
 
     async def cancel(self, id: str) -> bool:
         """Stop the completion of this id; whether there was one."""
-        found = await self._ask("POST", "/cancel", {"id": id})
-        return bool(found["cancelled"])
+        return bool((await self._request("POST", "/cancel", {"id": id}))["cancelled"])
 
     async def send(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Response:
-        """Any request to the runner, and its answer as it is, whatever its status."""
+        """Any request to the runner, and its response, whatever its status."""
         self._running()
         if self._client is None:
             raise RunnerFailed(f"the runner of {self._model} does not listen yet")
@@ -249,12 +245,12 @@ class Server:
             f"the runner of {self._model} broke off: {error}; the last error in its log: {child.last_error or 'none'}"
         )
 
-    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         response = await self.send(method, path, encode_request(body) if body is not None else b"")
-        found = await self._read(response)
+        content = await self._read(response)
         if response.status != 200:
-            raise error_from(response, found)
-        return found
+            raise error_from(response, content)
+        return content
 
     async def _read(self, response: Response) -> dict[str, Any]:
         try:

@@ -26,11 +26,11 @@ MAX_SEED = 2**64 - 1
 
 
 class Options(Struct, frozen=True, omit_defaults=True):
-    """How tokens are chosen. What is absent changes nothing: the most likely token, to the context's end."""
+    """How tokens are chosen. By default the most likely ones, up to the end of the context."""
 
     num_predict: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
     max_tokens: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
-    num_ctx: Count | None = None  # of the model's context so much may be used; 0: all of it
+    num_ctx: Count | None = None  # how much of the model's context may be used; 0: all of it
     temperature: Annotated[float, Meta(ge=0, le=100)] = 0.0
     top_p: Share = 1.0
     top_k: Count = 0
@@ -68,10 +68,10 @@ class TextRequest(Struct, frozen=True, omit_defaults=True):
     messages: list[Message] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: Literal["auto", "required"] | None = None
-    # Whether an assistant's message at the end is gone on with; None: wherever there is one.
+    # Whether an assistant's message at the end is continued; None: yes, if there is one.
     continue_final_message: bool | None = None
     think: bool | None = None
-    split: bool = False  # thoughts and tool calls apart from what is said
+    split: bool = False  # thoughts and tool calls apart from the content
     options: Options = field(default_factory=Options)
     format: Literal["json", ""] | dict[str, Any] | bool | None = None
     logprobs: bool = False
@@ -88,7 +88,7 @@ class DetokenizeRequest(Struct, frozen=True):
 
 
 class EmbeddingRequest(Struct, frozen=True):
-    """`truncate`: what does not fit into the context (or `num_ctx` of it) is cut, and not refused."""
+    """`truncate`: a text that exceeds the context (or `num_ctx` of it) is cut, not refused."""
 
     content: str | list[str]
     truncate: bool = False
@@ -142,7 +142,7 @@ class TextDone(Struct, frozen=True):
 
 
 class TextWhole(TextDone, frozen=True, kw_only=True):
-    """A text without a stream: all that its events say."""
+    """A text without a stream: the content of all its events."""
 
     content: str
     tokens: list[int]
@@ -156,7 +156,7 @@ class EmbeddingDone(Struct, frozen=True):
 
 
 class Failed(Struct, frozen=True):
-    """The last event of what went wrong after it had begun. `status` is for answers that have not begun yet."""
+    """The last event of a request that failed after its first event."""
 
     error: str
     done: Literal[True] = True
@@ -200,8 +200,8 @@ def _decode(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        # Python's own reader takes NaN, Infinity and 1e999 as well, so that the error can name the field they stand
-        # in. It is only asked where there are any: it is slower, and the message above is better.
+        # Python's own parser accepts NaN, Infinity and 1e999, so that the error can name their field. It is used only
+        # where there are any: it is slower, and the message above is better.
         if b"NaN" not in body and b"Infinity" not in body and "out of range" not in str(error):
             raise ValueError(str(error)) from None
         value = json.loads(body)
@@ -285,8 +285,8 @@ def _check_prompt(request: TextRequest) -> None:
         check_messages(request.messages)
         return
     if not request.prompt:
-        found = "is missing" if request.prompt is None else "is empty"
-        raise BadRequest(f"prompt {found}; some text is needed, or messages")
+        state = "is missing" if request.prompt is None else "is empty"
+        raise BadRequest(f"prompt {state}; some text is needed, or messages")
     if request.tools:
         raise BadRequest("tools go with messages, since the chat template writes them; prompt was given")
 

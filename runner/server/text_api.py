@@ -34,15 +34,15 @@ from runner.threads import run_in_daemon_thread
 
 T = TypeVar("T")
 
-# Shorter texts are tokenized where they are: handing them to a thread costs more.
+# Bytes of a body up to which a text is tokenized on the event loop: a thread would cost more.
 SMALL = 4096
 MOST_EMBEDDINGS = 2048
-# Chat templates that are rendered at a time.
+# Chat templates rendered at the same time.
 TEMPLATES = 8
 
 
 class TextService(Protocol):
-    """What the endpoints need of a loaded language model."""
+    """What the endpoints need from a loaded language model."""
 
     prompts: Prompts
 
@@ -55,30 +55,32 @@ class TextApi:
         self._templates = asyncio.Semaphore(TEMPLATES)
 
     async def completion(self, request: Request, service: TextService, raw: bytes) -> JobResponse:
-        wanted, body = parse_text_body(raw)
-        job_request = await self._prepare(
-            wanted, len(raw), lambda: service.prompts.generate(wanted, unknown_options(body))
+        text_request, body = parse_text_body(raw)
+        work = await self._prepare(
+            text_request,
+            len(raw),
+            lambda: service.prompts.generate(text_request, unknown_options(body)),
         )
-        job = self._engine.submit(request_context(request.scope).id, job_request)
+        job = self._engine.submit(request_context(request.scope).id, work)
         return JobResponse(
             self._engine,
             job,
-            collect=None if wanted.stream else _whole,
+            collect=None if text_request.stream else _whole,
             on_first=self._metrics.first.observe,
             on_event=lambda event: self._count(request, event),
         )
 
     async def embedding(self, request: Request, service: TextService) -> JobResponse:
         raw = await read_body(request)
-        asked = parse_body(EmbeddingRequest, raw)
-        content = asked.content
+        embedding = parse_body(EmbeddingRequest, raw)
+        content = embedding.content
         texts = [content] if isinstance(content, str) else content
         if not texts or len(texts) > MOST_EMBEDDINGS:
             raise BadRequest(f"content: {len(texts)} texts are not allowed; 1 to {MOST_EMBEDDINGS} are")
-        wanted = await self._aside(
-            len(raw), lambda: service.prompts.embed(texts, asked.truncate, asked.num_ctx)
+        work = await self._prepare_text(
+            len(raw), lambda: service.prompts.embed(texts, embedding.truncate, embedding.num_ctx)
         )
-        job = self._engine.submit(request_context(request.scope).id, wanted)
+        job = self._engine.submit(request_context(request.scope).id, work)
         return JobResponse(
             self._engine, job, collect=lambda events: _vectors(events, isinstance(content, str))
         )
@@ -86,7 +88,7 @@ class TextApi:
     async def tokenize(self, request: Request, service: TextService) -> Response:
         raw = await read_body(request)
         content = parse_body(TokenizeRequest, raw).content
-        tokens = await self._aside(len(raw), lambda: service.prompts.tokenize(content))
+        tokens = await self._prepare_text(len(raw), lambda: service.prompts.tokenize(content))
         return _json({"tokens": tokens})
 
     async def tokenize_plain(self, request: Request, service: TextService) -> Response:
@@ -95,25 +97,27 @@ class TextApi:
             text = raw.decode()
         except UnicodeDecodeError as error:
             raise BadRequest(f"the body is not UTF-8 text: {error}") from None
-        return _json(await self._aside(len(raw), lambda: service.prompts.tokenize_with_start(text)))
+        return _json(await self._prepare_text(len(raw), lambda: service.prompts.tokenize_with_start(text)))
 
     async def detokenize(self, request: Request, service: TextService) -> Response:
         raw = await read_body(request)
         tokens = parse_body(DetokenizeRequest, raw).tokens
-        return _json({"content": await self._aside(len(raw), lambda: service.prompts.detokenize(tokens))})
+        return _json(
+            {"content": await self._prepare_text(len(raw), lambda: service.prompts.detokenize(tokens))}
+        )
 
-    async def _prepare(self, wanted: TextRequest, weight: int, work: Callable[[], T]) -> T:
-        """Schemas and chat templates are programs, and may take long however small they are. Who waits for a schema
-        holds a place among those that are compiled (schema_trials.py), and none here."""
-        if wanted.format:
+    async def _prepare(self, request: TextRequest, weight: int, work: Callable[[], T]) -> T:
+        """Schemas and chat templates are programs, and even small ones may take long. A request with a schema waits
+        for its place among those that are compiled (schema_trials.py), not for one here."""
+        if request.format:
             return await run_in_daemon_thread(work)
-        if wanted.messages is None:
-            return await self._aside(weight, work)
+        if request.messages is None:
+            return await self._prepare_text(weight, work)
         async with self._templates:
             return await run_in_daemon_thread(work)
 
-    async def _aside(self, weight: int, work: Callable[[], T]) -> T:
-        """Do it here when it is small, else on a thread, so that the event loop goes on."""
+    async def _prepare_text(self, weight: int, work: Callable[[], T]) -> T:
+        """Small work runs here, larger work on a thread, so that the event loop keeps going."""
         if weight < SMALL:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -132,24 +136,24 @@ def _json(value: Any) -> Response:
 
 
 def _whole(events: list[Struct]) -> bytes:
-    """A text's events as one object: its content, its tokens, and what the last event says."""
+    """A text's events as one object: content, tokens, and the fields of the last event."""
     chunks = [event for event in events if isinstance(event, TextChunk)]
     done = events[-1]
     assert isinstance(done, TextDone)
-    spoken: list[TextChunk | TextDone] = [*chunks, done]
-    logprobs = [found for chunk in chunks for found in chunk.logprobs or []]
-    answer = {
-        "content": "".join(part.content or "" for part in spoken),
-        "thinking": "".join(part.thinking or "" for part in spoken) or UNSET,
-        "tool_calls": [call for part in spoken for call in part.tool_calls or []] or UNSET,
+    parts: list[TextChunk | TextDone] = [*chunks, done]
+    logprobs = [token for chunk in chunks for token in chunk.logprobs or []]
+    fields = {
+        "content": "".join(part.content or "" for part in parts),
+        "thinking": "".join(part.thinking or "" for part in parts) or UNSET,
+        "tool_calls": [call for part in parts for call in part.tool_calls or []] or UNSET,
         "tokens": [chunk.token for chunk in chunks],
         "logprobs": logprobs or UNSET,
     }
-    return encode(TextWhole(**{**asdict(done), **answer}))
+    return encode(TextWhole(**{**asdict(done), **fields}))
 
 
 def _vectors(events: list[Struct], single: bool) -> bytes:
     done = events[-1]
     assert isinstance(done, EmbeddingDone)
-    found = {"embedding": done.embeddings[0]} if single else {"embeddings": done.embeddings}
-    return encode({**found, "prompt_eval_count": done.prompt_eval_count})
+    vectors = {"embedding": done.embeddings[0]} if single else {"embeddings": done.embeddings}
+    return encode({**vectors, "prompt_eval_count": done.prompt_eval_count})

@@ -19,7 +19,7 @@ from pipelines.packing import pack
 from pipelines.parameters import values
 from pipelines.recipe import Recipe
 from runner.engine.image.jobs import PlannedRequest
-from runner.engine.jobs import Emitted, Job
+from runner.engine.jobs import Job, JobEvent
 from runner.errors import NotEnoughMemory
 from runner.hardware import available_memory
 from runner.protocol.image import ImageChunk, ImageDone, ImageStarted, ImageStep, to_base64
@@ -83,7 +83,7 @@ class ImageWorker:
         self.pipeline.memory.begin()
         self._run = _Run(job, planned, iter(self.pipeline.generate(planned.request, planned.plan)))
 
-    def step(self) -> Iterable[Emitted]:
+    def step(self) -> Iterable[JobEvent]:
         run = self._run
         if run is None:
             return
@@ -91,7 +91,7 @@ class ImageWorker:
             event = next(run.events, None)
         except (PipelineError, PictureError) as error:  # of this request, and no fault of ours
             self._stop()
-            yield Emitted(run.job, Failed(str(error)), last=True)
+            yield JobEvent(run.job, Failed(str(error)), last=True)
             return
         except (RuntimeError, MemoryError) as error:
             if not OUT_OF_MEMORY.search(str(error)) and not isinstance(error, MemoryError):
@@ -99,10 +99,10 @@ class ImageWorker:
             log.warning("out of memory: %s", error)
             self._stop()
             self.pipeline.memory.clear()
-            yield Emitted(run.job, Failed(self._does_not_fit(run.planned)), last=True)
+            yield JobEvent(run.job, Failed(self._does_not_fit(run.planned)), last=True)
             return
         if isinstance(event, Step):
-            yield Emitted(run.job, self._progress(run, event))
+            yield JobEvent(run.job, self._progress(run, event))
         elif isinstance(event, Picture):
             yield from self._picture(run, event)
         else:
@@ -159,28 +159,28 @@ class ImageWorker:
             return ImageStep(step.index, step.total)
         return self._packers.submit(_packed_step, step, step.preview, run.planned)
 
-    def _picture(self, run: _Run, picture: Picture) -> Iterable[Emitted]:
+    def _picture(self, run: _Run, picture: Picture) -> Iterable[JobEvent]:
         """One of several is packed and sent as it comes; a single one waits for the report and goes with it."""
         run.drawn += 1
         if run.planned.request.n == 1:
             run.single = picture
             return
         recipe = _recipe(run.planned, self._model, picture.index)
-        yield Emitted(run.job, self._packers.submit(_packed_part, picture, recipe, run.planned))
+        yield JobEvent(run.job, self._packers.submit(_packed_part, picture, recipe, run.planned))
 
-    def _finish(self, run: _Run, report: Report | None) -> Iterable[Emitted]:
+    def _finish(self, run: _Run, report: Report | None) -> Iterable[JobEvent]:
         wanted = run.planned.request.n
         if report is None or run.drawn != wanted:
             message = f"the pipeline ended with {run.drawn} of {wanted} pictures"
-            yield Emitted(run.job, Failed(message), last=True)
+            yield JobEvent(run.job, Failed(message), last=True)
             return
         done = self._done(run, report)
         if run.single is None:
-            yield Emitted(run.job, done, last=True)
+            yield JobEvent(run.job, done, last=True)
             return
         recipe = _recipe(run.planned, self._model, 0)
         packed = self._packers.submit(_packed_done, done, run.single.pixels, recipe, run.planned)
-        yield Emitted(run.job, packed, last=True)
+        yield JobEvent(run.job, packed, last=True)
 
     def _done(self, run: _Run, report: Report) -> ImageDone:
         planned = run.planned

@@ -13,7 +13,7 @@ from models.language.distributed.coordinator import Ranks
 from models.language.embedding.model import Embedder
 from models.language.embedding.sentence_transformers import EmbeddingError
 from models.language.load import LanguageModel
-from runner.engine.jobs import Emitted, Job
+from runner.engine.jobs import Job, JobEvent
 from runner.engine.text.prompts import Embed
 from runner.errors import BadRequest
 from runner.protocol.text import EmbeddingDone, Failed
@@ -60,7 +60,7 @@ class Embeddings:
         self._waiting.clear()
         return lost
 
-    def step(self) -> Iterable[Emitted]:
+    def step(self) -> Iterable[JobEvent]:
         """Embed a few texts of one job; the rest follows in later steps, between tokens of other jobs."""
         if not self._waiting:
             return
@@ -71,14 +71,14 @@ class Embeddings:
             if self._spread and not isinstance(error, EmbeddingError):
                 raise
             log.warning("an embedding failed: %s", error)
-            yield Emitted(embedding.job, Failed(str(error)), last=True)
+            yield JobEvent(embedding.job, Failed(str(error)), last=True)
             return
         prompts = embedding.request.prompts
         if len(embedding.vectors) < len(prompts):
             self._waiting.append(embedding)
             return
         if not all(np.isfinite(vector).all() for vector in embedding.vectors.values()):
-            yield Emitted(
+            yield JobEvent(
                 embedding.job,
                 Failed(
                     "the model produced a vector with NaN or infinite values: the weights are corrupt, or overflow at this precision"
@@ -87,7 +87,7 @@ class Embeddings:
             )
             return
         vectors = [embedding.vectors[index].tolist() for index in range(len(prompts))]
-        yield Emitted(embedding.job, EmbeddingDone(vectors, sum(map(len, prompts))), last=True)
+        yield JobEvent(embedding.job, EmbeddingDone(vectors, sum(map(len, prompts))), last=True)
 
     def _supported(self) -> Embedder:
         if isinstance(self._embedder, EmbeddingError):

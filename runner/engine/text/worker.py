@@ -20,7 +20,7 @@ from models.language.decode.matmul import compile_matmul
 from models.language.distributed.coordinator import Ranks
 from models.language.load import LanguageModel, load
 from runner.engine import device
-from runner.engine.jobs import Emitted, Job
+from runner.engine.jobs import Job, JobEvent
 from runner.engine.text.detokenizer import Detokenizer, TokenText
 from runner.engine.text.embeddings import Embedding, Embeddings
 from runner.engine.text.output_parser import OutputParser, ParsedDelta
@@ -167,7 +167,7 @@ class TextWorker:
         job.state = answer
         self._batch.add(sequence)
 
-    def step(self) -> Iterable[Emitted]:
+    def step(self) -> Iterable[JobEvent]:
         yield from self._embeddings.step()
         if not self._batch.busy:
             return
@@ -212,22 +212,22 @@ class TextWorker:
 
     # -- one output to events
 
-    def _own_events(self, output: Output) -> list[Emitted]:
+    def _own_events(self, output: Output) -> list[JobEvent]:
         """The events of one output; an error only ends its own job."""
         try:
             return list(self._events(output))
         except Exception as error:
             log.exception("a request failed")
             self._batch.remove(output.sequence)
-            return [Emitted(_job(output.sequence), Failed(f"{type(error).__name__}: {error}"), last=True)]
+            return [JobEvent(_job(output.sequence), Failed(f"{type(error).__name__}: {error}"), last=True)]
 
-    def _events(self, output: Output) -> Iterable[Emitted]:
+    def _events(self, output: Output) -> Iterable[JobEvent]:
         job = _job(output.sequence)
         answer: _Answer = job.state
         if answer.first is None:
             answer.first = time.perf_counter()
         if output.error is not None:
-            yield Emitted(job, Failed(output.error), last=True)
+            yield JobEvent(job, Failed(output.error), last=True)
             return
         text = answer.detokenizer.add(output.token) if output.token is not None else ""
         if output.finish:
@@ -238,14 +238,14 @@ class TextWorker:
         delta = _parsed(answer.request.parser, sent, bool(output.finish or stopped))
         if output.token is not None:
             logprobs = self._logprobs(output.token, output.logprob)
-            yield Emitted(
+            yield JobEvent(
                 job, TextChunk(delta.content, output.token, logprobs, delta.thinking, delta.tool_calls)
             )
         if stopped and not output.finish:
             self._batch.remove(output.sequence)
         finish = "stop" if stopped else output.finish
         if finish:
-            yield Emitted(
+            yield JobEvent(
                 job, _done(answer, finish, delta if output.token is None else ParsedDelta()), last=True
             )
             job.state = None

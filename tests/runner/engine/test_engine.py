@@ -11,7 +11,7 @@ import pytest
 from msgspec import Struct
 
 from runner.engine.engine import Engine, State
-from runner.engine.jobs import Emitted, Job
+from runner.engine.jobs import Job, JobEvent
 from runner.errors import BadRequest, Busy, RunnerFailed
 from runner.protocol.text import Failed
 from tests.waiting import PATIENCE
@@ -47,7 +47,7 @@ class Counting:
             raise BadRequest(job.request)
         self.left[job] = job.request
 
-    def step(self) -> Iterable[Emitted]:
+    def step(self) -> Iterable[JobEvent]:
         self.threads.add(threading.get_ident())
         self.gate.wait(PATIENCE)
         if self.fail_next:
@@ -58,7 +58,7 @@ class Counting:
             last = self.left[job] == 0
             if last:
                 del self.left[job]
-            yield Emitted(job, Number(job.request), last)
+            yield JobEvent(job, Number(job.request), last)
 
     def drop(self, job: Job) -> None:
         self.dropped.append(job.id)
@@ -287,14 +287,14 @@ class Promising(Counting):
         super().__init__()
         self.promises: list[Future[Struct]] = []
 
-    def step(self) -> Iterable[Emitted]:
+    def step(self) -> Iterable[JobEvent]:
         for emitted in super().step():
             left = self.left.get(emitted.job, 0)
             if left % 2:
                 self.promises.append(Future())
-                yield Emitted(emitted.job, self.promises[-1], emitted.last)
+                yield JobEvent(emitted.job, self.promises[-1], emitted.last)
             else:
-                yield Emitted(emitted.job, Number(left), emitted.last)
+                yield JobEvent(emitted.job, Number(left), emitted.last)
 
 
 def test_events_that_come_late_keep_their_place() -> None:
