@@ -4,7 +4,7 @@ D is the head size, G the number of query heads per key head, T the type; EPS, S
 Shapes are passed with each call (see models/kernels/nvrtc.py).
 """
 
-# h + r, and the RMS norm of that sum: a block a row.
+# h + r, and the RMS norm of the sum: one block per row.
 SUM_AND_NORM = """
     __shared__ float parts[32];
     const int width = h_shape[1], lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -25,8 +25,8 @@ SUM_AND_NORM = """
         normed[row + i] = (T)((float)sum[row + i] * scale * (float)weight[i]);
 """
 
-# x W^T for up to ROWS rows: a warp takes two rows of W at a time and reads them once. GATED: these are a gate's and its
-# feature's, and what comes out is SiLU(gate) x feature.
+# x W^T for up to ROWS rows: a warp takes two rows of W at a time and reads them once. GATED: the two rows are a
+# gate and its feature, and the output is SiLU(gate) x feature.
 PRODUCT = """
     constexpr int AHEAD = ROWS > 2 ? 2 : 4;
     const int lane = threadIdx.x % 32, rows = x_shape[0], width = w_shape[1];
@@ -40,7 +40,7 @@ PRODUCT = """
     float a[ROWS], b[ROWS];
     for (int r = 0; r < ROWS; r++) a[r] = b[r] = 0;
     for (int chunk = lane * 8; chunk < width; chunk += 256 * AHEAD) {
-        uint4 la[AHEAD], lb[AHEAD];  // all are under way before the first is used
+        uint4 la[AHEAD], lb[AHEAD];  // all loads are in flight before the first is used
         #pragma unroll
         for (int n = 0; n < AHEAD; n++) {
             int at = min(chunk + 256 * n, width - 8);
@@ -85,8 +85,8 @@ PRODUCT = """
     }
 """
 
-# One projection to queries, and to a key and a value at their place in the caches: a warp a head. The caches are written
-# to in place: whoever calls has them alone. What would lie beyond their last column is of a slot that no row has.
+# Splits a projection into queries, and a key and a value that are written to the caches: one warp per head. The caches are
+# written in place, so the caller must own them exclusively. A column beyond the last belongs to a slot without a row.
 HEADS = """
     constexpr int PAIRS = D / 64;
     const int lane = threadIdx.x % 32, kv = keys_shape[1], length = keys_shape[2];
@@ -139,8 +139,8 @@ HEADS = """
     }
 """
 
-# Attention of one query a head over its row's columns, from start to end: a block a key head and part of the columns, its
-# G query heads together, a warp every eighth column, four at a time. `part` gets sums that are not yet divided.
+# Attention of one query per head over the columns of its row: one block per key head and part of the columns, with its G
+# query heads together; a warp takes every eighth column, four at a time. `part` gets sums before the division.
 ATTENTION = """
     constexpr int V = D / 32, AHEAD = 4;
     __shared__ float tops[WARPS][G], sums[WARPS][G], parts[WARPS][G][D];
@@ -211,7 +211,7 @@ WRITE_PART = """
         part[place * D + d] = mixed;
         if (d == 0) { measure[2 * place] = most; measure[2 * place + 1] = all; }
 """
-# The parts of a head's columns to one answer: a block a head.
+# Joins the parts of a head's columns: one block per head.
 JOIN = """
     const int splits = part_shape[2];
     const size_t head = blockIdx.x;

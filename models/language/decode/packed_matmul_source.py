@@ -1,9 +1,9 @@
 """CUDA source of the kernel in `packed_matmul`: the body of a function."""
 
-# x W^T of weights that are packed, BITS each, with a scale and an offset for every GROUP of them, for up to 8 x TILES
-# rows. A block takes 16 rows of W, or 8 of each half where they are GATED; its warps share their channels, and multiply by
-# the tensor cores, of whose 16 rows a lane has two. Channels are in an order that a word holds them in: low halves of a
-# register first, so that two numbers are unpacked at once. They are exact before they are scaled.
+# x W^T with packed weights of BITS each, with a scale and an offset per GROUP, for up to 8 x TILES rows. A block takes 16
+# rows of W, or 8 of each half if GATED; its warps share the channels and multiply on the tensor cores, of whose 16 rows a
+# lane has two. Channels are in the order of a word, the low halves of a register first, so that two numbers are unpacked
+# at once. Unpacked numbers are exact before they are scaled.
 QUANTIZED_PRODUCT = """
     constexpr int PER = 32 / BITS, CHUNK = 8 * PER, PAIRS = PER / 2, AHEAD = 5;
     __shared__ float parts[WARPS][TILES][4][32];
@@ -38,7 +38,7 @@ QUANTIZED_PRODUCT = """
     for (int tile = 0; tile < TILES; tile++) for (int i = 0; i < 4; i++) sums[tile][i] = 0;
     const int chunks = width / CHUNK;
     for (int round = warp; round < chunks; round += WARPS * AHEAD) {
-        uint2 lows[AHEAD], highs[AHEAD];  // all are under way before the first is used
+        uint2 lows[AHEAD], highs[AHEAD];  // all loads are in flight before the first is used
         #pragma unroll
         for (int n = 0; n < AHEAD; n++) {
             const int at = 8 * min(round + WARPS * n, chunks - 1) + 2 * of_chunk;
