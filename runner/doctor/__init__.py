@@ -1,5 +1,5 @@
-"""`diptych doctor`: what there is to know of a machine, and what to do about what is wrong with it.
+"""`diptych doctor`: examines a machine, and says what to do about what is wrong.
 
-Everything here goes on when something is broken: MLX is only touched in processes that may crash (`trials`, runners), and
-a section that cannot be looked at is a finding of its own.
+It continues when something is broken: MLX is used only in processes that may crash (`trials`, runners), and a section that
+fails is a finding of its own.
 """

@@ -1,4 +1,4 @@
-"""All sections of the doctor's report, one after another. One that cannot be looked at is a finding, and not the end."""
+"""All sections of the doctor's report. One that fails becomes a finding, and the rest follows."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -16,13 +16,13 @@ def examine(config: Config) -> Iterator[Finding]:
             yield from section()
         except DiptychError as error:
             yield Finding(name, "looking", Status.FAIL, error.message)
-        except Exception as error:  # whatever is broken, the rest is still worth telling
-            told = " ".join(f"{type(error).__name__}: {error}".split())
-            yield Finding(name, "looking", Status.FAIL, f"ended with {told}", REPORT)
+        except Exception as error:  # whatever is broken, the rest is still worth reporting
+            message = " ".join(f"{type(error).__name__}: {error}".split())
+            yield Finding(name, "looking", Status.FAIL, f"ended with {message}", REPORT)
 
 
 def _sections(config: Config) -> Iterator[tuple[str, Section]]:
-    """Imported one by one: any of them may lack what it needs."""
+    """Imported one by one, because any of them may fail to import."""
     yield "versions", _versions
     yield "machine", _machine
     yield "device", _trials
@@ -45,9 +45,9 @@ def _machine() -> Iterable[Finding]:
 
 
 def _trials() -> Iterable[Finding]:
-    from runner.doctor.trial_process import tried
+    from runner.doctor.trial_process import run_trials
 
-    return tried()
+    return run_trials()
 
 
 def _samples() -> Iterable[Finding]:

@@ -1,4 +1,4 @@
-"""What the doctor finds."""
+"""The doctor's findings."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -13,7 +13,7 @@ class Status(StrEnum):
 
 
 class Finding(Struct, frozen=True):
-    """`advice` says what to do about what is not as it should be."""
+    """`advice`: what to do when something is wrong."""
 
     section: str
     name: str

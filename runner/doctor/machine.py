@@ -1,4 +1,4 @@
-"""The system, the processor, the memory, the compiler: what can be told without MLX."""
+"""The system, processor, memory and compiler: what is known without MLX."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ def machine() -> Iterator[Finding]:
     yield Finding(SECTION, "processor", Status.OK, f"{_processor()}, {_cores()}")
     memory = device_memory()
     yield Finding(
-        SECTION, "memory", Status.OK, "not told by the system" if memory is None else show_size(memory)
+        SECTION, "memory", Status.OK, "not reported by the system" if memory is None else show_size(memory)
     )
     card = card_architecture()
     if card is not None:
@@ -33,23 +33,23 @@ def machine() -> Iterator[Finding]:
 
 
 def _system() -> Finding:
-    told = f"{platform.platform()}, {platform.machine()}"
+    detail = f"{platform.platform()}, {platform.machine()}"
     try:
         check_platform()
     except ModelNotSupported as error:
-        return Finding(SECTION, "system", Status.FAIL, told, error.message)
-    return Finding(SECTION, "system", Status.OK, told)
+        return Finding(SECTION, "system", Status.FAIL, detail, error.message)
+    return Finding(SECTION, "system", Status.OK, detail)
 
 
 def _processor() -> str:
     if sys.platform == "darwin":
-        return _told("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
+        return _output_of("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor() or "not told by the system"
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
+        return platform.processor() or "not reported by the system"
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def _cores() -> str:
@@ -58,22 +58,22 @@ def _cores() -> str:
 
 
 def _card(architecture: str) -> Finding:
-    told = f"{architecture}, {show_size(card_memory() or 0)}"
+    detail = f"{architecture}, {show_size(card_memory() or 0)}"
     if has_gpu_backend():
-        return Finding(SECTION, "NVIDIA card", Status.OK, told)
+        return Finding(SECTION, "NVIDIA card", Status.OK, detail)
     return Finding(
-        SECTION, "NVIDIA card", Status.WARN, f"{told}, which is not used",
+        SECTION, "NVIDIA card", Status.WARN, f"{detail}, which is not used",
         "install MLX's backend for it: diptych[cuda13], or diptych[cuda12] for older drivers",
     )  # fmt: skip
 
 
 def _compiler() -> Finding:
-    """MLX would compile fused operations for a processor with one; it is kept from that (`device.prepare`)."""
+    """MLX would use one to fuse operations on a CPU, but `device.prepare` stops it."""
     path = next(filter(None, map(shutil.which, COMPILERS)), None)
     return Finding(SECTION, "C++ compiler", Status.OK, f"{path or 'none'}; nothing here needs one")
 
 
-def _told(*command: str) -> str | None:
+def _output_of(*command: str) -> str | None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -15,9 +15,9 @@ def models(config: Config) -> Iterator[Finding]:
     usable = len(library.models) - len(broken)
     yield Finding(SECTION, "can be run", Status.OK, f"{usable} of {len(library.models)} on this machine")
     for model in broken:
-        advice = f"`diptych detect {model.name}` says more; `diptych rm {model.name}` removes it"
-        if model.source == "folder":
-            advice = f"`diptych detect {model.name}` says more"
-        yield Finding(SECTION, model.name, Status.WARN, f"{model.fault}", advice)
+        advice = f"`diptych detect {model.name}` says more"
+        if model.source != "folder":
+            advice += f"; `diptych rm {model.name}` removes it"
+        yield Finding(SECTION, model.name, Status.WARN, str(model.fault), advice)
     for warning in library.warnings:
         yield Finding(SECTION, "stores", Status.WARN, warning, "`diptych list --all` lists what is there")

@@ -1,4 +1,4 @@
-"""The gateway that runs on this machine, and the port that the next one would take."""
+"""The gateway that runs on this machine, and the port that the next one would use."""
 
 import asyncio
 import errno
@@ -16,13 +16,13 @@ SECTION = "network"
 
 def network(config: Config) -> Iterator[Finding]:
     host, port = str(config.serve["host"].value), int(config.serve["port"].value)
-    found, here = asyncio.run(_gateway(config, port))
-    yield found
-    yield Finding(SECTION, f"port {port}", Status.OK, "the gateway's") if here else _port(host, port)
+    gateway, has_port = asyncio.run(_gateway(config, port))
+    yield gateway
+    yield Finding(SECTION, f"port {port}", Status.OK, "the gateway's") if has_port else _port(host, port)
 
 
 async def _gateway(config: Config, port: int) -> tuple[Finding, bool]:
-    """What runs, and whether it has the port that is configured."""
+    """The running gateway, and whether it has the configured port."""
     try:
         remote, state = await reach(config)
     except NoGateway:
@@ -34,8 +34,8 @@ async def _gateway(config: Config, port: int) -> tuple[Finding, bool]:
     remote.close()
     models = "1 model" if len(state["models"]) == 1 else f"{len(state['models'])} models"
     held = f"{models} loaded, {show_size(state['memory'])} of {show_size(state['budget'])}"
-    here = remote.address.rpartition(":")[2] == str(port)
-    return Finding(SECTION, "gateway", Status.OK, f"{remote.address}: {held}"), here
+    has_port = remote.address.rpartition(":")[2] == str(port)
+    return Finding(SECTION, "gateway", Status.OK, f"{remote.address}: {held}"), has_port
 
 
 def _port(host: str, port: int) -> Finding:
@@ -46,11 +46,11 @@ def _port(host: str, port: int) -> Finding:
         try:
             probe.bind((host, port))
         except OSError as error:
-            why = (
+            reason = (
                 "taken by another program"
                 if error.errno == errno.EADDRINUSE
                 else f"{error.strerror or error}"
             )
-            advice = "`diptych serve --port N`, or DIPTYCH_PORT, takes another one"
-            return Finding(SECTION, name, Status.WARN, f"{why} ({host})", advice)
+            advice = "`diptych serve --port N`, or DIPTYCH_PORT, uses another one"
+            return Finding(SECTION, name, Status.WARN, f"{reason} ({host})", advice)
     return Finding(SECTION, name, Status.OK, f"free ({host})")

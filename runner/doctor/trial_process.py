@@ -1,4 +1,4 @@
-"""The trials of MLX in a process of their own: a crash is a finding, after which another process does the rest."""
+"""Runs the trials of MLX in a process of their own: a crash is a finding, and another process continues."""
 
 import signal
 import subprocess
@@ -15,14 +15,14 @@ from runner.doctor.trials import IMPORT, KERNEL, REPORT, Begun
 from runner.process.environment import environment
 
 COMMAND = (sys.executable, "-P", "-m", "runner.doctor.trials")
-# Seconds without a word from it. Kernels that no process has compiled before may take half a minute each.
-PATIENCE = 120.0
-MOST_CRASHES = 4
+# Without output. Compiling a kernel for the first time may take half a minute.
+SILENCE_TIMEOUT_S = 120.0
+MAX_CRASHES = 4
 LAST_LINES = 3
 
 
 class Process:
-    """One of them: what it says, and how it ended."""
+    """One process: its findings, and how it ended."""
 
     def __init__(self, done: list[str]) -> None:
         self.done = done
@@ -64,7 +64,7 @@ class Process:
                 timer.cancel()
                 yield line
                 timer = self._timer(process)
-            process.wait(PATIENCE)
+            process.wait(SILENCE_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.timed_out = True
         finally:
@@ -75,16 +75,16 @@ class Process:
             self.timed_out = True
             process.kill()
 
-        timer = threading.Timer(PATIENCE, end)
+        timer = threading.Timer(SILENCE_TIMEOUT_S, end)
         timer.daemon = True
         timer.start()
         return timer
 
     def _crash(self, code: int, errors: IO[bytes]) -> Finding:
-        how = f"took longer than {PATIENCE:.0f} s" if self.timed_out else _ending(code)
+        how = f"took longer than {SILENCE_TIMEOUT_S:.0f} s" if self.timed_out else _ending(code)
         lines = _tail(errors)
-        told = f"the process that tried it {how}" + (f"; it said: {lines}" if lines else "")
-        return Finding(self._section(), self.under_way or "start", Status.FAIL, told, REPORT)
+        detail = f"the process that tried it {how}" + (f"; its last output: {lines}" if lines else "")
+        return Finding(self._section(), self.under_way or "start", Status.FAIL, detail, REPORT)
 
     def _section(self) -> str:
         if self.under_way in (None, IMPORT):
@@ -92,16 +92,16 @@ class Process:
         return "kernels" if self.under_way.startswith(KERNEL) else "operations"
 
 
-def tried() -> Iterator[Finding]:
-    """What all trials found."""
+def run_trials() -> Iterator[Finding]:
+    """The findings of all trials."""
     done: list[str] = []
-    for _ in range(MOST_CRASHES):
+    for _ in range(MAX_CRASHES):
         process = Process(done)
         yield from process.findings()
         if process.under_way is None or process.under_way == IMPORT:
             return
         done.append(process.under_way)
-    yield Finding("device", "trials", Status.FAIL, f"given up after {MOST_CRASHES} crashes", REPORT)
+    yield Finding("device", "trials", Status.FAIL, f"given up after {MAX_CRASHES} crashes", REPORT)
 
 
 def _ending(code: int) -> str:

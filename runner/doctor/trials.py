@@ -1,7 +1,7 @@
 """`python -m runner.doctor.trials [DONE …]`: MLX tried on small cases, in a process that may crash.
 
-Standard output has a JSON line before each trial, its name, and one for each of its findings. Trials named in the
-arguments are left out: they have been done, or are what the process before crashed in.
+Writes to standard output a JSON line before each trial, with its name, and one for each of its findings. Trials named in the
+arguments are skipped: they are done, or crashed the previous process.
 """
 
 import os
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from models.kernels.operations import Operation
 
 IMPORT, KERNEL = "MLX", "kernel "
-LONGEST = 500  # characters of what a compiler says
-REPORT = "what this prints, pasted into an issue, is what it takes to mend it"
+MAX_MESSAGE = 500  # characters, of a compiler's output
+REPORT = "please open an issue with this output"
 
 Trial = Callable[[], Iterator[Finding]]
 
 
 class Begun(msgspec.Struct, frozen=True):
-    """A trial is under way."""
+    """A trial has started."""
 
     trial: str
 
 
 def main(arguments: list[str]) -> int:
-    # Whatever libraries print goes to stderr; the lines of ours go where stdout was.
+    # Output of libraries goes to stderr; our lines go to the original stdout.
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
 
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
 def trials() -> Iterator[tuple[str, Trial]]:
     yield IMPORT, _device
     if "mlx.core" not in sys.modules:
-        return  # which was told
+        return  # reported already
     from models.kernel_checks import all_kernels
     from models.kernels.operations import OPERATIONS
 
@@ -99,9 +99,9 @@ def _computes_on(name: str, gpu: bool) -> Finding:
         return Finding("device", "computes on", Status.OK, name)
     if not has_gpu_backend():
         return Finding("device", "computes on", Status.OK, f"{name} (a processor)")
-    told = f"{name} (a processor): MLX's backend for a GPU finds none"
-    advice = "see that the driver works (`nvidia-smi`) and that CUDA_VISIBLE_DEVICES hides no card"
-    return Finding("device", "computes on", Status.FAIL, told, advice)
+    detail = f"{name} (a processor): MLX's backend for a GPU finds none"
+    advice = "check that the driver works (`nvidia-smi`) and that CUDA_VISIBLE_DEVICES hides no card"
+    return Finding("device", "computes on", Status.FAIL, detail, advice)
 
 
 def _operation(operation: "Operation") -> Iterator[Finding]:
@@ -109,36 +109,36 @@ def _operation(operation: "Operation") -> Iterator[Finding]:
 
     try:
         difference = operation.difference()
-    except Exception as error:  # whatever a compiler, a driver or MLX raises is what there is to tell
+    except Exception as error:  # anything that a compiler, a driver or MLX raises is reported
         yield _failed("operations", operation.name, error, REPORT)
         return
-    told = f"differs by {difference:.1e} of the largest value"
+    detail = f"differs by {difference:.1e} of the largest value"
     if not difference <= operation.allowed:
-        told += f"; {operation.allowed:.0e} is allowed"
-        yield Finding("operations", operation.name, Status.FAIL, told, REPORT)
+        detail += f"; {operation.allowed:.0e} is allowed"
+        yield Finding("operations", operation.name, Status.FAIL, detail, REPORT)
         return
-    yield Finding("operations", operation.name, Status.OK, told)
+    yield Finding("operations", operation.name, Status.OK, detail)
     if operation.name == FLOAT32_PRODUCT:
         yield _precision(difference)
 
 
 def _precision(difference: float) -> Finding:
-    """Of float32: some GPUs round the factors of products."""
+    """The precision of float32: some GPUs round the factors of products."""
     from models.kernels.operations import EXACT
 
-    stated = os.environ.get("MLX_ENABLE_TF32")
+    variable = os.environ.get("MLX_ENABLE_TF32")
     how = "as such" if difference <= EXACT else "as tf32; MLX_ENABLE_TF32=0 computes it as such, more slowly"
-    setting = "is not set" if stated is None else f"is {stated}"
+    setting = "is not set" if variable is None else f"is {variable}"
     return Finding("operations", "float32", Status.OK, f"is computed {how} (MLX_ENABLE_TF32 {setting})")
 
 
 def _compiler() -> Iterator[Finding]:
-    """That of our kernels, on an NVIDIA card."""
+    """The compiler of our kernels, on an NVIDIA card."""
     from models.kernels import gpu, nvrtc
 
     if not gpu.on_cuda():
         return
-    reason = "it did not compute what is right"
+    reason = "a kernel that it compiled computed a wrong result"
     try:
         nvrtc.compiler()
         works = nvrtc.usable()
@@ -164,13 +164,13 @@ def _kernel(kernel: "CheckedKernel") -> Iterator[Finding]:
             yield _failed("kernels", name, error, f"plain operations stand in for it; {REPORT}")
         else:
             took = time.perf_counter() - began
-            told = f"agrees with plain operations to {difference:.1e}, tried in {took:.1f} s"
-            yield Finding("kernels", name, Status.OK, told)
+            detail = f"agrees with plain operations to {difference:.1e}, tried in {took:.1f} s"
+            yield Finding("kernels", name, Status.OK, detail)
 
 
 def _failed(section: str, name: str, error: Exception, advice: str) -> Finding:
-    told = " ".join(f"{type(error).__name__}: {error}".split())
-    return Finding(section, name, Status.FAIL, told[:LONGEST], advice)
+    detail = " ".join(f"{type(error).__name__}: {error}".split())
+    return Finding(section, name, Status.FAIL, detail[:MAX_MESSAGE], advice)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The versions of what takes part, beside those that Diptych needs."""
+"""The installed versions of packages, beside those that Diptych needs."""
 
 import platform
 import sys
@@ -9,7 +9,7 @@ from runner.doctor.findings import Finding, Status
 from runner.hardware import BACKENDS
 
 SECTION = "versions"
-# What takes part in computing, and is told even where no requirement names it.
+# Packages that take part in computing, listed even if no requirement names them.
 PACKAGES = (
     "mlx",
     *BACKENDS,
@@ -41,7 +41,7 @@ def versions() -> Iterator[Finding]:
 
 
 def _package(name: str, needed: str) -> Finding | None:
-    """Nothing for a package that is neither installed nor needed."""
+    """None for a package that is neither installed nor needed."""
     version = _installed(name)
     if version is None:
         return (
@@ -58,19 +58,20 @@ def _package(name: str, needed: str) -> Finding | None:
 
 
 def _contradiction(name: str) -> str:
-    """What a package that is installed demands of another, where that does not fit."""
+    """The requirement of an installed package that another one does not fit; "" if all fit."""
     for requirement in metadata.requires(name) or ():
-        wanted = _parsed(requirement)
-        if wanted is None or wanted[0] not in PACKAGES:
+        parsed = _parsed(requirement)
+        if parsed is None or parsed[0] not in PACKAGES:
             continue
-        version = _installed(wanted[0])
-        if version is not None and not _fits(version, wanted[1]):
-            return f"; it needs {wanted[0]} {wanted[1]}, and {version} is installed"
+        package, specifier = parsed
+        version = _installed(package)
+        if version is not None and not _fits(version, specifier):
+            return f"; it needs {package} {specifier}, and {version} is installed"
     return ""
 
 
 def _needed() -> dict[str, str]:
-    """What Diptych itself requires, without its extras."""
+    """The requirements of Diptych itself, without its extras."""
     try:
         parsed = map(_parsed, metadata.requires("diptych") or ())
     except metadata.PackageNotFoundError:
@@ -79,7 +80,7 @@ def _needed() -> dict[str, str]:
 
 
 def _parsed(requirement: str) -> tuple[str, str] | None:
-    """Name and versions of a requirement that holds here; None for one of an extra or of another system."""
+    """Name and versions of a requirement that applies here; None for those of extras or other systems."""
     from packaging.requirements import Requirement  # the hub's client brings it
 
     parsed = Requirement(requirement)

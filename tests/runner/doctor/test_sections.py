@@ -100,7 +100,7 @@ def test_a_card_that_is_not_used_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_folders_that_are_not_there_yet_are_fine() -> None:
     found = list(folders.folders())
     assert Status.FAIL not in {one.status for one in found}
-    assert "(will be made)" in named(found, "Diptych's cache").detail
+    assert "(will be created)" in named(found, "Diptych's cache").detail
 
 
 def test_a_cache_that_cannot_be_made_is_a_failure(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

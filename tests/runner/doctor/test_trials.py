@@ -12,7 +12,7 @@ import pytest
 from models.kernels.operations import OPERATIONS, Operation
 from runner.doctor import trial_process, trials
 from runner.doctor.findings import Finding, Status
-from runner.doctor.trial_process import tried
+from runner.doctor.trial_process import run_trials
 
 # Three trials, of which one ends the process as it is told to.
 SCRIPT = """
@@ -31,7 +31,7 @@ for name in ("MLX", "first", "kernel second", "third"):
 def scripted(monkeypatch: pytest.MonkeyPatch, bad: str, act: str) -> list[Finding]:
     command = (sys.executable, "-c", SCRIPT.format(bad=bad, act=act))
     monkeypatch.setattr(trial_process, "COMMAND", command)
-    return list(tried())
+    return list(run_trials())
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_crash_is_a_finding_and_the_others_are_tried_after_it(
 
 
 def test_one_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial_process, "PATIENCE", 1.0)
+    monkeypatch.setattr(trial_process, "SILENCE_TIMEOUT_S", 1.0)
     found = scripted(monkeypatch, "first", "time.sleep(1e6)")
     assert "took longer than 1 s" in found[1].detail
     assert [one.name for one in found] == ["MLX", "first", "kernel second", "third"]
@@ -68,13 +68,13 @@ def test_an_mlx_that_cannot_be_imported_is_told_with_what_to_do(
     (package / "__init__.py").touch()
     (package / "core.py").write_text('raise ImportError("libmlx.so: cannot open", name="mlx.core")')
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    (finding,) = tried()
+    (finding,) = run_trials()
     assert (finding.name, finding.status) == ("MLX", Status.FAIL)
     assert "libmlx.so: cannot open" in finding.advice
 
 
 def test_on_this_machine_all_of_it_is_right() -> None:
-    found = list(tried())
+    found = list(run_trials())
     assert [one for one in found if one.status is Status.FAIL] == []
     names = {one.name for one in found}
     assert {one.name for one in OPERATIONS} <= names
