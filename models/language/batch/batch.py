@@ -20,10 +20,8 @@ from models.language.batch.sequence import Output, Sequence, TokenLogprob
 from models.language.cache import kv_cache
 from models.language.cache.kv_cache import Cache
 from models.language.cache.prefix_cache import PrefixCache
-from models.language.decode.backend import DecodeBackend
-from models.language.decode.decoder import Decoder
 from models.language.decode.matmul import inflight_limit
-from models.language.decode.mlx_lm_backend import MlxLmBackend
+from models.language.decode.row_groups import RowGroups, backends_of
 from models.language.decode.slots import slots_for
 from models.language.distributed.coordinator import Add, Forget, Ranks, Remove, Step
 
@@ -46,12 +44,19 @@ class Batch:
         max_rows: int = 64,
         all_cores: Callable[[bool], None] = lambda enabled: None,
         ranks: Ranks | None = None,
+        capacity: int | None = None,
+        most_padding: int = 2**30,
     ) -> None:
-        """`all_cores(True)` is called before prompts are processed, `all_cores(False)` after. `ranks`: the processes that
-        the model is sharded over, if there are several."""
+        """`capacity`: tokens for which keys and values may be held at a time, None for no limit; no prompt and its answer
+        may be longer. `most_padding`: tokens of padding up to which rows share a forward pass. `all_cores(True)` is called
+        before prompts are processed, `all_cores(False)` after. `ranks`: the processes that the model is sharded over, if
+        there are several."""
         self._ranks = ranks or Ranks()
-        decoder = Decoder.of(model, new_cache())
-        self._backend: DecodeBackend = MlxLmBackend(model) if decoder is None else decoder
+        # Ranks must take the same decisions: they follow the first rank's limits.
+        limits = self._ranks.agree("limits of the batch", [capacity or 0, most_padding])
+        self._capacity, most_padding = limits[0] or None, limits[1]
+        self.preemptions = 0
+        self._groups = RowGroups(backends_of(model, new_cache), most_padding)
         self._inflight_limit = inflight_limit(model)
         self._vocab = vocab
         self._prefix = prefix
@@ -63,7 +68,7 @@ class Batch:
     def _reset(self) -> None:
         self._rows: list[Sequence] = []
         self._finished: list[Sequence] = []  # rows to be removed before the next step
-        self._backend.clear()
+        self._groups.clear()
         self._inputs = mx.zeros((0,), dtype=mx.uint32)  # input of the next forward pass, not read yet
         self._logprobs: PendingLogprobs | None = None
         self._sampler: Sampler | None = None  # None: rows joined or left
@@ -117,10 +122,11 @@ class Batch:
         if self._finished:
             self._retire(self._finished)
         outputs = self._decode() if self._rows else []
+        self._make_room()
         room = self.max_rows - len(self._rows)
         if len(self._prefill) and room > 0:
             try:
-                ready = self._prefill.run(room, busy=bool(self._rows))
+                ready = self._prefill.run(room, busy=bool(self._rows), fits=self._fits)
             except Exception as error:  # a prompt that does not fit fails alone; decoding continues
                 if self._ranks.spread:  # the other ranks may have succeeded: they would be out of step
                     raise
@@ -145,7 +151,7 @@ class Batch:
         all_first = all(row.awaiting_first_token for row in self._rows)
         if launch:
             fed = sampling.clamp(inputs, self._vocab)
-            logits = self._backend.logits(fed)
+            logits = self._groups.logits(fed)
             if constrained:
                 self._launch(logits)
             else:
@@ -232,10 +238,40 @@ class Batch:
 
     # -- rows join and leave
 
+    @property
+    def held_tokens(self) -> int:
+        """Tokens for which keys and values are held, padding included."""
+        return self._groups.tokens + self._prefill.held_tokens
+
+    def _fits(self, lengths: list[int]) -> bool:
+        """Whether prompts of these lengths may be read together now. One that is alone always may."""
+        alone = len(lengths) == 1 and not self._rows and not self._prefill.held_tokens
+        if self._capacity is None or alone:
+            return True
+        return self._groups.tokens_with(lengths) + self._prefill.held_tokens <= self._capacity
+
+    def _make_room(self) -> None:
+        """If the next step takes more than there is, the youngest rows give theirs up and are computed again later."""
+        while (
+            self._capacity is not None
+            and self._groups.tokens_after_step + self._prefill.held_tokens > self._capacity
+        ):
+            if self._finished:
+                self._retire(self._finished)
+                continue
+            settled = [row for row in self._rows if not row.pending_token_emitted]
+            if not settled or len(self._rows) + (self._prefill.held_tokens > 0) < 2:
+                return
+            youngest = max(settled, key=lambda row: row.number)
+            self._retire([youngest])
+            youngest.start_again()
+            self._prefill.add_first(youngest)
+            self.preemptions += 1
+
     def _join(self, ready: Prefilled) -> None:
-        inputs = mx.array([row.prompt[-1] for row in ready.rows], dtype=mx.uint32)
+        inputs = mx.array([row.text[-1] for row in ready.rows], dtype=mx.uint32)
         self._inputs = mx.concatenate([self._inputs, inputs]) if self._rows else inputs
-        self._backend.join(ready.cache, len(ready.rows))
+        self._groups.join(ready.cache, [len(row.tokens) for row in ready.rows])
         self._rows = self._rows + ready.rows
         self._sampler = None
 
@@ -252,9 +288,9 @@ class Batch:
             self._logprobs = self._logprobs.without(gone)
         self._inputs = self._inputs[mx.array(left)]
         self._sampler = None
-        self._backend.keep(left)
+        self._groups.keep(left)
 
     def _remember(self, row: Sequence) -> None:
         if self._prefix.max_bytes and not row.has_nan:
-            cache = self._backend.extract(self._rows.index(row))
+            cache = self._groups.extract(self._rows.index(row))
             self._prefix.insert(row.tokens, cache, len(row.prompt))

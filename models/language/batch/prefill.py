@@ -18,6 +18,7 @@ from models.language.cache.prefix_cache import PrefixCache
 from models.language.corrections.rope import prompt_lengths, switching_length
 from models.language.decode.attention import length_bucket, round_up
 from models.language.decode.matmul import ROOM
+from models.language.decode.row_groups import padded
 from models.language.distributed.coordinator import Ranks
 
 GROUP = 32
@@ -71,6 +72,15 @@ class Prefill:
     def add(self, row: Sequence) -> None:
         self._waiting.append(row)
 
+    def add_first(self, row: Sequence) -> None:
+        """A row that was decoding already."""
+        self._waiting.appendleft(row)
+
+    @property
+    def held_tokens(self) -> int:
+        """What the prompt that is read in chunks takes, or will."""
+        return padded([len(self._long.row.text)]) if self._long else 0
+
     def remove(self, row: Sequence) -> bool:
         if self._long is not None and self._long.row is row:
             self._long = None
@@ -96,14 +106,15 @@ class Prefill:
             self._long = None
         return lost
 
-    def run(self, room: int, busy: bool) -> Prefilled | None:
-        """Make one call; the sequences that are ready to decode after it, if any."""
+    def run(self, room: int, busy: bool, fits: Callable[[list[int]], bool]) -> Prefilled | None:
+        """Make one call; the sequences that are ready to decode after it, if any. `fits`: whether there is memory for
+        prompts of these lengths."""
         [budget] = self._ranks.agree("prefill budget", [self._budget(busy)])
         if self._long is not None and (not self._waiting or not self._long_ran_last):
             self._long_ran_last = True
             return self._advance(self._long, budget)
         self._long_ran_last = False
-        group = self._group(budget, room - (self._long is not None))
+        group = self._group(budget, room - (self._long is not None), fits)
         return self._together(group) if group else None
 
     def _budget(self, busy: bool) -> int:
@@ -113,22 +124,28 @@ class Prefill:
         tokens = int(min(max(estimate, SMALLEST), LARGEST))
         return tokens - tokens % length_bucket(tokens)  # the first chunk of each new length is slower
 
-    def _group(self, budget: int, room: int) -> list[tuple[Sequence, Cache]]:
+    def _group(
+        self, budget: int, room: int, fits: Callable[[list[int]], bool]
+    ) -> list[tuple[Sequence, Cache]]:
         """Waiting sequences that fit into one call. A prompt that is too long becomes the one fed in chunks."""
         group: list[tuple[Sequence, Cache]] = []
         widest = 0
         while self._waiting and len(group) < min(self._most, room):
             row = self._waiting[0]
-            cache, covered = self._prefix.fetch(row.prompt)
-            rest = len(row.prompt) - 1 - covered
+            if not fits([len(other.text) for other in (*(first for first, _ in group), row)]):
+                break
+            cache, covered = self._prefix.fetch(row.text)
+            rest = len(row.text) - 1 - covered
             widest = max(widest, rest)
             if group and (widest * (len(group) + 1) > budget or rest == 0):
                 break
             self._waiting.popleft()
             self._working = [*(other for other, _ in group), row]
-            if row.on_started:
-                row.on_started()
-            row.cached, row.tokens = covered, row.prompt[:covered]
+            if row.resumed is None:
+                row.cached = covered
+                if row.on_started:
+                    row.on_started()
+            row.tokens = row.text[:covered]
             cache = self._new_cache() if cache is None else cache
             if rest > budget:
                 if self._long is not None:  # one at a time: this one comes next
@@ -143,7 +160,7 @@ class Prefill:
 
     def _together(self, group: list[tuple[Sequence, Cache]]) -> Prefilled:
         self._working = rows = [row for row, _ in group]
-        rests = [row.prompt[len(row.tokens) : -1] for row in rows]
+        rests = [row.text[len(row.tokens) : -1] for row in rows]
         single = len(group) == 1
         cache = group[0][1] if single else kv_cache.merged([cache for _, cache in group])
         lengths = [len(rest) for rest in rests]
@@ -160,15 +177,15 @@ class Prefill:
 
     def _advance(self, long: _Long, budget: int) -> Prefilled | None:
         self._working = [long.row]
-        at = len(long.row.tokens)
-        chunk = long.row.prompt[at : min(at + budget, len(long.row.prompt) - 1)]
+        text, at = long.row.text, len(long.row.tokens)
+        chunk = text[at : min(at + budget, len(text) - 1)]
         self._feed_one(long.cache, chunk)
         long.row.tokens = long.row.tokens + chunk
-        if len(long.row.tokens) < len(long.row.prompt) - 1:
+        if len(long.row.tokens) < len(text) - 1:
             return None
         self._long = None
         done = Prefilled([long.row], long.cache, single=True)
-        self._keep(done, 0, len(long.row.prompt) - long.row.cached)
+        self._keep(done, 0, len(text) - long.row.cached)
         return done
 
     def _feed_one(self, cache: Cache, tokens: list[int]) -> None:

@@ -50,12 +50,25 @@ class Sequence:
     number: int = field(default_factory=lambda: next(_numbers))  # identifies it across ranks
 
     # Progress.
+    resumed: list[int] | None = None  # what is read instead of the prompt after it was preempted
     tokens: list[int] = field(default_factory=list)  # in its cache
     cached: int = 0  # prompt tokens taken from the prefix cache
     generated: int = 0
     awaiting_first_token: bool = True  # its next input is the last prompt token
     pending_token_emitted: bool = False  # its pending input token was already reported to the client
     has_nan: bool = False  # its logits contained NaN or infinity
+
+    @property
+    def text(self) -> list[int]:
+        """The tokens to be read before the next one is drawn: the prompt, and after a preemption the answer so far."""
+        return self.prompt if self.resumed is None else self.resumed
+
+    def start_again(self) -> None:
+        """Its keys and values are gone: everything up to its last token is to be read again."""
+        if not self.awaiting_first_token:
+            self.resumed = list(self.tokens)
+        self.tokens = []
+        self.awaiting_first_token = True
 
 
 @dataclass(frozen=True)

@@ -119,3 +119,17 @@ def trim(cache: Cache, tokens: int) -> None:
 
 def size_in_bytes(cache: Cache) -> int:
     return sum(array.nbytes for array in arrays(cache))
+
+
+def bytes_per_token(cache: Cache) -> int:
+    """What one more token takes in a cache that holds some already: nothing in layers of a fixed size."""
+    return sum(_bytes_per_token(layer) for layer in cache)
+
+
+def _bytes_per_token(layer: Any) -> int:
+    if isinstance(layer, mlx_cache.CacheList):
+        return sum(_bytes_per_token(part) for part in layer.caches)
+    if not isinstance(layer, mlx_cache.KVCache | mlx_cache.QuantizedKVCache) or layer.keys is None:
+        return 0
+    arrays: list[Any] = tree_flatten([layer.keys, layer.values])  # type: ignore[assignment]
+    return sum(array.nbytes // array.shape[2] for _, array in arrays)

@@ -9,6 +9,7 @@ key-value caches, whole or sharded; mlx-lm computes everything else. Projections
 array, and mlx-lm's layers become views of it, so prefill works as before.
 """
 
+import copy
 import logging
 import math
 from collections.abc import Sequence
@@ -132,6 +133,12 @@ class Decoder:
             logits.append(self.logits(mx.array([token], mx.uint32)))
             mx.eval(logits)  # nothing else orders the steps: the tokens do not depend on earlier logits
         return mx.concatenate(logits).astype(mx.float32)
+
+    def another(self) -> "Decoder":
+        """One of the same weights and the same compiled step, without rows."""
+        other = copy.copy(self)
+        other._slots = self._slots.another()
+        return other
 
     def join(self, cache: Cache, rows: int) -> None:
         self._slots.join(cache, rows)

@@ -22,6 +22,10 @@ class Slots:
         self.columns: Columns
         self.clear()
 
+    def another(self) -> "Slots":
+        """Of the same shape, without rows."""
+        return Slots(self._layers, self._heads, self._size, self._dtype)
+
     def clear(self) -> None:
         self._starts: list[int] = []  # of each row
         self._ends: list[int] = []
