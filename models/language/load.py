@@ -16,6 +16,7 @@ from models.files import LocalModel
 from models.kernels.gpu import on_cuda
 from models.language.architectures import max_context
 from models.language.build import DEFAULT_CONTEXT, LoadError, build, parameters, read_config
+from models.language.cache import kv_cache
 from models.language.cache.kv_cache import Cache
 from models.language.cache.quantized_kv import KVCacheNotQuantizable, check_quantizable, quantized_row
 from models.language.decode.matmul import patch_matmul
@@ -39,6 +40,12 @@ class LanguageModel:
     kv_group: int = 64
     notes: list[str] = field(default_factory=list)  # decisions made while loading
     warnings: list[str] = field(default_factory=list)  # problems worth reporting
+
+    def bytes_per_token(self) -> int:
+        """What one token of a text takes in its cache; on one rank, in that rank's share."""
+        cache = self.new_cache()
+        self.model(mx.zeros((1, 1), dtype=mx.uint32), cache=cache)  # sizes are known without evaluation
+        return kv_cache.bytes_per_token(cache)
 
     def new_cache(self) -> Cache:
         """An empty single cache, quantized if `kv_bits` is set."""

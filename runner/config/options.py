@@ -68,6 +68,7 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
         "context": whole(1),
         "kv_bits": bits(2, 3, 4, 6, 8),
         "cache_bytes": size(least=0),
+        "kv_memory": size(least=1),
         "batch": whole(1),
         "tensor_parallel": whole(1, 64),
         "dtype": one_of("auto", "float32", "checkpoint"),

@@ -15,6 +15,8 @@ from runner.hardware import BACKENDS, GPU_BACKENDS, UNKNOWN_MEMORY, device_memor
 
 log = logging.getLogger("diptych.device")
 
+USABLE_SHARE = 0.94  # of a card's memory
+
 LIBRARIES = (
     "libopenblas.so.0",
     "libopenblas.so",
@@ -170,6 +172,14 @@ def memory() -> int:
     import mlx.core as mx
 
     return int(mx.device_info().get("memory_size", 0)) or device_memory() or UNKNOWN_MEMORY
+
+
+def usable_memory() -> int:
+    """What a GPU can work with, in bytes: on a Mac what macOS recommends, elsewhere nearly all of it. Imports MLX."""
+    import mlx.core as mx
+
+    recommended = int(mx.device_info().get("max_recommended_working_set_size", 0))
+    return recommended or int(memory() * USABLE_SHARE)
 
 
 def _candidates() -> Iterator[str]:

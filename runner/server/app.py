@@ -121,6 +121,9 @@ class RunnerApp:
                 "cache_bytes": stats.get("cache_bytes", 0),
                 "cache_entries": stats.get("cache_entries", 0),
                 "cache_limit": stats.get("cache_limit", 0),
+                "kv_tokens": stats.get("kv_tokens", 0),
+                "kv_limit": stats.get("kv_limit", 0),
+                "preemptions": stats.get("preemptions", 0),
             }
         )
 
@@ -184,6 +187,21 @@ class RunnerApp:
         gauge("diptych_memory_bytes", "What is held on the device", lambda: self._stats().get("memory", 0))
         gauge(
             "diptych_cache_bytes", "What the prefix cache holds", lambda: self._stats().get("cache_bytes", 0)
+        )
+        gauge(
+            "diptych_kv_tokens",
+            "Tokens of running texts whose keys and values are held",
+            lambda: self._stats().get("kv_tokens", 0),
+        )
+        gauge(
+            "diptych_kv_limit",
+            "Tokens of running texts for which there is memory (--kv-memory); 0: no limit",
+            lambda: self._stats().get("kv_limit", 0),
+        )
+        gauge(
+            "diptych_preemptions",
+            "Texts that gave their memory to older ones and were read again, since the start",
+            lambda: self._stats().get("preemptions", 0),
         )
         gauge(
             "diptych_cache_entries",

@@ -43,6 +43,7 @@ class RunnerSettings:
     queue: int = 512
     batch: int = 64
     cache_bytes: int | None = None
+    kv_memory: int | None = None
     context: int | None = None
     kv_bits: int | None = None
     dtype: str = "auto"
@@ -198,6 +199,7 @@ class _Process:
         chosen = TextSettings(
             batch=settings.batch,
             cache_bytes=settings.cache_bytes,
+            kv_memory=settings.kv_memory,
             context=settings.context,
             kv_bits=settings.kv_bits,
             float32=settings.dtype == "float32" or (settings.dtype == "auto" and not device.has_gpu()),

@@ -86,6 +86,13 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
         help="language models: quantize the key-value cache to this many bits (default: not quantized)",
     )
     add(
+        "--kv-memory",
+        type=size,
+        metavar="SIZE",
+        help="language models: memory for the keys and values of texts being written, such as 8GB. What does not fit "
+        "waits (default: what is left beside the weights)",
+    )
+    add(
         "--cache-bytes",
         type=size,
         metavar="SIZE",

@@ -56,10 +56,13 @@ class Prompts:
         context: int,
         stop_tokens: Collection[int],
         embedding_tokens: Callable[[str], list[int]],
+        why_shorter: str = "",
     ) -> None:
+        """`why_shorter`: why the context is not all of the model's, for messages."""
         self.tokenizer = tokenizer
         self.vocab = vocab
         self.context = context
+        self._why_shorter = why_shorter
         self._embedding_tokens = embedding_tokens
         self._stop_tokens = stop_tokens
 
@@ -72,7 +75,8 @@ class Prompts:
         context = self._context(request.options.num_ctx)
         if len(prompt) >= context:
             raise BadRequest(
-                f"prompt: its {len(prompt)} tokens do not fit into the context of {context} tokens with room for an answer"
+                f"prompt: its {len(prompt)} tokens do not fit into the context of {context} tokens with room for an "
+                f"answer{self._why_shorter and f' ({self._why_shorter})'}"
             )
         self.check_ids(prompt, "prompt")
         return Generate(

@@ -23,6 +23,7 @@ from runner.engine import device
 from runner.engine.jobs import Job, JobEvent
 from runner.engine.text.detokenizer import Detokenizer, TokenText
 from runner.engine.text.embeddings import Embedding, Embeddings
+from runner.engine.text.kv_memory import kv_memory
 from runner.engine.text.output_parser import OutputParser, ParsedDelta
 from runner.engine.text.prompts import Embed, Generate, Prompts
 from runner.engine.text.required_calls import RequiredCall
@@ -32,6 +33,7 @@ from runner.errors import RunnerFailed
 from runner.hardware import room_to_unpack
 from runner.protocol.text import Failed, Logprob, LogprobAlternative, TextChunk, TextDone
 from runner.sources import ModelMode
+from runner.units import show_size
 
 log = logging.getLogger("diptych.text")
 
@@ -40,6 +42,7 @@ log = logging.getLogger("diptych.text")
 class TextSettings:
     batch: int = 64  # sequences decoded together
     cache_bytes: int | None = None  # of the prefix cache; None: a tenth of the device's memory
+    kv_memory: int | None = None  # bytes for keys and values of texts being written; None: what is left
     context: int | None = None
     kv_bits: int | None = None
     float32: bool = False
@@ -108,15 +111,23 @@ class TextWorker:
         self.model = model
         self._ranks = ranks
         self._why_lost = why_lost
-        self.context = model.context
+        self._kv = kv_memory(model, settings.kv_memory, cache_limit(settings), settings.room)
+        self.context = self._kv.context
         self.notes = [*model.notes, *model.warnings]
+        if self._kv.tokens is not None:
+            log.info(
+                "keys and values of running texts: up to %s, %d tokens",
+                show_size(self._kv.bytes),
+                self._kv.tokens,
+            )
         self._embeddings = Embeddings(model, ranks)
         self.prompts = Prompts(
             model.tokenizer,
             model.vocab,
-            model.context,
+            self.context,
             model.stop_tokens,
             self._embeddings.tokens,
+            self._kv.why_shorter,
         )
         self._prefix = PrefixCache(cache_limit(settings))
         self._batch = Batch(
@@ -127,6 +138,8 @@ class TextWorker:
             settings.batch,
             device.leave_a_core(),
             ranks,
+            self._kv.tokens,
+            self._kv.most_padding,
         )
         self._token_text = TokenText(model.tokenizer)
 
@@ -207,6 +220,9 @@ class TextWorker:
             "cache_bytes": self._prefix.bytes,
             "cache_entries": len(self._prefix),
             "cache_limit": self._prefix.max_bytes,
+            "kv_tokens": self._batch.held_tokens,
+            "kv_limit": self._kv.tokens or 0,
+            "preemptions": self._batch.preemptions,
             "decoding": self._batch.decoding,
         }
 

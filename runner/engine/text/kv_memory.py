@@ -1,0 +1,64 @@
+"""How many tokens' keys and values a runner may hold at a time, in texts that are being written."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from models.language.decode.row_groups import GROWTH
+from models.language.load import LanguageModel
+from runner.engine import device
+from runner.errors import BadRequest
+from runner.hardware import available_memory
+from runner.units import GIB, show_size
+
+# Beside weights, caches and the memory of other programs, for the work itself.
+WORKING_ROOM = 2 * GIB
+# Of what is left after that.
+SHARE = 0.9
+# Padding that rows of one forward pass may have at most.
+MOST_PADDING = 4 * GIB
+# Tokens that any model gets by default, however little memory is left: less would not be of use.
+LEAST = 4096
+
+
+@dataclass(frozen=True)
+class KVMemory:
+    """`tokens`: how many may be held; None: the model keeps nothing that grows. `context`: the longest text."""
+
+    bytes: int
+    tokens: int | None
+    context: int
+    most_padding: int
+    why_shorter: str = ""  # why the context is not all of the model's
+
+
+def kv_memory(model: LanguageModel, chosen: int | None, prefix_bytes: int, room: int | None) -> KVMemory:
+    """By what was chosen (`--kv-memory`), else by what is left beside the weights and the prefix cache; a gateway has `room`
+    for all of its models."""
+    per_token = model.bytes_per_token()
+    if not per_token:
+        return KVMemory(0, None, model.context, 2**30)
+    size = chosen
+    if size is None:
+        limits = [_left(), *([] if room is None else [room - mx.get_active_memory()])]
+        size = max(int((min(limits) - WORKING_ROOM - prefix_bytes) * SHARE), LEAST * per_token)
+    tokens = size // per_token
+    if tokens < 2 * GROWTH:
+        raise BadRequest(
+            f"--kv-memory: {show_size(size)} hold {tokens} tokens of this model; at least "
+            f"{show_size(2 * GROWTH * per_token)} are needed"
+        )
+    padding = min(MOST_PADDING // per_token, tokens // 4)
+    longest = tokens // GROWTH * GROWTH - 1
+    if longest >= model.context:
+        return KVMemory(size, tokens, model.context, padding)
+    why = f"the model has {model.context}, and --kv-memory is {show_size(size)}"
+    return KVMemory(size, tokens, longest, padding, why)
+
+
+def _left() -> int:
+    """What the device has beside the weights, which are loaded."""
+    if device.has_gpu():
+        return device.usable_memory() - mx.get_active_memory()
+    available = available_memory()
+    return device.memory() - mx.get_active_memory() if available is None else available
