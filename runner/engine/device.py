@@ -174,6 +174,13 @@ def memory() -> int:
     return int(mx.device_info().get("memory_size", 0)) or device_memory() or UNKNOWN_MEMORY
 
 
+def active_memory() -> int:
+    """What MLX holds now, in bytes: after a load, the weights. Imports MLX."""
+    import mlx.core as mx
+
+    return mx.get_active_memory()
+
+
 def usable_memory() -> int:
     """What a GPU can work with, in bytes: on a Mac what macOS recommends, elsewhere nearly all of it. Imports MLX."""
     import mlx.core as mx

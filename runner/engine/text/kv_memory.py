@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import mlx.core as mx
-
 from models.language.decode.row_groups import GROWTH
 from models.language.load import LanguageModel
 from runner.engine import device
@@ -40,7 +38,7 @@ def kv_memory(model: LanguageModel, chosen: int | None, prefix_bytes: int, room:
         return KVMemory(0, None, model.context, 2**30)
     size = chosen
     if size is None:
-        limits = [_left(), *([] if room is None else [room - mx.get_active_memory()])]
+        limits = [_left(), *([] if room is None else [room - device.active_memory()])]
         size = max(int((min(limits) - WORKING_ROOM - prefix_bytes) * SHARE), LEAST * per_token)
     tokens = size // per_token
     if tokens < 2 * GROWTH:
@@ -59,6 +57,6 @@ def kv_memory(model: LanguageModel, chosen: int | None, prefix_bytes: int, room:
 def _left() -> int:
     """What the device has beside the weights, which are loaded."""
     if device.has_gpu():
-        return device.usable_memory() - mx.get_active_memory()
+        return device.usable_memory() - device.active_memory()
     available = available_memory()
-    return device.memory() - mx.get_active_memory() if available is None else available
+    return device.memory() - device.active_memory() if available is None else available
