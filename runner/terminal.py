@@ -1,4 +1,4 @@
-"""Text for a terminal: tables, times, JSON for scripts."""
+"""Output of commands: tables, times and warnings for people, JSON for scripts."""
 
 import json
 import shutil
@@ -16,9 +16,9 @@ def terminal_width() -> int:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], width: int | None = None) -> str:
-    """Columns under their heads; the first takes what the others leave of the width.
+    """Columns under their headings; the first gets the width that the others leave.
 
-    A first cell that is wider stands on a line of its own: names are there to be copied, so nothing is cut off.
+    A first cell that is wider gets a line of its own: names are meant to be copied, so they are never cut.
     """
     cells = [list(head), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(head))]
@@ -35,12 +35,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], width: int | None 
 
 
 def printable(text: str) -> str:
-    """What a file says of itself, without what would steer the terminal."""
+    """Text from a file without control characters, which could steer the terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def paragraph(text: str, indent: str = "") -> str:
-    """Prose, folded to the width of the terminal."""
+    """Prose, wrapped to the width of the terminal."""
     return textwrap.fill(
         text, terminal_width(), initial_indent=indent, subsequent_indent=indent, break_long_words=False,
         break_on_hyphens=False,
@@ -48,7 +48,7 @@ def paragraph(text: str, indent: str = "") -> str:
 
 
 def ago(moment: float, now: float | None = None) -> str:
-    """A time in the past as a reader wants it: `3 hours ago`; a date when it is long ago."""
+    """A time in the past, such as `3 hours ago`; a date if it is long ago."""
     passed = (time.time() if now is None else now) - moment
     if moment <= 0 or passed > 45 * 86400:
         return time.strftime("%Y-%m-%d", time.localtime(moment)) if moment > 0 else "unknown"
@@ -60,7 +60,7 @@ def ago(moment: float, now: float | None = None) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time, as exactly as a glance wants it: `42 s`, `5 min`, `3 h`."""
+    """A rounded length of time: `42 s`, `5 min`, `3 h`."""
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -77,5 +77,5 @@ def print_json(value: Any) -> None:
 
 
 def warn(message: str) -> None:
-    """A line beside the output, not in it."""
+    """A line on standard error."""
     print(f"diptych: {message}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Who answers a command: the gateway when it is running, else a runner of the command's own."""
+"""Who answers a command: the gateway if one is running, else a runner started for this command."""
 
 import asyncio
 import secrets
@@ -12,34 +12,34 @@ from runner.process.supervisor import Server
 from runner.protocol.events import Event
 from runner.sources import ModelFiles
 
-__all__ = ["Event", "OwnRunner", "Source", "ThroughGateway", "choose"]
+__all__ = ["Backend", "Event", "GatewayBackend", "LocalRunner", "choose"]
 
 Report = Callable[[float], None]
-LOOK = 0.2  # seconds between two looks at how far a load is
+POLL_S = 0.2  # between two looks at the progress of a load
 
 
-class Source(Protocol):
-    """Where answers come from: `start`, then `answer` as often as one likes, then `close`."""
+class Backend(Protocol):
+    """One model, ready for requests between `start` and `close`."""
 
     async def start(self, on_progress: Report) -> None:
-        """Return when the model is loaded; `on_progress` hears how far it is, 0 to 1."""
+        """Return when the model is loaded; `on_progress` gets the progress, 0 to 1."""
 
     @property
     def over(self) -> bool:
-        """Whether no answer can come any more."""
+        """Whether it cannot answer any more."""
 
     def answer(self, request: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
-        """The native contract's events; closing the generator stops the work."""
+        """The events of a completion; closing the generator cancels it."""
 
     async def close(self) -> None:
-        """Leave nothing behind."""
+        """Release everything."""
 
 
-class OwnRunner:
-    """A runner for one command; it ends with it."""
+class LocalRunner:
+    """A runner of our own, which ends with the command."""
 
     def __init__(self, model: str, options: Sequence[str] = ()) -> None:
-        # What it would warm up with is what it is about to do.
+        # Warming up would take as long as the request itself.
         options = ["--no-warm-up", *options]
         self._server = Server(model, options=options, key=secrets.token_urlsafe())
 
@@ -57,21 +57,21 @@ class OwnRunner:
         await self._server.close()
 
 
-class ThroughGateway:
-    """A model of the gateway's, which keeps it when the command has ended."""
+class GatewayBackend:
+    """A model of the gateway, which keeps it loaded when the command ends."""
 
-    over = False  # it starts a new runner when one dies, and may itself be started again
+    over = False  # the gateway restarts runners that die, and may itself be restarted
 
-    def __init__(self, remote: Remote, model: str, shown: str) -> None:
+    def __init__(self, remote: Remote, model: str, name: str) -> None:
         self._remote = remote
         self._model = model
-        self._shown = shown  # what the gateway calls it
+        self._name = name  # as the gateway lists it
 
     async def start(self, on_progress: Report) -> None:
         loading = asyncio.create_task(self._remote.load(self._model))
         try:
-            while not (await asyncio.wait([loading], timeout=LOOK))[0]:
-                on_progress(_progress(await self._remote.state(), self._shown))
+            while not (await asyncio.wait([loading], timeout=POLL_S))[0]:
+                on_progress(_progress(await self._remote.state(), self._name))
             loading.result()
             on_progress(1.0)
         finally:
@@ -84,23 +84,23 @@ class ThroughGateway:
         self._remote.close()
 
 
-async def choose(model: str, files: ModelFiles, config: Config) -> Source:
-    """The gateway, when it is running and may serve this model; else a runner of our own.
+async def choose(model: str, files: ModelFiles, config: Config) -> Backend:
+    """The gateway if it is running and may serve this model, else a runner of our own.
 
-    Folders are the gateway's only when they were named to it.
+    A gateway serves a folder only if it was given the folder by name.
     """
     try:
         remote, state = await reach(config)
     except NoGateway:
-        return OwnRunner(model, model_arguments(config.model(model)))
-    known = {str(entry.get("name")) for entry in state["models"]} | set(config.aliases.values())
-    named = next((name for name in (model, files.name) if name in known), None)
-    if files.source == "folder" and named is None:
+        return LocalRunner(model, model_arguments(config.model(model)))
+    names = {str(entry.get("name")) for entry in state["models"]} | set(config.aliases.values())
+    served = next((name for name in (model, files.name) if name in names), None)
+    if files.source == "folder" and served is None:
         remote.close()
-        return OwnRunner(model, model_arguments(config.model(model)))
-    return ThroughGateway(remote, named or model, files.name)
+        return LocalRunner(model, model_arguments(config.model(model)))
+    return GatewayBackend(remote, served or model, files.name)
 
 
 def _progress(state: Mapping[str, Any], model: str) -> float:
-    """How far the load of a model is; 0 while it waits for others."""
+    """The progress of loading a model; 0 while others are loaded before it."""
     return next((entry["progress"] for entry in state["models"] if entry.get("name") == model), 0.0)

@@ -1,1 +1,1 @@
-"""`diptych chat`: a conversation with a model in a terminal."""
+"""`diptych chat`: a conversation with a model on the terminal."""

@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own, so that a command can wait for its user while a server is looked after."""
+"""An event loop on its own thread, so that connections are served while a command waits for input."""
 
 import asyncio
 import threading
@@ -8,16 +8,16 @@ from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 
-# Windows notices a Ctrl-C only between two waits.
-GLANCE = 0.5
+# On Windows, Ctrl-C is noticed only between two waits.
+POLL_S = 0.5
 
 
 class Background:
-    """`run` waits for a coroutine on the loop; a Ctrl-C meanwhile cancels it, waits for its end, and is raised."""
+    """`run` waits for a coroutine on the loop. Ctrl-C cancels it, waits for it to end, and is raised again."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        # Not a daemon: Linux ends a child that asked for it when the thread ends that started it.
+        # Not a daemon thread: on Linux, a runner can be set to end with the thread that started it.
         self._thread = threading.Thread(target=self._loop.run_forever, name="background")
 
     def __enter__(self) -> Self:
@@ -50,7 +50,7 @@ class Background:
             self._loop.call_soon_threadsafe(begin)
             _wait(ended)
         except KeyboardInterrupt:
-            # Calls keep their order: the work has begun by then, or never will.
+            # Calls run in order, so `begin` has run by then.
             self._loop.call_soon_threadsafe(cancel)
             _wait(ended)
             raise
@@ -58,5 +58,5 @@ class Background:
 
 
 def _wait(ended: threading.Event) -> None:
-    while not ended.wait(GLANCE):
+    while not ended.wait(POLL_S):
         continue

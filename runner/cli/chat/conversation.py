@@ -1,4 +1,4 @@
-"""What was said, how answers are to be made, and both as a file."""
+"""A conversation: its messages and generation options, and both as a file."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from runner.protocol.text import OPTION_NAMES, Options, parse
 
 FORMAT = "diptych chat"
 LARGEST = 64 * 1024**2
-# The most likely words alone make long answers go round in circles.
-START = {"temperature": 0.7}
+# Greedy decoding makes long answers repeat themselves.
+DEFAULTS = {"temperature": 0.7}
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -35,17 +35,17 @@ class Saved(msgspec.Struct, frozen=True):
 
 @dataclass
 class Conversation:
-    """Turns so far, and what goes with every request."""
+    """The turns so far, and what is sent with every request."""
 
     model: str
     system: str = ""
-    options: dict[str, Any] = field(default_factory=lambda: dict(START))
+    options: dict[str, Any] = field(default_factory=lambda: dict(DEFAULTS))
     think: bool | None = None
     turns: list[Turn] = field(default_factory=list)
 
-    def request(self, said: str) -> dict[str, Any]:
-        """The request that continues the conversation with what the user says."""
-        turns = [*self.turns, Turn("user", said)]
+    def request(self, prompt: str) -> dict[str, Any]:
+        """The request that continues the conversation with a prompt."""
+        turns = [*self.turns, Turn("user", prompt)]
         if self.system:
             turns.insert(0, Turn("system", self.system))
         body: dict[str, Any] = {
@@ -54,17 +54,19 @@ class Conversation:
         }
         return body if self.think is None else body | {"think": self.think}
 
-    def add(self, said: str, answer: str) -> None:
-        """A turn of each. An answer that was stopped counts as far as it came."""
-        self.turns += [Turn("user", said), Turn("assistant", answer)]
+    def add(self, prompt: str, answer: str) -> None:
+        """Add a prompt and its answer, which may be incomplete."""
+        self.turns += [Turn("user", prompt), Turn("assistant", answer)]
 
     def set(self, name: str, text: str) -> None:
-        """`temperature`, `0.7`; no text means the runner's own value again. BadRequest says what is allowed."""
+        """Set an option from text; empty text resets it to the model's value. BadRequest says what is allowed."""
         if name == "think":
             self.think = _yes_or_no(text)
             return
         if name not in OPTION_NAMES:
-            raise BadRequest(f"{name} is no option; these are: think, {', '.join(sorted(OPTION_NAMES))}")
+            raise BadRequest(
+                f"{name} is not an option; the options are think, {', '.join(sorted(OPTION_NAMES))}"
+            )
         if not text:
             self.options.pop(name, None)
             return
@@ -75,24 +77,24 @@ class Conversation:
     # As a file
 
     def save(self, path: Path) -> None:
-        """Write it to a file, at once or not at all. A file that is something else is left alone."""
+        """Write it to a file atomically. A file that is not a conversation is never overwritten."""
         try:
             if path.exists():
                 _read(path)
             saved = Saved(FORMAT, self.model, self.turns, self.system, self.options, self.think)
-            fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
             try:
-                fresh.write_text(
+                partial.write_text(
                     json.dumps(msgspec.to_builtins(saved), indent=2, ensure_ascii=False), "utf-8"
                 )
-                os.replace(fresh, path)
+                os.replace(partial, path)
             finally:
-                fresh.unlink(missing_ok=True)
+                partial.unlink(missing_ok=True)
         except OSError as error:
-            raise DiptychError(f"{path} cannot be written: {error.strerror or error}") from error
+            raise DiptychError(f"cannot write {path}: {error.strerror or error}") from error
 
     def load(self, path: Path) -> None:
-        """Go on where a file ends; the model stays the one that is here."""
+        """Continue the conversation in a file, with the current model."""
         saved = _read(path)
         self.turns, self.system = list(saved.messages), saved.system
         self.options, self.think = dict(saved.options), saved.think
@@ -101,24 +103,28 @@ class Conversation:
 def _read(path: Path) -> Saved:
     try:
         if not path.is_file():
-            raise BadRequest(f"{path} is {'no file' if path.exists() else 'not there'}")
+            raise BadRequest(f"{path} {'is not a file' if path.exists() else 'does not exist'}")
         if path.stat().st_size > LARGEST:
-            raise BadRequest(f"{path} is too large for a conversation")
+            raise BadRequest(f"{path} is too large for a conversation; the limit is {LARGEST >> 20} MiB")
         raw = path.read_bytes()
     except OSError as error:
-        raise DiptychError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise DiptychError(f"cannot read {path}: {error.strerror or error}") from error
     try:
-        saved = msgspec.json.decode(raw, type=Saved)
-        if saved.format != FORMAT:
-            raise BadRequest(f"{path} is no saved conversation: its format is {saved.format!r}")
+        content = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadRequest(f"{path} is not a saved conversation: it is not JSON") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise BadRequest(f"{path} is not a saved conversation: its format is not {FORMAT!r}")
+    try:
+        saved = parse(Saved, content)
         parse(Options, saved.options)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"{path} is no saved conversation: {error}") from None
+    except BadRequest as error:
+        raise BadRequest(f"{path} is not a saved conversation: {error.message}") from None
     return saved
 
 
 def _value(text: str) -> Any:
-    """A number, a list, a quoted string as JSON writes them; any other text as it is."""
+    """JSON where the text is JSON, otherwise the text itself."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -128,5 +134,5 @@ def _value(text: str) -> Any:
 def _yes_or_no(text: str) -> bool | None:
     words = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False, "": None}
     if text.lower() not in words:
-        raise BadRequest(f"think: {text!r} is not allowed; on, off or nothing (the model's way) is")
+        raise BadRequest(f"think: {text!r} is not allowed; it must be on, off or empty (the model's default)")
     return words[text.lower()]

@@ -1,4 +1,4 @@
-"""Reading a prompt from a terminal, several lines of it, with a history; and writing what a model says to one."""
+"""Reads prompts from the terminal, with several lines and a history, and writes answers to it."""
 
 import contextlib
 import re
@@ -14,18 +14,18 @@ MORE = "... "
 FENCE = '"""'
 HISTORY = 1000
 
-# What moves the cursor, changes colours or talks to the terminal: a model's words must not.
+# Control characters that a model's text must not send to the terminal.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Reader:
-    """Prompts from the user. `read` raises EOFError at Ctrl-D, KeyboardInterrupt at Ctrl-C."""
+    """Reads prompts. `read` raises EOFError at Ctrl-D and KeyboardInterrupt at Ctrl-C."""
 
     def __init__(self) -> None:
         self._readline = _with_history()
 
     def read(self) -> str:
-        """One prompt: a line; lines that end with a backslash; or everything between two triple quotes."""
+        """One prompt: a line, several lines joined by backslashes, or everything between triple quotes."""
         line = _line(PROMPT)
         if line.lstrip().startswith(FENCE):
             return self._fenced(line.lstrip().removeprefix(FENCE))
@@ -43,7 +43,7 @@ class Reader:
         return "\n".join(lines).strip("\n")
 
     def close(self) -> None:
-        """Keep the history for the next time."""
+        """Save the history."""
         if self._readline is not None:
             with contextlib.suppress(OSError):
                 history_file().parent.mkdir(parents=True, exist_ok=True)
@@ -53,22 +53,22 @@ class Reader:
 
 
 def _line(prompt: str) -> str:
-    """What was typed; bytes that are no UTF-8 become replacement characters."""
+    """A line of input; bytes that are not UTF-8 become replacement characters."""
     return input(prompt).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _with_history() -> ModuleType | None:
-    """The module that edits lines and remembers them."""
+    """The module for line editing, with the history loaded."""
     try:
         import readline
     except ImportError:
-        return None  # not on this system: lines are typed without it
+        return None  # not available on this system
     try:
         readline.read_history_file(history_file())
     except FileNotFoundError:
         readline.clear_history()
     except OSError as error:
-        warn(f"the history {history_file()} cannot be read: {error.strerror or error}")
+        warn(f"cannot read the history {history_file()}: {error.strerror or error}")
     return readline
 
 
@@ -77,11 +77,11 @@ def history_file() -> Path:
 
 
 def harmless(text: str) -> str:
-    """A model's words without what would steer the terminal."""
+    """A model's text without control characters."""
     return _CONTROLS.sub("", text)
 
 
 def write(text: str) -> None:
-    """To the user at once; unchanged where a program reads."""
+    """Write text at once; unfiltered if the output is not a terminal."""
     sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()

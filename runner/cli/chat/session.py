@@ -1,4 +1,4 @@
-"""One conversation from its first prompt to its last: what is typed, what is answered, what Ctrl-C means when."""
+"""An interactive conversation: prompts, answers, commands, and Ctrl-C."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from runner.cli.backend import Source
+from runner.cli.backend import Backend
 from runner.cli.chat.background import Background
 from runner.cli.chat.conversation import Conversation
 from runner.cli.chat.prompt import Reader, write
@@ -16,28 +16,30 @@ from runner.protocol.text import TextChunk, TextDone
 from runner.terminal import warn
 
 HELP = '''\
-  /set                  the options in force; /set NAME VALUE changes one, /set NAME is the model's own value again
-  /system [TEXT]        what the model is told before everything; "" for nothing, without text: what it is now
-  /save FILE, /load FILE
-  /clear                forget what was said
-  /help, /bye
-  """                   begins and ends a prompt of several lines; so does a backslash at the end of a line
-  Ctrl-C                stops an answer; twice at the prompt, or Ctrl-D, ends'''
+  /set                  show the options; /set NAME VALUE sets one, /set NAME resets it to the model's default
+  /system [TEXT]        show or set the system prompt; /system "" removes it
+  /save FILE            save the conversation
+  /load FILE            continue a saved conversation
+  /clear                start over
+  /help                 show this help
+  /bye                  exit
+  """                   starts and ends a prompt of several lines; a backslash at the end of a line continues it
+  Ctrl-C                stops an answer; twice at the prompt, or Ctrl-D, exits'''
 
 
 class Session:
-    """`show` takes the answer's words as they come."""
+    """`show` is called with each piece of an answer."""
 
     def __init__(
         self,
         background: Background,
-        source: Source,
+        backend: Backend,
         conversation: Conversation,
         verbose: bool = False,
         show: Callable[[str], None] = write,
     ) -> None:
         self._background = background
-        self._source = source
+        self._backend = backend
         self._conversation = conversation
         self._verbose = verbose
         self._show = show
@@ -51,8 +53,8 @@ class Session:
         }
 
     def talk(self) -> None:
-        """Until the user ends it."""
-        print("/help says what can be done here; Ctrl-D ends")
+        """Converse until the user exits."""
+        print("Type /help for help, Ctrl-D to exit")
         reader = Reader()
         try:
             self._loop(reader)
@@ -63,7 +65,7 @@ class Session:
         interrupted = False
         while True:
             try:
-                said = reader.read()
+                line = reader.read()
             except EOFError:
                 print()
                 return
@@ -72,50 +74,50 @@ class Session:
                 if interrupted:
                     return
                 interrupted = True
-                print("Ctrl-C again, or Ctrl-D, ends")
+                print("Ctrl-C again, or Ctrl-D, exits")
                 continue
             interrupted = False
-            if said.strip() in ("/bye", "/exit", "/quit"):
+            if line.strip() in ("/bye", "/exit", "/quit"):
                 return
-            self._do(said)
+            self._handle(line)
 
-    def _do(self, said: str) -> None:
-        """A prompt or a command. What goes wrong is said, and the conversation goes on."""
+    def _handle(self, line: str) -> None:
+        """Run a command or answer a prompt. After an error the conversation goes on, unless the backend has ended."""
         try:
-            if said.startswith("/"):
-                self._command(said)
-            elif said.strip():
-                self.ask(said)
+            if line.startswith("/"):
+                self._command(line)
+            elif line.strip():
+                self.ask(line)
                 print()
         except KeyboardInterrupt:
             print()
         except DiptychError as error:
-            if self._source.over:
+            if self._backend.over:
                 raise
             warn(error.message)
 
-    def ask(self, said: str) -> TextDone:
-        """One question; its answer is shown as it comes, and remembered as far as it came. Returns the last event."""
+    def ask(self, prompt: str) -> TextDone:
+        """Show the answer as it comes and add it to the conversation, complete or not. Returns the last event."""
         parts: list[str] = []
         try:
-            done = self._background.run(self._answer(said, parts))
+            done = self._background.run(self._answer(prompt, parts))
         finally:
             if parts:
-                self._conversation.add(said, "".join(parts))
+                self._conversation.add(prompt, "".join(parts))
                 self._show("" if parts[-1].endswith("\n") else "\n")
         if self._verbose:
             print(_speed(done), file=sys.stderr)
         return done
 
-    async def _answer(self, said: str, parts: list[str]) -> TextDone:
+    async def _answer(self, prompt: str, parts: list[str]) -> TextDone:
         event: Event | None = None
-        async with contextlib.aclosing(self._source.answer(self._conversation.request(said))) as events:
+        async with contextlib.aclosing(self._backend.answer(self._conversation.request(prompt))) as events:
             async for event in events:
                 if isinstance(event, TextChunk | TextDone) and event.content:
                     parts.append(event.content)
                     self._show(event.content)
         if not isinstance(event, TextDone):
-            raise RunnerFailed("the model makes pictures, not text")
+            raise RunnerFailed("the model draws pictures; it does not generate text")
         return event
 
     # Commands
@@ -124,47 +126,47 @@ class Session:
         name, _, rest = line[1:].partition(" ")
         command = self._commands.get(name.strip())
         if command is None:
-            raise BadRequest(f"no command /{name.strip()[:40]}; /help lists them")
+            raise BadRequest(f"unknown command /{name.strip()[:40]}; /help lists the commands")
         command(rest.strip())
 
     def _set(self, rest: str) -> None:
         name, _, value = rest.partition(" ")
         if name:
             self._conversation.set(name, value.strip())
-        for option, found in sorted(self._conversation.options.items()):
-            print(f"  {option} = {found}")
+        for option, setting in sorted(self._conversation.options.items()):
+            print(f"  {option} = {setting}")
         if self._conversation.think is not None:
             print(f"  think = {'on' if self._conversation.think else 'off'}")
 
     def _system(self, rest: str) -> None:
         if rest:
             self._conversation.system = "" if rest == '""' else rest
-        print(f"  system: {self._conversation.system or '(nothing)'}")
+        print(f"  system: {self._conversation.system or '(none)'}")
 
     def _save(self, rest: str) -> None:
         path = _path(rest)
         self._conversation.save(path)
-        print(f"  {len(self._conversation.turns)} turns saved to {path}")
+        print(f"  saved {len(self._conversation.turns)} messages to {path}")
 
     def _load(self, rest: str) -> None:
         path = _path(rest)
         self._conversation.load(path)
-        print(f"  {len(self._conversation.turns)} turns from {path}")
+        print(f"  loaded {len(self._conversation.turns)} messages from {path}")
 
     def _clear(self, rest: str) -> None:
         self._conversation.turns.clear()
-        print("  forgotten")
+        print("  conversation cleared")
 
 
 def _path(text: str) -> Path:
     if not text or "\0" in text:
-        raise BadRequest("which file? /save FILE, /load FILE")
+        raise BadRequest("no file was given: use /save FILE or /load FILE")
     return Path(os.path.expanduser(text))
 
 
 def _speed(done: TextDone) -> str:
-    def rate(count: int, took: int) -> str:
-        return f"{count} tokens, {count * 1e9 / max(took, 1):.0f} a second"
+    def rate(count: int, nanoseconds: int) -> str:
+        return f"{count} tokens, {count * 1e9 / max(nanoseconds, 1):.0f} tokens/s"
 
     prompt = rate(done.prompt_eval_count, done.prompt_eval_duration)
     return f"prompt: {prompt}; answer: {rate(done.eval_count, done.eval_duration)}"

@@ -1,4 +1,4 @@
-"""`diptych chat`: a conversation in the terminal, or one answer where no terminal is."""
+"""`diptych chat`: a conversation on a terminal, or a single answer without one."""
 
 import argparse
 import logging
@@ -6,11 +6,11 @@ import sys
 
 import msgspec
 
-from runner.cli.backend import Source, choose
+from runner.cli.backend import Backend, choose
 from runner.cli.chat.background import Background
 from runner.cli.chat.conversation import Conversation
 from runner.cli.chat.session import Session
-from runner.cli.steps import Steps
+from runner.cli.progress import Steps
 from runner.config import Config
 from runner.errors import BadRequest
 from runner.inspect.detect import check_runnable
@@ -23,43 +23,43 @@ from runner.terminal import print_json
 def run(options: argparse.Namespace) -> int:
     model = options.model or _only_text_model(options.configuration)
     conversation = Conversation(model, system=options.system or "")
-    for given in options.set or ():
-        name, _, value = given.partition("=")
+    for assignment in options.set or ():
+        name, _, value = assignment.partition("=")
         conversation.set(name.strip(), value.strip())
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and not options.json
-    said = "" if terminal else sys.stdin.buffer.read().decode("utf-8", "replace")
-    if not terminal and not said.strip():
-        raise BadRequest(
-            "nothing was asked: the prompt is read from stdin where that is no terminal, and it is empty"
-        )
+    prompt = "" if terminal else sys.stdin.buffer.read().decode("utf-8", "replace")
+    if not terminal and not prompt.strip():
+        raise BadRequest("the prompt is empty: give one on standard input")
     files = _text_model(model)
-    # What goes wrong is said as an error; the log of a runner is not for this screen.
+    # Failures are raised as errors; the log does not belong on this screen.
     logging.getLogger("diptych").addHandler(logging.NullHandler())
     with Background() as background:
-        source = background.run(choose(model, files, options.configuration))
+        backend = background.run(choose(model, files, options.configuration))
         try:
-            _start(background, source)
+            _start(background, backend)
             if terminal:
-                Session(background, source, conversation, options.verbose).talk()
+                Session(background, backend, conversation, options.verbose).talk()
             elif options.json:
-                _answer_as_json(background, source, conversation, said)
+                _answer_as_json(background, backend, conversation, prompt)
             else:
-                Session(background, source, conversation, options.verbose).ask(said)
+                Session(background, backend, conversation, options.verbose).ask(prompt)
         finally:
-            background.run(source.close())
+            background.run(backend.close())
     return 0
 
 
-def _start(background: Background, source: Source) -> None:
+def _start(background: Background, backend: Backend) -> None:
     steps = Steps()
     try:
-        background.run(source.start(steps.loading))
+        background.run(backend.start(steps.loading))
     finally:
         steps.clear()
 
 
-def _answer_as_json(background: Background, source: Source, conversation: Conversation, said: str) -> None:
-    done = Session(background, source, conversation, show=lambda text: None).ask(said)
+def _answer_as_json(
+    background: Background, backend: Backend, conversation: Conversation, prompt: str
+) -> None:
+    done = Session(background, backend, conversation, show=lambda text: None).ask(prompt)
     answer = conversation.turns[-1].content if conversation.turns else ""
     fields = msgspec.to_builtins(done)
     report = {name: value for name, value in fields.items() if name not in ("done", "content")}
@@ -69,12 +69,12 @@ def _answer_as_json(background: Background, source: Source, conversation: Conver
 def _text_model(model: str) -> ModelFiles:
     files = find(model)
     if check_runnable(files).mode is not ModelMode.TEXT:
-        raise BadRequest(f"{model} makes pictures; `diptych draw` asks it for them")
+        raise BadRequest(f"{model} is a picture model; use it with `diptych draw`")
     return files
 
 
 def _only_text_model(config: Config) -> str:
-    """The model when none is named: the one that there is."""
+    """The model to use when none is named."""
     names = [
         model.name
         for model in installed(config.aliases).models
@@ -85,4 +85,4 @@ def _only_text_model(config: Config) -> str:
     if not names:
         announce(ModelMode.TEXT, "diptych chat")
         return sample(ModelMode.TEXT)
-    raise BadRequest(f"which model? There are {', '.join(names[:20])}")
+    raise BadRequest(f"no model was given; choose one of {', '.join(names[:20])}")

@@ -18,9 +18,9 @@ from pipelines.packing import read_recipe
 from pipelines.parameters import ImageParameters, values
 from pipelines.recipe import Recipe, RecipeError
 from runner import logs
-from runner.cli.backend import OwnRunner, Source, choose
+from runner.cli.backend import Backend, LocalRunner, choose
 from runner.cli.output import Target, format_of
-from runner.cli.steps import Steps
+from runner.cli.progress import Steps
 from runner.config import Config, model_arguments
 from runner.errors import BadRequest
 from runner.inspect.sample import announce, sample
@@ -93,10 +93,10 @@ async def _ask(
 ) -> None:
     """By a runner of our own when it is to be called in a way of its own."""
     if called := _arguments(options):
-        source: Source = OwnRunner(model, [*model_arguments(config.model(model)), *called])
+        backend: Backend = LocalRunner(model, [*model_arguments(config.model(model)), *called])
     else:
-        source = await choose(model, await asyncio.to_thread(find, model), config)
-    await session.run(source, request)
+        backend = await choose(model, await asyncio.to_thread(find, model), config)
+    await session.run(backend, request)
 
 
 def recipe_of(path: Path) -> Recipe:
@@ -157,17 +157,17 @@ class _Session:
         self._steps = Steps()
         self._written: list[Path] = []
 
-    async def run(self, source: Source, request: dict[str, Any]) -> None:
+    async def run(self, backend: Backend, request: dict[str, Any]) -> None:
         try:
             self._steps.loading(0.0)
-            await source.start(self._steps.loading)
-            async with contextlib.aclosing(source.answer(request)) as events:
+            await backend.start(self._steps.loading)
+            async with contextlib.aclosing(backend.answer(request)) as events:
                 async for event in events:
                     self._take(event)
         finally:
             self._steps.clear()
             self._target.remove_preview()
-            await source.close()
+            await backend.close()
 
     def _take(self, event: Event) -> None:
         if isinstance(event, ImageStarted):

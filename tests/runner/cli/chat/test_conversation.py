@@ -99,7 +99,7 @@ def test_a_file_that_is_something_else_is_neither_read_nor_overwritten(
 def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
     with pytest.raises(DiptychError, match="absent"):
         talked().save(tmp_path / "absent" / "talk.json")
-    with pytest.raises(DiptychError, match="is no file"):
+    with pytest.raises(DiptychError, match="is not a file"):
         talked().save(tmp_path)
 
 

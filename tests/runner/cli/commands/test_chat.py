@@ -97,7 +97,7 @@ def test_a_prompt_may_have_several_lines(chat: Terminal, machine: Path) -> None:
     chat.type("two\n")
     chat.until(">>> ")
     chat.type(f"/save {machine}/talk.json\n")
-    chat.until("4 turns saved")
+    chat.until("saved 4 messages to")
     turns = json.loads((machine / "talk.json").read_text())["messages"]
     assert [turn["content"] for turn in turns if turn["role"] == "user"] == ["first\nsecond", "one\ntwo"]
 
@@ -107,13 +107,13 @@ def test_a_conversation_is_saved_and_loaded_with_its_options(chat: Terminal, mac
         ("/system be brief", "system: be brief"),
         ("/set seed 7", "seed = 7"),
         ("hello", ">>> "),
-        (f"/save {machine}/talk.json", "2 turns saved"),
-        ("/clear", "forgotten"),
+        (f"/save {machine}/talk.json", "saved 2 messages to"),
+        ("/clear", "conversation cleared"),
         ("/set seed", "temperature = 0"),
-        (f"/load {machine}/talk.json", "2 turns from"),
+        (f"/load {machine}/talk.json", "loaded 2 messages from"),
         ("/set", "seed = 7"),
         ("/system", "system: be brief"),
-        ('/system ""', "system: (nothing)"),
+        ('/system ""', "system: (none)"),
     ):
         chat.type(line + "\n")
         chat.until(re.escape(said))
@@ -123,15 +123,15 @@ def test_a_conversation_is_saved_and_loaded_with_its_options(chat: Terminal, mac
 
 def test_a_mistake_is_said_and_the_conversation_goes_on(chat: Terminal) -> None:
     for line, said in (
-        ("/nonsense", "no command /nonsense; /help"),
+        ("/nonsense", "unknown command /nonsense; /help"),
         ("/set temperature hot", 'temperature: "hot" is not allowed'),
-        ("/set colour blue", "colour is no option; these are: think"),
-        ("/load /no/such/file", "is not there"),
-        ("/load .", "is no file"),
-        ("/load ~nobody-here/x", "is not there"),
-        ("/save " + "x" * 300, "cannot be written"),
-        ("/save", "which file"),
-        ("/save README.md", "README.md is no saved conversation"),
+        ("/set colour blue", "colour is not an option; the options are think"),
+        ("/load /no/such/file", "does not exist"),
+        ("/load .", "is not a file"),
+        ("/load ~nobody-here/x", "does not exist"),
+        ("/save " + "x" * 300, "cannot write"),
+        ("/save", "no file was given"),
+        ("/save README.md", "README.md is not a saved conversation: it is not JSON"),
     ):
         chat.type(line + "\n")
         chat.until(re.escape(said))
@@ -190,7 +190,7 @@ def test_programs_get_the_answer_with_its_numbers(folder: Path) -> None:
     ("arguments", "said", "code", "error"),
     [
         (("./absent",), b"hello", 3, b"no model folder './absent'"),
-        (("TOY",), b"", 1, b"nothing was asked"),
+        (("TOY",), b"", 1, b"the prompt is empty"),
         (("TOY", "--set", "temperature=hot"), b"hello", 1, b"temperature"),
     ],
 )

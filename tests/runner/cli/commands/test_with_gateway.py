@@ -134,7 +134,7 @@ def test_a_gateway_that_is_killed_is_missed_and_the_conversation_can_be_saved(
         gateway.kill()
         chat.until("no gateway at(?s:.)*>>> ")
         chat.type(f"/save {machine}/talk.json\n")
-        chat.until("2 turns saved(?s:.)*>>> ")
+        chat.until("saved 2 messages(?s:.)*>>> ")
         chat.type(CTRL_D)
         assert chat.wait() == 0
 
