@@ -1,6 +1,6 @@
-"""A picture, and smaller ones on the way to it, with the openai package: `python samples/draw_picture.py "a green star"`.
+"""Draws a picture with previews, using the openai package: `python samples/draw_picture.py "a green star"`.
 
-Asks `diptych serve shapes shapes-chat`; another model that it serves can stand in the sample's place.
+Needs a running `diptych serve shapes shapes-chat`. Any other model that the gateway serves works as well.
 """
 
 import base64

@@ -1,6 +1,6 @@
-"""A picture changed by a sentence, with the openai package: `python samples/edit_picture.py drawn.png "make the circle green"`.
+"""Edits a picture by a prompt, using the openai package: `python samples/edit_picture.py drawn.png "make the circle green"`.
 
-Asks `diptych serve shapes shapes-chat`; another model that it serves can stand in the sample's place.
+Needs a running `diptych serve shapes shapes-chat`. Any other model that the gateway serves works as well.
 """
 
 import base64

@@ -1,6 +1,6 @@
-"""How near texts are to each other, with the openai package: `python samples/embed_texts.py "a red circle" "a blue square"`.
+"""Compares texts by their embeddings, using the openai package: `python samples/embed_texts.py "a red circle" "a blue square"`.
 
-Asks `diptych serve shapes shapes-chat`; another model that it serves can stand in the sample's place.
+Needs a running `diptych serve shapes shapes-chat`. Any other model that the gateway serves works as well.
 """
 
 import os
@@ -14,6 +14,8 @@ client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")
 
 texts = sys.argv[1:] or ["a red circle", "a scarlet disc", "two blue squares on a black background"]
 answer = client.embeddings.create(model="shapes-chat", input=texts)
-vectors = np.array([item.embedding for item in answer.data])  # of length 1: their products are the cosines
-for text, likeness in zip(texts, vectors @ vectors[0], strict=True):
-    print(f"{likeness:.3f}  {text}")
+vectors = np.array(
+    [item.embedding for item in answer.data]
+)  # unit length, so dot products are cosine similarities
+for text, similarity in zip(texts, vectors @ vectors[0], strict=True):
+    print(f"{similarity:.3f}  {text}")

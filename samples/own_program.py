@@ -1,6 +1,6 @@
-"""A runner of one's own, without a gateway: `python samples/own_program.py "a green star"`.
+"""A program with its own runners, without a gateway: `python samples/own_program.py "a green star"`.
 
-The program starts it, asks it, and takes it along when it ends (docs/server.md).
+It starts them, asks them, and stops them when it ends (docs/server.md).
 """
 
 import asyncio

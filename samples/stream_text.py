@@ -1,6 +1,6 @@
-"""A text as it is written, with the openai package: `python samples/stream_text.py "a green star"`.
+"""Prints an answer as it is generated, using the openai package: `python samples/stream_text.py "a green star"`.
 
-Asks `diptych serve shapes shapes-chat`; another model that it serves can stand in the sample's place.
+Needs a running `diptych serve shapes shapes-chat`. Any other model that the gateway serves works as well.
 """
 
 import os

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# What `diptych serve shapes shapes-chat` can be asked without any client library: bash samples/with_curl.sh
+# Requests to `diptych serve shapes shapes-chat` with curl alone: bash samples/with_curl.sh
 set -euo pipefail
 at=http://127.0.0.1:${DIPTYCH_PORT:-11435}
 ask() { curl --no-buffer --silent --show-error --fail-with-body "$@"; }
 
-echo "A text, a line a token:"
+echo "An answer, one token per line:"
 ask $at/completion -d '{"model": "shapes-chat", "messages": [{"role": "user", "content": "a circle"}]}'
 
-echo "A picture, a line a step; the last line holds it:"
+echo "A picture, one step per line; the last line holds the picture:"
 ask $at/completion -d '{"model": "shapes", "prompt": "a red circle above a blue square", "seed": 1}' | cut -c -60
 
-echo "The same picture as a file, by OpenAI's API, and an edit of it:"
+echo "The same picture as a file through the OpenAI API, and an edit of it:"
 picture='s/.*"b64_json": *"\([^"]*\)".*/\1/p'
 ask $at/v1/images/generations -d '{"model": "shapes", "prompt": "a red circle above a blue square", "seed": 1}' |
     sed -n "$picture" | base64 --decode > drawn.png
@@ -18,6 +18,6 @@ ask $at/v1/images/edits -F model=shapes -F prompt="make the circle green" -F ima
     sed -n "$picture" | base64 --decode > edited.png
 ls drawn.png edited.png
 
-echo "The numbers that stand for a text, the first of them:"
+echo "The beginning of the embedding of a text:"
 ask $at/v1/embeddings -d '{"model": "shapes-chat", "input": "a red circle"}' | cut -c -120
 echo

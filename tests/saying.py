@@ -7,7 +7,7 @@ from pathlib import Path
 import mlx.core as mx
 from transformers import PreTrainedTokenizerFast
 
-from samples.toy_text import make_text_model
+from tests.toys.text import make_text_model
 
 SURE = 100.0
 ENDS = "<|im_end|>"

@@ -24,8 +24,8 @@ from runner.bench.servers import processor_seconds
 from runner.http.server import loop_factory
 from runner.process.client import Client
 from runner.process.supervisor import Server
-from samples.toy_families import SIZES
-from samples.toy_text import make_text_model
+from tests.toys.families import SIZES
+from tests.toys.text import make_text_model
 
 CLIENTS = 8
 TOKENS = 200

@@ -23,8 +23,8 @@ from runner.bench.interleave import in_turn, running
 from runner.bench.servers import DIPTYCH, MLX_LM, Process, ServerKind, fast_blas
 from runner.bench.texts import LOAD, ask_together, prompts
 from runner.terminal import table
-from samples.toy_families import SIZES
-from samples.toy_text import make_text_model
+from tests.toys.families import SIZES
+from tests.toys.text import make_text_model
 
 Figures = dict[str, float]
 SERVERS = (DIPTYCH, MLX_LM)

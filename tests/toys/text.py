@@ -1,15 +1,13 @@
 """A random language model in the Hugging Face layout, small enough to make in a second.
 
-    uv run python samples/toy_text.py out/toy                          a Qwen3 of about a megabyte
-    uv run python samples/toy_text.py out/toy --family gemma3 --quantize 4
-    uv run python samples/toy_text.py out/tiny --size tiny             large enough to measure speed on
+    uv run python -m tests.toys out/toy                          a Qwen3 of about a megabyte
+    uv run python -m tests.toys out/toy --family gemma3 --quantize 4
+    uv run python -m tests.toys out/tiny --size tiny             large enough to measure speed on
 
 It writes nonsense, but through the same files, networks and tokenizers as a real one.
 """
 
-import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,8 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm import utils as mlx_lm_utils
 
-from samples.toy_families import COMMON, FAMILIES, SIZES, Config, Family
-from samples.toy_tokenizers import STYLES, Style, make_tokenizer
+from tests.toys.families import COMMON, FAMILIES, Config, Family
+from tests.toys.tokenizers import STYLES, Style, make_tokenizer
 
 # The projections that write into the residual stream.
 OUTPUTS = ("o_proj", "out_proj", "down_proj", "w2")
@@ -150,32 +148,3 @@ def _random_weights(
 
 def _write_json(path: Path, value: Config) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description="Write a random language model that anything reading the Hugging Face layout can load.",
-        epilog="Example: uv run python samples/toy_text.py out/toy --family llama --quantize 4",
-    )
-    parser.add_argument("folder", type=Path, metavar="OUT", help="where to write it; made when missing")
-    parser.add_argument("--family", choices=sorted(FAMILIES), default="qwen3", help="default: %(default)s")
-    parser.add_argument(
-        "--size",
-        choices=SIZES,
-        default="test",
-        help="test is a megabyte; nano (5 MB) and tiny (52 MB) are for measuring speed; default: %(default)s",
-    )
-    parser.add_argument(
-        "--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2 to 6, or 8"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="other weights; default: %(default)s")
-    chosen = parser.parse_args(arguments)
-    folder = make_text_model(
-        chosen.folder, chosen.family, bits=chosen.quantize, seed=chosen.seed, **SIZES[chosen.size]
-    )
-    size = (folder / "model.safetensors").stat().st_size
-    print(f"{folder}: a {chosen.family} of {size / 1e6:.1f} MB")
-
-
-if __name__ == "__main__":
-    main()

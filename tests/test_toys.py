@@ -89,10 +89,18 @@ def test_an_unknown_family_is_named_with_the_known_ones(tmp_path: Path) -> None:
         make_text_model(tmp_path, "lama")
 
 
-def test_the_script_runs_from_anywhere(tmp_path: Path) -> None:
-    script = [sys.executable, str(ROOT / "samples" / "toy_text.py")]
-    command = [*script, "toy", "--family", "gemma3", "--quantize", "4"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+def test_the_command_writes_one(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "tests.toys",
+        str(tmp_path / "toy"),
+        "--family",
+        "gemma3",
+        "--quantize",
+        "4",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "a gemma3 of" in done.stdout
     assert len(greedy(tmp_path / "toy", "Hello", 3)) == 3

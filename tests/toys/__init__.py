@@ -5,8 +5,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from samples.toy_families import FAMILIES, SIZES
-from samples.toy_text import make_text_model
+from tests.toys.families import FAMILIES, SIZES
+from tests.toys.text import make_text_model
 
 __all__ = ["FAMILIES", "SIZES", "make_text_model", "toy_text"]
 
