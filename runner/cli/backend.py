@@ -8,9 +8,10 @@ from typing import Any, Protocol
 from runner.config import Config, model_arguments
 from runner.errors import NoGateway
 from runner.gateway.remote import Remote, reach
+from runner.inspect.detect import check_runnable
 from runner.process.supervisor import Server
 from runner.protocol.events import Event
-from runner.sources import ModelFiles
+from runner.sources import ModelFiles, ModelMode
 
 __all__ = ["Backend", "Event", "GatewayBackend", "LocalRunner", "choose"]
 
@@ -36,12 +37,12 @@ class Backend(Protocol):
 
 
 class LocalRunner:
-    """A runner of our own, which ends with the command."""
+    """A runner of our own, which ends with the command. Without `mode`, it is detected from the model's files."""
 
-    def __init__(self, model: str, options: Sequence[str] = ()) -> None:
+    def __init__(self, model: str, options: Sequence[str] = (), mode: ModelMode | None = None) -> None:
         # Warming up would take as long as the request itself.
         options = ["--no-warm-up", *options]
-        self._server = Server(model, options=options, key=secrets.token_urlsafe())
+        self._server = Server(model, mode, options=options, key=secrets.token_urlsafe())
 
     async def start(self, on_progress: Report) -> None:
         await self._server.start(on_progress)
@@ -92,13 +93,17 @@ async def choose(model: str, files: ModelFiles, config: Config) -> Backend:
     try:
         remote, state = await reach(config)
     except NoGateway:
-        return LocalRunner(model, model_arguments(config.model(model)))
+        return _local(model, files, config)
     names = {str(entry.get("name")) for entry in state["models"]} | set(config.aliases.values())
     served = next((name for name in (model, files.name) if name in names), None)
     if files.source == "folder" and served is None:
         remote.close()
-        return LocalRunner(model, model_arguments(config.model(model)))
+        return _local(model, files, config)
     return GatewayBackend(remote, served or model, files.name)
+
+
+def _local(model: str, files: ModelFiles, config: Config) -> LocalRunner:
+    return LocalRunner(model, model_arguments(config.model(model)), check_runnable(files).mode)
 
 
 def _progress(state: Mapping[str, Any], model: str) -> float:

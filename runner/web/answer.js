@@ -1,4 +1,4 @@
-// One message of a conversation as it is seen, also while it is being written.
+// One message of a conversation, also while it is being generated.
 
 import { copying } from "./code.js";
 import { button, el, fault } from "./dom.js";
@@ -15,14 +15,14 @@ export class Answer {
   #drawn = 0;
 
   constructor(name) {
-    this.said = el("p", { class: "hint said" }, "Waits for its turn");
+    this.said = el("p", { class: "hint said" }, "Waiting");
     this.body = el("div", { class: "prose" });
     this.foot = el("div", { class: "foot" }, this.said);
-    this.node = el("article", { class: "message", "aria-label": `${name} answers`, "aria-busy": "true" }, this.body, this.foot);
+    this.node = el("article", { class: "message", "aria-label": `Answer from ${name}`, "aria-busy": "true" }, this.body, this.foot);
     this.markdown = new Markdown(this.body);
   }
 
-  // What is written is shown once a frame, however quickly it comes.
+  // New text is shown once per frame, however fast it comes.
   add(text, thinking) {
     this.text += text ?? "";
     this.thinking += thinking ?? "";
@@ -48,14 +48,14 @@ export class Answer {
     this.thoughts.textContent = this.thinking;
   }
 
-  // Done, or stopped, or broken: `note` says how, `again` asks for another.
+  // `note` says how it ended; `again` asks for another answer.
   end(note, again) {
     cancelAnimationFrame(this.#drawn);
     this.#draw();
     this.node.removeAttribute("aria-busy");
     this.say(note);
     const copy = this.text ? copying(() => this.text) : null;
-    this.foot.replaceChildren(...[copy, again && retry("Answer again", again), this.said].filter(Boolean));
+    this.foot.replaceChildren(...[copy, again && retry("Regenerate", again), this.said].filter(Boolean));
   }
 
   fail(message, again) {
@@ -73,7 +73,7 @@ function retry(label, pressed) {
 export function figures(done) {
   if (!done.eval_count) return "";
   const rate = done.eval_count / (done.eval_duration / 1e9);
-  const speed = Number.isFinite(rate) && rate > 0 ? `, ${rate < 10 ? rate.toFixed(1) : Math.round(rate)} a second` : "";
-  const cut = done.done_reason === 1 ? "; the limit of length was reached" : "";
+  const speed = Number.isFinite(rate) && rate > 0 ? `, ${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tokens/s` : "";
+  const cut = done.done_reason === 1 ? "; stopped at the length limit" : "";
   return `${plural(done.eval_count, "token")}${speed}${cut}`;
 }

@@ -1,4 +1,4 @@
-// Calls to the gateway that this page came from, with its key where it asks for one. Errors are sentences.
+// Calls to the gateway that serves this page, with an API key if it needs one. Errors are sentences.
 
 import { forget, keyed, obtain } from "./key.js";
 import { sentence } from "./format.js";
@@ -14,10 +14,10 @@ export class Refused extends Error {
 
 export const stopped = (error) => error.name === "AbortError";
 
-const AWAY = "The gateway does not answer. If it was stopped, start it again with `diptych serve`";
-const CUT = "The connection was cut before the answer was complete";
+const AWAY = "The gateway is not responding. If it was stopped, start it again with `diptych serve`";
+const CUT = "The connection was lost before the answer was complete";
 
-// The answer to a request. `ask: false` leaves the key's dialog closed: for what happens in the background.
+// The response to a request. With `ask: false`, used in the background, the dialog for the key is not opened.
 async function send(path, { body, signal, id, ask = true } = {}) {
   for (;;) {
     const headers = keyed();
@@ -35,7 +35,7 @@ async function send(path, { body, signal, id, ask = true } = {}) {
     if (answer.status !== 401) throw await refusal(answer);
     forget(headers.Authorization);
     if (!ask || !(await obtain(Boolean(headers.Authorization)))) {
-      throw new Refused("This gateway needs its key", 401);
+      throw new Refused("This gateway needs an API key", 401);
     }
   }
 }
@@ -47,7 +47,7 @@ async function refusal(answer) {
   } catch {
     said = null;
   }
-  if (typeof said !== "string") said = `The gateway answered ${answer.status} and nothing else`;
+  if (typeof said !== "string") said = `The gateway responded with status ${answer.status}`;
   const wait = Number(answer.headers.get("Retry-After"));
   const later = answer.status === 503 && wait ? ` Try again in ${wait} s.` : "";
   return new Refused(sentence(said) + later, answer.status);
@@ -62,7 +62,7 @@ export async function call(path, options) {
   }
 }
 
-// The events of a completion, up to the one with `done`. Aborting the signal ends the work.
+// The events of a completion, up to the one with `done`. Aborting the signal cancels it.
 export async function* events(path, options) {
   const answer = await send(path, options);
   for await (const line of lines(answer)) {
@@ -74,7 +74,7 @@ export async function* events(path, options) {
   throw new Refused(CUT);
 }
 
-// A line may be a picture of some megabytes: what was searched is not searched again.
+// A line may hold a picture of several megabytes, so no chunk is searched twice.
 async function* lines(answer) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let parts = [];

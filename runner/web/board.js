@@ -1,4 +1,4 @@
-// The drawing board: a form that is a recipe, and becomes a drawing.
+// The form for drawing: its fields are a recipe.
 
 import { Choice } from "./choice.js";
 import { draw } from "./drawing.js";
@@ -10,7 +10,7 @@ import { References } from "./references.js";
 import { Sizes, number } from "./sizes.js";
 
 export class Board {
-  begun = () => undefined; // who shows a drawing that begins
+  begun = () => undefined; // called with each new job
 
   constructor() {
     this.choice = new Choice($("draw-model"), "draw");
@@ -86,16 +86,16 @@ export class Board {
   submit() {
     const { recipe } = this;
     if (!recipe.prompt) {
-      hint("Say what is to be seen.");
+      hint("Describe the picture first.");
       $("prompt").focus();
       return;
     }
     if (!recipe.model) {
-      hint("There is no model here that draws. The part “Models” says how to get one.");
+      hint("There is no picture model on this machine. See “Models” for how to get one.");
       return;
     }
     if (recipe.seed && !/^[0-9]+$/.test(recipe.seed)) {
-      hint("A seed is a whole number; leave it empty for one by chance.");
+      hint("The seed must be a whole number; leave it empty for a random one.");
       $("seed").focus();
       return;
     }
@@ -114,7 +114,7 @@ export class Board {
     this.begun(job);
   }
 
-  // The same again; with another seed, something like it.
+  // The same picture again; `vary` takes another seed.
   again(picture) {
     this.recipe = picture.recipe;
     this.draw(this.recipe);
@@ -128,7 +128,7 @@ export class Board {
   edit(picture) {
     const { model } = picture.recipe;
     this.recipe = { model, prompt: "", width: null, height: null, count: 1, strength: null, references: [picture.blob] };
-    hint("Say what is to be different, such as: make the circle green.");
+    hint("Describe the change, such as: make the circle green.");
     $("prompt").focus();
   }
 

@@ -1,4 +1,4 @@
-// A conversation with a model that writes.
+// A conversation with a language model.
 
 import { Answer, figures, question } from "./answer.js";
 import { events, stopped } from "./api.js";
@@ -8,7 +8,7 @@ import { jobs } from "./jobs.js";
 import { number } from "./sizes.js";
 
 export class Chat {
-  #messages = []; // {role, content}, without what the model is told first
+  #messages = []; // {role, content}, without the system prompt
   #job = null;
   #follows = true;
 
@@ -47,7 +47,7 @@ export class Chat {
   #clear() {
     this.#job?.stop();
     this.#messages = [];
-    $("transcript").replaceChildren(el("p", { class: "hint begin" }, "Nothing said yet. What is said here is forgotten when the page is closed."));
+    $("transcript").replaceChildren(el("p", { class: "hint begin" }, "Start a conversation. It is forgotten when you close the page."));
     this.focus();
   }
 
@@ -55,7 +55,7 @@ export class Chat {
     const text = $("message").value.trim();
     if (!text || this.#job || !this.choice.select.value) return;
     if (!this.#messages.length) $("transcript").replaceChildren();
-    // Only the last answer can be asked for again; what got none is no part of the conversation.
+    // Only the last answer can be regenerated; a message without an answer is dropped from the conversation.
     for (const made of $("transcript").querySelectorAll(".retry")) made.remove();
     if (this.#messages.at(-1)?.role === "user") this.#messages.pop();
     $("message").value = "";
@@ -74,7 +74,7 @@ export class Chat {
     this.#scroll();
     const job = jobs.add("chat", messages.at(-1).content, model, (one) => this.#write(one, answer, [...messages]));
     this.#going(job);
-    // Of a conversation that was left for a new one nothing is remembered.
+    // A conversation that was left for a new one is not kept.
     const over = (note, kept) => {
       if (kept) messages.push({ role: "assistant", content: answer.text });
       answer.end(note, kept && (() => this.#again(messages, answer)));
@@ -82,7 +82,7 @@ export class Chat {
     job.done
       .then((done) => {
         over(figures(done), true);
-        announce("The answer is complete");
+        announce("Answer complete");
       })
       .catch((error) => {
         if (stopped(error)) over("Stopped", true);
@@ -91,7 +91,7 @@ export class Chat {
       .finally(() => this.#job === job && this.#going(null));
   }
 
-  // The last answer once more; earlier ones stay as they are.
+  // Generate the last answer again; earlier ones stay as they are.
   #again(messages, answer) {
     if (this.#job || messages !== this.#messages) return;
     if (messages.at(-1).role === "assistant") messages.pop();
@@ -102,12 +102,12 @@ export class Chat {
   async #write(job, answer, messages) {
     for await (const event of events("completion", { body: this.#request(job.model, messages), signal: job.signal, id: job.id })) {
       if (event.status === "loading") {
-        job.tell({ state: "loading", note: "loads the model" });
-        answer.say(`Loads the model, ${Math.round(event.progress * 100)} %`);
+        job.tell({ state: "loading", note: "loading the model" });
+        answer.say(`Loading the model, ${Math.round(event.progress * 100)}%`);
         continue;
       }
-      if (job.state !== "working") job.tell({ state: "working", note: "writes" });
-      if (event.thinking || event.content) answer.say(event.content ? "Writes" : "Thinks");
+      if (job.state !== "working") job.tell({ state: "working", note: "writing" });
+      if (event.thinking || event.content) answer.say(event.content ? "Writing" : "Thinking");
       answer.add(event.content, event.thinking);
       if (event.done) return event;
     }
@@ -116,13 +116,13 @@ export class Chat {
 
   #request(model, messages) {
     const system = $("system").value.trim();
-    const told = system ? [{ role: "system", content: system }] : [];
+    const instructions = system ? [{ role: "system", content: system }] : [];
     const options = {};
     if ($("temperature").value.trim()) options.temperature = number($("temperature"));
     if ($("most").value.trim()) options.num_predict = number($("most"));
     const think = $("think-field").hidden ? "" : $("think").value;
-    const thought = think ? { think: think === "on" } : {};
-    return { model, messages: [...told, ...messages], options, split: true, progress: true, ...thought };
+    const thinking = think ? { think: think === "on" } : {};
+    return { model, messages: [...instructions, ...messages], options, split: true, progress: true, ...thinking };
   }
 
   #going(job) {

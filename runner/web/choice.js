@@ -1,4 +1,4 @@
-// A <select> of the models that can do one thing; the choice is remembered.
+// A <select> of the models for one purpose; the choice is remembered.
 
 import { el } from "./dom.js";
 import { can, machine } from "./machine.js";
@@ -37,13 +37,13 @@ export class Choice extends EventTarget {
     const names = this.models.map((model) => model.name);
     const shown = Array.from(this.select.options, (option) => option.value).filter(Boolean);
     if (names.length && names.join("\n") === shown.join("\n")) return;
-    const wanted = this.select.value || forGood.get(this.place);
-    const none = machine.known ? "there is none on this machine" : "…";
+    const chosen = this.select.value || forGood.get(this.place);
+    const none = machine.known ? "none on this machine" : "…";
     const options = names.length ? names.map((name) => el("option", { value: name }, name)) : [el("option", { value: "" }, none)];
     this.select.replaceChildren(...options);
-    // What is loaded answers at once.
+    // A loaded model answers at once.
     const best = this.models.find((model) => model.loaded)?.name ?? names[0] ?? "";
-    this.select.value = names.includes(wanted) ? wanted : best;
+    this.select.value = names.includes(chosen) ? chosen : best;
     this.dispatchEvent(new Event("change"));
   }
 }

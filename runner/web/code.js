@@ -1,4 +1,4 @@
-// Code as it is written, with a little colour and a button that copies it.
+// Blocks of code, lightly coloured, with a button to copy them.
 
 import { button, el } from "./dom.js";
 
@@ -52,11 +52,11 @@ export function codeBlock(source, about) {
   return el("figure", { class: "code" }, head, el("pre", { tabindex: 0, role: "region", "aria-label": `Code${about ? `, ${about.slice(0, 40)}` : ""}` }, code));
 }
 
-// A button that copies what `what` says when it is pressed.
+// A button that copies the text that `what` returns.
 export function copying(what) {
   const made = button("Copy", "copy", async () => {
     const worked = await copy(what());
-    made.lastChild.textContent = worked ? "Copied" : "Not allowed";
+    made.lastChild.textContent = worked ? "Copied" : "Copying failed";
     setTimeout(() => {
       made.lastChild.textContent = "Copy";
     }, 1500);
@@ -74,7 +74,7 @@ async function copy(text) {
       return copyOldWay(text);
     }
   }
-  return copyOldWay(text); // a gateway in the house is no secure page
+  return copyOldWay(text); // over plain HTTP in a local network there is no clipboard API
 }
 
 function copyOldWay(text) {

@@ -1,21 +1,21 @@
-// Elements made by hand: whatever a model, a server or a user says becomes text, never markup.
+// Helpers that build elements: what a model, a server or a user writes becomes text, never markup.
 
 export const $ = (id) => document.getElementById(id);
 
-// el("button", { class: "quiet", type: "button", on: { click } }, "Copy"): attributes by name, null and false left out.
+// el("button", { class: "quiet", type: "button", on: { click } }, "Copy"): attributes by name; null and false are left out.
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (name === "on") {
-      for (const [event, heard] of Object.entries(value)) node.addEventListener(event, heard);
+      for (const [event, listener] of Object.entries(value)) node.addEventListener(event, listener);
     } else if (name === "value") {
       node.value = value;
     } else {
       node.setAttribute(name, value === true ? "" : value);
     }
   }
-  // One by one: there may be more than a call takes.
+  // One by one: a single call takes a limited number of arguments.
   for (const child of children.flat()) if (child !== null && child !== undefined && child !== false) node.append(child);
   return node;
 }
@@ -62,12 +62,12 @@ export function fillIcons(root) {
   for (const place of root.querySelectorAll("[data-icon]")) place.replaceWith(icon(place.dataset.icon));
 }
 
-// What a screen reader says, and nobody sees.
+// Text for screen readers only.
 export function announce(text) {
   $("status").textContent = text;
 }
 
-// A fault as a sentence, and what can be done about it.
+// An error message, and buttons for what can be done about it.
 export function fault(text, ...actions) {
   return el("div", { class: "fault", role: "alert" }, el("p", {}, text), ...actions);
 }

@@ -1,4 +1,4 @@
-// One drawing on its way: what is sent, what the events come to, what is left to do.
+// One drawing: the request, its events, and the time left.
 
 import { Refused, events } from "./api.js";
 import { randomId } from "./format.js";
@@ -6,7 +6,7 @@ import { keep } from "./pictures.js";
 
 const PREVIEWS = 8;
 
-// A recipe is what the board says, with pictures as blobs; empty is the model's choice.
+// A recipe has the values of the form, with pictures as blobs; empty values are left to the model.
 export function request(recipe, images) {
   const { model, prompt, negative, width, height, steps, seed, guidance, strength, count } = recipe;
   const body = { model, prompt, n: count, previews: PREVIEWS, progress: true, images };
@@ -17,13 +17,13 @@ export function request(recipe, images) {
   return seed ? withSeed(body, seed) : body;
 }
 
-// 64 bits are more than a JavaScript number holds: JSON.stringify writes such a seed as it stands.
+// A seed of 64 bits does not fit a JavaScript number: JSON.rawJSON writes its digits unchanged.
 function withSeed(body, seed) {
   const number = Number(seed);
   return { ...body, seed: Number.isSafeInteger(number) ? number : (JSON.rawJSON?.(seed) ?? number) };
 }
 
-// Draws, keeps the pictures, and returns them.
+// Draw, store the pictures, and return them.
 export async function draw(recipe, job) {
   const images = await Promise.all(recipe.references.map(base64));
   const clock = new Clock();
@@ -38,24 +38,24 @@ export async function draw(recipe, job) {
     if (event.image) found.push(blob(event.image));
     if (event.done) return save(recipe, found, event);
   }
-  throw new Refused("The drawing ended without a picture");
+  throw new Refused("The response ended without a picture");
 }
 
 async function save(recipe, blobs, done) {
   const made = { ...recipe, seed: String(done.seed), width: done.width, height: done.height };
   const seconds = (done.prompt_eval_duration + done.eval_duration + done.decode_duration) / 1e9;
   const about = { made: Date.now(), seconds, steps: done.total / blobs.length, batch: randomId() };
-  // The sizes and steps that were asked for stay: "again" asks for the same.
-  const asked = { width: recipe.width, height: recipe.height, steps: recipe.steps };
+  // "Again" repeats the request, so size and steps are kept as they were requested.
+  const requested = { width: recipe.width, height: recipe.height, steps: recipe.steps };
   const pictures = blobs.map((picture, index) => ({
-    id: randomId(), blob: picture, index, recipe: { ...made, ...asked }, size: [done.width, done.height], ...about,
+    id: randomId(), blob: picture, index, recipe: { ...made, ...requested }, size: [done.width, done.height], ...about,
     warnings: done.warnings ?? [],
   }));
   for (const picture of pictures) await keep(picture);
   return pictures;
 }
 
-// Seconds that are left, by the steps that are done. The prompt is read before the first one: later ones say more.
+// Estimates the seconds left from the steps after the first, which includes encoding the prompt.
 class Clock {
   #began = performance.now();
   #counted = 0;
@@ -77,7 +77,7 @@ function base64(picture) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));
-    reader.onerror = () => reject(new Refused("A picture could not be read; add it again"));
+    reader.onerror = () => reject(new Refused("An input picture could not be read; add it again"));
     reader.readAsDataURL(picture);
   });
 }

@@ -1,4 +1,4 @@
-// Numbers and messages as people read them.
+// Numbers and messages for display.
 
 export function bytes(count) {
   const units = ["bytes", "KB", "MB", "GB", "TB"];
@@ -17,10 +17,10 @@ export function span(seconds) {
   return `${Math.round(seconds / 3600)} h`;
 }
 
-// Servers say "width: 9000 is out of range; …": here it stands alone.
+// A server's message ("width: 9000 is out of range; …") as a sentence.
 export function sentence(text) {
   const said = String(text).trim();
-  if (!said) return "Something went wrong, and nobody says what.";
+  if (!said) return "Something went wrong.";
   const begun = /^[a-z]+[ ,:;]/.test(said) ? said[0].toUpperCase() + said.slice(1) : said;
   return /[.!?…]$/.test(begun) ? begun : `${begun}.`;
 }
@@ -29,12 +29,12 @@ export function plural(count, one, many = `${one}s`) {
   return `${count} ${count === 1 ? one : many}`;
 }
 
-// The part of a name that says most: owners and paths are left away.
+// The last part of a name, without owner or path.
 export function short(name) {
   return name.split("/").filter(Boolean).pop() ?? name;
 }
 
-// crypto.randomUUID is for secure pages only; a gateway in the house is none.
+// crypto.randomUUID needs a secure page, which plain HTTP in a local network is not.
 export function randomId() {
   const numbers = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(numbers, (number) => number.toString(16).padStart(2, "0")).join("");

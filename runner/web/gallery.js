@@ -1,4 +1,4 @@
-// The pictures kept in this browser.
+// The pictures stored in this browser.
 
 import { $, el } from "./dom.js";
 import { plural } from "./format.js";
@@ -22,8 +22,8 @@ export class Gallery {
 
   async show() {
     const pictures = await all();
-    const wanted = $("search").value.trim().toLowerCase();
-    const found = pictures.filter((picture) => picture.recipe.prompt.toLowerCase().includes(wanted));
+    const query = $("search").value.trim().toLowerCase();
+    const found = pictures.filter((picture) => picture.recipe.prompt.toLowerCase().includes(query));
     $("pictures").replaceChildren(...found.slice(0, this.#most).map((picture) => item(picture, found)));
     $("more-pictures").hidden = found.length <= this.#most;
     $("gallery-note").textContent = note(pictures, found);
@@ -31,10 +31,10 @@ export class Gallery {
 }
 
 function note(pictures, found) {
-  if (!pictures.length) return "Empty so far. What you draw is kept here, in this browser alone.";
-  if (!found.length) return "No prompt says that.";
+  if (!pictures.length) return "No pictures yet. The pictures you draw are stored here, in this browser only.";
+  if (!found.length) return "No prompts match.";
   const unkept = pictures.some((picture) => !isKept(picture.id));
-  const how = unkept ? "this browser keeps some until the page is closed only: download what you want" : "kept in this browser alone";
+  const how = unkept ? "some of them only until you close this page: download the ones you want to keep" : "stored in this browser only";
   return `${plural(found.length, "picture")}, ${how}.`;
 }
 

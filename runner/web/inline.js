@@ -1,4 +1,4 @@
-// Markdown inside a line: emphasis, code, links. One pass and a stack, so that no text makes it slow.
+// Inline Markdown: emphasis, code, links. One pass with a stack, so that no input makes it slow.
 
 import { el } from "./dom.js";
 
@@ -22,7 +22,7 @@ export function inline(text, depth = 0) {
   return paired(pieces);
 }
 
-// The piece that begins here, and where the next one does.
+// The piece that begins here, and the position of the next.
 function read(text, at, depth, unclosed) {
   const letter = text[at];
   const rest = (pattern) => {
@@ -74,7 +74,7 @@ function code(text, at, unclosed) {
   return [fence, inside];
 }
 
-// [words](address "title"); of a picture only its words are shown: nothing is fetched for a model.
+// [words](address "title"). Of a picture only the words are shown: nothing is fetched on behalf of a model.
 function linked(text, at, depth) {
   const open = text[at] === "!" ? at + 1 : at;
   const close = matching(text, open);
@@ -98,7 +98,7 @@ function matching(text, open) {
   return -1;
 }
 
-// Addresses that lead to pages and to mail; of all others the words alone.
+// Links to web pages and mail addresses; of all others only the words.
 function link(address, words) {
   let url;
   try {
@@ -110,7 +110,7 @@ function link(address, words) {
   return el("a", { href: url.href, target: "_blank", rel: "noopener noreferrer nofollow" }, words);
 }
 
-// The end of a sentence is not the end of an address.
+// Punctuation at the end belongs to the sentence, not to the address.
 function trimmed(address) {
   let end = address.length;
   while (end && ".,;:!?*_~".includes(address[end - 1])) end -= 1;
@@ -118,7 +118,7 @@ function trimmed(address) {
   return address.slice(0, end);
 }
 
-// A run of marks, and whether it may open and close emphasis: by what stands before and after it.
+// A run of marks, and whether it can open or close emphasis, which depends on its neighbours.
 function mark(text, at) {
   const letter = text[at];
   let end = at;
@@ -139,10 +139,10 @@ function kind(letter) {
   return /[\p{P}\p{S}]/u.test(letter) ? "mark" : "word";
 }
 
-// Marks that belong together become elements around what is between them; the others are letters.
+// Matching marks become an element around what is between them; the others stay text.
 function paired(pieces) {
   const done = [];
-  const openers = []; // places in `done` where marks stand that may still be closed
+  const openers = []; // indexes in `done` of marks that may still be closed
   for (const piece of pieces) {
     if (typeof piece === "string" || piece instanceof Node) {
       done.push(piece);

@@ -1,5 +1,5 @@
-// What this page has asked for and has not got yet. A browser opens six connections to a gateway: a few carry work,
-// the rest of the work waits here, and the others stay free for questions.
+// The requests of this page that are not finished. A browser opens six connections to a server: a few of them carry
+// work, further work waits here, and the other connections stay free for short calls.
 
 import { stopped } from "./api.js";
 import { randomId } from "./format.js";

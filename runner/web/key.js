@@ -1,4 +1,4 @@
-// The gateway's key: asked for when it is needed, kept until the tab is closed.
+// The API key: asked for when it is needed, kept until the tab is closed.
 
 import { $ } from "./dom.js";
 import { forTab } from "./store.js";
@@ -11,12 +11,12 @@ export function keyed() {
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
-// The key that was refused, unless another has come in the meantime.
+// Drop the key that was refused, unless there is a new one by now.
 export function forget(header) {
   if (header && header === keyed().Authorization) forTab.remove(PLACE);
 }
 
-// Whether there is a key now. Many may ask at once; they share one dialog.
+// Ask for a key; whether there is one now. Concurrent callers share one dialog.
 export function obtain(refused) {
   if (forTab.get(PLACE)) return Promise.resolve(true);
   asking ??= ask(refused).finally(() => {
@@ -29,14 +29,14 @@ function ask(refused) {
   const dialog = $("key");
   const input = $("key-input");
   $("key-fault").hidden = !refused;
-  $("key-fault").textContent = refused ? "That key is not one that this gateway knows." : "";
+  $("key-fault").textContent = refused ? "This key is not valid for this gateway." : "";
   input.value = "";
   return new Promise((answer) => {
     const listening = new AbortController();
     const { signal } = listening;
     const finish = (key) => {
       listening.abort();
-      // Headers hold Latin letters only; anything else is no key of any gateway.
+      // A header takes only ASCII; a key with other characters cannot be valid.
       if (key) forTab.set(PLACE, key.replace(/[^\x20-\x7e]/g, "?"));
       dialog.close();
       answer(Boolean(key));

@@ -1,4 +1,4 @@
-// What the gateway has: the models of this machine, and which of them are loaded.
+// The state of the gateway: the models on this machine, and which of them are loaded.
 
 import { call } from "./api.js";
 
@@ -13,17 +13,17 @@ class Machine extends EventTarget {
   waiting = 0;
   fault = null;
   known = false;
-  watched = () => false; // whether somebody looks on: then it asks more often
-  browsed = () => false; // whether somebody looks at the library, where new ones may come
+  watched = () => false; // whether a view shows the state: then it is polled more often
+  browsed = () => false; // whether the list of models is shown, where new ones should appear
   #timer = 0;
   #looked = 0;
 
-  // The library is read from the disk: when the page opens, and when somebody looks at it.
+  // The gateway reads the library from disk, so it is requested only when the page opens and when it is shown.
   async look(options) {
     this.#looked = Date.now();
     try {
       const found = await call("library", options);
-      // Nothing looks unloaded while that is still being asked.
+      // Models keep their state until the next answer.
       this.models = found.models.map((model) => ({ ...model, loaded: this.#loaded(model) }));
       this.known = true;
       await this.ask(options);

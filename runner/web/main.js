@@ -1,9 +1,9 @@
-// The page put together: its parts by their addresses (#draw, #chat, …), and what they share.
+// Puts the page together: views by their addresses (#draw, #chat, …), and what they share.
 
 import { Board } from "./board.js";
 import { Chat } from "./chat.js";
 import { $, announce, button, fillIcons } from "./dom.js";
-import { bytes } from "./format.js";
+import { bytes, plural } from "./format.js";
 import { Gallery } from "./gallery.js";
 import { jobs } from "./jobs.js";
 import { machine } from "./machine.js";
@@ -22,11 +22,11 @@ board.begun = (job) => stage.show(job);
 const chat = new Chat();
 
 function current() {
-  const wanted = location.hash.slice(1);
-  return VIEWS.includes(wanted) ? wanted : "draw";
+  const view = location.hash.slice(1);
+  return VIEWS.includes(view) ? view : "draw";
 }
 
-// At once: what is hidden takes no focus.
+// Routes at once: hidden elements cannot take focus.
 function go(view) {
   history.pushState(null, "", `#${view}`);
   route(true);
@@ -60,11 +60,11 @@ function tell() {
   if (notice.dataset.said !== said) {
     notice.dataset.said = said;
     notice.hidden = !said;
-    const again = fault?.status === 401 ? "Give the key" : "Try again";
+    const again = fault?.status === 401 ? "Enter the key" : "Try again";
     notice.replaceChildren(said, button(again, null, () => machine.look()));
   }
   $("machine").textContent = machine.budget
-    ? `${bytes(machine.memory)} of ${bytes(machine.budget)} in use`
+    ? `${bytes(machine.memory)} of ${bytes(machine.budget)} of memory used`
     : "";
 }
 
@@ -72,7 +72,7 @@ function count() {
   const going = jobs.going.length;
   $("queue-count").hidden = !going;
   $("queue-count").textContent = going || "";
-  if (going) $("queue-count").setAttribute("aria-label", `${going} going on`);
+  if (going) $("queue-count").setAttribute("aria-label", plural(going, "job"));
 }
 
 machine.watched = () => jobs.going.length > 0 || ["models", "queue"].includes(current());
@@ -90,7 +90,7 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   $("main").focus();
 });
 document.addEventListener("visibilitychange", () => !document.hidden && machine.ask());
-// What goes on would be lost with the page.
+// Unfinished work would be lost with the page.
 window.addEventListener("beforeunload", (event) => jobs.going.length && event.preventDefault());
 showModels($("models"), go, board.choice, chat.choice);
 showQueue($("queue"));

@@ -1,4 +1,4 @@
-// Markdown to elements: blocks here, what is in a line in inline.js. A text that grows is shown without being made anew.
+// Markdown to elements: blocks here, inline markup in inline.js. A growing text is updated in place.
 
 import { codeBlock } from "./code.js";
 import { el } from "./dom.js";
@@ -12,7 +12,7 @@ const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])(?:([ \t]+)(.*)|)$/;
 const TABLE = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
 const DEEPEST = 8;
 
-// Blocks in the order of the text, each with its lines.
+// The blocks in order, each with its lines.
 export function blocks(lines) {
   const found = [];
   let at = 0;
@@ -59,7 +59,7 @@ function quoted(lines, at) {
   return until(lines, at, (line) => !QUOTE.test(line) && begins(line));
 }
 
-// Items and what is indented below them; blank lines too, if the list goes on after them.
+// Items and what is indented below them; also blank lines, if the list continues after them.
 function listed(lines, at) {
   const ordered = /\d/.test(ITEM.exec(lines[at])[2]);
   let end = at + 1;
@@ -92,7 +92,7 @@ const SHOWN = {
   },
   heading([line]) {
     const [, marks, text = ""] = HEADING.exec(line);
-    // The page has a first heading of its own, and each answer is below one.
+    // The page has its own h1, and each answer is below an h2.
     return el(`h${Math.min(6, marks.length + 2)}`, {}, inline(text.trimEnd().replace(/(?:^|[ \t])#+$/, "").trim()));
   },
   rule: () => el("hr"),
@@ -143,7 +143,7 @@ function cells(line) {
   return bare.split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll("\\|", "|"));
 }
 
-// A text that grows: blocks that are as they were keep their elements, and what is selected in them stays selected.
+// A growing text: unchanged blocks keep their elements, and with them the selection.
 export class Markdown {
   #shown = [];
 

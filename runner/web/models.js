@@ -1,4 +1,4 @@
-// The models of this machine: what they make, what they take, whether they are loaded.
+// The models on this machine: what they make, their size, whether they are loaded.
 
 import { button, el, fault } from "./dom.js";
 import { bytes, plural, span } from "./format.js";
@@ -22,25 +22,25 @@ export function showModels(root, go, drawing, writing) {
 }
 
 function memory() {
-  if (!machine.budget) return el("p", { class: "hint" }, "Asking the gateway …");
-  const said = `${bytes(machine.memory)} of ${bytes(machine.budget)} that models may take`;
+  if (!machine.budget) return el("p", { class: "hint" }, "Loading …");
+  const said = `${bytes(machine.memory)} of ${bytes(machine.budget)} of memory for models used`;
   return el("div", { class: "memory" },
     el("meter", { min: 0, max: machine.budget, value: machine.memory, "aria-label": said }),
     el("p", { class: "hint" }, said),
   );
 }
 
-// How to get a model; said loudly where there is none, or only the sample.
+// How to get a model; open where there is none but the sample.
 function more(open) {
   if (!machine.known) return "";
   const real = machine.models.some((model) => !model.sample);
-  const said = !machine.models.length ? "There is no model on this machine yet." : real ? "" : "These two are Diptych’s own small sample, which knows coloured shapes only.";
+  const said = !machine.models.length ? "There are no models on this machine yet." : real ? "" : "These two are Diptych’s small sample models, which only know coloured shapes.";
   return el("details", { class: "more welcome", open: open ?? !real },
     el("summary", { "data-key": "more" }, "Get more models"),
     said && el("p", {}, said),
-    el("p", { class: "hint" }, "On the command line, one that writes and one that draws, for example:"),
+    el("p", { class: "hint" }, "Download models on the command line, for example a language model and a picture model:"),
     el("pre", { tabindex: 0, role: "region", "aria-label": "Commands" }, el("code", {}, "diptych pull Qwen/Qwen3-0.6B\ndiptych pull black-forest-labs/FLUX.2-klein-4B")),
-    el("p", { class: "hint" }, "They are listed here as soon as they have come."),
+    el("p", { class: "hint" }, "They appear here when the download is complete."),
   );
 }
 
@@ -58,16 +58,16 @@ function card(model, use) {
 }
 
 function makes(model) {
-  if (model.capabilities.includes("embedding")) return "vectors";
-  return MAKES[model.mode] ?? "broken";
+  if (model.capabilities.includes("embedding")) return "embeddings";
+  return MAKES[model.mode] ?? "unknown";
 }
 
 function state({ loaded }) {
   if (!loaded) return "not loaded";
-  if (loaded.state === "loading") return `loading, ${Math.round((loaded.progress ?? 0) * 100)} %`;
-  if (loaded.state === "ending") return "leaving";
-  const until = loaded.until ? `, leaves in ${span(Math.max(0, (Date.parse(loaded.until) - Date.now()) / 1000))}` : "";
-  const busy = loaded.active ? `, ${plural(loaded.active, "request")} in hand` : until;
+  if (loaded.state === "loading") return `loading, ${Math.round((loaded.progress ?? 0) * 100)}%`;
+  if (loaded.state === "ending") return "unloading";
+  const until = loaded.until ? `, unloads in ${span(Math.max(0, (Date.parse(loaded.until) - Date.now()) / 1000))}` : "";
+  const busy = loaded.active ? `, ${plural(loaded.active, "request")} running` : until;
   return `loaded, ${bytes(loaded.memory)}${busy}`;
 }
 

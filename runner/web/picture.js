@@ -1,9 +1,9 @@
-// One picture with its recipe, large, and what can be done with it.
+// A picture at full size, its recipe, and the actions on it.
 
 import { $, announce, button, el } from "./dom.js";
 import { address, remove } from "./pictures.js";
 
-// What the board does with a picture, and how to get there; main.js fills it in through the gallery.
+// The form and the way to its view; the gallery sets them.
 export const hands = { board: null, go: () => undefined };
 
 export function actions(picture, over = () => undefined) {
@@ -18,15 +18,15 @@ export function actions(picture, over = () => undefined) {
     announce("Deleted");
   };
   return [
-    button("Again", "again", onBoard("again"), { title: "Draw the same once more" }),
-    button("Vary", "vary", onBoard("vary"), { title: "The same recipe with another seed" }),
-    button("Edit this", "edit", onBoard("edit"), { title: "Take it as the picture to edit" }),
+    button("Again", "again", onBoard("again"), { title: "Draw the same picture again" }),
+    button("Vary", "vary", onBoard("vary"), { title: "Draw it with another seed" }),
+    button("Edit this", "edit", onBoard("edit"), { title: "Use it as the input picture" }),
     button("Download", "download", () => download(picture), { bare: true }),
     button("Delete", "trash", away, { bare: true }),
   ];
 }
 
-// Large, in the company of `others`: the arrow keys go from one to the next.
+// Opens a picture; the arrow keys move through `others`.
 export function openPicture(picture, others = []) {
   const dialog = $("picture");
   show(picture);
@@ -57,7 +57,7 @@ function recipe(picture) {
   const [width, height] = picture.size;
   const rows = {
     Prompt: made.prompt,
-    Without: made.negative,
+    "Negative prompt": made.negative,
     Model: made.model,
     Size: `${width} × ${height}`,
     Steps: String(picture.steps),
@@ -71,13 +71,13 @@ function recipe(picture) {
   for (const [name, value] of Object.entries(rows)) {
     if (value !== null && value !== undefined && value !== "") list.append(el("dt", {}, name), el("dd", {}, String(value)));
   }
-  if (made.references.length) list.append(el("dt", {}, "From"), el("dd", { class: "from" }, ...made.references.map(small)));
+  if (made.references.length) list.append(el("dt", {}, "Input pictures"), el("dd", { class: "from" }, ...made.references.map(small)));
   return list;
 }
 
 function small(blob) {
   const url = URL.createObjectURL(blob);
-  const image = el("img", { src: url, alt: "A picture that it was made from" });
+  const image = el("img", { src: url, alt: "An input picture" });
   image.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
   return image;
 }

@@ -1,9 +1,9 @@
-// The pictures that were drawn, kept in this browser with their recipes.
+// The store of pictures and their recipes, in this browser.
 
 const NAME = "diptych";
 const STORE = "pictures";
 export const changes = new EventTarget();
-// Where the browser keeps nothing (some do not, in private windows), they last as long as the page.
+// Some browsers store nothing in private windows: there the pictures last as long as the page.
 const unkept = new Map();
 let opened = null;
 
@@ -26,7 +26,7 @@ function open() {
   return opened;
 }
 
-// One transaction; the result of the request that `work` makes of the store.
+// Runs one transaction; the result of the request that `work` makes.
 async function within(mode, work) {
   const database = await open();
   if (!database) throw new DOMException("no database", "NotFoundError");
@@ -38,7 +38,7 @@ async function within(mode, work) {
   });
 }
 
-// Read once; the browser holds the pictures themselves on its disk. Other tabs say when they change something.
+// Cached: the browser keeps the pictures themselves on disk. Other tabs announce their changes.
 let kept = null;
 const tabs = new BroadcastChannel("diptych-pictures");
 
@@ -54,7 +54,7 @@ function tell() {
 
 tabs.addEventListener("message", changed);
 
-// A full disk or a private window costs the gallery, never the picture that was drawn.
+// If storing fails (a full disk, a private window), the picture is kept in memory.
 export async function keep(picture) {
   try {
     await within("readwrite", (store) => store.put(picture));
@@ -75,13 +75,13 @@ export async function remove(id) {
 
 export const isKept = (id) => !unkept.has(id);
 
-// All of them, the last first.
+// All pictures, newest first.
 export async function all() {
   kept ??= within("readonly", (store) => store.index("made").getAll()).catch(() => []);
   return [...(await kept), ...unkept.values()].sort((one, other) => other.made - one.made || one.index - other.index);
 }
 
-// Addresses for <img>, one a picture, given back when the picture is gone.
+// Object URLs for <img>, one per picture, revoked when the picture is deleted.
 const addresses = new Map();
 
 export function address(picture) {

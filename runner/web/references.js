@@ -1,9 +1,10 @@
-// The pictures to edit or to start from: dropped, pasted, or chosen.
+// Input pictures: dropped, pasted, or chosen.
 
 import { $, announce, button, el } from "./dom.js";
+import { plural } from "./format.js";
 
 const MOST = 10;
-// What a gateway reads; anything else that the browser can show is drawn anew.
+// Formats the gateway reads; others that the browser can show are converted to PNG.
 const READ = ["image/png", "image/jpeg", "image/webp"];
 
 export class References extends EventTarget {
@@ -35,12 +36,12 @@ export class References extends EventTarget {
     const faults = [];
     for (const file of files) {
       if (this.blobs.length >= MOST) {
-        faults.push(`No more than ${MOST} pictures can be given.`);
+        faults.push(`At most ${MOST} input pictures are allowed.`);
         break;
       }
       const picture = await readable(file);
       if (picture) this.blobs.push(picture);
-      else faults.push(`${file.name || "What was given"} is not a picture that can be read.`);
+      else faults.push(`${file.name || "The file"} is not a readable picture.`);
     }
     this.#show();
     this.fault = faults[0] ?? "";
@@ -49,7 +50,7 @@ export class References extends EventTarget {
 
   #takeDrops(where) {
     const files = (event) => event.dataTransfer?.types.includes("Files");
-    // Wherever it falls: a browser would otherwise leave the page to show the file.
+    // Anywhere on the page: otherwise the browser would leave it to show the file.
     document.addEventListener("dragover", (event) => {
       if (!files(event)) return;
       event.preventDefault();
@@ -71,17 +72,17 @@ export class References extends EventTarget {
     this.#urls = this.blobs.map((blob) => URL.createObjectURL(blob));
     $("references").replaceChildren(...this.#urls.map((url, index) => this.#item(url, index)));
     $("references").hidden = !this.blobs.length;
-    announce(this.blobs.length ? `${this.blobs.length} pictures given` : "");
+    announce(this.blobs.length ? plural(this.blobs.length, "input picture") : "");
     this.dispatchEvent(new Event("change"));
   }
 
   #item(url, index) {
-    const away = () => {
+    const removed = () => {
       this.set(this.blobs.filter((_, place) => place !== index));
       $("add-picture").focus();
     };
-    const remove = button(`Take picture ${index + 1} away`, "close", away, { bare: true });
-    return el("li", {}, el("img", { src: url, alt: `Picture ${index + 1} to edit or to start from` }), remove);
+    const remove = button(`Remove picture ${index + 1}`, "close", removed, { bare: true });
+    return el("li", {}, el("img", { src: url, alt: `Input picture ${index + 1}` }), remove);
   }
 }
 

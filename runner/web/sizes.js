@@ -1,4 +1,4 @@
-// Shapes of pictures, as chips: the model's own, some ratios at about the model's own area, and any other.
+// Sizes of pictures, as chips: the model's own, some ratios at about the same area, and a custom size.
 
 import { el } from "./dom.js";
 
@@ -8,7 +8,7 @@ const SHAPES = [
   ["Portrait", [3, 4]],
   ["Landscape", [4, 3]],
   ["Wide", [16, 9]],
-  ["Other", "other"],
+  ["Custom", "custom"],
 ];
 const MULTIPLE = 16;
 const USUAL = 1024;
@@ -25,7 +25,7 @@ export class Sizes {
     this.#choose(0);
   }
 
-  // The model says what side it was made for.
+  // The side of the pictures that the model was trained on.
   made(side) {
     this.side = side ?? USUAL;
     this.chips.querySelectorAll("input").forEach((input, index) => {
@@ -34,11 +34,11 @@ export class Sizes {
     });
   }
 
-  // [width, height], or nothing where the model decides.
+  // [width, height]; null where the model decides.
   get value() {
     const shape = SHAPES[this.#chosen][1];
     if (shape === null) return [null, null];
-    return shape === "other" ? [number(this.width), number(this.height)] : sized(shape, this.side);
+    return shape === "custom" ? [number(this.width), number(this.height)] : sized(shape, this.side);
   }
 
   set value([width, height]) {
@@ -59,9 +59,9 @@ export class Sizes {
   }
 
   #show() {
-    const other = SHAPES[this.#chosen][1] === "other";
-    this.custom.hidden = !other;
-    if (other && !this.width.value) this.width.value = this.height.value = this.side;
+    const custom = SHAPES[this.#chosen][1] === "custom";
+    this.custom.hidden = !custom;
+    if (custom && !this.width.value) this.width.value = this.height.value = this.side;
   }
 
   #chip(label, index) {
@@ -70,7 +70,7 @@ export class Sizes {
   }
 }
 
-// What stands in a field: a whole number, nothing, or what the gateway will refuse by name.
+// The value of a field: a number, null, or a text that the gateway will refuse by name.
 export function number(input) {
   const text = input.value.trim();
   if (!text) return null;

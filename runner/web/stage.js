@@ -1,4 +1,4 @@
-// Where a drawing is seen on its way: previews, steps, the time that is left; then the pictures, or what went wrong.
+// Shows a drawing in progress (preview, step, time left), then its pictures or its error.
 
 import { announce, button, el, fault } from "./dom.js";
 import { plural, span } from "./format.js";
@@ -20,7 +20,7 @@ export class Stage {
   constructor(root, board) {
     this.board = board;
     this.easel = el("div", { class: "easel" });
-    this.strip = el("ul", { class: "strip", "aria-label": "The last pictures" });
+    this.strip = el("ul", { class: "strip", "aria-label": "Recent pictures" });
     root.append(this.easel, this.strip);
     jobs.addEventListener("change", ({ detail }) => {
       if (detail === this.#job) this.#follow();
@@ -38,7 +38,7 @@ export class Stage {
     return !this.#job || !GOING.includes(this.#job.state);
   }
 
-  // A drawing that was asked for; one that is still being drawn is looked at to its end.
+  // Shows a new drawing, unless one is still in progress.
   show(job) {
     const free = () => this.#job === job || this.#over;
     job.done.then(
@@ -57,13 +57,13 @@ export class Stage {
 
   #build() {
     this.preview = el("div", { class: "preview" });
-    this.bar = el("progress", { max: 1, "aria-label": "How far the drawing is" });
+    this.bar = el("progress", { max: 1, "aria-label": "Progress" });
     this.said = el("p", { class: "said" });
     const stop = button("Stop", "stop", () => this.#job.stop());
     const about = el("div", { class: "under" }, el("div", { class: "going" }, this.said, this.bar), stop);
     this.easel.replaceChildren(this.preview, about);
     this.easel.setAttribute("aria-busy", "true");
-    // On a phone it lies below the board.
+    // On a phone it is below the form.
     this.easel.scrollIntoView({ block: "nearest" });
   }
 
@@ -71,13 +71,13 @@ export class Stage {
     const job = this.#job;
     if (!GOING.includes(job.state)) return;
     const more = jobs.going.filter((one) => one.kind === "draw").length - 1;
-    this.said.textContent = `${progress(job)}${more ? `; ${more} more in the queue` : ""}`;
+    this.said.textContent = `${progress(job)}${more ? `; ${more} more queued` : ""}`;
     const part = job.state === "loading" ? job.progress : job.step / job.total;
     if (Number.isFinite(part) && job.state !== "waiting") this.bar.value = part;
     else this.bar.removeAttribute("value");
     if (job.preview && this.preview.dataset.of !== String(job.step)) {
       this.preview.dataset.of = String(job.step);
-      this.preview.replaceChildren(el("img", { src: job.preview, alt: "The drawing, not finished yet" }));
+      this.preview.replaceChildren(el("img", { src: job.preview, alt: "Preview of the unfinished picture" }));
     }
   }
 
@@ -92,7 +92,7 @@ export class Stage {
     const picture = pictures[at];
     this.easel.removeAttribute("aria-busy");
     const image = el("img", { src: address(picture), alt: picture.recipe.prompt });
-    const large = el("button", { type: "button", class: "canvas", "aria-label": `Look at: ${picture.recipe.prompt}` }, image);
+    const large = el("button", { type: "button", class: "canvas", "aria-label": `Enlarge: ${picture.recipe.prompt}` }, image);
     large.addEventListener("click", () => openPicture(picture));
     const others = pictures.length > 1 ? this.#others() : null;
     const warnings = picture.warnings.map((warning) => el("p", { class: "hint" }, warning));
@@ -107,22 +107,22 @@ export class Stage {
       const pressed = { "aria-label": `Picture ${index + 1}`, "aria-pressed": String(index === this.#at) };
       return el("button", { type: "button", class: "thumb", ...pressed, on: { click: choose } }, image);
     });
-    return el("div", { class: "others", role: "group", "aria-label": "Pictures of this drawing" }, ...choices);
+    return el("div", { class: "others", role: "group", "aria-label": "Pictures of this request" }, ...choices);
   }
 
   #failed(job, error) {
     this.easel.removeAttribute("aria-busy");
     if (job.state === "stopped") {
       announce("Stopped");
-      this.#empty("Stopped. Nothing was kept of it.");
+      this.#empty("Stopped.");
       return;
     }
     this.easel.replaceChildren(fault(error.message, button("Try again", "again", () => this.board.draw(job.recipe))));
   }
 
-  #empty(said = "What you draw is seen here.") {
+  #empty(said = "Your picture will appear here.") {
     const ideas = el("ul", { class: "chips ideas" }, IDEAS.map((idea) => el("li", {}, button(idea, null, () => this.board.try(idea)))));
-    // What the sample knows: of other models people have ideas of their own.
+    // The ideas are for the sample, which knows little else.
     ideas.hidden = !this.board.choice.model?.sample;
     this.ideas = ideas;
     this.easel.replaceChildren(el("div", { class: "preview empty" }, el("div", {}, el("p", {}, said), ideas)));
@@ -146,10 +146,10 @@ export class Stage {
 }
 
 function progress(job) {
-  if (job.state === "queued") return "Waits for the drawings before it";
-  if (job.state === "waiting") return "Waits for its turn";
-  if (job.state === "loading") return `Loads the model, ${Math.round(job.progress * 100)} %`;
-  if (!job.step) return "Reads the prompt";
+  if (job.state === "queued") return "Queued";
+  if (job.state === "waiting") return "Waiting";
+  if (job.state === "loading") return `Loading the model, ${Math.round(job.progress * 100)}%`;
+  if (!job.step) return "Encoding the prompt";
   const left = job.left === null ? "" : job.step < job.total ? `, about ${span(job.left)} left` : ", nearly done";
   return `Step ${job.step} of ${job.total}${left}`;
 }

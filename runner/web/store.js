@@ -1,4 +1,4 @@
-// What is remembered for longer than the page: for a tab, or for good. Some browsers allow neither; then, for the page.
+// Values kept per tab or permanently; where the browser forbids that, as long as the page.
 
 function kept(area) {
   const instead = new Map();

@@ -57,9 +57,9 @@ def test_a_conversation_is_written_as_it_comes_and_can_be_copied(opened: Any) ->
     last(opened).get_by_role("button", name="Copy").click()
     expect(last(opened).get_by_role("button", name="Copied")).to_be_visible()
     assert "blue circle" in opened.evaluate("() => navigator.clipboard.readText()")
-    expect(opened.get_by_role("button", name="Answer again")).to_have_count(1)
+    expect(opened.get_by_role("button", name="Regenerate")).to_have_count(1)
     opened.get_by_role("button", name="New chat").click()
-    expect(opened.get_by_role("log")).to_contain_text("Nothing said yet")
+    expect(opened.get_by_role("log")).to_contain_text("Start a conversation")
 
 
 def test_an_answer_is_stopped_and_what_was_written_stays(opened: Any, gateway: Gateway) -> None:
@@ -125,8 +125,8 @@ def test_a_model_is_loaded_before_it_thinks_and_thinks_before_it_writes(browser:
     with Window(browser, liar.url) as window:
         say(window.page, "thinker", "Well?")
         answer = last(window.page)
-        expect(answer).to_contain_text("Loads the model")
-        expect(answer).to_contain_text("Thinks")
+        expect(answer).to_contain_text("Loading the model")
+        expect(answer).to_contain_text("Thinking")
         expect(answer.locator(".prose")).to_have_text("Seen and done.")
         expect(answer.locator(".thoughts")).to_be_hidden()
         answer.get_by_text("Thoughts").click()

@@ -26,7 +26,7 @@ def draw(page: Any, prompt: str, **fields: str) -> None:
 
 def finished(page: Any, prompt: str) -> Any:
     """The picture on the stage, once it is drawn."""
-    picture = page.get_by_role("button", name=f"Look at: {prompt}")
+    picture = page.get_by_role("button", name=f"Enlarge: {prompt}")
     expect(picture).to_be_visible()
     return picture
 
@@ -56,9 +56,9 @@ def tab(page: Any, name: str) -> None:
 NOTING = """() => {
     window.noted = { progress: [], previews: 0 };
     new MutationObserver(() => {
-        const bar = document.querySelector('progress[aria-label="How far the drawing is"]');
+        const bar = document.querySelector('progress[aria-label="Progress"]');
         if (bar) window.noted.progress.push(bar.value);
-        if (document.querySelector('img[alt="The drawing, not finished yet"]')?.checkVisibility()) window.noted.previews++;
+        if (document.querySelector('img[alt="Preview of the unfinished picture"]')?.checkVisibility()) window.noted.previews++;
     }).observe(document.body, { subtree: true, childList: true, attributes: true });
 }"""
 
@@ -94,22 +94,22 @@ def test_a_picture_is_edited_in_words(opened: Any) -> None:
     draw(opened, CIRCLE, Seed="7")
     finished(opened, CIRCLE)
     opened.get_by_role("button", name="Edit this").click()
-    expect(opened.get_by_alt_text("Picture 1 to edit or to start from")).to_be_visible()
+    expect(opened.get_by_alt_text("Input picture 1")).to_be_visible()
     expect(opened.get_by_label("Prompt", exact=True)).to_be_focused()
     draw(opened, "make the circle green", Seed="3")
     assert middle(finished(opened, "make the circle green")) == "green"
 
 
-def test_a_picture_is_started_from_as_far_as_is_said(opened: Any, tmp_path: Path) -> None:
+def test_a_picture_starts_from_another_with_the_given_strength(opened: Any, tmp_path: Path) -> None:
     Image.new("RGB", (128, 128), "blue").save(tmp_path / "blue.png")
     opened.locator("#file").set_input_files(tmp_path / "blue.png")
-    opened.get_by_label("Start from the first one, instead of editing it").check()
+    opened.get_by_label("Use the first one as a starting point instead of editing it").check()
     opened.get_by_label("Strength").fill("0.3")
     draw(opened, CIRCLE, Seed="7", Steps="8")
     finished(opened, CIRCLE).click()
     recipe = opened.get_by_role("dialog")
     expect(recipe).to_contain_text("Strength0.3")
-    expect(recipe.get_by_alt_text("A picture that it was made from")).to_be_visible()
+    expect(recipe.get_by_alt_text("An input picture")).to_be_visible()
 
 
 def test_pictures_are_taken_by_drop_and_by_paste_and_given_away(opened: Any) -> None:
@@ -125,12 +125,12 @@ def test_pictures_are_taken_by_drop_and_by_paste_and_given_away(opened: Any) -> 
             done();
         }));
     }"""
-    pictures = opened.get_by_role("list", name="Pictures to edit or to start from").get_by_role("listitem")
+    pictures = opened.get_by_role("list", name="Input pictures").get_by_role("listitem")
     opened.evaluate(give, ["#drop", "drop", "image/png"])
     expect(pictures).to_have_count(1)
     opened.evaluate(give, ["#prompt", "paste", "image/png"])
     expect(pictures).to_have_count(2)
-    opened.get_by_role("button", name="Take picture 1 away").click()
+    opened.get_by_role("button", name="Remove picture 1").click()
     expect(pictures).to_have_count(1)
 
 
@@ -174,9 +174,9 @@ def test_the_gallery_keeps_pictures_and_their_recipes_until_they_are_deleted(ope
     finished(opened, CIRCLE)
     opened.reload()
     tab(opened, "Gallery")
-    opened.get_by_label("Find by what the prompt says").fill("nothing like it")
-    expect(opened.locator("#gallery-note")).to_have_text("No prompt says that.")
-    opened.get_by_label("Find by what the prompt says").fill("RED")
+    opened.get_by_label("Search prompts").fill("nothing like it")
+    expect(opened.locator("#gallery-note")).to_have_text("No prompts match.")
+    opened.get_by_label("Search prompts").fill("RED")
     opened.get_by_role("button", name=CIRCLE).click()
     recipe = opened.get_by_role("dialog", name="Recipe")
     expect(recipe).to_contain_text("Seed7")
@@ -190,24 +190,24 @@ def test_the_gallery_keeps_pictures_and_their_recipes_until_they_are_deleted(ope
     assert CIRCLE in picture.info["parameters"]
     recipe.get_by_role("button", name="Edit this").click()
     expect(opened.get_by_label("Prompt", exact=True)).to_be_focused()
-    expect(opened.get_by_alt_text("Picture 1 to edit or to start from")).to_be_visible()
+    expect(opened.get_by_alt_text("Input picture 1")).to_be_visible()
     tab(opened, "Gallery")
     opened.get_by_role("button", name=CIRCLE).click()
     recipe.get_by_role("button", name="Delete").click()
-    expect(opened.locator("#gallery-note")).to_contain_text("Empty so far")
+    expect(opened.locator("#gallery-note")).to_contain_text("No pictures yet")
 
 
 def test_what_one_tab_draws_is_in_the_gallery_of_another(opened: Any) -> None:
     other = opened.context.new_page()
     other.goto(opened.url)
     tab(other, "Gallery")
-    expect(other.locator("#gallery-note")).to_contain_text("Empty so far")
+    expect(other.locator("#gallery-note")).to_contain_text("No pictures yet")
     draw(opened, CIRCLE, Steps="1")
     expect(other.get_by_role("list").get_by_role("button", name=CIRCLE)).to_be_visible()
 
 
 def test_a_refusal_is_a_sentence_and_drawing_goes_on(opened: Any) -> None:
-    opened.get_by_label("Other", exact=True).check()
+    opened.get_by_label("Custom", exact=True).check()
     draw(opened, CIRCLE, Width="9000", Height="64", Steps="1")
     expect(opened.get_by_role("alert").filter(has_text="9000")).to_contain_text("4096")
     fill(opened, CIRCLE, Width="64")
@@ -216,14 +216,14 @@ def test_a_refusal_is_a_sentence_and_drawing_goes_on(opened: Any) -> None:
     expect(opened.locator("#stage")).to_contain_text("64 × 64")
 
 
-def test_the_dice_throw_a_seed_that_can_be_taken_back(opened: Any) -> None:
+def test_a_random_seed_can_be_taken_and_cleared_again(opened: Any) -> None:
     seed = opened.get_by_label("Seed", exact=True)
-    opened.get_by_role("button", name="Throw the dice for a seed").click()
+    opened.get_by_role("button", name="New random seed").click()
     first = seed.input_value()
     assert 0 < int(first) < 2**32
-    opened.get_by_role("button", name="Throw the dice for a seed").click()
+    opened.get_by_role("button", name="New random seed").click()
     assert seed.input_value() != first
-    opened.get_by_role("button", name="Leave the seed to chance").click()
+    opened.get_by_role("button", name="Clear the seed").click()
     assert seed.input_value() == ""
 
 
@@ -235,12 +235,12 @@ def test_the_queue_shows_what_waits_and_lets_it_go(opened: Any) -> None:
     tab(opened, "Queue")
     rows = opened.locator("#queue ol").get_by_role("listitem")
     expect(rows).to_have_count(4)
-    expect(rows.nth(1)).to_contain_text("Waits for its turn")
-    expect(rows.nth(3)).to_contain_text("Waits for the drawings before it")
-    expect(opened.locator("#queue")).to_contain_text("requests in hand")
+    expect(rows.nth(1)).to_contain_text("Waiting")
+    expect(rows.nth(3)).to_contain_text("Queued")
+    expect(opened.locator("#queue")).to_contain_text("requests running")
     opened.get_by_role("button", name="Stop: a yellow cross").click()
     expect(rows).to_have_count(3)
     opened.get_by_role("button", name=f"Stop: {CIRCLE}").click()
-    expect(opened.get_by_text("Nothing is going on.")).to_be_visible()
+    expect(opened.get_by_text("No jobs.")).to_be_visible()
     tab(opened, "Draw")
     expect(opened.get_by_role("list", name="The last pictures").get_by_role("listitem")).to_have_count(2)

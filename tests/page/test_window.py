@@ -21,14 +21,14 @@ def test_a_key_is_asked_for_refused_and_taken(browser: Any, folders: dict[str, P
         Window(browser, gateway.url, bypass_csp=True) as window,
     ):
         page = window.page
-        asked = page.get_by_role("dialog", name="This gateway asks for a key")
+        asked = page.get_by_role("dialog", name="API key needed")
         expect(asked).to_be_visible()
         check(page, "the key")
         asked.get_by_label("Key").fill("open barley")
         page.keyboard.press("Enter")
-        expect(asked.get_by_role("alert")).to_contain_text("not one that this gateway knows")
+        expect(asked.get_by_role("alert")).to_contain_text("not valid for this gateway")
         asked.get_by_label("Key").fill("open sesame")
-        asked.get_by_role("button", name="Go on").click()
+        asked.get_by_role("button", name="Continue").click()
         expect(asked).to_be_hidden()
         draw(page, CIRCLE, Steps="1")
         finished(page, CIRCLE)
@@ -46,10 +46,10 @@ def test_without_a_key_the_page_says_what_it_lacks(
     browser: Any, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     with serving(folders, tmp_path, keys=["secret"]) as gateway, Window(browser, gateway.url) as window:
-        window.page.get_by_role("button", name="Not now").click()
+        window.page.get_by_role("button", name="Cancel").click()
         notice = window.page.locator("#notice")
-        expect(notice).to_contain_text("This gateway needs its key.")
-        notice.get_by_role("button", name="Give the key").click()
+        expect(notice).to_contain_text("This gateway needs an API key.")
+        notice.get_by_role("button", name="Enter the key").click()
         expect(window.page.get_by_role("dialog")).to_be_visible()
 
 
@@ -77,7 +77,7 @@ def test_a_gateway_that_goes_away_is_missed_in_a_sentence(
         expect(page.locator("#draw-model")).to_have_value("shapes")
         assert gateway.stop() == 0
         draw(page, CIRCLE, Steps="1")
-        expect(page.locator("#stage").get_by_role("alert")).to_contain_text("The gateway does not answer.")
+        expect(page.locator("#stage").get_by_role("alert")).to_contain_text("The gateway is not responding.")
         expect(page.locator("#notice")).to_contain_text("diptych serve")
 
 
