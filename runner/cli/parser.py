@@ -8,9 +8,9 @@ Command = Callable[[argparse.Namespace], int]
 
 # As `diptych --help` lists them.
 GROUPS = {
-    "use": ("draw", "chat", "serve", "recipe"),
-    "models": ("list", "show", "pull", "rm", "ps", "stop"),
-    "advanced": ("runner", "detect", "quantize", "bench", "config", "doctor"),
+    "use": ("draw", "chat", "serve"),
+    "models": ("list", "show", "pull", "rm", "quantize", "recipe", "ps", "stop"),
+    "advanced": ("detect", "doctor", "config", "bench", "runner"),
 }
 
 MODEL_HELP = (
