@@ -112,7 +112,7 @@ def test_a_picture_starts_from_another_with_the_given_strength(opened: Any, tmp_
     expect(recipe.get_by_alt_text("An input picture")).to_be_visible()
 
 
-def test_pictures_are_taken_by_drop_and_by_paste_and_given_away(opened: Any) -> None:
+def test_pictures_are_added_by_drop_and_paste_and_removed(opened: Any) -> None:
     give = """([place, event, kind]) => {
         const canvas = document.createElement("canvas");
         return new Promise((done) => canvas.toBlob((blob) => {
@@ -134,16 +134,16 @@ def test_pictures_are_taken_by_drop_and_by_paste_and_given_away(opened: Any) -> 
     expect(pictures).to_have_count(1)
 
 
-def test_what_is_no_picture_is_refused_in_a_sentence(opened: Any) -> None:
+def test_a_file_that_is_not_a_picture_is_refused_in_a_sentence(opened: Any) -> None:
     opened.locator("#file").set_input_files({"name": "a.txt", "mimeType": "image/png", "buffer": b"no"})
-    expect(opened.locator("#prompt-hint")).to_have_text("a.txt is not a picture that can be read.")
+    expect(opened.locator("#prompt-hint")).to_have_text("a.txt is not a readable picture.")
 
 
 def test_again_is_the_same_and_vary_is_another(opened: Any) -> None:
     draw(opened, CIRCLE, Seed="11", Steps="1")
     finished(opened, CIRCLE)
     opened.get_by_role("button", name="Again").click()
-    pictures = opened.get_by_role("list", name="The last pictures").get_by_role("listitem")
+    pictures = opened.get_by_role("list", name="Recent pictures").get_by_role("listitem")
     expect(pictures).to_have_count(2)
     opened.get_by_role("button", name="Vary").click()
     expect(pictures).to_have_count(3)
@@ -159,7 +159,7 @@ def test_again_is_the_same_and_vary_is_another(opened: Any) -> None:
     assert varied != first
 
 
-def test_several_pictures_of_one_drawing_are_looked_at_in_turn(opened: Any) -> None:
+def test_several_pictures_of_one_drawing_are_shown_in_turn(opened: Any) -> None:
     draw(opened, CIRCLE, Pictures="3", Steps="1")
     finished(opened, CIRCLE)
     third = opened.get_by_role("button", name="Picture 3")
@@ -243,4 +243,4 @@ def test_the_queue_shows_what_waits_and_lets_it_go(opened: Any) -> None:
     opened.get_by_role("button", name=f"Stop: {CIRCLE}").click()
     expect(opened.get_by_text("No jobs.")).to_be_visible()
     tab(opened, "Draw")
-    expect(opened.get_by_role("list", name="The last pictures").get_by_role("listitem")).to_have_count(2)
+    expect(opened.get_by_role("list", name="Recent pictures").get_by_role("listitem")).to_have_count(2)
