@@ -40,9 +40,11 @@ class ImageParameters(Struct, frozen=True):
 
     prompt: Annotated[Text, about("what the picture should show")]
     seed: Annotated[int | None, about("the same seed gives the same picture (default: random)")] = None
-    negative_prompt: Annotated[Text | None, about("what it should not show", flag="--negative")] = None
-    width: Annotated[Side | None, about("in pixels (default: the model's own size)")] = None
-    height: Annotated[Side | None, about("in pixels (default: the model's own size)")] = None
+    negative_prompt: Annotated[Text | None, about("what the picture should not show", flag="--negative")] = (
+        None
+    )
+    width: Annotated[Side | None, about("width in pixels (default: the model's own size)")] = None
+    height: Annotated[Side | None, about("height in pixels (default: the model's own size)")] = None
     steps: Annotated[Steps | None, about("denoising steps (default: the model's)")] = None
     guidance: Annotated[Scale | None, about("how closely the prompt is followed (default: the model's)")] = (
         None
@@ -50,7 +52,7 @@ class ImageParameters(Struct, frozen=True):
     strength: Annotated[
         Fraction | None, about("start from the first input picture and go this far from it, 0 to 1")
     ] = None
-    n: Annotated[Count, about("how many pictures, all from one seed")] = 1
+    n: Annotated[Count, about("how many pictures, all from one seed (default: 1)")] = 1
     true_cfg_scale: Annotated[
         Scale | None,
         about(

@@ -13,7 +13,7 @@ from runner.process.supervisor import Server
 from runner.protocol.events import Event
 from runner.sources import ModelFiles, ModelMode
 
-__all__ = ["Backend", "Event", "GatewayBackend", "LocalRunner", "choose"]
+__all__ = ["Backend", "GatewayBackend", "LocalRunner", "choose"]
 
 Report = Callable[[float], None]
 POLL_S = 0.2  # between two looks at the progress of a load

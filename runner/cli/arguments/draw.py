@@ -1,4 +1,4 @@
-"""Commands about pictures, and how a model that makes them is loaded."""
+"""The options of the commands for pictures: draw, recipe, quantize; and how a picture model is loaded."""
 
 import argparse
 from pathlib import Path
@@ -8,11 +8,12 @@ from msgspec import NODEFAULT
 
 from models.checkpoint.quantization_formats import FORMATS
 from pipelines.parameters import ImageParameters, Parameter, parameters_of
-from runner.cli.arguments.types import natural
+from runner.cli.arguments.types import integer, natural, number
 from runner.cli.parser import MODEL_HELP, Commands, add_json
 from runner.inspect.image_backend import CHOICES
 
 METAVARS = {int: "N", float: "X", str: "TEXT"}
+READERS = {int: integer, float: number, str: str}
 
 
 def add(commands: Commands) -> None:
@@ -27,52 +28,52 @@ def add_loading(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=CHOICES,
         default="auto",
-        help="picture models: mlx, torch (diffusers', with the extra diptych[torch]), or auto: MLX where it has the "
-        "pipeline",
+        help="picture models: mlx, torch (diffusers; needs the extra diptych[torch]), or auto, which is mlx if it supports "
+        "the model and otherwise torch (default: auto)",
     )
     parser.add_argument(
         "--quantize",
         choices=FORMATS,
-        help="quantize a picture model while it is loaded: bits, or a format",
+        help="picture models: quantize while loading, to this many bits or to this format",
     )
     parser.add_argument(
         "--memory",
         type=memory,
         default="auto",
         metavar="HOW",
-        help="picture models: resident (all at once), staged (text encoder and transformer in turn), a size such as "
-        "8GB that decides, or auto: by what the device has",
+        help="picture models: resident keeps everything in memory, staged loads text encoder and transformer in turn; a "
+        "size such as 8GB, or auto for the device's memory, chooses between them (default: auto)",
     )
 
 
 def _add_draw(commands: Commands) -> None:
     parser = commands.add(
         "draw",
-        "make a picture",
-        "Make a picture, and print where it is and its seed. By the gateway when it is running and none of --engine, "
-        "--quantize and --memory is given, else by a runner for the call.",
+        "draw a picture from a prompt, or edit pictures",
+        "Draw a picture, and print its path and seed. The gateway draws if one is running and none of --engine, --quantize, "
+        "--memory and --verbose is given; otherwise the model is loaded for this call.",
     )
     add = parser.add_argument
     for parameter in parameters_of(ImageParameters):
         _add_parameter(parser, parameter)
-    add("-o", dest="out", type=Path, metavar="PATH", help="where to write it: a file, which is replaced, or a folder "
-        "(default: a new name from the prompt and the time, here); with --n: NAME-1, NAME-2, …")  # fmt: skip
-    add("--model", metavar="M", help=MODEL_HELP)
-    add("--image", dest="images", action="append", type=Path, metavar="PATH", help="a picture to edit or to start "
-        "from; may be given several times")  # fmt: skip
-    add("--format", choices=("png", "jpeg", "webp"), help="(default: as PATH says, else png)")
-    add("--preview", action="store_true", help="show the picture in the making: small, beside PATH as "
-        "NAME.preview.png, rewritten a few times and removed at the end")  # fmt: skip
+    add("-o", dest="out", type=Path, metavar="PATH", help="file to write, replacing an existing one, or folder; with "
+        "--n: NAME-1, NAME-2, ... (default: a new file in the current folder, named after the prompt and the time)")  # fmt: skip
+    add("--model", metavar="MODEL", help=f"{MODEL_HELP} (default: Diptych's sample model)")
+    add("--image", dest="images", action="append", type=Path, metavar="PATH", help="picture to edit or to start "
+        "from; may be repeated")  # fmt: skip
+    add("--format", choices=("png", "jpeg", "webp"), help="file format (default: that of -o, else png)")
+    add("--preview", action="store_true", help="write a small preview next to the picture, NAME.preview.png, "
+        "a few times while drawing; it is removed at the end")  # fmt: skip
     add("--from", dest="source", type=Path, metavar="PICTURE", help="repeat a picture from the recipe stored in it; "
         "other options override it")  # fmt: skip
     add_loading(parser)
-    add("--verbose", action="store_true", help="show the runner's log")
+    add("--verbose", action="store_true", help="show the log of the runner")
     add_json(parser)
 
 
 def _add_parameter(parser: argparse.ArgumentParser, parameter: Parameter) -> None:
-    """A field of a request as an option; one that is required is an argument, which --from may stand in for. Its limits
-    are checked where the request is."""
+    """A parameter as an option. A required one is a positional argument, which --from can replace. Limits are checked
+    with the request."""
     about: dict[str, Any] = {"default": None, "help": parameter.help}
     if parameter.default is NODEFAULT:
         parser.add_argument(parameter.name, nargs="?", **about)
@@ -81,13 +82,18 @@ def _add_parameter(parser: argparse.ArgumentParser, parameter: Parameter) -> Non
         about["action"] = "store_true"
     else:
         bounded = parameter.type is int and parameter.least is not None
-        about |= {"type": natural if bounded else parameter.type, "metavar": METAVARS[parameter.type]}
+        about |= {
+            "type": natural if bounded else READERS[parameter.type],
+            "metavar": METAVARS[parameter.type],
+        }
     parser.add_argument(parameter.flag, dest=parameter.name, **about)
 
 
 def _add_recipe(commands: Commands) -> None:
-    parser = commands.add("recipe", "say how a picture was made", "Print the recipe that a picture carries.")
-    parser.add_argument("picture", type=Path, metavar="PICTURE", help="a PNG, JPEG or WebP")
+    parser = commands.add(
+        "recipe", "show how a picture was made", "Show how a picture was made, from the recipe stored in it."
+    )
+    parser.add_argument("picture", type=Path, metavar="PICTURE", help="a PNG, JPEG or WebP file")
     add_json(parser)
 
 
@@ -95,12 +101,12 @@ def _add_quantize(commands: Commands) -> None:
     parser = commands.add(
         "quantize",
         "write a smaller copy of a model",
-        "Write a copy of a model whose large layers are quantized: a folder in the same layout. Norms, embeddings and "
-        "autoencoders of picture models stay as they are.",
+        "Write a copy of a model with its large layers quantized, in the same layout. The norms, embeddings and "
+        "autoencoder of a picture model are not quantized.",
     )
     parser.add_argument("model", metavar="SRC", help=MODEL_HELP)
-    parser.add_argument("folder", type=Path, metavar="DST", help="a folder that is not there yet")
-    parser.add_argument("--bits", required=True, choices=FORMATS, help="bits a weight, or a format")
+    parser.add_argument("folder", type=Path, metavar="DST", help="folder to create")
+    parser.add_argument("--bits", required=True, choices=FORMATS, help="bits per weight, or a format")
     add_json(parser)
 
 

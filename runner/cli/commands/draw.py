@@ -70,7 +70,9 @@ def draw(options: DrawOptions, config: Config) -> int:
         options = follow(options, recipe)
     prompt = options.parameters.get("prompt")
     if prompt is None:
-        raise BadRequest("a prompt is needed, or --from with a picture that carries its recipe")
+        raise BadRequest(
+            "no prompt was given: add one, or use --from with a picture that contains its recipe"
+        )
     model = options.model
     if model is None:
         model = sample(ModelMode.IMAGE)
@@ -91,7 +93,7 @@ def draw(options: DrawOptions, config: Config) -> int:
 async def _ask(
     session: "_Session", options: DrawOptions, model: str, config: Config, request: dict[str, Any]
 ) -> None:
-    """By a runner of our own when it is to be called in a way of its own."""
+    """Options for the runner need a runner of our own."""
     if called := _arguments(options):
         backend: Backend = LocalRunner(model, [*model_arguments(config.model(model)), *called])
     else:
@@ -103,7 +105,7 @@ def recipe_of(path: Path) -> Recipe:
     try:
         return read_recipe(path)
     except OSError as error:
-        raise BadRequest(f"{path} cannot be read: {error.strerror or error}") from None
+        raise BadRequest(f"cannot read {path}: {error.strerror or error}") from None
     except (PictureError, RecipeError) as error:
         raise BadRequest(f"{path}: {error}") from None
 
@@ -112,7 +114,8 @@ def follow(options: DrawOptions, recipe: Recipe) -> DrawOptions:
     """The options, with the recipe's parameters where the command line gives none."""
     if recipe.images and not options.images:
         raise BadRequest(
-            f"{options.source} was made from {recipe.images} pictures that it does not hold; give them with --image"
+            f"{options.source} was made from {recipe.images} input picture{'s' if recipe.images > 1 else ''}, which it does "
+            "not contain; give the same with --image"
         )
     parameters = {**values(recipe), **options.parameters}
     return replace(options, parameters=parameters, model=options.model or recipe.model or None)
@@ -129,26 +132,26 @@ def request_of(options: DrawOptions, format: str) -> dict[str, Any]:
 def _read(path: Path) -> str:
     try:
         if path.stat().st_size > LARGEST_INPUT:
-            raise BadRequest(f"{path} is too large: at most {LARGEST_INPUT >> 20} MiB are read")
+            raise BadRequest(f"{path} is too large; the limit is {LARGEST_INPUT >> 20} MiB")
         return base64.b64encode(path.read_bytes()).decode()
     except OSError as error:
-        raise BadRequest(f"{path} cannot be read: {error.strerror or error}") from None
+        raise BadRequest(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def _arguments(options: DrawOptions) -> list[str]:
-    """What the command line says of the runner."""
-    found = ["--memory", str(options.memory)] if options.memory != "auto" else []
+    """The options for the runner."""
+    arguments = ["--memory", str(options.memory)] if options.memory != "auto" else []
     if options.engine != "auto":
-        found += ["--engine", options.engine]
+        arguments += ["--engine", options.engine]
     if options.quantize:
-        found += ["--quantize", options.quantize]
+        arguments += ["--quantize", options.quantize]
     if options.verbose:
-        found.append("--verbose")
-    return found
+        arguments.append("--verbose")
+    return arguments
 
 
 class _Session:
-    """One request's events on the terminal and in files. `only`: of several pictures, the one that is kept."""
+    """Handles the events of one request. With `only`, one picture of a series is written."""
 
     def __init__(self, target: Target, only: int | None, as_json: bool) -> None:
         self._as_json = as_json

@@ -117,16 +117,16 @@ def _child_of(pid: int) -> int:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["draw"], 1, "a prompt is needed"),
+        (["draw"], 1, "no prompt was given"),
         (["draw", "a boat", "--model", "./nowhere"], 3, "no model folder"),
         (["draw", "a boat", "--model", "./m", "-o", "nowhere/x.png"], 1, "nowhere: it is not a folder"),
         (["draw", "a boat", "--model", "./m", "-o", "x.gif"], 1, "cannot write .gif files"),
-        (["draw", "a boat", "--model", "./m", "--image", "cat.png"], 1, "cat.png cannot be read"),
-        (["draw", "--from", "cat.png", "--model", "./m"], 1, "cat.png cannot be read"),
+        (["draw", "a boat", "--model", "./m", "--image", "cat.png"], 1, "cannot read cat.png"),
+        (["draw", "--from", "cat.png", "--model", "./m"], 1, "cannot read cat.png"),
         (["draw", "a boat", "--width", "0"], 2, "not a positive whole number"),
         (["draw", "a boat", "--memory", "plenty"], 2, "auto, resident and staged"),
         (["draw", "a boat", "--quantize", "7"], 2, "invalid choice"),
-        (["recipe", "cat.png"], 1, "cat.png cannot be read"),
+        (["recipe", "cat.png"], 1, "cannot read cat.png"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_a_runner_is_started(
@@ -149,7 +149,7 @@ def test_a_recipe_of_an_edited_picture_asks_for_its_pictures(diptych: Diptych, t
     packed(tmp_path / "edited.png", images=2, model="./m")
     done = diptych("draw", "--from", "edited.png")
     assert done.code == 1
-    assert "made from 2 pictures" in done.err
+    assert "made from 2 input pictures" in done.err
     assert "2 other pictures" in diptych("recipe", "edited.png").out
 
 
