@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runner.errors import BadRequest, KeyNeeded, NotAllowed, TooManyHeaders
 
 MAX_HEADERS = 100
+# Headers that may carry the key, and what precedes it there. Schemes are not case-sensitive.
+KEY_HEADERS = {b"authorization": b"bearer "}
 # A name or an address, and a port. A user or a password, allowed in URLs, is not allowed in a Host header.
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]*)?", re.IGNORECASE)
 
@@ -58,7 +60,7 @@ class Access:
             raise NotAllowed(
                 f"web pages from {origin[:100]} may not use this server; --allow-origin {origin[:100]} allows them"
             )
-        if self._keys and not self._is_open(scope["path"]) and not self._is_valid(bearer(scope)):
+        if self._keys and not self._is_open(scope["path"]) and not self._is_valid(key_of(scope)):
             raise KeyNeeded("this server needs its API key: Authorization: Bearer KEY")
 
     def _is_valid(self, token: bytes) -> bool:
@@ -131,14 +133,14 @@ def header(scope: Scope, name: bytes) -> str:
     return ""
 
 
-def bearer(scope: Scope) -> bytes:
-    """The key of the Authorization header, or empty. The scheme is not case-sensitive."""
-    authorization = b""
+def key_of(scope: Scope) -> bytes:
+    """The key that a request carries, or empty."""
+    key = b""
     for name, value in scope["headers"]:
-        if name == b"authorization":
-            authorization = value
-    scheme, _, key = authorization.partition(b" ")
-    return bytes(key.strip()) if scheme.lower() == b"bearer" else b""
+        scheme = KEY_HEADERS.get(name)
+        if scheme is not None:
+            key = value[len(scheme) :].strip() if value.lower().startswith(scheme) else b""
+    return key
 
 
 def _is_address(name: str) -> bool:

@@ -12,7 +12,13 @@ from runner.errors import BadRequest
 
 T = TypeVar("T")
 
-MISSING = re.compile(r"Object missing required field (\w+)")
+MISSING = re.compile(r"Object missing required field `(\w+)`")
+EXPECTED = re.compile(r"Expected `([^`]+)`(?: (of length )?([<>]=?|==) ([^\s,]+))?(?:, got .*)?")
+KINDS = {
+    "int": "an integer", "float": "a number", "str": "text", "bool": "true, false", "array": "a list",
+    "object": "an object",
+}  # fmt: skip
+BOUNDS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than", "==": "exactly"}
 
 
 def convert(kind: type[T], value: dict[str, Any], strict: bool) -> T:
@@ -39,21 +45,38 @@ def _integers(value: Any) -> Any:
 def explained(message: str, value: Any, kind: Any) -> str:
     """msgspec's message with the field and its value in front."""
     what, _, path = message.partition(" - at `")
-    what = what.replace("`", "")
     place = path.rstrip("`").removeprefix("$").removeprefix(".")
     if missing := MISSING.match(what):
         return f"{place}.{missing.group(1)} is missing".removeprefix(".")
-    if not path:
-        return what
     keys = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]|\[\.\.\.\]", path)
     if what.startswith("Invalid enum value"):
-        what = f"one of {', '.join(sorted(map(shown, _enumerated(kind, keys))))} is needed"
+        needed = f"one of {', '.join(sorted(map(shown, _enumerated(kind, keys))))} is needed"
+    else:
+        needed = _needed(what)
+    if not path:
+        return needed
     for name, index in keys:
         try:
             value = value[int(index)] if index else value[name]
         except (KeyError, IndexError, TypeError):
-            return f"{place}: {what}"
-    return f"{place or 'the body'}: {shown(value)} is not allowed; {what[0].lower()}{what[1:]}"
+            return f"{place}: {needed}"
+    return f"{place or 'the body'}: {shown(value)} is not allowed; {needed}"
+
+
+def _needed(what: str) -> str:
+    """msgspec's "Expected `int` >= 1" in words."""
+    match = EXPECTED.fullmatch(what)
+    if match is None:
+        what = what.replace("`", "")
+        return what[0].lower() + what[1:]
+    types, length, sign, bound = match.groups()
+    *others, last = ", ".join(KINDS.get(name, name) for name in types.split(" | ")).split(", ")
+    needed = f"{', '.join(others)} or {last}" if others else last
+    if sign:
+        unit = "" if not length else " item" if types == "array" else " character"
+        plural = "s" if unit and bound != "1" else ""
+        needed += f" of {BOUNDS[sign]} {bound.removesuffix('.0')}{unit}{plural}"
+    return f"{needed} is needed"
 
 
 def _enumerated(kind: Any, keys: list[tuple[str, str]]) -> set[Any]:

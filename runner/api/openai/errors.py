@@ -1,8 +1,9 @@
-"""What goes wrong, in OpenAI's shape: message, type, param, code."""
+"""Errors in OpenAI's shape: message, type, param, code."""
 
 import logging
 import re
 
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runner.api.openai.schemas import Error, Failure, Kind
@@ -22,6 +23,7 @@ from runner.errors import (
 )
 from runner.gateway.responses import begin, end, more
 from runner.http.middleware import request_context
+from runner.http.operation import operation_of
 from runner.protocol.text import encode
 
 log = logging.getLogger("diptych.http")
@@ -41,33 +43,33 @@ CODES: dict[type[DiptychError], str] = {
     RunnerFailed: "runner_failed",
 }
 # Clients look for this code, or for OpenAI's words, to send less.
-TOO_LONG = "context_length_exceeded"
+CONTEXT_EXCEEDED = "context_length_exceeded"
 CONTEXT = re.compile(r"do not fit into the context of ([0-9]+)")
 FIELD = re.compile(
     r"(?:options\.)?([a-z_][a-z0-9_]*(?:[.\[][^:\s]*)?)(?:, height)?(?:: | is (?:missing|empty))"
 )
-# What the native contract calls otherwise.
-SIDES = ("width", "height")
-THEIRS = {
+# Fields that have another name in the native contract.
+SIZE_FIELDS = ("width", "height")
+OPENAI_NAMES = {
     "num_predict": "max_completion_tokens",
     "format": "response_format",
     "content": "input",
-    **dict.fromkeys(SIDES, "size"),
+    **dict.fromkeys(SIZE_FIELDS, "size"),
     "images": "image",
 }
 
 
-def shaped(error: DiptychError) -> Failure:
-    """The body of an answer that failed."""
+def openai_error(error: DiptychError) -> Failure:
+    """An error as the body of a response."""
     message, code = error.message, CODES.get(type(error))
     param = None
-    if error.status in (400, 404) and (found := FIELD.match(message)):
-        field, name = found.group(1), re.split(r"[.\[]", found.group(1))[0]
-        param = THEIRS.get(name, field.partition("[...]")[0])
-        if name not in SIDES:
-            message = THEIRS.get(name, name) + field[len(name) :] + message[found.end(1) :]
+    if error.status in (400, 404) and (match := FIELD.match(message)):
+        field, name = match.group(1), re.split(r"[.\[]", match.group(1))[0]
+        param = OPENAI_NAMES.get(name, field.partition("[...]")[0])
+        if name not in SIZE_FIELDS:
+            message = OPENAI_NAMES.get(name, name) + field[len(name) :] + message[match.end(1) :]
     if error.status == 400 and (context := CONTEXT.search(message)):
-        code = TOO_LONG
+        code = CONTEXT_EXCEEDED
         message = f"{message}. This model's maximum context length is {context.group(1)} tokens."
     if isinstance(error, ModelNotFound | ModelNotSupported):
         param = "model"
@@ -75,8 +77,19 @@ def shaped(error: DiptychError) -> Failure:
     return Failure(Error(message, kind, param, code))
 
 
+def is_openai(scope: Scope) -> bool:
+    """Whether a request's errors have OpenAI's shape: its route's operation says so. Where no route fits, everything
+    under /v1 counts as OpenAI's."""
+    routes = scope["app"].routes if scope["type"] == "http" else []
+    for route in routes:
+        operation = operation_of(getattr(route, "endpoint", None))
+        if operation is not None and route.matches(scope)[0] is not Match.NONE:
+            return operation.failure is Failure
+    return f"{scope.get('path', '')}/".startswith(PREFIX)
+
+
 class OpenAIErrors:
-    """ASGI middleware: under /v1 errors look as OpenAI's clients expect them, whoever raises them."""
+    """ASGI middleware: errors of OpenAI's routes look as its clients expect them, wherever they are raised."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -85,15 +98,15 @@ class OpenAIErrors:
         try:
             await self._app(scope, receive, send)
         except Exception as error:
-            if not f"{scope.get('path', '')}/".startswith(PREFIX) or request_context(scope).status:
+            if not is_openai(scope) or request_context(scope).status:
                 raise
             if not isinstance(error, DiptychError):
                 log.exception("a request failed", extra={"id": request_context(scope).id})
                 error = DiptychError("internal error; the log of the gateway says more")
             headers = [(b"content-type", b"application/json"), *error.headers]
             if error.status >= 500 and not isinstance(error, Busy):
-                # The clients would try again at once, and it would be the same.
+                # Clients would repeat the request at once, with the same outcome.
                 headers.append((b"x-should-retry", b"false"))
             await begin(send, error.status, headers)
-            await more(send, encode(shaped(error)))
+            await more(send, encode(openai_error(error)))
             await end(send)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from runner.api.lease import sse
 from runner.api.logprobs import TokenLogprob
 from runner.api.openai.chat_stream import ChatAnswer, ChoiceDelta
-from runner.api.openai.errors import shaped
+from runner.api.openai.errors import openai_error
 from runner.api.openai.responses import Responses
 from runner.api.openai.responses_schemas import (
     CallItem,
@@ -169,7 +169,7 @@ class ResponsesAnswer:
 
     def last(self, error: DiptychError) -> bytes:
         """The event of what went wrong after the first one."""
-        failure = shaped(error).error
+        failure = openai_error(error).error
         fields = {"code": failure.code, "message": failure.message, "param": failure.param}
         return self._event("error", fields)
 

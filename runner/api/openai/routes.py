@@ -18,7 +18,7 @@ from runner.api.openai.chat_stream import ChatAnswer
 from runner.api.openai.completions import RULES as COMPLETION_RULES
 from runner.api.openai.completions import CompletionAnswer, CompletionRequest
 from runner.api.openai.embeddings import EmbeddingsRequest, embeddings
-from runner.api.openai.errors import OpenAIErrors, shaped
+from runner.api.openai.errors import OpenAIErrors, openai_error
 from runner.api.openai.image_edits import RULE as EDIT_RULE
 from runner.api.openai.image_edits import EditForm, EditRequest, edit_of_form, edit_of_json
 from runner.api.openai.images import RULES as DRAWING_RULES
@@ -203,7 +203,7 @@ def shown(model: Installed, name: str) -> Model:
 
 
 def _last(error: DiptychError) -> bytes:
-    return sse(shaped(error))
+    return sse(openai_error(error))
 
 
 def _json(value: Any) -> Response:

@@ -73,7 +73,7 @@ def test_any_seed_of_64_bits_is_taken_and_those_below_one_mean_a_random_one(seed
     [
         ({"prompt": None}, ["prompt is missing"]),
         ({"prompt": ""}, ["prompt is empty"]),
-        ({"prompt": 5}, ["prompt: 5", "`str`".strip("`")]),
+        ({"prompt": 5}, ["prompt: 5", "text"]),
         ({"prompt": "x" * 300_000}, ["prompt", "262144"]),
         ({"prompt": "\ud800"}, ["prompt", "surrogate"]),
         ({"negative_prompt": "\udfff"}, ["negative_prompt", "surrogate"]),
@@ -96,7 +96,7 @@ def test_any_seed_of_64_bits_is_taken_and_those_below_one_mean_a_random_one(seed
         ({"previews": -1}, ["previews: -1"]),
         ({"format": "gif"}, ["format", "gif"]),
         ({"format": {"type": "object"}}, ["format"]),
-        ({"images": "abc"}, ["images", "array"]),
+        ({"images": "abc"}, ["images", "a list"]),
         ({"images": [5]}, ["images[0]", "5"]),
         ({"images": [""] * 11}, ["images", "10"]),
         ({"options": [1]}, ["options"]),

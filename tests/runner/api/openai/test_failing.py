@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from runner.api.openai.chat import Chat
 from runner.api.openai.chat_stream import ChoiceReader
-from runner.api.openai.errors import OpenAIErrors, shaped
+from runner.api.openai.errors import OpenAIErrors, openai_error
 from runner.api.openai.images import ImagesCall
 from runner.errors import (
     BadRequest,
@@ -28,6 +28,7 @@ from runner.errors import (
 )
 from runner.gateway.metrics import GatewayMetrics
 from runner.http.middleware import RequestContextMiddleware
+from runner.http.operation import operation
 from runner.protocol.text import TextChunk, TextDone, encode
 from tests.runner.gateway.live import Gateway
 from tests.runner.pretend import pretend_model
@@ -94,7 +95,7 @@ def test_who_leaves_a_stream_stops_its_work(tmp_path: Path, n: int) -> None:
     ],
 )
 def test_fields_are_called_as_the_client_calls_them(native: str, message: str, param: str | None) -> None:
-    error = shaped(BadRequest(native)).error
+    error = openai_error(BadRequest(native)).error
     assert (error.message, error.param) == (message, param)
 
 
@@ -152,3 +153,15 @@ def test_without_parallel_calls_the_first_is_the_only_one() -> None:
 def test_a_drawing_says_nothing_that_was_not_asked_for() -> None:
     body = {"model": "klein", "prompt": "a boat", "size": "auto", "quality": "auto", "n": None, "user": "me"}
     assert ImagesCall(body, "image_generation", []).native() == {"prompt": "a boat", "format": "png"}
+
+
+def test_another_api_under_v1_keeps_the_shape_of_its_own_errors() -> None:
+    @operation("Continue a chat in another API's words")
+    async def other(request: Request) -> None:
+        raise BadRequest("model is missing")
+
+    around = [Middleware(RequestContextMiddleware, metrics=GatewayMetrics()), Middleware(OpenAIErrors)]
+    app = Starlette(routes=[Route("/v1/messages", other)], middleware=around)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert client.get("/v1/messages").json() == {"error": "model is missing"}
+        assert client.get("/v1/messages/4").status_code == 404
