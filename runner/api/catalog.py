@@ -1,4 +1,4 @@
-"""GET /library: the models of this machine as the page lists them, those that are broken too."""
+"""GET /library: the models on this machine as the page lists them, including those that cannot run."""
 
 import asyncio
 
@@ -44,8 +44,8 @@ class Listing:
 
     @operation("The models of this machine, those that cannot be run as well", answer=Library)
     async def answer(self, request: Request) -> Response:
-        found = Library(await asyncio.to_thread(self._listed))
-        return Response(encode(found), media_type="application/json")
+        library = Library(await asyncio.to_thread(self._listed))
+        return Response(encode(library), media_type="application/json")
 
     def _listed(self) -> list[Listed]:
         models = installed(self._gateway.resolver.aliases).models
@@ -71,5 +71,5 @@ def listed(model: Installed) -> Listed:
 
 def side(model: Installed) -> int | None:
     """The side of the pictures that a model was made for, where its autoencoder's files say so."""
-    stated = (files_of(model).read_json("vae/config.json") or {}).get("sample_size")
-    return stated if isinstance(stated, int) and stated > 0 else None
+    size = (files_of(model).read_json("vae/config.json") or {}).get("sample_size")
+    return size if isinstance(size, int) and size > 0 else None

@@ -41,7 +41,7 @@ class Changes:
 
     async def _end(self, plan: Removal) -> None:
         # The gateway calls models by their names without a prefix.
-        going = {ModelName.parse(called).text for called in (plan.model.name, *plan.also)}
+        going = {ModelName.parse(name).text for name in (plan.model.name, *plan.also)}
         for loaded in self._gateway.pool.loaded:
             if loaded.model.name not in going or ModelName.parse(loaded.model.argument).source == "folder":
                 continue
@@ -52,7 +52,7 @@ class Changes:
     async def copy(self, body: bytes) -> None:
         request = parse_body(CopyRequest, body)
         if alias := self._alias(request.destination):
-            raise BadRequest(f"destination: {alias} is an alias already, and would be found first")
+            raise BadRequest(f"destination: {alias} is already an alias, which would take precedence")
         destination = parse_ollama_name(request.destination)
         if destination is None:
             raise BadRequest(
@@ -70,8 +70,8 @@ class Changes:
         self._gateway.resolver.forget()
 
     def _alias(self, name: str) -> str | None:
-        called = (name, name.removesuffix(LATEST))
-        return next((one for one in called if one in self._gateway.resolver.aliases), None)
+        names = (name, name.removesuffix(LATEST))
+        return next((one for one in names if one in self._gateway.resolver.aliases), None)
 
 
 def _plan(name: str) -> Removal:

@@ -32,7 +32,7 @@ class Answer:
         self._catalog = catalog
         self._request = request
         self._id = id
-        self._keep_alive = keep_alive_seconds(request.asked.keep_alive)
+        self._keep_alive = keep_alive_seconds(request.fields.keep_alive)
         self._began = perf_counter_ns()
         self._loaded = self._began
         self._calls = 0
@@ -53,17 +53,17 @@ class Answer:
         return whole
 
     async def lines(self) -> AsyncGenerator[Line, None]:
-        name, known = await self._catalog.resolve(self._request.asked.model)
+        name, model = await self._catalog.resolve(self._request.fields.model)
         if self._request.empty:
             yield await self._load(name)
             return
-        mode = known.mode
-        self._request.apply_defaults(await self._catalog.defaults(known))
+        mode = model.mode
+        self._request.apply_defaults(await self._catalog.defaults(model))
         request = self._engine_request(mode)
         async with await self._gateway.pool.acquire(name, self._keep_alive, id=self._id) as lease:
             self._loaded = perf_counter_ns()
             if isinstance(request, TextRequest) and request.think:
-                await self._catalog.check_thinking(known, self._request.asked.model)
+                await self._catalog.check_thinking(model, self._request.fields.model)
             self._request.options.warn_of_context(lease.server.context_length)
             async with aclosing(self._events(lease, request)) as lines:
                 async for line in lines:
@@ -74,7 +74,7 @@ class Answer:
             return self._request.text()
         if isinstance(self._request, Generate):
             return self._request.picture()
-        raise BadRequest(f"model: {self._request.asked.model} {DOES[mode]}; /api/generate is for it")
+        raise BadRequest(f"model: {self._request.fields.model} {DOES[mode]}; /api/generate is for it")
 
     async def _load(self, name: str) -> Line:
         """Without a prompt a model is loaded, or ended by a keep_alive of 0."""
@@ -102,7 +102,7 @@ class Answer:
     # -- one line each
 
     def _line(self) -> Line:
-        return {"model": self._request.asked.model, "created_at": now(), "done": False}
+        return {"model": self._request.fields.model, "created_at": now(), "done": False}
 
     def _message(self, content: str = "", thinking: str = "", calls: list[Line] | None = None) -> Line:
         thoughts = {"thinking": thinking} if thinking else {}

@@ -1,4 +1,4 @@
-"""Ollama's view of the models: which there are, what they are, which are loaded."""
+"""Models as Ollama's API describes them: those installed, one in detail, those loaded."""
 
 import asyncio
 import hashlib
@@ -25,7 +25,7 @@ from runner.sources.ollama import OllamaFiles
 
 T = TypeVar("T")
 
-# What a model that stays for good expires in: clients want a date.
+# Clients want a date even for a model that stays loaded.
 FOR_GOOD = timedelta(days=36500)
 # config.json's names, and what a GGUF calls them.
 NUMBERS = {
@@ -58,19 +58,19 @@ class ModelCatalog:
         """The name that the gateway knows, and the model of that name. Ollama's clients like to add `:latest`, and
         look for the words "not found". A loaded model is not looked up again."""
         pool = self._gateway.pool
-        if (called := self._names.get(name)) is not None and (loaded := pool.loaded_as(called)) is not None:
-            return called, loaded
+        if (alias := self._names.get(name)) is not None and (loaded := pool.loaded_as(alias)) is not None:
+            return alias, loaded
         bare, aliases = name.removesuffix(LATEST), self._gateway.resolver.aliases
         reasons = []
-        for called in [bare] if bare in aliases and name not in aliases else dict.fromkeys((name, bare)):
+        for candidate in [bare] if bare in aliases and name not in aliases else dict.fromkeys((name, bare)):
             try:
-                known = await pool.resolve(called)
+                model = await pool.resolve(candidate)
             except ModelNotFound as error:
                 reasons.append(error.message)
             else:
                 self._names = {one: other for one, other in self._names.items() if pool.loaded_as(other)}
-                self._names[name] = called
-                return called, known
+                self._names[name] = candidate
+                return candidate, model
         raise ModelNotFound(f"model {shorten(name)} not found: {reasons[-1]}")
 
     async def find(self, name: str) -> Installed:
@@ -79,31 +79,33 @@ class ModelCatalog:
 
     def _find(self, name: str) -> Installed:
         models = installed(self._gateway.resolver.aliases).models
-        for called in (name, name.removesuffix(LATEST)):
+        for candidate in (name, name.removesuffix(LATEST)):
             for model in models:
-                if called in model.aliases:
+                if candidate in model.aliases:
                     return model
-            model_here = lookup({model.name: model for model in models if model.source != "folder"}, called)
+            model_here = lookup(
+                {model.name: model for model in models if model.source != "folder"}, candidate
+            )
             if model_here is not None:
                 return model_here
         raise ModelNotFound(f"model {shorten(name)} not found; GET /api/tags lists those on this machine")
 
-    async def defaults(self, known: ResolvedModel) -> ModelfileDefaults:
-        """What the model's maker put beside its weights."""
-        if ModelName.parse(known.argument).source != "ollama":
+    async def defaults(self, model: ResolvedModel) -> ModelfileDefaults:
+        """The options and the system message that the model's maker added to it."""
+        if ModelName.parse(model.argument).source != "ollama":
             return ModelfileDefaults()
-        return await self._read(known, _defaults)
+        return await self._read(model, _defaults)
 
-    async def check_thinking(self, known: ResolvedModel, name: str) -> None:
-        if "thinking" not in await self._read(known, text_capabilities):
+    async def check_thinking(self, model: ResolvedModel, name: str) -> None:
+        if "thinking" not in await self._read(model, text_capabilities):
             raise BadRequest(f"think: {shorten(name)} does not support thinking; false is allowed")
 
-    async def _read(self, known: ResolvedModel, read: Callable[[ModelFiles], T]) -> T:
+    async def _read(self, model: ResolvedModel, read: Callable[[ModelFiles], T]) -> T:
         """What `read` makes of a model's files, which are read once while the model stays loaded."""
-        source, value = self._facts.get((known.argument, read), (None, None))
-        if source is not known:
-            value = await asyncio.to_thread(lambda: read(find(known.argument)))
-            self._facts[known.argument, read] = known, value
+        source, value = self._facts.get((model.argument, read), (None, None))
+        if source is not model:
+            value = await asyncio.to_thread(lambda: read(find(model.argument)))
+            self._facts[model.argument, read] = model, value
         return cast(T, value)
 
     # -- what the endpoints answer
@@ -120,7 +122,7 @@ class ModelCatalog:
         return {"models": [_entry(model, name) for model in usable for name in names(model)]}
 
     async def show(self, name: str) -> dict[str, Any]:
-        return await asyncio.to_thread(lambda: shown(self._find(name), name))
+        return await asyncio.to_thread(lambda: describe(self._find(name), name))
 
     async def loaded(self) -> dict[str, Any]:
         ready = [loaded for loaded in self._gateway.pool.loaded if loaded.phase is Phase.READY]
@@ -134,10 +136,10 @@ class ModelCatalog:
 
 
 def _loaded_entry(loaded: LoadedModel, model: Installed | None) -> dict[str, Any]:
-    called = (names(model) if model else ()) or (loaded.model.name,)
-    found = _entry(model, called[0]) if model else {"name": called[0], "model": called[0]}
-    about = {"size": loaded.held, "size_vram": loaded.held}
-    return found | about | {"context_length": loaded.backend.context_length or 0}
+    model_names = (names(model) if model else ()) or (loaded.model.name,)
+    entry = _entry(model, model_names[0]) if model else {"name": model_names[0], "model": model_names[0]}
+    sizes = {"size": loaded.held, "size_vram": loaded.held}
+    return entry | sizes | {"context_length": loaded.backend.context_length or 0}
 
 
 def expires(loaded: LoadedModel) -> str:
@@ -169,17 +171,17 @@ def digest(model: Installed) -> str:
 
 
 def hub_digest(name: str, commit: str) -> str:
-    return _made([ModelName.parse(name).text, commit])
+    return _hash([ModelName.parse(name).text, commit])
 
 
 @lru_cache(256)
 def _folder_digest(model: Installed) -> str:
     files = sorted(files_of(model).listing().items())
-    return _made([model.name, str(model.modified), *(f"{path} {size}" for path, size in files)])
+    return _hash([model.name, str(model.modified), *(f"{path} {size}" for path, size in files)])
 
 
-def _made(said: list[str]) -> str:
-    return hashlib.sha256("\n".join(said).encode("utf-8", "surrogateescape")).hexdigest()
+def _hash(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def modified(model: Installed) -> str:
@@ -192,7 +194,7 @@ def _defaults(files: ModelFiles) -> ModelfileDefaults:
     return ModelfileDefaults(files.name, files.parameters(), files.system(), files.license())
 
 
-def shown(model: Installed, name: str) -> dict[str, Any]:
+def describe(model: Installed, name: str) -> dict[str, Any]:
     files = files_of(model)
     text = model.mode is ModelMode.TEXT
     defaults = _defaults(files)
@@ -219,14 +221,14 @@ def _parameter(name: str, value: Any) -> str:
 
 
 def details(model: Installed) -> dict[str, Any]:
-    found = _detected(model)
+    detection = _detected(model)
     return {
         "parent_model": "",
         "format": "safetensors",
         "family": model.type,
         "families": [model.type],
-        "parameter_size": parameters(found.parameters),
-        "quantization_level": found.quantization or "",
+        "parameter_size": parameters(detection.parameters),
+        "quantization_level": detection.quantization or "",
     }
 
 
@@ -239,16 +241,16 @@ def parameters(count: int | None) -> str:
 
 
 def _numbers(model: Installed, files: ModelFiles, name: str) -> dict[str, Any]:
-    found = _detected(model)
+    detection = _detected(model)
     info: dict[str, Any] = {
         "general.architecture": model.type,
         "general.basename": name,  # what VS Code shows
-        "general.parameter_count": found.parameters,
+        "general.parameter_count": detection.parameters,
     }
     if model.mode is ModelMode.TEXT:
         config = files.read_json("config.json") or {}
         config = config["text_config"] if isinstance(config.get("text_config"), dict) else config
-        info[f"{model.type}.context_length"] = found.context_length
+        info[f"{model.type}.context_length"] = detection.context_length
         info |= {f"{model.type}.{ours}": config.get(theirs) for theirs, ours in NUMBERS.items()}
     # Clients take what is there for a number.
     return {name: value for name, value in info.items() if value is not None}

@@ -64,11 +64,11 @@ class ResolvedOptions:
     """A request's options, those of its model and Ollama's defaults. `warnings` go into the last line."""
 
     def __init__(self, options: dict[str, Any] | None) -> None:
-        given = {name: value for name, value in (options or {}).items() if value is not None}
-        for name, value in given.items():
+        values = {name: value for name, value in (options or {}).items() if value is not None}
+        for name, value in values.items():
             _check(name, value)
-        own = {name: value for name, value in given.items() if name in SAME}
-        self.warnings = [f"options.{name} changes nothing here" for name in given if name in HINTS]
+        own = {name: value for name, value in values.items() if name in SAME}
+        self.warnings = [f"options.{name} changes nothing here" for name in values if name in HINTS]
         # Where others' frequency_penalty of 0 ends up, by way of LiteLLM.
         if own.get("repeat_penalty") == 0:
             own["repeat_penalty"] = 1.0
@@ -92,10 +92,10 @@ class ResolvedOptions:
 
     def warn_of_context(self, length: int | None) -> None:
         """No model runs with more context than it was started with; a smaller number is a limit that holds."""
-        wanted = self._own.get("num_ctx")
-        if wanted is not None and length is not None and wanted > length:
+        requested = self._own.get("num_ctx")
+        if requested is not None and length is not None and requested > length:
             self.warnings.append(
-                f"options.num_ctx: {wanted} is more than the {length} that this model runs with, which hold"
+                f"options.num_ctx: {requested} is more than the {length} that this model runs with, which hold"
             )
 
     def check_picture(self) -> None:

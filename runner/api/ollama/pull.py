@@ -23,11 +23,11 @@ MOST_AT_ONCE = 4
 
 
 class Stopped(DiptychError):
-    """Nobody waits for it any more."""
+    """No client waits for the download any more."""
 
 
 class Pull:
-    """A download on a thread of its own, for all who wait for it; with the last of them it stops."""
+    """A download on a thread of its own, shared by all clients that wait for it; it stops when the last one leaves."""
 
     def __init__(self, download: Download) -> None:
         self.digest = hub_digest(download.name, download.commit)
@@ -38,19 +38,19 @@ class Pull:
         self.ended = asyncio.get_running_loop().create_future()
         self._download = download
         self._loop = asyncio.get_running_loop()
-        # A daemon: the gateway's end waits for no gigabytes.
+        # A daemon, so that the gateway can end in the middle of a download.
         threading.Thread(target=self._work, name="pull", daemon=True).start()
 
     async def lines(self, closing: Callable[[], bool]) -> AsyncGenerator[Line, None]:
         """What has arrived, until it is all there. Raises what went wrong."""
-        said = -1
+        reported = -1
         while not self.ended.done():
             if closing():
                 raise Busy("the server is stopping; the next pull continues this one", retry_after=5)
             await asyncio.wait([self.ended], timeout=EACH)
-            if self.done != said:
-                said = self.done
-                yield arrived(self.digest, self.total, said)
+            if self.done != reported:
+                reported = self.done
+                yield arrived(self.digest, self.total, reported)
         if error := self.ended.result():
             raise error
 
@@ -76,7 +76,7 @@ class Pull:
 
     def _progress(self, done: int, total: int) -> None:
         if self.stopped:
-            raise Stopped("nobody waits for it any more")
+            raise Stopped("no client waits for it any more")
         self.done = done
 
 
@@ -93,8 +93,7 @@ class Pulls:
 
     async def whole(self, name: str) -> Line:
         async with aclosing(self.lines(name)) as lines:
-            found = [line async for line in lines]
-        return found[-1]
+            return [line async for line in lines][-1]
 
     async def lines(self, name: str) -> AsyncGenerator[Line, None]:
         here = await self._here(name)
@@ -120,7 +119,7 @@ class Pulls:
         return aliases.get(name) or aliases.get(bare) or (bare if "/" in bare else name)
 
     async def _here(self, name: str) -> Line | None:
-        """A model that no hub could bring, as it lies here. Those of the hub are looked at again."""
+        """A model that is here and does not come from the hub. Those of the hub are checked for news."""
         try:
             model = await self._catalog.find(name)
         except ModelNotFound:

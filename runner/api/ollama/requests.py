@@ -21,8 +21,8 @@ Model = Annotated[str, Meta(min_length=1)]
 Format = Annotated[str, Meta(extra_json_schema={"enum": ["", "json"]})] | dict[str, Any] | None
 
 
-class Asked(Struct, frozen=True, kw_only=True):
-    """What both have."""
+class CommonFields(Struct, frozen=True, kw_only=True):
+    """The fields that both requests have."""
 
     model: Model
     stream: bool | None = None
@@ -36,7 +36,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     shift: bool | None = None
 
 
-class GenerateRequest(Asked, frozen=True, kw_only=True):
+class GenerateRequest(CommonFields, frozen=True, kw_only=True):
     prompt: str | None = None
     suffix: str | None = None
     system: str | None = None
@@ -70,7 +70,7 @@ class Turn(Struct, frozen=True):
 TURN_RULE = {"allOf": [rules.needs_content("tool_calls", "thinking"), rules.is_absent("images")]}
 
 
-class ChatRequest(Asked, frozen=True, kw_only=True):
+class ChatRequest(CommonFields, frozen=True, kw_only=True):
     messages: list[Annotated[Turn, Meta(extra_json_schema=TURN_RULE)]] | None = None
     tools: list[Tool] | None = None
     tool_choice: ChoiceName | Choice | None = None  # OpenAI's; Ollama has none
@@ -86,43 +86,43 @@ GENERATE_RULES = (
 
 
 class Request:
-    """A request that was read. `empty`: it only loads its model, or ends it."""
+    """A request that has been parsed. `empty`: it only loads its model, or unloads it."""
 
-    asked: Asked
+    fields: CommonFields
     kind: Literal["generate", "chat"]
     empty: bool
     system = ""
 
-    def _read(self, asked: Asked, body: bytes) -> None:
-        self.asked = asked
-        self.options = ResolvedOptions(asked.options)
+    def _read(self, fields: CommonFields, body: bytes) -> None:
+        self.fields = fields
+        self.options = ResolvedOptions(fields.options)
         names = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).keys()
-        unknown = sorted(names - set(asked.__struct_fields__))[:MOST_WARNINGS]
+        unknown = sorted(names - set(fields.__struct_fields__))[:MOST_WARNINGS]
         self.warnings = [f"{name[:64]} is not known and was ignored" for name in unknown]
-        if isinstance(asked.think, str):
-            self.warnings.append(f"think: {asked.think!r} is taken as true")
-        if asked.truncate:
+        if isinstance(fields.think, str):
+            self.warnings.append(f"think: {fields.think!r} is taken as true")
+        if fields.truncate:
             self.warnings.append(
-                "truncate: nothing is left out; what does not fit into the context is refused"
+                "truncate: nothing is left out; a prompt that does not fit into the context is refused"
             )
-        if asked.shift:
-            self.warnings.append("shift: the context does not move on; an answer ends where it is full")
+        if fields.shift:
+            self.warnings.append("shift: the context does not move on; an answer ends when it is full")
 
     def apply_defaults(self, defaults: ModelfileDefaults) -> None:
-        """What the model comes with, where the request says nothing."""
+        """The model's own options and system message, where the request sets none."""
         self.options.apply_defaults(defaults.options, defaults.name)
         self.system = defaults.system
 
     @property
     def thinks(self) -> bool | None:
         """Whether to think first; None leaves it to the model. A grammar leaves no room for thoughts."""
-        think = self.asked.think
+        think = self.fields.think
         think = think if think is None or isinstance(think, bool) else True
-        if self.asked.format and think:
+        if self.fields.format and think:
             raise BadRequest(
                 "think: with format the answer is held to it from its start; send one of the two"
             )
-        return False if self.asked.format else think
+        return False if self.fields.format else think
 
     def _engine_request(
         self,
@@ -130,8 +130,8 @@ class Request:
         prompt: str | None = None,
         tools: Toolbox = NO_TOOLS,
     ) -> TextRequest:
-        asked = self.asked
-        format = asked.format
+        fields = self.fields
+        format = fields.format
         if isinstance(format, str) and format not in ("", "json"):
             raise BadRequest(f'format: {format[:64]!r} is not supported; "json" or a JSON schema is')
         return TextRequest(
@@ -139,8 +139,8 @@ class Request:
             messages=messages,
             options=self.options.engine,
             format=cast(Literal["json"] | dict[str, Any] | None, format or None),
-            logprobs=bool(asked.logprobs or asked.top_logprobs),
-            top_logprobs=asked.top_logprobs or 0,
+            logprobs=bool(fields.logprobs or fields.top_logprobs),
+            top_logprobs=fields.top_logprobs or 0,
             think=self.thinks if messages is not None else None,
             split=messages is not None,
             **tools.request_fields(),
@@ -153,14 +153,15 @@ class Request:
 
 class Generate(Request):
     kind = "generate"
+    fields: GenerateRequest
 
     def __init__(self, body: bytes) -> None:
-        self.given = parse_body(GenerateRequest, body)
-        self._read(self.given, body)
-        self.empty = not self.given.prompt and not self.given.images
+        self.fields = parse_body(GenerateRequest, body)
+        self._read(self.fields, body)
+        self.empty = not self.fields.prompt and not self.fields.images
 
     def text(self) -> TextRequest:
-        given = self.given
+        fields = self.fields
         self._refuse(
             {
                 "images": "this model reads text alone",
@@ -172,18 +173,18 @@ class Generate(Request):
                 "context": "answers carry none; send the conversation to /api/chat",
             }
         )
-        if given.raw:
-            if given.system or given.think:
+        if fields.raw:
+            if fields.system or fields.think:
                 raise BadRequest(
                     "raw: the prompt goes to the model as it is; system and think need a template"
                 )
-            return self._engine_request(prompt=given.prompt)
-        system = _system(given.system or self.system)
-        return self._engine_request([*system, Message("user", given.prompt)])
+            return self._engine_request(prompt=fields.prompt)
+        system = _system(fields.system or self.system)
+        return self._engine_request([*system, Message("user", fields.prompt)])
 
     def picture(self) -> dict[str, Any]:
         """The engine's request for a picture."""
-        given = self.given
+        fields = self.fields
         text_alone = "it is for text, and this model draws pictures"
         names = (
             "suffix",
@@ -198,39 +199,40 @@ class Generate(Request):
         )
         self._refuse(dict.fromkeys(names, text_alone))
         self.options.check_picture()
-        fields = {
-            "prompt": given.prompt or "",
-            "width": given.width,
-            "height": given.height,
-            "steps": given.steps,
-            "images": given.images or None,
+        parameters = {
+            "prompt": fields.prompt or "",
+            "width": fields.width,
+            "height": fields.height,
+            "steps": fields.steps,
+            "images": fields.images or None,
             "seed": self.options.seed,
         }
-        return {name: value for name, value in fields.items() if value is not None}
+        return {name: value for name, value in parameters.items() if value is not None}
 
     def _refuse(self, reasons: dict[str, str]) -> None:
         for name, why in reasons.items():
-            if getattr(self.given, name):
+            if getattr(self.fields, name):
                 raise BadRequest(f"{name}: {why}")
 
 
 class Chat(Request):
     kind = "chat"
+    fields: ChatRequest
 
     def __init__(self, body: bytes) -> None:
-        self.given = parse_body(ChatRequest, body)
-        self._read(self.given, body)
-        self.empty = not self.given.messages
-        self.messages = [engine_message(turn, index) for index, turn in enumerate(self.given.messages or [])]
+        self.fields = parse_body(ChatRequest, body)
+        self._read(self.fields, body)
+        self.empty = not self.fields.messages
+        self.messages = [engine_message(turn, index) for index, turn in enumerate(self.fields.messages or [])]
 
     def text(self) -> TextRequest:
         first = self.messages[0].role if self.messages else ""
         system = [] if first == "system" else _system(self.system)
-        tools = [_tool(tool, index) for index, tool in enumerate(self.given.tools or [])]
-        if tools and self.given.format:
+        tools = [_tool(tool, index) for index, tool in enumerate(self.fields.tools or [])]
+        if tools and self.fields.format:
             raise BadRequest("format: with tools it would forbid every call; send one of the two")
         by_name = {tool["function"]["name"]: tool for tool in tools}
-        toolbox = select_tools(by_name, self.given.tool_choice)
+        toolbox = select_tools(by_name, self.fields.tool_choice)
         return self._engine_request([*system, *self.messages], tools=toolbox)
 
 

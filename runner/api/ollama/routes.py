@@ -141,9 +141,9 @@ class Ollama:
     async def chat(self, request: Request) -> Any:
         return self._answer(request, Chat(await read_body(request)))
 
-    def _answer(self, request: Request, asked: Generate | Chat) -> Any:
-        answer = Answer(self._gateway, self._catalog, asked, request_context(request.scope).id)
-        if asked.asked.stream is False or asked.empty:
+    def _answer(self, request: Request, parsed: Generate | Chat) -> Any:
+        answer = Answer(self._gateway, self._catalog, parsed, request_context(request.scope).id)
+        if parsed.fields.stream is False or parsed.empty:
             return DeferredJson(answer.whole)
         return Stream(answer.stream(), NDJSON, _last)
 
@@ -187,7 +187,7 @@ class Ollama:
         return DeferredJson(lambda: embed(self._gateway, self._catalog, body, id))
 
     @described(
-        "A text as a vector, as it was asked for formerly",
+        "A text as a vector, in the older form",
         body=EmbeddingsRequest,
         answer=Embedding,
         asks=True,

@@ -1,4 +1,4 @@
-"""What /v1/responses answers, as types. Items grow while they are told."""
+"""The responses of /v1/responses as types. Items grow while they are streamed."""
 
 from typing import Annotated, Any, Literal
 

@@ -82,9 +82,9 @@ class Output:
         yield self._added(item, replace(item, content=[]))
         yield "response.content_part.added", {**self._at(item), "part": item.content[0]}
 
-    def _added(self, item: Item, shown: Item) -> NamedEvent:
+    def _added(self, item: Item, initial: Item) -> NamedEvent:
         self.items.append(item)
-        return "response.output_item.added", {"output_index": len(self.items) - 1, "item": shown}
+        return "response.output_item.added", {"output_index": len(self.items) - 1, "item": initial}
 
     def _at(self, item: Item) -> dict[str, Any]:
         place = {"item_id": item.id, "output_index": len(self.items) - 1}

@@ -99,7 +99,7 @@ class OpenAI:
         """The models that can be run, by every name that a client may use."""
         library = await asyncio.to_thread(installed, self._gateway.resolver.aliases)
         usable = [model for model in library.models if model.fault is None]
-        return [shown(model, name) for model in usable for name in names(model)]
+        return [openai_model(model, name) for model in usable for name in names(model)]
 
     @asking(
         "Continue a chat",
@@ -196,7 +196,7 @@ def _edit(content_type: str, raw: bytes) -> ImagesCall:
     return edit_of_json(read_json(raw))
 
 
-def shown(model: Installed, name: str) -> Model:
+def openai_model(model: Installed, name: str) -> Model:
     owner, slash, _ = model.name.partition("/")
     owned_by = owner if slash and model.source != "folder" else model.source
     return Model(name, int(model.modified), owned_by)

@@ -254,9 +254,9 @@ def test_a_copy_is_a_second_name_and_each_is_deleted_alone(client: Any, place: P
     ("source", "destination", "words", "status"),
     [
         ("here", "mine", "an alias in the configuration names any model", 400),
-        ("here", "named", "is an alias already", 400),
-        ("here", "../../../tmp/x", "is no name in the Ollama store", 400),
-        ("here", "a/b/c/d", "is no name in the Ollama store", 400),
+        ("here", "named", "is already an alias", 400),
+        ("here", "../../../tmp/x", "is not a name for the Ollama store", 400),
+        ("here", "a/b/c/d", "is not a name for the Ollama store", 400),
         ("nobody", "mine", "not found", 404),
     ],
 )
