@@ -1,4 +1,4 @@
-"""Pictures that come in: from upright RGB to what an autoencoder takes; picture_files.py has what comes before.
+"""Input pictures, from upright RGB to what an autoencoder takes; picture_files.py decodes them.
 
 Sizes and crops are those of the reference pipelines' image processors.
 """
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     import mlx.core as mx
 
 MAX_PIXELS = 64 * 1024 * 1024
-MAX_RATIO = 64  # no use as a picture, and resizing makes something huge of it
+MAX_RATIO = 64  # beyond it, resizing one side to a usable size makes the other huge
 REFERENCE_AREA = 1024 * 1024
 REFERENCE_RATIO, REFERENCE_SIDE = 8, 64
 
 
 class PictureError(ValueError):
-    """Bytes that cannot be taken as a picture; the message says why, fit for the one who sent them."""
+    """An input picture that cannot be used; the message says why, in words for the client."""
 
 
 def check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
@@ -38,7 +38,7 @@ def to_start(picture: Image.Image, width: int, height: int) -> NDArray[np.float3
 
 
 def check_reference(width: int, height: int, multiple: int = 16) -> None:
-    """Whether FLUX.2 can look at a picture of this size."""
+    """Raise a PictureError if FLUX.2 cannot look at a picture of this size."""
     least = max(REFERENCE_SIDE, multiple)
     if min(width, height) < least:
         raise PictureError(
@@ -51,7 +51,7 @@ def check_reference(width: int, height: int, multiple: int = 16) -> None:
 
 
 def to_reference(picture: Image.Image, multiple: int = 16) -> NDArray[np.float32]:
-    """A picture for FLUX.2 to look at: a megapixel at most, sides cut to the multiple around the centre."""
+    """A picture for FLUX.2 to look at: at most a megapixel, cropped to the multiple around the centre."""
     width, height = picture.size
     check_reference(width, height, multiple)
     if (size := reference_size(width, height)) != picture.size:
@@ -62,13 +62,13 @@ def to_reference(picture: Image.Image, multiple: int = 16) -> NDArray[np.float32
 
 
 def drawn_size(width: int, height: int, multiple: int = 16) -> Size:
-    """The size that is drawn after a picture of this size where none was asked for: its shape, a megapixel at most."""
+    """The default size of a picture drawn from one of this size: its shape, at most a megapixel."""
     width, height = reference_size(width, height)
     return max(width // multiple, 1) * multiple, max(height // multiple, 1) * multiple
 
 
 def reference_size(width: int, height: int) -> Size:
-    """The size to which a reference is reduced before it is cut: a megapixel at most."""
+    """The size to which a reference is reduced before it is cropped: at most a megapixel."""
     if width * height <= REFERENCE_AREA:
         return width, height
     scale = math.sqrt(REFERENCE_AREA / (width * height))
@@ -82,7 +82,7 @@ def _normalised(picture: Image.Image) -> NDArray[np.float32]:
 
 
 def to_bytes(decoded: "mx.array") -> "mx.array":
-    """What an autoencoder decoded, [..., 3] from -1 to 1, as bytes; not computed yet."""
+    """Decoded pixels, [..., 3] from -1 to 1, as bytes; unevaluated."""
     import mlx.core as mx
 
     shown = mx.clip(decoded.astype(mx.float32) * 0.5 + 0.5, 0, 1)

@@ -1,4 +1,4 @@
-"""Pictures that go out: pixels and a recipe to PNG, JPEG or WebP, and the recipe back from a file.
+"""Output pictures: pixels and a recipe to PNG, JPEG or WebP, and the recipe back from a file.
 
 PNG is written by `png.py`, the others by Pillow.
 """
@@ -27,7 +27,7 @@ def pack(
 ) -> bytes:
     """A file of [height, width, 3] pixels. `kind` is png, jpeg or webp; `quality`, 0 to 100, is for the last two.
 
-    A recipe that is too long for a JPEG's EXIF is left out of it: the picture matters more.
+    A recipe that is too long for a JPEG's EXIF is left out.
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError(
@@ -50,16 +50,16 @@ def pack(
 
 
 def read_recipe(source: str | Path | bytes) -> Recipe:
-    """The recipe in a file, or in the bytes of one. Reads no pixels, and trusts nothing it finds."""
+    """The recipe in a file, or in the bytes of one. Reads no pixels; the content is untrusted."""
     opened = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with Image.open(opened, formats=FORMATS) as picture:
-            own, parameters = _found(picture)
+            own, parameters = _recipe_texts(picture)
     except FileNotFoundError:
         raise
     except UnidentifiedImageError as error:
-        raise PictureError("this is no PNG, JPEG or WebP") from error
-    # As in `picture_files`: a file made to harm raises anything.
+        raise PictureError("the file is not a PNG, JPEG or WebP") from error
+    # As in `picture_files`: malicious files raise all kinds of errors.
     except Exception as error:
         raise PictureError(f"the picture is damaged: {error}") from error
     if own is not None:
@@ -73,7 +73,7 @@ def _texts(recipe: Recipe) -> dict[str, str]:
     return {PARAMETERS: recipe.to_parameters(), JSON: recipe.to_json()}
 
 
-def _found(picture: Image.Image) -> tuple[str | None, str | None]:
+def _recipe_texts(picture: Image.Image) -> tuple[str | None, str | None]:
     """The recipe as JSON and as text, where there are any."""
     if picture.format == "PNG":
         texts = [picture.info.get(key) for key in (JSON, PARAMETERS)]
@@ -81,7 +81,7 @@ def _found(picture: Image.Image) -> tuple[str | None, str | None]:
         exif = picture.getexif()
         comment = exif.get_ifd(EXIF_IFD).get(USER_COMMENT)
         description = exif.get(DESCRIPTION)
-        # A description is only ours when it looks like it: cameras write one too.
+        # Cameras write descriptions too: ours begins like this.
         ours = isinstance(description, str) and description.startswith('{"prompt"')
         texts = [description if ours else None, _comment(comment)]
     own, parameters = (str(text) if isinstance(text, str) else None for text in texts)

@@ -96,8 +96,8 @@ def parameters_of(kind: type[ImageParameters]) -> tuple[Parameter, ...]:
 
 def values(parameters: ImageParameters) -> dict[str, Any]:
     """The parameters that are set, by name, without what a struct made of them has in addition."""
-    found = {name: getattr(parameters, name) for name in ImageParameters.__struct_fields__}
-    return {name: value for name, value in found.items() if value is not None}
+    names = ImageParameters.__struct_fields__
+    return {name: value for name in names if (value := getattr(parameters, name)) is not None}
 
 
 def check(parameters: ImageParameters) -> None:

@@ -1,9 +1,8 @@
-"""Pictures as files: read up to their header, so that a request can be planned and its size added up, then decoded to
-no more than what a model looks at.
+"""Picture files: the header is read first, so that a request can be planned and its memory added up; then the picture is
+decoded, to no more than what a model looks at.
 
-What is not a picture, or too large a one, is a PictureError, whatever the decoder stumbles over. A file made to harm is
-small and its work is large: what it may cost is decided by its header, and memory grows with the decoder's own buffer
-alone.
+Whatever is wrong with a file is a PictureError. Malicious files are small and costly to decode, so the header decides what
+decoding may cost, and only the decoder's own buffer grows with it.
 """
 
 import base64
@@ -21,16 +20,16 @@ from pipelines.base import Pixels, Size
 from pipelines.images import MAX_PIXELS, PictureError, check_size
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-# Of a WebP, its decoder holds four copies at a time.
+# WebP's decoder holds four copies at a time.
 MAX_WEBP_PIXELS = MAX_PIXELS // 2
-# From here on a picture is reduced while it is decoded, which may differ from reducing the whole by a shade.
+# Larger pictures are reduced while they are decoded, which may differ by a shade from reducing the whole.
 LARGE = 16 * 1024 * 1024
 BAND = 2 * 1024 * 1024  # pixels that are converted at a time
-# A header of many small parts takes the decoder long; a JPEG's every scan goes over the whole picture again.
+# Many small parts in a header take the decoder long, and each scan of a JPEG covers the whole picture.
 MOST_READS = 200_000
 MOST_SCANS = 100
 
-# What the orientation tag says must be done to see the picture upright.
+# What turns a picture upright, by its orientation tag.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -62,7 +61,7 @@ OTHERS = {
 
 
 def from_base64(text: str) -> bytes:
-    """Base64 as clients send it: bare or in a data URI, either alphabet, with line breaks, with or without padding."""
+    """Bytes from base64 as clients send it: bare or in a data URI, either alphabet, line breaks, with or without padding."""
     if text.startswith("data:"):
         head, comma, text = text.partition(",")
         if not comma or not head.endswith(";base64"):
@@ -73,7 +72,7 @@ def from_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise PictureError(f"the picture is no base64: {error}") from error
+        raise PictureError(f"the picture is not valid base64: {error}") from error
 
 
 class PictureFile:
@@ -110,7 +109,7 @@ class PictureFile:
 
 
 class _Upright:
-    """A decoded picture as it is seen, in bands of rows: only a few rows at a time are in another form."""
+    """A decoded picture turned upright, converted a band of rows at a time to save memory."""
 
     def __init__(self, picture: Image.Image, orientation: int) -> None:
         self._picture = picture
@@ -126,14 +125,14 @@ class _Upright:
         return pixels
 
     def resized(self, size: Size) -> Pixels:
-        """Exactly as the whole picture is resized."""
+        """Resized exactly as the whole picture would be."""
         picture = Image.new("RGB", self.size)
         for top, bottom in _bands(self.size[1], self.size[0]):
             picture.paste(self._rows(top, bottom), (0, top))
         return np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
 
     def reduced(self, size: Size) -> Pixels:
-        """The same but for a shade, without the whole picture as RGB."""
+        """Resized without converting the whole picture to RGB; may differ by a shade."""
         (width, height), scale = self.size, self.size[1] / size[1]
         pixels = np.empty((size[1], size[0], 3), np.uint8)
         reach = math.ceil(3 * max(scale, 1)) + 1  # rows that the filter sees beyond those it stands on
@@ -158,7 +157,7 @@ class _Upright:
 
 
 def _bands(rows: int, pixels: int) -> Iterator[tuple[int, int]]:
-    """So many rows, of so many pixels each, in bands."""
+    """Bands that cover the rows, of `pixels` pixels each."""
     step = max(BAND // pixels, 1)
     return ((top, min(top + step, rows)) for top in range(0, rows, step))
 
@@ -181,7 +180,7 @@ class _Data(io.BytesIO):
 
 @contextlib.contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
-    """The picture in these bytes, its header read; whatever goes wrong with it in here is a PictureError."""
+    """Open the picture and read its header. Any error in the block becomes a PictureError."""
     try:
         with Image.open(_Data(data), formats=FORMATS) as picture:
             yield picture
@@ -193,13 +192,13 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         raise PictureError(
             f"the picture has far more than the {MAX_PIXELS >> 20} megapixels accepted"
         ) from error
-    # A decoder fed with malice raises whatever it stumbles over; all of it means the same here.
+    # Decoders raise all kinds of errors on malicious files; here they all mean the same.
     except Exception as error:
         raise PictureError(f"the picture is damaged: {error}") from error
 
 
 def _orientation(picture: Image.Image, data: bytes) -> int:
-    """Without decoding: a PNG may say it after the picture, and Pillow decodes to find out."""
+    """Without decoding: a PNG may have its EXIF after the pixels, which Pillow decodes to get there."""
     if picture.format == "PNG" and not picture.info.keys() & {"exif", "Raw profile type exif"}:
         exif = Image.Exif()
         exif.load(_late_exif(data))
@@ -210,7 +209,7 @@ def _orientation(picture: Image.Image, data: bytes) -> int:
 
 
 def _scans(data: bytes) -> int:
-    """How often a JPEG goes over its picture; counting ends beyond what is accepted."""
+    """The number of scans of a JPEG, counted up to just above the limit."""
     scans = place = 0
     for _ in range(MOST_READS):
         marker = MARKER.search(data, place)
@@ -222,7 +221,7 @@ def _scans(data: bytes) -> int:
 
 
 def _late_exif(data: bytes) -> bytes:
-    """What a PNG's eXIf chunk holds, wherever it stands; empty when there is none."""
+    """The content of a PNG's eXIf chunk, wherever it is; empty without one."""
     place = 8
     for _ in range(MOST_READS):
         length, kind = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
@@ -235,7 +234,7 @@ def _late_exif(data: bytes) -> bytes:
 
 
 def _guess(data: bytes) -> str:
-    """What the bytes are instead of a picture, as far as their beginning tells."""
+    """The kind of file that the first bytes indicate."""
     if not data:
         return "empty"
     start = data[:64].lstrip().removeprefix(b"\xef\xbb\xbf")

@@ -1,4 +1,4 @@
-"""A request made whole, or refused: what it comes to on a model, before any work. No MLX."""
+"""Plans a request for a model before any work, or refuses it. No MLX."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from pipelines.images import PictureError, check_reference, check_size, drawn_si
 from pipelines.limits import LONGEST_SIDE, MOST_PIXELS
 from pipelines.parameters import FAMILY_SPECIFIC, check
 
-STRENGTH = 0.6  # the references' own, where a model can only start from a picture
+STRENGTH = 0.6  # diffusers' default, for models that can only start from a picture
 SIDE = 1024
 
 
@@ -32,7 +32,7 @@ class Defaults:
 
 
 def plan(request: ImageRequest, defaults: Defaults) -> Plan:
-    """The request's plan, all that does not depend on the family; PipelineError says what is wrong with it."""
+    """The part of a plan that does not depend on the family; a PipelineError says what is wrong with the request."""
     _check_sides(request, defaults.size_multiple)
     try:
         check(request)
@@ -60,7 +60,7 @@ def plan(request: ImageRequest, defaults: Defaults) -> Plan:
 
 
 def skipped(steps: int, strength: float) -> int:
-    """How many steps of a schedule an image-to-image run leaves out."""
+    """How many steps of the schedule an image-to-image run skips."""
     left_out = int(max(steps - min(steps * strength, steps), 0))
     if left_out >= steps:
         raise PipelineError(
@@ -70,14 +70,14 @@ def skipped(steps: int, strength: float) -> int:
 
 
 def preview_steps(steps: int, previews: int) -> frozenset[int]:
-    """After which steps a preview is shown: evenly, and never after the last, which is the picture itself."""
+    """The steps after which a preview is shown: evenly spread, never the last, which is the picture itself."""
     shown = min(previews, steps - 1)
     return frozenset(round(steps * (index + 1) / (shown + 1)) for index in range(shown))
 
 
 def sample_side(transformer: Mapping[str, Any], vae: Mapping[str, Any], scale: int) -> int:
-    """The side of the pictures that a checkpoint says it was made for: in its transformer's config in latents of
-    `scale` pixels, or in its autoencoder's in pixels."""
+    """The side of the pictures that a checkpoint was trained for: in its transformer's config in latents of `scale` pixels,
+    or in its autoencoder's in pixels."""
     for config, pixels in ((transformer, scale), (vae, 1)):
         side = config.get("sample_size")
         if side is None:
@@ -112,7 +112,7 @@ def _check_sides(request: ImageRequest, multiple: int) -> None:
 
 
 def _reduced(request: ImageRequest, strength: float | None, drawn: Size) -> tuple[Size, ...]:
-    """A picture to start from is stretched to what is drawn, and all others are references. None is enlarged."""
+    """A picture to start from is stretched to the size that is drawn; the others are references. None is enlarged."""
     sizes = [
         drawn if strength is not None and index == 0 else reference_size(*size)
         for index, size in enumerate(request.image_sizes)

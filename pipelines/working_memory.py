@@ -1,7 +1,7 @@
-"""What drawing a picture takes on a processor beside the weights, foretold from sizes alone. No MLX.
+"""Estimates the memory that drawing takes on the CPU in addition to the weights, from sizes alone. No MLX.
 
-There nothing else stands between a request and the end of the process: MLX's allocator does not say that memory is short,
-and what the system gives beyond what it has ends in a kill.
+Without it a large request would end the process: MLX's CPU allocator does not report that memory is short, and a system
+that overcommits kills the process later.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from models.vae.strips import Strips
 from pipelines.base import ImageRequest, Plan
 from pipelines.images import drawn_size
 
-BYTES = 4  # of a number: a processor computes in float32
+BYTES = 4  # per number: the CPU computes in float32
 # What a transformer's block holds for each token at its peak, in rows of its stream's width and of its MLP's, measured
 # (MLX 0.32.4): projections, heads before and after they are turned, gates, what both come to, and work handed ahead.
 STREAMS, MLPS = 20, 6

@@ -1,4 +1,4 @@
-"""What the call of a diffusers pipeline takes, and a request in its words. What it does not take is refused by name."""
+"""A request as the arguments of a diffusers pipeline's call. Parameters that the call does not take are refused by name."""
 
 import inspect
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from pipelines.parameters import FAMILY_SPECIFIC
 from pipelines.planning import Defaults, sample_side
 from pipelines.variants import Variant
 
-# Our fields, and what calls name them: the first that a call takes is meant.
+# Our names and those of the calls' arguments: the first that a call takes is used.
 NAMES: Mapping[str, tuple[str, ...]] = {
     "width": ("width",),
     "height": ("height",),
@@ -24,12 +24,12 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "images": ("image", "control_image"),
     "strength": ("strength",),
 }
-# Pipelines that look at several pictures, and those that can do nothing without one.
-SEVERAL = ("Flux2", "EditPlus")
-STARTED = ("Img2Img", "Edit", "Pix2Pix", "ControlNet", "Upscale", "Depth2Img")
+# Parts of the names of pipelines that look at several pictures, and of those that need one.
+MULTI_IMAGE = ("Flux2", "EditPlus")
+NEEDS_IMAGE = ("Img2Img", "Edit", "Pix2Pix", "ControlNet", "Upscale", "Depth2Img")
 UNGUIDED = 1.0
 LANCZOS = Image.Resampling.LANCZOS
-SCALE = 8  # of an autoencoder, where a pipeline does not say
+SCALE = 8  # of an autoencoder, for pipelines without a value
 
 
 @dataclass(frozen=True)
@@ -68,51 +68,51 @@ class Call:
         return type(self.pipeline).__name__
 
     def called(self, field: str) -> str | None:
-        """What the call names one of our fields; None when it takes no such thing."""
+        """The call's name for one of our fields; None where it takes none of them."""
         return next((name for name in NAMES[field] if name in self.takes), None)
 
     def default(self, name: str | None) -> Any:
-        """What the call takes where it is not told; None where it does not say."""
-        found = self.takes[name].default if name is not None and name in self.takes else None
-        return None if found is inspect.Parameter.empty else found
+        """The default of an argument; None without one."""
+        default = self.takes[name].default if name is not None and name in self.takes else None
+        return None if default is inspect.Parameter.empty else default
 
     @property
     def compares(self) -> bool:
-        """Whether guidance has two uses: told to the network, or comparing the prompt with a negative one."""
+        """Whether guidance has two uses: as an input of the network, and for comparing with a negative prompt."""
         return "true_cfg_scale" in self.takes and "guidance_scale" in self.takes
 
     @property
     def guidance(self) -> float | None:
-        """What is in force where nothing is asked."""
+        """The guidance of a request that has none."""
         return None if self.compares and not self.embedded else self.default(self.called("guidance"))
 
     @property
     def pictures(self) -> int:
-        """How many it can be given."""
+        """How many input pictures it takes."""
         if self.called("images") is None:
             return 0
-        return MOST_REFERENCES if any(word in self.name for word in SEVERAL) else 1
+        return MOST_REFERENCES if any(word in self.name for word in MULTI_IMAGE) else 1
 
     def plan(self, request: ImageRequest) -> Plan:
-        """The request made whole; PipelineError names the first field that this call does not take."""
+        """The request with every choice made; a PipelineError names the first field that this call does not take."""
         self._check(request)
-        # What diffusers makes of the pictures is its own affair: they are not reduced for it.
-        plan = self._walked(replace(planning.plan(request, self.defaults), reduced=()))
+        # Diffusers resizes pictures itself: they are not reduced first.
+        plan = self._with_steps(replace(planning.plan(request, self.defaults), reduced=()))
         if self.pipeline.config.get("is_distilled"):
             return _unguided(plan, request, "guidance has no effect: this model is distilled")
         if not self.compares or self.embedded:
             return plan
         if request.negative_prompt is not None:
-            given = self.default("true_cfg_scale") if plan.guidance is None else plan.guidance
-            return replace(plan, guidance=given)
-        told = "guidance has no effect without a negative prompt: this model has none of its own"
-        return _unguided(plan, request, told)
+            guidance = self.default("true_cfg_scale") if plan.guidance is None else plan.guidance
+            return replace(plan, guidance=guidance)
+        warning = "guidance has no effect without a negative prompt: this model has none of its own"
+        return _unguided(plan, request, warning)
 
-    def _walked(self, plan: Plan) -> Plan:
-        """Older calls cut steps times strength to a whole number, newer ones do not: they are a step apart."""
+    def _with_steps(self, plan: Plan) -> Plan:
+        """Older calls truncate steps * strength and newer ones do not, which can differ by a step."""
         if plan.strength is None:
             return replace(plan, denoise_steps=self._scheduled(plan.denoise_steps))
-        if not self.cuts:
+        if not self.truncates_steps:
             return plan
         steps = int(plan.num_inference_steps * plan.strength)
         if steps < 1:
@@ -122,25 +122,28 @@ class Call:
         return replace(plan, denoise_steps=steps)
 
     def _scheduled(self, steps: int) -> int:
-        """Some schedulers walk more than they are asked for."""
+        """Some schedulers run more steps than are requested."""
         scheduler = getattr(self.pipeline, "scheduler", None)
         if scheduler is None:
             return steps
         try:
             another = type(scheduler).from_config(scheduler.config)
             another.set_timesteps(steps)
-        except (ValueError, TypeError):  # it is told more by its pipeline, and walks what it is told
+        except (
+            ValueError,
+            TypeError,
+        ):  # its pipeline passes it more arguments, and it runs the steps it is given
             return steps
         return len(another.timesteps)
 
     @property
-    def cuts(self) -> bool:
+    def truncates_steps(self) -> bool:
         method = getattr(type(self.pipeline), "get_timesteps", None)
         return method is not None and "int(num_inference_steps * strength)" in inspect.getsource(method)
 
     @property
     def sized(self) -> bool:
-        """Whether it is told a size. Else a picture that it is given has the size that is wanted."""
+        """Whether it takes a size. If not, it draws in the size of its input picture."""
         return "width" in self.takes
 
     def _check(self, request: ImageRequest) -> None:
@@ -155,12 +158,12 @@ class Call:
             raise PipelineError(
                 f"images: {len(request.images)} are too many; diffusers' {self.name} takes {self.pictures}"
             )
-        if not request.images and any(word in self.name for word in STARTED):
-            raise PipelineError(f"images: none is there; diffusers' {self.name} begins with one")
+        if not request.images and any(word in self.name for word in NEEDS_IMAGE):
+            raise PipelineError(f"images: a picture is needed; diffusers' {self.name} starts from one")
 
     def arguments(self, request: ImageRequest, plan: Plan) -> dict[str, Any]:
-        """What the call is given of a request."""
-        given: dict[str, Any] = {
+        """The call's arguments for a request."""
+        arguments: dict[str, Any] = {
             "prompt": request.prompt,
             "negative_prompt": request.negative_prompt,
             "width": plan.width,
@@ -176,41 +179,41 @@ class Call:
             shown = [Image.fromarray(picture) for picture in request.images]
             if not self.sized:
                 shown = [picture.resize((plan.width, plan.height), LANCZOS) for picture in shown]
-            given[name] = shown if self.pictures > 1 else shown[0]
-        return {name: value for name, value in given.items() if value is not None and name in self.takes}
+            arguments[name] = shown if self.pictures > 1 else shown[0]
+        return {name: value for name, value in arguments.items() if value is not None and name in self.takes}
 
     def _guidance(self, request: ImageRequest, plan: Plan) -> dict[str, float | None]:
         name = self.called("guidance")
         if not self.compares:
-            # A call's own default is no guidance for a model that was made to do without.
+            # A call's own default does not suit a model that was distilled to need no guidance.
             return {name: 0.0 if plan.guidance is None and self.variant else plan.guidance} if name else {}
-        told = plan.guidance if self.embedded else None
+        embedded = plan.guidance if self.embedded else None
         if request.negative_prompt is None or request.true_cfg_scale is not None:
-            return {"guidance_scale": told}
+            return {"guidance_scale": embedded}
         return {"guidance_scale": UNGUIDED if self.embedded else None, "true_cfg_scale": plan.guidance}
 
     def _families(self) -> dict[str, Any]:
-        """What our own pipelines take from the files, and calls from their callers."""
+        """Arguments that our own pipelines read from the files."""
         if self.variant is None:
             return {}
-        found: dict[str, Any] = {"max_sequence_length": self.variant.tokens}
+        arguments: dict[str, Any] = {"max_sequence_length": self.variant.tokens}
         if "text_encoder_out_layers" in self.takes:
             layers = self.pipeline.text_encoder.config.num_hidden_layers
-            found["text_encoder_out_layers"] = (layers // 4, layers // 2, 3 * layers // 4)
-        return found
+            arguments["text_encoder_out_layers"] = (layers // 4, layers // 2, 3 * layers // 4)
+        return arguments
 
 
-def _unguided(plan: Plan, request: ImageRequest, told: str) -> Plan:
-    warnings = (told,) if (request.guidance or 0) > UNGUIDED else ()
+def _unguided(plan: Plan, request: ImageRequest, warning: str) -> Plan:
+    warnings = (warning,) if (request.guidance or 0) > UNGUIDED else ()
     return replace(plan, guidance=None, warnings=(*plan.warnings, *warnings))
 
 
 def _config(network: Any) -> Mapping[str, Any]:
-    """A component's, as far as it is one of diffusers' own."""
+    """A component's configuration; empty for classes that are not from diffusers."""
     config = getattr(network, "config", None)
     return config if isinstance(config, Mapping) else {}
 
 
 def _square(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Without a sample size that is no side of a square."""
+    """The configuration, without a sample size that is not the side of a square."""
     return {} if not isinstance(config.get("sample_size"), int) else config

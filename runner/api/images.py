@@ -27,7 +27,7 @@ class Kept:
 
 
 class Pictures:
-    """In memory, up to a limit beyond which the oldest go. Their names cannot be guessed: who knows one may see it."""
+    """In memory, up to a limit; beyond it the oldest go. Names cannot be guessed; knowing one is enough to see the picture."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Kept] = OrderedDict()
@@ -44,10 +44,10 @@ class Pictures:
 
     def find(self, name: str) -> Kept:
         self._clear()
-        found = self._kept.get(name)
-        if found is None:
+        picture = self._kept.get(name)
+        if picture is None:
             raise PictureGone(f"this picture is not here; pictures are kept for {MINUTES} minutes")
-        return found
+        return picture
 
     def _clear(self) -> None:
         now = time.monotonic()

@@ -50,7 +50,7 @@ class ImageChunk(Struct, frozen=True):
 
 
 class ImageDone(Struct, frozen=True):
-    """The last event. Durations are nanoseconds; `image` is there when one picture was asked for."""
+    """The last event. Durations are nanoseconds; `image` is present if the request is for one picture."""
 
     seed: int
     width: int
@@ -86,23 +86,23 @@ TEXT_NAMES = (frozenset(TextRequest.__struct_fields__) | OPTION_NAMES) - NAMES -
 
 
 def parse_image(value: dict[str, Any]) -> tuple[ImageCompletionRequest, list[str]]:
-    """A request for pictures, and warnings of what in it was ignored. Every field may also stand under `options`;
-    the top level comes first."""
+    """A request for pictures, and warnings about ignored fields. Every field may also be under `options`; the top level
+    takes precedence."""
     options = value.get("options")
     if options is not None and not isinstance(options, dict):
         raise BadRequest("options: an object is needed")
-    given = {**_stated(options or {}), **_stated(value)}
-    if given.get("format") == "":
-        del given["format"]
-    if given.get("prompt", "") == "":
-        problem = "is empty" if "prompt" in given else "is missing"
+    fields = {**_set_fields(options or {}), **_set_fields(value)}
+    if fields.get("format") == "":
+        del fields["format"]
+    if fields.get("prompt", "") == "":
+        problem = "is empty" if "prompt" in fields else "is missing"
         raise BadRequest(f"prompt {problem}; a description of the picture is needed")
-    request = parse(ImageCompletionRequest, given)
+    request = parse(ImageCompletionRequest, fields)
     _check(request)
     return request, _ignored(value, options or {})
 
 
-def _stated(fields: dict[str, Any]) -> dict[str, Any]:
+def _set_fields(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: fields[name] for name in NAMES & fields.keys() if fields[name] is not None}
 
 

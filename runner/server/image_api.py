@@ -20,12 +20,12 @@ from runner.protocol.text import encode, read_json
 from runner.server.streaming import JobResponse, while_connected
 
 MIB = 1024**2
-# What the pictures of all requests may hold, from their arrival until they are drawn.
+# The most memory for the input pictures of all requests, from their arrival until they are drawn.
 MOST_HELD = 1024 * MIB
 
 
 class ImageService(Protocol):
-    """What the endpoint needs of a loaded picture model."""
+    """The part of a loaded picture model that the endpoint uses."""
 
     @property
     def pipeline(self) -> Planner: ...
@@ -54,8 +54,8 @@ class ImageApi:
     async def _submit(
         self, request: Request, raw: list[bytes], planner: Planner
     ) -> tuple[Job, PlannedRequest, bool]:
-        """Cancelled, it leaves at most one picture that is being decoded. The body is taken out of `raw`, which may be
-        large, and is not kept."""
+        """If cancelled, at most one picture goes on being decoded. The body, which may be large, is taken out of `raw`, so that
+        nothing keeps it."""
         loop = asyncio.get_running_loop()
         undecoded, stream = await loop.run_in_executor(self._readers, _read, raw.pop(), planner)
         self._check_held(undecoded.bytes)
@@ -94,6 +94,6 @@ def _read(raw: bytes, planner: Planner) -> tuple[UndecodedRequest, bool]:
 
 
 def _whole(events: list[Struct]) -> bytes:
-    """All of a request as one object: what the last event says, with the pictures when there are several."""
+    """All events of a request as one object: the last one, with the pictures if there are several."""
     parts = [event.image for event in events if isinstance(event, ImageChunk)]
     return encode(ImageWhole(**asdict(events[-1]), images=parts or UNSET))

@@ -87,4 +87,4 @@ assert call.arguments(request, call.plan(request))["tiling"] is True
 
 # Other APIs.
 given = {"model": "klein", "prompt": "a boat", "tiling": True}
-assert ImagesCall(given, "image_generation", []).native()["tiling"] is True
+assert ImagesCall(given, "image_generation", []).engine_request()["tiling"] is True

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 from msgspec import Meta, Struct
 
+from pipelines.parameters import ImageParameters, Side, Steps
 from runner.api.ollama.models import ModelfileDefaults
 from runner.api.ollama.options import OllamaOptions, ResolvedOptions
 from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, Toolbox, select_tools
@@ -44,9 +45,9 @@ class GenerateRequest(CommonFields, frozen=True, kw_only=True):
     context: list[int] | None = None
     raw: bool | None = None
     images: list[str] | None = None
-    width: int | None = None
-    height: int | None = None
-    steps: int | None = None
+    width: Side | None = None
+    height: Side | None = None
+    steps: Steps | None = None
 
 
 Call = Annotated[
@@ -199,14 +200,8 @@ class Generate(Request):
         )
         self._refuse(dict.fromkeys(names, text_alone))
         self.options.check_picture()
-        parameters = {
-            "prompt": fields.prompt or "",
-            "width": fields.width,
-            "height": fields.height,
-            "steps": fields.steps,
-            "images": fields.images or None,
-            "seed": self.options.seed,
-        }
+        shared = {name: getattr(fields, name, None) for name in ImageParameters.__struct_fields__}
+        parameters = shared | {"images": fields.images or None, "seed": self.options.seed}
         return {name: value for name, value in parameters.items() if value is not None}
 
     def _refuse(self, reasons: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""What /v1/images/generations and /v1/images/edits have in common: the body, and the native request made of it."""
+"""What /v1/images/generations and /v1/images/edits have in common: the body, and the engine's request made of it."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -57,44 +57,44 @@ RULES = (
 
 
 class ImagesCall:
-    """A request that was read. `kind` begins the names of its events."""
+    """A request, checked. `kind` is the prefix of its events' names."""
 
-    def __init__(self, body: dict[str, Any], kind: Kind, pictures: list[str], loose: bool = False) -> None:
+    def __init__(self, fields: dict[str, Any], kind: Kind, pictures: list[str], loose: bool = False) -> None:
         for name, why in UNSUPPORTED.items():
-            if body.get(name) is not None:
+            if fields.get(name) is not None:
                 raise BadRequest(f"{name}: {why}")
-        self.asked = parse(ImagesRequest, body, strict=not loose)
+        self.body = parse(ImagesRequest, fields, strict=not loose)
         self.kind = kind
         self.pictures = pictures
         self._check()
 
     def _check(self) -> None:
-        asked = self.asked
-        if asked.background == "transparent":
+        body = self.body
+        if body.background == "transparent":
             raise BadRequest(
                 'background: "transparent" is not possible with these models; opaque and auto are'
             )
-        if asked.size and (asked.width or asked.height):
+        if body.size and (body.width or body.height):
             raise BadRequest("size: it stands for width and height; send size, or width and height")
-        if asked.partial_images and not asked.stream:
+        if body.partial_images and not body.stream:
             raise BadRequest("partial_images: they are for streams; set stream to true")
-        if asked.stream and asked.response_format == "url":
+        if body.stream and body.response_format == "url":
             raise BadRequest("response_format: a stream carries its pictures itself; b64_json is possible")
 
     @property
     def format(self) -> str:
-        return self.asked.output_format or "png"
+        return self.body.output_format or "png"
 
     @property
     def quality(self) -> Quality | None:
-        """None: as the model's own steps have it."""
-        quality = self.asked.quality
+        """None: the model's own number of steps."""
+        quality = self.body.quality
         if quality is None or quality == "auto":
             return None
         return FORMER.get(quality, quality)  # type: ignore[arg-type]  # the rest are Quality's
 
-    def native(self) -> dict[str, Any]:
-        body = self.asked
+    def engine_request(self) -> dict[str, Any]:
+        body = self.body
         extras = {
             "format": self.format,
             "compression": body.output_compression,
@@ -107,7 +107,7 @@ class ImagesCall:
 
 
 def size(text: str | None) -> dict[str, int]:
-    """Width and height; none where the model, or the picture, decides."""
+    """Width and height; empty where the model, or the input picture, decides."""
     if text is None or text == "auto":
         return {}
     found = SIZE.fullmatch(text)

@@ -1,4 +1,4 @@
-"""/v1/images: native events as a stream of pictures, or as one answer."""
+"""/v1/images: the engine's events as a stream of pictures, or as one answer."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -29,11 +29,11 @@ class DrawingAnswer:
         self._id = id
         self._kept = kept
         self._base = base
-        self._keep_alive = keep_alive_seconds(drawing.asked.keep_alive)
+        self._keep_alive = keep_alive_seconds(drawing.body.keep_alive)
 
     async def _events(self) -> AsyncGenerator[Event, None]:
-        model = self._drawing.asked.model
-        request = self._drawing.native()
+        model = self._drawing.body.model
+        request = self._drawing.engine_request()
         async with (
             leased(self._gateway, model, ModelMode.IMAGE, self._keep_alive, self._id) as lease,
             aclosing(lease.server.completion(request, id=self._id)) as events,
@@ -62,13 +62,13 @@ class DrawingAnswer:
         )
 
     def _picture(self, image: Raw) -> Picture:
-        if self._drawing.asked.response_format == "url":
+        if self._drawing.body.response_format == "url":
             return Picture(url=f"{self._base}{self._kept.keep(image, self._drawing.format)}")
         return Picture(b64_json=image)
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """Partial pictures as they come. Finished ones wait for the last event, which knows their size and seed."""
-        count = self._drawing.asked.n or 1
+        count = self._drawing.body.n or 1
         images: list[Raw] = []
         previews, each = 0, 1
         async with aclosing(self._events()) as events:
@@ -76,7 +76,7 @@ class DrawingAnswer:
                 if isinstance(event, ImageStarted):
                     yield b": drawing\n\n"  # a comment: the answer has begun, and no client sees an event
                 elif isinstance(event, ImageStep) and event.preview:
-                    each = max(1, min(self._drawing.asked.partial_images or 0, event.total // count - 1))
+                    each = max(1, min(self._drawing.body.partial_images or 0, event.total // count - 1))
                     yield self._partial(event.preview, previews % each)
                     previews += 1
                 images += image_of(event)
@@ -85,7 +85,7 @@ class DrawingAnswer:
                         yield self._completed(image, event)
 
     def _partial(self, image: Raw, index: int) -> bytes:
-        size = self._drawing.asked.size or "auto"
+        size = self._drawing.body.size or "auto"
         return self._event("partial_image", image, size, partial_image_index=index)
 
     def _completed(self, image: Raw, done: ImageDone) -> bytes:

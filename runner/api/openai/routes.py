@@ -182,7 +182,7 @@ class OpenAI:
         answer = DrawingAnswer(
             self._gateway, drawing, request_context(request.scope).id, self._pictures, base
         )
-        return Stream(answer.stream(), MEDIA, _last) if drawing.asked.stream else DeferredJson(answer.whole)
+        return Stream(answer.stream(), MEDIA, _last) if drawing.body.stream else DeferredJson(answer.whole)
 
     @described("A picture that was drawn a few minutes ago", plain=("image/*",))
     async def picture(self, request: Request) -> Response:

@@ -1,1 +1,1 @@
-"""Drawing: requests to plans, a pipeline run step by step, pictures packed."""
+"""The engine of picture models: requests planned, pipelines run step by step, pictures packed."""

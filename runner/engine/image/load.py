@@ -1,4 +1,4 @@
-"""A picture model loaded by the engine that was chosen for it. Each engine is imported when it is wanted."""
+"""Loads a picture model with the engine chosen for it. Each engine is imported only when it is used."""
 
 import logging
 import time

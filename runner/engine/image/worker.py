@@ -1,6 +1,6 @@
-"""The worker that draws: a pipeline walked a step at a time. Runs on the GPU thread; packing does not.
+"""The worker of picture models: runs a pipeline a step at a time on the GPU thread; other threads pack the pictures.
 
-Knows nothing of what computes: it asks the pipeline, and its `memory`.
+It does not depend on the engine: it uses the pipeline and its `memory` only.
 """
 
 import logging
@@ -29,17 +29,17 @@ from runner.units import show_size
 
 log = logging.getLogger("diptych.image")
 
-# zlib gives the interpreter up while it works, so two pack while the GPU thread goes on.
+# zlib releases the interpreter lock, so two threads pack while the GPU thread goes on.
 PACKERS = 2
 
 
-# What allocators say, in their several words.
+# The messages of the various allocators.
 OUT_OF_MEMORY = re.compile(r"(?i)alloc|out of memory|insufficient memory")
 
 
 @dataclass(eq=False)
 class _Run:
-    """The job that is being drawn."""
+    """The current job."""
 
     job: Job
     planned: PlannedRequest
@@ -89,7 +89,7 @@ class ImageWorker:
             return
         try:
             event = next(run.events, None)
-        except (PipelineError, PictureError) as error:  # of this request, and no fault of ours
+        except (PipelineError, PictureError) as error:  # the request's fault
             self._stop()
             yield JobEvent(run.job, Failed(str(error)), last=True)
             return
@@ -128,14 +128,14 @@ class ImageWorker:
         return {"memory": self.pipeline.memory.held()}
 
     def _stop(self) -> None:
-        """Forget the current job; its pipeline cleans up where it stands."""
+        """Drop the current job; closing its generator makes the pipeline clean up."""
         run, self._run = self._run, None
         close = getattr(run.events, "close", None) if run else None
         if close is not None:
             close()
 
     def _check_room(self, planned: PlannedRequest) -> None:
-        """Before any work, since what does not fit would end the process: NotEnoughMemory with both numbers."""
+        """NotEnoughMemory, before any work, for what would end the process."""
         needed = self.pipeline.working_bytes(planned.request, planned.plan)
         if needed is None:
             return
@@ -160,7 +160,7 @@ class ImageWorker:
         return self._packers.submit(_packed_step, step, step.preview, run.planned)
 
     def _picture(self, run: _Run, picture: Picture) -> Iterable[JobEvent]:
-        """One of several is packed and sent as it comes; a single one waits for the report and goes with it."""
+        """One of several is packed and sent at once; a single one is sent with the last event."""
         run.drawn += 1
         if run.planned.request.n == 1:
             run.single = picture
@@ -169,9 +169,9 @@ class ImageWorker:
         yield JobEvent(run.job, self._packers.submit(_packed_part, picture, recipe, run.planned))
 
     def _finish(self, run: _Run, report: Report | None) -> Iterable[JobEvent]:
-        wanted = run.planned.request.n
-        if report is None or run.drawn != wanted:
-            message = f"the pipeline ended with {run.drawn} of {wanted} pictures"
+        count = run.planned.request.n
+        if report is None or run.drawn != count:
+            message = f"the pipeline ended with {run.drawn} of {count} pictures"
             yield JobEvent(run.job, Failed(message), last=True)
             return
         done = self._done(run, report)

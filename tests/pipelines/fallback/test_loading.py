@@ -154,7 +154,7 @@ def test_a_model_that_begins_with_a_picture_asks_for_one(folder: Path) -> None:
     name = "StableDiffusionXLImg2ImgPipeline"
     change(folder, "model_index.json", lambda index: index.update(_class_name=name))
     pipeline = TorchPipeline.load(local(folder), name)
-    with pytest.raises(PipelineError, match="images: none is there"):
+    with pytest.raises(PipelineError, match="images: a picture is needed"):
         pipeline.plan(ImageRequest("a", 1))
     request = ImageRequest("a", 1, steps=4, images=(painted(40, 32),))
     assert drawn(pipeline.generate(request))[0].shape == (32, 40, 3)
