@@ -23,7 +23,7 @@ export function showModels(root, go, drawing, writing) {
 
 function memory() {
   if (!machine.budget) return el("p", { class: "hint" }, "Loading …");
-  const said = `${bytes(machine.memory)} of ${bytes(machine.budget)} of memory for models used`;
+  const said = `${bytes(machine.memory)} of ${bytes(machine.budget)} of memory used`;
   return el("div", { class: "memory" },
     el("meter", { min: 0, max: machine.budget, value: machine.memory, "aria-label": said }),
     el("p", { class: "hint" }, said),

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from tests.page.conftest import SAMPLE, chromium, serving
 from tests.page.test_drawing import draw, finished, tab
 from tests.page.window import Window
 from tests.runner.live import ROOT
+from tests.waiting import PATIENCE
 
 DOCS = ROOT / "docs"
 PROMPTS = (
@@ -27,6 +28,7 @@ PHONE = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobil
 
 
 def main() -> None:
+    expect.set_options(timeout=1000 * PATIENCE)
     folders = {"shapes": SAMPLE, "shapes-chat": SAMPLE / "text_encoder"}
     with (
         tempfile.TemporaryDirectory() as home,

@@ -125,7 +125,7 @@ def test_pictures_are_added_by_drop_and_paste_and_removed(opened: Any) -> None:
             done();
         }));
     }"""
-    pictures = opened.get_by_role("list", name="Input pictures").get_by_role("listitem")
+    pictures = opened.get_by_role("list", name="Pictures to edit or start from").get_by_role("listitem")
     opened.evaluate(give, ["#drop", "drop", "image/png"])
     expect(pictures).to_have_count(1)
     opened.evaluate(give, ["#prompt", "paste", "image/png"])
