@@ -89,8 +89,8 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
         "--kv-memory",
         type=size,
         metavar="SIZE",
-        help="language models: memory for the keys and values of texts being written, such as 8GB. What does not fit "
-        "waits (default: what is left beside the weights)",
+        help="language models: memory for the key-value caches of running texts, such as 8GB; texts that do not fit wait "
+        "(default: what the weights leave free)",
     )
     add(
         "--cache-bytes",
