@@ -73,7 +73,7 @@ class _Process:
             print(port, flush=True)
         url = f"http://{address(WILDCARD_HOSTS.get(host, host), port)}"
         log.info("Ready. Open %s in your browser; Ctrl-C stops", url)
-        log.info("models may use %s of memory (%s)", show_size(gateway.pool.budget), gateway.budget_source)
+        log.info("models may use %s (%s)", show_size(gateway.pool.budget), gateway.budget_source)
 
     async def _preload(self, gateway: Gateway) -> None:
         """Load the models named at the start. Unless configured otherwise, they stay until their memory is needed."""

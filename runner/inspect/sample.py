@@ -28,6 +28,7 @@ def sample(mode: ModelMode) -> str:
 def announce(mode: ModelMode, how: str) -> None:
     """Tell on stderr that this is the sample, and how to use a real model."""
     print(
-        f"no model named: this is Diptych's sample, which knows coloured shapes only. A real one: {how} {REAL[mode]}",
+        "no model was given: using Diptych's sample, which only knows coloured shapes. "
+        f"To use another: {how} {REAL[mode]}",
         file=sys.stderr,
     )
