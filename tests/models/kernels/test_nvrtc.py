@@ -182,7 +182,7 @@ def test_the_compiler_takes_the_kernels_of_pictures(
     rows = tiled_statistics.row_moments(mx.zeros((1, 5, 6, 16), dtype))
     weight = mx.zeros(16, dtype)
     for offset in (None, weight):
-        tiled_statistics.joined(rows, 4, weight, weight, offset)
+        tiled_statistics.scale_and_shift(rows, 4, weight, weight, offset)
     halves = {"concat_mlp"} if dtype != mx.float32 else set()
     found = {call["name"].rsplit("_", 1)[0] for call in calls}
     assert found == halves | {"heads_first_2_1e_05", "heads_first_3_1e_05", "row_moments", "joined_moments"}
