@@ -104,7 +104,7 @@ def _responses(path: str, op: Operation, schemas: "Schemas") -> Schema:
         content[JSON] = {"schema": schemas.of(op.answer)}
     if op.pieces is not None:
         piece = schemas.of(op.pieces)
-        content[op.stream] = {"schema": _event(piece) if op.stream == SSE else piece}
+        content[op.stream] = {"schema": _event(piece, op.sentinel) if op.stream == SSE else piece}
     meanings = {**EVERY, **(WITH_BODY if op.body is not None else {}), **(ASKING if op.asks else {})}
     if "{" in path:
         meanings.setdefault(404, "Nothing with this name exists.")
@@ -114,9 +114,11 @@ def _responses(path: str, op: Operation, schemas: "Schemas") -> Schema:
     return {"200": {**good, "content": content} if content else good} | dict(sorted(failures.items()))
 
 
-def _event(data: Schema) -> Schema:
-    """A server-sent event, whose data is a string with JSON."""
-    content = {"type": "string", "contentMediaType": JSON, "contentSchema": data}
+def _event(data: Schema, sentinel: str | None) -> Schema:
+    """A server-sent event, whose data is a string with JSON; in the last one maybe something else."""
+    content: Schema = {"type": "string", "contentMediaType": JSON, "contentSchema": data}
+    if sentinel is not None:
+        content = {"anyOf": [content, {"const": sentinel}]}
     return {
         "type": "object",
         "required": ["data"],

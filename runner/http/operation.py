@@ -31,6 +31,7 @@ class Operation:
     plain: tuple[str, ...] = ()  # media types of responses that are not JSON
     pieces: Any = None  # the events of a stream
     stream: str = NDJSON  # their media type
+    sentinel: str | None = None  # the data of a last event that is not JSON
     asks: bool = False  # it uses a model
     failure: type = Refused
     tag: str = "native"

@@ -65,7 +65,7 @@ def test_a_mask_keeps_the_padding_of_the_shorter_prompt_out_of_the_picture(load:
     prompts = pipeline.encode_prompts([REQUEST.prompt, REQUEST.negative_prompt or ""])
     lengths = [embeds.mask.shape[1] for embeds in prompts if embeds.mask is not None]
     assert lengths[0] != lengths[1]
-    run = pipeline.denoise_plan(REQUEST)
+    run = pipeline.denoise_plan(REQUEST, pipeline.plan(REQUEST))
     tokens = mx.random.normal((1, run.rows * run.columns, pipeline.features), key=mx.random.key(1))
     moved = [
         pipeline.transformer.step(

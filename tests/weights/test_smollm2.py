@@ -4,16 +4,19 @@ import asyncio
 import json
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import mlx.core as mx
 import pytest
+from msgspec import to_builtins
 
 from runner.api.openai.chat import Chat
 from runner.api.openai.chat_stream import ChoiceReader
 from runner.cli.commands.quantize import quantize
 from runner.engine.text.worker import TextSettings
+from runner.protocol.events import TextEvent, decode_event
+from runner.protocol.text import encode
 from tests.runner.live import Event, events, in_process, text, tokens
 from tests.weights.prompts import CHATS, requests, user
 from tests.weights.smollm2 import LAYOUTS, Reference
@@ -162,9 +165,10 @@ def test_a_template_without_tools_makes_the_call_that_is_required(layouts: dict[
     async def called() -> None:
         async with in_process(layouts["rope_parameters"], ALONE) as client:
             for choice in ("required", named):
-                chat = Chat({**body, "tool_choice": choice, "temperature": 0, "max_tokens": 60})
+                chat = Chat.read(encode({**body, "tool_choice": choice, "temperature": 0, "max_tokens": 60}))
                 reader = ChoiceReader(chat)
-                pieces = [reader.read(event) for event in await ask(client, chat.natives()[0])]
+                answer = await ask(client, to_builtins(chat.engine_requests()[0]))
+                pieces = [reader.read(cast(TextEvent, decode_event(encode(event)))) for event in answer]
                 (call,) = [call for piece in pieces for call in piece.calls]
                 assert call.function.name == "get_weather"
                 assert json.loads(call.function.arguments)["city"] == "Paris"

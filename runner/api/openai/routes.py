@@ -53,6 +53,7 @@ from runner.protocol.text import encode, read_json
 
 MEDIA = f"{SSE}; charset=utf-8"
 TAG = "OpenAI"
+DONE = "[DONE]"  # the data of the last event of a chat's or a completion's stream
 
 described = partial(operation, tag=TAG, failure=Failure)
 asking = partial(described, stream=SSE, asks=True)
@@ -108,6 +109,7 @@ class OpenAI:
         refused=CHAT_LACKS,
         answer=ChatCompletion,
         pieces=ChatChunk,
+        sentinel=DONE,
     )
     async def chat(self, request: Request) -> Any:
         chat = Chat.read(await read_body(request))
@@ -137,6 +139,7 @@ class OpenAI:
         rules=COMPLETION_RULES,
         answer=Completion,
         pieces=Completion,
+        sentinel=DONE,
     )
     async def completions(self, request: Request) -> Any:
         body = await read_body(request)

@@ -7,9 +7,10 @@ from typing import Any, cast
 from runner.errors import RunnerFailed
 from runner.gateway.backend import Backend, Endpoint, ReplicaState
 from runner.gateway.resolver import ResolvedModel
-from runner.process.client import Answer, Broken, Headers
-from runner.process.supervisor import Event, Report
-from runner.protocol.text import line
+from runner.process.client import ConnectionLost, Headers, Response
+from runner.process.supervisor import Report
+from runner.protocol.events import Event
+from runner.protocol.text import TextDone, TextRequest, line
 
 
 class FakeBackend:
@@ -75,19 +76,20 @@ class FakeBackend:
     # -- Endpoint
 
     async def completion(
-        self, request: Mapping[str, Any], *, id: str | None = None
+        self, request: TextRequest | Mapping[str, Any], *, id: str | None = None
     ) -> AsyncGenerator[Event, None]:
-        yield {"content": request["prompt"], "done": True}
+        prompt = request.prompt if isinstance(request, TextRequest) else request["prompt"]
+        yield TextDone(0, "stop", 1, 0, 1, 0, 0, content=prompt or "")
 
-    async def send(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Answer:
+    async def send(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Response:
         self.calls.append(f"{method} {path}")
-        return cast(Answer, FakeAnswer(line({"content": "fake", "done": True})))
+        return cast(Response, FakeResponse(line({"content": "fake", "done": True})))
 
-    async def broken(self, error: Broken) -> RunnerFailed:
+    async def explain(self, error: ConnectionLost) -> RunnerFailed:
         return RunnerFailed(str(error))
 
 
-class FakeAnswer:
+class FakeResponse:
     """The head of a response and one chunk."""
 
     status = 200

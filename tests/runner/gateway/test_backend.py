@@ -58,7 +58,7 @@ def test_a_lease_is_granted_once_the_backend_is_ready_and_talks_to_its_endpoint(
             async with await acquiring as lease:
                 assert backend.leases == it.pool.active == 1
                 async with aclosing(lease.server.completion({"prompt": "hi"})) as events:
-                    assert [event async for event in events] == [{"content": "hi", "done": True}]
+                    assert [event.content async for event in events] == ["hi"]
             assert backend.leases == it.pool.active == 0
             assert progress == [0.5]
         assert backend.calls == ["close"]

@@ -157,7 +157,7 @@ def test_a_picture_without_a_recipe_and_what_is_no_picture_are_said(diptych: Dip
     Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
     (tmp_path / "text.png").write_text("hello")
     assert "carries no recipe" in diptych("recipe", "plain.png").err
-    assert "no PNG, JPEG or WebP" in diptych("recipe", "text.png").err
+    assert "not a PNG, JPEG or WebP" in diptych("recipe", "text.png").err
 
 
 def test_a_recipe_cannot_steer_the_terminal(diptych: Diptych, tmp_path: Path) -> None:
