@@ -114,8 +114,9 @@ def checks(path: str, answer: Any) -> list[Any]:
     # Of what is for text, a model that draws says in its answer that it was ignored; and streams that tell of the
     # loading have begun when the request is read.
     told_later = path == "/completion" or answer.headers["content-type"] == [NDJSON]
-    # A field that excludes others is in a list of alternatives, each of which is taken for all that is right.
-    either = path == "/api/generate"
+    # A field that excludes others is in a list of alternatives, each of which is taken for all that is right: what obeys
+    # another of them is called a violation.
+    either = path in ("/api/generate", "/api/pull")
     wrong = [] if told_later or either else [known.negative_data_rejection]
     return [
         known.status_code_conformance,
