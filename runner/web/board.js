@@ -11,6 +11,7 @@ import { Sizes, number } from "./sizes.js";
 
 export class Board {
   begun = () => undefined; // called with each new job
+  #waits = false; // for the list of models, with a drawing to begin
 
   constructor() {
     this.choice = new Choice($("draw-model"), "draw");
@@ -91,7 +92,7 @@ export class Board {
       return;
     }
     if (!recipe.model) {
-      hint("There is no picture model on this machine. See “Models” for how to get one.");
+      this.#withoutModel();
       return;
     }
     if (recipe.seed && !/^[0-9]+$/.test(recipe.seed)) {
@@ -101,6 +102,22 @@ export class Board {
     }
     hint("");
     this.draw(recipe);
+  }
+
+  // None on this machine, or the list has not arrived: then what was asked for begins when it has.
+  #withoutModel() {
+    if (machine.known && !this.choice.models.length) {
+      hint("There is no picture model on this machine. See “Models” for how to get one.");
+      return;
+    }
+    hint("The list of models is still loading …");
+    if (this.#waits) return;
+    this.#waits = true;
+    const again = () => {
+      this.#waits = false;
+      this.submit();
+    };
+    machine.addEventListener("change", again, { once: true });
   }
 
   try(prompt) {

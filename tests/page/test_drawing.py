@@ -90,6 +90,21 @@ def test_a_drawing_is_stopped_in_the_middle_and_the_runner_with_it(opened: Any, 
     finished(opened, CIRCLE)
 
 
+def test_a_drawing_that_is_asked_for_before_the_models_are_known_begins_when_they_are(opened: Any) -> None:
+    held: list[Any] = []
+    opened.route("**/library", lambda route: held.append(route))
+    opened.reload()
+    draw(opened, CIRCLE, Seed="7")
+    expect(opened.get_by_text("The list of models is still loading …")).to_be_visible()
+    opened.get_by_role("button", name="Draw", exact=True).click()  # asks for no second one
+    while held:
+        held.pop().continue_()
+    opened.unroute("**/library")
+    finished(opened, CIRCLE)
+    expect(opened.get_by_text("The list of models is still loading …")).to_be_hidden()
+    expect(opened.get_by_role("button", name=f"Enlarge: {CIRCLE}")).to_have_count(1)
+
+
 def test_a_picture_is_edited_in_words(opened: Any) -> None:
     draw(opened, CIRCLE, Seed="7")
     finished(opened, CIRCLE)
