@@ -115,7 +115,10 @@ class Prefill:
             return self._advance(self._long, budget)
         self._long_ran_last = False
         group = self._group(budget, room - (self._long is not None), fits)
-        return self._together(group) if group else None
+        if group:
+            return self._together(group)
+        # Nothing that waits can be read now: the long prompt need not wait for its turn.
+        return self._advance(self._long, budget) if self._long is not None else None
 
     def _budget(self, busy: bool) -> int:
         estimate = self._cost.tokens_in(PREFILL_BUDGET_BUSY_S if busy else PREFILL_BUDGET_IDLE_S)

@@ -9,7 +9,7 @@ from runner.errors import BadRequest
 from runner.hardware import available_memory
 from runner.units import GIB, show_size
 
-# Beside weights, caches and the memory of other programs, for the work itself.
+# At most, beside weights, caches and the memory of other programs, for the work itself.
 WORKING_ROOM = 2 * GIB
 # Of what is left after that.
 SHARE = 0.9
@@ -39,7 +39,10 @@ def kv_memory(model: LanguageModel, chosen: int | None, prefix_bytes: int, room:
     size = chosen
     if size is None:
         limits = [_left(), *([] if room is None else [room - device.active_memory()])]
-        size = max(int((min(limits) - WORKING_ROOM - prefix_bytes) * SHARE), LEAST * per_token)
+        left = max(min(limits), 0)
+        # On a small machine neither takes most of it; the prefix cache is used by texts that have ended.
+        beside = min(WORKING_ROOM, left // 4) + min(prefix_bytes, left // 4)
+        size = max(int((left - beside) * SHARE), LEAST * per_token)
     tokens = size // per_token
     if tokens < 2 * GROWTH:
         raise BadRequest(
