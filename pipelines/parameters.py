@@ -56,13 +56,13 @@ class ImageParameters(Struct, frozen=True):
     true_cfg_scale: Annotated[
         Scale | None,
         about(
-            "FLUX.1: how strongly it avoids the negative prompt, beside its own guidance",
+            "FLUX.1: how strongly the negative prompt is avoided, in addition to the model's own guidance",
             family_specific=True,
         ),
     ] = None
     cfg_normalization: Annotated[
         Scale | None,
-        about("Z-Image: a guided step is at most this many times as long", family_specific=True),
+        about("Z-Image: guidance makes a step at most this many times as long", family_specific=True),
     ] = None
     cfg_truncation: Annotated[
         Fraction | None,

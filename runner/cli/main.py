@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runner.cli.arguments import backend, bench, draw, models, runner, serve
-from runner.cli.parser import Command, Commands
+from runner.cli.parser import Command, Commands, Formatter, Parser
 from runner.config import load
 from runner.errors import DiptychError
 
@@ -20,8 +20,7 @@ examples:
   diptych serve
 
 `diptych COMMAND --help` explains a command and its options.
-Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 model not found,
-4 gateway not running, 130 interrupted."""
+Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 model not found, 4 gateway not running, 130 interrupted."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -83,11 +82,11 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="diptych",
         usage="diptych [--config FILE] COMMAND ...",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
         epilog=EPILOG,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")

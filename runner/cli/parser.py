@@ -1,8 +1,12 @@
-"""How the command line's parser is built: the commands in groups, and what their options share."""
+"""How the command line's parser is built: the commands in groups, what their options share, and usage errors."""
 
 import argparse
 import importlib
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -18,21 +22,80 @@ MODEL_HELP = (
     "an alias; folder:, hf: or ollama: in front says which is meant"
 )
 
+# argparse's messages, and what users read instead.
+ERRORS = (
+    (r"argument (.+): expected one argument", r"\1 needs a value"),
+    (r"argument (.+): expected at least one argument", r"\1 needs at least one value"),
+    (r"argument (.+): ignored explicit argument (.+)", r"\1 takes no value, but was given \2"),
+    (r"argument (.+): not allowed with argument (.+)", r"\1 cannot be combined with \2"),
+    (r"the following arguments are required: (.+)", r"missing: \1"),
+    (r"ambiguous option: (.+) could match (.+)", r"\1 is ambiguous: it could mean \2"),
+    (r"argument ([^:]+): (.+)", r"\1: \2"),
+)
+INVALID_CHOICE = re.compile(r"argument (.+): invalid choice: '?(.*?)'? \(choose from (.+)\)", re.DOTALL)
+
+
+class Formatter(argparse.HelpFormatter):
+    """Keeps the line breaks of descriptions, and wraps their lines."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = ((line.lstrip(), line[: len(line) - len(line.lstrip())]) for line in text.splitlines())
+        return "\n".join(super(Formatter, self)._fill_text(line, width, indent + own) for line, own in lines)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are sentences, with a suggestion for what was mistyped."""
+
+    def parse_known_args(self, *args: Any, **options: Any) -> Any:
+        namespace, rest = super().parse_known_args(*args, **options)
+        if rest:
+            # Here and not in parse_args: a command knows its own options, the parser above it does not.
+            word = rest[0].partition("=")[0]
+            kind = "unknown option" if word.startswith("-") else "unexpected argument"
+            self.error(f"{kind} {word}{_suggestion(word, self._option_string_actions)}")
+        return namespace, rest
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: {_sentence(message)}\nSee `{self.prog} --help`.\n")
+
+
+def _sentence(message: str) -> str:
+    if match := INVALID_CHOICE.fullmatch(message):
+        name, word, listed = match.groups()
+        choices = listed.replace("'", "").split(", ")
+        if name == "COMMAND":
+            return f"{word!r} is not a command{_suggestion(word, choices)}"
+        return f"{name}: {word!r} is not allowed; choose from {', '.join(choices)}"
+    for pattern, replacement in ERRORS:
+        if match := re.fullmatch(pattern, message, re.DOTALL):
+            return match.expand(replacement)
+    return message
+
+
+def _suggestion(word: str, words: Iterable[str]) -> str:
+    close = get_close_matches(word, words, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
 
 class Commands:
     """The commands of a parser, with the line about each that `diptych --help` shows."""
 
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
+    def __init__(self, parser: Parser) -> None:
         self._parsers = parser.add_subparsers(
             prog=parser.prog, metavar="COMMAND", required=True, help=argparse.SUPPRESS
         )
         self._summaries: dict[str, str] = {}
 
-    def add(self, name: str, summary: str, description: str = "") -> argparse.ArgumentParser:
+    def add(self, name: str, summary: str, description: str = "", *examples: str) -> Parser:
         """A command whose work is `run` in runner/cli/commands/<name>.py, imported when it is called."""
         self._summaries[name] = summary
-        parser = self._parsers.add_parser(
-            name, description=description or f"{summary[0].upper()}{summary[1:]}."
+        epilog = "\n  ".join(["examples:", *(f"diptych {name} {example}" for example in examples)])
+        parser: Parser = self._parsers.add_parser(
+            name,
+            description=description or f"{summary[0].upper()}{summary[1:]}.",
+            epilog=epilog if examples else None,
+            formatter_class=Formatter,
         )
         parser.set_defaults(command=_imported_later(f"runner.cli.commands.{name}"))
         parser.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help=argparse.SUPPRESS)

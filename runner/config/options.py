@@ -49,7 +49,7 @@ SERVE: Mapping[str, Option] = MappingProxyType(
         "api_key": Option(
             text(),
             None,
-            "key that clients must send as a bearer token; required when listening on other addresses than loopback",
+            "key that clients must send as a bearer token; required when listening on an address other than loopback",
             secret=True,
         ),
         "api_key_file": Option(text(), None, "file with API keys, one per line"),

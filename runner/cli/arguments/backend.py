@@ -16,34 +16,29 @@ def _add_chat(commands: Commands) -> None:
         "Chat with a language model. The gateway answers if one is running; otherwise the model is loaded for this "
         "conversation. If standard input or output is not a terminal, the prompt is read from standard input and only the "
         "answer is printed.",
+        "Qwen/Qwen3-0.6B",
+        'Qwen/Qwen3-0.6B --system "Answer in one sentence." --set temperature=0',
+        "Qwen/Qwen3-0.6B < question.txt",
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "model", metavar="MODEL", nargs="?", help=f"{MODEL_HELP} (default: the only language model installed)"
     )
-    parser.add_argument("--system", metavar="TEXT", help="system prompt")
-    parser.add_argument(
-        "--set",
-        metavar="NAME=VALUE",
-        action="append",
-        help="set a generation option, such as temperature=0 or num_predict=100; may be repeated",
-    )
-    parser.add_argument("--verbose", action="store_true", help="show the speed of every answer")
-    parser.add_argument("--json", action="store_true", help="answer standard input once, as JSON")
+    add("--system", metavar="TEXT", help="system prompt")
+    add("--set", metavar="NAME=VALUE", action="append", help="set a generation option, such as temperature=0 or "
+        "num_predict=100; may be repeated")  # fmt: skip
+    add("--verbose", action="store_true", help="show the speed of every answer")
+    add("--json", action="store_true", help="answer standard input once, as JSON")
 
 
 def _add_ps(commands: Commands) -> None:
-    parser = commands.add(
-        "ps", "list loaded models", "List the models that the gateway has loaded, and what they are doing."
-    )
-    add_json(parser)
+    about = "List the models that the gateway has loaded, and what they are doing."
+    add_json(commands.add("ps", "list loaded models", about))
 
 
 def _add_stop(commands: Commands) -> None:
-    parser = commands.add(
-        "stop",
-        "unload models",
-        "Unload models from the gateway. Requests in flight are finished first.",
-    )
+    about = "Unload models from the gateway. Requests in flight are finished first."
+    parser = commands.add("stop", "unload models", about)
     parser.add_argument(
         "model", metavar="MODEL", nargs="+", help="a name that `diptych ps` shows, or an alias"
     )

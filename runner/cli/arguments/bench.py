@@ -18,6 +18,9 @@ def add(commands: Commands) -> None:
         "Measure how fast models run on this machine, part by part, and compare with other engines. Models given by name "
         "(klein-4b, klein-9b, z-image, flux1-schnell, qwen3-0.6b, qwen3-4b) have their real dimensions but random weights: "
         "nothing is downloaded. --model measures a real checkpoint. Without either, Diptych's sample model is measured.",
+        "",
+        "klein-4b --engines mlx,mflux --quantize 4",
+        "--model Qwen/Qwen3-0.6B --clients 1,8 --json results.json",
     )
     add = parser.add_argument
     add("names", nargs="*", metavar="NAME", help="model to build with random weights")
@@ -28,7 +31,7 @@ def add(commands: Commands) -> None:
 
 
 def _add_workload(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+    add = parser.add_argument_group("what is measured").add_argument
     add("--engines", type=_choices(ENGINES), metavar="E,...", help=f"engines to compare: {', '.join(ENGINES)} "
         "(default: all that are installed)")  # fmt: skip
     add("--parts", type=_choices(PARTS), metavar="P,...", default=PARTS, help="parts to measure; of pictures: "
@@ -51,16 +54,12 @@ def _add_workload(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_method(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+    add = parser.add_argument_group("how it is measured").add_argument
     add("--rounds", type=natural, metavar="N", default=3, help="rounds, in which the engines take turns (default: "
         "%(default)s)")  # fmt: skip
     add("--dtype", choices=("bfloat16", "float16", "float32"), help="precision of the weights (default: bfloat16, on a "
         "CPU float32)")  # fmt: skip
-    add(
-        "--quantize",
-        choices=FORMATS,
-        help="quantize Diptych's weights to this many bits, or to this format",
-    )
+    add("--quantize", choices=FORMATS, help="quantize Diptych's weights to this many bits, or to this format")
     add("--memory", type=_memory, default=("auto",), metavar="HOW,...", help="how the runner keeps a picture model in "
         "memory: resident, staged, a size, or auto (default: auto)")  # fmt: skip
     add("--layers", type=natural, metavar="N", help="keep only N blocks of each kind, at their real width, of models "
@@ -72,7 +71,7 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+    add = parser.add_argument_group("results").add_argument
     add("--json", type=Path, metavar="FILE", dest="json_file", help="write all results to this file")
     add("--plot", type=Path, metavar="FILE.png", help="draw a chart of the results")
     add("--markdown", type=Path, metavar="FILE", help="update this page with the results, and those of --add; its notes "

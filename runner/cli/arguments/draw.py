@@ -1,6 +1,7 @@
 """The options of the commands for pictures: draw, recipe, quantize; and how a picture model is loaded."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +25,13 @@ def add(commands: Commands) -> None:
 
 def add_loading(parser: argparse.ArgumentParser) -> None:
     """How a picture model is loaded."""
-    parser.add_argument(
-        "--engine",
-        choices=CHOICES,
-        default="auto",
-        help="picture models: mlx, torch (diffusers; needs the extra diptych[torch]), or auto, which is mlx if it supports "
-        "the model and otherwise torch (default: auto)",
-    )
-    parser.add_argument(
-        "--quantize",
-        choices=FORMATS,
-        help="picture models: quantize while loading, to this many bits or to this format",
-    )
-    parser.add_argument(
-        "--memory",
-        type=memory,
-        default="auto",
-        metavar="HOW",
-        help="picture models: resident keeps everything in memory, staged loads text encoder and transformer in turn; a "
-        "size such as 8GB, or auto for the device's memory, chooses between them (default: auto)",
-    )
+    add = parser.add_argument_group("picture models").add_argument
+    add("--engine", choices=CHOICES, default="auto", help="mlx, torch (diffusers; needs the extra diptych[torch]), or "
+        "auto, which is mlx if it supports the model and otherwise torch (default: auto)")  # fmt: skip
+    add("--quantize", choices=FORMATS, help="quantize while loading, to this many bits or to this format")
+    add("--memory", type=memory, default="auto", metavar="HOW", help="resident keeps everything in memory, staged loads "
+        "text encoder and transformer in turn; a size such as 8GB, or auto for the device's memory, chooses between them "
+        "(default: auto)")  # fmt: skip
 
 
 def _add_draw(commands: Commands) -> None:
@@ -52,10 +40,15 @@ def _add_draw(commands: Commands) -> None:
         "draw a picture from a prompt, or edit pictures",
         "Draw a picture, and print its path and seed. The gateway draws if one is running and none of --engine, --quantize, "
         "--memory and --verbose is given; otherwise the model is loaded for this call.",
+        '"a red circle above a blue square"',
+        '"a lighthouse in the rain" --model black-forest-labs/FLUX.2-klein-4B -o lighthouse.png',
+        '"make it night" --model black-forest-labs/FLUX.2-klein-4B --image lighthouse.png',
+        "--from lighthouse.png --seed 7",
     )
+    add_option = parser.add_argument_group("picture").add_argument
     add = parser.add_argument
     for parameter in parameters_of(ImageParameters):
-        _add_parameter(parser, parameter)
+        _add_parameter(add if parameter.default is NODEFAULT else add_option, parameter)
     add("-o", dest="out", type=Path, metavar="PATH", help="file to write, replacing an existing one, or folder; with "
         "--n: NAME-1, NAME-2, ... (default: a new file in the current folder, named after the prompt and the time)")  # fmt: skip
     add("--model", metavar="MODEL", help=f"{MODEL_HELP} (default: Diptych's sample model)")
@@ -71,12 +64,12 @@ def _add_draw(commands: Commands) -> None:
     add_json(parser)
 
 
-def _add_parameter(parser: argparse.ArgumentParser, parameter: Parameter) -> None:
+def _add_parameter(add: Callable[..., Any], parameter: Parameter) -> None:
     """A parameter as an option. A required one is a positional argument, which --from can replace. Limits are checked
     with the request."""
     about: dict[str, Any] = {"default": None, "help": parameter.help}
     if parameter.default is NODEFAULT:
-        parser.add_argument(parameter.name, nargs="?", **about)
+        add(parameter.name, nargs="?", **about)
         return
     if parameter.type is bool:
         about["action"] = "store_true"
@@ -86,7 +79,7 @@ def _add_parameter(parser: argparse.ArgumentParser, parameter: Parameter) -> Non
             "type": natural if bounded else READERS[parameter.type],
             "metavar": METAVARS[parameter.type],
         }
-    parser.add_argument(parameter.flag, dest=parameter.name, **about)
+    add(parameter.flag, dest=parameter.name, **about)
 
 
 def _add_recipe(commands: Commands) -> None:
@@ -103,6 +96,7 @@ def _add_quantize(commands: Commands) -> None:
         "write a smaller copy of a model",
         "Write a copy of a model with its large layers quantized, in the same layout. The norms, embeddings and "
         "autoencoder of a picture model are not quantized.",
+        "black-forest-labs/FLUX.2-klein-4B ./klein-4bit --bits 4",
     )
     parser.add_argument("model", metavar="SRC", help=MODEL_HELP)
     parser.add_argument("folder", type=Path, metavar="DST", help="folder to create")

@@ -33,6 +33,8 @@ def _add_pull(commands: Commands) -> None:
         "pull",
         "download a model from Hugging Face",
         "Download a model from Hugging Face, or update it. An interrupted download resumes where it stopped.",
+        "Qwen/Qwen3-0.6B",
+        "black-forest-labs/FLUX.2-klein-4B",
     )
     parser.add_argument(
         "model", metavar="MODEL", help="a repository (owner/name or owner/name@revision), or an alias of one"
@@ -56,8 +58,7 @@ def _add_rm(commands: Commands) -> None:
 
 
 def _add_config(commands: Commands) -> None:
-    parser = commands.add("config", "show the configuration and where each value comes from")
-    add_json(parser)
+    add_json(commands.add("config", "show the configuration and where each value comes from"))
 
 
 def _add_doctor(commands: Commands) -> None:

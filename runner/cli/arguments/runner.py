@@ -24,22 +24,12 @@ def _add_runner(commands: Commands) -> None:
     parser.set_defaults(loads_configuration=True)
     add = parser.add_argument
     add("--model", required=True, metavar="MODEL", help=MODEL_HELP)
-    add(
-        "--port",
-        required=True,
-        type=port,
-        metavar="PORT",
-        help="port to listen on; 0 picks a free one and prints it on standard output",
-    )
+    add("--port", required=True, type=port, metavar="PORT", help="port to listen on; 0 picks a free one and prints it on "
+        "standard output")  # fmt: skip
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: %(default)s)")
-    add(
-        "--api-key",
-        default=os.environ.get("DIPTYCH_API_KEY") or None,
-        type=nonempty,
-        metavar="KEY",
-        help="key that clients must send as a bearer token; required when listening on other addresses than loopback "
-        "(default: $DIPTYCH_API_KEY)",
-    )
+    add("--api-key", default=os.environ.get("DIPTYCH_API_KEY") or None, type=nonempty, metavar="KEY", help="key that "
+        "clients must send as a bearer token; required when listening on an address other than loopback (default: "
+        "$DIPTYCH_API_KEY)")  # fmt: skip
     for name in ("allow_origin", "allow_host"):
         add_option(parser, name)
     add(
@@ -49,15 +39,14 @@ def _add_runner(commands: Commands) -> None:
         metavar="N",
         help="how many requests may wait (default: %(default)s)",
     )
+    add("--dtype", choices=("auto", "float32", "checkpoint"), help="precision: float32, the checkpoint's, or auto, which is "
+        "float32 for half-precision checkpoints on a CPU and otherwise the checkpoint's (default: auto)")  # fmt: skip
+    add("--warm-up", action=argparse.BooleanOptionalAction, help="NVIDIA: compile kernels while the model loads rather "
+        "than during the first request (default: yes)")  # fmt: skip
+    add_logging(parser)
     _add_text(parser)
     draw.add_loading(parser)
     parser.set_defaults(engine=None, memory=None)
-    add(
-        "--warm-up",
-        action=argparse.BooleanOptionalAction,
-        help="NVIDIA: compile kernels while the model loads rather than during the first request (default: yes)",
-    )
-    add_logging(parser)
     # For a parent process: standard input is a pipe that closes when it ends.
     add("--supervised", action="store_true", help=argparse.SUPPRESS)
     # For a gateway: the memory of all its models together.
@@ -65,52 +54,22 @@ def _add_runner(commands: Commands) -> None:
 
 
 def _add_text(parser: argparse.ArgumentParser) -> None:
-    """How a language model is run."""
-    add = parser.add_argument
-    add(
-        "--batch",
-        type=natural,
-        metavar="N",
-        help="language models: generate up to N texts together (default: 64)",
-    )
+    add = parser.add_argument_group("language models").add_argument
+    add("--batch", type=natural, metavar="N", help="generate up to N texts together (default: 64)")
     add(
         "--context",
         type=natural,
         metavar="TOKENS",
-        help="language models: limit on prompt and answer together (default: the model's)",
+        help="limit on prompt and answer together (default: the model's)",
     )
-    add(
-        "--kv-bits",
-        type=natural,
-        choices=(2, 3, 4, 6, 8),
-        help="language models: quantize the key-value cache to this many bits (default: not quantized)",
-    )
-    add(
-        "--kv-memory",
-        type=size,
-        metavar="SIZE",
-        help="language models: memory for the key-value caches of running texts, such as 8GB; texts that do not fit wait "
-        "(default: what the weights leave free)",
-    )
-    add(
-        "--cache-bytes",
-        type=size,
-        metavar="SIZE",
-        help="language models: size of the prefix cache, such as 2GB; 0 turns it off (default: a tenth of the device's "
-        "memory)",
-    )
-    add(
-        "--dtype",
-        choices=("auto", "float32", "checkpoint"),
-        help="precision: float32, the checkpoint's, or auto, which is float32 for half-precision checkpoints on a CPU "
-        "and otherwise the checkpoint's (default: auto)",
-    )
-    add(
-        "--tensor-parallel",
-        type=natural,
-        metavar="N",
-        help="language models: split the model across N devices of this machine, one process each (default: 1)",
-    )
+    add("--kv-bits", type=natural, choices=(2, 3, 4, 6, 8), help="quantize the key-value cache to this many bits (default: "
+        "not quantized)")  # fmt: skip
+    add("--kv-memory", type=size, metavar="SIZE", help="memory for the key-value caches of running texts, such as 8GB; "
+        "texts that do not fit wait (default: what the weights leave free)")  # fmt: skip
+    add("--cache-bytes", type=size, metavar="SIZE", help="size of the prefix cache, such as 2GB; 0 turns it off (default: "
+        "a tenth of the device's memory)")  # fmt: skip
+    add("--tensor-parallel", type=natural, metavar="N", help="split the model across N devices of this machine, one "
+        "process each (default: 1)")  # fmt: skip
 
 
 def _add_detect(commands: Commands) -> None:

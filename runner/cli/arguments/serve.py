@@ -21,14 +21,13 @@ def add(commands: Commands) -> None:
         "Serve many models on one port: a web page, Diptych's own API, and APIs that clients of OpenAI and Ollama can use. "
         "A model is loaded when a request names it, and unloaded when it has been idle or others need its memory. Every "
         "option can also be set in the configuration file, or as DIPTYCH_NAME in the environment.",
+        "",
+        "Qwen/Qwen3-0.6B --keep-alive 1h",
+        "--host 0.0.0.0 --api-key-file keys.txt",
     )
     parser.set_defaults(loads_configuration=True)
-    parser.add_argument(
-        "model",
-        nargs="*",
-        metavar="MODEL",
-        help=f"load this model at startup, and keep it until its memory is needed: {MODEL_HELP}",
-    )
+    parser.add_argument("model", nargs="*", metavar="MODEL", help="load this model at startup, and keep it until its "
+        f"memory is needed: {MODEL_HELP}")  # fmt: skip
     for name in SERVE:
         add_option(parser, name)
     add_logging(parser)
@@ -37,10 +36,7 @@ def add(commands: Commands) -> None:
 def add_logging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verbose", action="store_true", help="write a more detailed log")
     parser.add_argument(
-        "--log-format",
-        choices=("text", "json"),
-        default="text",
-        help="format of the log (default: %(default)s)",
+        "--log-format", choices=("text", "json"), default="text", help="format of the log (default: text)"
     )
 
 

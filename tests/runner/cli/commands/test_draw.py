@@ -125,7 +125,7 @@ def _child_of(pid: int) -> int:
         (["draw", "--from", "cat.png", "--model", "./m"], 1, "cannot read cat.png"),
         (["draw", "a boat", "--width", "0"], 2, "not a positive whole number"),
         (["draw", "a boat", "--memory", "plenty"], 2, "auto, resident and staged"),
-        (["draw", "a boat", "--quantize", "7"], 2, "invalid choice"),
+        (["draw", "a boat", "--quantize", "7"], 2, "--quantize: '7' is not allowed; choose from 3, 4"),
         (["recipe", "cat.png"], 1, "cannot read cat.png"),
     ],
 )
