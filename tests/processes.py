@@ -39,6 +39,14 @@ def ended(pid: int) -> bool:
         return Path("/proc/self").exists()
 
 
+def sleeping(pid: int) -> bool:
+    """Whether its main thread waits in a call of the system's. Where the system does not say, it is taken to do so."""
+    try:
+        return ") S" in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()
+
+
 def end(pids: set[int]) -> None:
     """Kill these. Runners that they have started end by themselves with them."""
     for pid in pids:

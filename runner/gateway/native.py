@@ -129,7 +129,8 @@ class Native:
             ),
         ),
         answer=[TextWhole, ImageWhole],
-        pieces=[Loading, *TEXT_EVENTS, *PICTURE_EVENTS, Failed],
+        pieces=[Loading, *TEXT_EVENTS, *PICTURE_EVENTS],
+        error_piece=Failed,
         asks=True,
     )
     async def completion(self, request: Request) -> Any:
@@ -139,7 +140,8 @@ class Native:
         "The tokens of a text",
         body=(RoutingFields, TokenizeRequest),
         answer=Tokens,
-        pieces=[Loading, Tokens, Failed],
+        pieces=[Loading, Tokens],
+        error_piece=Failed,
         asks=True,
     )
     async def tokenize(self, request: Request) -> Any:
@@ -149,7 +151,8 @@ class Native:
         "The text of tokens",
         body=(RoutingFields, DetokenizeRequest),
         answer=Content,
-        pieces=[Loading, Content, Failed],
+        pieces=[Loading, Content],
+        error_piece=Failed,
         asks=True,
     )
     async def detokenize(self, request: Request) -> Any:
@@ -159,7 +162,8 @@ class Native:
         "Texts as vectors",
         body=(RoutingFields, EmbeddingRequest),
         answer=[Vector, Vectors],
-        pieces=[Loading, Vector, Vectors, Failed],
+        pieces=[Loading, Vector, Vectors],
+        error_piece=Failed,
         asks=True,
     )
     async def embedding(self, request: Request) -> Any:

@@ -102,8 +102,8 @@ def _responses(path: str, op: Operation, schemas: "Schemas") -> Schema:
     content: Schema = {kind: {"schema": {"type": "string"}} for kind in op.plain}
     if op.answer is not None:
         content[JSON] = {"schema": schemas.of(op.answer)}
-    if op.pieces is not None:
-        piece = schemas.of(op.pieces)
+    if op.events:
+        piece = schemas.of(op.events)
         content[op.stream] = {"schema": _event(piece, op.sentinel) if op.stream == SSE else piece}
     meanings = {**EVERY, **(WITH_BODY if op.body is not None else {}), **(ASKING if op.asks else {})}
     if "{" in path:
@@ -131,7 +131,7 @@ class Schemas:
 
     def __init__(self, operations: list[Operation]) -> None:
         bodies = [kind for op in operations for kind in _types((op.body, op.form))]
-        answers = [kind for op in operations for kind in _types((op.answer, op.pieces, op.failure))]
+        answers = [kind for op in operations for kind in _types((op.answer, op.events, op.failure))]
         types = list(dict.fromkeys([*bodies, *answers]))
         schemas, components = msgspec.json.schema_components(types, ref_template=PLACE + "{name}")
         self._schemas = dict(zip(types, map(_shortened, schemas), strict=True))
@@ -146,7 +146,7 @@ class Schemas:
     def of(self, kind: Any) -> Schema:
         """The schema of a type, of any type in a list, or of all types in a tuple."""
         if isinstance(kind, list):
-            return {"anyOf": [self.of(one) for one in kind]}
+            return self.of(kind[0]) if len(kind) == 1 else {"anyOf": [self.of(one) for one in kind]}
         if isinstance(kind, tuple):
             return {"allOf": [self.of(one) for one in kind]}
         schema: Schema = self._schemas[kind]

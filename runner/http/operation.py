@@ -30,11 +30,20 @@ class Operation:
     answer: Any = None
     plain: tuple[str, ...] = ()  # media types of responses that are not JSON
     pieces: Any = None  # the events of a stream
+    error_piece: Any = None  # the event of an error that ends a stream; None: its type is `failure`
     stream: str = NDJSON  # their media type
     sentinel: str | None = None  # the data of a last event that is not JSON
     asks: bool = False  # it uses a model
     failure: type = Refused
     tag: str = "native"
+
+    @property
+    def events(self) -> list[Any]:
+        """The types of a stream's events. An error can end any stream, since its status has been sent by then."""
+        if self.pieces is None:
+            return []
+        pieces = self.pieces if isinstance(self.pieces, list) else [self.pieces]
+        return list(dict.fromkeys([*pieces, self.error_piece or self.failure]))
 
 
 def operation(summary: str, **description: Any) -> Callable[[Handler], Handler]:

@@ -23,10 +23,17 @@ from runner.errors import BadRequest
 from runner.gateway.app import Gateway
 from runner.gateway.lease import Lease
 from runner.gateway.proxy import keep_alive_seconds
-from runner.gateway.schemas import Content
+from runner.gateway.schemas import Content, Tokens
 from runner.http import rules
 from runner.protocol.events import TextEvent
-from runner.protocol.text import DetokenizeRequest, TextChunk, TextDone, TextRequest, parse_body
+from runner.protocol.text import (
+    DetokenizeRequest,
+    TextChunk,
+    TextDone,
+    TextRequest,
+    TokenizeRequest,
+    parse_body,
+)
 from runner.sources import ModelMode
 
 DEFAULT_LENGTH = 16  # OpenAI's
@@ -78,6 +85,18 @@ async def texts(lease: Lease, prompts: list[str | list[int]]) -> list[str]:
     return [prompt if isinstance(prompt, str) else await _detokenize(lease, prompt) for prompt in prompts]
 
 
+async def check_lengths(lease: Lease, prompts: list[str]) -> None:
+    """Refuse a prompt that the runner would refuse for its length, maybe after the stream of another one has begun."""
+    context = lease.server.context_length
+    for index, prompt in enumerate(prompts):
+        count = len((await ask(lease, "/tokenize", TokenizeRequest(prompt), Tokens)).tokens)
+        if count >= context:
+            raise BadRequest(
+                f"prompt[{index}]: its {count} tokens do not fit into the context of {context} tokens with room for "
+                "an answer"
+            )
+
+
 async def _detokenize(lease: Lease, tokens: list[int]) -> str:
     return (await ask(lease, "/detokenize", DetokenizeRequest(tokens), Content)).content
 
@@ -98,6 +117,10 @@ class CompletionAnswer:
     def _check(self) -> None:
         request, count = self.request, self.request.n or 1
         check_stream_options(request)
+        for index, prompt in enumerate(self._inputs):
+            if not prompt:
+                name = f"prompt[{index}]" if len(self._inputs) > 1 else "prompt"
+                raise BadRequest(f"{name} is empty; some text is needed")
         if request.suffix:
             raise BadRequest(
                 "suffix: filling in between is not supported; put all that comes before into prompt"
@@ -128,6 +151,8 @@ class CompletionAnswer:
             self._gateway, self.request.model, ModelMode.TEXT, self._keep_alive, self._id
         ) as lease:
             self._prompts = await texts(lease, self._inputs)
+            if self.request.stream and len(self._prompts) > 1:
+                await check_lengths(lease, self._prompts)
             requests = self._engine_requests()
             self._offsets = [0] * len(requests)
             async with aclosing(side_by_side(lease, requests, self._id)) as events:

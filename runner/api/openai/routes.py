@@ -123,6 +123,7 @@ class OpenAI:
         refused=RESPONSES_LACK,
         answer=Answered,
         pieces=ResponseEvent,
+        error_piece=ResponseEvent,
     )
     async def responses(self, request: Request) -> Any:
         responses = Responses(read_json(await read_body(request)))

@@ -329,6 +329,23 @@ def test_prompts_side_by_side_and_as_tokens(client: Any, gateway: Gateway) -> No
     assert complete(client, prompt=tokens).choices[0].text == one
 
 
+@pytest.mark.parametrize(
+    ("prompts", "param", "code"),
+    [
+        (["The sea", ""], "prompt[1]", None),
+        ([[5], []], "prompt[1]", None),
+        ("", "prompt", None),
+        (["The sea", "sea " * 3000], "prompt[1]", "context_length_exceeded"),
+    ],
+)
+def test_one_prompt_that_cannot_be_continued_is_refused_before_a_stream_begins(
+    client: Any, prompts: Any, param: str, code: str | None
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        complete(client, prompt=prompts, stream=True)
+    assert (caught.value.param, caught.value.code) == (param, code)
+
+
 def test_completions_have_log_probabilities_of_the_old_shape(client: Any) -> None:
     found = complete(client, logprobs=2).choices[0].logprobs
     assert len(found.tokens) == len(found.token_logprobs) == len(found.text_offset) == 8

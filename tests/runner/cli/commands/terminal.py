@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Self
 
 from tests import ROOT
+from tests.processes import sleeping
 from tests.toys import toy_text
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 
 CTRL_C, CTRL_D = "\x03", "\x04"
 # What readline writes around a line: bracketed paste, and the like.
@@ -60,6 +61,13 @@ class Terminal:
 
     def type(self, text: str) -> None:
         os.write(self._screen, text.encode())
+
+    def interrupt_prompt(self) -> None:
+        """Ctrl-C at a prompt, once the program sleeps there. Python's input() would lose a signal that arrives after
+        readline has written the prompt and before it waits for a key (until the next key, as a person would type it).
+        """
+        wait_until(lambda: sleeping(self.process.pid))
+        self.type(CTRL_C)
 
     def until(self, pattern: str, seconds: float = PATIENCE) -> re.Match[str]:
         """Wait for something to appear after what was waited for last."""

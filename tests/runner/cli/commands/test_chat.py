@@ -12,6 +12,7 @@ import pytest
 
 from tests.runner.cli.commands.terminal import CTRL_C, CTRL_D, ROOT, Terminal, endless
 from tests.toys import toy_text
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")]
 
@@ -64,21 +65,22 @@ def test_ctrl_c_stops_the_answer_and_not_the_program() -> None:
 
 
 def test_ctrl_c_at_the_prompt_ends_only_when_it_comes_twice(chat: Terminal) -> None:
-    chat.type("half a line" + CTRL_C)
+    chat.type("half a line")
+    chat.until("half a line")
+    chat.interrupt_prompt()
     chat.until("Ctrl-C again")
     chat.until(">>> ")
     chat.type("/help\n")
     chat.until("/bye(?s:.)*>>> ")
-    chat.type(CTRL_C)
+    chat.interrupt_prompt()
     chat.until("Ctrl-C again(?s:.)*>>> ")
-    chat.type(CTRL_C)
+    chat.interrupt_prompt()
     assert chat.wait() == 0
 
 
 def test_ctrl_c_while_it_loads_ends_it_and_its_runner(folder: Path) -> None:
     with Terminal("chat", str(folder)) as chat:
-        while not (runners := children(chat.process.pid)):
-            assert chat.process.poll() is None
+        runners = wait_until(lambda: children(chat.process.pid))
         chat.type(CTRL_C)
         assert chat.wait() == 130
         assert "Traceback" not in chat.seen
