@@ -1,26 +1,37 @@
 """The parameters of a picture, each written once: its type with its limits, its help, and what else applies to it.
 
-The wire request, the recipe, the pipelines' request, the options of `diptych draw` and the bodies of other APIs are made of
-`ImageParameters`. No NumPy here, so that the gateway stays small.
+The wire request, the recipe, the pipelines' request, the options of `diptych draw`, the page's form and the bodies of other
+APIs are made of `ImageParameters`. No NumPy here, so that the gateway stays small.
 """
 
 import math
 import types
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from msgspec import Meta, Struct
 from msgspec.structs import fields
 
 from pipelines.limits import LONGEST_SIDE, LONGEST_TEXT, MAX_SEED, MOST_PICTURES, MOST_STEPS
 
+Group = Literal["main", "more"]  # where the page has a parameter: beside the seed, or under "More options"
 
-def about(help: str, *, flag: str = "", family_specific: bool = False) -> Meta:
-    """What a parameter's type does not say: `flag` is its option of `diptych draw` where that is not the name itself;
-    `family_specific` ones have an effect on the models that list them in `Defaults.supported_params`, and give a warning
-    on others."""
-    return Meta(description=help, extra={"flag": flag, "family_specific": family_specific})
+
+def about(
+    help: str,
+    *,
+    unset: str = "",
+    label: str = "",
+    group: Group = "more",
+    flag: str = "",
+    family_specific: bool = False,
+) -> Meta:
+    """What a parameter's type does not say: what applies when it is `unset`; its `label` and `group` in the page's form; its
+    `flag` of `diptych draw`. Label and flag follow from the name otherwise. `family_specific` ones have an effect on the
+    models that list them in `Defaults.supported_params`, and give a warning on others."""
+    extra = {"hint": help, "label": label, "group": group, "flag": flag, "family_specific": family_specific}
+    return Meta(description=f"{help} (default: {unset})" if unset else help, extra=extra)
 
 
 Text = Annotated[str, Meta(max_length=LONGEST_TEXT)]
@@ -39,34 +50,43 @@ class ImageParameters(Struct, frozen=True):
     suggest."""
 
     prompt: Annotated[Text, about("what the picture should show")]
-    seed: Annotated[int | None, about("the same seed gives the same picture (default: random)")] = None
+    seed: Annotated[int | None, about("the same seed gives the same picture", unset="random")] = None
     negative_prompt: Annotated[Text | None, about("what the picture should not show", flag="--negative")] = (
         None
     )
-    width: Annotated[Side | None, about("width in pixels (default: the model's own size)")] = None
-    height: Annotated[Side | None, about("height in pixels (default: the model's own size)")] = None
-    steps: Annotated[Steps | None, about("denoising steps (default: the model's)")] = None
-    guidance: Annotated[Scale | None, about("how closely the prompt is followed (default: the model's)")] = (
-        None
-    )
+    width: Annotated[Side | None, about("width in pixels", unset="the model's own size")] = None
+    height: Annotated[Side | None, about("height in pixels", unset="the model's own size")] = None
+    steps: Annotated[Steps | None, about("denoising steps", unset="the model's", group="main")] = None
+    guidance: Annotated[Scale | None, about("how closely the prompt is followed", unset="the model's")] = None
     strength: Annotated[
         Fraction | None, about("start from the first input picture and go this far from it, 0 to 1")
     ] = None
-    n: Annotated[Count, about("how many pictures, all from one seed (default: 1)")] = 1
+    n: Annotated[
+        Count, about("how many pictures, all from one seed", unset="1", label="Pictures", group="main")
+    ] = 1
     true_cfg_scale: Annotated[
         Scale | None,
         about(
             "FLUX.1: how strongly the negative prompt is avoided, in addition to the model's own guidance",
+            label="True CFG scale",
             family_specific=True,
         ),
     ] = None
     cfg_normalization: Annotated[
         Scale | None,
-        about("Z-Image: guidance makes a step at most this many times as long", family_specific=True),
+        about(
+            "Z-Image: guidance makes a step at most this many times as long",
+            label="CFG normalization",
+            family_specific=True,
+        ),
     ] = None
     cfg_truncation: Annotated[
         Fraction | None,
-        about("Z-Image: when guidance ends, 0 (at once) to 1 (never)", family_specific=True),
+        about(
+            "Z-Image: when guidance ends, 0 (at once) to 1 (never)",
+            label="CFG truncation",
+            family_specific=True,
+        ),
     ] = None
 
     def __post_init__(self) -> None:
@@ -82,6 +102,9 @@ class Parameter:
     type: Any  # without None
     default: Any  # NODEFAULT: it is required
     help: str = ""
+    hint: str = ""  # the help, without the default
+    label: str = ""
+    group: Group = "more"
     flag: str = ""
     family_specific: bool = False
     least: float | None = None
@@ -135,6 +158,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> Parameter:
         extra |= {"least": meta.ge, "most": meta.le} if meta.ge is not None else {}
         extra |= meta.extra or {}
     extra["flag"] = extra.get("flag") or f"--{name.replace('_', '-')}"
+    extra["label"] = extra.get("label") or name.replace("_", " ").capitalize()
     return Parameter(name, kind, default, **extra)
 
 

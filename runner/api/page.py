@@ -1,17 +1,22 @@
-"""The page that people use a gateway on: files as they lie in runner/web, which load nothing from anywhere else."""
+"""The page that people use a gateway on: files as they lie in runner/web, which load nothing from anywhere else, and the
+parameters that its form is made of."""
 
 import hashlib
 from pathlib import Path
 
+from msgspec import NODEFAULT
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
+from pipelines.limits import MOST_REFERENCES
+from pipelines.parameters import ImageParameters, parameters_of
 from runner.api.catalog import Listing
 from runner.errors import UnknownPath
 from runner.gateway.app import Gateway
 from runner.http.access import header
+from runner.protocol.text import encode
 
 FOLDER = Path(__file__).parent.parent / "web"
 INDEX = "index.html"
@@ -20,7 +25,10 @@ TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".json": "application/json",
 }
+PARAMETERS = "parameters.json"
+KINDS = {bool: "boolean", int: "integer", float: "number", str: "text"}
 # Nothing inline, nothing from elsewhere, and no text ever parsed as markup.
 POLICY = (
     "default-src 'none'",
@@ -71,11 +79,29 @@ def is_for_reading(scope: Scope) -> bool:
     return accept == "*/*" and not fetched
 
 
+def parameters_document() -> bytes:
+    """The parameters of a picture, for the form; and how many input pictures a request may have."""
+    parameters = [
+        {
+            "name": one.name,
+            "type": KINDS[one.type],
+            "label": one.label,
+            "hint": one.hint,
+            "group": one.group,
+            "default": None if one.default is NODEFAULT else one.default,
+            "least": one.least,
+            "most": one.most,
+        }
+        for one in parameters_of(ImageParameters)
+    ]
+    return encode({"parameters": parameters, "most_images": MOST_REFERENCES})
+
+
 class File:
-    def __init__(self, path: Path) -> None:
-        self.content = path.read_bytes()
+    def __init__(self, content: bytes, suffix: str) -> None:
+        self.content = content
         self.headers = HEADERS | {
-            "Content-Type": TYPES[path.suffix],
+            "Content-Type": TYPES[suffix],
             "ETag": f'"{hashlib.sha256(self.content).hexdigest()[:32]}"',
         }
 
@@ -83,7 +109,12 @@ class File:
 class Page:
     def __init__(self) -> None:
         # Read once: names that clients send are looked up here, and never become paths.
-        self._files = {path.name: File(path) for path in FOLDER.iterdir() if path.suffix in TYPES}
+        self._files = {
+            path.name: File(path.read_bytes(), path.suffix)
+            for path in FOLDER.iterdir()
+            if path.suffix in TYPES
+        }
+        self._files[PARAMETERS] = File(parameters_document(), ".json")
 
     async def index(self, request: Request) -> Response:
         return self._answer(request, INDEX)

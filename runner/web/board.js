@@ -6,8 +6,9 @@ import { $ } from "./dom.js";
 import { randomSeed } from "./format.js";
 import { jobs } from "./jobs.js";
 import { machine } from "./machine.js";
+import { Parameters } from "./parameters.js";
 import { References } from "./references.js";
-import { Sizes, number } from "./sizes.js";
+import { Sizes } from "./sizes.js";
 
 export class Board {
   begun = () => undefined; // called with each new job
@@ -15,6 +16,7 @@ export class Board {
 
   constructor() {
     this.choice = new Choice($("draw-model"), "draw");
+    this.parameters = new Parameters($("board"));
     this.references = new References($("view-draw"));
     this.sizes = new Sizes($("shapes"), $("custom-size"), $("width"), $("height"));
     this.choice.addEventListener("change", () => this.#fit());
@@ -55,31 +57,23 @@ export class Board {
   get recipe() {
     const [width, height] = this.sizes.value;
     const { blobs } = this.references;
+    const values = this.parameters.values;
     return {
       model: this.choice.select.value,
-      prompt: $("prompt").value.trim(),
-      negative: $("negative").value.trim(),
+      ...values,
       width,
       height,
-      steps: number($("steps")),
       seed: $("seed").value.trim(),
-      guidance: number($("guidance")),
-      strength: blobs.length && $("start").checked ? Number($("strength").value) : null,
-      count: number($("count")) ?? 1,
+      strength: blobs.length && $("start").checked ? values.strength : null,
       references: [...blobs],
     };
   }
 
   set recipe(recipe) {
     this.choice.choose(recipe.model);
-    $("prompt").value = recipe.prompt;
-    $("negative").value = recipe.negative ?? "";
+    this.parameters.values = recipe;
     this.sizes.value = [recipe.width, recipe.height];
-    $("steps").value = recipe.steps ?? "";
-    $("guidance").value = recipe.guidance ?? "";
-    $("count").value = recipe.count ?? 1;
     $("start").checked = recipe.strength !== null && recipe.strength !== undefined;
-    if ($("start").checked) $("strength").value = recipe.strength;
     this.references.set(recipe.references ?? []);
     this.#seed(recipe.seed ?? "");
   }
@@ -98,6 +92,13 @@ export class Board {
     if (recipe.seed && !/^[0-9]+$/.test(recipe.seed)) {
       hint("The seed must be a whole number; leave it empty for a random one.");
       $("seed").focus();
+      return;
+    }
+    const { fault } = this.parameters;
+    if (fault) {
+      hint(fault.text);
+      fault.input.closest("details")?.setAttribute("open", "");
+      fault.input.focus();
       return;
     }
     hint("");
@@ -144,7 +145,7 @@ export class Board {
 
   edit(picture) {
     const { model } = picture.recipe;
-    this.recipe = { model, prompt: "", width: null, height: null, count: 1, strength: null, references: [picture.blob] };
+    this.recipe = { model, references: [picture.blob] };
     hint("Describe the change, such as: make the circle green.");
     $("prompt").focus();
   }

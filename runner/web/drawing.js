@@ -6,12 +6,10 @@ import { keep } from "./pictures.js";
 
 const PREVIEWS = 8;
 
-// A recipe has the values of the form, with pictures as blobs; empty values are left to the model.
-export function request(recipe, images) {
-  const { model, prompt, negative, width, height, steps, seed, guidance, strength, count } = recipe;
-  const body = { model, prompt, n: count, previews: PREVIEWS, progress: true, images };
-  const optional = { negative_prompt: negative, width, height, steps, guidance, strength };
-  for (const [name, value] of Object.entries(optional)) {
+// A recipe has the parameters by name, with pictures as blobs; empty values are left to the model.
+export function request({ model, seed, references, ...parameters }, images) {
+  const body = { model, previews: PREVIEWS, progress: true, images };
+  for (const [name, value] of Object.entries(parameters)) {
     if (value !== null && value !== undefined && value !== "") body[name] = value;
   }
   return seed ? withSeed(body, seed) : body;

@@ -1,7 +1,11 @@
 // A picture at full size, its recipe, and the actions on it.
 
 import { $, announce, button, el } from "./dom.js";
+import { parameters } from "./parameters.js";
 import { address, remove } from "./pictures.js";
+
+// Parameters that the recipe shows in places of their own.
+const PLACED = ["prompt", "negative_prompt", "width", "height", "steps", "seed", "n"];
 
 // The form and the way to its view; the gallery sets them.
 export const hands = { board: null, go: () => undefined };
@@ -57,16 +61,17 @@ function recipe(picture) {
   const [width, height] = picture.size;
   const rows = {
     Prompt: made.prompt,
-    "Negative prompt": made.negative,
+    "Negative prompt": made.negative_prompt,
     Model: made.model,
     Size: `${width} × ${height}`,
     Steps: String(picture.steps),
     Seed: made.seed,
-    Guidance: made.guidance,
-    Strength: made.strength,
-    Picture: made.count > 1 ? `${picture.index + 1} of ${made.count}` : null,
-    Drawn: new Date(picture.made).toLocaleString(),
   };
+  for (const { name, label } of parameters) {
+    if (!PLACED.includes(name) && made[name] !== false) rows[label] = made[name] === true ? "yes" : made[name];
+  }
+  rows.Picture = made.n > 1 ? `${picture.index + 1} of ${made.n}` : null;
+  rows.Drawn = new Date(picture.made).toLocaleString();
   const list = el("dl", { class: "recipe" });
   for (const [name, value] of Object.entries(rows)) {
     if (value !== null && value !== undefined && value !== "") list.append(el("dt", {}, name), el("dd", {}, String(value)));

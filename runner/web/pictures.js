@@ -75,9 +75,14 @@ export async function remove(id) {
 
 export const isKept = (id) => !unkept.has(id);
 
+// Recipes stored by earlier versions have two other names.
+function renamed({ recipe: { negative, count, ...recipe }, ...picture }) {
+  return { ...picture, recipe: { negative_prompt: negative, n: count, ...recipe } };
+}
+
 // All pictures, newest first.
 export async function all() {
-  kept ??= within("readonly", (store) => store.index("made").getAll()).catch(() => []);
+  kept ??= within("readonly", (store) => store.index("made").getAll()).then((pictures) => pictures.map(renamed), () => []);
   return [...(await kept), ...unkept.values()].sort((one, other) => other.made - one.made || one.index - other.index);
 }
 

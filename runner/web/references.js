@@ -2,8 +2,8 @@
 
 import { $, announce, button, el } from "./dom.js";
 import { plural } from "./format.js";
+import { MOST_IMAGES } from "./parameters.js";
 
-const MOST = 10;
 // Formats the gateway reads; others that the browser can show are converted to PNG.
 const READ = ["image/png", "image/jpeg", "image/webp"];
 
@@ -28,15 +28,15 @@ export class References extends EventTarget {
   }
 
   set(blobs) {
-    this.blobs = blobs.slice(0, MOST);
+    this.blobs = blobs.slice(0, MOST_IMAGES);
     this.#show();
   }
 
   async add(files) {
     const faults = [];
     for (const file of files) {
-      if (this.blobs.length >= MOST) {
-        faults.push(`At most ${MOST} input pictures are allowed.`);
+      if (this.blobs.length >= MOST_IMAGES) {
+        faults.push(`At most ${MOST_IMAGES} input pictures are allowed.`);
         break;
       }
       const picture = await readable(file);

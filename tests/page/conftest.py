@@ -37,6 +37,7 @@ def gateway(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 def serving(folders: dict[str, Path], home: Path, **settings: Any) -> Gateway:
     """Only these models, whatever else this machine has."""
     environment = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "OLLAMA_MODELS": str(home / "store")}
+    environment |= settings.pop("environment", {})
     how = {"pretend": False, "memory": 64 * 1024**3, "force": True}
     return Gateway(folders, environment=environment, **(how | settings))
 

@@ -3,28 +3,12 @@ since classes are made of it when they are imported."""
 
 import asyncio
 import base64
-import sys
-import types
-from pathlib import Path
 from typing import ClassVar
 
+import msgspec
 import pytest
 
-MARK = "    def __post_init__"
-FIELD = """    tiling: Annotated[
-        bool, about("make the opposite edges fit together", family_specific=True)
-    ] = False
-
-"""
-
-
-def add_field() -> None:
-    path = Path("pipelines/parameters.py")
-    head, mark, rest = path.read_text().partition(MARK)
-    module = types.ModuleType("pipelines.parameters")
-    sys.modules[module.__name__] = module
-    exec(compile(head + FIELD + mark + rest, path, "exec"), module.__dict__)
-
+from tests.runner.tiling import add_field
 
 add_field()
 
@@ -33,6 +17,7 @@ from pipelines.fallback.calls import Call  # noqa: E402
 from pipelines.packing import read_recipe  # noqa: E402
 from pipelines.planning import Defaults, plan  # noqa: E402
 from runner.api.openai.images import ImagesCall  # noqa: E402
+from runner.api.page import parameters_document  # noqa: E402
 from runner.cli.commands.draw import follow, options_of, request_of  # noqa: E402
 from runner.cli.commands.recipe import render  # noqa: E402
 from runner.cli.main import _parser  # noqa: E402
@@ -88,3 +73,10 @@ assert call.arguments(request, call.plan(request))["tiling"] is True
 # Other APIs.
 given = {"model": "klein", "prompt": "a boat", "tiling": True}
 assert ImagesCall(given, "image_generation", []).engine_request()["tiling"] is True
+
+# The page's form.
+described = {one["name"]: one for one in msgspec.json.decode(parameters_document())["parameters"]}
+assert described["tiling"] == {
+    "name": "tiling", "type": "boolean", "label": "Tiling", "hint": "make the opposite edges fit together",
+    "group": "more", "default": False, "least": None, "most": None,
+}  # fmt: skip

@@ -1,0 +1,87 @@
+// The parameters of a picture as the gateway describes them, and their fields in the form. A parameter without a field in
+// index.html gets one here.
+
+import { $, el } from "./dom.js";
+import { number } from "./sizes.js";
+
+export const { parameters, most_images: MOST_IMAGES } = await (await fetch("page/parameters.json")).json();
+
+export class Parameters {
+  constructor(form) {
+    this.form = form;
+    for (const parameter of parameters) {
+      if (!this.#input(parameter)) $(`${parameter.group}-parameters`).append(field(parameter));
+      limit(this.#input(parameter), parameter);
+    }
+  }
+
+  // By name; null where the model decides.
+  get values() {
+    return Object.fromEntries(parameters.map((parameter) => [parameter.name, read(this.#input(parameter), parameter)]));
+  }
+
+  set values(recipe) {
+    for (const { name, type, default: usual } of parameters) {
+      const input = this.#input({ name });
+      const value = recipe[name] ?? usual;
+      if (type === "boolean") input.checked = value;
+      else if (input.type !== "range" || value !== null) input.value = value ?? "";
+    }
+  }
+
+  // The first input that breaks a limit, and what is allowed; null where there is none.
+  get fault() {
+    for (const parameter of parameters) {
+      const input = this.#input(parameter);
+      const text = input.closest("[hidden]") ? null : faultOf(input, parameter);
+      if (text) return { input, text };
+    }
+    return null;
+  }
+
+  #input({ name }) {
+    return this.form.elements.namedItem(name);
+  }
+}
+
+function field({ name, type, label, hint, group }) {
+  const id = `parameter-${name}`;
+  const about = hint && `${hint[0].toUpperCase()}${hint.slice(1)}.`;
+  if (type === "boolean") return el("label", { class: "check", title: about }, el("input", { type: "checkbox", name, id }), label);
+  const main = group === "main";
+  const described = { name, id, title: main && about, "aria-describedby": !main && `${id}-hint` };
+  const input = type === "text" ? el("textarea", { rows: 2, ...described }) : el("input", described);
+  const under = !main && el("p", { class: "hint", id: `${id}-hint` }, about);
+  return el("div", { class: type === "text" ? "field" : "field narrow" }, el("label", { for: id }, label), input, under);
+}
+
+// The limits and the default of an input. Numbers that the model may choose are texts, so that they can be left empty.
+function limit(input, { type, default: usual, least, most }) {
+  if (type === "boolean") {
+    input.checked = usual;
+  } else if (input.type === "range") {
+    Object.assign(input, { min: Math.max(least, input.step), max: most });
+  } else if (usual !== null) {
+    if (type !== "text") Object.assign(input, { type: "number", min: least, max: most, step: type === "integer" ? 1 : "any" });
+    input.value = usual;
+  } else if (type !== "text") {
+    input.inputMode = type === "integer" ? "numeric" : "decimal";
+    input.placeholder ||= "Auto";
+  }
+}
+
+function read(input, { type }) {
+  if (type === "boolean") return input.checked;
+  return type === "text" ? input.value.trim() || null : number(input);
+}
+
+function faultOf(input, { type, label, least, most }) {
+  if (type === "boolean" || type === "text") return "";
+  const text = input.value.trim();
+  if (!text && !input.validity.badInput) return "";
+  const value = Number(text);
+  const right = text && (type === "integer" ? /^-?[0-9]+$/.test(text) : Number.isFinite(value));
+  if (right && (most === null || (least <= value && value <= most))) return "";
+  const needed = `${type === "integer" ? "a whole number" : "a number"}${most === null ? "" : ` from ${least} to ${most}`}`;
+  return `${label}: ${text ? `${text} is not allowed; ` : ""}${needed} is needed.`;
+}
