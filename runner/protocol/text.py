@@ -72,6 +72,7 @@ class TextRequest(Struct, frozen=True, omit_defaults=True):
     continue_final_message: bool | None = None
     think: bool | None = None
     split: bool = False  # thoughts and tool calls apart from the content
+    truncate: bool = False  # leave out the oldest messages if all do not fit into the context
     options: Options = field(default_factory=Options)
     format: Literal["json", ""] | dict[str, Any] | bool | None = None
     logprobs: bool = False

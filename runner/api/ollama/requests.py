@@ -102,9 +102,9 @@ class Request:
         self.warnings = [f"{name[:64]} is not known and was ignored" for name in unknown]
         if isinstance(fields.think, str):
             self.warnings.append(f"think: {fields.think!r} is taken as true")
-        if fields.truncate:
+        if fields.truncate and self.kind == "generate":
             self.warnings.append(
-                "truncate: nothing is left out; a prompt that does not fit into the context is refused"
+                "truncate: nothing is left out of a prompt; one that does not fit into the context is refused"
             )
         if fields.shift:
             self.warnings.append("shift: the context does not move on; an answer ends when it is full")
@@ -144,6 +144,7 @@ class Request:
             top_logprobs=fields.top_logprobs or 0,
             think=self.thinks if messages is not None else None,
             split=messages is not None,
+            truncate=self.kind == "chat" and fields.truncate is not False,
             **tools.request_fields(),
         )
 

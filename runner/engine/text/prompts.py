@@ -13,6 +13,7 @@ from models.language.batch.options import Sampling
 from runner.engine.text.chat_prompts import ChatPrompt, render_chat
 from runner.engine.text.output_parser import Markers, OutputParser, markers_of
 from runner.engine.text.required_calls import RequiredCall, call_schema
+from runner.engine.text.truncation import note, truncate
 from runner.errors import BadRequest, RunnerFailed
 from runner.panics import is_panic
 from runner.protocol.text import MAX_SEED, OPTION_NAMES, Options, TextRequest, stop_strings
@@ -68,11 +69,17 @@ class Prompts:
 
     def generate(self, request: TextRequest, unknown: Sequence[str] = ()) -> Generate:
         grammar = self._grammar(request)
-        chat = None if request.messages is None else render_chat(self.tokenizer, request)
-        prompt = self._encode(chat.text, special=False) if chat else self.encode_prompt(request.prompt or "")
+        context = self._context(request.options.num_ctx)
+        warnings = [f"options.{name} is not known and was ignored" for name in unknown]
+        chat, prompt = self._prompt(request)
+        if request.truncate and chat:
+            answer = self._max_tokens(request.options, context)
+            shorter = truncate(request, len(prompt), self._count, context, answer)
+            if shorter is not request:
+                warnings.append(note(request, shorter, context))
+                chat, prompt = self._prompt(shorter)
         if not prompt:
             raise BadRequest("prompt: the text has no tokens; at least one is needed")
-        context = self._context(request.options.num_ctx)
         if len(prompt) >= context:
             raise BadRequest(
                 f"prompt: its {len(prompt)} tokens do not fit into the context of {context} tokens with room for an "
@@ -88,8 +95,17 @@ class Prompts:
             grammar=grammar,
             parser=self._parser(request, chat) if request.split else None,
             context=prompt[-CONTEXT_TOKENS:] if chat and chat.begun else [],
-            warnings=[f"options.{name} is not known and was ignored" for name in unknown],
+            warnings=warnings,
         )
+
+    def _prompt(self, request: TextRequest) -> tuple[ChatPrompt | None, list[int]]:
+        if request.messages is None:
+            return None, self.encode_prompt(request.prompt or "")
+        chat = render_chat(self.tokenizer, request)
+        return chat, self._encode(chat.text, special=False)
+
+    def _count(self, request: TextRequest) -> int:
+        return len(self._prompt(request)[1])
 
     @cached_property
     def _grammars(self) -> "Grammars":

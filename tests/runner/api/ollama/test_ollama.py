@@ -303,6 +303,22 @@ def test_a_context_is_a_limit_and_never_more_than_the_model_has(client: Any) -> 
     assert "10" in large.warnings[0] if hasattr(large, "warnings") else True
 
 
+def test_a_chat_loses_its_oldest_messages_where_it_exceeds_the_context(gateway: Gateway, client: Any) -> None:
+    """As Ollama does it; the answer says so, and ends where the context does."""
+    turns = [{"role": role, "content": "The sea is blue and wide."} for role in ("user", "assistant")] * 20
+    messages = [{"role": "system", "content": "Be brief."}, *turns, *ASK]
+    limit = chat(client).prompt_eval_count + 60
+    body = {"model": "toy", "messages": messages, "stream": False, "options": {"seed": 3, "num_ctx": limit}}
+    answer = gateway.http.post("/api/chat", json=body).json()
+    assert answer["prompt_eval_count"] <= limit * 7 // 8
+    assert answer["prompt_eval_count"] + answer["eval_count"] == limit
+    assert answer["done_reason"] == "length"
+    assert any("oldest messages were left out" in warning for warning in answer["warnings"])
+    refused = gateway.http.post("/api/chat", json={**body, "truncate": False})
+    assert refused.status_code == 400
+    assert f"do not fit into the context of {limit} tokens" in refused.json()["error"]
+
+
 def test_bodies_that_are_no_requests_are_400s(gateway: Gateway) -> None:
     for path in ("/api/generate", "/api/chat", "/api/embed", "/api/embeddings", "/api/show"):
         for body in (b"", b"nonsense", b"[]", b"{}", b'{"model": 3}', b'{"model": "toy", "messages": 3, "prompt": {}, "input": {}, "name": 3}'):  # fmt: skip
