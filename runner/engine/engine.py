@@ -8,7 +8,6 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from enum import Enum
@@ -16,6 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from models.waiting_queue import WaitingQueue
 from runner.engine.jobs import Job, JobEvent, Worker
 from runner.errors import Busy, DiptychError, RunnerFailed
 from runner.panics import is_failure
@@ -47,7 +47,7 @@ class Engine:
         self._queue = queue
         self._on_death = on_death
         self._wake = threading.Condition()
-        self._waiting: deque[Job] = deque()
+        self._waiting: WaitingQueue[Job] = WaitingQueue(lambda job: job.priority)
         self._active: dict[Job, None] = {}
         self._closing = False
         self._failures = 0
@@ -93,8 +93,8 @@ class Engine:
             raise RunnerFailed(self.error or "the runner has stopped")
         return self.worker
 
-    def submit(self, id: str, request: Any) -> Job:
-        """Queue a job; Busy when the queue is full."""
+    def submit(self, id: str, request: Any, priority: int = 0) -> Job:
+        """Queue a job; Busy when the queue is full. Lower priorities begin earlier."""
         self.require_ready()
         if self._closing:
             raise Busy("the server is stopping", retry_after=5)
@@ -102,11 +102,11 @@ class Engine:
             raise Busy(
                 f"the queue is full ({self._queue} requests are waiting)", retry_after=self._patience()
             )
-        job = Job(id, request)
+        job = Job(id, request, priority)
         self._jobs[job] = None
         self.idle.clear()
         with self._wake:
-            self._waiting.append(job)
+            self._waiting.add(job)
             self._wake.notify()
         return job
 
@@ -273,7 +273,7 @@ class Engine:
 
     def _next(self) -> Job | None:
         with self._wake:
-            return self._waiting.popleft() if self._waiting else None
+            return self._waiting.pop() if self._waiting else None
 
     def _step(self, worker: Worker, events: list[JobEvent]) -> None:
         try:

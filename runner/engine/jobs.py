@@ -16,9 +16,10 @@ class Job:
     """One request on its way through the engine. Made and read on the event loop; the GPU thread only sees its
     request, its `cancelled` flag and what the worker keeps in `state`."""
 
-    def __init__(self, id: str, request: Any) -> None:
+    def __init__(self, id: str, request: Any, priority: int = 0) -> None:
         self.id = id
         self.request = request
+        self.priority = priority
         self.cancelled = False
         self.state: Any = None
         self.status = 500  # of the answer, should the job fail before its first event

@@ -21,12 +21,13 @@ T = TypeVar("T")
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-100, le=100)]
+Priority = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 MAX_SEED = 2**64 - 1
 
 
 class Options(Struct, frozen=True, omit_defaults=True):
-    """How tokens are chosen. By default the most likely ones, up to the end of the context."""
+    """How tokens are chosen, by default the most likely ones up to the end of the context, and when."""
 
     num_predict: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
     max_tokens: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
@@ -42,6 +43,7 @@ class Options(Struct, frozen=True, omit_defaults=True):
     seed: int | None = None
     stop: list[str] | str = field(default_factory=list)
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] = field(default_factory=dict)
+    priority: Priority = 0  # among requests that wait; lower ones begin earlier
 
 
 class TextPart(Struct, frozen=True):

@@ -61,7 +61,7 @@ class TextApi:
             len(raw),
             lambda: service.prompts.generate(text_request, unknown_options(body)),
         )
-        job = self._engine.submit(request_context(request.scope).id, work)
+        job = self._engine.submit(request_context(request.scope).id, work, work.priority)
         return JobResponse(
             self._engine,
             job,

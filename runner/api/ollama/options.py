@@ -20,7 +20,7 @@ DEFAULTS: dict[str, Any] = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
-SAME = (*DEFAULTS, "num_predict", "num_ctx", "seed", "stop")
+SAME = (*DEFAULTS, "num_predict", "num_ctx", "seed", "stop", "priority")
 # Settings of a server, which do not change the answer; clients send them as a matter of course. Accepted, with a
 # warning. A context that never moves on keeps everything, and Mirostat's numbers mean nothing without it.
 HINTS = (

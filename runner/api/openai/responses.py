@@ -93,6 +93,7 @@ SAME = (
     "min_p",
     "repeat_penalty",
     "keep_alive",
+    "priority",
 )
 LOGPROBS = "message.output_text.logprobs"
 

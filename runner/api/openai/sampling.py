@@ -9,7 +9,7 @@ from runner.api.openai.schemas import CompletionDetails, PromptDetails, Usage
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.duration import Duration
-from runner.protocol.text import MAX_SEED, Options, TextDone
+from runner.protocol.text import MAX_SEED, Options, Priority, TextDone
 
 MOST_CHOICES = 128
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -27,7 +27,7 @@ STREAM_RULE = rules.either(
 
 
 class Sampling(Struct, frozen=True, kw_only=True):
-    """Fields of a request for text. top_k, min_p, repeat_penalty and keep_alive are Diptych's own."""
+    """Fields of a request for text. top_k, min_p, repeat_penalty and keep_alive are Diptych's own; priority is vLLM's."""
 
     model: Annotated[str, Meta(min_length=1)]
     n: Annotated[int, Meta(ge=1, le=MOST_CHOICES)] | None = None
@@ -52,6 +52,7 @@ class Sampling(Struct, frozen=True, kw_only=True):
     repeat_penalty: float | None = None
     repetition_penalty: float | None = None
     keep_alive: Duration | None = None
+    priority: Priority | None = None
 
     @property
     def usage_streamed(self) -> bool:
@@ -59,7 +60,7 @@ class Sampling(Struct, frozen=True, kw_only=True):
 
 
 # By the same name on both sides.
-SAME = ("top_p", "frequency_penalty", "presence_penalty", "logit_bias", "stop", "top_k", "min_p")
+SAME = ("top_p", "frequency_penalty", "presence_penalty", "logit_bias", "stop", "top_k", "min_p", "priority")
 
 
 def options(request: Sampling, length: int | None, index: int) -> Options:

@@ -38,6 +38,7 @@ class Generate:
     parser: OutputParser | RequiredCall | None = None
     context: list[int] = field(default_factory=list)  # the last tokens of a text that the answer continues
     warnings: list[str] = field(default_factory=list)
+    priority: int = 0  # lower ones begin earlier
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Prompts:
             parser=self._parser(request, chat) if request.split else None,
             context=prompt[-CONTEXT_TOKENS:] if chat and chat.begun else [],
             warnings=warnings,
+            priority=request.options.priority,
         )
 
     def _prompt(self, request: TextRequest) -> tuple[ChatPrompt | None, list[int]]:

@@ -99,3 +99,25 @@ def test_a_new_turn_that_goes_on_with_the_last_message_is_refused(both: bool) ->
     fields = {"continue_final_message": both, "add_generation_prompt": both}
     with pytest.raises(BadRequest, match=r"^add_generation_prompt: (true|false) is not allowed"):
         OpenAIChat.read(encode({"model": "toy", "messages": [USER], **fields})).engine_requests()
+
+
+def test_every_api_has_a_priority() -> None:
+    body = {"model": "toy", "messages": [USER]}
+    requests = [
+        parse_text({"messages": [USER], "priority": -3}),
+        parse_text({"messages": [USER], "options": {"priority": -3}}),
+        *OpenAIChat.read(encode({**body, "n": 2, "priority": -3})).engine_requests(),
+        *Responses({"model": "toy", "input": [USER], "priority": -3}).chat.engine_requests(),
+        OllamaChat(encode({**body, "options": {"priority": -3}})).text(),
+    ]
+    assert [request.options.priority for request in requests] == [-3] * 6
+    assert OllamaChat(encode(body)).text().options.priority == 0
+
+
+@pytest.mark.parametrize("priority", [2**31, -(2**31) - 1, 1.5, "high"])
+def test_a_priority_that_is_no_whole_number_in_range_is_refused(priority: Any) -> None:
+    body = {"model": "toy", "messages": [USER]}
+    with pytest.raises(BadRequest, match=r"^priority"):
+        OpenAIChat.read(encode({**body, "priority": priority}))
+    with pytest.raises(BadRequest, match=r"^options\.priority"):
+        OllamaChat(encode({**body, "options": {"priority": priority}}))

@@ -150,6 +150,33 @@ def test_whoever_leaves_the_queue_frees_a_place_in_it_while_others_are_still_wri
     run(test)
 
 
+def test_what_waits_begins_by_priority_and_then_by_arrival() -> None:
+    async def test() -> None:
+        worker = Counting(room=1)
+        worker.gate.clear()
+        engine = await started(worker)
+        begun: list[str] = []
+        admit = worker.admit
+
+        def watch(job: Job) -> None:
+            begun.append(job.id)
+            admit(job)
+
+        worker.admit = watch  # type: ignore[method-assign]
+        first = engine.submit("first", 1)
+        await until(lambda: begun == ["first"])
+        jobs = [
+            engine.submit(name, 1, priority) for name, priority in [("a", 5), ("b", 0), ("c", -1), ("d", 0)]
+        ]
+        worker.gate.set()
+        for job in [first, *jobs]:
+            await events(job)
+        assert begun == ["first", "c", "b", "d", "a"]
+        await engine.close()
+
+    run(test)
+
+
 def test_cancelling_stops_a_job_wherever_it_is() -> None:
     async def test() -> None:
         worker = Counting(room=1)

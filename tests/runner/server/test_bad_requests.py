@@ -44,6 +44,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "x", "options": {"stop": ["a", ""]}}, "stop"),
     ({"prompt": "x", "options": {"stop": ["a", 7]}}, "stop"),
     ({"prompt": "x", "options": {"logit_bias": {"99999": 1.0}}}, "logit_bias"),
+    ({"prompt": "x", "priority": 2**31}, "priority"),
+    ({"prompt": "x", "priority": 1.5}, "priority"),
     ({"prompt": "x", "options": {"logit_bias": {"-1": 1.0}}}, "logit_bias"),
     ({"prompt": "x", "options": {"logit_bias": {"a": 1.0}}}, "logit_bias"),
     ({"prompt": "x", "options": {"logit_bias": {"5": NAN}}}, "logit_bias"),

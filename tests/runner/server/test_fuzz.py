@@ -93,6 +93,7 @@ OPTIONS = [
     "seed",
     "stop",
     "logit_bias",
+    "priority",
 ]
 FIELDS = ["prompt", "messages", "tools", "options", "format", "logprobs", "top_logprobs", "stream", "think"]
 

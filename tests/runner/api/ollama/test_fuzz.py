@@ -34,7 +34,7 @@ REQUESTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "delete": ("/api/delete", {"model": "mine"}, "model name"),
 }  # fmt: skip
 OPTIONS = (
-    "num_ctx temperature top_k top_p min_p repeat_last_n repeat_penalty presence_penalty frequency_penalty "
+    "num_ctx priority temperature top_k top_p min_p repeat_last_n repeat_penalty presence_penalty frequency_penalty "
     "seed stop mirostat mirostat_tau typical_p tfs_z num_gpu num_keep penalize_newline vocab_only nonsense"
 )
 TURNS = "role content thinking images tool_calls tool_name tool_call_id nonsense"

@@ -11,11 +11,11 @@ from tests.runner.gateway.live import Gateway
 REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
     "/v1/chat/completions": (
         {"model": "toy", "messages": [{"role": "user", "content": "x"}], "max_completion_tokens": 2},
-        "messages n stream stop seed logprobs top_logprobs max_tokens logit_bias response_format tools tool_choice model keep_alive stream_options reasoning_effort temperature top_p top_k min_p repeat_penalty think chat_template_kwargs modalities parallel_tool_calls",
+        "messages n stream stop seed logprobs top_logprobs max_tokens logit_bias response_format tools tool_choice model keep_alive stream_options reasoning_effort temperature top_p top_k min_p repeat_penalty think priority chat_template_kwargs modalities parallel_tool_calls",
     ),
     "/v1/completions": (
         {"model": "toy", "prompt": "x", "max_tokens": 2},
-        "prompt n stream echo logprobs suffix best_of seed stop model",
+        "prompt n stream echo logprobs suffix best_of seed stop priority model",
     ),
     "/v1/embeddings": ({"model": "toy", "input": "x"}, "input dimensions encoding_format model"),
     "/v1/responses": (
