@@ -64,7 +64,7 @@ class CheckedKernel:
         try:
             difference = self.self_test(dtype)
         except Exception as error:  # compilers and drivers raise anything
-            log.warning("plain operations stand in for the kernel %s (%s): %s", self.name, dtype, error)
+            log.warning("plain operations replace the kernel %s (%s): %s", self.name, dtype, error)
             return False
         seconds = time.perf_counter() - began
         log.debug("kernel %s (%s) agrees to %.1e, tried in %.2f s", self.name, dtype, difference, seconds)

@@ -152,7 +152,7 @@ class Call:
                 continue
             if getattr(request, field) and self.called(field) is None:
                 raise PipelineError(
-                    f"{field}: diffusers' {self.name} takes no {' or '.join(names)}; leave it out"
+                    f"{field}: diffusers' {self.name} does not take {' or '.join(names)}; leave it out"
                 )
         if len(request.images) > self.pictures:
             raise PipelineError(

@@ -26,7 +26,7 @@ def read_form(content_type: str, body: bytes) -> Form:
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if not boundary:
-        raise BadRequest("the body is multipart/form-data, and its content type names no boundary")
+        raise BadRequest("the content type multipart/form-data has no boundary")
     reader = _Reader()
     try:
         parser = MultipartParser(

@@ -46,7 +46,7 @@ class Pictures:
         self._clear()
         picture = self._kept.get(name)
         if picture is None:
-            raise PictureGone(f"this picture is not here; pictures are kept for {MINUTES} minutes")
+            raise PictureGone(f"this picture no longer exists; pictures are kept for {MINUTES} minutes")
         return picture
 
     def _clear(self) -> None:

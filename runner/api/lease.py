@@ -34,7 +34,7 @@ async def leased(
     """The use of a model of this kind; one of the other kind is refused before it is loaded."""
     model = await gateway.pool.resolve(name)
     if model.mode is not mode:
-        raise BadRequest(f"model: {name} {DOES[model.mode]}; one that {DOES[mode]} is needed here")
+        raise BadRequest(f"model: {name} {DOES[model.mode]}; this route needs one that {DOES[mode]}")
     async with await gateway.pool.acquire(name, keep_alive, id=id) as lease:
         yield lease
 

@@ -125,7 +125,7 @@ class Page:
     def _answer(self, request: Request, name: str) -> Response:
         file = self._files.get(name)
         if file is None:
-            raise UnknownPath(f"there is nothing at {request.url.path[:200]}; the page is at /")
+            raise UnknownPath(f"{request.url.path[:200]} does not exist; the page is at /")
         if request.headers.get("if-none-match") == file.headers["ETag"]:
             return Response(status_code=304, headers=file.headers)
         return Response(file.content, headers=file.headers)

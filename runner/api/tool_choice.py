@@ -56,7 +56,7 @@ def select_tools(tools: dict[str, dict[str, Any]], choice: str | Choice | None) 
     """Of the tools, by name, those that may be called, and whether one must be."""
     names, must = _select(choice, list(tools))
     if must and not names:
-        raise BadRequest("tool_choice: a call is required, and tools is empty")
+        raise BadRequest("tool_choice: a call is required, but tools is empty")
     return Toolbox([tools[name] for name in names], must)
 
 
@@ -76,13 +76,13 @@ def _select(choice: str | Choice | None, tools: list[str]) -> tuple[list[str], b
         return names, choice.allowed_tools.mode == "required"
     name = choice if isinstance(choice, str) else choice.type
     raise BadRequest(
-        f"tool_choice: {name[:64]!r} is not supported; none, auto, required, a function or allowed_tools are"
+        f"tool_choice: {name[:64]!r} is not supported; use none, auto, required, a function or allowed_tools"
     )
 
 
 def _check_name(name: str, tools: list[str]) -> str:
     if name not in tools:
         raise BadRequest(
-            f"tool_choice: {name[:64]!r} is not among tools; {', '.join(tools)[:200] or 'none'} are"
+            f"tool_choice: {name[:64]!r} is not one of the tools: {', '.join(tools)[:200] or 'there are none'}"
         )
     return name

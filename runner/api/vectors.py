@@ -10,7 +10,7 @@ def cut(vector: list[float], dimensions: int | None) -> list[float]:
     if dimensions is None or dimensions == len(vector):
         return vector
     if dimensions > len(vector):
-        raise BadRequest(f"dimensions: {dimensions} is not possible; this model's vectors have {len(vector)}")
+        raise BadRequest(f"dimensions: {dimensions} is too many; this model's vectors have {len(vector)}")
     first = vector[:dimensions]
     length = math.hypot(*first)
     return [value / length for value in first] if length else first

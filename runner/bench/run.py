@@ -83,7 +83,7 @@ def _check(specs: Sequence[Spec], options: Options) -> None:
         if not any(part in (PICTURE_PARTS if spec.draws else TEXT_PARTS) for spec in specs):
             raise BadRequest(f"--parts {part}: {names} cannot be measured in this part")
     if options.tensor_parallel > 1 and all(spec.draws for spec in specs):
-        raise BadRequest(f"--tensor-parallel is for text models, and {names} draws")
+        raise BadRequest(f"--tensor-parallel is for language models; {names} makes pictures")
 
 
 def _pictures(spec: Spec, scratch: Path, options: Options, report: Report) -> None:

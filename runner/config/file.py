@@ -105,9 +105,7 @@ def _check_names(names: Iterable[str], allowed: Iterable[str], where: str) -> No
 
             near = difflib.get_close_matches(name, choices, 1)
             hint = f"did you mean {near[0]}? The" if near else "the"
-            raise ConfigInvalid(
-                f"{where}{name} is not a known key; {hint} known ones are {', '.join(choices)}"
-            )
+            raise ConfigInvalid(f"{where}{name} is not a known key; {hint} keys are {', '.join(choices)}")
 
 
 def _checked(settings: Mapping[str, Any], kinds: Mapping[str, Kind], where: str) -> dict[str, Any]:

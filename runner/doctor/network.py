@@ -26,7 +26,7 @@ async def _gateway(config: Config, port: int) -> tuple[Finding, bool]:
     try:
         remote, state = await reach(config)
     except NoGateway:
-        return Finding(SECTION, "gateway", Status.OK, "none runs; `diptych serve` starts one"), False
+        return Finding(SECTION, "gateway", Status.OK, "none is running; `diptych serve` starts one"), False
     except DiptychError as error:
         return Finding(
             SECTION, "gateway", Status.WARN, error.message, "set DIPTYCH_API_KEY to its key"

@@ -131,7 +131,7 @@ async def draw(options: Sequence[str]) -> bytes:
     """As PNG."""
     done = (await _events(ModelMode.IMAGE, options, PICTURE_REQUEST))[-1]
     if not isinstance(done, ImageDone) or not done.image:
-        raise RunnerFailed("the sample of pictures made none")
+        raise RunnerFailed("the sample made no picture")
     return from_base64(done.image)
 
 

@@ -153,7 +153,7 @@ def _compiler() -> Iterator[Finding]:
 
 def _kernel(kernel: "CheckedKernel") -> Iterator[Finding]:
     if not kernel.runs_here():
-        yield Finding("kernels", kernel.name, Status.OK, "not for this device, which computes with MLX's own")
+        yield Finding("kernels", kernel.name, Status.OK, "not used on this device; MLX's own operations are")
         return
     for dtype in kernel.dtypes:
         name = f"{kernel.name}, {str(dtype).rpartition('.')[2]}"

@@ -93,7 +93,7 @@ class _RoutingErrors:
         assert isinstance(error, HTTPException)
         path = request.url.path[:LONGEST_PATH]
         if error.status_code == 404:
-            raise UnknownPath(f"there is nothing at {path}; the nearest is {self._nearest(path)}")
+            raise UnknownPath(f"{path} does not exist; the nearest is {self._nearest(path)}")
         if error.status_code != 405:
             other = DiptychError(str(error.detail))
             other.status = error.status_code
@@ -101,7 +101,7 @@ class _RoutingErrors:
         allowed = ", ".join(sorted({*(error.headers or {})["Allow"].split(", "), "OPTIONS"}))
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"Allow": allowed})
-        raise WrongMethod(f"{path} does not take {request.method}; it takes {allowed}", allowed)
+        raise WrongMethod(f"{path} does not support {request.method}; it supports {allowed}", allowed)
 
     def _nearest(self, path: str) -> str:
         """By shared bigrams: scanners cause thousands of 404s, and this takes 20 µs."""

@@ -48,7 +48,7 @@ class Fleet:
         seconds = backoff.remaining(time.monotonic())
         if seconds > 0:
             raise Busy(
-                f"the runner of {model.name} keeps dying; it can be restarted in {seconds:.0f} s. "
+                f"the runner of {model.name} keeps crashing; it can be restarted in {seconds:.0f} s. "
                 f"Its last error: {backoff.reason}",
                 retry_after=int(seconds) + 1,
             )

@@ -20,7 +20,7 @@ def cards_for(replicas: int, engine: ImageEngine) -> tuple[str, ...]:
     if replicas == 1 or not on_gpu(engine):
         return ()
     if sys.platform == "darwin":
-        raise BadRequest(f"replicas = {replicas} needs as many GPUs, and a Mac has one; 1 is allowed")
+        raise BadRequest(f"replicas = {replicas} needs as many GPUs, but a Mac has one; only 1 is allowed")
     cards = visible_cards()
     if len(cards) < replicas:
         where = f"{VISIBLE} lists" if VISIBLE in os.environ else "this machine has"

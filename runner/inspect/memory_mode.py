@@ -61,9 +61,9 @@ def choose_loading(
 def choose_memory(memory: str | int, estimate: MemoryEstimate, device: int) -> MemoryChoice:
     """Nothing is refused: a model that is too large even so is staged, and the reason says what would help."""
     if memory == "resident":
-        return MemoryChoice("resident", "resident, as asked")
+        return MemoryChoice("resident", "resident, as requested")
     if memory == "staged":
-        return MemoryChoice("staged", "staged, as asked")
+        return MemoryChoice("staged", "staged, as requested")
     budget = memory if isinstance(memory, int) else int(device * SHARE)
     room = f"{'the budget of ' if isinstance(memory, int) else 'the '}{show_size(budget)}"
     room += "" if isinstance(memory, int) else " available"

@@ -69,7 +69,7 @@ async def read_events(
             event = decode_event(line)
             yield event
         if not isinstance(event, TextDone | ImageDone):
-            raise Truncated("the events ended without the last one")
+            raise Truncated("the runner closed the stream before its final event")
     except ConnectionLost as error:
         if not isinstance(event, TextDone | ImageDone):
             raise await explain(error) from None

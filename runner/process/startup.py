@@ -62,7 +62,7 @@ class Startup:
             raise RunnerFailed(
                 self._child.last_words
                 if exited
-                else f"the runner printed {line[:MAX_ERROR_BYTES]!r} in place of its port"
+                else f"the runner printed {line[:MAX_ERROR_BYTES]!r} instead of its port"
             )
         return int(line)
 
@@ -88,14 +88,14 @@ class Startup:
             return
         if idle > STALL:
             raise self._stuck(
-                f"and did nothing for {show_duration(STALL)}: it is stopped, or waits for a file"
+                f"and made no progress for {show_duration(STALL)}: it is suspended, or waiting for a file"
             )
         if idle > WARNING and not self._warned:
-            log.warning("%s stands at %.0f%% of its load and does nothing", self._model, 100 * self._progress)
+            log.warning("%s is %.0f%% loaded and makes no progress", self._model, 100 * self._progress)
         self._warned = idle > WARNING
 
     def _stuck(self, how_long: str) -> RunnerFailed:
         return RunnerFailed(
-            f"{self._model} did not become ready: it stood at {self._progress:.0%} {how_long}; "
+            f"{self._model} did not become ready: it was {self._progress:.0%} loaded {how_long}; "
             f"the last error in its log: {self._child.last_error or 'none'}"
         )

@@ -85,7 +85,7 @@ class Server:
         )
         try:
             if self._killed is not None:  # before there was a process
-                raise RunnerFailed(self._killed or "it was ended before it had started")
+                raise RunnerFailed(self._killed or "it was stopped before it had started")
             startup = Startup(self._model, self._child, self._key, self._load_timeout)
             await startup.wait(self._listens, lambda progress: self._heard(progress, on_progress))
             await self.refresh()
@@ -229,7 +229,7 @@ class Server:
         """Any request to the runner, and its response, whatever its status."""
         self._running()
         if self._client is None:
-            raise RunnerFailed(f"the runner of {self._model} does not listen yet")
+            raise RunnerFailed(f"the runner of {self._model} is not listening yet")
         try:
             return await self._client.request(method, path, body, headers)
         except ConnectionLost as error:
@@ -242,7 +242,7 @@ class Server:
         if child.has_exited:
             return RunnerFailed(child.last_words)
         return RunnerFailed(
-            f"the runner of {self._model} broke off: {error}; the last error in its log: {child.last_error or 'none'}"
+            f"the runner of {self._model} failed: {error}; the last error in its log: {child.last_error or 'none'}"
         )
 
     async def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -270,14 +270,14 @@ class Server:
 
     def _running(self) -> Child:
         if self._child is None:
-            raise RunnerFailed(f"the runner of {self._model} is not started")
+            raise RunnerFailed(f"the runner of {self._model} has not been started")
         return self._child
 
 
 def _mode(stated: ModelMode | str | None) -> ModelMode | None:
     if stated is None or stated in set(ModelMode):
         return None if stated is None else ModelMode(stated)
-    raise BadRequest(f"mode: {shorten(stated)} is not allowed; {', '.join(ModelMode)} are")
+    raise BadRequest(f"mode: {shorten(stated)} is not allowed; it must be {' or '.join(ModelMode)}")
 
 
 def _must_be_downloaded(model: str) -> bool:
@@ -285,7 +285,7 @@ def _must_be_downloaded(model: str) -> bool:
     try:
         return find_here(model) is None
     except DiptychError as error:
-        log.debug("%s is left for its runner to explain: %s", model, error.message)
+        log.debug("the runner of %s will report what is wrong: %s", model, error.message)
         return False
 
 

@@ -90,7 +90,7 @@ def parse_image(value: dict[str, Any]) -> tuple[ImageCompletionRequest, list[str
     takes precedence."""
     options = value.get("options")
     if options is not None and not isinstance(options, dict):
-        raise BadRequest("options: an object is needed")
+        raise BadRequest("options: it must be an object")
     fields = {**_set_fields(options or {}), **_set_fields(value)}
     if fields.get("format") == "":
         del fields["format"]
@@ -112,9 +112,7 @@ def _check(request: ImageCompletionRequest) -> None:
     except ValueError as error:
         raise BadRequest(str(error)) from None
     if request.strength is not None and not request.images:
-        raise BadRequest(
-            f"strength: {request.strength} says how far to go from a picture, and images holds none"
-        )
+        raise BadRequest(f"strength: {request.strength} needs a picture to start from, but images is empty")
 
 
 def _ignored(value: dict[str, Any], options: dict[str, Any]) -> list[str]:
@@ -122,6 +120,6 @@ def _ignored(value: dict[str, Any], options: dict[str, Any]) -> list[str]:
     under = sorted(str(name) for name in options.keys() - NAMES)
     warnings = [f"{name} is for text and was ignored" for name in loose]
     for name in under:
-        why = "is for text" if name in TEXT_NAMES else "is not known"
+        why = "is for text" if name in TEXT_NAMES else "is unknown"
         warnings.append(f"options.{name[:64]} {why} and was ignored")
     return warnings[:MOST_WARNINGS]

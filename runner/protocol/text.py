@@ -283,7 +283,7 @@ def _check_text(request: TextRequest) -> None:
 
 def _check_prompt(request: TextRequest) -> None:
     if request.prompt is not None and request.messages is not None:
-        raise BadRequest("prompt and messages are both given; one of them is needed")
+        raise BadRequest("prompt and messages are both given; send one of them")
     if request.messages is not None:
         check_messages(request.messages)
         return
@@ -291,17 +291,19 @@ def _check_prompt(request: TextRequest) -> None:
         state = "is missing" if request.prompt is None else "is empty"
         raise BadRequest(f"prompt {state}; some text is needed, or messages")
     if request.tools:
-        raise BadRequest("tools go with messages, since the chat template writes them; prompt was given")
+        raise BadRequest(
+            "tools: they need messages, which the chat template renders with them; send messages instead of prompt"
+        )
 
 
 def _check_tool_choice(request: TextRequest) -> None:
     if request.tool_choice != "required":
         return
     if not request.tools:
-        raise BadRequest("tool_choice: a call is required, and tools holds none")
+        raise BadRequest("tool_choice: a call is required, but tools is empty")
     if request.format not in (None, ""):
         raise BadRequest(
-            "format: a required call has its tool's schema; send format or tool_choice, not both"
+            "format: it cannot be combined with a required tool call, which follows the tool's schema"
         )
 
 
@@ -311,7 +313,7 @@ def _check_options(options: Options) -> None:
     stops = stop_strings(options)
     if len(stops) > 64 or any(not stop or len(stop) > 1024 for stop in stops):
         raise BadRequest(
-            f"options.stop: {shown(options.stop)} is not allowed; up to 64 strings of 1 to 1024 characters are"
+            f"options.stop: {shown(options.stop)} is not allowed; it must be up to 64 strings of 1 to 1024 characters"
         )
     for key in options.logit_bias:
         if not re.fullmatch(r"[0-9]{1,10}", key):

@@ -101,7 +101,7 @@ def _alternatives(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterat
 def shown(value: Any) -> str:
     """A value as an error message quotes it: at most a line."""
     if isinstance(value, dict | list):
-        return kind_of(value)
+        return kind_of(value) if value else f"an empty {'list' if isinstance(value, list) else 'object'}"
     try:
         text = json.dumps(value, ensure_ascii=True)
     except (TypeError, ValueError):

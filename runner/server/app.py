@@ -168,7 +168,7 @@ class RunnerApp:
             worker = self.engine.require_ready()
             if cast(Loaded, worker).mode is not ModelMode.TEXT:
                 raise BadRequest(
-                    f"{request.url.path} works on text; {self.model} makes pictures: POST /completion draws"
+                    f"{request.url.path} is for language models; {self.model} makes pictures with POST /completion"
                 )
             return await endpoint(request, cast(TextService, worker))
 

@@ -74,8 +74,8 @@ class ImageApi:
         held = self._preparing + sum(job.request.bytes for job in self._engine.in_flight())
         if held and held + more > MOST_HELD:
             raise Busy(
-                f"images: the pictures of requests in flight hold {held // MIB} MiB, and these {more // MIB}; "
-                f"together {MOST_HELD // MIB} are allowed",
+                f"images: these take {more // MIB} MiB when decoded, and those of requests in flight {held // MIB} MiB; "
+                f"{MOST_HELD // MIB} MiB are allowed together",
                 retry_after=10,
             )
 

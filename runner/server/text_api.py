@@ -76,7 +76,7 @@ class TextApi:
         content = embedding.content
         texts = [content] if isinstance(content, str) else content
         if not texts or len(texts) > MOST_EMBEDDINGS:
-            raise BadRequest(f"content: {len(texts)} texts are not allowed; 1 to {MOST_EMBEDDINGS} are")
+            raise BadRequest(f"content: {len(texts)} texts are not allowed; send 1 to {MOST_EMBEDDINGS}")
         work = await self._prepare_text(
             len(raw), lambda: service.prompts.embed(texts, embedding.truncate, embedding.num_ctx)
         )

@@ -51,7 +51,7 @@ def explain(error: BaseException, hub: HubName) -> DiptychError:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NotEnoughDisk(
             f"the disk is full: {cache_folder()} cannot take {hub}; make room, or set HF_HOME to another disk. "
-            "The download continues where it stopped"
+            "The download resumes where it stopped"
         )
     if isinstance(error, OSError) and (error.filename or error.errno in DISK_ERRORS):
         return ModelNotSupported(
@@ -60,7 +60,7 @@ def explain(error: BaseException, hub: HubName) -> DiptychError:
     reason = str(error) or type(error).__name__
     return HubUnreachable(
         f"{hub} is not on this machine, and the hub at {endpoint()} cannot be reached ({reason[:300]}); "
-        "check the connection and try again, a download continues where it stopped"
+        "check the connection and try again; a download resumes where it stopped"
     )
 
 

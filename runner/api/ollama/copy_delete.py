@@ -31,9 +31,7 @@ class Changes:
     async def delete(self, name: str) -> None:
         """As `diptych rm` does, but that what is loaded and idle is ended first."""
         if alias := self._alias(name):
-            raise BadRequest(
-                f"{alias} is an alias, which the configuration holds; what it means can be deleted by its own name"
-            )
+            raise BadRequest(f"{alias} is an alias from the configuration; delete the model by its own name")
         plan = await asyncio.to_thread(_plan, name)
         await self._end(plan)
         await asyncio.to_thread(plan.run)
@@ -46,7 +44,9 @@ class Changes:
             if loaded.model.name not in going or ModelName.parse(loaded.model.argument).source == "folder":
                 continue
             if not loaded.idle:
-                raise Busy(f"{loaded.model.name} is in use; delete it when that has ended", retry_after=5)
+                raise Busy(
+                    f"{loaded.model.name} is in use; try again when its requests have finished", retry_after=5
+                )
             await self._gateway.pool.stop(loaded.model.argument)
 
     async def copy(self, body: bytes) -> None:
@@ -56,15 +56,15 @@ class Changes:
         destination = parse_ollama_name(request.destination)
         if destination is None:
             raise BadRequest(
-                f"destination: {shorten(request.destination)} is not a name for the Ollama store; name, name:tag or "
-                "namespace/name:tag are"
+                f"destination: {shorten(request.destination)} is not a name for the Ollama store; use name, name:tag "
+                "or namespace/name:tag"
             )
         model = await self._catalog.find(request.source)
         source = ModelName.parse(model.name).ollama if model.source == "ollama" else None
         if source is None:
             raise BadRequest(
-                f"source: {shorten(request.source)} is not in the Ollama store, where alone models get second names by "
-                "copying; an alias in the configuration names any model"
+                f"source: {shorten(request.source)} is not in the Ollama store, and only its models can be "
+                "copied; for others, add an alias to the configuration"
             )
         await asyncio.to_thread(copy_manifest, source, destination)
         self._gateway.resolver.forget()

@@ -74,7 +74,7 @@ class Answer:
             return self._request.text()
         if isinstance(self._request, Generate):
             return self._request.picture()
-        raise BadRequest(f"model: {self._request.fields.model} {DOES[mode]}; /api/generate is for it")
+        raise BadRequest(f"model: {self._request.fields.model} {DOES[mode]}; use /api/generate")
 
     async def _load(self, name: str) -> Line:
         """Without a prompt a model is loaded, or ended by a keep_alive of 0."""

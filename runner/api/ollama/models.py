@@ -98,7 +98,7 @@ class ModelCatalog:
 
     async def check_thinking(self, model: ResolvedModel, name: str) -> None:
         if "thinking" not in await self._read(model, text_capabilities):
-            raise BadRequest(f"think: {shorten(name)} does not support thinking; false is allowed")
+            raise BadRequest(f"think: {shorten(name)} does not support thinking; send false")
 
     async def _read(self, model: ResolvedModel, read: Callable[[ModelFiles], T]) -> T:
         """What `read` makes of a model's files, which are read once while the model stays loaded."""

@@ -29,16 +29,16 @@ HINTS = (
 )  # fmt: skip
 # Options that would change the answer: only the value that changes nothing is taken.
 ABSENT: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "typical_p": (lambda value: value in (0, 1), "typical sampling is not supported; 1 (off) is"),
-    "tfs_z": (lambda value: value in (0, 1), "tail free sampling is not supported; 1 (off) is"),
-    "mirostat": (lambda value: value == 0, "Mirostat is not supported; 0 (off) is"),
+    "typical_p": (lambda value: value in (0, 1), "typical sampling is not supported; use 1 (off)"),
+    "tfs_z": (lambda value: value in (0, 1), "tail free sampling is not supported; use 1 (off)"),
+    "mirostat": (lambda value: value == 0, "Mirostat is not supported; use 0 (off)"),
     "penalize_newline": (
         lambda value: value is True,
-        "line breaks are penalized as all else; true is allowed",
+        "line breaks are always penalized like other tokens; use true",
     ),
-    "vocab_only": (lambda value: value is False, "models are loaded whole; false is allowed"),
-    "logits_all": (lambda value: value is False, "logits are not answered; logprobs are"),
-    "embedding_only": (lambda value: value is False, "models are loaded whole; false is allowed"),
+    "vocab_only": (lambda value: value is False, "models are always loaded whole; use false"),
+    "logits_all": (lambda value: value is False, "logits are not returned; use logprobs"),
+    "embedding_only": (lambda value: value is False, "models are always loaded whole; use false"),
 }
 
 
@@ -72,7 +72,7 @@ class ResolvedOptions:
         # Where others' frequency_penalty of 0 ends up, by way of LiteLLM.
         if own.get("repeat_penalty") == 0:
             own["repeat_penalty"] = 1.0
-            self.warnings.append("options.repeat_penalty: 0 is taken as 1, no penalty")
+            self.warnings.append("options.repeat_penalty: 0 is treated as 1, no penalty")
         self._own = own
         self.engine = _read({**DEFAULTS, **own})
         self.seed: int | None = own.get("seed")
@@ -95,15 +95,15 @@ class ResolvedOptions:
         requested = self._own.get("num_ctx")
         if requested is not None and length is not None and requested > length:
             self.warnings.append(
-                f"options.num_ctx: {requested} is more than the {length} that this model runs with, which hold"
+                f"options.num_ctx: {requested} was reduced to {length}, the context that this model runs with"
             )
 
     def check_picture(self) -> None:
         foreign = sorted(self.names - {"seed", "num_ctx"})
         if foreign:
-            raise BadRequest(f"options.{foreign[0]}: it is for text; of a picture seed can be set")
+            raise BadRequest(f"options.{foreign[0]} is for text; for a picture only seed can be set")
         if "num_ctx" in self.names:
-            self.warnings.append("options.num_ctx changes nothing for a picture")
+            self.warnings.append("options.num_ctx has no effect on a picture")
 
 
 def _check(name: str, value: Any) -> None:
@@ -112,7 +112,7 @@ def _check(name: str, value: Any) -> None:
         if not allowed(value):
             raise BadRequest(f"options.{name}: {why}")
     elif name not in SAME and name not in HINTS:
-        raise BadRequest(f"options.{name[:64]} is not supported; {', '.join(SAME)} are")
+        raise BadRequest(f"options.{name[:64]} is not supported; supported are {', '.join(SAME)}")
 
 
 class _Body(Struct, frozen=True):

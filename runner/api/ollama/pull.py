@@ -46,7 +46,7 @@ class Pull:
         reported = -1
         while not self.ended.done():
             if closing():
-                raise Busy("the server is stopping; the next pull continues this one", retry_after=5)
+                raise Busy("the server is stopping; the next pull resumes this one", retry_after=5)
             await asyncio.wait([self.ended], timeout=EACH)
             if self.done != reported:
                 reported = self.done
@@ -76,7 +76,7 @@ class Pull:
 
     def _progress(self, done: int, total: int) -> None:
         if self.stopped:
-            raise Stopped("no client waits for it any more")
+            raise Stopped("all clients that waited for it have disconnected")
         self.done = done
 
 
@@ -127,7 +127,7 @@ class Pulls:
         if model.source == "hub":
             return None
         if model.fault is not None:
-            raise ModelNotSupported(f"{model.name} is here, but cannot be run: {model.fault}")
+            raise ModelNotSupported(f"{model.name} is on this machine, but cannot be run: {model.fault}")
         return arrived(digest(model), model.bytes, model.bytes)
 
     async def _pull(self, name: str) -> Pull:
@@ -140,7 +140,7 @@ class Pulls:
         if pull is None:
             if len(self._under_way) >= MOST_AT_ONCE:
                 raise Busy(
-                    f"{MOST_AT_ONCE} models are being pulled; try again when one is here", retry_after=30
+                    f"{MOST_AT_ONCE} models are being pulled; try again when one has arrived", retry_after=30
                 )
             pull = self._under_way[key] = Pull(download)
             pull.ended.add_done_callback(lambda _: self._over(key))

@@ -99,15 +99,15 @@ class Request:
         self.options = ResolvedOptions(fields.options)
         names = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).keys()
         unknown = sorted(names - set(fields.__struct_fields__))[:MOST_WARNINGS]
-        self.warnings = [f"{name[:64]} is not known and was ignored" for name in unknown]
+        self.warnings = [f"{name[:64]} is unknown and was ignored" for name in unknown]
         if isinstance(fields.think, str):
-            self.warnings.append(f"think: {fields.think!r} is taken as true")
+            self.warnings.append(f"think: {fields.think!r} is treated as true")
         if fields.truncate and self.kind == "generate":
             self.warnings.append(
-                "truncate: nothing is left out of a prompt; one that does not fit into the context is refused"
+                "truncate has no effect: a prompt that does not fit into the context is refused, not shortened"
             )
         if fields.shift:
-            self.warnings.append("shift: the context does not move on; an answer ends when it is full")
+            self.warnings.append("shift has no effect: an answer ends when the context is full")
 
     def apply_defaults(self, defaults: ModelfileDefaults) -> None:
         """The model's own options and system message, where the request sets none."""
@@ -120,9 +120,7 @@ class Request:
         think = self.fields.think
         think = think if think is None or isinstance(think, bool) else True
         if self.fields.format and think:
-            raise BadRequest(
-                "think: with format the answer is held to it from its start; send one of the two"
-            )
+            raise BadRequest("think: it cannot be combined with format, which holds for the whole answer")
         return False if self.fields.format else think
 
     def _engine_request(
@@ -134,7 +132,7 @@ class Request:
         fields = self.fields
         format = fields.format
         if isinstance(format, str) and format not in ("", "json"):
-            raise BadRequest(f'format: {format[:64]!r} is not supported; "json" or a JSON schema is')
+            raise BadRequest(f'format: {format[:64]!r} is not supported; use "json" or a JSON schema')
         return TextRequest(
             prompt=prompt,
             messages=messages,
@@ -178,7 +176,7 @@ class Generate(Request):
         if fields.raw:
             if fields.system or fields.think:
                 raise BadRequest(
-                    "raw: the prompt goes to the model as it is; system and think need a template"
+                    "raw: it cannot be combined with system or think, which need the chat template"
                 )
             return self._engine_request(prompt=fields.prompt)
         system = _system(fields.system or self.system)
@@ -226,7 +224,7 @@ class Chat(Request):
         system = [] if first == "system" else _system(self.system)
         tools = [_tool(tool, index) for index, tool in enumerate(self.fields.tools or [])]
         if tools and self.fields.format:
-            raise BadRequest("format: with tools it would forbid every call; send one of the two")
+            raise BadRequest("format: it cannot be combined with tools, because it would forbid every call")
         by_name = {tool["function"]["name"]: tool for tool in tools}
         toolbox = select_tools(by_name, self.fields.tool_choice)
         return self._engine_request([*system, *self.messages], tools=toolbox)
@@ -240,9 +238,13 @@ def engine_message(turn: Turn, index: int) -> Message:
     """A turn as chat templates know it."""
     place = f"messages[{index}]"
     if turn.role not in ROLES:
-        raise BadRequest(f"{place}.role: {turn.role[:64]!r} is not supported; {', '.join(ROLES)} are")
+        raise BadRequest(
+            f"{place}.role: {turn.role[:64]!r} is not supported; supported are {', '.join(ROLES)}"
+        )
     if turn.images:
-        raise BadRequest(f"{place}.images: pictures are not supported in a chat: models here read text alone")
+        raise BadRequest(
+            f"{place}.images: pictures are not supported in a chat: language models here read only text"
+        )
     check_content(turn, place)
     return Message(
         role=turn.role,

@@ -174,12 +174,12 @@ class Ollama:
 
     async def create(self, request: Request) -> Response:
         raise BadRequest(
-            "models are not made here, and no blobs are taken: bring one with /api/pull, make one smaller with "
-            "`diptych quantize`, name one with an alias in the configuration"
+            "models cannot be created here, and blobs are not accepted: download one with /api/pull, quantize one with "
+            "`diptych quantize`, or name one with an alias in the configuration"
         )
 
     async def push(self, request: Request) -> Response:
-        raise BadRequest("models are not published from here; `hf upload` brings one to the hub")
+        raise BadRequest("models cannot be published from here; `hf upload` uploads one to the hub")
 
     @described("Texts as vectors", body=EmbedRequest, answer=Embedded, asks=True)
     async def embed(self, request: Request) -> Any:

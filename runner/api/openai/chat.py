@@ -107,9 +107,9 @@ class ChatRequest(ChatOptions, frozen=True, kw_only=True):
 # Fields that would change the answer, and why they are not supported.
 UNSUPPORTED = {
     "audio": "audio is not supported; this server answers in text",
-    "functions": "functions are not supported; tools are",
-    "function_call": "function_call is not supported; tool_choice is",
-    "web_search_options": "there is no web search; this server fetches nothing",
+    "functions": "functions are not supported; use tools",
+    "function_call": "function_call is not supported; use tool_choice",
+    "web_search_options": "web search is not supported; this server fetches nothing",
 }
 
 
@@ -175,7 +175,7 @@ class Chat:
         continues, new_turn = self.request.continue_final_message, self.request.add_generation_prompt
         if continues is not None and continues is new_turn:
             raise BadRequest(
-                f"add_generation_prompt: {shown(new_turn)} is not allowed with the same continue_final_message; "
+                f"add_generation_prompt: {shown(new_turn)} is not allowed while continue_final_message is the same; "
                 "an answer is either a new turn or continues the last message"
             )
         return continues if new_turn is None else not new_turn
@@ -196,11 +196,13 @@ class Chat:
         if self.toolbox.must or format is None or format.type == "text":
             return None
         if self.toolbox.tools:
-            raise BadRequest("response_format: with tools it would forbid every call; send one of the two")
+            raise BadRequest(
+                "response_format: it cannot be combined with tools, because it would forbid every call"
+            )
         if format.type == "json_object":
             return "json"
         if format.json_schema is None or format.json_schema.definition is None:
-            raise BadRequest("response_format.json_schema.schema is missing; the schema to follow is needed")
+            raise BadRequest("response_format.json_schema.schema is missing; it must be a JSON schema")
         return format.json_schema.definition
 
     def _check(self) -> None:
@@ -211,18 +213,20 @@ class Chat:
                 raise BadRequest(f"{name}: {why}")
         if any(modality != "text" for modality in request.modalities or []):
             raise BadRequest(
-                f"modalities: {', '.join(request.modalities or [])[:64]} is not supported; text is"
+                f"modalities: {', '.join(request.modalities or [])[:64]} is not supported; only text is"
             )
         if request.top_logprobs and not request.logprobs:
-            raise BadRequest("top_logprobs: it needs logprobs to be true")
+            raise BadRequest("top_logprobs: it is only allowed if logprobs is true")
 
 
 def engine_message(turn: Turn, place: str) -> Message:
     """A turn as chat templates know it."""
     if turn.role not in ROLES:
-        raise BadRequest(f"{place}.role: {turn.role[:64]!r} is not supported; {', '.join(ROLES)} are")
+        raise BadRequest(
+            f"{place}.role: {turn.role[:64]!r} is not supported; supported are {', '.join(ROLES)}"
+        )
     if turn.audio is not None or turn.function_call is not None:
-        raise BadRequest(f"{place}: audio and function_call are not supported; text and tool_calls are")
+        raise BadRequest(f"{place}: audio and function_call are not supported; use text and tool_calls")
     check_content(turn, place)
     return Message(
         role="system" if turn.role == "developer" else turn.role,
@@ -241,7 +245,7 @@ def text_of(content: str | list[Part] | None, place: str) -> str:
     for part in content:
         if part.type not in PARTS:
             raise BadRequest(
-                f"{place}.content: a part of type {part.type[:64]!r} is not supported: this model reads text alone"
+                f"{place}.content: a part of type {part.type[:64]!r} is not supported: this model reads only text"
             )
     return "".join(part.text or part.refusal or "" for part in content)
 

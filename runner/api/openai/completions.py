@@ -75,9 +75,7 @@ def inputs(value: Input, name: str) -> list[str | list[int]]:
         return [numbers]
     texts = [item for item in value if not isinstance(item, int)]
     if not texts or numbers:
-        raise BadRequest(
-            f"{name}: text, a list of token ids, or a list of either is needed, and not an empty one"
-        )
+        raise BadRequest(f"{name}: it must be text, a list of token ids, or a list of either, and not empty")
     return texts
 
 
@@ -122,15 +120,17 @@ class CompletionAnswer:
                 name = f"prompt[{index}]" if len(self._inputs) > 1 else "prompt"
                 raise BadRequest(f"{name} is empty; some text is needed")
         if request.suffix:
-            raise BadRequest(
-                "suffix: filling in between is not supported; put all that comes before into prompt"
-            )
+            raise BadRequest("suffix: filling in the middle is not supported; prompt alone is continued")
         if request.best_of is not None and request.best_of != count:
-            raise BadRequest("best_of: choosing among hidden answers is not supported; use n")
+            raise BadRequest("best_of: choosing the best of several answers is not supported; use n")
         if request.echo and request.logprobs is not None:
-            raise BadRequest("echo: with logprobs it would need those of the prompt, which are not computed")
+            raise BadRequest(
+                "echo: it cannot be combined with logprobs, which are not computed for the prompt"
+            )
         if len(self._inputs) * count > MOST_CHOICES:
-            raise BadRequest(f"n: {len(self._inputs)} prompts times n are more than {MOST_CHOICES} choices")
+            raise BadRequest(
+                f"n: {len(self._inputs)} prompts times {count} are more than {MOST_CHOICES} choices"
+            )
 
     def _engine_requests(self) -> list[TextRequest]:
         request = self.request

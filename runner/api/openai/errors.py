@@ -102,7 +102,7 @@ class OpenAIErrors:
                 raise
             if not isinstance(error, DiptychError):
                 log.exception("a request failed", extra={"id": request_context(scope).id})
-                error = DiptychError("internal error; the log of the gateway says more")
+                error = DiptychError("internal error; see the log of the gateway")
             headers = [(b"content-type", b"application/json"), *error.headers]
             if error.status >= 500 and not isinstance(error, Busy):
                 # Clients would repeat the request at once, with the same outcome.

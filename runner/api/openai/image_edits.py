@@ -72,7 +72,9 @@ def _text(item: str | Link) -> str:
     if isinstance(item, str):
         return item
     if item.file_id:
-        raise BadRequest("image: files are not kept here, so file_id means nothing; send a data URI")
+        raise BadRequest(
+            "image: file_id is not supported, since uploaded files are not kept; send a data URI"
+        )
     url = item.image_url.url if isinstance(item.image_url, Url) else item.image_url
     if url is None:
         raise BadRequest("image: image_url is missing; a data URI is needed")

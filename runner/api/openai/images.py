@@ -39,12 +39,12 @@ class ImagesRequest(ImageParameters, frozen=True, kw_only=True):
 
 # Fields that would change the picture, and why they are not supported.
 UNSUPPORTED = {
-    "mask": "painting inside a mask is not supported; describe in the prompt what is to change",
-    "markup": "markup is not supported; describe in the prompt what is to change",
-    "svg": "only pixels are drawn here",
-    "complexity": "only pixels are drawn here",
-    "frame_count": "only single pictures are drawn here",
-    "frame_duration_ms": "only single pictures are drawn here",
+    "mask": "masks are not supported; describe the change in the prompt",
+    "markup": "markup is not supported; describe the change in the prompt",
+    "svg": "SVG is not supported; pictures are PNG, JPEG or WebP",
+    "complexity": "SVG is not supported; pictures are PNG, JPEG or WebP",
+    "frame_count": "animations are not supported",
+    "frame_duration_ms": "animations are not supported",
 }
 
 
@@ -71,15 +71,13 @@ class ImagesCall:
     def _check(self) -> None:
         body = self.body
         if body.background == "transparent":
-            raise BadRequest(
-                'background: "transparent" is not possible with these models; opaque and auto are'
-            )
+            raise BadRequest('background: "transparent" is not supported; use opaque or auto')
         if body.size and (body.width or body.height):
-            raise BadRequest("size: it stands for width and height; send size, or width and height")
+            raise BadRequest("size: it cannot be combined with width and height; send one or the other")
         if body.partial_images and not body.stream:
-            raise BadRequest("partial_images: they are for streams; set stream to true")
+            raise BadRequest("partial_images: it is only allowed if stream is true")
         if body.stream and body.response_format == "url":
-            raise BadRequest("response_format: a stream carries its pictures itself; b64_json is possible")
+            raise BadRequest("response_format: url is not allowed with stream; use b64_json")
 
     @property
     def format(self) -> str:
@@ -113,6 +111,6 @@ def size(text: str | None) -> dict[str, int]:
     found = SIZE.fullmatch(text)
     if found is None or "0" in found.groups():
         raise BadRequest(
-            f'size: {text[:64]!r} is not allowed; "auto", or width and height as in "1024x768", are'
+            f'size: {text[:64]!r} is not allowed; it must be "auto", or width and height as in "1024x768"'
         )
     return {"width": int(found.group(1)), "height": int(found.group(2))}

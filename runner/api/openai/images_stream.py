@@ -49,7 +49,7 @@ class DrawingAnswer:
                 images += image_of(event)
                 done = event if isinstance(event, ImageDone) else done
         if done is None:
-            raise RunnerFailed("the runner wrote a text where a picture was due")
+            raise RunnerFailed("the runner sent text instead of a picture")
         return Drawn(
             created=int(time.time()),
             data=[self._picture(image) for image in images],

@@ -77,10 +77,10 @@ class ResponsesRequest(Struct, frozen=True, kw_only=True):
 
 # Fields that would change the answer, and why they are not supported.
 UNSUPPORTED = {
-    "previous_response_id": "responses are not stored; send what came before as input",
-    "conversation": "conversations are not stored; send what came before as input",
+    "previous_response_id": "responses are not stored; send the earlier messages as input",
+    "conversation": "conversations are not stored; send the earlier messages as input",
     "prompt": "prompts are not stored; send instructions and input",
-    "background": "an answer is made while its client waits",
+    "background": "background responses are not supported; use stream",
 }
 # Fields of a chat that mean the same here.
 SAME = (
@@ -131,7 +131,7 @@ class Responses:
 
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:
     if tool.get("type") != "function":
-        raise BadRequest(f"tools: type {str(tool.get('type'))[:64]!r} is not supported; function is")
+        raise BadRequest(f"tools: type {str(tool.get('type'))[:64]!r} is not supported; only function is")
     return {"type": "function", "function": {key: tool[key] for key in tool.keys() - {"type"}}}
 
 

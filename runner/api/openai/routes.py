@@ -92,9 +92,7 @@ class OpenAI:
         for model in await self._listed():
             if model.id == name:
                 return _json(model)
-        raise ModelNotFound(
-            f"no model {name[:200]!r} on this machine; GET /v1/models lists those that there are"
-        )
+        raise ModelNotFound(f"no model {name[:200]!r} on this machine; GET /v1/models lists those that are")
 
     async def _listed(self) -> list[Model]:
         """The models that can be run, by every name that a client may use."""

@@ -79,7 +79,7 @@ def options(request: Sampling, length: int | None, index: int) -> Options:
 
 def check_stream_options(request: Sampling) -> None:
     if request.stream_options is not None and not request.stream:
-        raise BadRequest("stream_options: they are for streams; set stream to true")
+        raise BadRequest("stream_options: it is only allowed if stream is true")
 
 
 def usage(done: Sequence[TextDone], thoughts: int = 0) -> Usage:

@@ -39,7 +39,7 @@ def toolbox(tools: list[Tool] | None, choice: str | Choice | None) -> Toolbox:
 
 def _function(tool: Tool) -> Function:
     if tool.type != "function":
-        raise BadRequest(f"tools: type {tool.type[:64]!r} is not supported; function is")
+        raise BadRequest(f"tools: type {tool.type[:64]!r} is not supported; only function is")
     if tool.function is None:
         raise BadRequest("tools: function is missing; its name and parameters are needed")
     return tool.function

@@ -92,8 +92,8 @@ def prepare(body: ImageCompletionRequest, warnings: list[str], planner: Planner)
     planned = PlannedRequest(request, plan, body.format, tuple(warnings), body.compression)
     if planned.bytes > MOST_DECODED:
         raise BadRequest(
-            f"images: decoded, these {len(files)} take {planned.bytes // MIB} MiB; {MOST_DECODED // MIB} MiB are "
-            "allowed for a request: send smaller ones, or fewer"
+            f"images: these {len(files)} take {planned.bytes // MIB} MiB when decoded; {MOST_DECODED // MIB} MiB are "
+            "allowed per request; send fewer or smaller ones"
         )
     return UndecodedRequest(planned, files)
 

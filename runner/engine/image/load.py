@@ -102,15 +102,15 @@ def _by_torch(
     files: ModelFiles, local: LocalModel, pipeline: str, settings: ImageSettings, progress: Progress
 ) -> tuple[Pipeline, list[str]]:
     if settings.quantize:
-        raise BadRequest(
-            f"--quantize {settings.quantize} is for MLX; the torch engine runs weights as they are"
-        )
+        raise BadRequest(f"--quantize {settings.quantize} is for MLX; the torch engine does not quantize")
     if settings.memory not in ("auto", "resident"):
         raise BadRequest(
-            f"--memory {settings.memory} is for MLX; the torch engine holds everything at once (auto, resident)"
+            f"--memory {settings.memory} is for MLX; the torch engine keeps everything in memory; use auto or resident"
         )
     size = estimate_memory(files, ModelMode.IMAGE).weights  # reads every header: damage is reported now
-    log.info("memory: resident, as torch holds it: %s of weights as they are stored", show_size(size))
+    log.info(
+        "memory: resident, as always with torch: %s of weights in their stored precision", show_size(size)
+    )
     from pipelines.fallback.pipeline import TorchPipeline
 
     return TorchPipeline.load(local, pipeline, settings.dtype, progress), []

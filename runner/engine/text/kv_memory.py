@@ -46,8 +46,8 @@ def kv_memory(model: LanguageModel, chosen: int | None, prefix_bytes: int, room:
     tokens = size // per_token
     if tokens < 2 * GROWTH:
         raise BadRequest(
-            f"--kv-memory: {show_size(size)} hold {tokens} tokens of this model; at least "
-            f"{show_size(2 * GROWTH * per_token)} are needed"
+            f"--kv-memory: {show_size(size)} holds {tokens} tokens of this model; at least "
+            f"{show_size(2 * GROWTH * per_token)} is needed"
         )
     padding = min(MOST_PADDING // per_token, tokens // 4)
     longest = tokens // GROWTH * GROWTH - 1

@@ -71,7 +71,7 @@ class Prompts:
     def generate(self, request: TextRequest, unknown: Sequence[str] = ()) -> Generate:
         grammar = self._grammar(request)
         context = self._context(request.options.num_ctx)
-        warnings = [f"options.{name} is not known and was ignored" for name in unknown]
+        warnings = [f"options.{name} is unknown and was ignored" for name in unknown]
         chat, prompt = self._prompt(request)
         if request.truncate and chat:
             answer = self._max_tokens(request.options, context)

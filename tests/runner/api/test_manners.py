@@ -45,7 +45,7 @@ def test_another_method_is_a_405_that_says_which_there_are(gateway: Gateway, pat
     for method in ("GET", "DELETE", "PATCH"):
         answer = gateway.http.request(method, path)
         assert (answer.status_code, answer.headers["allow"]) == (405, "OPTIONS, POST")
-        assert f"{path} does not take {method}" in message(answer)
+        assert f"{path} does not support {method}" in message(answer)
     head = gateway.http.head(path)
     assert (head.status_code, head.content) == (405, b"")
 

@@ -134,7 +134,7 @@ def test_a_models_settings_stand_under_any_of_its_names(tmp_path: Path) -> None:
         ("[serve]\nhost = ''", "FILE: serve.host = '' is not allowed; it must be a non-empty string"),
         (
             "[serve]\nprot = 1",
-            "FILE: serve.prot is not a known key; did you mean port? The known ones are host, port",
+            "FILE: serve.prot is not a known key; did you mean port? The keys are host, port",
         ),
         ("[server]\nport = 1", "FILE: server is not a known key; did you mean serve?"),
         ("serve = 1", "FILE: serve = 1 is not allowed; it must be a table, [serve]"),

@@ -137,7 +137,7 @@ def test_kernels_of_another_user_are_a_failure(machine: Path, monkeypatch: pytes
 def test_a_free_port_and_no_gateway_are_fine() -> None:
     found = list(network(load()))
     assert [one.status for one in found] == [Status.OK, Status.OK]
-    assert "none runs" in found[0].detail
+    assert "none is running" in found[0].detail
 
 
 @pytest.mark.usefixtures("machine")

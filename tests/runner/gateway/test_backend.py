@@ -89,7 +89,7 @@ def test_one_that_keeps_dying_is_not_restarted_at_once(tmp_path: Path) -> None:
                 launcher.backends[-1].die("out of luck")
                 await until(lambda: not it.pool.loaded)
             with pytest.raises(
-                Busy, match=r"keeps dying; it can be restarted in \d s\. Its last error: out of luck"
+                Busy, match=r"keeps crashing; it can be restarted in \d s\. Its last error: out of luck"
             ):
                 await it.pool.acquire("a")
         assert len(launcher.backends) == MAX_DEATHS

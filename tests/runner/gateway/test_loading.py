@@ -279,7 +279,9 @@ def test_a_load_that_hangs_is_given_up_by_its_own_clock(tmp_path: Path) -> None:
         pid = hanging(gateway, "hangs")
         waiting.join(PATIENCE)
         assert answers[0].status_code == 500
-        assert "did nothing for 1.5 s: it is stopped, or waits for a file" in answers[0].json()["error"]
+        assert (
+            "made no progress for 1.5 s: it is suspended, or waiting for a file" in answers[0].json()["error"]
+        )
         assert gone(pid)
         assert "did nothing for 1.5 s" in gateway.log
 

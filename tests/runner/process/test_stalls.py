@@ -146,14 +146,14 @@ def test_a_stopped_runner_is_told_and_given_up(
         assert server.pid
         os.kill(server.pid, signal.SIGSTOP)
         with pytest.raises(
-            RunnerFailed, match=r"stood at \d+% and did nothing for 1 s: it is stopped, or waits"
+            RunnerFailed, match=r"was \d+% loaded and made no progress for 1 s: it is suspended, or waiting"
         ):
             await asyncio.wait_for(starting, PATIENCE)
         assert server.has_exited
 
     caplog.set_level(logging.WARNING)
     asyncio.run(main())
-    assert "% of its load and does nothing" in caplog.text
+    assert "% loaded and makes no progress" in caplog.text
 
 
 @pytest.mark.usefixtures("quick")
@@ -172,7 +172,7 @@ def test_a_runner_that_says_it_works_may_take_its_time(pretend: Callable[..., Se
 @pytest.mark.usefixtures("quick")
 def test_a_runner_that_says_it_does_nothing_is_given_up(pretend: Callable[..., Server]) -> None:
     async def main() -> None:
-        with pytest.raises(RunnerFailed, match="did nothing for 1 s"):
+        with pytest.raises(RunnerFailed, match="made no progress for 1 s"):
             await asyncio.wait_for(pretend(never=True, idle=True).start(), PATIENCE)
 
     asyncio.run(main())
@@ -198,7 +198,9 @@ def test_a_real_load_that_waits_for_a_file_is_given_up(
     monkeypatch.setattr(startup, "STALL", 3.0)
 
     async def main() -> None:
-        with pytest.raises(RunnerFailed, match="did nothing for 3 s: it is stopped, or waits for a file"):
+        with pytest.raises(
+            RunnerFailed, match="made no progress for 3 s: it is suspended, or waiting for a file"
+        ):
             await asyncio.wait_for(Server(str(folder), load_timeout=PATIENCE).start(), PATIENCE)
 
     asyncio.run(main())

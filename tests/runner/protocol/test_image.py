@@ -58,7 +58,7 @@ def test_what_is_for_text_is_ignored_and_said() -> None:
     assert warnings == [
         "temperature is for text and was ignored",
         "tools is for text and was ignored",
-        "options.cfg_scale is not known and was ignored",
+        "options.cfg_scale is unknown and was ignored",
         "options.stop is for text and was ignored",
     ]
 

@@ -21,7 +21,7 @@ MESSAGES = [{"role": "user"}]
         (ImageCompletionRequest, {"format": "gif"}, 'format: "gif" is not allowed; one of "jpeg", "png", "webp" is needed'),
         (ImageCompletionRequest, {"quality": 3}, "quality: 3 is not allowed; text or null is needed"),
         (ChatRequest, {"model": "", "messages": MESSAGES}, 'model: "" is not allowed; text of at least 1 character is needed'),
-        (ChatRequest, {"model": "x", "messages": []}, "messages: a list is not allowed; a list of at least 1 item is needed"),
+        (ChatRequest, {"model": "x", "messages": []}, "messages: an empty list is not allowed; a list of at least 1 item is needed"),
         (ChatRequest, {"model": "x", "messages": MESSAGES, "top_p": 2}, "top_p: 2 is not allowed; a number of at most 1 is needed"),
         (ChatRequest, {"model": "x", "messages": MESSAGES, "stream": 1}, "stream: 1 is not allowed; true, false or null is needed"),
         (ChatRequest, {"model": "x", "messages": [3]}, "messages[0]: 3 is not allowed; an object is needed"),

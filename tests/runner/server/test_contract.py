@@ -187,7 +187,7 @@ def test_a_schema_is_followed(live: Live, seed: int) -> None:
 
 def test_unknown_options_are_ignored_and_named(live: Live) -> None:
     found = live.complete("Why", num_predict=2, mirostat=2)
-    assert found[-1]["warnings"] == ["options.mirostat is not known and was ignored"]
+    assert found[-1]["warnings"] == ["options.mirostat is unknown and was ignored"]
 
 
 def test_a_known_beginning_is_reported_as_cached(live: Live) -> None:

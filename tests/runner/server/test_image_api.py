@@ -273,7 +273,7 @@ def test_pictures_are_added_up_before_any_is_decoded(monkeypatch: pytest.MonkeyP
             with monkeypatch.context() as patched:
                 patched.setattr(PictureFile, "pixels", None)
                 message = await refused(client, images=[picture_base64(1000, 500)] * 2)
-            assert message.startswith("images: decoded, these 2 take 2 MiB; 2 MiB are allowed")
+            assert message.startswith("images: these 2 take 2 MiB when decoded; 2 MiB are allowed")
             assert (await draw(client, images=[picture_base64(1000, 500)]))[-1]["done"] is True
 
     run(test)

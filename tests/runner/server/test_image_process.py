@@ -189,7 +189,7 @@ def test_every_family_draws_and_repeats_itself(family: str, tmp_path: Path) -> N
 def test_quantized_and_staged_it_draws_the_same_picture_but_for_what_bits_cost(klein: Path) -> None:
     with Live(klein, "--memory", "staged") as runner:
         staged = opened(draw(runner, seed=9)[-1]["image"])
-        assert "memory: staged, as asked" in runner.log
+        assert "memory: staged, as requested" in runner.log
         assert opened(draw(runner, "another", seed=9)[-1]["image"]) != staged
     with Live(klein, "--memory", "100MB", "--quantize", "8") as runner:
         draw(runner, seed=9)

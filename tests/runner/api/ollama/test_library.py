@@ -228,7 +228,7 @@ def test_a_model_that_could_not_be_run_is_refused_before_it_comes(client: Any, h
 
 def test_nor_is_one_that_is_here_and_cannot_be_run_a_success(client: Any, place: Path) -> None:
     stored(place, "odd/latest", model_type="no_such")
-    refused(lambda: client.pull("odd"), "odd:latest is here, but cannot be run")
+    refused(lambda: client.pull("odd"), "odd:latest is on this machine, but cannot be run")
     refused(lambda: list(client.pull("odd", stream=True)), "no architecture 'no_such'")
 
 
@@ -253,7 +253,7 @@ def test_a_copy_is_a_second_name_and_each_is_deleted_alone(client: Any, place: P
 @pytest.mark.parametrize(
     ("source", "destination", "words", "status"),
     [
-        ("here", "mine", "an alias in the configuration names any model", 400),
+        ("here", "mine", "add an alias to the configuration", 400),
         ("here", "named", "is already an alias", 400),
         ("here", "../../../tmp/x", "is not a name for the Ollama store", 400),
         ("here", "a/b/c/d", "is not a name for the Ollama store", 400),

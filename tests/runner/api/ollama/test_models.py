@@ -69,10 +69,10 @@ def test_clients_that_look_whether_a_server_is_there_see_one(gateway: Gateway) -
 
 
 def test_models_are_neither_made_nor_published_here(client: Any, gateway: Gateway, tmp_path: Path) -> None:
-    refused(lambda: client.create("mine", from_="toy"), "not made here")
-    refused(lambda: client.push("mine"), "not published")
+    refused(lambda: client.create("mine", from_="toy"), "cannot be created")
+    refused(lambda: client.push("mine"), "cannot be published")
     (tmp_path / "adapter.bin").write_bytes(b"x" * 100_000)
-    refused(lambda: client.create_blob(tmp_path / "adapter.bin"), "no blobs are taken")
+    refused(lambda: client.create_blob(tmp_path / "adapter.bin"), "blobs are not accepted")
     assert gateway.http.head("/api/blobs/sha256:00").status_code == 400
 
 

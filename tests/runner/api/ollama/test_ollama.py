@@ -266,7 +266,7 @@ def test_what_cannot_be_done_is_refused_by_name(client: Any, fields: Any, words:
 
 def test_a_chat_refuses_pictures_and_unknown_roles(client: Any) -> None:
     picture = [{**ASK[0], "images": [base64.b64encode(b"picture").decode()]}]
-    refused(lambda: chat(client, messages=picture), "reads? text alone")
+    refused(lambda: chat(client, messages=picture), "reads? only text")
     refused(lambda: chat(client, messages=[{"role": "wizard", "content": "x"}]), "role")
     refused(lambda: chat(client, model="klein"), "draws pictures")
     refused(lambda: chat(client, model="nobody"), "model 'nobody' not found", 404)

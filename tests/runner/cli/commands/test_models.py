@@ -215,4 +215,4 @@ def test_detect_takes_an_alias(diptych: Diptych, machine: Path) -> None:
 def test_a_flag_of_serve_that_means_nothing_is_wrong_usage(diptych: Diptych, flag: str, value: str) -> None:
     done = diptych("serve", f"{flag}={value}")
     assert (done.code, done.out) == (2, "")
-    assert f"argument {flag}: {value!r} is not allowed; " in done.err
+    assert f"diptych serve: {flag}: {value!r} is not allowed; " in done.err
