@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner.inspect.sample import sample
 from runner.process.supervisor import Server
-from runner.protocol.image import ImageDone, ImageStep, from_base64
+from runner.protocol.image import ImageCompletionRequest, ImageDone, ImageStep, from_base64
 from runner.protocol.text import Message, TextRequest
 from runner.sources import ModelMode
 
@@ -22,7 +22,7 @@ async def main(prompt: str) -> None:
         print()
 
     async with Server(sample(ModelMode.IMAGE)) as painter:
-        async for event in painter.completion({"prompt": prompt, "seed": 1}):
+        async for event in painter.completion(ImageCompletionRequest(prompt=prompt, seed=1)):
             if isinstance(event, ImageStep):
                 print(f"step {event.step} of {event.total}")
             elif isinstance(event, ImageDone) and event.image:

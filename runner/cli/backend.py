@@ -10,7 +10,7 @@ from runner.errors import NoGateway
 from runner.gateway.remote import Remote, reach
 from runner.inspect.detect import check_runnable
 from runner.process.supervisor import Server
-from runner.protocol.events import Event
+from runner.protocol.events import CompletionRequest, Event
 from runner.sources import ModelFiles, ModelMode
 
 __all__ = ["Backend", "GatewayBackend", "LocalRunner", "choose"]
@@ -29,7 +29,7 @@ class Backend(Protocol):
     def over(self) -> bool:
         """Whether it cannot answer any more."""
 
-    def answer(self, request: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
+    def answer(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """The events of a completion; closing the generator cancels it."""
 
     async def close(self) -> None:
@@ -51,7 +51,7 @@ class LocalRunner:
     def over(self) -> bool:
         return self._server.has_exited
 
-    def answer(self, request: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
+    def answer(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         return self._server.completion(request)
 
     async def close(self) -> None:
@@ -78,8 +78,8 @@ class GatewayBackend:
         finally:
             loading.cancel()
 
-    def answer(self, request: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
-        return self._remote.completion({"model": self._model, **request})
+    def answer(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
+        return self._remote.completion(self._model, request)
 
     async def close(self) -> None:
         self._remote.close()

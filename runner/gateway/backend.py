@@ -1,8 +1,8 @@
 """What serves a model, as the pool and the fleet see it: an interface, behind which a runner may be one process
 (`launcher.py`), several (`replicas.py`), or on another machine."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Protocol, overload
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol, overload
 
 from msgspec import Struct
 
@@ -10,7 +10,8 @@ from runner.errors import RunnerFailed
 from runner.gateway.resolver import ResolvedModel
 from runner.process.client import ConnectionLost, Headers, Response
 from runner.process.supervisor import Report
-from runner.protocol.events import Event, TextEvent
+from runner.protocol.events import CompletionRequest, Event, ImageEvent, TextEvent
+from runner.protocol.image import ImageCompletionRequest
 from runner.protocol.text import TextRequest
 
 
@@ -35,7 +36,12 @@ class Endpoint(Protocol):
 
     @overload
     def completion(
-        self, request: Mapping[str, Any], *, id: str | None = None
+        self, request: ImageCompletionRequest, *, id: str | None = None
+    ) -> AsyncGenerator[ImageEvent, None]: ...
+
+    @overload
+    def completion(
+        self, request: CompletionRequest, *, id: str | None = None
     ) -> AsyncGenerator[Event, None]: ...
 
     async def send(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Response: ...

@@ -5,12 +5,14 @@ import os
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
+import msgspec
+
 from runner.config import Config
 from runner.errors import DiptychError, KeyNeeded, NoGateway, RunnerFailed
 from runner.gateway.discovery import gateways
 from runner.process.client import Client, ConnectionLost, Response
 from runner.process.responses import Truncated, decode_object, error_from, read_events
-from runner.protocol.events import Event
+from runner.protocol.events import CompletionRequest, Event
 from runner.protocol.text import encode
 
 State = dict[str, Any]
@@ -51,9 +53,10 @@ class Remote:
         """Unload a model: `stopped`, `stopping` while it still has requests, or `not loaded`."""
         return str((await self._request("POST", "/models/stop", {"model": model}))["status"])
 
-    def completion(self, request: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
+    def completion(self, model: str, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """The events of a text or a picture up to the last. Closing the generator cancels the request."""
-        return read_events(lambda: self._send("POST", "/completion", encode(request)), self._explain)
+        body = encode({"model": model, **msgspec.to_builtins(request)})
+        return read_events(lambda: self._send("POST", "/completion", body), self._explain)
 
     async def _explain(self, error: ConnectionLost) -> DiptychError:
         if isinstance(error, Truncated):

@@ -16,7 +16,8 @@ from runner.process.child import Child, check_platform
 from runner.process.client import Client, ConnectionLost, Headers, Response
 from runner.process.responses import encode_request, error_from, read_events, read_object
 from runner.process.startup import Startup
-from runner.protocol.events import Event, TextEvent
+from runner.protocol.events import CompletionRequest, Event, ImageEvent, TextEvent
+from runner.protocol.image import ImageCompletionRequest
 from runner.protocol.text import TextRequest
 from runner.sources import ModelMode, find
 from runner.sources.base import shorten
@@ -196,11 +197,16 @@ class Server:
 
     @overload
     def completion(
-        self, request: Mapping[str, Any], *, id: str | None = None
+        self, request: ImageCompletionRequest, *, id: str | None = None
+    ) -> AsyncGenerator[ImageEvent, None]: ...
+
+    @overload
+    def completion(
+        self, request: CompletionRequest | Mapping[str, Any], *, id: str | None = None
     ) -> AsyncGenerator[Event, None]: ...
 
     def completion(
-        self, request: TextRequest | Mapping[str, Any], *, id: str | None = None
+        self, request: CompletionRequest | Mapping[str, Any], *, id: str | None = None
     ) -> AsyncGenerator[Any, None]:
         """The events of a text or a picture (runner/protocol/events.py), up to the last.
 

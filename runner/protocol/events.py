@@ -1,12 +1,14 @@
-"""The events of a completion as types. Lines on the wire carry no tag: an event is recognised by its fields."""
+"""A completion as types: its requests, and its events. Lines on the wire carry no tag: an event is recognised by its
+fields."""
 
 import msgspec
 from msgspec import Struct
 
 from runner.errors import RunnerFailed
-from runner.protocol.image import ImageChunk, ImageDone, ImageStarted, ImageStep
-from runner.protocol.text import TextChunk, TextDone
+from runner.protocol.image import ImageChunk, ImageCompletionRequest, ImageDone, ImageStarted, ImageStep
+from runner.protocol.text import TextChunk, TextDone, TextRequest
 
+CompletionRequest = TextRequest | ImageCompletionRequest
 TextEvent = TextChunk | TextDone
 ImageEvent = ImageStarted | ImageStep | ImageChunk | ImageDone
 Event = TextEvent | ImageEvent

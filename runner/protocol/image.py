@@ -19,7 +19,7 @@ Quality = Literal["low", "medium", "high", "xhigh", "max"]
 Base64 = Annotated[Raw, Meta(extra_json_schema={"type": "string", "contentEncoding": "base64"})]
 
 
-class ImageCompletionRequest(ImageParameters, frozen=True, kw_only=True):
+class ImageCompletionRequest(ImageParameters, frozen=True, kw_only=True, omit_defaults=True):
     """POST /completion in image mode."""
 
     images: Annotated[list[str], Meta(max_length=MOST_REFERENCES)] = field(default_factory=list)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from tests.runner.tiling import add_field
 
@@ -22,21 +23,22 @@ from runner.cli.commands.draw import follow, options_of, request_of  # noqa: E40
 from runner.cli.commands.recipe import render  # noqa: E402
 from runner.cli.main import _parser  # noqa: E402
 from runner.errors import BadRequest  # noqa: E402
-from runner.protocol.image import parse_image  # noqa: E402
+from runner.protocol.image import ImageCompletionRequest, parse_image  # noqa: E402
+from runner.protocol.text import encode  # noqa: E402
 from tests.runner.fake_pipeline import FakePipeline, client_of  # noqa: E402
 
 
-def body(*arguments: str) -> dict[str, object]:
+def body(*arguments: str) -> ImageCompletionRequest:
     """What `diptych draw` sends."""
     return request_of(options_of(_parser().parse_args(["draw", *arguments])), "png")
 
 
-def drawn(request: dict[str, object], pipeline: FakePipeline) -> bytes:
+def drawn(request: ImageCompletionRequest, pipeline: FakePipeline) -> bytes:
     """The file that a runner answers with."""
 
     async def ask() -> bytes:
         async with client_of(pipeline) as client:
-            answer = await client.post("/completion", json={**request, "stream": False})
+            answer = await client.post("/completion", content=encode(replace(request, stream=False)))
         return base64.b64decode(answer.json()["image"])
 
     return asyncio.run(ask())
@@ -49,14 +51,14 @@ class Diffusers:
 
 
 # The command line, the wire, the pipeline's request, the recipe in the picture, and the picture drawn again from it.
-assert body("a boat", "--tiling")["tiling"] is True
-assert "tiling" not in body("a boat")
+assert b'"tiling":true' in encode(body("a boat", "--tiling"))
+assert b"tiling" not in encode(body("a boat"))
 pipeline = FakePipeline()
 recipe = read_recipe(drawn(body("a boat", "--tiling"), pipeline))
 assert pipeline.requests[0].tiling is recipe.tiling is True  # type: ignore[attr-defined]
 assert "tiling  yes" in render(recipe)
 again = follow(options_of(_parser().parse_args(["draw", "--from", "boat.png"])), recipe)
-assert request_of(again, "png")["tiling"] is True
+assert request_of(again, "png").tiling is True  # type: ignore[attr-defined]
 
 # What is wrong with it is said of it.
 with pytest.raises(BadRequest, match='tiling: "often" is not allowed'):
@@ -72,7 +74,7 @@ assert call.arguments(request, call.plan(request))["tiling"] is True
 
 # Other APIs.
 given = {"model": "klein", "prompt": "a boat", "tiling": True}
-assert ImagesCall(given, "image_generation", []).engine_request()["tiling"] is True
+assert ImagesCall(given, "image_generation", []).engine_request().tiling is True  # type: ignore[attr-defined]
 
 # The page's form.
 described = {one["name"]: one for one in msgspec.json.decode(parameters_document())["parameters"]}

@@ -15,7 +15,7 @@ from runner.errors import BadRequest, RunnerFailed
 from runner.gateway.app import Gateway
 from runner.gateway.lease import Lease
 from runner.gateway.proxy import keep_alive_seconds
-from runner.protocol.events import ImageEvent, TextEvent
+from runner.protocol.events import CompletionRequest, ImageEvent, TextEvent
 from runner.protocol.image import ImageChunk, ImageDone, ImageStep
 from runner.protocol.text import TextChunk, TextDone, TextRequest, encode
 from runner.sources import ModelMode
@@ -69,7 +69,7 @@ class Answer:
                 async for line in lines:
                     yield line
 
-    def _engine_request(self, mode: ModelMode) -> TextRequest | dict[str, Any]:
+    def _engine_request(self, mode: ModelMode) -> CompletionRequest:
         if mode is ModelMode.TEXT:
             return self._request.text()
         if isinstance(self._request, Generate):
@@ -85,9 +85,7 @@ class Answer:
         (await self._gateway.pool.acquire(name, self._keep_alive, id=self._id)).release()
         return self._line() | self._message() | {"done": True, "done_reason": "load"}
 
-    async def _events(
-        self, lease: Lease, request: TextRequest | dict[str, Any]
-    ) -> AsyncGenerator[Line, None]:
+    async def _events(self, lease: Lease, request: CompletionRequest) -> AsyncGenerator[Line, None]:
         async with aclosing(lease.server.completion(request, id=self._id)) as events:
             async for event in events:
                 if not isinstance(event, TextChunk) and not isinstance(event, TextDone):

@@ -5,13 +5,14 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 from msgspec import Meta, Struct
 
-from pipelines.parameters import ImageParameters, Side, Steps
+from pipelines.parameters import Side, Steps
 from runner.api.ollama.models import ModelfileDefaults
 from runner.api.ollama.options import OllamaOptions, ResolvedOptions
 from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, Toolbox, select_tools
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.duration import Duration
+from runner.protocol.image import ImageCompletionRequest
 from runner.protocol.messages import check_content
 from runner.protocol.text import Message, TextRequest, parse_body
 
@@ -182,7 +183,7 @@ class Generate(Request):
         system = _system(fields.system or self.system)
         return self._engine_request([*system, Message("user", fields.prompt)])
 
-    def picture(self) -> dict[str, Any]:
+    def picture(self) -> ImageCompletionRequest:
         """The engine's request for a picture."""
         fields = self.fields
         text_alone = "it is for text, and this model draws pictures"
@@ -199,9 +200,14 @@ class Generate(Request):
         )
         self._refuse(dict.fromkeys(names, text_alone))
         self.options.check_picture()
-        shared = {name: getattr(fields, name, None) for name in ImageParameters.__struct_fields__}
-        parameters = shared | {"images": fields.images or None, "seed": self.options.seed}
-        return {name: value for name, value in parameters.items() if value is not None}
+        return ImageCompletionRequest(
+            prompt=fields.prompt or "",
+            seed=self.options.seed,
+            width=fields.width,
+            height=fields.height,
+            steps=fields.steps,
+            images=fields.images or [],
+        )
 
     def _refuse(self, reasons: dict[str, str]) -> None:
         for name, why in reasons.items():

@@ -9,7 +9,7 @@ from pipelines.parameters import ImageParameters, values
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.duration import Duration
-from runner.protocol.image import Format, Quality
+from runner.protocol.image import Format, ImageCompletionRequest, Quality
 from runner.protocol.text import parse
 
 # The names of retired models' qualities.
@@ -80,7 +80,7 @@ class ImagesCall:
             raise BadRequest("response_format: url is not allowed with stream; use b64_json")
 
     @property
-    def format(self) -> str:
+    def format(self) -> Format:
         return self.body.output_format or "png"
 
     @property
@@ -91,17 +91,16 @@ class ImagesCall:
             return None
         return FORMER.get(quality, quality)  # type: ignore[arg-type]  # the rest are Quality's
 
-    def engine_request(self) -> dict[str, Any]:
+    def engine_request(self) -> ImageCompletionRequest:
         body = self.body
-        extras = {
-            "format": self.format,
-            "compression": body.output_compression,
-            "quality": self.quality,
-            "previews": body.partial_images,
-            "images": self.pictures or None,
-        }
-        given = {name: value for name, value in extras.items() if value is not None}
-        return values(body) | given | size(body.size)
+        return ImageCompletionRequest(
+            **{**values(body), **size(body.size)},
+            images=self.pictures,
+            previews=body.partial_images or 0,
+            format=self.format,
+            compression=body.output_compression,
+            quality=self.quality,
+        )
 
 
 def size(text: str | None) -> dict[str, int]:

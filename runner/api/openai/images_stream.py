@@ -15,7 +15,7 @@ from runner.api.openai.schemas import Pictures as Drawn
 from runner.errors import RunnerFailed
 from runner.gateway.app import Gateway
 from runner.gateway.proxy import keep_alive_seconds
-from runner.protocol.events import Event
+from runner.protocol.events import ImageEvent
 from runner.protocol.image import ImageChunk, ImageDone, ImageStarted, ImageStep
 from runner.sources import ModelMode
 
@@ -31,7 +31,7 @@ class DrawingAnswer:
         self._base = base
         self._keep_alive = keep_alive_seconds(drawing.body.keep_alive)
 
-    async def _events(self) -> AsyncGenerator[Event, None]:
+    async def _events(self) -> AsyncGenerator[ImageEvent, None]:
         model = self._drawing.body.model
         request = self._drawing.engine_request()
         async with (
@@ -107,7 +107,7 @@ class DrawingAnswer:
         return sse(event, event.type)
 
 
-def image_of(event: Event) -> list[Raw]:
+def image_of(event: ImageEvent) -> list[Raw]:
     """The finished picture that an event carries, if any."""
     return [event.image] if isinstance(event, ImageChunk | ImageDone) and event.image else []
 

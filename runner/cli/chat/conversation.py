@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from runner.errors import BadRequest, DiptychError
-from runner.protocol.text import OPTION_NAMES, Options, parse
+from runner.protocol.text import OPTION_NAMES, Message, Options, TextRequest, parse
 
 FORMAT = "diptych chat"
 LARGEST = 64 * 1024**2
@@ -43,16 +43,13 @@ class Conversation:
     think: bool | None = None
     turns: list[Turn] = field(default_factory=list)
 
-    def request(self, prompt: str) -> dict[str, Any]:
+    def request(self, prompt: str) -> TextRequest:
         """The request that continues the conversation with a prompt."""
         turns = [*self.turns, Turn("user", prompt)]
         if self.system:
             turns.insert(0, Turn("system", self.system))
-        body: dict[str, Any] = {
-            "messages": [msgspec.to_builtins(turn) for turn in turns],
-            "options": self.options,
-        }
-        return body if self.think is None else body | {"think": self.think}
+        messages = [Message(turn.role, turn.content) for turn in turns]
+        return TextRequest(messages=messages, options=parse(Options, self.options), think=self.think)
 
     def add(self, prompt: str, answer: str) -> None:
         """Add a prompt and its answer, which may be incomplete."""

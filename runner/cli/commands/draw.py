@@ -25,7 +25,15 @@ from runner.config import Config, model_arguments
 from runner.errors import BadRequest
 from runner.inspect.sample import announce, sample
 from runner.protocol.events import Event
-from runner.protocol.image import ImageChunk, ImageDone, ImageStarted, ImageStep, from_base64
+from runner.protocol.image import (
+    ImageChunk,
+    ImageCompletionRequest,
+    ImageDone,
+    ImageStarted,
+    ImageStep,
+    from_base64,
+)
+from runner.protocol.text import parse
 from runner.sources import ModelMode, find
 from runner.terminal import print_json
 
@@ -91,7 +99,7 @@ def draw(options: DrawOptions, config: Config) -> int:
 
 
 async def _ask(
-    session: "_Session", options: DrawOptions, model: str, config: Config, request: dict[str, Any]
+    session: "_Session", options: DrawOptions, model: str, config: Config, request: ImageCompletionRequest
 ) -> None:
     """Options for the runner need a runner of our own."""
     if called := _arguments(options):
@@ -121,12 +129,11 @@ def follow(options: DrawOptions, recipe: Recipe) -> DrawOptions:
     return replace(options, parameters=parameters, model=options.model or recipe.model or None)
 
 
-def request_of(options: DrawOptions, format: str) -> dict[str, Any]:
-    """The body of POST /completion."""
-    request = {**options.parameters, "format": format}
-    if options.images:
-        request["images"] = [_read(path) for path in options.images]
-    return request | ({"previews": PREVIEWS} if options.preview else {})
+def request_of(options: DrawOptions, format: str) -> ImageCompletionRequest:
+    images = [_read(path) for path in options.images]
+    previews = PREVIEWS if options.preview else 0
+    request = {**options.parameters, "format": format, "images": images, "previews": previews}
+    return parse(ImageCompletionRequest, request)
 
 
 def _read(path: Path) -> str:
@@ -160,7 +167,7 @@ class _Session:
         self._steps = Steps()
         self._written: list[Path] = []
 
-    async def run(self, backend: Backend, request: dict[str, Any]) -> None:
+    async def run(self, backend: Backend, request: ImageCompletionRequest) -> None:
         try:
             self._steps.loading(0.0)
             await backend.start(self._steps.loading)

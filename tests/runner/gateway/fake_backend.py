@@ -1,7 +1,7 @@
 """A backend in memory: what the gateway needs of one, and no process."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, cast
 
 from runner.errors import RunnerFailed
@@ -9,8 +9,8 @@ from runner.gateway.backend import Backend, Endpoint, ReplicaState
 from runner.gateway.resolver import ResolvedModel
 from runner.process.client import ConnectionLost, Headers, Response
 from runner.process.supervisor import Report
-from runner.protocol.events import Event
-from runner.protocol.text import TextDone, TextRequest, line
+from runner.protocol.events import CompletionRequest
+from runner.protocol.text import TextDone, line
 
 
 class FakeBackend:
@@ -76,10 +76,9 @@ class FakeBackend:
     # -- Endpoint
 
     async def completion(
-        self, request: TextRequest | Mapping[str, Any], *, id: str | None = None
-    ) -> AsyncGenerator[Event, None]:
-        prompt = request.prompt if isinstance(request, TextRequest) else request["prompt"]
-        yield TextDone(0, "stop", 1, 0, 1, 0, 0, content=prompt or "")
+        self, request: CompletionRequest, *, id: str | None = None
+    ) -> AsyncGenerator[Any, None]:
+        yield TextDone(0, "stop", 1, 0, 1, 0, 0, content=request.prompt or "")
 
     async def send(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Response:
         self.calls.append(f"{method} {path}")

@@ -16,6 +16,7 @@ from runner.gateway.app import Api, Gateway
 from runner.gateway.backoff import MAX_DEATHS
 from runner.gateway.settings import Settings
 from runner.inspect.memory import TEXT_ALLOWANCE
+from runner.protocol.text import TextRequest
 from runner.units import MIB
 from tests.runner.gateway.fake_backend import FakeLauncher
 from tests.runner.pretend import pretend_model
@@ -57,7 +58,7 @@ def test_a_lease_is_granted_once_the_backend_is_ready_and_talks_to_its_endpoint(
             backend.ready.set()
             async with await acquiring as lease:
                 assert backend.leases == it.pool.active == 1
-                async with aclosing(lease.server.completion({"prompt": "hi"})) as events:
+                async with aclosing(lease.server.completion(TextRequest("hi"))) as events:
                     assert [event.content async for event in events] == ["hi"]
             assert backend.leases == it.pool.active == 0
             assert progress == [0.5]

@@ -152,7 +152,7 @@ def test_without_parallel_calls_the_first_is_the_only_one() -> None:
 
 def test_a_drawing_says_nothing_that_was_not_asked_for() -> None:
     body = {"model": "klein", "prompt": "a boat", "size": "auto", "quality": "auto", "n": None, "user": "me"}
-    assert ImagesCall(body, "image_generation", []).engine_request() == {"prompt": "a boat", "format": "png"}
+    assert encode(ImagesCall(body, "image_generation", []).engine_request()) == b'{"prompt":"a boat"}'
 
 
 def test_another_api_under_v1_keeps_the_shape_of_its_own_errors() -> None:

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from runner.cli.chat.conversation import Conversation
 from runner.cli.chat.prompt import harmless
 from runner.errors import BadRequest, DiptychError
+from runner.protocol.text import Options
 
 
 def talked() -> Conversation:
@@ -18,15 +20,15 @@ def talked() -> Conversation:
 
 
 def test_a_request_holds_everything_that_was_said() -> None:
-    body = talked().request("three")
-    assert body["messages"] == [
-        {"role": "system", "content": "be brief"},
-        {"role": "user", "content": "one"},
-        {"role": "assistant", "content": "two"},
-        {"role": "user", "content": "three"},
-    ]
-    assert body["options"] == {"temperature": 0.7, "seed": 7}
-    assert "think" not in body
+    assert msgspec.to_builtins(talked().request("three")) == {
+        "messages": [
+            {"role": "system", "content": "be brief"},
+            {"role": "user", "content": "one"},
+            {"role": "assistant", "content": "two"},
+            {"role": "user", "content": "three"},
+        ],
+        "options": {"temperature": 0.7, "seed": 7},
+    }
 
 
 @pytest.mark.parametrize(
@@ -41,18 +43,18 @@ def test_a_request_holds_everything_that_was_said() -> None:
 def test_options_are_numbers_lists_and_plain_words(name: str, text: str, value: object) -> None:
     conversation = Conversation("model")
     conversation.set(name, text)
-    assert conversation.request("x")["options"][name] == value
+    assert getattr(conversation.request("x").options, name) == value
     conversation.set(name, "")
-    assert name not in conversation.request("x")["options"]
+    assert getattr(conversation.request("x").options, name) == getattr(Options(), name)
 
 
 def test_thinking_is_on_off_or_the_models_way() -> None:
     conversation = Conversation("model")
     for text, expected in (("on", True), ("off", False)):
         conversation.set("think", text)
-        assert conversation.request("x")["think"] is expected
+        assert conversation.request("x").think is expected
     conversation.set("think", "")
-    assert "think" not in conversation.request("x")
+    assert conversation.request("x").think is None
 
 
 @pytest.mark.parametrize(
