@@ -13,7 +13,7 @@ from runner.process.supervisor import Server
 from runner.protocol.events import CompletionRequest, Event
 from runner.sources import ModelFiles, ModelMode
 
-__all__ = ["Backend", "GatewayBackend", "LocalRunner", "choose"]
+__all__ = ["Backend", "GatewayBackend", "LocalRunner", "choose", "local_runner"]
 
 Report = Callable[[float], None]
 POLL_S = 0.2  # between two looks at the progress of a load
@@ -93,17 +93,22 @@ async def choose(model: str, files: ModelFiles, config: Config) -> Backend:
     try:
         remote, state = await reach(config)
     except NoGateway:
-        return _local(model, files, config)
+        return local_runner(model, files, config)
     names = {str(entry.get("name")) for entry in state["models"]} | set(config.aliases.values())
     served = next((name for name in (model, files.name) if name in names), None)
     if files.source == "folder" and served is None:
         remote.close()
-        return _local(model, files, config)
+        return local_runner(model, files, config)
     return GatewayBackend(remote, served or model, files.name)
 
 
-def _local(model: str, files: ModelFiles, config: Config) -> LocalRunner:
-    return LocalRunner(model, model_arguments(config.model(model)), check_runnable(files).mode)
+def local_runner(
+    model: str, files: ModelFiles, config: Config, options: Sequence[str] = (), engine: str = "auto"
+) -> LocalRunner:
+    """A runner of our own; `options` and `engine` go before what is configured for the model."""
+    settings = config.model(model)
+    mode = check_runnable(files, settings.get("engine", "auto") if engine == "auto" else engine).mode
+    return LocalRunner(model, [*model_arguments(settings), *options], mode)
 
 
 def _progress(state: Mapping[str, Any], model: str) -> float:

@@ -12,7 +12,7 @@ from runner.gateway.estimate import Need, need, option
 from runner.gateway.gpus import cards_for
 from runner.gateway.settings import Settings
 from runner.inspect.detect import check_runnable
-from runner.inspect.image_backend import ImageEngine, choose_engine
+from runner.inspect.image_backend import ImageEngine
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.find import ask_hub, find_here
 from runner.sources.name import ModelName
@@ -130,12 +130,10 @@ class ModelResolver:
         return self._closed
 
     def _describe(self, target: str, files: ModelFiles) -> ResolvedModel:
-        mode, pipeline = check_runnable(files)
         options = tuple(self._settings.options(target))
         keep_alive = self._settings.keep_alive_of(target)
-        engine, replicas = ImageEngine.MLX, self._replicas(target, mode)
-        if mode is ModelMode.IMAGE:
-            engine = choose_engine(files, pipeline, option(options, "engine") or "auto")
+        mode, _, engine = check_runnable(files, option(options, "engine") or "auto")
+        replicas = self._replicas(target, mode)
         cards = cards_for(replicas, engine)
         total = need(files, mode, options, engine).times(1 if cards else replicas)
         argument = _argument(files)

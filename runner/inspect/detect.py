@@ -97,14 +97,16 @@ def unsupported(files: ModelFiles, mode: ModelMode, type_name: str) -> str | Non
     return why_unsupported(files.read_json("config.json") or {})
 
 
-def check_runnable(files: ModelFiles) -> ModelType:
-    """What a model makes; raises ModelNotSupported when it cannot be run.
+def check_runnable(files: ModelFiles, engine: str = "auto") -> ModelType:
+    """What a model makes, and by which engine; raises ModelNotSupported when it cannot be run.
 
     Called before any model is loaded: it reads a few small files, where a process that fails to load takes seconds.
     """
-    model = detect_model_mode(files)
+    model = detect_model_mode(files, engine)
     required_files(files, model.mode)
-    reason = unsupported(files, model.mode, model.pipeline or detect_model_type(files))
+    if model.mode is ModelMode.IMAGE:
+        return model
+    reason = unsupported(files, model.mode, detect_model_type(files))
     if reason is not None:
         raise ModelNotSupported(f"{files.place} cannot be run: {reason}")
     return model

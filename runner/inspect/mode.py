@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from runner.errors import ModelNotSupported
-from runner.inspect.image_backend import choose_engine
+from runner.inspect.image_backend import ImageEngine, choose_engine
 from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.base import shorten, some
 
@@ -11,10 +11,11 @@ __all__ = ["ModelMode", "ModelType", "detect_model_mode", "detect_model_type"]
 
 
 class ModelType(NamedTuple):
-    """The mode, and for pictures the class of the pipeline that makes them (for text, "")."""
+    """The mode, and for pictures the class of the pipeline that makes them (for text, "") and the engine that runs it."""
 
     mode: ModelMode
     pipeline: str
+    engine: ImageEngine = ImageEngine.MLX
 
 
 def detect_model_type(model: str | ModelFiles) -> str:
@@ -26,18 +27,17 @@ def detect_model_type(model: str | ModelFiles) -> str:
     return _type(files)[1]
 
 
-def detect_model_mode(model: str | ModelFiles) -> ModelType:
+def detect_model_mode(model: str | ModelFiles, engine: str = "auto") -> ModelType:
     """Whether a model makes text or pictures, and the pipeline class that makes them.
 
-    A model_index.json means pictures, and some engine must have its class (`runner.inspect.image_backend`); otherwise a
-    config.json means text. Anything else is a ModelNotSupported that says what was found and what is accepted.
+    A model_index.json means pictures, and `engine`, or with auto some engine, must have its class
+    (`runner.inspect.image_backend`); otherwise a config.json means text. Anything else is a ModelNotSupported that says what was found and what is accepted.
     """
     files = find(model) if isinstance(model, str) else model
     mode, class_name = _type(files)
     if mode is ModelMode.TEXT:
         return ModelType(mode, "")
-    choose_engine(files, class_name)
-    return ModelType(mode, class_name)
+    return ModelType(mode, class_name, choose_engine(files, class_name, engine))
 
 
 def mode_of(files: ModelFiles) -> ModelMode:

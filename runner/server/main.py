@@ -22,7 +22,8 @@ from runner.errors import BadRequest, ConfigInvalid, RunnerFailed
 from runner.http.limits import Limits
 from runner.http.server import HttpServer, bind, is_loopback, loop_factory
 from runner.inspect.detect import check_runnable
-from runner.inspect.image_backend import ImageEngine, choose_engine
+from runner.inspect.image_backend import ImageEngine
+from runner.inspect.mode import ModelType
 from runner.process.client import address
 from runner.process.parent import die_with_parent
 from runner.process.stalls import Activity
@@ -155,13 +156,9 @@ class _Process:
     def _load(self, progress: Callable[[float], None]) -> Worker:
         settings = self._settings
         files = find(settings.model)
-        mode = check_runnable(files)
-        engine = ImageEngine.MLX
-        if mode.mode is ModelMode.IMAGE:
-            engine = choose_engine(files, mode.pipeline, settings.engine)
-        log.info(
-            "%s", device.prepare() if engine is ImageEngine.MLX else "computing with diffusers on PyTorch"
-        )
+        mode = check_runnable(files, settings.engine)
+        uses_mlx = mode.engine is ImageEngine.MLX
+        log.info("%s", device.prepare() if uses_mlx else "computing with diffusers on PyTorch")
         local = files.fetch(mode.mode, lambda done, total: progress(0.5 * done / max(total, 1)))
 
         def report(done: float) -> None:
@@ -169,7 +166,7 @@ class _Process:
 
         try:
             if mode.mode is ModelMode.IMAGE:
-                worker = self._image(files, local, mode.pipeline, engine, report)
+                worker = self._image(files, local, mode, report)
             else:
                 worker = self._text(local, report)
         except ImportError as error:
@@ -215,8 +212,7 @@ class _Process:
         self,
         files: ModelFiles,
         local: LocalModel,
-        pipeline: str,
-        engine: ImageEngine,
+        model: ModelType,
         progress: Callable[[float], None],
     ) -> Worker:
         from runner.engine.image.load import ImageSettings, load_image_worker
@@ -227,4 +223,4 @@ class _Process:
         chosen = ImageSettings(
             settings.quantize, settings.memory, settings.dtype, settings.warm_up, settings.room
         )
-        return load_image_worker(files, local, pipeline, engine, chosen, progress)
+        return load_image_worker(files, local, model.pipeline, model.engine, chosen, progress)

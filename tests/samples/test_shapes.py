@@ -45,7 +45,7 @@ def drawn(pipeline: object, prompt: str, seed: int = 1, images: tuple[Pixels, ..
 
 
 def test_it_is_complete_and_small() -> None:
-    assert detect_model_mode(str(SHAPES)) == (ModelMode.IMAGE, "Flux2KleinPipeline")
+    assert detect_model_mode(str(SHAPES))[:2] == (ModelMode.IMAGE, "Flux2KleinPipeline")
     assert detect_model_mode(str(SHAPES / "text_encoder")).mode is ModelMode.TEXT
     index = json.loads((SHAPES / "model_index.json").read_text())
     assert index["is_distilled"] is True

@@ -18,10 +18,10 @@ from pipelines.packing import read_recipe
 from pipelines.parameters import ImageParameters, values
 from pipelines.recipe import Recipe, RecipeError
 from runner import logs
-from runner.cli.backend import Backend, LocalRunner, choose
+from runner.cli.backend import Backend, choose, local_runner
 from runner.cli.output import Target, format_of
 from runner.cli.progress import Steps
-from runner.config import Config, model_arguments
+from runner.config import Config
 from runner.errors import BadRequest
 from runner.inspect.sample import announce, sample
 from runner.protocol.events import Event
@@ -102,10 +102,11 @@ async def _ask(
     session: "_Session", options: DrawOptions, model: str, config: Config, request: ImageCompletionRequest
 ) -> None:
     """Options for the runner need a runner of our own."""
+    files = await asyncio.to_thread(find, model)
     if called := _arguments(options):
-        backend: Backend = LocalRunner(model, [*model_arguments(config.model(model)), *called])
+        backend: Backend = local_runner(model, files, config, called, options.engine)
     else:
-        backend = await choose(model, await asyncio.to_thread(find, model), config)
+        backend = await choose(model, files, config)
     await session.run(backend, request)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from models.files import LocalModel
 from runner.engine import device
 from runner.errors import BadRequest, ModelNotSupported
-from runner.inspect.image_backend import choose_engine
 from runner.inspect.mode import ModelMode, ModelType, detect_model_mode
 from runner.sources import ModelFiles, find
 from runner.sources.required_files import TEXTS, required_files
@@ -28,9 +27,7 @@ def run(options: argparse.Namespace) -> int:
 
 def quantize(model: str, folder: Path, bits: str, as_json: bool = False) -> int:
     files = find(model)
-    mode = detect_model_mode(files)
-    if mode.mode is ModelMode.IMAGE:
-        choose_engine(files, mode.pipeline, "mlx")  # only MLX models can be quantized
+    mode = detect_model_mode(files, "mlx")  # only MLX models can be quantized
     with _appearing(folder) as partial:
         device.prepare()
         local = files.fetch(mode.mode)

@@ -49,7 +49,7 @@ def test_our_own_pipeline_comes_first_and_diffusers_where_there_is_none(
 ) -> None:
     assert choose_engine(ours, "Flux2KleinPipeline") is ImageEngine.MLX
     assert choose_engine(others, OTHERS) is ImageEngine.TORCH
-    assert detect_model_mode(others) == (ModelMode.IMAGE, OTHERS)
+    assert detect_model_mode(others) == (ModelMode.IMAGE, OTHERS, ImageEngine.TORCH)
     assert (detect(ours).engine, detect(others).engine) == ("mlx", "torch")
     assert "torch, by diffusers" in render(detect(others))
     assert detect(others).least_memory == detect(others).memory

@@ -23,7 +23,10 @@ def index(folder: Path, content: Any) -> str:
 
 
 def test_a_model_index_means_pictures(tmp_path: Path) -> None:
-    assert detect_model_mode(str(write(tmp_path, image_files()))) == (ModelMode.IMAGE, "Flux2KleinPipeline")
+    assert detect_model_mode(str(write(tmp_path, image_files())))[:2] == (
+        ModelMode.IMAGE,
+        "Flux2KleinPipeline",
+    )
 
 
 def test_a_config_alone_means_text(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.fallback import catalog
 from runner.errors import ModelNotSupported
 from runner.inspect.detect import check_runnable
 from runner.process.child import Child
@@ -25,16 +26,30 @@ def bert(tmp_path: Path) -> Path:
     return write(tmp_path / "bert", text_files() | {"config.json": {"model_type": "bert"}})
 
 
+def forbid_runners(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: Any, **__: Any) -> None:
+        pytest.fail("a runner was started")
+
+    monkeypatch.setattr(Child, "start", start)
+
+
+def test_nothing_is_started_for_an_engine_that_does_not_run_the_model(
+    diptych: Diptych, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid_runners(monkeypatch)
+    monkeypatch.setattr(catalog, "installed", lambda: False)
+    folder = write(tmp_path / "ours", image_files())
+    done = diptych("draw", "a sun", "--engine", "torch", "--model", str(folder))
+    assert (done.code, "cannot be run by the torch engine" in done.err) == (1, True), done.err
+
+
 @pytest.mark.parametrize(
     "command", [("chat",), ("draw", "a sun", "--model"), ("draw", "a sun", "--memory", "staged", "--model")]
 )
 def test_nothing_is_started_for_it(
     diptych: Diptych, bert: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def start(*_: Any, **__: Any) -> None:
-        pytest.fail("a runner was started")
-
-    monkeypatch.setattr(Child, "start", start)
+    forbid_runners(monkeypatch)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Why?")))
     done = diptych(*command, str(bert))
     assert (done.code, BERT in done.err) == (1, True), done.err
