@@ -40,6 +40,7 @@ ROOMS = {
     "models": (
         ("kernel_checks",),
         ("language.worker_loop",),
+        ("language.speculate",),
         ("language.load", "language.quantize"),
         ("language.build", "language.unpack"),
         ("language.batch", "language.embedding"),

@@ -8,6 +8,7 @@ from typing import Any
 from models.checkpoint.quantization_formats import FORMATS
 from runner.config.values import Kind, bits, duration, hosts, one_of, origins, size, text, whole, yes_or_no
 from runner.inspect.image_backend import CHOICES
+from runner.protocol.speculate import MOST_DRAFTED
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class Option:
     about: str
     secret: bool = False
 
+
+SPECULATE = ("lookup", "off")
 
 # [serve]: the gateway. In the environment: DIPTYCH_ and the name in capitals.
 SERVE: Mapping[str, Option] = MappingProxyType(
@@ -45,6 +48,15 @@ SERVE: Mapping[str, Option] = MappingProxyType(
             duration(0), 10.0, "how long requests in flight may take to finish when the gateway stops"
         ),
         "stall": Option(duration(1), 30.0, "disconnect a client that has read nothing for this long"),
+        "speculate": Option(
+            one_of(*SPECULATE),
+            None,
+            "lookup: language models draft tokens ahead from what the text repeats, and check several in one step "
+            "(default: off)",
+        ),
+        "speculate_tokens": Option(
+            whole(1, MOST_DRAFTED), None, "how many tokens to draft ahead at most (default: 16)"
+        ),
         "force": Option(yes_or_no(), False, "load models even if the memory estimate says they do not fit"),
         "api_key": Option(
             text(),
@@ -71,6 +83,9 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
         "kv_memory": size(least=1),
         "batch": whole(1),
         "tensor_parallel": whole(1, 64),
+        "speculate": one_of(*SPECULATE),
+        "draft": text(),
+        "speculate_tokens": whole(1, MOST_DRAFTED),
         "dtype": one_of("auto", "float32", "checkpoint"),
         "quantize": one_of(*FORMATS),
         "memory": size("auto", "resident", "staged"),
@@ -82,6 +97,6 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
 )
 
 # Not allowed under [models."*"]: options of some models only, and those that [serve] sets for all.
-SOME = ("quantize", "memory", "engine", "keep_alive", "replicas", "tensor_parallel")
+SOME = ("quantize", "memory", "engine", "keep_alive", "replicas", "tensor_parallel", "draft")
 # Options of the gateway; `diptych runner` has no such flags.
 GATEWAY_ONLY = ("keep_alive", "replicas")

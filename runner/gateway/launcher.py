@@ -1,8 +1,10 @@
 """Backends that are processes on this machine."""
 
 import secrets
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from prometheus_client import Counter
 
 from runner.gateway.backend import Backend, Endpoint
 from runner.gateway.metrics import GatewayMetrics
@@ -14,9 +16,17 @@ from runner.process.supervisor import Server
 
 
 class SingleRunner(Server):
-    """One process, which serves all leases."""
+    """One process, which serves all leases. What it counts is added to the gateway's metrics at each health check."""
 
     replicas = None
+    counters: Mapping[str, Counter] = {}  # by the name in its status
+
+    async def refresh(self) -> Mapping[str, Any]:
+        before = self._status
+        status = await super().refresh()
+        for name, counter in self.counters.items():
+            counter.inc(max(0, int(status.get(name, 0)) - int(before.get(name, 0))))
+        return status
 
     def pick(self) -> Self:
         return self
@@ -33,15 +43,23 @@ class ProcessLauncher:
         self._metrics = metrics
 
     def launch(self, model: ResolvedModel, options: Sequence[str]) -> Backend:
+        metrics = self._metrics
+        counters = {
+            "drafted": metrics.drafted.labels(model.name),
+            "accepted": metrics.accepted.labels(model.name),
+        }
+
         def make(index: int) -> SingleRunner:
             # Without the mode, it looks at the files once more: they may be gone by now.
-            return SingleRunner(
+            runner = SingleRunner(
                 model.argument,
                 options=[*model.options, *options],
                 load_timeout=self._settings.load_timeout,
                 key=secrets.token_urlsafe(24),
                 variables={VISIBLE: model.cards[index]} if model.cards else None,
             )
+            runner.counters = counters
+            return runner
 
         if model.replicas == 1:
             return make(0)

@@ -23,6 +23,15 @@ class GatewayMetrics(HttpMetrics):
             buckets=(0.001, 0.01, 0.1, *SECONDS),
             registry=self.registry,
         )
+        self.drafted = Counter(
+            "diptych_drafted_tokens", "Tokens drafted ahead of the model", ("model",), registry=self.registry
+        )
+        self.accepted = Counter(
+            "diptych_accepted_tokens",
+            "Tokens drafted ahead of the model that it chose as well",
+            ("model",),
+            registry=self.registry,
+        )
         self.ended = Counter(
             "diptych_unloads", "Models unloaded, by reason", ("model", "why"), registry=self.registry
         )

@@ -53,6 +53,14 @@ class Metrics(HttpMetrics):
             registry=self.registry,
         )
         self.tokens = Counter("diptych_generated_tokens", "Tokens generated", registry=self.registry)
+        self.drafted = Counter(
+            "diptych_drafted_tokens", "Tokens drafted ahead of the model", registry=self.registry
+        )
+        self.accepted = Counter(
+            "diptych_accepted_tokens",
+            "Tokens drafted ahead of the model that it chose as well",
+            registry=self.registry,
+        )
         self.pictures = Counter("diptych_pictures", "Pictures drawn", registry=self.registry)
         self.picture_seconds = Histogram(
             "diptych_picture_seconds",
@@ -67,6 +75,8 @@ class Metrics(HttpMetrics):
         self.prompt_tokens.inc(event.prompt_eval_count)
         self.cached_tokens.inc(event.cached)
         self.tokens.inc(event.eval_count)
+        self.drafted.inc(event.drafted)
+        self.accepted.inc(event.accepted)
 
     def count_drawn(self, event: Any, pictures: int) -> None:
         """Count the last event of a drawing."""

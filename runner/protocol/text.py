@@ -14,6 +14,7 @@ from msgspec import Meta, Struct, field
 
 from runner.errors import BadRequest
 from runner.protocol.messages import check_messages
+from runner.protocol.speculate import Speculate, read_speculate
 from runner.protocol.validation import check_finite, convert, explained, kind_of, shown
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ class Options(Struct, frozen=True, omit_defaults=True):
     stop: list[str] | str = field(default_factory=list)
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] = field(default_factory=dict)
     priority: Priority = 0  # among requests that wait; lower ones begin earlier
+    speculate: Speculate = None
 
 
 class TextPart(Struct, frozen=True):
@@ -73,6 +75,8 @@ class TextRequest(Struct, frozen=True, omit_defaults=True):
     # Whether an assistant's message at the end is continued; None: yes, if there is one.
     continue_final_message: bool | None = None
     think: bool | None = None
+    # What the answer is likely to repeat, word for word: tokens are drafted from it.
+    prediction: str | None = None
     split: bool = False  # thoughts and tool calls apart from the content
     truncate: bool = False  # leave out the oldest messages if all do not fit into the context
     options: Options = field(default_factory=Options)
@@ -141,6 +145,8 @@ class TextDone(Struct, frozen=True):
     thinking: str | msgspec.UnsetType = msgspec.UNSET
     tool_calls: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
     warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
+    drafted: int = 0  # tokens of the answer that were drafted ahead of the model
+    accepted: int = 0  # of these, the ones that the model chose as well
     done: Literal[True] = True
 
 
@@ -310,6 +316,7 @@ def _check_tool_choice(request: TextRequest) -> None:
 def _check_options(options: Options) -> None:
     if options.seed is not None and not -(2**63) <= options.seed <= MAX_SEED:
         raise BadRequest(f"options.seed: {options.seed} is out of range; a 64-bit integer is allowed")
+    read_speculate(options.speculate, "options.speculate")
     stops = stop_strings(options)
     if len(stops) > 64 or any(not stop or len(stop) > 1024 for stop in stops):
         raise BadRequest(

@@ -124,6 +124,8 @@ class RunnerApp:
                 "kv_tokens": stats.get("kv_tokens", 0),
                 "kv_limit": stats.get("kv_limit", 0),
                 "preemptions": stats.get("preemptions", 0),
+                "drafted": stats.get("drafted", 0),
+                "accepted": stats.get("accepted", 0),
             }
         )
 

@@ -27,6 +27,7 @@ from runner.inspect.mode import ModelType
 from runner.process.client import address
 from runner.process.parent import die_with_parent
 from runner.process.stalls import Activity
+from runner.protocol.speculate import DRAFTED
 from runner.server.app import RunnerApp
 from runner.sources import ModelFiles, ModelMode, find
 
@@ -47,6 +48,9 @@ class RunnerSettings:
     kv_memory: int | None = None
     context: int | None = None
     kv_bits: int | None = None
+    speculate: str | None = None  # "lookup" or "off"; None: by the draft model, if there is one
+    draft: str | None = None  # a model
+    speculate_tokens: int = DRAFTED
     dtype: str = "auto"
     quantize: str | None = None
     memory: str | int = "auto"
@@ -186,6 +190,7 @@ class _Process:
                 else "--engine torch"
             )
             raise BadRequest(f"{name} is for picture models; {settings.model} is a language model")
+        draft = self._draft_files()
         world = World(settings.tensor_parallel) if settings.tensor_parallel > 1 else None
         if world is not None:
             os.environ.update(world.environment(0))
@@ -199,6 +204,9 @@ class _Process:
             kv_memory=settings.kv_memory,
             context=settings.context,
             kv_bits=settings.kv_bits,
+            lookup=settings.speculate == "lookup",
+            draft=draft,
+            drafted=settings.speculate_tokens,
             float32=settings.dtype == "float32" or (settings.dtype == "auto" and not device.has_gpu()),
             room=settings.room,
             warm_up=settings.warm_up,
@@ -207,6 +215,22 @@ class _Process:
             return load_text_worker(local, chosen, progress)
         ranks = launch_workers(local, settings.model, chosen, world, self._workers, self._loop)
         return load_text_worker(local, chosen, progress, ranks, self._workers.why_lost)
+
+    def _draft_files(self) -> LocalModel | None:
+        """The draft model's files, on this machine."""
+        settings = self._settings
+        if settings.draft is None:
+            return None
+        if settings.speculate == "off":
+            raise BadRequest(
+                "--draft names a model to draft with, and --speculate off turns drafting off; use one of them"
+            )
+        if settings.tensor_parallel > 1:
+            raise BadRequest("--draft cannot be combined with --tensor-parallel")
+        files = find(settings.draft)
+        if check_runnable(files).mode is not ModelMode.TEXT:
+            raise BadRequest(f"--draft: {settings.draft} draws pictures; a language model is needed")
+        return files.fetch(ModelMode.TEXT, lambda done, total: None)
 
     def _image(
         self,
@@ -220,6 +244,8 @@ class _Process:
         settings = self._settings
         if settings.tensor_parallel > 1:
             raise BadRequest(f"--tensor-parallel is for language models; {settings.model} is a picture model")
+        if settings.draft is not None:
+            raise BadRequest(f"--draft is for language models; {settings.model} is a picture model")
         chosen = ImageSettings(
             settings.quantize, settings.memory, settings.dtype, settings.warm_up, settings.room
         )

@@ -42,3 +42,17 @@ class Sampling:
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
         z ^= z >> 31
         return z >> 32, z & MASK_32
+
+
+@dataclass(frozen=True)
+class Drafting:
+    """How tokens of an answer are drafted ahead of the model. The text is the same with any of it, or none."""
+
+    most: int = 0  # tokens drafted in one step; 0: none
+    lookup: bool = False  # from what the text repeats
+    model: bool = False  # by the draft model
+    prediction: tuple[int, ...] = ()  # what the answer is likely to repeat
+
+    @property
+    def enabled(self) -> bool:
+        return self.most > 0 and (self.lookup or self.model)

@@ -36,12 +36,19 @@ class PrefillCostModel:
         fixed, per_token = self._costs()
         return max(seconds - fixed, min(fixed, seconds)) / per_token if per_token else float("inf")
 
-    def _costs(self) -> tuple[float, float]:
-        """Seconds per call and seconds per token: a line fitted through the calls."""
+    @property
+    def line(self) -> tuple[float, float] | None:
+        """Seconds per call and seconds per token, fitted through the calls; None while these are all about as long."""
+        if not self._weight:
+            return None
         tokens, seconds = self._tokens / self._weight, self._seconds / self._weight
         spread = self._squares / self._weight - tokens * tokens
         if spread <= (MIN_SPREAD * tokens) ** 2:
-            return 0.0, seconds / tokens
+            return None
         per_token = max((self._products / self._weight - tokens * seconds) / spread, 0.0)
         fixed = max(seconds - per_token * tokens, 0.0)
         return (fixed, per_token) if fixed else (0.0, seconds / tokens)
+
+    def _costs(self) -> tuple[float, float]:
+        """The line; without one, all of a call is taken for the cost of its tokens."""
+        return self.line or (0.0, self._seconds / self._tokens)

@@ -24,9 +24,15 @@ class Sampler:
     """The options of a batch's rows as arrays. Rebuilt when rows join or leave, called once per step."""
 
     def __init__(
-        self, rows: Sequence[Sampling], histories: Sequence[list[int]], steps: Sequence[int], vocab: int
+        self,
+        rows: Sequence[Sampling],
+        histories: Sequence[list[int]],
+        steps: Sequence[int],
+        vocab: int,
+        lifetime: int = LIFETIME,
     ) -> None:
-        """`histories`: the tokens in each row's cache. `steps`: how many tokens each row has sampled."""
+        """`histories`: the tokens in each row's cache. `steps`: how many tokens each row has sampled. `lifetime`: how
+        often it will be called at most."""
         self.vocab = vocab
         self.age = 0
         self.greedy = all(row.greedy for row in rows)
@@ -34,7 +40,7 @@ class Sampler:
         self._penalties = any(row.penalizes for row in rows)
         self._bias = self._bias_rows() if any(row.bias for row in rows) else None
         if self._penalties:
-            self._history, self._window = _histories(rows, histories, vocab)
+            self._history, self._window = _histories(rows, histories, vocab, lifetime)
             self._repeat = _column([row.repeat_penalty for row in rows])
             self._presence = _column([row.presence_penalty for row in rows])
             self._frequency = _column([row.frequency_penalty for row in rows])
@@ -77,12 +83,12 @@ def _column(values: Sequence[float]) -> mx.array:
 
 
 def _histories(
-    rows: Sequence[Sampling], histories: Sequence[list[int]], vocab: int
+    rows: Sequence[Sampling], histories: Sequence[list[int]], vocab: int, lifetime: int
 ) -> tuple[mx.array, mx.array]:
     """The last tokens of each row, left-padded with an id beyond the vocabulary, and how many of them count."""
     # Room for the tokens sampled in the sampler's lifetime, so that none is shifted out; a larger repeat_last_n gets no
     # more room than can be filled.
-    fillable = [len(history) + 1 + LIFETIME for history in histories]
+    fillable = [len(history) + 1 + lifetime for history in histories]
     windows = [
         0 if not row.penalizes else most if row.repeat_last_n < 0 else min(row.repeat_last_n, most)
         for row, most in zip(rows, fillable, strict=True)

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.language.batch.options import Sampling
+from models.language.batch.options import Drafting, Sampling
 
 _numbers = count()
 Finish = Literal["stop", "length"]
@@ -21,6 +21,9 @@ class Matcher(Protocol):
         """One bit per token id, lowest bit first."""
 
     def accept(self, token: int) -> None: ...
+
+    def rewind(self, tokens: int) -> None:
+        """Take back the last tokens that were accepted."""
 
     @property
     def finished(self) -> bool: ...
@@ -45,6 +48,7 @@ class Sequence:
     stop_tokens: frozenset[int] = frozenset()
     logprobs: int | None = None  # number of alternatives; None: no log probabilities at all
     matcher: Matcher | None = None
+    drafting: Drafting = field(default_factory=Drafting)
     on_started: Callable[[], None] | None = None  # called when its prefill begins
 
     number: int = field(default_factory=lambda: next(_numbers))  # identifies it across ranks
@@ -54,6 +58,7 @@ class Sequence:
     tokens: list[int] = field(default_factory=list)  # in its cache
     cached: int = 0  # prompt tokens taken from the prefix cache
     generated: int = 0
+    drafted: int = 0  # tokens that were drafted and checked
     awaiting_first_token: bool = True  # its next input is the last prompt token
     pending_token_emitted: bool = False  # its pending input token was already reported to the client
     has_nan: bool = False  # its logits contained NaN or infinity
@@ -80,3 +85,4 @@ class Output:
     logprob: TokenLogprob | None = None
     finish: Finish | None = None
     error: str | None = None
+    accepted: bool = False  # the token was drafted before the model chose it

@@ -139,6 +139,8 @@ class Answer:
         options, warnings = self._request.options, [*self._request.warnings]
         warnings += [*options.warnings, *(event.warnings or [])]
         counts = {name: getattr(event, name) for name in COUNTS if hasattr(event, name)}
+        if isinstance(event, TextDone) and event.drafted:
+            counts |= {"drafted_count": event.drafted, "accepted_count": event.accepted}
         return {
             "done": True,
             "done_reason": event.stop_reason if isinstance(event, TextDone) else "stop",

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from runner.errors import BadRequest, ModelNotSupported
+from runner.protocol.speculate import read_speculate
 from runner.protocol.text import Options, parse
 
 # What the documentation of its Modelfile states. The penalty was 1.1 until August 2026; 1 is none.
@@ -20,7 +21,7 @@ DEFAULTS: dict[str, Any] = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
-SAME = (*DEFAULTS, "num_predict", "num_ctx", "seed", "stop", "priority")
+SAME = (*DEFAULTS, "num_predict", "num_ctx", "seed", "stop", "priority", "speculate")
 # Settings of a server, which do not change the answer; clients send them as a matter of course. Accepted, with a
 # warning. A context that never moves on keeps everything, and Mirostat's numbers mean nothing without it.
 HINTS = (
@@ -73,6 +74,7 @@ class ResolvedOptions:
         if own.get("repeat_penalty") == 0:
             own["repeat_penalty"] = 1.0
             self.warnings.append("options.repeat_penalty: 0 is treated as 1, no penalty")
+        read_speculate(own.get("speculate"), "options.speculate")
         self._own = own
         self.engine = _read({**DEFAULTS, **own})
         self.seed: int | None = own.get("seed")

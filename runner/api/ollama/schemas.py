@@ -78,6 +78,8 @@ class Line(Struct, frozen=True, kw_only=True):
     prompt_eval_duration: int | UnsetType = UNSET
     eval_count: int | UnsetType = UNSET
     eval_duration: int | UnsetType = UNSET
+    drafted_count: int | UnsetType = UNSET
+    accepted_count: int | UnsetType = UNSET
     logprobs: list[TokenLogprob] | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
 

@@ -5,7 +5,14 @@ from typing import Annotated, Any, Literal, Self
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from runner.api.openai.sampling import STREAM_RULE, Length, Sampling, check_stream_options, options
+from runner.api.openai.sampling import (
+    STREAM_RULE,
+    Length,
+    Sampling,
+    check_speculate,
+    check_stream_options,
+    options,
+)
 from runner.api.openai.tools import TEXT_RULE, TOOL_RULE, Tool, toolbox
 from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, Toolbox
 from runner.errors import BadRequest
@@ -60,6 +67,13 @@ class ResponseFormat(Struct, frozen=True):
     json_schema: JsonSchema | None = None
 
 
+class Prediction(Struct, frozen=True):
+    """Text that the answer is likely to repeat."""
+
+    type: Literal["content"]
+    content: str | list[Part]
+
+
 class Thinking(Struct, frozen=True):
     """What other servers' clients send for the chat template."""
 
@@ -93,6 +107,7 @@ class ChatOptions(Sampling, frozen=True, kw_only=True):
     # vLLM's names. An assistant's message at the end is continued unless they say otherwise.
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
+    prediction: Prediction | None = None
     modalities: list[Annotated[str, Meta(extra_json_schema={"const": "text"})]] | None = None
     audio: Any = None
     functions: Any = None
@@ -161,6 +176,7 @@ class Chat:
             format=self.format,
             continue_final_message=self._continues(),
             think=self._think(),
+            prediction=self._prediction(),
             logprobs=bool(request.logprobs),
             top_logprobs=request.top_logprobs or 0,
             **self.toolbox.request_fields(),
@@ -191,6 +207,10 @@ class Chat:
             return request.chat_template_kwargs.enable_thinking
         return None if request.reasoning_effort is None else request.reasoning_effort != "none"
 
+    def _prediction(self) -> str | None:
+        prediction = self.request.prediction
+        return text_of(prediction.content, "prediction") or None if prediction else None
+
     def _format(self) -> Literal["json"] | dict[str, Any] | bool | None:
         format = self.request.response_format
         if self.toolbox.must or format is None or format.type == "text":
@@ -208,6 +228,7 @@ class Chat:
     def _check(self) -> None:
         request = self.request
         check_stream_options(request)
+        check_speculate(request)
         for name, why in UNSUPPORTED.items():
             if getattr(request, name) is not None:
                 raise BadRequest(f"{name}: {why}")

@@ -14,6 +14,7 @@ from runner.api.openai.sampling import (
     MOST_CHOICES,
     STREAM_RULE,
     Sampling,
+    check_speculate,
     check_stream_options,
     options,
     usage,
@@ -115,6 +116,7 @@ class CompletionAnswer:
     def _check(self) -> None:
         request, count = self.request, self.request.n or 1
         check_stream_options(request)
+        check_speculate(request)
         for index, prompt in enumerate(self._inputs):
             if not prompt:
                 name = f"prompt[{index}]" if len(self._inputs) > 1 else "prompt"
@@ -222,5 +224,6 @@ class CompletionAnswer:
             first.prompt_tokens += other.prompt_tokens
             first.completion_tokens += other.completion_tokens
             first.total_tokens += other.total_tokens
+            first.completion_tokens_details.add(other.completion_tokens_details)
             first.prompt_tokens_details.cached_tokens += other.prompt_tokens_details.cached_tokens
         return first

@@ -92,6 +92,7 @@ SAME = (
     "top_k",
     "min_p",
     "repeat_penalty",
+    "speculate",
     "keep_alive",
     "priority",
 )

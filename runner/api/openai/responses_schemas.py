@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from runner.api.logprobs import TokenLogprob
-from runner.api.openai.schemas import CompletionDetails
 
 Status = Literal["in_progress", "completed", "incomplete"]
 
@@ -59,11 +58,15 @@ class InputDetails(Struct, frozen=True):
     cache_write_tokens: int = 0
 
 
+class OutputDetails(Struct, frozen=True):
+    reasoning_tokens: int
+
+
 class ResponseUsage(Struct, frozen=True):
     input_tokens: int
     input_tokens_details: InputDetails
     output_tokens: int
-    output_tokens_details: CompletionDetails
+    output_tokens_details: OutputDetails
     total_tokens: int
 
 

@@ -20,6 +20,7 @@ from runner.api.openai.responses_schemas import (
     InputDetails,
     Item,
     MessageItem,
+    OutputDetails,
     OutputText,
     ReasoningItem,
     ReasoningText,
@@ -208,7 +209,7 @@ class ResponsesAnswer:
             usage.prompt_tokens,
             InputDetails(usage.prompt_tokens_details.cached_tokens),
             usage.completion_tokens,
-            usage.completion_tokens_details,
+            OutputDetails(usage.completion_tokens_details.reasoning_tokens),
             usage.total_tokens,
         )
 

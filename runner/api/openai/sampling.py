@@ -9,6 +9,7 @@ from runner.api.openai.schemas import CompletionDetails, PromptDetails, Usage
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.duration import Duration
+from runner.protocol.speculate import Speculate, read_speculate
 from runner.protocol.text import MAX_SEED, Options, Priority, TextDone
 
 MOST_CHOICES = 128
@@ -27,7 +28,7 @@ STREAM_RULE = rules.either(
 
 
 class Sampling(Struct, frozen=True, kw_only=True):
-    """Fields of a request for text. top_k, min_p, repeat_penalty and keep_alive are Diptych's own; priority is vLLM's."""
+    """Fields of a request for text. top_k, min_p, repeat_penalty, speculate and keep_alive are Diptych's own; priority is vLLM's."""
 
     model: Annotated[str, Meta(min_length=1)]
     n: Annotated[int, Meta(ge=1, le=MOST_CHOICES)] | None = None
@@ -51,6 +52,7 @@ class Sampling(Struct, frozen=True, kw_only=True):
     min_p: float | None = None
     repeat_penalty: float | None = None
     repetition_penalty: float | None = None
+    speculate: Speculate = None
     keep_alive: Duration | None = None
     priority: Priority | None = None
 
@@ -60,7 +62,17 @@ class Sampling(Struct, frozen=True, kw_only=True):
 
 
 # By the same name on both sides.
-SAME = ("top_p", "frequency_penalty", "presence_penalty", "logit_bias", "stop", "top_k", "min_p", "priority")
+SAME = (
+    "top_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "stop",
+    "top_k",
+    "min_p",
+    "priority",
+    "speculate",
+)
 
 
 def options(request: Sampling, length: int | None, index: int) -> Options:
@@ -82,8 +94,14 @@ def check_stream_options(request: Sampling) -> None:
         raise BadRequest("stream_options: it is only allowed if stream is true")
 
 
+def check_speculate(request: Sampling) -> None:
+    read_speculate(request.speculate, "speculate")
+
+
 def usage(done: Sequence[TextDone], thoughts: int = 0) -> Usage:
     """The tokens of all choices, from their last events. They share one prompt, which counts once."""
     written = sum(event.eval_count for event in done)
     read = done[0].prompt_eval_count
-    return Usage(read, written, read + written, PromptDetails(done[0].cached), CompletionDetails(thoughts))
+    accepted = sum(event.accepted for event in done)
+    details = CompletionDetails(thoughts, accepted, sum(event.drafted for event in done) - accepted)
+    return Usage(read, written, read + written, PromptDetails(done[0].cached), details)

@@ -52,6 +52,13 @@ class PromptDetails(Struct):
 
 class CompletionDetails(Struct):
     reasoning_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
+
+    def add(self, other: "CompletionDetails") -> None:
+        self.reasoning_tokens += other.reasoning_tokens
+        self.accepted_prediction_tokens += other.accepted_prediction_tokens
+        self.rejected_prediction_tokens += other.rejected_prediction_tokens
 
 
 class Usage(Struct):

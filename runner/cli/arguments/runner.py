@@ -5,7 +5,7 @@ import os
 
 from runner.cli.arguments import draw
 from runner.cli.arguments.serve import add_logging, add_option
-from runner.cli.arguments.types import natural, nonempty, port, size
+from runner.cli.arguments.types import drafted, natural, nonempty, port, size, speculate
 from runner.cli.parser import MODEL_HELP, Commands, add_json
 
 
@@ -68,6 +68,16 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
         "texts that do not fit wait (default: what the weights leave free)")  # fmt: skip
     add("--cache-bytes", type=size, metavar="SIZE", help="size of the prefix cache, such as 2GB; 0 turns it off (default: "
         "a tenth of the device's memory)")  # fmt: skip
+    add("--speculate", type=speculate, metavar="{lookup,off}", help="lookup: draft tokens ahead from what the text "
+        "repeats, and check several in one step; the text stays the same (default: off)")  # fmt: skip
+    add("--draft", type=nonempty, metavar="MODEL", help="draft tokens ahead with this smaller model, which needs the same "
+        "tokenizer")  # fmt: skip
+    add(
+        "--speculate-tokens",
+        type=drafted,
+        metavar="N",
+        help="how many tokens to draft ahead at most (default: 16)",
+    )
     add("--tensor-parallel", type=natural, metavar="N", help="split the model across N devices of this machine, one "
         "process each (default: 1)")  # fmt: skip
 

@@ -9,9 +9,9 @@ from runner.config.options import SERVE
 from runner.units import show_duration
 
 METAVARS = {"host": "ADDRESS", "port": "PORT", "memory": "SIZE", "api_key": "KEY", "api_key_file": "FILE"}
-METAVARS |= dict.fromkeys(("max_loaded", "queue", "replicas"), "N")
+METAVARS |= dict.fromkeys(("max_loaded", "queue", "replicas", "speculate_tokens"), "N")
 METAVARS |= dict.fromkeys(("keep_alive", "load_timeout", "grace", "stall"), "TIME")
-METAVARS |= {"allow_origin": "ORIGIN", "allow_host": "NAME"}
+METAVARS |= {"speculate": "{lookup,off}", "allow_origin": "ORIGIN", "allow_host": "NAME"}
 
 
 def add(commands: Commands) -> None:

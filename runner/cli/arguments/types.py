@@ -2,6 +2,8 @@
 
 import argparse
 
+from runner.config.options import SPECULATE
+from runner.protocol.speculate import MOST_DRAFTED
 from runner.units import parse_size
 
 
@@ -39,6 +41,26 @@ def size(text: str) -> int:
         return 0 if text.strip() == "0" else parse_size(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def drafted(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    if not 1 <= number <= MOST_DRAFTED:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a whole number from 1 to {MOST_DRAFTED}")
+    return number
+
+
+def speculate(text: str) -> str:
+    if text == "mtp":
+        raise argparse.ArgumentTypeError(
+            "'mtp' is not supported: heads that predict several tokens (MTP) are left out when mlx-lm loads a checkpoint; "
+            "lookup works with every model, and so does --draft MODEL"
+        )
+    if text not in SPECULATE:
+        raise argparse.ArgumentTypeError(
+            f"{text[:80]!r} is not allowed; it must be one of {', '.join(SPECULATE)}"
+        )
+    return text
 
 
 def nonempty(text: str) -> str:

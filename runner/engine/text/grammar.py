@@ -58,6 +58,10 @@ class Matcher:
         """Append a token, which the last mask allowed."""
         self._do(partial(self._engine.consume_token, token))
 
+    def rewind(self, tokens: int) -> None:
+        """Take back the last tokens that were accepted."""
+        self._do(partial(self._engine.rollback, tokens))
+
     def _do(self, work: Callable[[], T]) -> T:
         try:
             result = work()

@@ -5,23 +5,25 @@ Uses the tokenizer and the model's limits, not MLX. Safe to call from any thread
 
 import secrets
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from models.language.batch.options import Sampling
+from models.language.batch.options import Drafting, Sampling
 from runner.engine.text.chat_prompts import ChatPrompt, render_chat
 from runner.engine.text.output_parser import Markers, OutputParser, markers_of
 from runner.engine.text.required_calls import RequiredCall, call_schema
 from runner.engine.text.truncation import note, truncate
 from runner.errors import BadRequest, RunnerFailed
 from runner.panics import is_panic
+from runner.protocol.speculate import read_speculate
 from runner.protocol.text import MAX_SEED, OPTION_NAMES, Options, TextRequest, stop_strings
 
 if TYPE_CHECKING:
     from runner.engine.text.grammar import Grammar, Grammars
 
 DEFAULT_MAX_TOKENS = 16384  # of an answer, if the request does not limit it
+NO_DRAFTS = Drafting()
 CONTEXT_TOKENS = 4  # enough to know whether the next one begins with a space
 
 
@@ -34,6 +36,7 @@ class Generate:
     sampling: Sampling
     stops: list[str]
     logprobs: int | None
+    drafting: Drafting = NO_DRAFTS
     grammar: "Grammar | None" = None
     parser: OutputParser | RequiredCall | None = None
     context: list[int] = field(default_factory=list)  # the last tokens of a text that the answer continues
@@ -59,12 +62,17 @@ class Prompts:
         stop_tokens: Collection[int],
         embedding_tokens: Callable[[str], list[int]],
         why_shorter: str = "",
+        drafting: Drafting = NO_DRAFTS,
+        why_no_drafts: str = "",
     ) -> None:
-        """`why_shorter`: why the context is not all of the model's, for messages."""
+        """`why_shorter`: why the context is not all of the model's, for messages. `drafting`: of requests that do not
+        say; `why_no_drafts`: why there is none whatever they say."""
         self.tokenizer = tokenizer
         self.vocab = vocab
         self.context = context
         self._why_shorter = why_shorter
+        self._default_drafting = drafting
+        self._why_no_drafts = why_no_drafts
         self._embedding_tokens = embedding_tokens
         self._stop_tokens = stop_tokens
 
@@ -87,12 +95,17 @@ class Prompts:
                 f"answer{self._why_shorter and f' ({self._why_shorter})'}"
             )
         self.check_ids(prompt, "prompt")
+        drafting = self._drafting(request)
+        if drafting.enabled and self._why_no_drafts:
+            drafting = NO_DRAFTS
+            warnings.append(f"speculate is off: {self._why_no_drafts}")
         return Generate(
             prompt=prompt,
             max_tokens=self._max_tokens(request.options, context - len(prompt)),
             sampling=self._sampling(request.options),
             stops=stop_strings(request.options),
             logprobs=request.top_logprobs if request.logprobs or request.top_logprobs else None,
+            drafting=drafting,
             grammar=grammar,
             parser=self._parser(request, chat) if request.split else None,
             context=prompt[-CONTEXT_TOKENS:] if chat and chat.begun else [],
@@ -137,6 +150,21 @@ class Prompts:
             seed=options.seed & MAX_SEED if seeded and options.seed is not None else secrets.randbits(64),
             bias=self._bias(options),
         )
+
+    def _drafting(self, request: TextRequest) -> Drafting:
+        choice = read_speculate(request.options.speculate, "options.speculate")
+        if choice == 0:
+            return NO_DRAFTS
+        drafting = self._default_drafting
+        if choice == "lookup":
+            drafting = Drafting(drafting.most, lookup=True)
+        elif choice is not None:
+            drafting = replace(drafting, most=choice, lookup=drafting.lookup or not drafting.model)
+        if request.prediction:
+            prediction = self._encode(request.prediction, special=False)
+            self.check_ids(prediction, "prediction")
+            drafting = replace(drafting, lookup=True, prediction=tuple(prediction))
+        return drafting
 
     def _bias(self, options: Options) -> dict[int, float]:
         bias = {int(key): value for key, value in options.logit_bias.items()}

@@ -13,6 +13,7 @@ import msgspec
 from models.files import LocalModel
 from models.kernels.gpu import on_cuda
 from models.language.batch.batch import Batch
+from models.language.batch.options import Drafting
 from models.language.batch.sequence import Output, Sequence, TokenLogprob
 from models.language.batch.warmup import warm
 from models.language.cache.prefix_cache import PrefixCache
@@ -31,11 +32,14 @@ from runner.engine.text.stop_strings import StopMatcher
 from runner.engine.warmup import warm_up
 from runner.errors import RunnerFailed
 from runner.hardware import room_to_unpack
+from runner.protocol.speculate import DRAFTED
 from runner.protocol.text import Failed, Logprob, LogprobAlternative, TextChunk, TextDone
 from runner.sources import ModelMode
 from runner.units import show_size
 
 log = logging.getLogger("diptych.text")
+
+NO_DRAFTS_YET = "the keys and values of this network are not kept in blocks"
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class TextSettings:
     kv_memory: int | None = None  # bytes for keys and values of texts being written; None: what is left
     context: int | None = None
     kv_bits: int | None = None
+    lookup: bool = False  # draft tokens from what a text repeats, unless a request says otherwise
+    draft: LocalModel | None = None  # a model that drafts tokens
+    drafted: int = DRAFTED  # tokens drafted in one step, at most
     float32: bool = False
     room: int | None = None  # memory that the gateway has for all models
     warm_up: bool = True
@@ -94,6 +101,8 @@ class _Answer:
     stops: StopMatcher
     began: float = field(default_factory=time.perf_counter)
     first: float | None = None
+    written: int = 0  # tokens
+    accepted: int = 0  # of these, tokens that were drafted
 
 
 class TextWorker:
@@ -111,6 +120,7 @@ class TextWorker:
         self.model = model
         self._ranks = ranks
         self._why_lost = why_lost
+        self._drafted = self._accepted = 0
         self._kv = kv_memory(model, settings.kv_memory, cache_limit(settings), settings.room)
         self.context = self._kv.context
         self.notes = [*model.notes, *model.warnings]
@@ -128,7 +138,11 @@ class TextWorker:
             model.stop_tokens,
             self._embeddings.tokens,
             self._kv.why_shorter,
+            Drafting(settings.drafted, settings.lookup, settings.draft is not None),
+            NO_DRAFTS_YET,
         )
+        if settings.lookup or settings.draft is not None:
+            self.notes.append(f"no tokens are drafted ahead: {NO_DRAFTS_YET}")
         self._prefix = PrefixCache(cache_limit(settings))
         self._batch = Batch(
             model.model,
@@ -168,6 +182,7 @@ class TextWorker:
             stop_tokens=self.model.stop_tokens,
             logprobs=request.logprobs,
             matcher=request.grammar.matcher() if request.grammar is not None else None,
+            drafting=request.drafting,
         )
         answer = _Answer(
             job,
@@ -185,7 +200,8 @@ class TextWorker:
         if not self._batch.busy:
             return
         for output in self._batch.step():
-            yield from self._own_events(output)
+            if _job(output.sequence).state is not None:  # a stop string may have ended it within this step
+                yield from self._own_events(output)
 
     def warm(self) -> None:
         """Compile the kernels that text generation needs, by generating a little."""
@@ -223,6 +239,8 @@ class TextWorker:
             "kv_tokens": self._batch.held_tokens,
             "kv_limit": self._kv.tokens or 0,
             "preemptions": self._batch.preemptions,
+            "drafted": self._drafted,
+            "accepted": self._accepted,
             "decoding": self._batch.decoding,
         }
 
@@ -235,6 +253,7 @@ class TextWorker:
         except Exception as error:
             log.exception("a request failed")
             self._batch.remove(output.sequence)
+            _job(output.sequence).state = None
             return [JobEvent(_job(output.sequence), Failed(f"{type(error).__name__}: {error}"), last=True)]
 
     def _events(self, output: Output) -> Iterable[JobEvent]:
@@ -245,6 +264,8 @@ class TextWorker:
         if output.error is not None:
             yield JobEvent(job, Failed(output.error), last=True)
             return
+        answer.written += output.token is not None
+        answer.accepted += output.accepted
         text = answer.detokenizer.add(output.token) if output.token is not None else ""
         if output.finish:
             text += answer.detokenizer.finish()
@@ -261,6 +282,8 @@ class TextWorker:
             self._batch.remove(output.sequence)
         finish = "stop" if stopped else output.finish
         if finish:
+            self._accepted += answer.accepted
+            self._drafted += answer.sequence.drafted
             yield JobEvent(
                 job, _done(answer, finish, delta if output.token is None else ParsedDelta()), last=True
             )
@@ -299,9 +322,11 @@ def _done(answer: _Answer, finish: str, rest: ParsedDelta) -> TextDone:
         stop_reason="length" if finish == "length" else "stop",
         prompt_eval_count=len(answer.sequence.prompt),
         prompt_eval_duration=int((first - answer.began) * 1e9),
-        eval_count=answer.sequence.generated,
+        eval_count=answer.written,
         eval_duration=int((now - first) * 1e9),
         cached=answer.sequence.cached,
+        drafted=answer.sequence.drafted,
+        accepted=answer.accepted,
     )
     optional = {
         "content": rest.content,

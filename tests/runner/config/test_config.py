@@ -148,6 +148,16 @@ def test_a_models_settings_stand_under_any_of_its_names(tmp_path: Path) -> None:
         ("[models.x]\nquantize = 7", "one of 3, 4, 5, 6, 8, mxfp4"),
         ("[models.'*']\nmemory = 'staged'", "models.*.memory is not a known key"),
         ("[models.x]\ncontext = 0", "a whole number from 1"),
+        (
+            "[models.x]\nspeculate = 'mtp'",
+            "models.x.speculate = 'mtp' is not allowed; it must be one of lookup, off",
+        ),
+        ("[models.x]\nspeculate_tokens = 33", "it must be a whole number from 1 to 32"),
+        (
+            "[serve]\nspeculate = 'always'",
+            "serve.speculate = 'always' is not allowed; it must be one of lookup, off",
+        ),
+        ("[models.'*']\ndraft = 'x'", "models.*.draft is not a known key"),
         ("[aliases]\n'a/b' = 'c'", "'a/b' cannot be an alias"),
         ("[aliases]\na = 1", "aliases.a = 1 is not allowed; it must be the name of a model"),
         ("[aliases]\na = 'b'\nb = 'a'", "the aliases a → b → a form a circle"),

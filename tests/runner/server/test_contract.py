@@ -20,6 +20,7 @@ from tests.waiting import PATIENCE, wait_until
 
 DURATIONS = {"prompt_eval_duration", "eval_duration"}
 DONE = DURATIONS | {"done", "done_reason", "stop_reason", "prompt_eval_count", "eval_count", "cached"}
+DONE |= {"drafted", "accepted"}
 
 
 @pytest.fixture(scope="module")

@@ -251,6 +251,8 @@ def test_texts_that_are_too_long_are_cut_unless_that_is_forbidden(client: Any) -
         ({"options": {"mirostat": 1}}, "mirostat"),
         ({"options": {"typical_p": 0.5}}, "typical_p"),
         ({"options": {"nonsense": 1}}, "nonsense"),
+        ({"options": {"speculate": "always"}}, "options.speculate"),
+        ({"options": {"speculate": -1}}, "options.speculate"),
         ({"options": {"temperature": "hot"}}, "options.temperature"),
         ({"options": {"num_ctx": 3}}, "do not fit into the context of 3"),
         ({"options": {"num_ctx": -1}}, "num_ctx"),

@@ -257,6 +257,10 @@ def test_a_thought_stands_apart(client: Any, gateway: Gateway) -> None:
         ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role"),
         ({"logit_bias": {"999999": 1}}, "logit_bias"),
         ({"stop": [""]}, "stop"),
+        ({"extra_body": {"speculate": "mtp"}}, "speculate"),
+        ({"extra_body": {"speculate": 1.5}}, "speculate"),
+        ({"prediction": {"type": "text", "content": "x"}}, "prediction.type"),
+        ({"prediction": {"type": "content", "content": [{"type": "image_url", "text": "x"}]}}, "prediction.content"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}}, "response_format"),
     ],
 )  # fmt: skip

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.cli.commands import serve
 from runner.cli.commands.runner import settings
 from runner.cli.main import _parser
+from runner.config import load
 from runner.server.main import RunnerSettings
 from tests.runner.checkpoints import write
 from tests.runner.live import Live
@@ -58,3 +60,35 @@ def test_without_flags_and_configuration_the_defaults_are_those_of_the_runner(ma
 def test_the_prefix_cache_may_be_of_any_size(text: str, size: int) -> None:
     given = ["runner", "--model", "toy", "--port", "0", "--cache-bytes", text]
     assert _parser().parse_args(given).cache_bytes == size
+
+
+def test_a_runner_may_draft_ahead_by_its_configuration(machine: Path) -> None:
+    written = "[models.toy]\nspeculate = 'lookup'\nspeculate_tokens = 5\ndraft = 'small'"
+    write(machine / "config/diptych", {"config.toml": written.encode()})
+    found = settings_of()
+    assert (found.speculate, found.draft, found.speculate_tokens) == ("lookup", "small", 5)
+    assert settings_of("--speculate", "off").speculate == "off"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--speculate", "mtp"), "left out when mlx-lm loads a checkpoint"),
+        (("--speculate", "always"), "it must be one of lookup, off"),
+        (("--speculate-tokens", "33"), "not a whole number from 1 to 32"),
+    ],
+)
+def test_what_cannot_be_drafted_with_is_refused(
+    machine: Path, flags: tuple[str, str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        settings_of(*flags)
+    assert words in capsys.readouterr().err
+
+
+def test_a_gateway_tells_its_runners_how_to_draft_unless_their_models_say_otherwise(machine: Path) -> None:
+    written = "[serve]\nspeculate = 'lookup'\n[models.other]\nspeculate = 'off'"
+    write(machine / "config/diptych", {"config.toml": written.encode()})
+    options = serve.settings(load()).options
+    assert options("toy") == ["--speculate", "lookup"]
+    assert options("other") == ["--speculate", "off"]
