@@ -93,13 +93,14 @@ def in_turn(items: Sequence[T], number: int) -> list[T]:
     return [*items[at:], *items[:at]]
 
 
-def why_missing(engine: str, mflux: Path | None) -> str | None:
-    """Why an engine cannot take part, or None."""
+def why_missing(engine: str, mflux: Path | None, draws: bool = True) -> str | None:
+    """Why an engine cannot take part in measuring a model that draws, or one that writes, or None."""
     from importlib.util import find_spec
 
+    torch = ("torch", "diffusers", "transformers") if draws else ("torch", "transformers")
     needs: Mapping[str, tuple[str, ...]] = {
-        "torch": ("torch", "diffusers", "transformers"),
-        "torch-compile": ("torch", "diffusers", "transformers"),
+        "torch": torch,
+        "torch-compile": torch,
         "mflux": () if mflux is not None else ("mflux",),
         "mlx-lm": ("mlx_lm",),
         "mlx_lm.server": ("mlx_lm",),

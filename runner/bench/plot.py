@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 from PIL import Image, ImageDraw, ImageFont
 
+from runner.bench.growth import GrowthPanel, draw_growth, growth_panels
 from runner.bench.records import Record, Report, counted
 from runner.bench.table import amount
 from runner.errors import BadRequest
@@ -15,6 +16,7 @@ from runner.errors import BadRequest
 COLOURS = {
     "mlx": "#c2410c",
     "mlx-spread": "#f59e0b",
+    "mlx-lookup": "#be123c",
     "torch": "#64748b",
     "torch-compile": "#334155",
     "mflux": "#2563eb",
@@ -22,6 +24,7 @@ COLOURS = {
     "mlx_lm.server": "#0369a1",
 }
 OTHER, INK, PALE, PAPER = "#7c3aed", "#1c1917", "#d6d3d1", "#ffffff"
+LINES = {**COLOURS, "other": OTHER, "ink": INK, "pale": PALE}
 WIDTH, LEFT, RIGHT, MARGIN = 1200, 430, 130, 24
 BAR, GAP, TITLE = 20, 8, 34
 GROWING = 3  # sizes or numbers that it takes to show how cost grows
@@ -58,21 +61,26 @@ def plot(reports: Iterable[Report], path: Path) -> None:
     draw.text((MARGIN, MARGIN), heading, INK, _font(18))
     top = MARGIN + TITLE
     for panel in panels:
-        _draw(draw, panel, top)
+        if isinstance(panel, GrowthPanel):
+            draw_growth(draw, panel, (MARGIN, WIDTH - RIGHT, top), LINES, _font)
+        else:
+            _draw(draw, panel, top)
         top += panel.height
     picture.save(path, "PNG")
 
 
-def _by_device(reports: Sequence[Report]) -> list[Panel]:
+def _by_device(reports: Sequence[Report]) -> list[Panel | GrowthPanel]:
     """Each device has panels of its own."""
     devices: dict[str, list[Record]] = {}
     for report in reports:
         devices.setdefault(report.machine.get("device", ""), []).extend(report.records)
-    return [
-        dataclasses.replace(panel, title=f"{panel.title}, {device}") if len(devices) > 1 else panel
-        for device, records in devices.items()
-        for panel in _panels(records)
-    ]
+    panels: list[Panel | GrowthPanel] = []
+    for device, records in devices.items():
+        own: list[Panel | GrowthPanel] = [*_panels(records), *growth_panels(records)]
+        if len(devices) > 1:
+            own = [dataclasses.replace(panel, title=f"{panel.title}, {device}") for panel in own]
+        panels += own
+    return panels
 
 
 def _panels(records: Sequence[Record]) -> list[Panel]:
@@ -109,7 +117,13 @@ def _scale(record: Record) -> str:
 
 def _order(record: Record) -> tuple[int, int, int, str, int]:
     engine = (*COLOURS, record.engine).index(record.engine)  # ours first
-    return (record.width * record.height, record.n, record.clients, record.part, engine)
+    return (
+        record.width * record.height + sum(record.prompt_tokens),
+        record.n,
+        record.clients,
+        record.part,
+        engine,
+    )
 
 
 def _draw(draw: ImageDraw.ImageDraw, panel: Panel, top: int) -> None:
@@ -134,6 +148,7 @@ def _label(record: Record) -> str:
     words = [record.engine, record.part, record.size, f"n={record.n}" if record.n > 1 else ""]
     words += [
         counted(record.clients, "client"),
+        "-".join(str(length) for length in sorted(set(record.prompt_tokens) - {0})),
         record.quantize and f"{record.quantize} bits",
         record.memory if record.memory == "staged" else "",
     ]

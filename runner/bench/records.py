@@ -10,11 +10,13 @@ import msgspec
 from runner.errors import BadRequest
 
 Unit = Literal["s", "tokens/s"]
+GROWTH = "more than before"  # a `peak_of`
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`values`: one for each repetition. `floor`: the time of the arithmetic alone, in the same unit. `peak`: the most
-    memory held, in bytes (`peak_of` says what of). `steps` of a picture, `clients` at once."""
+    memory held, in bytes (`peak_of` says what of). `steps` of a picture, `clients` at once. Of texts: `prompt_tokens`, the least
+    and the most; `long`, the tokens of the one long prompt, or of `long_share` of them; `first_round`, before `values`."""
 
     model: str
     engine: str
@@ -26,6 +28,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     n: int = 1
     steps: int = 0
     clients: int = 0
+    prompt_tokens: tuple[int, int] = (0, 0)
+    long: int = 0
+    long_share: float = 0.0
+    first_round: float = 0.0
+    preemptions: int | None = None
     dtype: str = ""
     quantize: str = ""
     memory: str = ""
@@ -52,10 +59,18 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def how(self) -> str:
         """What distinguishes this measurement from others of the same part."""
         words = [f"n={self.n}" if self.n > 1 else "", counted(self.steps, "step")]
-        words += [counted(self.clients, "client"), self.dtype]
+        words += [counted(self.clients, "client"), *self._prompts(), self.dtype]
         words += [f"quantized {self.quantize}" if self.quantize else "", self.memory]
         words += [f"cut to {counted(self.layers, 'block')} a kind" if self.layers else ""]
+        words += [f"{self.preemptions} preemptions" if self.preemptions is not None else ""]
         return ", ".join(filter(None, words))
+
+    def _prompts(self) -> list[str]:
+        """How long the prompts are."""
+        least, most = self.prompt_tokens
+        words = [f"prompts of {least} to {most} tokens" if most > least else f"prompts of {most} tokens"]
+        share = f"{self.long_share:.0%}" if self.long_share else "one"
+        return (words if most else []) + ([f"{share} of {self.long} tokens"] if self.long else [])
 
 
 def counted(number: int, noun: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipelines import PIPELINES
 from runner.bench import packing, pictures, serving, texts
+from runner.bench.cases import check_cases
 from runner.bench.interleave import running, why_missing
 from runner.bench.machine import machine, versions
 from runner.bench.options import PARTS, PICTURE_ENGINES, PICTURE_PARTS, TEXT_ENGINES, TEXT_PARTS, Options
@@ -77,13 +78,26 @@ def _check(specs: Sequence[Spec], options: Options) -> None:
     for engine in options.engines or ():
         if not any(engine in (PICTURE_ENGINES if spec.draws else TEXT_ENGINES) for spec in specs):
             raise BadRequest(f"--engines {engine}: {names} cannot be measured with it")
-        if missing := why_missing(engine, options.mflux):
+        able = [spec for spec in specs if engine in (PICTURE_ENGINES if spec.draws else TEXT_ENGINES)]
+        if missing := why_missing(engine, options.mflux, any(spec.draws for spec in able)):
             raise BadRequest(f"--engines {engine}: {missing}")
     for part in options.parts if options.parts != PARTS else ():
         if not any(part in (PICTURE_PARTS if spec.draws else TEXT_PARTS) for spec in specs):
             raise BadRequest(f"--parts {part}: {names} cannot be measured in this part")
-    if options.tensor_parallel > 1 and all(spec.draws for spec in specs):
-        raise BadRequest(f"--tensor-parallel is for language models; {names} makes pictures")
+    texts_only = {
+        "--tensor-parallel": options.tensor_parallel > 1,
+        "--prompt-tokens": options.prompt_tokens,
+        "--long": options.long,
+        "--long-share": options.long_share,
+        "--edit": options.edit,
+        "--kv-memory": options.kv_memory,
+    }
+    for option in [name for name, value in texts_only.items() if value]:
+        if all(spec.draws for spec in specs):
+            raise BadRequest(f"{option} is for language models; {names} makes pictures")
+    for spec in specs:
+        if not spec.draws:
+            check_cases(spec.parts[""], options)
 
 
 def _pictures(spec: Spec, scratch: Path, options: Options, report: Report) -> None:

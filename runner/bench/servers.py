@@ -47,6 +47,7 @@ class ServerKind:
     name: str
     path: str
     module: tuple[str, ...]
+    speculates: bool = False  # requests have a field `speculate`
 
     def command(self, model: Path, port: int, options: Sequence[str] = ()) -> list[str]:
         return [sys.executable, "-m", *self.module, "--model", str(model), "--port", str(port), *options]
@@ -63,7 +64,7 @@ class ServerKind:
 # A machine that has compiled nothing yet can take minutes for the first answer.
 START_TIMEOUT_S = 300.0
 
-DIPTYCH = ServerKind("diptych", "/completion", ("runner", "runner"))
+DIPTYCH = ServerKind("diptych", "/completion", ("runner", "runner"), speculates=True)
 # Batching and its prompt cache are on by default.
 MLX_LM = ServerKind("mlx_lm.server", "/v1/completions", ("mlx_lm", "server"))
 
@@ -118,6 +119,14 @@ class Process:
         status, answer = self._request("POST", self.kind.path, self.kind.body("Hello", 1, 0.0, None))
         if status != 200:
             raise RunnerFailed(f"{self.kind.name} answered {status}: {answer[:500]!r}")
+
+    def status(self) -> dict[str, Any]:
+        """What Diptych's runner says of itself."""
+        status, answer = self._request("GET", "/v1/status")
+        if status != 200:
+            raise RunnerFailed(f"{self.kind.name} answered {status}: {answer[:500]!r}")
+        fields: dict[str, Any] = json.loads(answer)
+        return fields
 
     def memory(self) -> float:
         """Resident bytes now."""

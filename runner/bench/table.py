@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from runner.bench.records import Record, Report
+from runner.bench.records import GROWTH, Record, Report
 from runner.terminal import table
 
 HEAD = ("part", "engine", "size", "how", "median", "spread", "floor", "peak")
@@ -51,8 +51,9 @@ def remarks(report: Report) -> list[str]:
 
 def row(record: Record) -> tuple[str, ...]:
     floor = f"{amount(record.floor, record.unit)} (x{record.of_floor:.2f})" if record.of_floor else ""
-    peak = f"{record.peak / GIGA:.2f} GB" if record.peak else ""
-    peak += f" {record.peak_of}" if record.peak and record.peak_of != "all" else ""
+    shown = record.peak or record.peak_of == GROWTH
+    peak = f"{record.peak / GIGA:.2f} GB" if shown else ""
+    peak += f" {record.peak_of}" if shown and record.peak_of != "all" else ""
     return (
         record.part,
         record.engine,
@@ -73,13 +74,14 @@ def amount(value: float, unit: str) -> str:
 
 
 def spread(record: Record) -> str:
-    """The least, the most, and of how many values."""
+    """The least, the most, and of how many values; beside them the first round, which is not one of them."""
+    first = f"; first round {amount(record.first_round, record.unit)}" if record.first_round else ""
     if len(record.values) == 1:
-        return "once"
+        return f"once{first}"
     (least, unit), (most, unit_of_most) = (
         amount(value, record.unit).split(" ") for value in (min(record.values), max(record.values))
     )
-    return f"{least} to {most}{' (s)' if unit != unit_of_most else ''}, {len(record.values)}"
+    return f"{least} to {most}{' (s)' if unit != unit_of_most else ''}, {len(record.values)}{first}"
 
 
 def _line(cells: Sequence[str] | Iterable[str]) -> str:

@@ -1,132 +1,127 @@
-"""A language model for one client and for many: our runner and mlx_lm.server over HTTP, mlx-lm directly, in turns."""
+"""A language model for one client and for many: our runner and mlx_lm.server over HTTP, others directly, in turns."""
 
 import contextlib
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from runner.bench.cases import SERVED, Case, cases
+from runner.bench.clients import Figures, one_round
 from runner.bench.interleave import Engine, Log, in_turn, running, why_missing
 from runner.bench.options import TEXT_ENGINES, Options
-from runner.bench.records import Record, Report
+from runner.bench.prompts import Prompts
+from runner.bench.records import GROWTH, Record, Report, counted
 from runner.bench.servers import DIPTYCH, MLX_LM, Process
 from runner.bench.specs import Spec
 from runner.errors import RunnerFailed
 
-LOAD = Path(__file__).with_name("load_generator.py")
-LIBRARY = "mlx-lm"
-DIRECT = {"library": "write", "raw": "decode"}  # the job of the engine, for each part
+# The parts that engines without a server run, and the job of each.
+JOBS = {"library": "write", "raw": "decode"}
+DIRECT = {"mlx-lm": ("library", "raw"), "torch-compile": ("raw",)}
 SPREAD = "mlx-spread"  # our runner over several devices
-OURS = ("mlx", SPREAD)
-SERVER_KINDS = {"mlx": DIPTYCH, SPREAD: DIPTYCH, "mlx_lm.server": MLX_LM}
-WORDS = [
-    "harbour",
-    "gull",
-    "boat",
-    "net",
-    "dog",
-    "rope",
-    "door",
-    "sea",
-    "blue",
-    "town",
-    "morning",
-    "bread",
-    "rain",
-    "roof",
-    "book",
-    "tea",
-    "light",
-    "north",
-]
-Values = dict[tuple[str, str, int], list[float]]  # engine, part, clients
+LOOKUP = "mlx-lookup"  # our runner, asked for prompt lookup
+SERVER_KINDS = {"mlx": DIPTYCH, SPREAD: DIPTYCH, LOOKUP: DIPTYCH, "mlx_lm.server": MLX_LM}
+TOLD_OF_MEMORY = ("http", "long prompt, first token")  # the parts whose records say what memory grew by
+START = Case(0)  # of what is measured before any client comes
 
 
-def prompts(count: int, round_number: int, words: int = 40) -> list[str]:
-    """New ones in each round, so that no prompt cache helps; the same for every engine."""
-    return [
-        f"Round {round_number}, {number}: "
-        + " ".join(WORDS[(round_number * 7 + number * 5 + i * (i + 3)) % len(WORDS)] for i in range(words))
-        for number in range(count)
-    ]
+@dataclass
+class Series:
+    """The values of all rounds but the first, and the most that a round's memory grew and texts gave way for lack of it."""
+
+    values: list[float] = field(default_factory=list)
+    first_round: float = 0.0
+    growth: int = 0
+    preemptions: int | None = None
+    note: str = ""
+
+    def add(self, value: float, figures: Figures) -> None:
+        self.values.append(value)
+        self.growth = max(self.growth, figures.growth)
+        if figures.preemptions is not None:
+            self.preemptions = max(self.preemptions or 0, figures.preemptions)
+        self.note = figures.note
 
 
-def ask_together(
-    process: Process,
-    bodies: Sequence[dict[str, Any]],
-    clients: int,
-    stagger: float = 0.005,
-    timeout: float = 120,
-) -> dict[str, Any]:
-    """What this many clients at once saw, measured by the load generator's process."""
-    load = {"port": process.port, "path": process.kind.path, "bodies": list(bodies), "clients": clients}
-    load |= {"stagger": stagger, "timeout": timeout}
-    command = [sys.executable, str(LOAD)]
-    done = subprocess.run(command, input=json.dumps(load), capture_output=True, text=True, check=True)
-    figures: dict[str, Any] = json.loads(done.stdout)
-    return figures
+Measured = dict[tuple[str, str, Case], Series]  # by engine and part
 
 
 def measure(spec: Spec, folder: str, options: Options, report: Report, log: Log) -> None:
-    needed = {LIBRARY: DIRECT}
     names = [
         name
         for name in options.engines or TEXT_ENGINES
-        if name in TEXT_ENGINES and options.wants(*needed.get(name, ("load", "first", "http")))
+        if name in TEXT_ENGINES and options.wants(*DIRECT.get(name, SERVED))
     ]
-    for name in [name for name in names if (why := why_missing(name, None))]:
+    if options.long:
+        names = [name for name in names if name not in DIRECT]
+    for name in [name for name in names if (why := why_missing(name, None, draws=False))]:
         report.missing[name] = why or ""
         names.remove(name)
     if options.tensor_parallel > 1:
         names.append(SPREAD)
-    values: Values = {}
-    with _running(names, folder, options, values, log) as engines:
+    if options.edit and "mlx" in names:
+        names.append(LOOKUP)
+    measured: Measured = {}
+    prompts = Prompts(Path(folder), options.seed)
+    with _running(names, folder, options, measured, log) as engines:
         try:
-            for clients in options.clients:
-                _in_rounds(engines, clients, options, values, report)
-                log(f"{spec.name}: {clients} clients")
+            for case in cases(options):
+                _in_rounds(engines, case, prompts, options, measured, report)
+                log(f"{spec.name}: {case.clients} clients")
         finally:  # keeps what was measured, whatever comes after it
-            report.records += _records(spec, options, values)
+            report.records += _records(spec, options, measured)
 
 
 def _in_rounds(
-    engines: dict[str, Process | Engine], clients: int, options: Options, values: Values, report: Report
+    engines: dict[str, Process | Engine],
+    case: Case,
+    prompts: Prompts,
+    options: Options,
+    measured: Measured,
+    report: Report,
 ) -> None:
-    """A peer that cannot serve this many clients is named, and the others go on."""
+    """A peer that cannot serve this case is named, and the others go on."""
     able = list(engines)
-    for number in range(options.rounds + 1):  # the first is a warm-up
+    for number in range(options.rounds + 1):  # the first warms up
         for name in in_turn(able, number):
             try:
-                figures = _once(engines[name], clients, number, options)
+                figures = _once(name, engines[name], case, prompts, number, options)
             except RunnerFailed as error:
-                if name in OURS:
+                if name in ("mlx", SPREAD):
                     raise
-                report.missing[f"{name}, {clients} clients"] = error.message
+                report.missing[f"{name}, {counted(case.clients, 'client')}"] = error.message
                 able = [other for other in able if other != name]
                 continue
-            for part, value in figures.items() if number else ():
-                values.setdefault((name, part, clients), []).append(value)
+            for part, value in figures.values.items():
+                series = measured.setdefault((name, part, case), Series())
+                if number:
+                    series.add(value, figures)
+                elif name not in DIRECT:
+                    series.first_round = value
 
 
 @contextlib.contextmanager
 def _running(
-    names: Sequence[str], folder: str, options: Options, values: Values, log: Log
+    names: Sequence[str], folder: str, options: Options, measured: Measured, log: Log
 ) -> Iterator[dict[str, Process | Engine]]:
     with contextlib.ExitStack() as stack:
         engines: dict[str, Process | Engine] = {}
         for name in names:
+            if name == LOOKUP:
+                engines[name] = engines["mlx"]
+                continue
             log(f"starting {name}")
-            if name == LIBRARY:
-                engine = stack.enter_context(running(name))
-                values[name, "load", 0] = engine.ask("build", folder=folder)["load"]
+            if name in DIRECT:
+                engine = stack.enter_context(running(name if name == "mlx-lm" else f"{name}-text"))
+                built = engine.ask("build", folder=folder, dtype=options.dtype)
+                measured[name, "load", START] = Series(built["load"])
                 engines[name] = engine
                 continue
             process = engines[name] = _started(name, folder, options)
             stack.callback(process.stop)
-            values[name, "load", 0] = [process.healthy_after]
-            values[name, "first", 0] = [process.answers_after]
+            measured[name, "load", START] = Series([process.healthy_after])
+            at_rest = int(process.status()["Memory"]) if process.kind is DIPTYCH else 0
+            measured[name, "first", START] = Series([process.answers_after], growth=at_rest)
         yield engines
 
 
@@ -135,49 +130,59 @@ def _started(name: str, folder: str, options: Options) -> Process:
     arguments: list[str] = []
     if kind is DIPTYCH and options.dtype:
         arguments += ["--dtype", "float32" if options.dtype == "float32" else "checkpoint"]
+    if kind is DIPTYCH and options.kv_memory:
+        arguments += ["--kv-memory", options.kv_memory]
     if name == SPREAD:
         arguments += ["--tensor-parallel", str(options.tensor_parallel)]
     return Process(kind, Path(folder), arguments)
 
 
-def _once(engine: Process | Engine, clients: int, number: int, options: Options) -> dict[str, float]:
-    batch, tokens = prompts(clients, number), options.tokens
+def _once(
+    name: str, engine: Process | Engine, case: Case, prompts: Prompts, number: int, options: Options
+) -> Figures:
     if isinstance(engine, Engine):
-        parts = {part: do for part, do in DIRECT.items() if options.wants(part)}
-        return {
-            part: engine.ask(do, prompts=batch, tokens=tokens)["tokens_per_second"]
-            for part, do in parts.items()
-        }
-    bodies = [engine.kind.body(prompt, tokens, 0.0, None) for prompt in batch]
-    figures = ask_together(engine, bodies, clients)
-    if figures["lost"]:
-        last = (engine.tail(400).strip().splitlines() or ["it printed nothing"])[-1]
-        raise RunnerFailed(
-            f"{engine.kind.name} lost {figures['lost']} of {clients} requests: {figures['failures']}; {last}"
+        batch = prompts.of(case, number)
+        parts = [part for part in DIRECT[name] if options.wants(part)]
+        speeds = {part: engine.ask(JOBS[part], prompts=batch, tokens=options.tokens) for part in parts}
+        return Figures({part: speed["tokens_per_second"] for part, speed in speeds.items()})
+    watch = engine.kind is DIPTYCH and bool(options.long or options.kv_memory)
+    return one_round(engine, case, prompts, number, options.tokens, watch, lookup=name == LOOKUP)
+
+
+def _records(spec: Spec, options: Options, measured: Measured) -> Iterator[Record]:
+    for (engine, part, case), series in measured.items():
+        over_http = case is not START and part not in JOBS
+        if not series.values or ("http" if over_http else part) not in options.parts:
+            continue
+        watched = series.preemptions is not None and part in TOLD_OF_MEMORY
+        yield Record(
+            model=spec.name,
+            engine=engine,
+            part=part,
+            unit="tokens/s" if part in ("http", *JOBS) else "s",
+            values=tuple(series.values),
+            clients=case.clients,
+            prompt_tokens=case.lengths or (0, 0),
+            long=case.long,
+            long_share=case.long_share,
+            first_round=series.first_round,
+            preemptions=series.preemptions if watched else None,
+            peak=series.growth if watched or part == "first" else 0,
+            peak_of=GROWTH if watched else "at rest" if part == "first" else "",
+            dtype=options.dtype or "",
+            quantize=options.quantize or "",
+            layers=spec.layers or 0,
+            note=series.note or _NOTES.get(part, ""),
         )
-    return {"http": figures["tokens_per_second"], "first token": figures["first_token"]}
-
-
-def _records(spec: Spec, options: Options, values: Values) -> Iterator[Record]:
-    for (engine, part, clients), samples in values.items():
-        if ("http" if part == "first token" else part) in options.parts:
-            yield Record(
-                model=spec.name,
-                engine=engine,
-                part=part,
-                unit="tokens/s" if part in ("http", *DIRECT) else "s",
-                values=tuple(samples),
-                clients=clients,
-                dtype=options.dtype or "",
-                quantize=options.quantize or "",
-                layers=spec.layers or 0,
-                note=_NOTES.get(part, ""),
-            )
 
 
 _NOTES = {
     "load": "from start to healthy (mlx_lm.server says so before it has loaded)",
     "first": "from start to the first answer",
+    "gap": "the median time between two pieces of an answer",
+    "gap, p99": "since a long prompt was sent, of all other clients' answers",
+    "gap, longest": "likewise",
     "library": "mlx-lm called directly: stream_generate for one, BatchGenerator for several",
-    "raw": "mlx-lm's network alone, after the prompts: its cache, the likeliest token, one step queued ahead",
+    "raw": "the network alone, after the prompts: a cache, the likeliest token; mlx-lm's with one step queued ahead, "
+    "torch's compiled, with a static cache",
 }

@@ -15,6 +15,7 @@ ENGINES = {
     "mlx": "with_mlx",
     "torch": "with_torch",
     "torch-compile": "with_torch",
+    "torch-compile-text": "with_torch_text",
     "mflux": "with_mflux",
     "mlx-lm": "with_mlx_lm",
 }

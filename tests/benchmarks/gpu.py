@@ -44,6 +44,15 @@ def _full() -> dict[str, str]:
     runs |= {f"{name}-http": f"{name} {HTTP} --rounds 5 {BOTH}" for name in QUICK}
     runs |= {"qwen3-4b-text": "qwen3-4b --clients 1,8,32 --rounds 5"}
     runs |= {"qwen3-4b-text-4bit": "qwen3-4b --clients 1,8,32 --rounds 5 --quantize 4"}
+    served = "qwen3-4b --engines mlx,mlx_lm.server --parts load,first,http"
+    ours = "qwen3-4b --engines mlx --parts http"
+    runs |= {
+        "qwen3-4b-lengths": f"{served} --clients 32 --prompt-tokens 30-300 --rounds 3",
+        "qwen3-4b-long": f"{ours} --clients 32 --long 16000 --tokens 1200 --rounds 3",
+        "qwen3-4b-mix": f"{ours} --clients 64 --long 8000 --long-share 0.33 --kv-memory 8GB --rounds 2",
+        "qwen3-4b-by-clients": f"{ours} --clients 1,2,4,8,16,32,64,128 --rounds 2",
+        "qwen3-4b-by-length": f"{ours} --clients 1 --prompt-tokens 1000,2000,4000,8000,16000,32000 --rounds 2",
+    }
     runs |= {
         "klein-4b-sizes": f"klein-4b --engines mlx --parts first,step,picture,decode,strips --size {SIZES} --rounds 3"
     }

@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from runner.bench.clients import LOAD, ask_together
 from runner.bench.interleave import in_turn, running
+from runner.bench.prompts import short_prompts
 from runner.bench.servers import DIPTYCH, MLX_LM, Process, ServerKind, fast_blas
-from runner.bench.texts import LOAD, ask_together, prompts
 from runner.terminal import table
 from tests.toys.families import SIZES
 from tests.toys.text import make_text_model
@@ -49,7 +50,7 @@ class Scenario:
         return [
             kind.body(prompt, self.tokens, self.temperature, number + 1 if self.seeded else None)
             for number, prompt in enumerate(
-                prompts(self.clients * self.each, round_number, self.prompt_words)
+                short_prompts(self.clients * self.each, round_number, self.prompt_words)
             )
         ]
 
@@ -84,7 +85,7 @@ def measure(process: Process, scenario: Scenario, round_number: int) -> Figures:
 
 
 def library(model: Path, scenario: Scenario) -> float:
-    texts = prompts(scenario.clients, 0, scenario.prompt_words)
+    texts = short_prompts(scenario.clients, 0, scenario.prompt_words)
     with running("mlx-lm") as engine:
         engine.ask("build", folder=str(model))
         engine.ask("write", prompts=texts, tokens=16)  # a warm-up

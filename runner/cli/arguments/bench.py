@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from models.checkpoint.quantization_formats import FORMATS
-from runner.bench.options import ENGINES, PARTS, PICTURE_PARTS, TEXT_PARTS
+from runner.bench.options import ENGINES, PARTS, PICTURE_PARTS, TEXT_PARTS, Lengths
 from runner.cli.arguments.draw import memory
-from runner.cli.arguments.types import natural
+from runner.cli.arguments.types import integer, natural, number, size
 from runner.cli.parser import MODEL_HELP, Commands
 
 
@@ -26,6 +26,7 @@ def add(commands: Commands) -> None:
     add("names", nargs="*", metavar="NAME", help="model to build with random weights")
     add("--model", metavar="MODEL", help=f"checkpoint to measure: {MODEL_HELP}")
     _add_workload(parser)
+    _add_prompts(parser)
     _add_method(parser)
     _add_output(parser)
 
@@ -51,6 +52,21 @@ def _add_workload(parser: argparse.ArgumentParser) -> None:
     add("--tokens", type=natural, metavar="N", default=256, help="tokens per answer (default: %(default)s)")
     add("--tensor-parallel", type=natural, metavar="N", default=1, help="measure Diptych's runner a second time, split "
         "across N devices")  # fmt: skip
+
+
+def _add_prompts(parser: argparse.ArgumentParser) -> None:
+    """What clients of a language model ask."""
+    add = parser.add_argument
+    add("--prompt-tokens", type=_lengths, metavar="N,A-B,...", default=(), help="tokens of the prompts: a number, or a range "
+        "in which each request has another; new prompts in each round (default: some forty words)")  # fmt: skip
+    add("--long", type=natural, metavar="N", help="one client brings a prompt of N tokens while the others write: their "
+        "gaps, its first token, the memory")  # fmt: skip
+    add("--long-share", type=_share, metavar="SHARE", help="this share of the prompts has --long tokens, and all come "
+        "together, such as 0.33")  # fmt: skip
+    add("--edit", action="store_true", help="prompts that have a file written again with a small change; Diptych without and "
+        "with prompt lookup")  # fmt: skip
+    add("--kv-memory", type=_size_text, metavar="SIZE", help="the runner's --kv-memory, such as 8GB")
+    add("--seed", type=integer, metavar="N", default=0, help="other prompts (default: %(default)s)")
 
 
 def _add_method(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +115,31 @@ def _choices(allowed: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
         return words
 
     return read
+
+
+def _size_text(text: str) -> str:
+    """A size as it was written, for the runner's own option."""
+    size(text)
+    return text
+
+
+def _share(text: str) -> float:
+    share = number(text)
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
+    return share
+
+
+def _lengths(text: str) -> tuple[Lengths, ...]:
+    return tuple(_length(word.strip()) for word in text.split(","))
+
+
+def _length(text: str) -> Lengths:
+    least, dash, most = text.partition("-")
+    lengths = (natural(least), natural(most if dash else least))
+    if lengths[0] > lengths[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range; write the smaller number first")
+    return lengths
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -35,6 +35,14 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--size", "0x64"], "not a positive whole number"),
         (["--n", "1,x"], "'x' is not a positive whole number"),
         (["--memory", "lots"], "auto, resident and staged"),
+        (["--prompt-tokens", "300-30"], "'300-30' is not a range; write the smaller number first"),
+        (["--prompt-tokens", "30-"], "'' is not a positive whole number"),
+        (["--prompt-tokens", "long"], "'long' is not a positive whole number"),
+        (["--long", "0"], "'0' is not a positive whole number"),
+        (["--long-share", "1"], "'1' is not between 0 and 1"),
+        (["--long-share", "a third"], "'a third' is not a number"),
+        (["--kv-memory", "much"], "much"),
+        (["--seed", "x"], "'x' is not a whole number"),
     ],
 )
 def test_wrong_words_are_answered_with_the_right_ones(
@@ -54,7 +62,16 @@ def test_wrong_words_are_answered_with_the_right_ones(
         (["klein-4b", "--engines", "mlx_lm.server"], "klein-4b cannot be measured with it"),
         (["klein-4b", "--parts", "library"], "--parts library: klein-4b cannot be measured in this part"),
         (["qwen3-0.6b", "--parts", "http,encode"], "--parts encode: qwen3-0.6b"),
-        (["klein-4b", "--tensor-parallel", "2"], "--tensor-parallel is for text models, and klein-4b draws"),
+        (
+            ["klein-4b", "--tensor-parallel", "2"],
+            "--tensor-parallel is for language models; klein-4b makes pictures",
+        ),
+        (["klein-4b", "--edit"], "--edit is for language models; klein-4b makes pictures"),
+        (["qwen3-0.6b", "--long-share", "0.5"], "--long-share 0.5 needs --long"),
+        (["qwen3-0.6b", "--edit", "--long", "9"], "--edit has prompts of its own"),
+        (["qwen3-0.6b", "--long", "9", "--clients", "1"], "--clients 1 is too few"),
+        (["qwen3-0.6b", "--long", "9", "--long-share", "0.1", "--clients", "4"], "of --clients 4 is 0"),
+        (["qwen3-0.6b", "--long", "40900", "--clients", "2"], "exceed the model's context of 40960"),
         (["klein-4b", "--json", "/nowhere/a.json"], "cannot write /nowhere/a.json: /nowhere is not a folder"),
         (["--add", "/nowhere/a.json"], "/nowhere/a.json cannot be read"),
     ],
@@ -94,6 +111,37 @@ def test_a_language_model_is_measured_beside_mlx_lm(tmp_path: Path) -> None:
     for engine in ("mlx", "mlx_lm.server"):
         assert {(engine, "http", 2), (engine, "load", 0)} <= found
     assert {("mlx-lm", "library", 2), ("mlx-lm", "raw", 2)} <= found
+
+
+@pytest.mark.slow
+def test_a_long_prompt_is_brought_to_clients_that_write(tmp_path: Path) -> None:
+    kept = tmp_path / "long.json"
+    options = ["--engines", "mlx", "--parts", "http", "--clients", "3", "--long", "900", "--tokens", "200"]
+    done = bench("--model", str(toy_text()), *options, "--rounds", "1", "--json", str(kept))
+    assert done.returncode == 0, done.stderr
+    records = {record["part"]: record for record in json.loads(kept.read_text())["records"]}
+    assert list(records) == ["long prompt, first token", "gap", "gap, p99", "gap, longest"]
+    gaps = [records[part]["values"][0] for part in ("gap", "gap, p99", "gap, longest")]
+    assert gaps == sorted(gaps)
+    assert gaps[0] > 0
+    assert records["long prompt, first token"]["preemptions"] == 0
+    assert "3 clients, one of 900 tokens, 0 preemptions" in done.stdout
+    assert "GB more than before" in done.stdout
+
+
+@pytest.mark.slow
+def test_many_lengths_are_measured_one_after_another_and_make_charts_of_growth(tmp_path: Path) -> None:
+    kept, chart = tmp_path / "lengths.json", tmp_path / "lengths.png"
+    options = ["--engines", "mlx", "--parts", "http", "--clients", "2", "--tokens", "4", "--rounds", "1"]
+    lengths = ["--prompt-tokens", "20-40,80,160", "--kv-memory", "8MB"]
+    files = ["--json", str(kept), "--plot", str(chart)]
+    done = bench("--model", str(toy_text()), *options, *lengths, *files)
+    assert done.returncode == 0, done.stderr
+    records = [record for record in json.loads(kept.read_text())["records"] if record["part"] == "http"]
+    assert [record["prompt_tokens"] for record in records] == [[20, 40], [80, 80], [160, 160]]
+    assert all(record["first_round"] > 0 for record in records)
+    assert "prompts of 20 to 40 tokens" in done.stdout
+    assert chart.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

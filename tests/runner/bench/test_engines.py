@@ -8,6 +8,7 @@ import pytest
 
 from runner.bench.interleave import EngineFailed, in_turn, running, why_missing
 from tests.pipelines import toys
+from tests.toys import toy_text
 
 
 def parts(name: str, folder: Path) -> dict[str, Any]:
@@ -73,3 +74,21 @@ def test_who_goes_first_changes_from_round_to_round() -> None:
 def test_our_own_engine_is_always_there_and_a_missing_one_is_named() -> None:
     assert why_missing("mlx", None) is None
     assert why_missing("mflux", Path("/an/interpreter")) is None
+
+
+def test_torch_is_refused_by_one_sentence_for_pictures_and_for_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"transformers"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in installed else None)
+    assert why_missing("torch-compile", None) == "torch, diffusers not installed"
+    assert why_missing("torch-compile", None, draws=False) == "torch not installed"
+
+
+@pytest.mark.slow
+@pytest.mark.reference
+def test_torch_compiled_writes_for_several_rows(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    with running("torch-compile-text") as engine:
+        assert engine.ask("build", folder=str(toy_text()), dtype=None)["load"][0] > 0
+        for rows in (1, 2):
+            prompts = [f"{row} boats in the harbour" for row in range(rows)]
+            assert engine.ask("decode", prompts=prompts, tokens=8)["tokens_per_second"] > 0

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image
 
+from runner.bench.growth import growth_panels
 from runner.bench.plot import COLOURS, _by_device, _panels, plot
 from runner.bench.records import Record, Report, read_reports
 from runner.bench.report import keep
@@ -157,3 +158,42 @@ def test_where_sizes_grow_the_chart_shows_what_a_megapixel_costs() -> None:
     panels = _panels(sizes)
     assert [panel.title for panel in panels] == ["klein-4b: step", "klein-4b: step, for each megapixel"]
     assert [record.median for record in panels[1].records] == pytest.approx([0.12, 0.06, 0.03])
+
+
+def gaps(engine: str, **of: tuple[int, int] | int) -> Record:
+    return msgspec.structs.replace(
+        TEXT, engine=engine, part="gap", unit="s", values=(0.001 * max(1, len(of)),), **of
+    )
+
+
+def test_where_clients_or_prompts_grow_there_is_a_line_for_each_engine(tmp_path: Path) -> None:
+    by_clients = [gaps(engine, clients=n) for engine in ("mlx", "mlx_lm.server") for n in (1, 8, 128)]
+    by_length = [gaps("mlx", prompt_tokens=(n, n)) for n in (1000, 4000, 32000)]
+    panels = list(growth_panels([*by_clients, *by_length]))
+    assert [panel.title for panel in panels] == [
+        "qwen3-4b: gap by number of clients",
+        "qwen3-4b: gap by length of the prompt",
+    ]
+    assert [line.engine for line in panels[0].lines] == ["mlx", "mlx_lm.server"]
+    assert [x for x, _ in panels[1].lines[0].points] == [1000, 4000, 32000]
+    run = replace(report(), records=[*by_clients, *by_length])
+    plot([run], tmp_path / "chart.png")
+    with Image.open(tmp_path / "chart.png") as picture:
+        seen = {f"#{r:02x}{g:02x}{b:02x}" for _, (r, g, b) in picture.convert("RGB").getcolors(1 << 20)}
+    assert {COLOURS["mlx"], COLOURS["mlx_lm.server"]} <= seen
+
+
+def test_two_points_are_no_line() -> None:
+    assert not list(growth_panels([gaps("mlx", clients=n) for n in (1, 8)]))
+
+
+def test_a_text_says_how_long_its_prompts_are_and_what_its_memory_did() -> None:
+    told = replace(
+        TEXT, prompt_tokens=(30, 300), long=8000, long_share=0.33, preemptions=2, first_round=90.0,
+        peak=0, peak_of="more than before",
+    )  # fmt: skip
+    cells = row(told)
+    assert "prompts of 30 to 300 tokens, 33% of 8000 tokens" in cells[3]
+    assert "2 preemptions" in cells[3]
+    assert cells[5] == "240 to 250, 2; first round 90.0 tokens/s"
+    assert cells[7] == "0.00 GB more than before"

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from runner.bench import run, texts
+from runner.bench.cases import Case
+from runner.bench.clients import Figures
 from runner.bench.options import Options
 from runner.bench.records import Report
 from runner.errors import RunnerFailed
@@ -19,10 +21,10 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int], BaseExcept
     """What engines raise, by name and number of clients; they give a token a second otherwise."""
     raised: dict[tuple[str, int], BaseException] = {}
 
-    def once(engine: Any, clients: int, number: int, options: Options) -> dict[str, float]:
-        if (engine, clients) in raised:
-            raise raised[engine, clients]
-        return {"http": 1.0}
+    def once(name: str, engine: Any, case: Case, prompts: Any, number: int, options: Options) -> Figures:
+        if (engine, case.clients) in raised:
+            raise raised[engine, case.clients]
+        return Figures({"http": 1.0 + number}, growth=number, preemptions=3 - number)
 
     @contextlib.contextmanager
     def pretended(names: list[str], *_: Any) -> Iterator[dict[str, Any]]:
@@ -30,7 +32,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int], BaseExcept
 
     monkeypatch.setattr(texts, "_once", once)
     monkeypatch.setattr(texts, "_running", pretended)
-    monkeypatch.setattr(texts, "why_missing", lambda name, where: None)
+    monkeypatch.setattr(texts, "why_missing", lambda name, where, draws: None)
     monkeypatch.setattr(run, "write_texts", lambda spec, folder: None)
     monkeypatch.setattr(run, "write_weights", lambda spec, folder, options: "")
     return raised
@@ -45,7 +47,8 @@ def test_a_peer_that_fails_costs_its_own_figures_alone(failing: dict[Any, BaseEx
     failing["mlx_lm.server", 8] = RunnerFailed("it lost 8 of 8 requests")
     report, found = measured()
     assert found == {
-        ("mlx", 1), ("mlx", 8), ("mlx-lm", 1), ("mlx-lm", 8), ("mlx_lm.server", 1),
+        ("mlx", 1), ("mlx", 8), ("mlx-lm", 1), ("mlx-lm", 8), ("mlx_lm.server", 1), ("torch-compile", 1),
+        ("torch-compile", 8),
     }  # fmt: skip
     assert report.missing == {"mlx_lm.server, 8 clients": "it lost 8 of 8 requests"}
     assert not report.failed
@@ -61,3 +64,20 @@ def test_what_was_measured_before_an_end_is_kept(
     report, found = measured()
     assert ("mlx", 1) in found
     assert report.failed == [f"qwen3-0.6b: {told}"]
+
+
+def test_the_first_round_stands_beside_the_others(failing: dict[Any, BaseException]) -> None:
+    report, _ = measured()
+    record = next(record for record in report.records if record.engine == "mlx")
+    assert (record.first_round, record.values) == (1.0, (2.0, 3.0))
+    assert (record.peak, record.preemptions) == (2, 2)  # the most of a round that counts
+
+
+def test_engines_without_a_server_sit_out_a_long_prompt(failing: dict[Any, BaseException]) -> None:
+    _, found = measured(Options(clients=(8,), rounds=1, long=1000))
+    assert found == {("mlx", 8), ("mlx_lm.server", 8)}
+
+
+def test_prompts_to_edit_are_written_with_and_without_lookup(failing: dict[Any, BaseException]) -> None:
+    _, found = measured(Options(engines=("mlx",), clients=(1,), rounds=1, edit=True))
+    assert found == {("mlx", 1), ("mlx-lookup", 1)}
