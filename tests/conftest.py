@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Each holds models of its own, and its tests start processes besides.
 MOST_WORKERS = 4
+# Folders whose tests take longest: begun last, one would keep all other workers waiting at the end.
+FIRST = ("weights", "samples")
 _FAILED = pytest.StashKey[bool]()
 
 
@@ -32,7 +35,8 @@ def state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """The whole suite runs side by side, a core for each; files that are named, in this process, as debuggers need it.
+    """The whole suite runs side by side, in one worker more than cores, since many tests wait for processes. Files that
+    are named run in this process, as debuggers need it.
 
     `-n` says otherwise, `-n 0` for the whole suite in one process too.
     """
@@ -42,12 +46,17 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     alone = option.usepdb or option.collectonly or option.capture == "no"
     if whole and not alone and getattr(option, "numprocesses", 0) is None:
-        option.numprocesses = min(max(os.cpu_count() or 1, 2), MOST_WORKERS)
+        option.numprocesses = min((os.cpu_count() or 1) + 1, MOST_WORKERS)
     if getattr(option, "numprocesses", 0):
         # A worker that has nothing left to do takes over tests of others; fixtures of modules are seldom made twice.
         option.dist = "worksteal" if option.dist == "no" else option.dist
         for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
             os.environ.setdefault(variable, "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    first = [Path(__file__).parent / name for name in FIRST]
+    items.sort(key=lambda item: not any(map(item.path.is_relative_to, first)))
 
 
 @pytest.hookimpl(wrapper=True)

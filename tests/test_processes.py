@@ -41,7 +41,7 @@ def test_a_gateway_ends_with_the_tests_that_started_it() -> None:
 def test_what_a_failed_test_leaves_is_ended(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(FAILING)
     command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "--rootdir", ".", "test_it.py"]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=PATIENCE)
     assert done.returncode == 1, done
     pid = int((tmp_path / "pid").read_text())
