@@ -10,7 +10,9 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from models.config import read_json
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class LocalModel:
     name: str
     folder: Path
     shards: Callable[[str], tuple[Shard, ...]]
+
+    def read_json(self, path: str) -> dict[str, Any]:
+        """A JSON object in the folder; anything else is a ConfigError that names the file."""
+        return read_json(self.folder / path)
 
 
 def check_regular(path: Path) -> os.stat_result:

@@ -9,10 +9,19 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from models.files import LocalModel
 from pipelines import variants
 from pipelines.limits import MOST_REFERENCES
-from pipelines.variants import Variant
+from pipelines.parameters import ImageParameters, parameters_of
+from pipelines.variants import Checkpoint, Variant
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """The parameters that have an effect on a model, and how many pictures it can look at while drawing: without any, it
+    may start from one."""
+
+    supported_parameters: tuple[str, ...]
+    max_references: int
 
 
 @dataclass(frozen=True)
@@ -21,9 +30,18 @@ class Family:
     families only that have an effect; `max_references`: pictures that can be looked at while drawing."""
 
     pipeline: str
-    variant: Callable[[LocalModel], Variant]
+    variant: Callable[[Checkpoint], Variant]
     supported_params: tuple[str, ...] = ()
     max_references: int = 0
+
+    def capabilities(self, variant: Variant) -> Capabilities:
+        supported = (
+            parameter.name
+            for parameter in parameters_of(ImageParameters)
+            if parameter.name not in variant.ignored_params
+            and (parameter.name in self.supported_params or not parameter.family_specific)
+        )
+        return Capabilities(tuple(supported), self.max_references)
 
 
 PIPELINES: dict[str, Family] = {

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines import Capabilities
 from pipelines.parameters import ImageParameters, Previews
 
 Pixels: TypeAlias = NDArray[np.uint8]  # [height, width, 3], RGB
@@ -102,6 +103,9 @@ class Pipeline(Protocol):
     """A loaded model. Everything but `plan` runs on the thread that loaded it."""
 
     memory: DeviceMemory
+
+    @property
+    def capabilities(self) -> Capabilities: ...
 
     @property
     def context(self) -> int:

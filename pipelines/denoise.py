@@ -23,7 +23,7 @@ from PIL import Image
 from models.files import LocalModel
 from models.layers.attention import on_cpu
 from models.layers.patchify import patchify, unpatchify
-from pipelines import Family, planning
+from pipelines import Capabilities, Family, planning
 from pipelines.base import Event, ImageRequest, Picture, Plan, Report, Step
 from pipelines.denoise_state import Conditioning, DenoisePlan, StepResult, Stopwatch, TransformerInputs
 from pipelines.images import to_bytes, to_start
@@ -63,6 +63,10 @@ class DenoisingPipeline(ModelParts):
         pipeline = cls(model, settings)
         pipeline.load_parts(progress)
         return pipeline
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.family.capabilities(self.variant)
 
     def defaults_for(self, side: int, size_multiple: int) -> Defaults:
         """The variant's, for square pictures of `side` pixels."""

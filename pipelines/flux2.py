@@ -69,8 +69,12 @@ class Flux2Klein(DenoisingPipeline):
         plan = super().plan(request)
         if not self.variant.distilled:
             return plan
-        params = (("guidance", (request.guidance or 0) > 1), ("negative_prompt", request.negative_prompt))
-        ignored = tuple(f"{name} has no effect: this model is distilled" for name, value in params if value)
+        given = {"guidance": (request.guidance or 0) > 1, "negative_prompt": request.negative_prompt}
+        ignored = tuple(
+            f"{name} has no effect: this model is distilled"
+            for name in self.variant.ignored_params
+            if given[name]
+        )
         return replace(plan, guidance=None, warnings=(*plan.warnings, *ignored))
 
     def cfg_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:

@@ -4,31 +4,43 @@ The pipelines of either engine use these, so that both have the same defaults. N
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from models.config import ConfigError, read_json
-from models.files import LocalModel
+from models.config import ConfigError
 
 TURBO_SHIFT = 3.0
 
 
+class Checkpoint(Protocol):
+    """The JSON of a checkpoint: that of a `LocalModel`, or of files that are not in one folder."""
+
+    @property
+    def name(self) -> str: ...
+
+    def read_json(self, path: str) -> dict[str, Any] | None:
+        """None where there is no such file."""
+        ...
+
+
 @dataclass(frozen=True)
 class Variant:
-    """`guidance` None: off unless requested. `tokens`: of the longest prompt. `distilled`: trained to need few steps."""
+    """`guidance` None: off unless requested. `tokens`: of the longest prompt. `distilled`: trained to need few steps.
+    `ignored_params`: parameters that have an effect on other variants only."""
 
     steps: int
     guidance: float | None
     tokens: int
     distilled: bool
+    ignored_params: tuple[str, ...] = ()
 
 
-def flux2_klein(model: LocalModel) -> Variant:
+def flux2_klein(model: Checkpoint) -> Variant:
     if _is_distilled(model):
-        return Variant(4, None, 512, distilled=True)
+        return Variant(4, None, 512, distilled=True, ignored_params=("guidance", "negative_prompt"))
     return Variant(50, 4.0, 512, distilled=False)
 
 
-def z_image(model: LocalModel) -> Variant:
+def z_image(model: Checkpoint) -> Variant:
     """Turbo and base share their architecture: without a statement, the name and the scheduler tell them apart."""
     distilled = _is_distilled(model)
     if distilled is None:
@@ -38,7 +50,7 @@ def z_image(model: LocalModel) -> Variant:
     return Variant(8, None, 512, distilled=True) if distilled else Variant(50, 5.0, 512, distilled=False)
 
 
-def flux(model: LocalModel) -> Variant:
+def flux(model: Checkpoint) -> Variant:
     """`guidance_embeds`: dev. A schedule with a static shift, or the name: schnell. Otherwise undistilled."""
     if config_of(model, "transformer").get("guidance_embeds", False):
         return Variant(28, 3.5, 512, distilled=False)
@@ -47,17 +59,24 @@ def flux(model: LocalModel) -> Variant:
     return Variant(28, None, 512, distilled=False)
 
 
-def config_of(model: LocalModel, component: str) -> dict[str, Any]:
-    return read_json(model.folder / component / "config.json")
+def config_of(model: Checkpoint, component: str) -> dict[str, Any]:
+    return _read(model, f"{component}/config.json")
 
 
-def scheduler_config(model: LocalModel) -> dict[str, Any]:
-    return read_json(model.folder / "scheduler" / "scheduler_config.json")
+def scheduler_config(model: Checkpoint) -> dict[str, Any]:
+    return _read(model, "scheduler/scheduler_config.json")
 
 
-def _is_distilled(model: LocalModel) -> bool | None:
+def _is_distilled(model: Checkpoint) -> bool | None:
     """None where model_index.json does not state it."""
-    value = read_json(model.folder / "model_index.json").get("is_distilled")
+    value = _read(model, "model_index.json").get("is_distilled")
     if value is not None and not isinstance(value, bool):
         raise ConfigError(f"is_distilled in model_index.json is {value!r}; true or false is needed")
     return value
+
+
+def _read(model: Checkpoint, path: str) -> dict[str, Any]:
+    values = model.read_json(path)
+    if values is None:
+        raise ConfigError(f"{path} is missing")
+    return values

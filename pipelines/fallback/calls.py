@@ -10,7 +10,7 @@ from PIL import Image
 from pipelines import planning
 from pipelines.base import ImageRequest, PipelineError, Plan
 from pipelines.limits import MOST_REFERENCES
-from pipelines.parameters import FAMILY_SPECIFIC
+from pipelines.parameters import FAMILY_SPECIFIC, Parameter
 from pipelines.planning import Defaults, sample_side
 from pipelines.variants import Variant
 
@@ -70,6 +70,12 @@ class Call:
     def called(self, field: str) -> str | None:
         """The call's name for one of our fields; None where it takes none of them."""
         return next((name for name in NAMES[field] if name in self.takes), None)
+
+    def supports(self, parameter: Parameter) -> bool:
+        """Whether it has an effect on this call."""
+        if parameter.family_specific:
+            return parameter.name in self.defaults.supported_params
+        return parameter.name not in NAMES or self.called(parameter.name) is not None
 
     def default(self, name: str | None) -> Any:
         """The default of an argument; None without one."""

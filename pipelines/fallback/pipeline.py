@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from models.files import LocalModel
-from pipelines import PIPELINES
+from pipelines import PIPELINES, Capabilities
 from pipelines.base import DeviceMemory, Event, ImageRequest, Picture, PipelineError, Plan, Report, Step
 from pipelines.fallback.calls import Call
 from pipelines.fallback.device import TorchMemory, choose_device, choose_dtype
@@ -23,6 +23,7 @@ from pipelines.fallback.loading import load, one_line, stored_dtype
 from pipelines.fallback.log_warnings import LoggedWarnings
 from pipelines.fallback.previews import Previews
 from pipelines.fallback.stepwise import stepwise
+from pipelines.parameters import ImageParameters, parameters_of
 from pipelines.planning import preview_steps
 from pipelines.settings import Progress, no_progress
 
@@ -48,6 +49,17 @@ class TorchPipeline:
         stored = stored_dtype(model) if dtype == "checkpoint" else None
         pipeline = load(model, name, choose_dtype(dtype, device, stored), device, progress)
         return cls(pipeline, model, device)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        calls = [self.call] if self.start is None else [self.call, self.start]
+        ignored = self.call.variant.ignored_params if self.call.variant else ()
+        supported = (
+            parameter.name
+            for parameter in parameters_of(ImageParameters)
+            if parameter.name not in ignored and any(call.supports(parameter) for call in calls)
+        )
+        return Capabilities(tuple(supported), 0 if self.start is None else self.start.defaults.max_references)
 
     def plan(self, request: ImageRequest) -> Plan:
         return self._call(request).plan(request)

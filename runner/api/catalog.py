@@ -11,7 +11,7 @@ from runner.gateway.app import Gateway
 from runner.http.operation import operation
 from runner.inspect.sample import FOLDERS
 from runner.library import Installed, installed
-from runner.library.facts import capabilities, files_of
+from runner.library.facts import capabilities, files_of, picture_fields
 from runner.protocol.text import encode
 from runner.sources import ModelMode
 
@@ -19,7 +19,8 @@ SAMPLES = frozenset(map(str, FOLDERS.values()))
 
 
 class Listed(Struct, frozen=True):
-    """`name` is for requests, `model` what GET /models calls it."""
+    """`name` is for requests, `model` what GET /models calls it. Of a picture model, `side` is the side of the pictures that
+    it was made for, and `supported_parameters` are those that have an effect on it; null: not known."""
 
     name: str
     names: tuple[str, ...]
@@ -32,6 +33,8 @@ class Listed(Struct, frozen=True):
     fault: str | None
     capabilities: tuple[str, ...]
     side: int | None
+    supported_parameters: tuple[str, ...] | None = None
+    max_references: int | None = None
 
 
 class Library(Struct, frozen=True):
@@ -66,6 +69,7 @@ def listed(model: Installed) -> Listed:
         fault=model.fault,
         capabilities=capabilities(model) if usable else (),
         side=side(model) if usable and model.mode is ModelMode.IMAGE else None,
+        **picture_fields(model),
     )
 
 

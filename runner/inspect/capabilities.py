@@ -1,4 +1,4 @@
-"""A language model's capabilities, by its files: thinking, calling tools, or only making vectors. No MLX.
+"""A model's capabilities, by its files: thinking, calling tools, or only making vectors; the parameters of pictures. No MLX.
 
 The markers are mlx-lm's: output that it cannot parse is not a capability. They are repeated here because importing mlx-lm
 imports MLX; a test compares them with those of the installed version.
@@ -6,7 +6,10 @@ imports MLX; a test compares them with those of the installed version.
 
 from typing import Any
 
+from models.config import ConfigError
 from models.tokenizers.template_location import TEMPLATE_CONFIGS, TEMPLATE_FILE, find_template
+from pipelines import PIPELINES, Capabilities
+from runner.errors import ModelNotSupported
 from runner.sources import ModelFiles
 
 # Any of these in a chat template shows how its model calls tools.
@@ -59,6 +62,15 @@ def text_capabilities(files: ModelFiles) -> list[str]:
     thinks = both or any(words.issuperset(pair) for pair in THOUGHTS)
     capabilities = {"completion": True, "tools": templated and calls, "thinking": thinks}
     return [name for name, has in capabilities.items() if has]
+
+
+def image_capabilities(files: ModelFiles, class_name: str) -> Capabilities | None:
+    """None where only the loaded pipeline knows, since it is one of diffusers'."""
+    family = PIPELINES.get(class_name)
+    try:
+        return family.capabilities(family.variant(files)) if family else None
+    except (ConfigError, ModelNotSupported):  # loading it reports what is wrong
+        return None
 
 
 def added_words(files: ModelFiles) -> frozenset[str]:

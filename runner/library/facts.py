@@ -1,8 +1,11 @@
 """A model's capabilities, for clients."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import lru_cache
+from typing import Any
 
-from runner.inspect.capabilities import text_capabilities
+from runner.inspect.capabilities import image_capabilities, text_capabilities
 from runner.library.installed import Installed
 from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.name import ModelName
@@ -14,6 +17,15 @@ def capabilities(model: Installed) -> tuple[str, ...]:
     if model.fault is not None:
         return ()
     return ("image",) if model.mode is ModelMode.IMAGE else tuple(text_capabilities(files_of(model)))
+
+
+@lru_cache(256)
+def picture_fields(model: Installed) -> Mapping[str, Any]:
+    """The `Capabilities` of a picture model as fields of an answer; empty where they are not known."""
+    if model.fault is not None or model.mode is not ModelMode.IMAGE:
+        return {}
+    known = image_capabilities(files_of(model), model.type)
+    return asdict(known) if known else {}
 
 
 def files_of(model: Installed) -> ModelFiles:

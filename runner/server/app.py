@@ -1,6 +1,7 @@
 """The runner's routes: the wire contract of one model. No MLX: the engine's worker has that."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -126,6 +127,7 @@ class RunnerApp:
                 "preemptions": stats.get("preemptions", 0),
                 "drafted": stats.get("drafted", 0),
                 "accepted": stats.get("accepted", 0),
+                **(_capabilities(loaded) if loaded else {}),
             }
         )
 
@@ -215,6 +217,13 @@ class RunnerApp:
         self._text.close()
         if "_image" in vars(self):
             self._image.close()
+
+
+def _capabilities(loaded: Loaded) -> dict[str, Any]:
+    """Those of a picture model."""
+    if loaded.mode is not ModelMode.IMAGE:
+        return {}
+    return asdict(cast("ImageService", loaded).pipeline.capabilities)
 
 
 def answer(value: Any, status: int = 200) -> Response:

@@ -6,7 +6,7 @@ import { $ } from "./dom.js";
 import { randomSeed } from "./format.js";
 import { jobs } from "./jobs.js";
 import { machine } from "./machine.js";
-import { Parameters } from "./parameters.js";
+import { MOST_IMAGES, Parameters } from "./parameters.js";
 import { References } from "./references.js";
 import { Sizes } from "./sizes.js";
 
@@ -50,8 +50,22 @@ export class Board {
   }
 
   #fit() {
-    this.sizes.made(this.choice.model?.side);
-    $("sample-hint").hidden = !this.choice.model?.sample;
+    const { model } = this.choice;
+    this.sizes.made(model?.side);
+    this.parameters.support(model?.supported_parameters);
+    this.references.most = Math.max(1, model?.max_references ?? MOST_IMAGES);
+    $("references-label").textContent = this.edits ? "Pictures to edit or start from" : "Picture to start from";
+    $("sample-hint").hidden = !model?.sample;
+    this.#showStrength();
+  }
+
+  // Whether the model looks at pictures while it draws; others only start from one.
+  get edits() {
+    return this.choice.model?.max_references !== 0;
+  }
+
+  get starts() {
+    return $("start").checked || !this.edits;
   }
 
   get recipe() {
@@ -64,7 +78,7 @@ export class Board {
       width,
       height,
       seed: $("seed").value.trim(),
-      strength: blobs.length && $("start").checked ? values.strength : null,
+      strength: blobs.length && this.starts ? values.strength : null,
       references: [...blobs],
     };
   }
@@ -157,7 +171,8 @@ export class Board {
 
   #showStrength() {
     $("strength-field").hidden = !this.references.blobs.length;
-    $("strength-slide").hidden = !$("start").checked;
+    $("start-field").hidden = !this.edits;
+    $("strength-slide").hidden = !this.starts;
     $("strength-value").textContent = $("strength").value;
   }
 }

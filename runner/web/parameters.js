@@ -7,17 +7,37 @@ import { number } from "./sizes.js";
 export const { parameters, most_images: MOST_IMAGES } = await (await fetch("page/parameters.json")).json();
 
 export class Parameters {
+  #fields = new Map(); // those made here, by name
+  #unsupported = new Set();
+
   constructor(form) {
     this.form = form;
     for (const parameter of parameters) {
-      if (!this.#input(parameter)) $(`${parameter.group}-parameters`).append(field(parameter));
+      if (!this.#input(parameter)) this.#add(parameter);
       limit(this.#input(parameter), parameter);
     }
   }
 
+  #add(parameter) {
+    const made = field(parameter);
+    this.#fields.set(parameter.name, made);
+    $(`${parameter.group}-parameters`).append(made);
+  }
+
+  // Hides what has no effect on the model; `names` have, or all where that is not known.
+  support(names) {
+    for (const [name, made] of this.#fields) {
+      made.hidden = Boolean(names) && !names.includes(name);
+      if (made.hidden) this.#unsupported.add(name);
+      else this.#unsupported.delete(name);
+    }
+    $("more-parameters").hidden = !$("more-parameters").querySelector(":scope > :not(summary, [hidden])");
+  }
+
   // By name; null where the model decides.
   get values() {
-    return Object.fromEntries(parameters.map((parameter) => [parameter.name, read(this.#input(parameter), parameter)]));
+    const supported = parameters.filter(({ name }) => !this.#unsupported.has(name));
+    return Object.fromEntries(supported.map((parameter) => [parameter.name, read(this.#input(parameter), parameter)]));
   }
 
   set values(recipe) {

@@ -9,6 +9,7 @@ const READ = ["image/png", "image/jpeg", "image/webp"];
 
 export class References extends EventTarget {
   blobs = [];
+  most = MOST_IMAGES; // that the model takes
   #urls = [];
 
   constructor(where) {
@@ -35,8 +36,8 @@ export class References extends EventTarget {
   async add(files) {
     const faults = [];
     for (const file of files) {
-      if (this.blobs.length >= MOST_IMAGES) {
-        faults.push(`At most ${MOST_IMAGES} input pictures are allowed.`);
+      if (this.blobs.length >= this.most) {
+        faults.push(`This model takes at most ${plural(this.most, "input picture")}.`);
         break;
       }
       const picture = await readable(file);

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pipelines.limits import MOST_STEPS
 from tests.page.conftest import SAMPLE, serving
 from tests.page.test_drawing import CIRCLE, draw, finished, tab
 from tests.page.window import Window
+from tests.runner.checkpoints import image_files, write
 from tests.runner.gateway.live import Gateway
 from tests.runner.live import ROOT
 
@@ -24,12 +26,15 @@ import sys
 sys.path.append({str(ROOT)!r})
 from tests.runner.tiling import add_field
 add_field()
+from dataclasses import replace
+from pipelines import PIPELINES
+PIPELINES["Flux2KleinPipeline"] = replace(PIPELINES["Flux2KleinPipeline"], supported_params=("tiling",))
 """
 
 
 @pytest.fixture(scope="module")
 def with_tiling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway, and runners, with one parameter more."""
+    """A gateway, and runners, with one parameter more, which has an effect on FLUX.2 klein."""
     home = tmp_path_factory.mktemp("home")
     (home / "sitecustomize.py").write_text(CUSTOMIZE)
     with serving({"shapes": SAMPLE}, home, environment={"PYTHONPATH": str(home)}) as gateway:
@@ -47,7 +52,7 @@ def test_a_new_parameter_is_a_control_is_sent_and_comes_back_with_its_recipe(
         tiling = page.get_by_label("Tiling")
         expect(tiling).not_to_be_checked()
         tiling.check()
-        draw(page, CIRCLE, Seed="7", Steps="1", Guidance="1.5")
+        draw(page, CIRCLE, Seed="7", Steps="1")
         finished(page, CIRCLE).click()
         recipe = page.get_by_role("dialog", name="Recipe")
         expect(recipe).to_contain_text("Tilingyes")
@@ -61,33 +66,89 @@ def test_a_new_parameter_is_a_control_is_sent_and_comes_back_with_its_recipe(
         recipe.get_by_role("button", name="Again").click()
         finished(page, CIRCLE)
         expect(tiling).to_be_checked()
-        page.get_by_text("More options").click()
-        expect(page.get_by_label("Guidance")).to_have_value("1.5")
         assert [one["tiling"] for one in sent] == [True, True]
-        assert sent[0]["guidance"] == sent[1]["guidance"] == 1.5
     assert not window.complaints
 
 
-def test_the_limits_of_the_parameters_hold_in_the_form(opened: Any) -> None:
-    fault = opened.locator("#prompt-hint")
-    draw(opened, CIRCLE, Steps=str(MOST_STEPS + 1))
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A distilled model, one that is guided, and one that looks at no pictures."""
+    home = tmp_path_factory.mktemp("home")
+    base = Path(shutil.copytree(SAMPLE, home / "base"))
+    index = json.loads((base / "model_index.json").read_text())
+    (base / "model_index.json").write_text(json.dumps(index | {"is_distilled": False}))
+    z_image = write(home / "z-image", image_files("ZImagePipeline"))
+    with serving({"shapes": SAMPLE, "base": base, "z-image": z_image}, home) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def form(browser: Any, families: Gateway) -> Iterator[Any]:
+    with Window(browser, families.url) as window:
+        yield window.page
+    assert not window.complaints
+
+
+def test_the_form_has_what_has_an_effect_on_the_model(form: Any) -> None:
+    model, more = form.locator("#draw-model"), form.get_by_text("More options")
+    model.select_option("shapes")
+    expect(more).to_be_hidden()
+    model.select_option("base")
+    more.click()
+    for label, shown in (("Negative prompt", True), ("Guidance", True), ("CFG truncation", False)):
+        expect(form.get_by_label(label)).to_be_visible(visible=shown)
+    form.get_by_label("Guidance").fill("2")
+    model.select_option("z-image")
+    expect(form.get_by_label("Guidance")).to_have_value("2")
+    expect(form.get_by_label("CFG truncation")).to_be_visible()
+    sent: list[dict[str, Any]] = []
+    form.on("request", lambda one: sent.append(one.post_data_json) if "/completion" in one.url else None)
+    for name in ("base", "shapes"):
+        model.select_option(name)
+        draw(form, CIRCLE, Steps="1")
+        finished(form, CIRCLE)
+        expect(form.locator("#stage")).not_to_contain_text("no effect")
+    assert [one.get("guidance") for one in sent] == [2, None]
+
+
+def test_a_model_that_looks_at_no_pictures_starts_from_one(form: Any, tmp_path: Path) -> None:
+    for colour in ("blue", "red"):
+        Image.new("RGB", (128, 128), colour).save(tmp_path / f"{colour}.png")
+    start = form.get_by_label("Use the first one as a starting point instead of editing it")
+    form.locator("#draw-model").select_option("shapes")
+    form.locator("#file").set_input_files(tmp_path / "blue.png")
+    expect(form.get_by_text("Pictures to edit or start from")).to_be_visible()
+    expect(start).to_be_visible()
+    expect(form.get_by_label("Strength")).to_be_hidden()
+    form.locator("#draw-model").select_option("z-image")
+    expect(form.get_by_text("Picture to start from", exact=True)).to_be_visible()
+    expect(start).to_be_hidden()
+    expect(form.get_by_label("Strength")).to_be_visible()
+    form.locator("#file").set_input_files(tmp_path / "red.png")
+    expect(form.locator("#prompt-hint")).to_have_text("This model takes at most 1 input picture.")
+
+
+def test_the_limits_of_the_parameters_hold_in_the_form(form: Any) -> None:
+    form.locator("#draw-model").select_option("base")
+    fault = form.locator("#prompt-hint")
+    draw(form, CIRCLE, Steps=str(MOST_STEPS + 1))
     expect(fault).to_have_text(
         f"Steps: {MOST_STEPS + 1} is not allowed; a whole number from 0 to {MOST_STEPS} is needed."
     )
-    expect(opened.get_by_label("Steps")).to_be_focused()
-    draw(opened, CIRCLE, Steps="1.5")
+    expect(form.get_by_label("Steps")).to_be_focused()
+    draw(form, CIRCLE, Steps="1.5")
     expect(fault).to_contain_text("Steps: 1.5 is not allowed")
-    draw(opened, CIRCLE, Steps="", Pictures="17")
+    draw(form, CIRCLE, Steps="", Pictures="17")
     expect(fault).to_contain_text("a whole number from 1 to 16 is needed")
-    opened.get_by_text("More options").click()
-    opened.get_by_label("Guidance").fill("much")
-    opened.get_by_text("More options").click()
-    draw(opened, CIRCLE, Pictures="1", Steps="1")
+    form.get_by_text("More options").click()
+    form.get_by_label("Guidance").fill("much")
+    form.get_by_text("More options").click()
+    draw(form, CIRCLE, Pictures="1", Steps="1")
     expect(fault).to_have_text("Guidance: much is not allowed; a number from 0 to 100 is needed.")
-    expect(opened.get_by_label("Guidance")).to_be_focused()
-    opened.get_by_label("Guidance").fill("")
-    opened.get_by_role("button", name="Draw", exact=True).click()
-    finished(opened, CIRCLE)
+    expect(form.get_by_label("Guidance")).to_be_focused()
+    form.get_by_label("Guidance").fill("")
+    form.get_by_role("button", name="Draw", exact=True).click()
+    finished(form, CIRCLE)
     expect(fault).to_be_hidden()
 
 

@@ -12,6 +12,7 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image
 
+from pipelines import Capabilities
 from pipelines.base import Event, ImageRequest, Picture, PipelineError, Pixels, Plan, Report, Step
 from pipelines.mlx_memory import MlxMemory
 from runner.engine.engine import Engine, State
@@ -28,6 +29,7 @@ class FakePipeline:
     context = 77
     needed: int | None = None  # bytes for a picture
     memory = MlxMemory()
+    capabilities = Capabilities(("prompt", "seed"), 0)
 
     def __init__(self) -> None:
         self.requests: list[ImageRequest] = []

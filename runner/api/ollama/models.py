@@ -17,7 +17,7 @@ from runner.gateway.resolver import ResolvedModel
 from runner.inspect.capabilities import chat_template, text_capabilities
 from runner.inspect.detect import Detection, detect
 from runner.library import Installed, installed, lookup
-from runner.library.facts import capabilities, files_of
+from runner.library.facts import capabilities, files_of, picture_fields
 from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.base import shorten
 from runner.sources.name import LATEST, ModelName
@@ -208,6 +208,7 @@ def describe(model: Installed, name: str) -> dict[str, Any]:
         "details": details(model),
         "model_info": _numbers(model, files, name),
         "capabilities": capabilities(model),
+        **picture_fields(model),
         "modified_at": modified(model),
         **warnings,
     }

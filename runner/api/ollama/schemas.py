@@ -62,6 +62,8 @@ class Shown(Struct, frozen=True):
     model_info: dict[str, Any]
     capabilities: list[str]
     modified_at: str
+    supported_parameters: list[str] | UnsetType = UNSET  # ours, of picture models
+    max_references: int | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
 
 

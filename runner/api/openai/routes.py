@@ -1,6 +1,7 @@
 """OpenAI's API: its paths, and what is at each."""
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -49,6 +50,7 @@ from runner.http.bodies import PICTURES_LIMIT, read_body
 from runner.http.middleware import request_context
 from runner.http.operation import SSE, operation
 from runner.library import Installed, installed
+from runner.library.facts import capabilities, picture_fields
 from runner.protocol.text import encode, read_json
 
 MEDIA = f"{SSE}; charset=utf-8"
@@ -96,9 +98,7 @@ class OpenAI:
 
     async def _listed(self) -> list[Model]:
         """The models that can be run, by every name that a client may use."""
-        library = await asyncio.to_thread(installed, self._gateway.resolver.aliases)
-        usable = [model for model in library.models if model.fault is None]
-        return [openai_model(model, name) for model in usable for name in names(model)]
+        return await asyncio.to_thread(_models, self._gateway.resolver.aliases)
 
     @asking(
         "Continue a chat",
@@ -198,10 +198,17 @@ def _edit(content_type: str, raw: bytes) -> ImagesCall:
     return edit_of_json(read_json(raw))
 
 
+def _models(aliases: Mapping[str, str]) -> list[Model]:
+    usable = [model for model in installed(aliases).models if model.fault is None]
+    return [openai_model(model, name) for model in usable for name in names(model)]
+
+
 def openai_model(model: Installed, name: str) -> Model:
     owner, slash, _ = model.name.partition("/")
     owned_by = owner if slash and model.source != "folder" else model.source
-    return Model(name, int(model.modified), owned_by)
+    return Model(
+        name, int(model.modified), owned_by, capabilities=capabilities(model), **picture_fields(model)
+    )
 
 
 def _last(error: DiptychError) -> bytes:

@@ -31,6 +31,10 @@ class Model(Struct, frozen=True):
     created: int
     owned_by: str
     object: Literal["model"] = "model"
+    # Ours: in Ollama's terms, and of picture models what has an effect on them.
+    capabilities: tuple[str, ...] = ()
+    supported_parameters: tuple[str, ...] | UnsetType = UNSET
+    max_references: int | UnsetType = UNSET
 
 
 class Models(Struct, frozen=True):

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from msgspec import structs
 
+from pipelines import Capabilities
 from pipelines.base import ImageRequest, PipelineError, Pixels, Plan, Size
 from pipelines.images import PictureError
 from pipelines.limits import MOST_STEPS
@@ -28,6 +29,9 @@ MOST_DECODED = 512 * MIB
 
 class Planner(Protocol):
     """The part of a pipeline that needs no GPU."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
 
     def plan(self, request: ImageRequest) -> Plan: ...
 

@@ -20,6 +20,7 @@ from msgspec import structs
 from pipelines.base import ImageRequest, Picture, PipelineError, Report
 from pipelines.fallback.device import choose_device
 from pipelines.fallback.pipeline import TorchPipeline
+from pipelines.parameters import ImageParameters, parameters_of
 from tests.pipelines.fallback.checkpoints import MADE, pipeline_name, toy
 from tests.pipelines.families import pipeline_class
 from tests.pipelines.pictures import assert_same, drawn, painted, report, steps
@@ -65,6 +66,21 @@ def test_the_picture_is_that_of_diffusers_for_the_same_seed(name: str) -> None:
         generator=generator,
     ).images[0]
     np.testing.assert_array_equal(drawn(draw(name, negative_prompt="blue"))[0], np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "references"),
+    [
+        ("klein", {"guidance", "negative_prompt", "strength"}, 10),
+        ("pixart", {"strength"}, 0),
+        ("sdxl", set(), 0),
+    ],
+)
+def test_a_pipeline_supports_what_its_calls_take(name: str, missing: set[str], references: int) -> None:
+    capabilities = loaded(name).capabilities
+    common = {parameter.name for parameter in parameters_of(ImageParameters) if not parameter.family_specific}
+    assert common - set(capabilities.supported_parameters) == missing
+    assert capabilities.max_references == references
 
 
 @pytest.mark.parametrize("name", MADE)

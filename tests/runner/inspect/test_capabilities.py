@@ -12,8 +12,17 @@ import pytest
 from mlx_lm import tokenizer_utils
 from mlx_lm.tokenizer_utils import load
 
-from runner.inspect.capabilities import BOTH, CALL_WORDS, CALLS, THOUGHTS, chat_template, text_capabilities
+from runner.inspect.capabilities import (
+    BOTH,
+    CALL_WORDS,
+    CALLS,
+    THOUGHTS,
+    chat_template,
+    image_capabilities,
+    text_capabilities,
+)  # fmt: skip
 from runner.sources import find
+from tests.runner.checkpoints import image_files, write
 from tests.toys import FAMILIES, toy_text
 
 
@@ -68,3 +77,34 @@ def test_a_parser_that_the_checkpoint_names_counts(tmp_path: Path) -> None:
     assert text_capabilities(find(f"folder:{tmp_path}", folders=True)) == ["completion"]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"tool_parser_type": "laguna"}))
     assert text_capabilities(find(f"folder:{tmp_path}", folders=True)) == ["completion", "tools"]
+
+
+GUIDED = ("prompt", "seed", "negative_prompt", "width", "height", "steps", "guidance", "strength", "n")
+DISTILLED = tuple(name for name in GUIDED if name not in ("guidance", "negative_prompt"))
+
+
+@pytest.mark.parametrize(
+    ("class_name", "distilled", "parameters", "references"),
+    [
+        ("Flux2KleinPipeline", True, DISTILLED, 10),
+        ("Flux2KleinPipeline", False, GUIDED, 10),
+        ("ZImagePipeline", True, (*GUIDED, "cfg_normalization", "cfg_truncation"), 0),
+        ("FluxPipeline", False, (*GUIDED, "true_cfg_scale"), 0),
+    ],
+)
+def test_the_parameters_of_a_picture_model_are_those_that_have_an_effect_on_it(
+    tmp_path: Path, class_name: str, distilled: bool, parameters: tuple[str, ...], references: int
+) -> None:
+    content = image_files(class_name)
+    content["model_index.json"]["is_distilled"] = distilled
+    known = image_capabilities(find(str(write(tmp_path, content))), class_name)
+    assert known is not None
+    assert (known.supported_parameters, known.max_references) == (parameters, references)
+
+
+def test_what_a_picture_model_takes_may_not_be_known_before_it_is_loaded(tmp_path: Path) -> None:
+    broken = image_files("ZImagePipeline") | {"scheduler/scheduler_config.json": b"{"}
+    broken["model_index.json"]["is_distilled"] = None
+    files = find(str(write(tmp_path, broken)))
+    assert image_capabilities(files, "ZImagePipeline") is None
+    assert image_capabilities(files, "StableDiffusionXLPipeline") is None

@@ -413,6 +413,7 @@ def test_status_and_metrics_speak_of_pictures() -> None:
             metrics = (await client.get("/metrics")).text
         assert (status["mode"], status["ContextLength"], status["Status"]) == ("image", 77, 0)
         assert status["Memory"] >= 0
+        assert (status["supported_parameters"], status["max_references"]) == (["prompt", "seed"], 0)
         assert "diptych_pictures_total 2.0" in metrics
         assert 'diptych_picture_seconds_sum{part="eval"} 1.5' in metrics
 

@@ -44,6 +44,19 @@ def test_a_model_is_shown_with_what_it_can_do(client: Any) -> None:
     refused(lambda: client.show("nobody"), "not found", 404)
 
 
+def test_both_apis_tell_which_parameters_have_an_effect_on_a_picture_model(gateway: Gateway) -> None:
+    shown = gateway.http.post("/api/show", json={"model": "klein"}).json()
+    listed = gateway.http.get("/v1/models/klein").json()
+    for klein in (shown, listed):
+        assert klein["capabilities"] == ["image"]
+        assert {"steps", "strength"} < set(klein["supported_parameters"])
+        assert "cfg_truncation" not in klein["supported_parameters"]
+        assert klein["max_references"] == 10
+    toy = gateway.http.get("/v1/models/toy").json()
+    assert toy["capabilities"] == ["completion", "tools", "thinking"]
+    assert "supported_parameters" not in toy
+
+
 def test_what_is_loaded_is_listed_until_it_is_unloaded(client: Any) -> None:
     assert client.generate("plain", keep_alive="1h").done_reason == "load"
     (found,) = [model for model in client.ps().models if model.model == "plain"]
