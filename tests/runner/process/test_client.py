@@ -133,11 +133,13 @@ def test_nobody_listening_is_broken() -> None:
 
 def test_leaving_is_seen_by_the_peer() -> None:
     left: asyncio.Queue[bool] = asyncio.Queue()
+    silent = asyncio.Event()
 
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await head(reader)
-        if b"/stream" in asked:
+        if b"/stream" in await head(reader):
             writer.write(CHUNKED + chunk(b"first"))
+        else:
+            silent.set()
         try:
             await left.put(await reader.read() == b"")
         except ConnectionError:
@@ -150,7 +152,7 @@ def test_leaving_is_seen_by_the_peer() -> None:
             break
         assert await left.get()
         waiting = asyncio.create_task(client.request("GET", "/silent"))
-        await asyncio.sleep(0.1)
+        await silent.wait()
         waiting.cancel()
         assert await left.get()
 

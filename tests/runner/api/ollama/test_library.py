@@ -139,17 +139,19 @@ def test_two_that_pull_the_same_share_it(gateway: Gateway, hub: HubServer) -> No
     hub.add("owner/shared", text_files() | {"model.safetensors": BIG})
     hub.pause_after = 8_000_000
 
-    async def both() -> list[list[Any]]:
+    async def both() -> tuple[list[Any], list[Any]]:
         client = ollama.AsyncClient(host=gateway.url, timeout=PATIENCE)
+        lines: tuple[list[Any], list[Any]] = ([], [])
 
-        async def pull() -> list[Any]:
-            return [line async for line in await client.pull("owner/shared", stream=True)]
+        async def pull(mine: list[Any]) -> None:
+            async for line in await client.pull("owner/shared", stream=True):
+                mine.append(line)
 
-        pulls = [asyncio.create_task(pull()) for _ in range(2)]
-        await until(lambda: hub.asked("GET", "/storage/owner/shared/model.safetensors"))
-        await asyncio.sleep(0.5)
+        pulls = [asyncio.create_task(pull(mine)) for mine in lines]
+        await until(lambda: all(any(line.completed for line in mine) for mine in lines))
         hub.pause_after = None
-        return await asyncio.gather(*pulls)
+        await asyncio.gather(*pulls)
+        return lines
 
     for lines in asyncio.run(both()):
         assert lines[-1].status == "success"

@@ -66,7 +66,7 @@ def test_one_of_several_is_repeated_alone_and_what_is_given_comes_first(diptych:
 
 
 def test_previews_are_written_on_the_way_and_removed(klein: str, tmp_path: Path) -> None:
-    process = _start(klein, tmp_path, "--preview", "--steps", "60")
+    process = _start(klein, tmp_path, "--preview", "--steps", "1000")
     wait_until(lambda: (tmp_path / "x.preview.png").exists())
     with Image.open(tmp_path / "x.preview.png") as preview:
         assert max(preview.size) <= 256

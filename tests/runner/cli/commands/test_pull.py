@@ -17,7 +17,7 @@ from tests.hub_server import HubServer
 from tests.runner.checkpoints import safetensors, text_files
 from tests.runner.cli.commands.run import Diptych
 from tests.runner.cli.commands.terminal import CTRL_C, Terminal
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 
 BIG = safetensors({"model.embed_tokens.weight": ("F32", (3000, 1000))})
 
@@ -107,8 +107,12 @@ def test_an_interrupted_pull_ends_quietly_and_is_continued_by_the_next(
         text=True,
     )
     blobs = cache_folder() / "models--owner--name" / "blobs"
-    while not any(path.stat().st_size for path in blobs.glob("*.diptych.incomplete")):
+
+    def begun() -> bool:
         assert process.poll() is None
+        return any(path.stat().st_size for path in blobs.glob("*.diptych.incomplete"))
+
+    wait_until(begun)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
