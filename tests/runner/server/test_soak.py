@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
-from runner.bench.texts import WORDS
+from runner.bench.prompts import WORDS
 from tests.runner.live import Live
 from tests.toys import toy_text
 from tests.waiting import PATIENCE
