@@ -44,8 +44,8 @@ def working_bytes(model: Dimensions, request: ImageRequest, plan: Plan, batch: i
     convolving = _convolving(model, [(plan.width, plan.height), *shown], strips)
     # Each picture as bytes, and packed; its noise before it is drawn.
     pictures = request.n * plan.width * plan.height * 3 * 2
-    given = sum(picture.nbytes for picture in request.images)
-    return max(denoising, convolving) + pictures + given + FLOOR
+    inputs = sum(picture.nbytes for picture in request.images)
+    return max(denoising, convolving) + pictures + inputs + FLOOR
 
 
 def _convolving(model: Dimensions, sizes: Iterable[tuple[int, int]], strips: int) -> int:

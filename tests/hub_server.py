@@ -39,8 +39,8 @@ class Request:
 
     @property
     def start(self) -> int | None:
-        stated = self.headers.get("range")
-        return int(stated.removeprefix("bytes=").split("-")[0]) if stated else None
+        range_header = self.headers.get("range")
+        return int(range_header.removeprefix("bytes=").split("-")[0]) if range_header else None
 
 
 class HubServer:
@@ -82,7 +82,7 @@ class HubServer:
         repo = self.repos[name] = Repo(content, commit, **flags)
         return repo
 
-    def asked(self, method: str, ending: str) -> list[Request]:
+    def requests_for(self, method: str, ending: str) -> list[Request]:
         """The requests of that method whose path ends so."""
         return [
             request for request in self.requests if request.method == method and request.path.endswith(ending)
@@ -157,15 +157,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     @staticmethod
     def _sibling(path: str, content: bytes) -> dict[str, Any]:
-        found: dict[str, Any] = {
+        entry: dict[str, Any] = {
             "rfilename": path,
             "size": len(content),
             "blobId": hashlib.sha1(content).hexdigest(),
         }
         if path.endswith(".safetensors"):
             digest = hashlib.sha256(content).hexdigest()
-            found["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
-        return found
+            entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
+        return entry
 
     def _resolve(self, name: str, revision: str, path: str) -> None:
         repo = self._repo(name, revision, read=True)
@@ -208,10 +208,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, name_and_path: str, headers: dict[str, str]) -> None:
         owner, name, path = name_and_path.split("/", 2)
         content = self.server_state.repos[f"{owner}/{name}"].files[path]
-        total, stated = len(content), self.headers.get("range")
+        total, range_header = len(content), self.headers.get("range")
         status = 200
-        if stated and self.server_state.ranges:
-            start, _, end = stated.removeprefix("bytes=").partition("-")
+        if range_header and self.server_state.ranges:
+            start, _, end = range_header.removeprefix("bytes=").partition("-")
             content = content[int(start) : int(end) + 1 if end else None]
             headers |= {"Content-Range": f"bytes {start}-{int(start) + len(content) - 1}/{total}"}
             status = 206

@@ -18,13 +18,13 @@ _CHILDREN = Path("/proc/self/task")
 
 def children() -> set[int]:
     """The processes that this one has started and that are still there."""
-    found: set[int] = set()
+    actual: set[int] = set()
     for task in _CHILDREN.glob("*/children"):
         try:
-            found.update(map(int, task.read_text().split()))
+            actual.update(map(int, task.read_text().split()))
         except OSError:
             continue  # the thread has ended
-    return found
+    return actual
 
 
 def ended(pid: int) -> bool:

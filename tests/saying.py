@@ -50,14 +50,14 @@ def _add_tokens(folder: Path, pieces: tuple[str, ...]) -> list[int]:
     """The ids of the pieces and of the end; what the vocabulary lacks is added to it."""
     path = folder / "tokenizer.json"
     content = json.loads(path.read_text())
-    known = {token["content"]: token["id"] for token in content["added_tokens"]}
+    ids = {token["content"]: token["id"] for token in content["added_tokens"]}
     plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
     for piece in pieces:
-        if piece not in known:
-            known[piece] = max(known.values()) + 1
-            content["added_tokens"].append({"id": known[piece], "content": piece, **plain})
+        if piece not in ids:
+            ids[piece] = max(ids.values()) + 1
+            content["added_tokens"].append({"id": ids[piece], "content": piece, **plain})
     path.write_text(json.dumps(content, ensure_ascii=False))
-    return [known[piece] for piece in (*pieces, ENDS)]
+    return [ids[piece] for piece in (*pieces, ENDS)]
 
 
 def _last_of_prompt(folder: Path) -> int:

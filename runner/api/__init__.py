@@ -1,1 +1,1 @@
-"""Other people's APIs over the gateway: a file or a few each, that translate and do no more. No MLX."""
+"""The APIs of others on top of the gateway: they translate requests and responses, nothing else. No MLX."""

@@ -8,19 +8,19 @@ from starlette.responses import Response
 
 from runner.api.lease import names
 from runner.gateway.app import Gateway
+from runner.http.bodies import JsonResponse
 from runner.http.operation import operation
 from runner.inspect.sample import FOLDERS
 from runner.library import Installed, installed
 from runner.library.facts import capabilities, files_of, picture_fields
-from runner.protocol.text import encode
 from runner.sources import ModelMode
 
 SAMPLES = frozenset(map(str, FOLDERS.values()))
 
 
 class Listed(Struct, frozen=True):
-    """`name` is for requests, `model` what GET /models calls it. Of a picture model, `side` is the side of the pictures that
-    it was made for, and `supported_parameters` are those that have an effect on it; null: not known."""
+    """`name` is what requests use, `model` the name in GET /models. Of a picture model, `side` is the side of the pictures that
+    it was made for, and `supported_parameters` are those that have an effect on it; null: unknown."""
 
     name: str
     names: tuple[str, ...]
@@ -45,10 +45,9 @@ class Listing:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    @operation("The models of this machine, those that cannot be run as well", answer=Library)
+    @operation("List the models on this machine, including those that cannot be run", answer=Library)
     async def answer(self, request: Request) -> Response:
-        library = Library(await asyncio.to_thread(self._listed))
-        return Response(encode(library), media_type="application/json")
+        return JsonResponse(Library(await asyncio.to_thread(self._listed)))
 
     def _listed(self) -> list[Listed]:
         models = installed(self._gateway.resolver.aliases).models
@@ -74,6 +73,6 @@ def listed(model: Installed) -> Listed:
 
 
 def side(model: Installed) -> int | None:
-    """The side of the pictures that a model was made for, where its autoencoder's files say so."""
+    """The side of the pictures that a model was made for, if its autoencoder's files state it."""
     size = (files_of(model).read_json("vae/config.json") or {}).get("sample_size")
     return size if isinstance(size, int) and size > 0 else None

@@ -1,4 +1,5 @@
-"""multipart/form-data, as HTTP clients send files. The body was read before, within its limit."""
+"""Reads multipart/form-data, in which HTTP clients send files, from a body that has already been read. Stricter than
+Starlette's parser: a form that ends within a part, or text that is not UTF-8, is an error."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ MOST_PARTS = 100
 
 @dataclass
 class Form:
-    """Its parts by name, in their order; what came with a file name is a file."""
+    """The parts by name, in order; a part with a file name is a file."""
 
     fields: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, list[bytes]] = field(default_factory=dict)
@@ -51,7 +52,7 @@ def read_form(content_type: str, body: bytes) -> Form:
 
 
 class _Reader:
-    """What the parser calls."""
+    """The parser's callbacks."""
 
     def __init__(self) -> None:
         self.form = Form()

@@ -1,4 +1,4 @@
-"""Pictures kept for a few minutes, for clients that want an address instead of the picture."""
+"""Keeps pictures for a few minutes, for clients that ask for a URL instead of the picture."""
 
 import secrets
 import time
@@ -27,14 +27,15 @@ class Kept:
 
 
 class Pictures:
-    """In memory, up to a limit; beyond it the oldest go. Names cannot be guessed; knowing one is enough to see the picture."""
+    """In memory, up to a limit; then the oldest are dropped. Names cannot be guessed, and knowing one is enough to see
+    the picture."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._bytes = 0
 
     def keep(self, image: Raw, format: str) -> str:
-        """The path of a picture that is given as base64."""
+        """Keep a picture, given as base64; returns its path."""
         data = from_base64(image)
         name = f"{secrets.token_urlsafe(24)}.{format}"
         self._kept[name] = Kept(data, f"image/{format}", time.monotonic() + MINUTES * 60)

@@ -1,5 +1,5 @@
-"""What the APIs share: the use of a model of the right kind, several requests at once, responses that end with their
-client."""
+"""Shared by the APIs: leases on models of the right mode, several requests at once, and responses that are cancelled
+when their client disconnects."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from runner.errors import BadRequest, RunnerFailed
 from runner.gateway.app import Gateway
 from runner.gateway.lease import Lease
 from runner.gateway.responses import cancel_on_disconnect
+from runner.http.bodies import JsonResponse
 from runner.library import Installed
 from runner.process.client import ConnectionLost
 from runner.process.responses import decode_object, error_from
@@ -31,7 +31,7 @@ DOES = {ModelMode.TEXT: "writes text", ModelMode.IMAGE: "draws pictures"}
 async def leased(
     gateway: Gateway, name: str, mode: ModelMode, keep_alive: float | None, id: str
 ) -> AsyncIterator[Lease]:
-    """The use of a model of this kind; one of the other kind is refused before it is loaded."""
+    """A lease on a model of this mode; a model of the other mode is refused before it is loaded."""
     model = await gateway.pool.resolve(name)
     if model.mode is not mode:
         raise BadRequest(f"model: {name} {DOES[model.mode]}; this route needs one that {DOES[mode]}")
@@ -42,7 +42,8 @@ async def leased(
 async def side_by_side(
     lease: Lease, requests: Sequence[TextRequest], id: str
 ) -> AsyncGenerator[tuple[int, TextEvent], None]:
-    """The events of several requests as they come, each with its request's index. The first failure ends them all."""
+    """The events of several requests as they arrive, each with the index of its request. The first failure ends them
+    all."""
     if len(requests) == 1:
         async with aclosing(lease.server.completion(requests[0], id=id)) as events:
             async for event in events:
@@ -53,7 +54,7 @@ async def side_by_side(
 
     async def read(index: int) -> None:
         try:
-            # Ids in flight are unique; all begin with the client's.
+            # Ids in flight are unique; each begins with the client's id.
             async with aclosing(lease.server.completion(requests[index], id=f"{id}-{index}")) as events:
                 async for event in events:
                     await queue.put((index, event))
@@ -79,7 +80,7 @@ async def side_by_side(
 
 
 async def ask(lease: Lease, path: str, body: Struct, kind: type[T]) -> T:
-    """One JSON response of the runner."""
+    """Send a request to the runner and decode its JSON response."""
     response = await lease.server.send("POST", path, encode(body))
     try:
         raw = await response.read()
@@ -101,7 +102,7 @@ def names(model: Installed) -> tuple[str, ...]:
 
 
 class DeferredJson:
-    """An ASGI response of one JSON object that takes time to make; abandoned when its client leaves."""
+    """An ASGI response of one JSON object that takes time to produce; cancelled when its client disconnects."""
 
     def __init__(self, make: Callable[[], Coroutine[Any, Any, Mapping[str, Any] | Struct]]) -> None:
         self._make = make
@@ -110,8 +111,7 @@ class DeferredJson:
         await cancel_on_disconnect(scope, receive, self._respond(scope, receive, send))
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = encode(await self._make())
-        await Response(body, media_type="application/json")(scope, receive, send)
+        await JsonResponse(await self._make())(scope, receive, send)
 
 
 def sse(value: Mapping[str, Any] | Struct, event: str = "") -> bytes:

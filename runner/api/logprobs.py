@@ -1,4 +1,4 @@
-"""Log probabilities as OpenAI's API and Ollama's write them."""
+"""Log probabilities in the format of OpenAI's and Ollama's APIs."""
 
 from msgspec import Struct
 

@@ -18,7 +18,7 @@ class Allowed(Struct, frozen=True):
     tools: list[dict[str, Any]]
 
 
-# Beside these a function, or several, that have to be among the tools.
+# Besides these, one or several functions from the tools.
 CHOICES = ("none", "auto", "required")
 CHOICE_RULE = rules.either(
     {"properties": {"tool_choice": {"enum": [None, "none", "auto"]}}},
@@ -46,14 +46,14 @@ class Toolbox:
     must: bool = False
 
     def request_fields(self) -> ToolFields:
-        """What a request says of its tools."""
+        """The fields of a request that concern tools."""
         if not self.tools:
             return {}
         return {"tools": self.tools, "tool_choice": "required"} if self.must else {"tools": self.tools}
 
 
 def select_tools(tools: dict[str, dict[str, Any]], choice: str | Choice | None) -> Toolbox:
-    """Of the tools, by name, those that may be called, and whether one must be."""
+    """The tools that may be called, and whether one must be."""
     names, must = _select(choice, list(tools))
     if must and not names:
         raise BadRequest("tool_choice: a call is required, but tools is empty")

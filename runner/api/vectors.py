@@ -6,7 +6,7 @@ from runner.errors import BadRequest
 
 
 def cut(vector: list[float], dimensions: int | None) -> list[float]:
-    """The first dimensions, of length 1 again: what models trained for it take as a shorter vector."""
+    """The first dimensions, normalized to length 1: a shorter embedding, for models trained for that."""
     if dimensions is None or dimensions == len(vector):
         return vector
     if dimensions > len(vector):

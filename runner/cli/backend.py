@@ -1,4 +1,4 @@
-"""Who answers a command: the gateway if one is running, else a runner started for this command."""
+"""What serves a command: the gateway if one is running, otherwise a runner started for this command."""
 
 import asyncio
 import secrets
@@ -11,9 +11,7 @@ from runner.gateway.remote import Remote, reach
 from runner.inspect.detect import check_runnable
 from runner.process.supervisor import Server
 from runner.protocol.events import CompletionRequest, Event
-from runner.sources import ModelFiles, ModelMode
-
-__all__ = ["Backend", "GatewayBackend", "LocalRunner", "choose", "local_runner"]
+from runner.sources import ModelFiles
 
 Report = Callable[[float], None]
 POLL_S = 0.2  # between two looks at the progress of a load
@@ -26,42 +24,20 @@ class Backend(Protocol):
         """Return when the model is loaded; `on_progress` gets the progress, 0 to 1."""
 
     @property
-    def over(self) -> bool:
+    def has_exited(self) -> bool:
         """Whether it cannot answer any more."""
 
-    def answer(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
+    def completion(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """The events of a completion; closing the generator cancels it."""
 
     async def close(self) -> None:
         """Release everything."""
 
 
-class LocalRunner:
-    """A runner of our own, which ends with the command. Without `mode`, it is detected from the model's files."""
-
-    def __init__(self, model: str, options: Sequence[str] = (), mode: ModelMode | None = None) -> None:
-        # Warming up would take as long as the request itself.
-        options = ["--no-warm-up", *options]
-        self._server = Server(model, mode, options=options, key=secrets.token_urlsafe())
-
-    async def start(self, on_progress: Report) -> None:
-        await self._server.start(on_progress)
-
-    @property
-    def over(self) -> bool:
-        return self._server.has_exited
-
-    def answer(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
-        return self._server.completion(request)
-
-    async def close(self) -> None:
-        await self._server.close()
-
-
 class GatewayBackend:
     """A model of the gateway, which keeps it loaded when the command ends."""
 
-    over = False  # the gateway restarts runners that die, and may itself be restarted
+    has_exited = False  # the gateway restarts runners that die, and may itself be restarted
 
     def __init__(self, remote: Remote, model: str, name: str) -> None:
         self._remote = remote
@@ -78,7 +54,7 @@ class GatewayBackend:
         finally:
             loading.cancel()
 
-    def answer(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
+    def completion(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         return self._remote.completion(self._model, request)
 
     async def close(self) -> None:
@@ -104,11 +80,13 @@ async def choose(model: str, files: ModelFiles, config: Config) -> Backend:
 
 def local_runner(
     model: str, files: ModelFiles, config: Config, options: Sequence[str] = (), engine: str = "auto"
-) -> LocalRunner:
-    """A runner of our own; `options` and `engine` go before what is configured for the model."""
+) -> Server:
+    """A runner of our own, which ends with the command; `options` and `engine` override the model's configuration."""
     settings = config.model(model)
     mode = check_runnable(files, settings.get("engine", "auto") if engine == "auto" else engine).mode
-    return LocalRunner(model, [*model_arguments(settings), *options], mode)
+    # Warming up would take as long as the request itself.
+    options = ["--no-warm-up", *model_arguments(settings), *options]
+    return Server(model, mode, options=options, key=secrets.token_urlsafe())
 
 
 def _progress(state: Mapping[str, Any], model: str) -> float:

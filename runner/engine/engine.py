@@ -126,10 +126,10 @@ class Engine:
 
     def cancel_id(self, id: str) -> bool:
         """Stop every job of this request id; whether there was one."""
-        found = [job for job in self._jobs if job.id == id]
-        for job in found:
+        jobs = [job for job in self._jobs if job.id == id]
+        for job in jobs:
             self.cancel(job)
-        return bool(found)
+        return bool(jobs)
 
     def cancel_all(self) -> None:
         for job in list(self._jobs):

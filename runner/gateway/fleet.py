@@ -43,7 +43,7 @@ class Fleet:
         return list(self._loaded.values())
 
     def check(self, model: ResolvedModel) -> None:
-        """Busy while the backoff of a model whose runner keeps dying lasts."""
+        """Raise Busy during the backoff of a model whose runner keeps crashing."""
         backoff = self._backoff(model)
         seconds = backoff.remaining(time.monotonic())
         if seconds > 0:

@@ -16,7 +16,7 @@ from runner.process.supervisor import Server
 
 
 class SingleRunner(Server):
-    """One process, which serves all leases. What it counts is added to the gateway's metrics at each health check."""
+    """A single process, which serves all leases. Its counters are added to the gateway's metrics at each health check."""
 
     replicas = None
     counters: Mapping[str, Counter] = {}  # by the name in its status
@@ -32,7 +32,7 @@ class SingleRunner(Server):
         return self
 
     def give_back(self, endpoint: Endpoint) -> None:
-        """Nothing to keep count of."""
+        """There is nothing to count."""
 
 
 class ProcessLauncher:

@@ -1,4 +1,4 @@
-"""One life of a model's runner in the gateway: who uses it, what it holds, until when it stays."""
+"""A loaded model in the gateway: its leases, its memory, and when it will be unloaded."""
 
 import asyncio
 import time
@@ -45,18 +45,18 @@ class LoadedModel:
 
     @property
     def expires(self) -> float | None:
-        """Seconds until it is ended for want of requests; None while it is used, or for good."""
+        """Seconds until it is unloaded if no request arrives; None while it is in use, or if it stays loaded."""
         return max(0.0, self.timer.when() - asyncio.get_running_loop().time()) if self.timer else None
 
     def report(self, memory: int) -> None:
-        """What the runner says it holds corrects the estimate: its weights when it was ready and room for the work, or
-        more if it holds more. Of a picture model's weights some may come and go: less is not believed."""
+        """Corrects the estimate by what the runner reports: its weights when ready plus room for work, or more if it
+        holds more. Smaller values are ignored, because parts of a picture model may be loaded and dropped."""
         self.weights = self.weights or memory
         self.held = max(memory, self.reload_bytes)
 
     @property
     def reload_bytes(self) -> int:
-        """What it will need the next time, now that it has been loaded once."""
+        """What it will need next time, as measured by loading it once."""
         text = self.model.mode is ModelMode.TEXT
         return self.weights + self.model.need.allowance if text else max(self.needs, self.weights)
 
@@ -67,7 +67,7 @@ class LoadedModel:
 
 
 class Lease:
-    """A model in use: it is not ended before `release` (or the end of `async with`)."""
+    """A model in use: it is not unloaded before `release` (or the end of `async with`)."""
 
     def __init__(self, loaded: LoadedModel, give_back: Callable[[LoadedModel], None]) -> None:
         self._loaded = loaded
@@ -84,7 +84,7 @@ class Lease:
         return self._loaded.model.mode
 
     async def send(self, method: str, path: str, body: bytes, headers: list[tuple[str, str]]) -> Response:
-        """Any request; the lease ends with the answer's arrival, whenever that is read."""
+        """Send any request; the lease ends when the response has arrived, even if it is read later."""
         try:
             answer = await self.server.send(method, path, body, headers)
         except BaseException:

@@ -1,4 +1,4 @@
-"""The native contract through the gateway: as on a runner, with `model` in the body; and what is loaded."""
+"""The native API through the gateway: as on a runner, with `model` in the body; and the loaded models."""
 
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -34,7 +34,7 @@ from runner.gateway.schemas import (
     Vectors,
 )
 from runner.http import rules
-from runner.http.bodies import PICTURES_LIMIT, read_body
+from runner.http.bodies import PICTURES_LIMIT, JsonResponse, read_body
 from runner.http.operation import operation
 from runner.protocol.image import (
     ImageChunk,
@@ -54,7 +54,6 @@ from runner.protocol.text import (
     TextRequest,
     TextWhole,
     TokenizeRequest,
-    encode,
     parse_body,
 )
 
@@ -83,40 +82,40 @@ class Native:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    @operation("Whether the gateway lives; needs no key", answer=Health)
+    @operation("Check that the gateway is alive; needs no key", answer=Health)
     async def health(self, request: Request) -> Response:
-        return _json(Health())
+        return JsonResponse(Health())
 
-    @operation("What there is to count, as Prometheus has it", plain=(METRICS,))
+    @operation("Metrics in Prometheus format", plain=(METRICS,))
     async def prometheus(self, request: Request) -> Response:
         return Response(self._gateway.metrics.text(), media_type=METRICS)
 
-    @operation("The models that are loaded", answer=AllLoaded)
+    @operation("List loaded models", answer=AllLoaded)
     async def models(self, request: Request) -> Response:
         pool = self._gateway.pool
         states = [state(loaded, pool.waiting_for(loaded.model)) for loaded in pool.loaded]
-        return _json(AllLoaded(states, pool.budget, pool.held, pool.queued))
+        return JsonResponse(AllLoaded(states, pool.budget, pool.held, pool.queued))
 
-    @operation("Load a model; answered once it is", body=LoadRequest, answer=Ready, asks=True)
+    @operation("Load a model; responds once it is loaded", body=LoadRequest, answer=Ready, asks=True)
     async def load(self, request: Request) -> Any:
         return Load(self._gateway, parse_routing(await read_body(request)))
 
-    @operation("End a model", body=LoadRequest, answer=Stopped, asks=True)
+    @operation("Unload a model", body=LoadRequest, answer=Stopped, asks=True)
     async def stop(self, request: Request) -> Response:
-        asked = parse_routing(await read_body(request))
-        keep_alive_seconds(asked.keep_alive)  # changes nothing here, but is read as everywhere
-        loaded = await self._gateway.pool.stop(asked.model)
+        routing = parse_routing(await read_body(request))
+        keep_alive_seconds(routing.keep_alive)  # has no effect here, but is validated as everywhere
+        loaded = await self._gateway.pool.stop(routing.model)
         if loaded is None:
-            return _json(Stopped("not loaded"))
-        return _json(Stopped("stopping" if loaded.active else "stopped"))
+            return JsonResponse(Stopped("not loaded"))
+        return JsonResponse(Stopped("stopping" if loaded.active else "stopped"))
 
-    @operation("Stop the request of an X-Request-Id", body=CancelRequest, answer=Cancelled)
+    @operation("Cancel the request with an X-Request-Id", body=CancelRequest, answer=Cancelled)
     async def cancel(self, request: Request) -> Response:
         id = parse_body(CancelRequest, await read_body(request)).id
-        return _json(Cancelled(await self._gateway.pool.cancel(id)))
+        return JsonResponse(Cancelled(await self._gateway.pool.cancel(id)))
 
     @operation(
-        "Write a text, or draw a picture",
+        "Generate text, or draw a picture",
         body=(RoutingFields, [TextRequest, ImageCompletionRequest]),
         rules=(
             rules.either(
@@ -137,7 +136,7 @@ class Native:
         return await self._pass_on(request)
 
     @operation(
-        "The tokens of a text",
+        "Tokenize text",
         body=(RoutingFields, TokenizeRequest),
         answer=Tokens,
         pieces=[Loading, Tokens],
@@ -148,7 +147,7 @@ class Native:
         return await self._pass_on(request)
 
     @operation(
-        "The text of tokens",
+        "Detokenize tokens",
         body=(RoutingFields, DetokenizeRequest),
         answer=Content,
         pieces=[Loading, Content],
@@ -159,7 +158,7 @@ class Native:
         return await self._pass_on(request)
 
     @operation(
-        "Texts as vectors",
+        "Create embeddings",
         body=(RoutingFields, EmbeddingRequest),
         answer=[Vector, Vectors],
         pieces=[Loading, Vector, Vectors],
@@ -170,7 +169,7 @@ class Native:
         return await self._pass_on(request)
 
     async def _pass_on(self, request: Request) -> Any:
-        raw = await read_body(request, PICTURES_LIMIT)  # the runner says what is too much for a text
+        raw = await read_body(request, PICTURES_LIMIT)  # the runner enforces the smaller limit for text
         return ProxyResponse(self._gateway, request.url.path, raw, parse_routing(raw))
 
 
@@ -196,21 +195,17 @@ def state(loaded: LoadedModel, waiting: int) -> Loaded:
 
 
 class Load:
-    """An ASGI answer that waits until a model is loaded; its use ends at once."""
+    """An ASGI response that waits until a model is loaded, and releases it at once."""
 
-    def __init__(self, gateway: Gateway, asked: RoutingFields) -> None:
+    def __init__(self, gateway: Gateway, routing: RoutingFields) -> None:
         self._gateway = gateway
-        self._asked = asked
-        self._keep_alive = keep_alive_seconds(asked.keep_alive)
+        self._model = routing.model
+        self._keep_alive = keep_alive_seconds(routing.keep_alive)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await cancel_on_disconnect(scope, receive, self._load(scope, receive, send))
 
     async def _load(self, scope: Scope, receive: Receive, send: Send) -> None:
-        lease = await self._gateway.pool.acquire(self._asked.model, self._keep_alive)
+        lease = await self._gateway.pool.acquire(self._model, self._keep_alive)
         lease.release()
-        await _json(Ready(lease.name))(scope, receive, send)
-
-
-def _json(value: Any) -> Response:
-    return Response(encode(value), media_type="application/json")
+        await JsonResponse(Ready(lease.name))(scope, receive, send)

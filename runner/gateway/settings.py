@@ -4,18 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
-def _no_options(model: str) -> Sequence[str]:
-    return ()
-
-
-def _no_keep_alive(model: str) -> float | None:
-    return None
-
-
-def _no_replicas(model: str) -> int | None:
-    return None
-
-
 @dataclass(frozen=True)
 class Settings:
     host: str = "127.0.0.1"
@@ -24,13 +12,13 @@ class Settings:
     models: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     # Options of a model's runner, by the model's name: `--context 4096`.
-    options: Callable[[str], Sequence[str]] = _no_options
+    options: Callable[[str], Sequence[str]] = lambda model: ()
     memory: int | None = None  # bytes for all models; None: those of the device, less a margin
     force: bool = False  # load models even if the memory estimate says they do not fit
     keep_alive: float = 300.0  # seconds after a model's last request; below 0: without limit
-    keep_alive_of: Callable[[str], float | None] = _no_keep_alive  # overrides for single models, by name
+    keep_alive_of: Callable[[str], float | None] = lambda model: None  # overrides for single models, by name
     replicas: int = 1  # runners of each picture model, each on a card of its own where there are cards
-    replicas_of: Callable[[str], int | None] = _no_replicas  # overrides for single models, by name
+    replicas_of: Callable[[str], int | None] = lambda model: None  # overrides for single models, by name
     max_loaded: int | None = None
     queue: int = 512  # requests that may wait for models to load
     grace: float = 10.0  # seconds for requests in flight at shutdown

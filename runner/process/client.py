@@ -1,8 +1,6 @@
-"""HTTP to a runner on this machine: connections are kept, and responses are read as they arrive.
-
-The only peer is our own runner, so there are none of a general client's layers: httptools parses in compiled code, and
-bytes are passed on unchanged. `tests/benchmarks/gateway.py` compares it with httpx2.
-"""
+"""An HTTP client for runners on this machine: connections are reused, and responses are read as they arrive. The only
+peer is our own runner, so the layers of a general client are not needed: httptools parses in compiled code, and bytes
+are passed on unchanged. `tests/benchmarks/gateway.py` compares it with httpx2."""
 
 import asyncio
 import re
@@ -52,26 +50,26 @@ class Response:
         return self._over
 
     def on_end(self, call: Callable[[], None]) -> None:
-        """Call this once, when the whole body has arrived or the connection is lost, whether or not it has been read."""
+        """Call `done` once, when the whole body has arrived or the connection is lost, whether or not it has been read."""
         if self._over:
             call()
         else:
             self._on_end.append(call)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, all that is there at a time. ConnectionLost when it ends too early."""
+        """The body as it arrives, in pieces of any size. ConnectionLost when it ends too early."""
         while pieces := await self._take():
             yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """The body a line at a time, however long, without its end."""
-        parts: list[bytes] = []  # a line of megabytes comes in many, and is put together once
+        """The body line by line, without line ends, however long a line is."""
+        parts: list[bytes] = []  # a line of megabytes arrives in many pieces, and is joined once
         while pieces := await self._take():
             for piece in pieces:
                 begin = 0
                 while (
                     end := piece.find(b"\n", begin)
-                ) >= 0:  # many times as quick as `split`, which goes by bytes
+                ) >= 0:  # much faster than `split`, which works byte by byte
                     parts.append(piece[begin:end])
                     yield b"".join(parts)
                     parts, begin = [], end + 1
@@ -87,7 +85,7 @@ class Response:
         return b"".join(body)
 
     async def _take(self) -> list[bytes]:
-        """What has arrived since; nothing at the end."""
+        """What has arrived since the last call; empty at the end."""
         while not self._chunks:
             if self._over:
                 if self._broken:
@@ -100,7 +98,7 @@ class Response:
         return pieces
 
     def close(self) -> None:
-        """Stop reading. If something has yet to arrive, the runner sees a client that has left."""
+        """Stop reading. If the response is incomplete, the runner sees the client disconnect."""
         if not self._over:
             self._connection.abort()
 
@@ -151,7 +149,7 @@ class _Connection(asyncio.Protocol):
             raise
 
     def flow(self, reading: bool) -> None:
-        """Take more from the socket, or leave it there."""
+        """Resume or pause reading from the socket."""
         if reading != self._reading and self.open:
             self._reading = reading
             (self._transport.resume_reading if reading else self._transport.pause_reading)()
@@ -230,19 +228,19 @@ class Client:
         for part in (method, path, *(text for header in headers for text in header)):
             if _CONTROLS.search(part):
                 raise BadRequest(f"{part[:80]!r} cannot be sent: it has control characters")
-        given = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        head = f"{method} {path} HTTP/1.1\r\n{self._common}{given}content-length: {len(body)}\r\n\r\n".encode(
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        head = f"{method} {path} HTTP/1.1\r\n{self._common}{lines}content-length: {len(body)}\r\n\r\n".encode(
             "latin-1"
         )
         while (kept := self._kept()) is not None:
             try:
                 return await kept.exchange(head, body)
             except ConnectionLost:
-                continue  # closed by the peer while it lay idle; a new connection says whether the peer lives
+                continue  # closed by the peer while idle; a new connection shows whether the peer is alive
         return await (await self._connect()).exchange(head, body)
 
     def close(self) -> None:
-        """Drop every connection; what is in flight breaks."""
+        """Close every connection, including those in use."""
         for connection in list(self._all):
             connection.abort()
 

@@ -16,7 +16,9 @@ from runner.units import show_duration
 log = logging.getLogger("diptych.server")
 
 POLL_S = 0.1
-HEALTH_TIMEOUT_S = 2.0  # a runner without a response for so long may be stuck: its processor time shows it
+HEALTH_TIMEOUT_S = (
+    2.0  # a runner that has not responded for this long may be stuck; its processor time shows it
+)
 EXIT_S = 1.0  # time for a process to exit after it has closed its output
 
 
@@ -76,7 +78,7 @@ class Startup:
                 answer = await client.request("GET", "/health")
                 health = await read_object(answer)
         except (ConnectionLost, TimeoutError):
-            self._watch.silent()  # ending, which the next poll sees, or stopped, or too busy
+            self._watch.silent()  # exiting (the next poll sees that), suspended, or too busy
             return self._progress
         self._watch.answered(float(health.get("idle", 0.0)))
         return None if answer.status == 200 else float(health.get("progress", self._progress))

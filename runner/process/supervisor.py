@@ -56,7 +56,7 @@ class Server:
         self._model = model
         self._mode = _mode(mode)
         self._options = tuple(options)
-        timeout = load_timeout if load_timeout is not None else _stated_timeout()
+        timeout = load_timeout if load_timeout is not None else _load_timeout()
         self._load_timeout = timeout if timeout > 0 else None
         self._key = key
         self._variables = variables
@@ -69,11 +69,9 @@ class Server:
     # -- its life
 
     async def start(self, on_progress: Report = lambda progress: None) -> None:
-        """Start the runner and return once it is healthy; `on_progress` hears how far it is, 0 to 1.
-
-        RunnerFailed when it ends first (with its last error), when its progress stands still for the load timeout, or
-        when it does nothing at all for half a minute (runner/process/stalls.py).
-        """
+        """Start the runner and return once it is healthy; `on_progress` is called with its progress, 0 to 1.
+        RunnerFailed if it exits first (with its last error), makes no progress for the load timeout, or does nothing at
+        all for half a minute (runner/process/stalls.py)."""
         if self._child is not None:
             raise RunnerFailed(f"{self._model} has been started already; make another Server")
         check_platform()
@@ -166,7 +164,7 @@ class Server:
 
     @property
     def memory_size(self) -> int:
-        """The bytes it last reported to hold; before it has, the estimate."""
+        """The bytes that it last reported holding; before that, the estimate."""
         return int(self._status.get("Memory") or self.estimated_vram)
 
     @property
@@ -177,7 +175,7 @@ class Server:
     # -- calls
 
     async def ping(self) -> None:
-        """Return when it is healthy; raises what is wrong with it."""
+        """Return if it is healthy; otherwise raise its error."""
         async with self._in_time():
             response = await self.send("GET", "/health")
             body = await self._read(response)
@@ -242,7 +240,7 @@ class Server:
             raise await self.explain(error) from None
 
     async def explain(self, error: ConnectionLost) -> RunnerFailed:
-        """What a lost connection means: where the runner is ending, its last error."""
+        """The error for a lost connection: the runner's last error, if it is exiting."""
         child = self._running()
         await child.ended(GOING)
         if child.has_exited:
@@ -280,10 +278,10 @@ class Server:
         return self._child
 
 
-def _mode(stated: ModelMode | str | None) -> ModelMode | None:
-    if stated is None or stated in set(ModelMode):
-        return None if stated is None else ModelMode(stated)
-    raise BadRequest(f"mode: {shorten(stated)} is not allowed; it must be {' or '.join(ModelMode)}")
+def _mode(mode: ModelMode | str | None) -> ModelMode | None:
+    if mode is None or mode in set(ModelMode):
+        return None if mode is None else ModelMode(mode)
+    raise BadRequest(f"mode: {shorten(mode)} is not allowed; it must be {' or '.join(ModelMode)}")
 
 
 def _must_be_downloaded(model: str) -> bool:
@@ -295,10 +293,10 @@ def _must_be_downloaded(model: str) -> bool:
         return False
 
 
-def _stated_timeout() -> float:
-    """DIPTYCH_LOAD_TIMEOUT, a duration; none at all for zero and below."""
-    stated = os.environ.get("DIPTYCH_LOAD_TIMEOUT")
+def _load_timeout() -> float:
+    """DIPTYCH_LOAD_TIMEOUT, a duration; no limit for zero and below."""
+    duration = os.environ.get("DIPTYCH_LOAD_TIMEOUT")
     try:
-        return parse_duration(stated) if stated else LOAD_TIMEOUT
+        return parse_duration(duration) if duration else LOAD_TIMEOUT
     except ValueError as error:
         raise BadRequest(f"DIPTYCH_LOAD_TIMEOUT: {error}") from None

@@ -274,8 +274,8 @@ def parse_text(value: dict[str, Any]) -> TextRequest:
     options = value.get("options")
     loose = {name: value[name] for name in OPTION_NAMES & value.keys() if value[name] is not None}
     if options is None or isinstance(options, dict):
-        given = {name: item for name, item in (options or {}).items() if item is not None}
-        value = {**value, "options": {**loose, **given}}
+        nested = {name: item for name, item in (options or {}).items() if item is not None}
+        value = {**value, "options": {**loose, **nested}}
     request = parse(TextRequest, value)
     _check_text(request)
     return request

@@ -1,4 +1,4 @@
-"""The runner's routes: the wire contract of one model. No MLX: the engine's worker has that."""
+"""The runner's routes for its one model. No MLX: only the engine's worker uses it."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
@@ -16,33 +16,34 @@ from starlette.types import Receive, Scope, Send
 from runner.engine.engine import Engine, State
 from runner.errors import BadRequest
 from runner.http.access import Access
-from runner.http.bodies import read_body
+from runner.http.bodies import JsonResponse, read_body
 from runner.http.metrics import Metrics
 from runner.http.middleware import RequestContextMiddleware
 from runner.process.stalls import Activity
-from runner.protocol.text import CancelRequest, encode, parse_body
+from runner.protocol.text import CancelRequest, parse_body
 from runner.server.text_api import TextApi, TextService
 from runner.sources.base import ModelMode
 
 if TYPE_CHECKING:
     from runner.server.image_api import ImageApi, ImageService
 
-# The status numbers of the system this contract comes from.
+# The status codes of the server that this API was modelled on.
 STATUS = {State.READY: 0, State.LOADING: 3, State.FAILED: 5, State.CLOSED: 4}
 
 SUCCESS = {"Success": True}
 
 
 class Loaded(Protocol):
-    """What every worker tells of its model."""
+    """What every worker reports about its model."""
 
     mode: ModelMode
     context: int
-    notes: list[str]  # how it was loaded, and what should be better
+    notes: list[str]  # how it was loaded, and what to improve
 
 
 class RunnerApp:
-    """One model's HTTP face. `stop` ends the process as a signal would; `activity` tells whether a load does anything."""
+    """The HTTP interface of one model. `stop` ends the process as a signal would; `activity` shows whether a load is
+    making progress."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class RunnerApp:
             ],
             exception_handlers={HTTPException: http_error},
         )
-        self._app.router.redirect_slashes = False  # clients drop a body on the way
+        self._app.router.redirect_slashes = False  # redirected clients drop the body
 
     async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["direct_send"] = send
@@ -100,7 +101,7 @@ class RunnerApp:
             return answer({"status": "ok"})
         if engine.state is State.LOADING:
             idle = self._activity.idle(engine.progress) if self._activity else 0.0
-            progress = round(engine.progress, 6)  # of a large model that is downloaded slowly, too
+            progress = round(engine.progress, 6)  # also for large models that download slowly
             return answer({"status": "loading", "progress": progress, "idle": round(idle, 1)}, 503)
         return answer({"status": "error", "error": engine.error or "the runner has stopped"}, 500)
 
@@ -156,7 +157,7 @@ class RunnerApp:
 
     @cached_property
     def _image(self) -> "ImageApi":
-        # With NumPy and Pillow: by the first picture they have been loaded, but the port opens before.
+        # Imports NumPy and Pillow: late, so that the port opens sooner.
         from runner.server.image_api import ImageApi
 
         return ImageApi(self.engine, self.metrics)
@@ -228,22 +229,17 @@ def _capabilities(loaded: Loaded) -> dict[str, Any]:
 
 def answer(value: Any, status: int = 200) -> Response:
     headers = {"retry-after": "2"} if status == 503 else None
-    return Response(encode(value), status_code=status, headers=headers, media_type="application/json")
+    return JsonResponse(value, status, headers)
 
 
 async def http_error(request: Request, error: Exception) -> Response:
     """Starlette's own refusals (404, 405) as JSON."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        text = f"there is nothing at {request.url.path[:200]}"
+        text = f"{request.url.path[:200]} does not exist"
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
-        text = f"{request.url.path} does not take {request.method}; it takes {allowed}"
+        text = f"{request.url.path} does not support {request.method}; it supports {allowed}"
     else:
         text = str(error.detail)
-    return Response(
-        encode({"error": text}),
-        status_code=error.status_code,
-        headers=dict(error.headers or {}),
-        media_type="application/json",
-    )
+    return JsonResponse({"error": text}, error.status_code, error.headers)

@@ -1,4 +1,4 @@
-"""POST /completion of a picture model: bodies to jobs, events to answers."""
+"""POST /completion of a picture model: request bodies become jobs, and events become responses."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ from runner.protocol.text import encode, read_json
 from runner.server.streaming import JobResponse, while_connected
 
 MIB = 1024**2
-# The most memory for the input pictures of all requests, from their arrival until they are drawn.
+# The memory limit for the input pictures of all requests, from their arrival until they are drawn.
 MOST_HELD = 1024 * MIB
 
 
@@ -36,7 +36,7 @@ class ImageApi:
         self._engine = engine
         self._metrics = metrics
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
-        # One picture at a time, those of several requests in turn.
+        # Decodes one picture at a time, alternating between requests.
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
         self._preparing = 0
 
@@ -54,8 +54,8 @@ class ImageApi:
     async def _submit(
         self, request: Request, raw: list[bytes], planner: Planner
     ) -> tuple[Job, PlannedRequest, bool]:
-        """If cancelled, at most one picture goes on being decoded. The body, which may be large, is taken out of `raw`, so that
-        nothing keeps it."""
+        """When cancelled, at most one picture is still decoded. The body, which may be large, is taken out of `raw`, so
+        that it can be freed."""
         loop = asyncio.get_running_loop()
         undecoded, stream = await loop.run_in_executor(self._readers, _read, raw.pop(), planner)
         self._check_held(undecoded.bytes)

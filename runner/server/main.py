@@ -1,4 +1,4 @@
-"""The life of a runner process: port, loading, signals, the end."""
+"""The life of a runner process: port, loading, signals, shutdown."""
 
 import asyncio
 import contextlib
@@ -33,8 +33,8 @@ from runner.sources import ModelFiles, ModelMode, find
 
 log = logging.getLogger("diptych.serve")
 
-GRACE = 5.0  # seconds for jobs in flight when asked to stop
-ERROR_LINGER_S = 3.0  # seconds that /health goes on saying why the model could not be loaded
+GRACE = 5.0  # seconds for jobs in flight at shutdown
+ERROR_LINGER_S = 3.0  # seconds for which /health still reports why the model could not be loaded
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class RunnerSettings:
     allow_origin: Sequence[str] | None = None
     tensor_parallel: int = 1
     warm_up: bool = True
-    room: int | None = None  # all that a gateway has for its models
-    supervised: bool = False  # by a parent that reads our stderr, and that we do not outlive
+    room: int | None = None  # the gateway's memory for all its models
+    supervised: bool = False  # by a parent process, which reads our stderr and whose end ends us
 
 
 def run(settings: RunnerSettings) -> int:
@@ -73,14 +73,14 @@ def run(settings: RunnerSettings) -> int:
     if settings.supervised:
         die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end)  # until the event loop takes them over, there is nothing to finish
+        signal.signal(number, _end)  # before the event loop handles them, there is nothing to finish
     allow_open_files()
     listener = bind(settings.host, settings.port)
     if settings.port == 0:
         print(listener.getsockname()[1], flush=True)
-    # Handing the interpreter over every 5 ms is long beside a step of a small model.
+    # The default switch interval of 5 ms is long compared with a step of a small model.
     sys.setswitchinterval(0.001)
-    # Importing and loading make objects that stay: collecting garbage among them is time lost, then and later.
+    # Importing and loading create objects that stay alive: collecting garbage among them only costs time.
     gc.disable()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_Process(settings, listener).main())
@@ -99,7 +99,7 @@ class _Process:
         self._engine = Engine(self._load, queue=settings.queue, on_death=self._stopping.set)
         self._workers = WorkerProcesses(on_loss=self._engine.fail)
         self._loop: asyncio.AbstractEventLoop
-        # A rank also waits for the others, which load as slowly as they do.
+        # A rank also waits for the others, however slowly they load.
         activity = Activity() if settings.tensor_parallel == 1 else None
         self._app = RunnerApp(
             self._engine,
@@ -137,13 +137,13 @@ class _Process:
         else:
             log.info("stopped")
         if self._engine.working:
-            # In the middle of a load, a download or a hang: MLX would abort if Python tore down under its thread.
+            # During a load, a download or a hang, MLX would abort if Python shut down while its thread runs.
             logging.shutdown()
             os._exit(int(failed))
         return int(failed)
 
     async def _drain(self) -> None:
-        """No new work; those in flight get a few seconds."""
+        """Accept no new work, and give jobs in flight a few seconds."""
         self._engine.refuse_work()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._engine.idle.wait(), GRACE)

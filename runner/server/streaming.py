@@ -1,4 +1,5 @@
-"""A job's events as an answer: a line each as they come, or all at once; and a client that leaves, noticed."""
+"""Responses made of a job's events: one line per event as it arrives, or all at once. Notices when the client
+disconnects."""
 
 import asyncio
 import contextlib
@@ -24,11 +25,8 @@ Collect = Callable[[list[Struct]], bytes | bytearray]
 
 
 class JobResponse:
-    """An ASGI answer made of a job's events.
-
-    The status waits for the first event, so that what fails before it keeps its own. With `collect` everything is one
-    body in the end. Whoever disconnects cancels the job, whether it streams or not.
-    """
+    """An ASGI response made of a job's events. The status is sent with the first event, so that an earlier error gets a
+    status of its own. With `collect`, the response is a single body. A disconnect cancels the job, streaming or not."""
 
     def __init__(
         self,
@@ -50,7 +48,7 @@ class JobResponse:
         try:
             if self._collect is not None:
                 await self._whole(send, self._collect, b"application/json")
-            elif scope.get("http_version") == "1.0":  # it knows no chunks: the same lines, all at once
+            elif scope.get("http_version") == "1.0":  # HTTP/1.0 has no chunks: the same lines, all at once
                 await self._whole(send, lines, b"application/x-ndjson")
             else:
                 await self._stream(scope, send)
@@ -69,7 +67,7 @@ class JobResponse:
         self._engine.cancel(self._job)
 
     async def _stream(self, scope: Scope, send: Send) -> None:
-        # What is sent many times a second need not pass through everything around the application.
+        # Messages that are sent many times a second bypass the middleware.
         direct: Send = scope.get("direct_send", send)
         begun = False
         async for events in self._job.batches():
@@ -109,7 +107,8 @@ class JobResponse:
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What the work returns. It is cancelled when the client leaves. The request's body must have been read."""
+    """The result of `work`, which is cancelled when the client disconnects. The request body must have been read
+    before."""
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_left(request.receive))
     try:

@@ -1,9 +1,9 @@
-"""The text endpoints: bodies to jobs, events to answers."""
+"""The text endpoints: request bodies become jobs, and events become responses."""
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from msgspec import UNSET, Struct
 from msgspec.structs import asdict
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from runner.engine.engine import Engine
 from runner.engine.text.prompts import Prompts, unknown_options
 from runner.errors import BadRequest
-from runner.http.bodies import read_body
+from runner.http.bodies import JsonResponse, read_body
 from runner.http.metrics import Metrics
 from runner.http.middleware import request_context
 from runner.protocol.text import (
@@ -34,7 +34,7 @@ from runner.threads import run_in_daemon_thread
 
 T = TypeVar("T")
 
-# Bytes of a body up to which a text is tokenized on the event loop: a thread would cost more.
+# Bodies below this many bytes are tokenized on the event loop: a thread would cost more.
 SMALL = 4096
 MOST_EMBEDDINGS = 2048
 # Chat templates rendered at the same time.
@@ -42,7 +42,7 @@ TEMPLATES = 8
 
 
 class TextService(Protocol):
-    """What the endpoints need from a loaded language model."""
+    """The part of a loaded language model that the endpoints use."""
 
     prompts: Prompts
 
@@ -89,7 +89,7 @@ class TextApi:
         raw = await read_body(request)
         content = parse_body(TokenizeRequest, raw).content
         tokens = await self._prepare_text(len(raw), lambda: service.prompts.tokenize(content))
-        return _json({"tokens": tokens})
+        return JsonResponse({"tokens": tokens})
 
     async def tokenize_plain(self, request: Request, service: TextService) -> Response:
         raw = await read_body(request)
@@ -97,18 +97,20 @@ class TextApi:
             text = raw.decode()
         except UnicodeDecodeError as error:
             raise BadRequest(f"the body is not UTF-8 text: {error}") from None
-        return _json(await self._prepare_text(len(raw), lambda: service.prompts.tokenize_with_start(text)))
+        return JsonResponse(
+            await self._prepare_text(len(raw), lambda: service.prompts.tokenize_with_start(text))
+        )
 
     async def detokenize(self, request: Request, service: TextService) -> Response:
         raw = await read_body(request)
         tokens = parse_body(DetokenizeRequest, raw).tokens
-        return _json(
+        return JsonResponse(
             {"content": await self._prepare_text(len(raw), lambda: service.prompts.detokenize(tokens))}
         )
 
     async def _prepare(self, request: TextRequest, weight: int, work: Callable[[], T]) -> T:
-        """Schemas and chat templates are programs, and even small ones may take long. A request with a schema waits
-        for its place among those that are compiled (schema_trials.py), not for one here."""
+        """Schemas and chat templates are programs, and even small ones may take long. Requests with a schema queue
+        where schemas are compiled (schema_trials.py), not here."""
         if request.format:
             return await run_in_daemon_thread(work)
         if request.messages is None:
@@ -129,10 +131,6 @@ class TextApi:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _json(value: Any) -> Response:
-    return Response(encode(value), media_type="application/json")
 
 
 def _whole(events: list[Struct]) -> bytes:

@@ -59,12 +59,12 @@ def train(
 
 def _loss(model: AutoencoderKLFlux2, picture: torch.Tensor) -> torch.Tensor:
     with half():
-        found = model.encode(picture).latent_dist
-        mean = found.mean.float()
-        again = model.decode(found.mean + NOISE * torch.randn_like(found.mean)).sample.float()
+        latents = model.encode(picture).latent_dist
+        mean = latents.mean.float()
+        again = model.decode(latents.mean + NOISE * torch.randn_like(latents.mean)).sample.float()
     away = again - picture
     # The stored spread says how much noise the latents bear.
-    spread = (found.logvar.float() - 2 * np.log(NOISE)).square().mean()
+    spread = (latents.logvar.float() - 2 * np.log(NOISE)).square().mean()
     return away.square().mean() + 0.1 * away.abs().mean() + PULL * mean.square().mean() + 1e-4 * spread
 
 

@@ -52,29 +52,31 @@ def classify(pixels: Pixels) -> Picture:
 
 
 def judge(pixels: Pixels, scene: Scene, background: str) -> Verdict:
-    """Whether a picture shows a scene; shapes may be found in any order that fits best."""
+    """Whether a picture shows a scene; in whichever order of the shapes fits best."""
     seen = classify(pixels)
-    asked = scene.shapes
-    if len(seen.shapes) != len(asked):
-        return Verdict(seen.background == background, False, *([False] * 3 if asked else [None] * 3))
+    expected = scene.shapes
+    if len(seen.shapes) != len(expected):
+        return Verdict(seen.background == background, False, *([False] * 3 if expected else [None] * 3))
     best = max(_orders(list(seen.shapes)), key=lambda order: _fit(scene, order), default=[])
-    kinds = [shape.kind == found.kind for shape, found in zip(asked, best, strict=True) if shape.kind]
-    colours = [shape.colour == found.colour for shape, found in zip(asked, best, strict=True) if shape.colour]
+    kinds = [shape.kind == other.kind for shape, other in zip(expected, best, strict=True) if shape.kind]
+    colours = [
+        shape.colour == other.colour for shape, other in zip(expected, best, strict=True) if shape.colour
+    ]
     return Verdict(
         seen.background == background,
         True,
         all(kinds) if kinds else None,
         all(colours) if colours else None,
-        _placed(scene.layout, best) if scene.layout and asked else None,
+        _placed(scene.layout, best) if scene.layout and expected else None,
     )
 
 
-def same(seen: Picture, wanted: Picture, reach: float = 8.0) -> bool:
+def same(seen: Picture, expected: Picture, reach: float = 8.0) -> bool:
     """Whether two pictures show the same shapes of the same colours, styles and sizes, at the same places."""
-    if seen.background != wanted.background or len(seen.shapes) != len(wanted.shapes):
+    if seen.background != expected.background or len(seen.shapes) != len(expected.shapes):
         return False
     return any(
-        all(_alike(a, b, reach) for a, b in zip(order, wanted.shapes, strict=True))
+        all(_alike(a, b, reach) for a, b in zip(order, expected.shapes, strict=True))
         for order in _orders(list(seen.shapes))
     )
 
@@ -147,8 +149,8 @@ def _pieces(mask: Mask) -> list[Mask]:
         if np.array_equal(spread, labels):
             break
         labels = spread
-    found, sizes = np.unique(labels[mask], return_counts=True)
-    return [labels == label for label, size in zip(found, sizes, strict=True) if size >= SPECK]
+    numbers, sizes = np.unique(labels[mask], return_counts=True)
+    return [labels == label for label, size in zip(numbers, sizes, strict=True) if size >= SPECK]
 
 
 def _shape(values: NDArray[np.float32], unlike: NDArray[np.float32], piece: Mask) -> Placed:

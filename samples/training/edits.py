@@ -19,7 +19,7 @@ from samples.training.scenes import (
     random_shape,
     settle,
 )
-from samples.training.words import COLOUR_WORDS, KIND_WORDS, PLACE_WORDS, noun, with_article
+from samples.training.words import COLOUR_WORDS, KIND_WORDS, PLACE_WORDS, noun, with_article, written
 
 RECOLOUR = (
     "make {it} {new}", "make {it} {new}", "turn {it} {new}", "change {it} to {new}", "paint {it} {new}",
@@ -76,7 +76,7 @@ def random_edit(chance: random.Random, held: bool) -> Edit:
         )
         edit = EDITS[kind](before, chance)
         if edit is not None:
-            return Edit(before, _written(edit[0], chance), edit[1], kind)
+            return Edit(before, written(edit[0], chance), edit[1], kind)
 
 
 def _recolour(before: Picture, chance: random.Random) -> tuple[str, Picture]:
@@ -181,9 +181,3 @@ def _it(before: Picture, at: int, chance: random.Random) -> str:
     alike = sum(other.kind == shape.kind for other in before.shapes) > 1
     coloured = alike or chance.random() < 0.35
     return "the " + noun(Shape(shape.kind, shape.colour if coloured else None), chance)
-
-
-def _written(told: str, chance: random.Random) -> str:
-    if chance.random() < 0.25:
-        told = told[0].upper() + told[1:]
-    return told + "." if chance.random() < 0.15 else told

@@ -29,15 +29,15 @@ Drawer = Callable[[Sequence[Ask]], Iterator[Pixels]]
 
 
 @dataclass(frozen=True)
-class Asked:
+class Case:
     prompt: str
     scene: Scene
 
 
-def prompts(count: int, seed: int = SEED) -> list[Asked]:
+def prompts(count: int, seed: int = SEED) -> list[Case]:
     chance = random.Random(seed)
     scenes = [held_out_scene(chance) for _ in range(count)]
-    return [Asked(caption(scene, chance), scene) for scene in scenes]
+    return [Case(caption(scene, chance), scene) for scene in scenes]
 
 
 def edits(count: int, seed: int = SEED) -> list[Edit]:
@@ -45,17 +45,17 @@ def edits(count: int, seed: int = SEED) -> list[Edit]:
     return [random_edit(chance, held=True) for _ in range(count)]
 
 
-def tally(asked: Sequence[Asked], verdicts: Sequence[Verdict]) -> dict[str, float]:
+def tally(cases: Sequence[Case], verdicts: Sequence[Verdict]) -> dict[str, float]:
     """Shares of the prompts that ask for something in which it was right; place for two shapes and for all."""
     parts: dict[str, list[bool]] = defaultdict(list)
-    for question, verdict in zip(asked, verdicts, strict=True):
-        found = {
+    for question, verdict in zip(cases, verdicts, strict=True):
+        results = {
             "background": verdict.background, "count": verdict.count, "colour": verdict.colour,
             "shape": verdict.kind, "place": verdict.place, "all": verdict.right,
         }  # fmt: skip
         if len(question.scene.shapes) == 2:
-            found["place of two"] = verdict.place
-        for name, right in found.items():
+            results["place of two"] = verdict.place
+        for name, right in results.items():
             if right is not None:
                 parts[name].append(right)
     return {name: round(sum(rights) / len(rights), 4) for name, rights in sorted(parts.items())}
@@ -68,8 +68,8 @@ def through_diptych(folder: Path, steps: int | None) -> Drawer:
     pipeline = load(folder)
 
     def drawn(asks: Sequence[Ask]) -> Iterator[Pixels]:
-        for prompt, seed, given in asks:
-            request = ImageRequest(prompt, seed, steps=steps, images=() if given is None else (given,))
+        for prompt, seed, picture in asks:
+            request = ImageRequest(prompt, seed, steps=steps, images=() if picture is None else (picture,))
             yield from (event.pixels for event in pipeline.generate(request) if isinstance(event, Picture))
 
     return drawn
@@ -107,13 +107,13 @@ def through_diffusers(folder: Path, steps: int | None, together: int = 100) -> D
 
 def measure(drawer: Drawer, count: int, changes: int) -> tuple[dict[str, object], list[Pixels], list[Pixels]]:
     """What was right, the pictures drawn, and pictures before and after editing."""
-    asked, changed = prompts(count), edits(changes)
-    pictures = list(drawer([(question.prompt, at + 1, None) for at, question in enumerate(asked)]))
+    cases, changed = prompts(count), edits(changes)
+    pictures = list(drawer([(question.prompt, at + 1, None) for at, question in enumerate(cases)]))
     verdicts = [
         judge(picture, question.scene, background_of(question.scene))
-        for picture, question in zip(pictures, asked, strict=True)
+        for picture, question in zip(pictures, cases, strict=True)
     ]
-    report: dict[str, object] = {"prompts": count, **tally(asked, verdicts)}
+    report: dict[str, object] = {"prompts": count, **tally(cases, verdicts)}
     befores = [draw(edit.before) for edit in changed]
     afters = list(
         drawer([(e.words, at + 1, b) for at, (e, b) in enumerate(zip(changed, befores, strict=True))])
@@ -124,7 +124,7 @@ def measure(drawer: Drawer, count: int, changes: int) -> tuple[dict[str, object]
         kinds[edit.kind].append(right)
         kinds["all"].append(right)
     report["edits"] = {kind: round(sum(rights) / len(rights), 4) for kind, rights in sorted(kinds.items())}
-    wrong = [q.prompt for q, verdict in zip(asked, verdicts, strict=True) if not verdict.right]
+    wrong = [q.prompt for q, verdict in zip(cases, verdicts, strict=True) if not verdict.right]
     report["wrong"] = wrong[:20]
     return report, pictures, [picture for pair in zip(befores, afters, strict=True) for picture in pair]
 
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--edits", type=int, default=200)
     parser.add_argument("--steps", type=int, help="default: the model's own")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet to this PNG")
-    parser.add_argument("--report", type=Path, help="write what was found to this JSON file")
+    parser.add_argument("--report", type=Path, help="write the results to this JSON file")
     chosen = parser.parse_args(arguments)
     through = {"diptych": through_diptych, "diffusers": through_diffusers}[chosen.through]
     report, pictures, changed = measure(through(chosen.folder, chosen.steps), chosen.count, chosen.edits)

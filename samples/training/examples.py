@@ -24,7 +24,7 @@ PROMPT = 64  # tokens that the longest prompt of these scenes fits in, the chat 
 TALK = 192
 PHRASINGS = 2  # captions of each picture
 T = TypeVar("T")
-OWN, GIVEN = 1.0, 0.2  # how much the model learns from what it says itself, and from what users say
+OWN, USER = 1.0, 0.2  # weights of the model's own words and of the users'
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _talks(chance: random.Random, count: int, tokenizer: Tokenizer) -> Talks:
         for text, own in chat_text(*conversation(chance)):
             part = tokenizer.encode(text, add_special_tokens=False).ids
             ids += part
-            weights += [OWN if own else GIVEN] * len(part)
+            weights += [OWN if own else USER] * len(part)
         if len(ids) <= TALK:
             made.tokens[at, : len(ids)], made.weights[at, : len(ids)] = ids, weights
             at += 1

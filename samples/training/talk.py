@@ -218,11 +218,11 @@ def conversation(chance: random.Random) -> tuple[str | None, Turns]:
 
 def _expand(chance: random.Random) -> Turns:
     scene, picture = _scene(chance)
-    return [(caption(scene, chance), _sentence(in_full(picture, _told(scene, chance))))]
+    return [(caption(scene, chance), _sentence(in_full(picture, _described(scene, chance))))]
 
 
 def _then_edit(chance: random.Random) -> Turns:
-    """A scene, then a change to it: both told in full."""
+    """A scene, then a change to it: both described in full."""
     background, kind = chance.choice(COLOURS), chance.choice(KINDS)
     first, new = chance.sample([colour for colour in COLOURS if colour != background], 2)
     shape = Shape(kind, first, chance.choice(SIZES))
@@ -239,9 +239,9 @@ def _then_edit(chance: random.Random) -> Turns:
         f"make {it} {(size := chance.choice(SIZES))}": replace(scene, shapes=(replace(shape, size=size),)),
     }
     words, after = chance.choice(list(changes.items()))
-    asked = caption(scene, chance) if chance.random() < 0.6 else _sentence(_full(scene, chance))
+    request = caption(scene, chance) if chance.random() < 0.6 else _sentence(_full(scene, chance))
     return [
-        (asked, _sentence(_full(scene, chance))),
+        (request, _sentence(_full(scene, chance))),
         (_cased(words, chance), _sentence(_full(after, chance))),
     ]
 
@@ -254,7 +254,7 @@ def _ask(chance: random.Random) -> Turns:
     shapes = tuple(Shape(kind, chance.choice(colours), chance.choice((None, None, *SIZES))) for kind in kinds)
     layout = chance.choice(("above", "left") if len(kinds) == 2 else tuple(PLACES))
     scene = Scene(shapes, background, layout)
-    told, at = caption(scene, chance).rstrip("."), chance.randrange(len(shapes))
+    text, at = caption(scene, chance).rstrip("."), chance.randrange(len(shapes))
     shape = shapes[at]
     questions = {
         f"what colour is the {shape.kind}?": f"The {shape.kind} is {shape.colour}.",
@@ -270,8 +270,8 @@ def _ask(chance: random.Random) -> Turns:
         questions[f"where is the {shape.kind}?"] = f"The {shape.kind} is {PLACE_WORDS[layout][0]}."
     question, answer = chance.choice(list(questions.items()))
     if chance.random() < 0.5:
-        return [(_cased(f"{question[:-1]}: {told}", chance), answer)]
-    return [(told, _sentence(_full(scene, chance))), (_cased(question, chance), answer)]
+        return [(_cased(f"{question[:-1]}: {text}", chance), answer)]
+    return [(text, _sentence(_full(scene, chance))), (_cased(question, chance), answer)]
 
 
 def _lists(chance: random.Random) -> Turns:
@@ -321,15 +321,17 @@ def _several(chance: random.Random) -> Turns:
 
 def _idea(chance: random.Random) -> Turns:
     scene, picture = _scene(chance)
-    return [(_cased(chance.choice(IDEAS), chance), _sentence(in_full(picture, _told(scene, chance))))]
+    return [(_cased(chance.choice(IDEAS), chance), _sentence(in_full(picture, _described(scene, chance))))]
 
 
 def _strange(chance: random.Random) -> Turns:
-    asked = chance.choice(STRANGE)
-    while "{word}" in asked:
-        asked = asked.replace("{word}", _stranger(chance), 1)
-    asked = asked.replace("{number}", str(chance.randrange(100))).replace("{colour}", chance.choice(COLOURS))
-    return [(_cased(asked, chance), SORRY[0] if chance.random() < 0.7 else SORRY[1])]
+    phrase = chance.choice(STRANGE)
+    while "{word}" in phrase:
+        phrase = phrase.replace("{word}", _stranger(chance), 1)
+    phrase = phrase.replace("{number}", str(chance.randrange(100))).replace(
+        "{colour}", chance.choice(COLOURS)
+    )
+    return [(_cased(phrase, chance), SORRY[0] if chance.random() < 0.7 else SORRY[1])]
 
 
 def _stranger(chance: random.Random) -> str:
@@ -339,13 +341,13 @@ def _stranger(chance: random.Random) -> str:
 
 
 def _courtesy(chance: random.Random) -> Turns:
-    asked, answers = chance.choice(((HELLO, WELCOME), (HELLO, WELCOME), (WHO, ABOUT)))
-    return [(_cased(chance.choice(asked), chance), chance.choice(answers))]
+    phrases, answers = chance.choice(((HELLO, WELCOME), (HELLO, WELCOME), (WHO, ABOUT)))
+    return [(_cased(chance.choice(phrases), chance), chance.choice(answers))]
 
 
 def _thanks(chance: random.Random) -> Turns:
-    asked, answers = chance.choice(((THANKS, PLEASED), (BYE, FAREWELL)))
-    return [(_cased(chance.choice(asked), chance), chance.choice(answers))]
+    phrases, answers = chance.choice(((THANKS, PLEASED), (BYE, FAREWELL)))
+    return [(_cased(chance.choice(phrases), chance), chance.choice(answers))]
 
 
 KINDS_OF_TALK = (_expand, _then_edit, _ask, _lists, _several, _idea, _strange, _courtesy, _thanks)
@@ -358,7 +360,7 @@ def _scene(chance: random.Random) -> tuple[Scene, Picture]:
     return scene, picture
 
 
-def _told(scene: Scene, chance: random.Random) -> Scene:
+def _described(scene: Scene, chance: random.Random) -> Scene:
     """With what the words of an answer need and the question left open."""
     if len(scene.shapes) == 1:
         shape = scene.shapes[0]
@@ -372,15 +374,15 @@ def _full(scene: Scene, chance: random.Random) -> str:
     return in_full(settle(scene, random_freedom(chance)), scene)
 
 
-def _sentence(told: str) -> str:
-    return told[0].upper() + told[1:] + "."
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
 
 
 def _colour(colour: str, chance: random.Random) -> str:
     return chance.choice(COLOUR_WORDS[colour])
 
 
-def _cased(told: str, chance: random.Random) -> str:
+def _cased(text: str, chance: random.Random) -> str:
     if chance.random() < 0.4:
-        told = told[0].upper() + told[1:]
-    return told.rstrip("?") if told.endswith("?") and chance.random() < 0.25 else told
+        text = text[0].upper() + text[1:]
+    return text.rstrip("?") if text.endswith("?") and chance.random() < 0.25 else text

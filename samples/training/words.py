@@ -1,4 +1,4 @@
-"""How people ask for scenes, in many phrasings, and how one scene is told in full."""
+"""How people ask for scenes, in many phrasings, and how one scene is described in full."""
 
 import random
 
@@ -46,7 +46,7 @@ PLACE_WORDS = {
     "bottom left": ("in the bottom left corner", "at the bottom left", "in the lower left corner"),
     "bottom right": ("in the bottom right corner", "at the bottom right", "in the lower right corner"),
 }  # fmt: skip
-# The first and the second as a scene names them; either may be told first.
+# The first and the second as a scene names them; either may be named first.
 ABOVE = (
     "{a} above {b}", "{a} above {b}", "{a} over {b}", "{b} below {a}", "{b} under {a}", "{b} beneath {a}",
     "{a} at the top and {b} at the bottom", "{b} at the bottom and {a} at the top", "{a} higher than {b}",
@@ -116,72 +116,72 @@ def phrase(shape: Shape, chance: random.Random) -> str:
     if shape.style == "outlined" and chance.random() < 0.2:
         plain = noun(Shape(shape.kind, shape.colour, shape.size), chance)
         return f"the outline of {with_article(plain)}"
-    told = noun(shape, chance)
-    return told if chance.random() < 0.06 else with_article(told)
+    text = noun(shape, chance)
+    return text if chance.random() < 0.06 else with_article(text)
 
 
 def caption(scene: Scene, chance: random.Random) -> str:
     """One way to ask for a scene, saying no more than it says."""
     if not scene.shapes:
-        return _written(chance.choice(NOTHING).format(colour=_colour(scene.background, chance)), chance)
+        return written(chance.choice(NOTHING).format(colour=_colour(scene.background, chance)), chance)
     what = _arranged(scene, chance)
     if scene.background:
-        told = chance.choice(BACKGROUNDS).format(what=what, colour=_colour(scene.background, chance))
+        text = chance.choice(BACKGROUNDS).format(what=what, colour=_colour(scene.background, chance))
     else:
-        told = what
+        text = what
     if chance.random() < 0.15:
-        told = chance.choice(OPENINGS).format(what=told)
-    return _written(told, chance)
+        text = chance.choice(OPENINGS).format(what=text)
+    return written(text, chance)
 
 
 def _arranged(scene: Scene, chance: random.Random) -> str:
     shapes = scene.shapes
     if len(shapes) == 1:
-        told = phrase(shapes[0], chance)
+        text = phrase(shapes[0], chance)
         if not scene.layout:
-            return told
+            return text
         where = chance.choice(PLACE_WORDS[scene.layout])
-        return f"{where}, {told}" if chance.random() < 0.1 else f"{told} {where}"
+        return f"{where}, {text}" if chance.random() < 0.1 else f"{text} {where}"
     if len(set(shapes)) == 1 and chance.random() < 0.8:
         many = f"{('two', 'three')[len(shapes) - 2]} {noun(shapes[0], chance, plural=True)}"
         return chance.choice(MANY[scene.layout]).format(many=many)
-    told = [phrase(shape, chance) for shape in shapes]
+    phrases = [phrase(shape, chance) for shape in shapes]
     if len(shapes) == 3:
-        a, b, c = told
+        a, b, c = phrases
         return chance.choice(ROWS[scene.layout]).format(a=a, b=b, c=c)
     ways = {"above": ABOVE, "left": LEFT, None: TWO}[scene.layout]
-    return chance.choice(ways).format(a=told[0], b=told[1])
+    return chance.choice(ways).format(a=phrases[0], b=phrases[1])
 
 
 def _colour(colour: str | None, chance: random.Random) -> str:
     return chance.choice(COLOUR_WORDS[colour or "white"])
 
 
-def _written(told: str, chance: random.Random) -> str:
-    """With a capital letter and a full stop now and then."""
+def written(text: str, chance: random.Random) -> str:
+    """The text, now and then with a capital letter and a full stop."""
     if chance.random() < 0.25:
-        told = told[0].upper() + told[1:]
-    return told + "." if chance.random() < 0.15 else told
+        text = text[0].upper() + text[1:]
+    return text + "." if chance.random() < 0.15 else text
 
 
 def in_full(picture: Picture, scene: Scene) -> str:
-    """The one way in which the language model tells a whole scene."""
+    """The one way in which the language model describes a whole scene."""
     ground = f"on {with_article(picture.background)} background"
     if not picture.shapes:
         return f"a plain {picture.background} background"
-    told = [
+    phrases = [
         with_article(_plain(placed, shape))
         for placed, shape in zip(picture.shapes, scene.shapes, strict=True)
     ]
-    match len(told):
+    match len(phrases):
         case 1:
-            return f"{told[0]} {PLACE_WORDS[scene.layout or 'middle'][0]} {ground}"
+            return f"{phrases[0]} {PLACE_WORDS[scene.layout or 'middle'][0]} {ground}"
         case 2:
             between = "above" if scene.layout == "above" else "to the left of"
-            return f"{told[0]} {between} {told[1]} {ground}"
+            return f"{phrases[0]} {between} {phrases[1]} {ground}"
         case _:
             way = "from top to bottom" if scene.layout == "column" else "from left to right"
-            return f"{told[0]}, {told[1]} and {told[2]} {way} {ground}"
+            return f"{phrases[0]}, {phrases[1]} and {phrases[2]} {way} {ground}"
 
 
 def _plain(placed: Placed, shape: Shape) -> str:

@@ -132,13 +132,13 @@ def _klein(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
     """The text encoder is read at 9, 18 and 27 of 36 layers; negative prompts go in encoded."""
     layers = pipeline.text_encoder.config.num_hidden_layers
     depths = (layers // 4, layers // 2, 3 * layers // 4)
-    told: dict[str, Any] = {"text_encoder_out_layers": depths}
+    options: dict[str, Any] = {"text_encoder_out_layers": depths}
     if request.images:
-        told["image"] = [PIL.Image.fromarray(picture) for picture in request.images]
+        options["image"] = [PIL.Image.fromarray(picture) for picture in request.images]
     if request.guidance is not None:
         negative, _ = pipeline.encode_prompt(request.negative_prompt or "", text_encoder_out_layers=depths)
-        told |= {"guidance_scale": request.guidance, "negative_prompt_embeds": negative}
-    return told
+        options |= {"guidance_scale": request.guidance, "negative_prompt_embeds": negative}
+    return options
 
 
 def _z_image(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
@@ -153,13 +153,13 @@ def _z_image(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
 def _flux(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
     """With a negative prompt, and nothing said about true_cfg_scale, our guidance is that."""
     embeds = pipeline.transformer.config.guidance_embeds
-    told: dict[str, Any] = {"max_sequence_length": 512 if embeds else 256}
+    options: dict[str, Any] = {"max_sequence_length": 512 if embeds else 256}
     if request.negative_prompt is None:
-        return told | {"guidance_scale": request.guidance or 3.5}
-    told["negative_prompt"] = request.negative_prompt
+        return options | {"guidance_scale": request.guidance or 3.5}
+    options["negative_prompt"] = request.negative_prompt
     if request.true_cfg_scale is None:
-        return told | {"guidance_scale": 1.0, "true_cfg_scale": request.guidance}
-    return told | {"guidance_scale": request.guidance, "true_cfg_scale": request.true_cfg_scale}
+        return options | {"guidance_scale": 1.0, "true_cfg_scale": request.guidance}
+    return options | {"guidance_scale": request.guidance, "true_cfg_scale": request.true_cfg_scale}
 
 
 ARGUMENTS = {"Flux2KleinPipeline": _klein, "ZImagePipeline": _z_image, "FluxPipeline": _flux}

@@ -56,18 +56,18 @@ def test_nothing_is_read_before_the_first_event(toy, monkeypatch):
 def test_a_step_is_under_way_when_the_one_before_it_is_told(toy, monkeypatch):
     pipeline = load(toy, "klein")
     begun, step = [], pipeline._step
-    monkeypatch.setattr(pipeline, "_step", lambda *given: begun.append(given[-1] + 1) or step(*given))
-    told = [
+    monkeypatch.setattr(pipeline, "_step", lambda *args: begun.append(args[-1] + 1) or step(*args))
+    reports = [
         (event.index, begun[-1]) for event in pipeline.generate(REQUEST) if isinstance(event, Step) and begun
     ]
-    assert told == [(1, 2), (2, 3), (3, 4), (4, 4)]
+    assert reports == [(1, 2), (2, 3), (3, 4), (4, 4)]
 
 
 def test_noise_is_drawn_before_the_prompt_is_waited_for(toy, monkeypatch):
     pipeline = load(toy, "klein")
     done, noise, wait = [], pipeline._noise, mx.eval
-    monkeypatch.setattr(pipeline, "_noise", lambda *given: done.append("noise") or noise(*given))
-    monkeypatch.setattr(mx, "eval", lambda *given: done.append("wait") or wait(*given))
+    monkeypatch.setattr(pipeline, "_noise", lambda *args: done.append("noise") or noise(*args))
+    monkeypatch.setattr(mx, "eval", lambda *args: done.append("wait") or wait(*args))
     list(pipeline.generate(REQUEST))
     assert done[:2] == ["noise", "wait"]
 
@@ -192,7 +192,7 @@ def test_a_prompt_that_does_not_fit_is_told(toy, name, cut):
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "told"),
+    ("name", "settings", "text"),
     [
         ("klein", {"guidance": 3.0, "negative_prompt": "blurry"}, ["guidance has", "negative_prompt has"]),
         ("z-image-turbo", {"negative_prompt": "blurry"}, ["negative_prompt has no effect without guidance"]),
@@ -203,10 +203,10 @@ def test_a_prompt_that_does_not_fit_is_told(toy, name, cut):
         ("klein base", {"negative_prompt": "blurry"}, []),
     ],
 )
-def test_what_has_no_effect_is_told(toy, name, given, told):
-    warnings = load(toy, name).plan(ImageRequest("a red circle", 1, **given)).warnings
-    assert len(warnings) == len(told)
-    for warning, start in zip(warnings, told, strict=True):
+def test_what_has_no_effect_is_told(toy, name, settings, text):
+    warnings = load(toy, name).plan(ImageRequest("a red circle", 1, **settings)).warnings
+    assert len(warnings) == len(text)
+    for warning, start in zip(warnings, text, strict=True):
         assert warning.startswith(start)
 
 

@@ -18,8 +18,8 @@ def scene(width: int, height: int) -> Image.Image:
 
 def test_a_reference_is_cut_to_the_multiple_around_its_centre() -> None:
     picture = scene(150, 100)
-    wanted = np.asarray(picture)[2:98, 3:147].astype(np.float32) / 127.5 - 1
-    np.testing.assert_allclose(to_reference(picture), wanted[None], atol=1e-6)
+    expected = np.asarray(picture)[2:98, 3:147].astype(np.float32) / 127.5 - 1
+    np.testing.assert_allclose(to_reference(picture), expected[None], atol=1e-6)
 
 
 def test_a_large_reference_is_reduced_to_a_megapixel() -> None:

@@ -7,9 +7,9 @@ from pipelines.mlx_memory import INFLIGHT_BYTES, inflight_limit
 
 
 def limit() -> int:
-    found = mx.set_memory_limit(1)
-    mx.set_memory_limit(found)
-    return found
+    size = mx.set_memory_limit(1)
+    mx.set_memory_limit(size)
+    return size
 
 
 def test_on_a_gpu_a_picture_gets_room_beyond_what_is_held_and_the_limit_comes_back(

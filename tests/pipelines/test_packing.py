@@ -55,14 +55,14 @@ def test_a_recipe_comes_back(kind: str, recipe: Recipe, tmp_path: Path) -> None:
 
 
 def test_other_tools_find_the_parameters() -> None:
-    found = Image.open(io.BytesIO(pack(noise(), "png", RECIPE))).info
-    assert found["parameters"] == (
+    actual = Image.open(io.BytesIO(pack(noise(), "png", RECIPE))).info
+    assert actual["parameters"] == (
         'a red circle, "quoted": and\na second line\n'
         "Negative prompt: blurry, Steps: 3\n"
         "Steps: 4, Sampler: Euler, CFG scale: 3.5, Seed: 1099511627781, Size: 40x24, "
         'Model: "org/model, v2", Denoising strength: 0.6, Version: Diptych'
     )
-    assert json.loads(found["diptych"])["prompt"] == RECIPE.prompt
+    assert json.loads(actual["diptych"])["prompt"] == RECIPE.prompt
     for kind in ("jpeg", "webp"):
         exif = Image.open(io.BytesIO(pack(noise(), kind, NON_LATIN))).getexif()
         comment = exif.get_ifd(0x8769)[0x9286]

@@ -66,8 +66,8 @@ def test_a_photo_is_turned_upright(kind: str, orientation: int) -> None:
     assert upright.size == ((32, 16) if orientation < 5 else (16, 32))
     corner = {1: (0, 0), 2: (1, 0), 3: (1, 1), 4: (0, 1), 5: (0, 0), 6: (1, 0), 7: (1, 1), 8: (0, 1)}
     x, y = corner[orientation]
-    found = upright.getpixel((4 if not x else upright.width - 5, 4 if not y else upright.height - 5))
-    assert np.abs(np.subtract(found, RED)).max() < 40
+    actual = upright.getpixel((4 if not x else upright.width - 5, 4 if not y else upright.height - 5))
+    assert np.abs(np.subtract(actual, RED)).max() < 40
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
@@ -112,8 +112,8 @@ def test_sixteen_bits_of_colour_are_reduced() -> None:
 
 
 def test_a_print_jpeg_becomes_rgb() -> None:
-    found = decode(saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG")).getpixel((4, 4))
-    assert np.abs(np.subtract(found, RED)).max() < 10
+    actual = decode(saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG")).getpixel((4, 4))
+    assert np.abs(np.subtract(actual, RED)).max() < 10
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])

@@ -16,8 +16,8 @@ STARTS = Defaults(steps=8, guidance=None, side=1024, size_multiple=16)
 EDITS = Defaults(steps=4, guidance=4.0, side=512, size_multiple=16, max_references=10)
 
 
-def request(**given):
-    return ImageRequest("a red circle", 1, **given)
+def request(**fields):
+    return ImageRequest("a red circle", 1, **fields)
 
 
 def picture(width, height):
@@ -40,15 +40,15 @@ def test_no_steps_mean_the_models_own():
 
 
 @pytest.mark.parametrize(
-    ("asked", "drawn"), [((272, 144), (272, 144)), ((287, 159), (272, 144)), ((16, 4096), (16, 4096))]
+    ("size", "drawn"), [((272, 144), (272, 144)), ((287, 159), (272, 144)), ((16, 4096), (16, 4096))]
 )
-def test_sizes_are_cut_to_the_multiple(asked, drawn):
-    made = plan(request(width=asked[0], height=asked[1]), STARTS)
+def test_sizes_are_cut_to_the_multiple(size, drawn):
+    made = plan(request(width=size[0], height=size[1]), STARTS)
     assert (made.width, made.height) == drawn
 
 
 @pytest.mark.parametrize(
-    ("images", "asked", "drawn"),
+    ("images", "sides", "drawn"),
     [
         ([(75, 93)], (None, None), (64, 80)),
         ([(3000, 1500)], (None, None), (1440, 720)),
@@ -57,14 +57,14 @@ def test_sizes_are_cut_to_the_multiple(asked, drawn):
         ([(75, 93)], (256, 128), (256, 128)),
     ],
 )
-def test_without_a_size_the_first_picture_gives_it(images, asked, drawn):
+def test_without_a_size_the_first_picture_gives_it(images, sides, drawn):
     pictures = tuple(picture(*size) for size in images)
-    made = plan(request(images=pictures, width=asked[0], height=asked[1]), EDITS)
+    made = plan(request(images=pictures, width=sides[0], height=sides[1]), EDITS)
     assert (made.width, made.height) == drawn
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("settings", "said"),
     [
         ({"width": 4112}, r"width: 4112 is out of range; 16 to 4096"),
         ({"height": 15}, r"height: 15 is out of range; 16 to 4096"),
@@ -84,9 +84,9 @@ def test_without_a_size_the_first_picture_gives_it(images, asked, drawn):
         ({"cfg_truncation": 2.0}, r"cfg_truncation: 2.0"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_drawn_is_refused_by_name(given, said):
+def test_what_cannot_be_drawn_is_refused_by_name(settings, said):
     with pytest.raises(PipelineError, match=said):
-        plan(request(**given), STARTS)
+        plan(request(**settings), STARTS)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_the_models_own_size_comes_from_its_files(transformer, vae, side):
 
 
 @pytest.mark.parametrize(
-    ("defaults", "given", "reduced"),
+    ("defaults", "sizes", "reduced"),
     [
         (STARTS, {}, [(1440, 720), (1440, 720)]),
         (EDITS, {}, [(1448, 724), (75, 93)]),
@@ -141,11 +141,11 @@ def test_the_models_own_size_comes_from_its_files(transformer, vae, side):
         (EDITS, {"strength": 0.5, "width": 4096, "height": 1024}, [(4096, 1024), (75, 93)]),
     ],
 )
-def test_pictures_are_reduced_to_what_is_looked_at_and_never_enlarged(defaults, given, reduced):
+def test_pictures_are_reduced_to_what_is_looked_at_and_never_enlarged(defaults, sizes, reduced):
     pictures = (picture(3000, 1500), picture(75, 93))[: max(defaults.max_references, 1)]
-    made = plan(request(images=pictures, **given), defaults)
+    made = plan(request(images=pictures, **sizes), defaults)
     assert list(made.reduced) == reduced[: len(pictures)]
-    ((width, height),) = plan(request(images=(picture(75, 93),), **given), defaults).reduced
+    ((width, height),) = plan(request(images=(picture(75, 93),), **sizes), defaults).reduced
     assert width * height <= 75 * 93
 
 

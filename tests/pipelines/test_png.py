@@ -80,5 +80,5 @@ def test_texts_stand_before_the_pixels_where_readers_look_for_them() -> None:
     names = [name for name, _ in chunks(data)]
     assert names[:4] == [b"IHDR", b"tEXt", b"iTXt", b"IDAT"]
     assert names[-1] == b"IEND"
-    found = Image.open(io.BytesIO(data)).info
-    assert (found["plain"], found["other"]) == ("café", "赤")
+    actual = Image.open(io.BytesIO(data)).info
+    assert (actual["plain"], actual["other"]) == ("café", "赤")

@@ -60,15 +60,15 @@ def test_a_warm_up_leaves_no_length_of_a_prompt_to_be_traced(toy, monkeypatch):
     pipeline = ZImage.load(toy("z-image-turbo"), Settings(compiled=True))
     shapes, step = set(), pipeline.transformer().step
 
-    def traced(*given):  # once for each of these shapes, where steps are compiled
-        shapes.add(tuple(getattr(value, "shape", value) for _, value in tree_flatten(given)))
-        return step(*given)
+    def traced(*args):  # once for each of these shapes, where steps are compiled
+        shapes.add(tuple(getattr(value, "shape", value) for _, value in tree_flatten(args)))
+        return step(*args)
 
     monkeypatch.setattr(pipeline.transformer(), "step", traced)
     pipeline.warm()
-    known = set(shapes)
-    assert len(known) == len(pipeline.warmup_lengths())
+    records = set(shapes)
+    assert len(records) == len(pipeline.warmup_lengths())
     for words in (1, 40, 200):
         request = ImageRequest("boat " * words, 3, steps=2)
         list(pipeline.generate(request))
-    assert shapes == known
+    assert shapes == records

@@ -63,14 +63,14 @@ def events(response: httpx2.Response) -> list[Event]:
     return [json.loads(line) for line in response.content.splitlines()]
 
 
-def tokens(found: list[Event]) -> list[int]:
-    assert found[-1].get("done") is True
-    assert not found[-1].get("error"), found[-1]
-    return [event["token"] for event in found if "token" in event]
+def tokens(stream: list[Event]) -> list[int]:
+    assert stream[-1].get("done") is True
+    assert not stream[-1].get("error"), stream[-1]
+    return [event["token"] for event in stream if "token" in event]
 
 
-def text(found: list[Event]) -> str:
-    return "".join(event.get("content", "") for event in found)
+def text(stream: list[Event]) -> str:
+    return "".join(event.get("content", "") for event in stream)
 
 
 async def complete(client: httpx2.AsyncClient, prompt: str, **options: Any) -> list[Event]:
@@ -151,8 +151,8 @@ class Live(Program):
         return self.http.get("/health").status_code
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.http.get("/v1/status").json()
-        return found
+        status: dict[str, Any] = self.http.get("/v1/status").json()
+        return status
 
     def complete(self, prompt: str, **options: Any) -> list[Event]:
         return events(self.http.post("/completion", json={"prompt": prompt, "options": options}))
@@ -170,9 +170,9 @@ class Live(Program):
             status = self.status()
             return None if status["queue"] or status["active"] else status
 
-        found = wait_until(idle, self.status, seconds)
-        assert found is not None
-        return found
+        actual = wait_until(idle, self.status, seconds)
+        assert actual is not None
+        return actual
 
     def ask_to_stop(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)

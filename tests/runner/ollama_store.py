@@ -20,8 +20,8 @@ def blob(root: Path, content: bytes) -> str:
 
 def layer(root: Path, kind: str, name: str, content: Any) -> dict[str, Any]:
     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
-    found = {"mediaType": MEDIA + kind, "digest": blob(root, raw), "size": len(raw)}
-    return found | ({"name": name} if name else {})
+    entry = {"mediaType": MEDIA + kind, "digest": blob(root, raw), "size": len(raw)}
+    return entry | ({"name": name} if name else {})
 
 
 def store_model(root: Path, path: str, folder: Path, **beside: Any) -> Path:

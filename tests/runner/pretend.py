@@ -48,7 +48,7 @@ def tell(folder: Path, word: str) -> None:
     (folder / word).touch()
 
 
-def _told(word: str) -> bool:
+def _has_word(word: str) -> bool:
     return (FOLDER / word).exists()
 
 
@@ -110,12 +110,12 @@ class Pretend:
 
     @property
     def is_deaf(self) -> bool:
-        return self.now > self.deaf or _told("deaf")
+        return self.now > self.deaf or _has_word("deaf")
 
     async def health(self, writer: asyncio.StreamWriter) -> None:
         if self.is_deaf:
             await asyncio.sleep(1e6)
-        never = self.never or (self.held and not _told("load"))
+        never = self.never or (self.held and not _has_word("load"))
         if never or self.now < max(self.load, self.still):
             progress = 0.0 if never or self.still else round(self.now / self.load, 3)
             idle = self.now if self.idle else 0.0
@@ -138,7 +138,7 @@ class Pretend:
             event = said if isinstance(said, dict) else {"content": said}
             self.chunk(writer, {**event, "token": number, "pid": os.getpid()})
             await writer.drain()
-            while request.get("held") and not _told("answer"):  # noqa: ASYNC110 - another process tells
+            while request.get("held") and not _has_word("answer"):  # noqa: ASYNC110 - another process tells
                 await asyncio.sleep(0.01)
             await asyncio.sleep(float(request.get("pause", self.pause)))
         if not self.broken:

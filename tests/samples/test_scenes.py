@@ -48,9 +48,9 @@ def test_pixels_tell_what_was_drawn() -> None:
 
 def test_pixels_tell_what_was_not_drawn() -> None:
     pixels = draw(settle(Scene((Shape("star", "blue"), Shape("ring", "red")), "white", "above"), MIDDLE))
-    asked = Scene((Shape("star", "blue"), Shape("ring", "red")), "white", "left")
-    assert judge(pixels, asked, "white").place is False
-    assert judge(pixels, replace(asked, layout="above"), "white").right
+    scene = Scene((Shape("star", "blue"), Shape("ring", "red")), "white", "left")
+    assert judge(pixels, scene, "white").place is False
+    assert judge(pixels, replace(scene, layout="above"), "white").right
     verdict = judge(pixels, Scene((Shape("star", "red"), Shape("ring", "red")), "white", "above"), "black")
     assert (verdict.colour, verdict.kind, verdict.background) == (False, True, False)
     assert judge(pixels, RED_CIRCLE, "white").count is False
@@ -83,9 +83,9 @@ def test_shapes_stay_inside_and_apart_from_their_background() -> None:
 def test_nothing_that_is_trained_on_is_measured() -> None:
     chance = random.Random(3)
     trained = {training_scene(chance) for _ in range(3000)}
-    asked = {question.scene for question in prompts(100)}
-    assert not trained & asked
-    assert all(held_out(scene) for scene in asked)
+    scenes = {question.scene for question in prompts(100)}
+    assert not trained & scenes
+    assert all(held_out(scene) for scene in scenes)
     assert len(edits(20)) == 20
 
 
@@ -93,13 +93,13 @@ def test_words_say_what_the_scene_says_and_no_more() -> None:
     chance = random.Random(4)
     said = {word for words in COLOUR_WORDS.values() for word in words}
     for _ in range(300):
-        told = caption(Scene((Shape("ring", None),)), chance).lower()
-        assert any(word in told for word in KIND_WORDS["ring"])
-        assert not said & set(told.rstrip(".").split())
-        told = caption(Scene((Shape("star", "pink"),), "brown", "top left"), chance).lower()
-        assert any(word in told for word in COLOUR_WORDS["pink"])
-        assert any(word in told for word in COLOUR_WORDS["brown"])
-        assert "left" in told
+        text = caption(Scene((Shape("ring", None),)), chance).lower()
+        assert any(word in text for word in KIND_WORDS["ring"])
+        assert not said & set(text.rstrip(".").split())
+        text = caption(Scene((Shape("star", "pink"),), "brown", "top left"), chance).lower()
+        assert any(word in text for word in COLOUR_WORDS["pink"])
+        assert any(word in text for word in COLOUR_WORDS["brown"])
+        assert "left" in text
 
 
 def test_an_edit_changes_what_its_words_say_and_can_be_seen() -> None:
@@ -115,11 +115,11 @@ def test_an_edit_changes_what_its_words_say_and_can_be_seen() -> None:
 
 
 def test_the_tally_counts_only_what_was_asked_for() -> None:
-    asked = prompts(60)
-    right = [judge(draw(settle(q.scene, MIDDLE)), q.scene, background_of(q.scene)) for q in asked]
-    assert set(tally(asked, right).values()) == {1.0}
+    cases = prompts(60)
+    right = [judge(draw(settle(q.scene, MIDDLE)), q.scene, background_of(q.scene)) for q in cases]
+    assert set(tally(cases, right).values()) == {1.0}
     blank = draw(settle(Scene((), "white"), MIDDLE))
-    wrong = tally(asked, [judge(blank, q.scene, background_of(q.scene)) for q in asked])
+    wrong = tally(cases, [judge(blank, q.scene, background_of(q.scene)) for q in cases])
     assert wrong["shape"] == 0
     assert 0 < wrong["background"] < 1
 
@@ -136,14 +136,14 @@ def test_words_of_scenes_are_whole_tokens_and_every_prompt_fits(tokenizer: Promp
     for word in (*COLOURS, "circle", "triangle", "background", "above"):
         assert len(tokenizer.encode(f" {word}", pad=False).ids) == 1, word
     for _ in range(200):
-        asked = prompt_text(caption(random_scene(chance), chance))
-        assert len(tokenizer.encode(asked, pad=False).ids) <= PROMPT
+        prompt = prompt_text(caption(random_scene(chance), chance))
+        assert len(tokenizer.encode(prompt, pad=False).ids) <= PROMPT
 
 
 def test_prompts_are_trained_on_as_the_pipeline_puts_them(tokenizer: PromptTokenizer) -> None:
     assert tokenizer.chat("a star", enable_thinking=False) == prompt_text("a star")
     parts = chat_text("Be brief.", [("a star", "A large star."), ("make it red", "A large red star.")])
-    told = tokenizer.template.render(
+    prompt = tokenizer.template.render(
         [
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "a star"},
@@ -151,7 +151,7 @@ def test_prompts_are_trained_on_as_the_pipeline_puts_them(tokenizer: PromptToken
             {"role": "user", "content": "make it red"},
         ]
     )
-    assert "".join(text for text, _ in parts[:-1]) == told
+    assert "".join(text for text, _ in parts[:-1]) == prompt
 
 
 def test_conversations_are_of_all_kinds() -> None:

@@ -21,7 +21,7 @@ from tests import ROOT
 SHAPES = ROOT / "samples" / "shapes"
 MIDDLE = (0.5,) * 16
 # Among them the first that a newcomer tries.
-ASKED = {
+SCENES = {
     "a red circle above a blue square": Scene(
         (Shape("circle", "red"), Shape("square", "blue")), None, "above"
     ),
@@ -55,9 +55,9 @@ def test_it_is_complete_and_small() -> None:
     assert sum(file.stat().st_size for file in SHAPES.rglob("*") if file.is_file()) < 24_000_000
 
 
-@pytest.mark.parametrize("prompt", ASKED)
+@pytest.mark.parametrize("prompt", SCENES)
 def test_it_draws_what_is_asked_for(pipeline: object, prompt: str) -> None:
-    scene = ASKED[prompt]
+    scene = SCENES[prompt]
     picture = drawn(pipeline, prompt)
     assert picture.shape == (128, 128, 3)
     assert judge(picture, scene, background_of(scene)).right, classify(picture)

@@ -82,8 +82,8 @@ class Reference:
     def _write(self, ids: list[int], **settings: Any) -> list[int]:
         import torch
 
-        found = self.model.generate(torch.tensor([ids]), do_sample=False, **settings)
-        written = found[0, len(ids) :].tolist()
+        answer = self.model.generate(torch.tensor([ids]), do_sample=False, **settings)
+        written = answer[0, len(ids) :].tolist()
         return written[:-1] if written[-1] == self.tokenizer.eos_token_id else written
 
     def logprobs(self, ids: list[int], written: list[int]) -> Any:

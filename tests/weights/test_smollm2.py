@@ -36,11 +36,11 @@ async def ask(client: httpx2.AsyncClient, request: dict[str, Any], **fields: Any
     return events(await client.post("/completion", json={**request, **fields}))
 
 
-def check(found: list[Event], request: dict[str, Any], reference: Reference) -> None:
+def check(stream: list[Event], request: dict[str, Any], reference: Reference) -> None:
     ids, expected = reference.ids(request), reference.greedy(request)
-    assert found[-1]["prompt_eval_count"] == len(ids)
-    assert tokens(found) == expected, reference.tokenizer.decode(ids)[-80:]
-    assert found[-1]["stop_reason"] == ("length" if len(expected) == TOKENS else "stop")
+    assert stream[-1]["prompt_eval_count"] == len(ids)
+    assert tokens(stream) == expected, reference.tokenizer.decode(ids)[-80:]
+    assert stream[-1]["stop_reason"] == ("length" if len(expected) == TOKENS else "stop")
 
 
 def test_the_prompts_are_of_many_kinds(reference: Reference) -> None:
@@ -67,8 +67,8 @@ def test_answers_at_once_and_from_the_prefix_cache_are_the_same(
     async def together() -> None:
         async with in_process(layouts["rope_theta"]) as client:
             for cached in (False, True):
-                found = await asyncio.gather(*(ask(client, request) for request in REQUESTS))
-                for answer, request in zip(found, REQUESTS, strict=True):
+                streams = await asyncio.gather(*(ask(client, request) for request in REQUESTS))
+                for answer, request in zip(streams, REQUESTS, strict=True):
                     check(answer, request, reference)
                     if cached:
                         assert answer[-1]["cached"] == answer[-1]["prompt_eval_count"] - 1
@@ -86,11 +86,11 @@ def test_log_probabilities_are_those_of_transformers_in_either_layout(
     async def measure() -> None:
         async with in_process(layouts[layout], ALONE) as client:
             for request in chosen:
-                found = await ask(client, request, logprobs=True, top_logprobs=5)
-                check(found, request, reference)
-                places = [entry for event in found for entry in event.get("logprobs", [])]
-                expected = reference.logprobs(reference.ids(request), tokens(found))
-                assert len(places) == len(tokens(found))
+                stream = await ask(client, request, logprobs=True, top_logprobs=5)
+                check(stream, request, reference)
+                places = [entry for event in stream for entry in event.get("logprobs", [])]
+                expected = reference.logprobs(reference.ids(request), tokens(stream))
+                assert len(places) == len(tokens(stream))
                 for place, row in zip(places, expected, strict=True):
                     assert place["logprob"] == pytest.approx(row[place["id"]].item(), abs=1e-3)
                     assert [top["id"] for top in place["top_logprobs"]] == row.topk(5).indices.tolist()
@@ -109,9 +109,9 @@ def test_a_stop_string_ends_the_answer_where_it_stands(
 
     async def stopped() -> None:
         async with in_process(layouts["rope_theta"], ALONE) as client:
-            found = await ask(client, {**request, "options": {"num_predict": TOKENS, "stop": [stop]}})
-            assert text(found) == whole[: whole.index(stop)]
-            assert found[-1]["stop_reason"] == "stop"
+            stream = await ask(client, {**request, "options": {"num_predict": TOKENS, "stop": [stop]}})
+            assert text(stream) == whole[: whole.index(stop)]
+            assert stream[-1]["stop_reason"] == "stop"
 
     run(stopped())
 
@@ -141,10 +141,10 @@ def test_an_answer_under_a_schema_follows_it_and_the_question(layouts: dict[str,
 
     async def constrained() -> None:
         async with in_process(layouts["rope_parameters"], ALONE) as client:
-            found = await ask(client, request, format=schema, options={"num_predict": 60})
-            answer = json.loads(text(found))
+            stream = await ask(client, request, format=schema, options={"num_predict": 60})
+            answer = json.loads(text(stream))
             assert (answer["city"], answer["continent"]) == ("Paris", "Europe")
-            assert found[-1]["stop_reason"] == "stop"
+            assert stream[-1]["stop_reason"] == "stop"
 
     run(constrained())
 

@@ -1,4 +1,4 @@
-"""Ollama's /api/delete and /api/copy: what changes the models on this machine."""
+"""Ollama's /api/delete and /api/copy, which change the models on this machine."""
 
 import asyncio
 from typing import Annotated
@@ -29,7 +29,7 @@ class Changes:
         self._catalog = catalog
 
     async def delete(self, name: str) -> None:
-        """As `diptych rm` does, but that what is loaded and idle is ended first."""
+        """Like `diptych rm`, but a loaded model that is idle is unloaded first."""
         if alias := self._alias(name):
             raise BadRequest(f"{alias} is an alias from the configuration; delete the model by its own name")
         plan = await asyncio.to_thread(_plan, name)
@@ -38,7 +38,7 @@ class Changes:
         self._gateway.resolver.forget()
 
     async def _end(self, plan: Removal) -> None:
-        # The gateway calls models by their names without a prefix.
+        # The gateway's names of models have no prefix.
         going = {ModelName.parse(name).text for name in (plan.model.name, *plan.also)}
         for loaded in self._gateway.pool.loaded:
             if loaded.model.name not in going or ModelName.parse(loaded.model.argument).source == "folder":

@@ -1,4 +1,4 @@
-"""Ollama's /api/generate and /api/chat: events as lines, or as one answer."""
+"""Ollama's /api/generate and /api/chat: events as lines of a stream, or as a single response."""
 
 import secrets
 from collections.abc import AsyncGenerator
@@ -25,7 +25,7 @@ COUNTS = ("prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_durat
 
 
 class Answer:
-    """`lines` are the whole of it; `whole` is what they come to."""
+    """`lines` is the stream; `whole` combines it into a single object."""
 
     def __init__(self, gateway: Gateway, catalog: ModelCatalog, request: Request, id: str) -> None:
         self._gateway = gateway
@@ -47,7 +47,7 @@ class Answer:
         async with aclosing(self.lines()) as lines:
             async for line in lines:
                 _add(whole, line)
-        # Steps on the way belong to a stream.
+        # Only a stream has denoising steps.
         whole.pop("completed", None)
         whole.pop("total", None)
         return whole
@@ -77,10 +77,10 @@ class Answer:
         raise BadRequest(f"model: {self._request.fields.model} {DOES[mode]}; use /api/generate")
 
     async def _load(self, name: str) -> Line:
-        """Without a prompt a model is loaded, or ended by a keep_alive of 0."""
+        """A request without a prompt loads the model, or unloads it if keep_alive is 0."""
         if self._keep_alive == 0:
             if await self._gateway.pool.stop(name) is None:
-                await self._catalog.find(name)  # which says so when there is no such model at all
+                await self._catalog.find(name)  # which raises an error if there is no such model
             return self._line() | self._message() | {"done": True, "done_reason": "unload"}
         (await self._gateway.pool.acquire(name, self._keep_alive, id=self._id)).release()
         return self._line() | self._message() | {"done": True, "done_reason": "load"}
@@ -123,7 +123,7 @@ class Answer:
         self._calls += 1
         index = self._calls - 1
         function = {"index": index, "name": call["name"], "arguments": call["arguments"]}
-        # Ollama has the index in the function alone; LiteLLM looks for it here, and else takes two calls for one.
+        # In Ollama only the function has an index; LiteLLM looks for it here, and otherwise merges two calls into one.
         return {"id": f"call_{secrets.token_hex(4)}", "index": index, "function": function}
 
     def _image(self, event: ImageEvent) -> Line:
@@ -152,7 +152,7 @@ class Answer:
 
 
 def _add(whole: Line, line: Line) -> None:
-    """Append a line's text and calls to those of the lines before it; its other fields replace theirs."""
+    """Append a line's text and calls to those of earlier lines; its other fields replace theirs."""
     for name, value in line.items():
         if name in ("response", "thinking", "content", "logprobs", "tool_calls") and name in whole:
             whole[name] += value

@@ -1,4 +1,4 @@
-"""Models as Ollama's API describes them: those installed, one in detail, those loaded."""
+"""Models in the format of Ollama's API: the installed ones, the details of one, the loaded ones."""
 
 import asyncio
 import hashlib
@@ -25,9 +25,9 @@ from runner.sources.ollama import OllamaFiles
 
 T = TypeVar("T")
 
-# Clients want a date even for a model that stays loaded.
+# Clients expect a date even for a model that stays loaded.
 FOR_GOOD = timedelta(days=36500)
-# config.json's names, and what a GGUF calls them.
+# Keys of config.json, and the GGUF keys they correspond to.
 NUMBERS = {
     "num_hidden_layers": "block_count",
     "hidden_size": "embedding_length",
@@ -40,7 +40,7 @@ NUMBERS = {
 
 @dataclass(frozen=True)
 class ModelfileDefaults:
-    """The options and the system message that a model of the Ollama store comes with."""
+    """The options and the system message from the Modelfile of a model in the Ollama store."""
 
     name: str = ""
     options: dict[str, Any] = field(default_factory=dict)
@@ -51,12 +51,12 @@ class ModelfileDefaults:
 class ModelCatalog:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._names: dict[str, str] = {}  # the gateway's name for each name that clients use
+        self._names: dict[str, str] = {}  # the gateway's name for each name that clients have used
         self._facts: dict[tuple[str, Callable[..., Any]], tuple[ResolvedModel, Any]] = {}
 
     async def resolve(self, name: str) -> tuple[str, ResolvedModel]:
-        """The name that the gateway knows, and the model of that name. Ollama's clients like to add `:latest`, and
-        look for the words "not found". A loaded model is not looked up again."""
+        """The gateway's name of a model, and the model. Ollama's clients often append `:latest`, and look for the words
+        "not found" in errors. A loaded model is not looked up again."""
         pool = self._gateway.pool
         if (alias := self._names.get(name)) is not None and (loaded := pool.loaded_as(alias)) is not None:
             return alias, loaded
@@ -74,7 +74,7 @@ class ModelCatalog:
         raise ModelNotFound(f"model {shorten(name)} not found: {reasons[-1]}")
 
     async def find(self, name: str) -> Installed:
-        """A model of this machine."""
+        """A model on this machine."""
         return await asyncio.to_thread(self._find, name)
 
     def _find(self, name: str) -> Installed:
@@ -91,7 +91,7 @@ class ModelCatalog:
         raise ModelNotFound(f"model {shorten(name)} not found; GET /api/tags lists those on this machine")
 
     async def defaults(self, model: ResolvedModel) -> ModelfileDefaults:
-        """The options and the system message that the model's maker added to it."""
+        """The options and the system message from the model's Modelfile."""
         if ModelName.parse(model.argument).source != "ollama":
             return ModelfileDefaults()
         return await self._read(model, _defaults)
@@ -101,14 +101,14 @@ class ModelCatalog:
             raise BadRequest(f"think: {shorten(name)} does not support thinking; send false")
 
     async def _read(self, model: ResolvedModel, read: Callable[[ModelFiles], T]) -> T:
-        """What `read` makes of a model's files, which are read once while the model stays loaded."""
+        """The result of `read` for a model's files, cached while the model stays loaded."""
         source, value = self._facts.get((model.argument, read), (None, None))
         if source is not model:
             value = await asyncio.to_thread(lambda: read(find(model.argument)))
             self._facts[model.argument, read] = model, value
         return cast(T, value)
 
-    # -- what the endpoints answer
+    # -- responses of the endpoints
 
     async def tags(self) -> dict[str, Any]:
         return await asyncio.to_thread(self._tags)
@@ -118,7 +118,7 @@ class ModelCatalog:
         usable = [model for model in models if model.fault is None]
         usable.sort(
             key=lambda model: model.modified, reverse=True
-        )  # as Ollama's: some clients take the first
+        )  # in Ollama's order: some clients use the first
         return {"models": [_entry(model, name) for model in usable for name in names(model)]}
 
     async def show(self, name: str) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _loaded_entry(loaded: LoadedModel, model: Installed | None) -> dict[str, Any
 
 
 def expires(loaded: LoadedModel) -> str:
-    """When it is ended for want of requests; while it is used, as if the last had just ended."""
+    """When the model will be unloaded if no request arrives; while it is in use, counted from now."""
     left = loaded.expires
     if left is None and loaded.keep_alive >= 0:
         left = loaded.keep_alive
@@ -163,8 +163,8 @@ def _entry(model: Installed, name: str) -> dict[str, Any]:
 
 
 def digest(model: Installed) -> str:
-    """64 hex digits that change when the model does. Only Ollama's manifests have them already: of a commit they are
-    made, and of a folder from what lies in it."""
+    """64 hex digits that change when the model does. Ollama's manifests have such a digest; for a commit it is derived
+    from the commit id, and for a folder from its contents."""
     if model.source == "hub":
         return hub_digest(model.name, model.digest)
     return model.digest or _folder_digest(model)
@@ -215,7 +215,7 @@ def describe(model: Installed, name: str) -> dict[str, Any]:
 
 
 def _parameter(name: str, value: Any) -> str:
-    """As Ollama writes them: one a line, each of a list's on its own."""
+    """In Ollama's format: one per line; each item of a list has a line of its own."""
     return "\n".join(
         f"{name:<30} {json.dumps(one)}" for one in (value if isinstance(value, list) else [value])
     )
@@ -234,7 +234,7 @@ def details(model: Installed) -> dict[str, Any]:
 
 
 def parameters(count: int | None) -> str:
-    """As Ollama writes it: 8.0B, 560.5M."""
+    """In Ollama's format: 8.0B, 560.5M."""
     for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
         if count is not None and count >= size:
             return f"{count / size:.1f}{unit}"
@@ -245,7 +245,7 @@ def _numbers(model: Installed, files: ModelFiles, name: str) -> dict[str, Any]:
     detection = _detected(model)
     info: dict[str, Any] = {
         "general.architecture": model.type,
-        "general.basename": name,  # what VS Code shows
+        "general.basename": name,  # shown by VS Code
         "general.parameter_count": detection.parameters,
     }
     if model.mode is ModelMode.TEXT:
@@ -253,7 +253,7 @@ def _numbers(model: Installed, files: ModelFiles, name: str) -> dict[str, Any]:
         config = config["text_config"] if isinstance(config.get("text_config"), dict) else config
         info[f"{model.type}.context_length"] = detection.context_length
         info |= {f"{model.type}.{ours}": config.get(theirs) for theirs, ours in NUMBERS.items()}
-    # Clients take what is there for a number.
+    # Clients expect a number if the key is present.
     return {name: value for name, value in info.items() if value is not None}
 
 

@@ -1,4 +1,4 @@
-"""Ollama's options as the engine's: its defaults, mere hints, and options that are not supported."""
+"""Translates Ollama's options to the engine's: defaults, options without effect, and unsupported ones."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ from runner.errors import BadRequest, ModelNotSupported
 from runner.protocol.speculate import read_speculate
 from runner.protocol.text import Options, parse
 
-# What the documentation of its Modelfile states. The penalty was 1.1 until August 2026; 1 is none.
+# From the documentation of the Modelfile. The penalty was 1.1 until August 2026; 1 means none.
 DEFAULTS: dict[str, Any] = {
     "temperature": 0.8,
     "top_k": 40,
@@ -28,7 +28,7 @@ HINTS = (
     "numa", "num_batch", "num_gpu", "main_gpu", "low_vram", "f16_kv", "use_mmap", "use_mlock", "num_thread",
     "num_gqa", "num_keep", "draft_num_predict", "mirostat_tau", "mirostat_eta",
 )  # fmt: skip
-# Options that would change the answer: only the value that changes nothing is taken.
+# Options that would change the answer: only the value that means "off" is accepted.
 ABSENT: dict[str, tuple[Callable[[Any], bool], str]] = {
     "typical_p": (lambda value: value in (0, 1), "typical sampling is not supported; use 1 (off)"),
     "tfs_z": (lambda value: value in (0, 1), "tail free sampling is not supported; use 1 (off)"),
@@ -43,7 +43,7 @@ ABSENT: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-# For the OpenAPI document: our own options as in the native contract, hints with any value.
+# For the OpenAPI document: our own options as in the native API, options without effect with any value.
 _OWN: dict[str, Any] = msgspec.json.schema(Options)["$defs"]["Options"]["properties"]
 OllamaOptions = Annotated[
     dict[str, Any],
@@ -62,7 +62,7 @@ OllamaOptions = Annotated[
 
 
 class ResolvedOptions:
-    """A request's options, those of its model and Ollama's defaults. `warnings` go into the last line."""
+    """The options of a request, of its model, and Ollama's defaults. `warnings` are reported in the last line."""
 
     def __init__(self, options: dict[str, Any] | None) -> None:
         values = {name: value for name, value in (options or {}).items() if value is not None}
@@ -70,7 +70,7 @@ class ResolvedOptions:
             _check(name, value)
         own = {name: value for name, value in values.items() if name in SAME}
         self.warnings = [f"options.{name} changes nothing here" for name in values if name in HINTS]
-        # Where others' frequency_penalty of 0 ends up, by way of LiteLLM.
+        # LiteLLM translates a frequency_penalty of 0 to this.
         if own.get("repeat_penalty") == 0:
             own["repeat_penalty"] = 1.0
             self.warnings.append("options.repeat_penalty: 0 is treated as 1, no penalty")
@@ -81,7 +81,7 @@ class ResolvedOptions:
         self.names = frozenset(own)
 
     def apply_defaults(self, defaults: dict[str, Any], name: str) -> None:
-        """The model's own options stand where the request sets none, before Ollama's defaults."""
+        """The model's own options apply where the request sets none, before Ollama's defaults."""
         theirs = {option: value for option, value in defaults.items() if option in SAME}
         try:
             self.engine = _read({**DEFAULTS, **theirs, **self._own})
@@ -93,7 +93,7 @@ class ResolvedOptions:
         return self.engine.num_ctx
 
     def warn_of_context(self, length: int | None) -> None:
-        """No model runs with more context than it was started with; a smaller number is a limit that holds."""
+        """A model cannot use more context than it was started with; a smaller number is respected."""
         requested = self._own.get("num_ctx")
         if requested is not None and length is not None and requested > length:
             self.warnings.append(
@@ -118,7 +118,7 @@ def _check(name: str, value: Any) -> None:
 
 
 class _Body(Struct, frozen=True):
-    """Gives errors the field's name as the client writes it."""
+    """Makes errors use the client's name of the field."""
 
     options: Options
 

@@ -1,4 +1,4 @@
-"""Ollama's /api/pull: a model from the hub, and how far it is."""
+"""Ollama's /api/pull: downloads a model from the hub and reports progress."""
 
 import asyncio
 import logging
@@ -18,16 +18,16 @@ from runner.threads import run_in_daemon_thread
 log = logging.getLogger("diptych.gateway")
 
 Line = dict[str, Any]
-EACH = 0.1  # seconds between two lines
+EACH = 0.1  # seconds between two progress lines
 MOST_AT_ONCE = 4
 
 
 class Stopped(DiptychError):
-    """No client waits for the download any more."""
+    """All clients that waited for the download have disconnected."""
 
 
 class Pull:
-    """A download on a thread of its own, shared by all clients that wait for it; it stops when the last one leaves."""
+    """A download in its own thread, shared by all clients that wait for it; it stops when the last one disconnects."""
 
     def __init__(self, download: Download) -> None:
         self.digest = hub_digest(download.name, download.commit)
@@ -38,11 +38,11 @@ class Pull:
         self.ended = asyncio.get_running_loop().create_future()
         self._download = download
         self._loop = asyncio.get_running_loop()
-        # A daemon, so that the gateway can end in the middle of a download.
+        # A daemon thread, so that the gateway can exit during a download.
         threading.Thread(target=self._work, name="pull", daemon=True).start()
 
     async def lines(self, closing: Callable[[], bool]) -> AsyncGenerator[Line, None]:
-        """What has arrived, until it is all there. Raises what went wrong."""
+        """The number of bytes that have arrived, until the download is complete. Raises its error."""
         reported = -1
         while not self.ended.done():
             if closing():
@@ -71,7 +71,7 @@ class Pull:
         except Exception as raised:
             log.exception("pulling %s failed", self._download.name)
             error = RunnerFailed(f"pulling {self._download.name} failed: {raised}")
-        with suppress(RuntimeError):  # the gateway has ended meanwhile
+        with suppress(RuntimeError):  # the gateway has exited meanwhile
             self._loop.call_soon_threadsafe(self.ended.set_result, error)
 
     def _progress(self, done: int, total: int) -> None:
@@ -119,7 +119,7 @@ class Pulls:
         return aliases.get(name) or aliases.get(bare) or (bare if "/" in bare else name)
 
     async def _here(self, name: str) -> Line | None:
-        """A model that is here and does not come from the hub. Those of the hub are checked for news."""
+        """The final line for an installed model that is not from the hub; those from the hub are checked for updates."""
         try:
             model = await self._catalog.find(name)
         except ModelNotFound:
@@ -152,7 +152,7 @@ class Pulls:
 
 
 def arrived(digest: str, total: int, done: int) -> Line:
-    """One line a model, as Ollama has one a layer: clients draw a bar for each digest."""
+    """Ollama sends a line for each layer, Diptych one for the whole model: clients draw a bar for each digest."""
     return {
         "status": f"pulling {digest[:12]}",
         "digest": f"sha256:{digest}",

@@ -1,4 +1,4 @@
-"""Ollama's /api/generate and /api/chat: requests as the engine's."""
+"""Ollama's /api/generate and /api/chat: translates requests to the engine's."""
 
 from typing import Annotated, Any, Literal, cast
 
@@ -88,7 +88,7 @@ GENERATE_RULES = (
 
 
 class Request:
-    """A request that has been parsed. `empty`: it only loads its model, or unloads it."""
+    """A parsed request. `empty`: it only loads or unloads its model."""
 
     fields: CommonFields
     kind: Literal["generate", "chat"]
@@ -111,7 +111,7 @@ class Request:
             self.warnings.append("shift has no effect: an answer ends when the context is full")
 
     def apply_defaults(self, defaults: ModelfileDefaults) -> None:
-        """The model's own options and system message, where the request sets none."""
+        """Use the model's own options and system message where the request sets none."""
         self.options.apply_defaults(defaults.options, defaults.name)
         self.system = defaults.system
 
@@ -148,7 +148,7 @@ class Request:
         )
 
     def text(self) -> TextRequest:
-        """The engine's request for a text."""
+        """The request as a text request for the engine."""
         raise NotImplementedError
 
 
@@ -184,7 +184,7 @@ class Generate(Request):
         return self._engine_request([*system, Message("user", fields.prompt)])
 
     def picture(self) -> ImageCompletionRequest:
-        """The engine's request for a picture."""
+        """The request as a picture request for the engine."""
         fields = self.fields
         text_alone = "it is for text, and this model draws pictures"
         names = (
@@ -241,7 +241,7 @@ def _system(content: str) -> list[Message]:
 
 
 def engine_message(turn: Turn, index: int) -> Message:
-    """A turn as chat templates know it."""
+    """A turn as the message that chat templates expect."""
     place = f"messages[{index}]"
     if turn.role not in ROLES:
         raise BadRequest(

@@ -1,4 +1,4 @@
-"""Ollama's API: its paths, and what is at each."""
+"""Ollama's API: its routes and their handlers."""
 
 from functools import partial
 from importlib import metadata
@@ -38,7 +38,7 @@ from runner.errors import BadRequest, DiptychError
 from runner.gateway.app import Gateway
 from runner.gateway.responses import Stream
 from runner.http import rules
-from runner.http.bodies import PICTURES_LIMIT, read_body
+from runner.http.bodies import PICTURES_LIMIT, JsonResponse, read_body
 from runner.http.middleware import request_context
 from runner.http.operation import NDJSON, operation
 from runner.protocol.text import encode, parse_body
@@ -46,7 +46,7 @@ from runner.protocol.text import encode, parse_body
 # The version of the API that is spoken here: clients compare it with what they need, and some read its numbers one by
 # one. With 0.14.3 came pictures; VS Code asks for 0.6.4, Codex for 0.13.4. Later ones have nothing that clients need.
 VERSION = "0.14.3"
-# What some clients compare, letter by letter, to know whether a server is there.
+# Some clients compare this text exactly to detect a server.
 RUNNING = "Ollama is running"
 
 described = partial(operation, tag="Ollama")
@@ -62,11 +62,11 @@ PULLED = rules.either(
 
 class Named(Struct, frozen=True):
     model: Annotated[str, Meta(min_length=1)] | None = None
-    name: Annotated[str, Meta(min_length=1)] | None = None  # what older clients send
+    name: Annotated[str, Meta(min_length=1)] | None = None  # sent by older clients
 
 
 class PullRequest(Struct, frozen=True):
-    """`insecure` changes nothing: some clients send it whatever is pulled."""
+    """`insecure`, which some clients always send, has no effect."""
 
     stream: bool | None = None
 
@@ -99,25 +99,27 @@ class Ollama:
         self._pulls = Pulls(gateway, self._catalog)
         self._changes = Changes(gateway, self._catalog)
 
-    @described("That Ollama's API is here; for browsers, the page", plain=("text/plain", "text/html"))
+    @described(
+        "Report that Ollama's API is available; show the page to browsers", plain=("text/plain", "text/html")
+    )
     async def running(self, request: Request) -> Response:
         return PlainTextResponse(RUNNING)
 
-    @described("The versions of the API and of Diptych", answer=Version)
+    @described("Show the versions of the API and of Diptych", answer=Version)
     async def version(self, request: Request) -> Response:
-        return _json({"version": VERSION, "diptych": metadata.version("diptych")})
+        return JsonResponse({"version": VERSION, "diptych": metadata.version("diptych")})
 
-    @described("The models that can be run", answer=Tags)
+    @described("List models that can be run", answer=Tags)
     async def tags(self, request: Request) -> Response:
-        return _json(await self._catalog.tags())
+        return JsonResponse(await self._catalog.tags())
 
-    @described("The models that are loaded", answer=AllLoaded)
+    @described("List loaded models", answer=AllLoaded)
     async def ps(self, request: Request) -> Response:
-        return _json(await self._catalog.loaded())
+        return JsonResponse(await self._catalog.loaded())
 
-    @described("One model", body=Named, rules=(NAMED,), answer=Shown, asks=True)
+    @described("Show a model", body=Named, rules=(NAMED,), answer=Shown, asks=True)
     async def show(self, request: Request) -> Response:
-        return _json(await self._catalog.show(model_name(await read_body(request))))
+        return JsonResponse(await self._catalog.show(model_name(await read_body(request))))
 
     @described(
         "Continue a text, or draw a picture",
@@ -148,7 +150,7 @@ class Ollama:
         return Stream(answer.stream(), NDJSON, _last)
 
     @described(
-        "Fetch a model",
+        "Download a model",
         body=(Named, PullRequest),
         rules=(PULLED,),
         answer=Arriving,
@@ -162,12 +164,12 @@ class Ollama:
             return DeferredJson(lambda: self._pulls.whole(name))
         return Stream(self._pulls.stream(name), NDJSON, _last)
 
-    @described("Remove a model", body=Named, rules=(NAMED,), asks=True)
+    @described("Delete a model", body=Named, rules=(NAMED,), asks=True)
     async def delete(self, request: Request) -> Response:
         await self._changes.delete(model_name(await read_body(request)))
         return Response()
 
-    @described("Name a model once more", body=CopyRequest, asks=True)
+    @described("Copy a model to another name", body=CopyRequest, asks=True)
     async def copy(self, request: Request) -> Response:
         await self._changes.copy(await read_body(request))
         return Response()
@@ -181,13 +183,13 @@ class Ollama:
     async def push(self, request: Request) -> Response:
         raise BadRequest("models cannot be published from here; `hf upload` uploads one to the hub")
 
-    @described("Texts as vectors", body=EmbedRequest, answer=Embedded, asks=True)
+    @described("Create embeddings", body=EmbedRequest, answer=Embedded, asks=True)
     async def embed(self, request: Request) -> Any:
         body, id = await read_body(request), request_context(request.scope).id
         return DeferredJson(lambda: embed(self._gateway, self._catalog, body, id))
 
     @described(
-        "A text as a vector, in the older form",
+        "Create an embedding (older endpoint)",
         body=EmbeddingsRequest,
         answer=Embedding,
         asks=True,
@@ -198,7 +200,7 @@ class Ollama:
 
 
 def model_name(body: bytes) -> str:
-    """The model that a body names."""
+    """The model named in a body."""
     named = parse_body(Named, body)
     if name := named.model or named.name:
         return name
@@ -207,7 +209,3 @@ def model_name(body: bytes) -> str:
 
 def _last(error: DiptychError) -> bytes:
     return encode({"error": error.message}) + b"\n"
-
-
-def _json(value: Any) -> Response:
-    return Response(encode(value), media_type="application/json")

@@ -1,4 +1,4 @@
-"""What Ollama's API answers, as types for the OpenAPI document."""
+"""Ollama's responses as types, for the OpenAPI document."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ class Tags(Struct, frozen=True):
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
-    """A model that is loaded; what its files say is missing where they are gone."""
+    """A loaded model; the fields that come from its files are missing if the files are gone."""
 
     name: str
     model: str
@@ -68,7 +68,7 @@ class Shown(Struct, frozen=True):
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """What lines have; counts, durations and warnings stand in the last one. Durations are nanoseconds."""
+    """The fields shared by all lines; counts, durations and warnings are in the last one. Durations are in nanoseconds."""
 
     model: str
     created_at: str
@@ -87,7 +87,7 @@ class Line(Struct, frozen=True, kw_only=True):
 
 
 class Generated(Line, frozen=True, kw_only=True):
-    """Of a text, or of a picture, with its steps on the way."""
+    """A piece of text, or the progress of a picture and the picture."""
 
     response: str
     thinking: str | UnsetType = UNSET
@@ -136,7 +136,7 @@ class Embedding(Struct, frozen=True):
 
 
 class Arriving(Struct, frozen=True):
-    """Of a model that is fetched: what is being done, and of its files how much has come."""
+    """The progress of a download: its status and the bytes that have arrived."""
 
     status: str
     digest: str | UnsetType = UNSET

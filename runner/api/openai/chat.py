@@ -1,4 +1,4 @@
-"""/v1/chat/completions: the request as requests of the engine, one for each choice."""
+"""/v1/chat/completions: translates a request to the engine's, one for each choice."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -75,7 +75,7 @@ class Prediction(Struct, frozen=True):
 
 
 class Thinking(Struct, frozen=True):
-    """What other servers' clients send for the chat template."""
+    """Options for the chat template, as clients of other servers send them."""
 
     enable_thinking: bool | None = None
 
@@ -92,7 +92,7 @@ TURN_RULE = {
 
 
 class ChatOptions(Sampling, frozen=True, kw_only=True):
-    """A request but for its messages."""
+    """A request without its messages."""
 
     max_completion_tokens: Length | None = None
     logprobs: bool | None = None
@@ -144,7 +144,7 @@ RULES = (
 
 
 class Chat:
-    """A request that has been checked, and its messages as the engine takes them."""
+    """A validated request, and its messages in the engine's format."""
 
     def __init__(self, request: ChatOptions, messages: list[Message]) -> None:
         self.request = request
@@ -241,7 +241,7 @@ class Chat:
 
 
 def engine_message(turn: Turn, place: str) -> Message:
-    """A turn as chat templates know it."""
+    """A turn as the message that chat templates expect."""
     if turn.role not in ROLES:
         raise BadRequest(
             f"{place}.role: {turn.role[:64]!r} is not supported; supported are {', '.join(ROLES)}"

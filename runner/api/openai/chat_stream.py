@@ -1,4 +1,4 @@
-"""/v1/chat/completions: events as chunks of a stream, or as one answer."""
+"""/v1/chat/completions: events as chunks of a stream, or as a single response."""
 
 import time
 import uuid
@@ -47,7 +47,7 @@ class ChoiceDelta:
 
 
 class ChoiceReader:
-    """Reads the events of one choice in their order."""
+    """Reads the events of one choice, in order."""
 
     def __init__(self, chat: Chat) -> None:
         self._chat = chat
@@ -73,7 +73,8 @@ class ChoiceReader:
         return delta
 
     def _logprobs(self, event: TextEvent, delta: ChoiceDelta) -> list[TokenLogprob]:
-        """Those of the tokens of the answer. A token without text may belong to what comes next, so it waits."""
+        """The log probabilities of the answer's tokens. A token without text may belong to the text that follows, so it
+        is held back."""
         if delta.thinking or delta.calls:
             self._thought = bool(delta.thinking)
             self._pending = []
@@ -98,7 +99,7 @@ class ChatAnswer:
         self._readers = [ChoiceReader(chat) for _ in range(chat.request.n or 1)]
 
     async def deltas(self) -> AsyncGenerator[tuple[int, ChoiceDelta], None]:
-        """What each event adds, with the index of its choice."""
+        """The delta of each event, with the index of its choice."""
         model = self._chat.request.model
         requests = self._chat.engine_requests()
         async with (

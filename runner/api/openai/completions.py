@@ -47,7 +47,7 @@ INPUT_RULE = rules.either(
     *({"type": "array", "minItems": 1, "items": {"type": kind}} for kind in ("string", "integer")),
     {"type": "array", "minItems": 1, "items": {"type": "array"}},
 )
-Given = Annotated[Input, Meta(extra_json_schema={"allOf": [INPUT_RULE]})]
+Prompt = Annotated[Input, Meta(extra_json_schema={"allOf": [INPUT_RULE]})]
 RULES = (
     STREAM_RULE,
     rules.is_absent("suffix"),
@@ -60,7 +60,7 @@ RULES = (
 
 
 class CompletionRequest(Sampling, frozen=True, kw_only=True):
-    prompt: Given
+    prompt: Prompt
     echo: bool | None = None
     suffix: str | None = None
     best_of: int | None = None
@@ -85,7 +85,7 @@ async def texts(lease: Lease, prompts: list[str | list[int]]) -> list[str]:
 
 
 async def check_lengths(lease: Lease, prompts: list[str]) -> None:
-    """Refuse a prompt that the runner would refuse for its length, maybe after the stream of another one has begun."""
+    """Reject a prompt whose length the runner would reject, possibly after the stream of another prompt has begun."""
     context = lease.server.context_length
     for index, prompt in enumerate(prompts):
         count = len((await ask(lease, "/tokenize", TokenizeRequest(prompt), Tokens)).tokens)
@@ -109,7 +109,7 @@ class CompletionAnswer:
         self._check()
         self._keep_alive = keep_alive_seconds(self.request.keep_alive)
         self._prompts: list[str] = []
-        self._offsets: list[int] = []  # how far each choice's text has come, for its log probabilities
+        self._offsets: list[int] = []  # the length of each choice's text so far, for its log probabilities
         self._done: dict[int, TextDone] = {}
         self._head = (f"cmpl-{uuid.uuid4().hex}", int(time.time()), self.request.model)
 

@@ -48,7 +48,7 @@ CONTEXT = re.compile(r"do not fit into the context of ([0-9]+)")
 FIELD = re.compile(
     r"(?:options\.)?([a-z_][a-z0-9_]*(?:[.\[][^:\s]*)?)(?:, height)?(?:: | is (?:missing|empty))"
 )
-# Fields that have another name in the native contract.
+# Fields with another name in the native API.
 SIZE_FIELDS = ("width", "height")
 OPENAI_NAMES = {
     "num_predict": "max_completion_tokens",
@@ -60,7 +60,7 @@ OPENAI_NAMES = {
 
 
 def openai_error(error: DiptychError) -> Failure:
-    """An error as the body of a response."""
+    """The body of an error response."""
     message, code = error.message, CODES.get(type(error))
     param = None
     if error.status in (400, 404) and (match := FIELD.match(message)):
@@ -105,7 +105,7 @@ class OpenAIErrors:
                 error = DiptychError("internal error; see the log of the gateway")
             headers = [(b"content-type", b"application/json"), *error.headers]
             if error.status >= 500 and not isinstance(error, Busy):
-                # Clients would repeat the request at once, with the same outcome.
+                # Otherwise clients would repeat the request at once, with the same result.
                 headers.append((b"x-should-retry", b"false"))
             await begin(send, error.status, headers)
             await more(send, encode(openai_error(error)))

@@ -1,4 +1,4 @@
-"""/v1/images/edits: the pictures that come with a request, as files of a form or as JSON. Nothing is ever fetched."""
+"""/v1/images/edits: the input pictures of a request, from a form's files or from JSON. URLs are never fetched."""
 
 import base64
 from typing import Annotated, Any
@@ -20,7 +20,9 @@ class Url(Struct, frozen=True):
 
 class Link(Struct, frozen=True):
     image_url: str | Url | None = None
-    file_id: Annotated[str, Meta(extra_json_schema={"maxLength": 0})] | None = None  # files are not kept
+    file_id: Annotated[str, Meta(extra_json_schema={"maxLength": 0})] | None = (
+        None  # uploaded files are not kept
+    )
 
 
 Picture = Annotated[str, Meta(extra_json_schema={"pattern": "^data:image/[a-z]+;base64,"})]
@@ -40,7 +42,7 @@ class EditRequest(ImagesRequest, frozen=True, kw_only=True):
 class EditForm(ImagesRequest, frozen=True, kw_only=True):
     """`image` may come several times, also as `image[]`."""
 
-    prompt: Annotated[str, Meta(extra_json_schema={"minLength": 1})]  # what is empty counts as left out
+    prompt: Annotated[str, Meta(extra_json_schema={"minLength": 1})]  # an empty value counts as missing
     image: File
 
 
@@ -60,8 +62,8 @@ def edit_of_form(form: Form) -> ImagesCall:
 
 def edit_of_json(body: dict[str, Any]) -> ImagesCall:
     sent = parse(EditRequest, body)
-    given = sent.images if sent.image is None else sent.image
-    listed = given if isinstance(given, list) else [given]
+    images = sent.images if sent.image is None else sent.image
+    listed = images if isinstance(images, list) else [images]
     pictures = [data_of(_text(item)) for item in listed if item is not None]
     if not pictures:
         raise BadRequest("image is missing; a picture as a data URI is needed")
@@ -82,7 +84,7 @@ def _text(item: str | Link) -> str:
 
 
 def data_of(text: str) -> str:
-    """The base64 of a data URI, or of what is base64 already. Nothing is ever fetched."""
+    """The base64 data of a data URI, or plain base64 as it is. URLs are never fetched."""
     if text[:8].lower().startswith(("http://", "https://", "file:")):
         raise BadRequest("image: URLs are not fetched; send the picture itself, as a file or a data URI")
     if not text.startswith("data:"):

@@ -1,4 +1,4 @@
-"""What /v1/images/generations and /v1/images/edits have in common: the body, and the engine's request made of it."""
+"""Shared by /v1/images/generations and /v1/images/edits: the body, and its translation to the engine's request."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -12,7 +12,7 @@ from runner.protocol.duration import Duration
 from runner.protocol.image import Format, ImageCompletionRequest, Quality
 from runner.protocol.text import parse
 
-# The names of retired models' qualities.
+# Quality names of retired models.
 FORMER: dict[str, Quality] = {"standard": "medium", "hd": "high"}
 Kind = Literal["image_generation", "image_edit"]
 SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
@@ -57,7 +57,7 @@ RULES = (
 
 
 class ImagesCall:
-    """A request, checked. `kind` is the prefix of its events' names."""
+    """A validated request. `kind` is the prefix of its event names."""
 
     def __init__(self, fields: dict[str, Any], kind: Kind, pictures: list[str], loose: bool = False) -> None:
         for name, why in UNSUPPORTED.items():
@@ -104,12 +104,12 @@ class ImagesCall:
 
 
 def size(text: str | None) -> dict[str, int]:
-    """Width and height; empty where the model, or the input picture, decides."""
+    """Width and height; empty if the model or the input picture decides."""
     if text is None or text == "auto":
         return {}
-    found = SIZE.fullmatch(text)
-    if found is None or "0" in found.groups():
+    match = SIZE.fullmatch(text)
+    if match is None or "0" in match.groups():
         raise BadRequest(
             f'size: {text[:64]!r} is not allowed; it must be "auto", or width and height as in "1024x768"'
         )
-    return {"width": int(found.group(1)), "height": int(found.group(2))}
+    return {"width": int(match[1]), "height": int(match[2])}

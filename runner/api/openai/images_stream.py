@@ -1,4 +1,4 @@
-"""/v1/images: the engine's events as a stream of pictures, or as one answer."""
+"""/v1/images: the engine's events as a stream of pictures, or as a single response."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -67,14 +67,14 @@ class DrawingAnswer:
         return Picture(b64_json=image)
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
-        """Partial pictures as they come. Finished ones wait for the last event, which knows their size and seed."""
+        """Partial pictures as they arrive. Finished ones are held until the last event, which has their size and seed."""
         count = self._drawing.body.n or 1
         images: list[Raw] = []
         previews, each = 0, 1
         async with aclosing(self._events()) as events:
             async for event in events:
                 if isinstance(event, ImageStarted):
-                    yield b": drawing\n\n"  # a comment: the answer has begun, and no client sees an event
+                    yield b": drawing\n\n"  # a comment, so that the response begins; clients ignore it
                 elif isinstance(event, ImageStep) and event.preview:
                     each = max(1, min(self._drawing.body.partial_images or 0, event.total // count - 1))
                     yield self._partial(event.preview, previews % each)
@@ -113,7 +113,7 @@ def image_of(event: ImageEvent) -> list[Raw]:
 
 
 def usage(done: ImageDone, pictures: int, detailed: bool = False) -> PicturesUsage:
-    """A picture's tokens are the patches that the model works on. What it read is not counted."""
+    """A picture's tokens are the patches that the model works on. The prompt is not counted."""
     drawn = pictures * (done.width // PATCH) * (done.height // PATCH)
     details = PictureTokens(drawn) if detailed else UNSET
     return PicturesUsage(0, PictureTokens(0), drawn, drawn, details)

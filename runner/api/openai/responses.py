@@ -106,7 +106,7 @@ RULES = (
 
 
 class Responses:
-    """A request that has been checked, and the chat that it amounts to."""
+    """A validated request, and the equivalent chat."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         for name, why in UNSUPPORTED.items():
@@ -155,7 +155,7 @@ def _format(format: Format | None) -> dict[str, Any] | None:
 
 
 def messages(input: str | list[dict[str, Any]], instructions: str | None) -> list[Message]:
-    """The items of the input as messages. Thoughts and calls belong to the assistant's message that they led to."""
+    """The input items as messages. Reasoning and calls become part of the assistant's message that follows from them."""
     items = [{"role": "user", "content": input}] if isinstance(input, str) else input
     if not items:
         raise BadRequest("input is empty; some text is needed")
@@ -198,7 +198,7 @@ def _add_message(conversation: list[Message], message: Message) -> None:
 
 
 def _add_call(conversation: list[Message], item: dict[str, Any], place: str) -> None:
-    """Onto the assistant's message at the end; a new one where there is none."""
+    """Add to the assistant's message at the end, or begin one."""
     if not conversation or conversation[-1].role != "assistant":
         conversation.append(Message("assistant", ""))
     function = {"name": item.get("name"), "arguments": item.get("arguments")}

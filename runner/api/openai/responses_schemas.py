@@ -96,7 +96,7 @@ class Response(Struct, frozen=True):
 
 
 class ResponseEvent(Struct, frozen=True):
-    """Of a stream. What more it has depends on its type."""
+    """An event of a stream. Its other fields depend on its type."""
 
     type: str
     sequence_number: Annotated[int, Meta(ge=0)]

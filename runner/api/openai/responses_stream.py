@@ -1,4 +1,4 @@
-"""/v1/responses: what a chat adds, as output items and as the events of a stream."""
+"""/v1/responses: the deltas of a chat as output items and as events of a stream."""
 
 import time
 import uuid
@@ -41,7 +41,7 @@ def new_id(prefix: str) -> str:
 
 
 class Output:
-    """The items of an answer as they grow. Every change is a few events."""
+    """The output items as they grow. Every change produces a few events."""
 
     def __init__(self) -> None:
         self.items: list[Item] = []
@@ -92,7 +92,7 @@ class Output:
         return place if isinstance(item, CallItem) else {**place, "content_index": 0}
 
     def close(self, status: Ended = "completed") -> Iterator[NamedEvent]:
-        """End the item that is being written, if any."""
+        """Finish the current item, if any."""
         item = self._open
         if item is None or isinstance(item, CallItem):
             return
@@ -169,7 +169,7 @@ class ResponsesAnswer:
         return self._response(status)
 
     def last(self, error: DiptychError) -> bytes:
-        """The event of what went wrong after the first one."""
+        """The event for an error after the first event."""
         failure = openai_error(error).error
         fields = {"code": failure.code, "message": failure.message, "param": failure.param}
         return self._event("error", fields)

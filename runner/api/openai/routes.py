@@ -1,4 +1,4 @@
-"""OpenAI's API: its paths, and what is at each."""
+"""OpenAI's API: its routes and their handlers."""
 
 import asyncio
 from collections.abc import Mapping
@@ -46,12 +46,12 @@ from runner.api.openai.schemas import Pictures as Drawn
 from runner.errors import DiptychError, ModelNotFound
 from runner.gateway.app import Gateway
 from runner.gateway.responses import Stream
-from runner.http.bodies import PICTURES_LIMIT, read_body
+from runner.http.bodies import PICTURES_LIMIT, JsonResponse, read_body
 from runner.http.middleware import request_context
 from runner.http.operation import SSE, operation
 from runner.library import Installed, installed
 from runner.library.facts import capabilities, picture_fields
-from runner.protocol.text import encode, read_json
+from runner.protocol.text import read_json
 
 MEDIA = f"{SSE}; charset=utf-8"
 TAG = "OpenAI"
@@ -60,7 +60,7 @@ DONE = "[DONE]"  # the data of the last event of a chat's or a completion's stre
 described = partial(operation, tag=TAG, failure=Failure)
 asking = partial(described, stream=SSE, asks=True)
 
-# Around the whole gateway, though for the paths under /v1 alone.
+# It wraps the whole gateway, but affects only the paths under /v1.
 middleware = (OpenAIErrors,)
 
 
@@ -84,16 +84,16 @@ class OpenAI:
         self._gateway = gateway
         self._pictures = Pictures()
 
-    @described("The models that can be run", answer=Models)
+    @described("List models that can be run", answer=Models)
     async def models(self, request: Request) -> Response:
-        return _json(Models(await self._listed()))
+        return JsonResponse(Models(await self._listed()))
 
-    @described("One model", answer=Model)
+    @described("Show a model", answer=Model)
     async def model(self, request: Request) -> Response:
         name = request.path_params["name"]
         for model in await self._listed():
             if model.id == name:
-                return _json(model)
+                return JsonResponse(model)
         raise ModelNotFound(f"no model {name[:200]!r} on this machine; GET /v1/models lists those that are")
 
     async def _listed(self) -> list[Model]:
@@ -115,7 +115,7 @@ class OpenAI:
         return Stream(answer.stream(), MEDIA, _last) if chat.request.stream else DeferredJson(answer.whole)
 
     @asking(
-        "Continue a conversation",
+        "Create a response",
         body=ResponsesRequest,
         rules=RESPONSE_RULES,
         refused=RESPONSES_LACK,
@@ -145,7 +145,7 @@ class OpenAI:
         answer = CompletionAnswer(self._gateway, body, request_context(request.scope).id)
         return Stream(answer.stream(), MEDIA, _last) if answer.request.stream else DeferredJson(answer.whole)
 
-    @asking("Texts as vectors", body=EmbeddingsRequest, answer=Embeddings)
+    @asking("Create embeddings", body=EmbeddingsRequest, answer=Embeddings)
     async def embeddings(self, request: Request) -> Any:
         body = await read_body(request)
         id = request_context(request.scope).id
@@ -164,7 +164,7 @@ class OpenAI:
         return self._draw(request, ImagesCall(body, "image_generation", []))
 
     @asking(
-        "Draw pictures after others",
+        "Edit pictures",
         body=EditRequest,
         form=EditForm,
         rules=(*DRAWING_RULES, EDIT_RULE),
@@ -174,7 +174,7 @@ class OpenAI:
     )
     async def edits(self, request: Request) -> Any:
         raw = await read_body(request, PICTURES_LIMIT)
-        # Megabytes to take apart and to write as base64: not on the event loop.
+        # Parsing and encoding megabytes would block the event loop.
         return self._draw(
             request, await asyncio.to_thread(_edit, request.headers.get("content-type", ""), raw)
         )
@@ -186,7 +186,7 @@ class OpenAI:
         )
         return Stream(answer.stream(), MEDIA, _last) if drawing.body.stream else DeferredJson(answer.whole)
 
-    @described("A picture that was drawn a few minutes ago", plain=("image/*",))
+    @described("Get a picture that was drawn a few minutes ago", plain=("image/*",))
     async def picture(self, request: Request) -> Response:
         kept = self._pictures.find(request.path_params["name"])
         return Response(kept.data, media_type=kept.media_type)
@@ -213,7 +213,3 @@ def openai_model(model: Installed, name: str) -> Model:
 
 def _last(error: DiptychError) -> bytes:
     return sse(openai_error(error))
-
-
-def _json(value: Any) -> Response:
-    return Response(encode(value), media_type="application/json")

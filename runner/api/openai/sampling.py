@@ -1,4 +1,4 @@
-"""The options that OpenAI's chat and completions share, as the engine's."""
+"""Sampling options shared by OpenAI's chat and completions, translated to the engine's."""
 
 from collections.abc import Sequence
 from typing import Annotated

@@ -1,7 +1,5 @@
-"""What OpenAI's API answers, as types: answers are made of them, and the OpenAPI document reads them.
-
-Fields beyond OpenAI's stand in docs/clients.md.
-"""
+"""OpenAI's responses as types, for the responses themselves and the OpenAPI document. docs/clients.md lists the fields
+beyond OpenAI's."""
 
 from typing import Literal
 
@@ -156,7 +154,7 @@ class TextChoice(Struct, frozen=True):
 
 
 class Completion(Struct, frozen=True):
-    """Also a piece of a stream, where usage comes last."""
+    """Also a chunk of a stream, of which the last has the usage."""
 
     id: str
     created: int
@@ -221,7 +219,7 @@ class Pictures(Struct, frozen=True):
 
 
 class PictureEvent(Struct, frozen=True):
-    """Of a stream: a picture on its way, with its index, or one that is finished, with usage and seed."""
+    """An event of a stream: a partial picture with its index, or a finished one with usage and seed."""
 
     type: Literal[
         "image_generation.partial_image",

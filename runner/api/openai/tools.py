@@ -1,4 +1,4 @@
-"""Tools in OpenAI's shape, and the calls that a model makes."""
+"""Tools and tool calls in OpenAI's format."""
 
 import uuid
 from typing import Annotated, Any
@@ -27,7 +27,7 @@ class Tool(Struct, frozen=True):
 
 
 TOOL_RULE = rules.has("function", {"type": "object"})
-# With tools an answer follows no other format.
+# With tools, no other format is allowed.
 TEXT_RULE = rules.either({"type": "null"}, {"properties": {"type": {"const": "text"}}})
 
 
@@ -55,6 +55,6 @@ def _engine_tool(function: Function) -> dict[str, Any]:
 
 
 def openai_call(call: dict[str, Any]) -> Call:
-    """A call of the engine's in OpenAI's shape, with an id of its own."""
+    """A tool call of the engine in OpenAI's format, with an id of its own."""
     arguments = msgspec.json.encode(call["arguments"]).decode()
     return Call(f"call_{uuid.uuid4().hex[:24]}", CalledFunction(call["name"], arguments))

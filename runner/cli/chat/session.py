@@ -92,7 +92,7 @@ class Session:
         except KeyboardInterrupt:
             print()
         except DiptychError as error:
-            if self._backend.over:
+            if self._backend.has_exited:
                 raise
             warn(error.message)
 
@@ -111,7 +111,9 @@ class Session:
 
     async def _answer(self, prompt: str, parts: list[str]) -> TextDone:
         event: Event | None = None
-        async with contextlib.aclosing(self._backend.answer(self._conversation.request(prompt))) as events:
+        async with contextlib.aclosing(
+            self._backend.completion(self._conversation.request(prompt))
+        ) as events:
             async for event in events:
                 if isinstance(event, TextChunk | TextDone) and event.content:
                     parts.append(event.content)

@@ -64,9 +64,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def options_of(options: argparse.Namespace) -> DrawOptions:
-    given = {name: value for name, value in vars(options).items() if value is not None}
-    parameters = {name: given[name] for name in ImageParameters.__struct_fields__ if name in given}
-    others = {field.name: given[field.name] for field in fields(DrawOptions) if field.name in given}
+    values = {name: value for name, value in vars(options).items() if value is not None}
+    parameters = {name: values[name] for name in ImageParameters.__struct_fields__ if name in values}
+    others = {field.name: values[field.name] for field in fields(DrawOptions) if field.name in values}
     return DrawOptions(parameters, **{**others, "images": tuple(options.images or ())})
 
 
@@ -172,7 +172,7 @@ class _Session:
         try:
             self._steps.loading(0.0)
             await backend.start(self._steps.loading)
-            async with contextlib.aclosing(backend.answer(request)) as events:
+            async with contextlib.aclosing(backend.completion(request)) as events:
                 async for event in events:
                     self._take(event)
         finally:

@@ -57,13 +57,13 @@ def test_what_is_written_loads_as_what_is_quantized_after_loading(
     how = Quantization.parse(way)
     written = write_quantized(encoder(), source, encoder().weight_map, how, tmp_path / "out", "model")
     assert written == [tmp_path / "out" / "model.safetensors"]
-    expected, found = encoder(), encoder()
+    expected, actual = encoder(), encoder()
     load_component(expected, source, expected.weight_map)
     quantize(expected, how)
-    load_component(found, [Shard(written[0])], found.weight_map)
-    wanted, got = dict(tree_flatten(expected.parameters())), dict(tree_flatten(found.parameters()))
-    assert wanted.keys() == got.keys()
-    assert all(mx.array_equal(wanted[name], got[name]) for name in wanted)
+    load_component(actual, [Shard(written[0])], actual.weight_map)
+    weights, got = dict(tree_flatten(expected.parameters())), dict(tree_flatten(actual.parameters()))
+    assert weights.keys() == got.keys()
+    assert all(mx.array_equal(weights[name], got[name]) for name in weights)
 
 
 def test_names_stay_the_checkpoints_and_what_is_never_read_is_left_out(

@@ -103,15 +103,15 @@ def test_a_store_with_more_files_than_may_be_open_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stored_as", [mx.float32, mx.float16, mx.bfloat16])
-@pytest.mark.parametrize("wanted", [None, mx.float32, mx.float16, mx.bfloat16])
+@pytest.mark.parametrize("expected", [None, mx.float32, mx.float16, mx.bfloat16])
 def test_weights_arrive_in_the_type_that_is_asked_for(
-    tmp_path: Path, stored_as: mx.Dtype, wanted: mx.Dtype
+    tmp_path: Path, stored_as: mx.Dtype, expected: mx.Dtype
 ) -> None:
     net = Net()
     load_component(
-        net, save(tmp_path / "x", {k: v.astype(stored_as) for k, v in checkpoint().items()}), MAP, wanted
+        net, save(tmp_path / "x", {k: v.astype(stored_as) for k, v in checkpoint().items()}), MAP, expected
     )
-    assert net.blocks[0].to_qkv.weight.dtype == (wanted or stored_as)
+    assert net.blocks[0].to_qkv.weight.dtype == (expected or stored_as)
 
 
 @pytest.mark.parametrize(
@@ -167,10 +167,10 @@ def test_a_factor_for_a_whole_layer_is_multiplied_in(mixed: bool, tmp_path: Path
         mode = "mxfp8" if mixed and part == "to_k" else "nvfp4"
         rows.append(mx.dequantize(weight, scales, mode=mode) * factors[part])
     x = mx.random.normal((2, 64)).astype(mx.bfloat16)
-    found, layer = net.blocks[0].to_qkv(x), net.blocks[0].to_qkv
+    actual, layer = net.blocks[0].to_qkv(x), net.blocks[0].to_qkv
     expected = x.astype(mx.float32) @ mx.concatenate(rows).astype(mx.float32).T + layer.bias
-    assert found.dtype == mx.bfloat16
-    assert mx.linalg.norm(found - expected) / mx.linalg.norm(expected) < 0.01
+    assert actual.dtype == mx.bfloat16
+    assert mx.linalg.norm(actual - expected) / mx.linalg.norm(expected) < 0.01
 
 
 def test_weights_are_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

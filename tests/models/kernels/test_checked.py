@@ -127,13 +127,13 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     for one in kernel_checks.all_kernels():
         monkeypatch.setattr(one, "_runs_here", lambda: True)
         monkeypatch.setattr(one, "_works", {})
-    monkeypatch.setattr(fused, "_heads_by_kernel", lambda *given: [mx.zeros((1,))] * 3)
+    monkeypatch.setattr(fused, "_heads_by_kernel", lambda *args: [mx.zeros((1,))] * 3)
     monkeypatch.setattr(fused, "_concat_by_kernel", zeros)
     monkeypatch.setattr(
         tiled_statistics, "_row_moments_by_kernel", lambda rows: (mx.zeros((1,)), mx.zeros((1,)))
     )
     monkeypatch.setattr(
-        tiled_statistics, "_scale_and_shift_by_kernel", lambda *given: (mx.zeros((1,)), mx.zeros((1,)))
+        tiled_statistics, "_scale_and_shift_by_kernel", lambda *args: (mx.zeros((1,)), mx.zeros((1,)))
     )
     monkeypatch.setattr(packed_matmul, "product", lambda x, layer, gated=False: mx.zeros((1,)))
 

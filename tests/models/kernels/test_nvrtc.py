@@ -35,9 +35,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What would be run on a card; nothing is."""
     made: list[dict[str, Any]] = []
 
-    def run(**given: Any) -> list[mx.array]:
-        made.append(given)
-        return [mx.zeros(*how) for how in zip(given["output_shapes"], given["output_dtypes"], strict=True)]
+    def run(**args: Any) -> list[mx.array]:
+        made.append(args)
+        return [mx.zeros(*how) for how in zip(args["output_shapes"], args["output_dtypes"], strict=True)]
 
     monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", run)
     monkeypatch.setattr(nvrtc, "usable", lambda: True)
@@ -113,7 +113,7 @@ def test_without_a_compiler_mlx_compiles(
     monkeypatch.delenv(CACHE_VARIABLE, raising=False)
     for function in (nvrtc.compiler, nvrtc.usable, nvrtc.cuda_kernel):
         monkeypatch.setattr(nvrtc, function.__name__, function.__wrapped__)
-    monkeypatch.setattr(mx.fast, "cuda_kernel", lambda **given: given)
+    monkeypatch.setattr(mx.fast, "cuda_kernel", lambda **args: args)
     made = nvrtc.cuda_kernel("one", ("x",), ("y",), "source")
     assert made == {"name": "one", "input_names": ["x"], "output_names": ["y"], "source": "source"}
     assert "libno-such-compiler.so can be loaded" in caplog.text
@@ -184,5 +184,5 @@ def test_the_compiler_takes_the_kernels_of_pictures(
     for offset in (None, weight):
         tiled_statistics.scale_and_shift(rows, 4, weight, weight, offset)
     halves = {"concat_mlp"} if dtype != mx.float32 else set()
-    found = {call["name"].rsplit("_", 1)[0] for call in calls}
-    assert found == halves | {"heads_first_2_1e_05", "heads_first_3_1e_05", "row_moments", "joined_moments"}
+    names = {call["name"].rsplit("_", 1)[0] for call in calls}
+    assert names == halves | {"heads_first_2_1e_05", "heads_first_3_1e_05", "row_moments", "joined_moments"}

@@ -62,8 +62,8 @@ def test_unpacked_weights_write_the_tokens_that_packed_ones_do(way: str, tmp_pat
     packed = packed_in_float32(folder)
     assert is_quantized(packed)
     assert greedy(loaded.model) == greedy(packed)
-    expected, found = (np.array(model(mx.array([PROMPT]))) for model in (packed, loaded.model))
-    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+    expected, actual = (np.array(model(mx.array([PROMPT]))) for model in (packed, loaded.model))
+    assert np.abs(actual - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 def test_experts_and_latent_attention_are_unpacked_too(tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ def test_values_are_those_that_mlx_dequantizes(tmp_path: Path) -> None:
     expected = mx.dequantize(
         *(stored[f"{name}.{leaf}"] for leaf in ("weight", "scales", "biases")), group_size=64, bits=4
     )
-    found = opened(folder).model.layers[1].mlp.up_proj.weight
-    assert found.dtype == mx.float32
-    assert mx.array_equal(found, expected.astype(mx.float32))
+    actual = opened(folder).model.layers[1].mlp.up_proj.weight
+    assert actual.dtype == mx.float32
+    assert mx.array_equal(actual, expected.astype(mx.float32))
 
 
 def test_layers_that_are_quantized_each_their_own_way_are_unpacked_each_its_own_way(tmp_path: Path) -> None:

@@ -48,5 +48,5 @@ def test_the_prefix_cache_is_cleared_when_the_first_rank_says_so(monkeypatch: py
     monkeypatch.setattr("models.language.worker_loop.PrefixCache", Noted)
     model = toy("qwen3")
     ranks: Any = ScriptedFollower(messages())
-    worker_loop(model, ranks, 4, 10**9, EmbeddingError("none"), lambda wanted: None)
+    worker_loop(model, ranks, 4, 10**9, EmbeddingError("none"), lambda expected: None)
     assert held == [1, 0]

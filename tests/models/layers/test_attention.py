@@ -26,8 +26,8 @@ def exact(q: mx.array, k: mx.array, v: mx.array, scale: float) -> np.ndarray:
     return np.asarray(weights @ c / weights.sum(-1, keepdims=True))
 
 
-def distance(found: mx.array, expected: np.ndarray) -> float:
-    return float(np.abs(np.array(found).astype(np.float64) - expected).max() / np.abs(expected).max())
+def distance(actual: mx.array, expected: np.ndarray) -> float:
+    return float(np.abs(np.array(actual).astype(np.float64) - expected).max() / np.abs(expected).max())
 
 
 @pytest.mark.parametrize("chunk", [1, 5000, 70_000, CHUNK])

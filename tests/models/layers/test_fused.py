@@ -48,9 +48,9 @@ def by_hand(parts: list[Part], turns: mx.array, heads: int, head_dim: int) -> li
     return joined
 
 
-def close(found: mx.array, expected: mx.array, tolerance: float) -> bool:
-    assert found.shape == expected.shape
-    return bool(mx.allclose(found.astype(mx.float32), expected.astype(mx.float32), tolerance, tolerance))
+def close(actual: mx.array, expected: mx.array, tolerance: float) -> bool:
+    assert actual.shape == expected.shape
+    return bool(mx.allclose(actual.astype(mx.float32), expected.astype(mx.float32), tolerance, tolerance))
 
 
 CASES = [
@@ -72,9 +72,9 @@ def test_heads_are_normed_turned_and_come_first(
 ) -> None:
     parts = [part(batch, count, heads, head_dim, more, 10 * i, dtype) for i, count in enumerate(tokens)]
     turns = table(sum(tokens), head_dim, batch if each else None)
-    found = heads_first(parts, turns, heads, head_dim)
+    actual = heads_first(parts, turns, heads, head_dim)
     tolerance = 1e-5 if dtype == mx.float32 else 0.03
-    for one, other in zip(found, by_hand(parts, turns, heads, head_dim), strict=True):
+    for one, other in zip(actual, by_hand(parts, turns, heads, head_dim), strict=True):
         assert one.dtype == dtype
         assert close(one, other, tolerance)
 
@@ -82,9 +82,9 @@ def test_heads_are_normed_turned_and_come_first(
 def test_heads_without_norms_are_turned_alone() -> None:
     bare = Part(mx.random.normal((1, 4, 24)), None, None)
     turns = table(4, 4)
-    found = heads_first([bare], turns, 2, 4)
+    actual = heads_first([bare], turns, 2, 4)
     assert all(
-        close(one, other, 1e-6) for one, other in zip(found, by_hand([bare], turns, 2, 4), strict=True)
+        close(one, other, 1e-6) for one, other in zip(actual, by_hand([bare], turns, 2, 4), strict=True)
     )
 
 
@@ -94,12 +94,12 @@ def test_heads_without_norms_are_turned_alone() -> None:
 def test_the_mlps_features_stand_behind_attentions(gated: bool, width: int, dtype: mx.Dtype) -> None:
     attended = mx.random.normal((2, 5, width)).astype(dtype)
     projected = (3 * mx.random.normal((2, 5, 3 * width + 48))).astype(dtype)
-    found = concat_mlp(attended, projected, 3 * width, gated)
+    actual = concat_mlp(attended, projected, 3 * width, gated)
     mlp = projected[..., 3 * width :].astype(mx.float32)
     expected = swiglu(mlp) if gated else nn.gelu_approx(mlp)
-    assert found.dtype == dtype
-    assert mx.array_equal(found[..., :width], attended)
-    assert close(found[..., width:], expected, 1e-5 if dtype == mx.float32 else 0.02)
+    assert actual.dtype == dtype
+    assert mx.array_equal(actual[..., :width], attended)
+    assert close(actual[..., width:], expected, 1e-5 if dtype == mx.float32 else 0.02)
 
 
 def test_gelu_is_the_references_approximation() -> None:

@@ -46,9 +46,9 @@ def by_mlx(x: mx.array, layer: Any) -> mx.array:
     return y + layer.bias if "bias" in layer else y
 
 
-def close(found: mx.array, expected: mx.array, tolerance: float = 1e-4) -> bool:
-    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
-    return bool(mx.allclose(found.astype(mx.float32), expected.astype(mx.float32), tolerance, tolerance))
+def close(actual: mx.array, expected: mx.array, tolerance: float = 1e-4) -> bool:
+    assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
+    return bool(mx.allclose(actual.astype(mx.float32), expected.astype(mx.float32), tolerance, tolerance))
 
 
 @elsewhere
@@ -86,15 +86,15 @@ def test_an_embedding_as_the_last_layer_is_such_a_product_too(rows: int) -> None
 @pytest.fixture
 def products(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shapes that MLX's quantized product is asked for."""
-    asked: list[tuple[int, ...]] = []
+    calls: list[tuple[int, ...]] = []
     quantized: Callable[..., mx.array] = mx.quantized_matmul
 
     def heard(x: mx.array, *rest: Any, **how: Any) -> mx.array:
-        asked.append(x.shape)
+        calls.append(x.shape)
         return quantized(x, *rest, **how)
 
     monkeypatch.setattr(mx, "quantized_matmul", heard)
-    return asked
+    return calls
 
 
 @elsewhere
@@ -115,9 +115,9 @@ def test_several_rows_of_odd_layers_are_unpacked(
 ) -> None:
     layer = linear("4", bias=True, inputs=inputs, outputs=outputs)
     x = mx.random.normal((5, inputs))
-    found = mx.concatenate([layer(x), layer(x[2:3])])
+    actual = mx.concatenate([layer(x), layer(x[2:3])])
     assert products == [(1, inputs)]
-    assert close(found, by_mlx(mx.concatenate([x, x[2:3]]), layer))
+    assert close(actual, by_mlx(mx.concatenate([x, x[2:3]]), layer))
 
 
 @elsewhere

@@ -21,8 +21,8 @@ def test_pairs_of_channels_turn_by_their_axis_angle(batch: tuple[int, ...]) -> N
     random = np.random.default_rng(3)
     x = random.standard_normal((2, 5, 3, 12)).astype(np.float32)
     positions = random.integers(0, 4000, (*batch, 5, 3))
-    found = np.array(rotate(mx.array(x), rotary_table(positions, (2, 6, 4), 100.0)))
-    assert found == pytest.approx(complex_rotation(x, positions, (2, 6, 4), 100.0), abs=1e-5)
+    actual = np.array(rotate(mx.array(x), rotary_table(positions, (2, 6, 4), 100.0)))
+    assert actual == pytest.approx(complex_rotation(x, positions, (2, 6, 4), 100.0), abs=1e-5)
 
 
 def test_the_origin_is_left_where_it_is() -> None:

@@ -28,10 +28,10 @@ def reference(case: Case) -> Any:
 
 def shapes(model: Any) -> dict[str, list[int]]:
     """What a checkpoint of it holds: tensors that share memory are stored once."""
-    found: dict[int, str] = {}
+    actual: dict[int, str] = {}
     for name, value in model.state_dict().items():
-        found.setdefault(value.data_ptr(), name)
-    return {name: list(model.state_dict()[name].shape) for name in found.values()}
+        actual.setdefault(value.data_ptr(), name)
+    return {name: list(model.state_dict()[name].shape) for name in actual.values()}
 
 
 def output(case: Case, model: Any) -> NDArray[np.float32]:

@@ -105,12 +105,12 @@ def encoder(case: Case, config: Mapping[str, Any]) -> Encoder:
 def weights(shapes: Mapping[str, list[int]], seed: int) -> dict[str, NDArray[np.float32]]:
     """Random weights of a size that keeps every layer alive, the same on every machine."""
     random = np.random.default_rng(seed)
-    found = {}
+    tensors = {}
     for name in sorted(shapes):
         value = random.standard_normal(shapes[name])
         if len(shapes[name]) == 1:
             value = 0.1 * value + (0.0 if name.endswith("bias") else 1.0)
         elif "embed" not in name and "shared" not in name:
             value *= 1.5 / math.sqrt(shapes[name][-1])
-        found[name] = value.astype(np.float32)
-    return found
+        tensors[name] = value.astype(np.float32)
+    return tensors

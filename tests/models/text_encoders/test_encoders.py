@@ -54,8 +54,8 @@ def real_tokens(case: Case, states: np.ndarray) -> np.ndarray:
     return states[mask.astype(bool)] if case.left and mask is not None else states
 
 
-def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,9 @@ def test_an_encoder_equals_the_stored_reference(name: str, stored: tuple[dict[st
     network = encoder(case, toy["config"])
     tensors = {key: mx.array(value) for key, value in weights(toy["shapes"], case.seed).items()}
     load_tensors(network, tensors, network.weight_map)
-    found = run(case, network)
-    assert np.isfinite(found).all()
-    assert relative_error(real_tokens(case, found), real_tokens(case, outputs[name])) < 1e-5
+    actual = run(case, network)
+    assert np.isfinite(actual).all()
+    assert relative_error(real_tokens(case, actual), real_tokens(case, outputs[name])) < 1e-5
 
 
 @pytest.mark.reference
@@ -92,8 +92,8 @@ def test_an_encoder_equals_the_live_reference_from_its_own_files(
     shards = [Shard(path) for path in sorted(tmp_path.glob("*.safetensors"))]
     assert len(shards) > 1 or shard_size == "5GB"
     load_component(network, shards, network.weight_map)
-    found, expected = real_tokens(case, run(case, network)), real_tokens(case, output(case, model))
-    assert relative_error(found, expected) < 1e-5
+    actual, expected = real_tokens(case, run(case, network)), real_tokens(case, output(case, model))
+    assert relative_error(actual, expected) < 1e-5
 
 
 @pytest.mark.reference

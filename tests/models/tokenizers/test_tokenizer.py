@@ -71,10 +71,10 @@ def test_ids_and_mask_equal_the_reference(name: str, prompt: str, pairs: dict[st
     untruncated = len(reference(text).input_ids)
     for length in (5, 77, 512):
         expected = reference(text, padding="max_length", truncation=True, max_length=length)
-        found = ours.encode(text, length)
-        assert list(found.ids) == expected.input_ids
-        assert list(found.mask) == expected.attention_mask
-        assert found.cut == max(0, untruncated - length)
+        actual = ours.encode(text, length)
+        assert list(actual.ids) == expected.input_ids
+        assert list(actual.mask) == expected.attention_mask
+        assert actual.cut == max(0, untruncated - length)
     assert list(ours.encode(text, 10**6, pad=False).ids) == reference(text).input_ids
 
 
@@ -82,9 +82,9 @@ def test_ids_and_mask_equal_the_reference(name: str, prompt: str, pairs: dict[st
 def test_a_model_that_states_its_length_needs_none(name: str, pairs: dict[str, Any]) -> None:
     ours, reference = pairs[name]
     assert ours.max_length == reference.model_max_length
-    found = ours.encode("a red lighthouse! " * 200)
-    assert len(found.ids) == ours.max_length
-    assert found.cut > 0
+    actual = ours.encode("a red lighthouse! " * 200)
+    assert len(actual.ids) == ours.max_length
+    assert actual.cut > 0
 
 
 @pytest.mark.parametrize("thinking", [True, False])
@@ -97,9 +97,9 @@ def test_a_chat_prompt_equals_the_reference(thinking: bool, in_file: bool, tmp_p
     expected = AutoTokenizer.from_pretrained(folder).apply_chat_template(
         messages, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
     )
-    found = PromptTokenizer.load(folder).chat("a <b>red</b> circle\n", enable_thinking=thinking)
-    assert found == expected
-    assert ("<think>" in found) is not thinking
+    prompt = PromptTokenizer.load(folder).chat("a <b>red</b> circle\n", enable_thinking=thinking)
+    assert prompt == expected
+    assert ("<think>" in prompt) is not thinking
 
 
 def test_one_of_several_templates_is_the_default(tmp_path: Path) -> None:
@@ -140,8 +140,8 @@ def test_templates_may_use_what_the_reference_gives_them() -> None:
         "{% generation %}{{ bos_token }}{{ messages | tojson }}{% endgeneration %}"
         "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}{{ strftime_now('%Y')[:2] }}"
     )
-    found = ChatTemplate(source, {"bos_token": "<s>"}).render([{"role": "user", "content": "é<"}])
-    assert found == '<s>[{"role": "user", "content": "é<"}]0120'
+    actual = ChatTemplate(source, {"bos_token": "<s>"}).render([{"role": "user", "content": "é<"}])
+    assert actual == '<s>[{"role": "user", "content": "é<"}]0120'
 
 
 def test_files_that_are_missing_are_named(tmp_path: Path) -> None:

@@ -60,37 +60,37 @@ def _flux2_inputs(random: np.random.Generator, config: Mapping[str, Any], call: 
     }
 
 
-def _flux2_prepare(network: Any, given: Arrays) -> tuple[Any, Any]:
-    references = None if given["references"] is None else mx.array(given["references"])
-    text = mx.array(given["text"])
-    prepared = network.prepare(text, given["text_positions"], given["positions"], references)
-    return prepared, network.modulation(TIMES, given["guidance"])
+def _flux2_prepare(network: Any, inputs: Arrays) -> tuple[Any, Any]:
+    references = None if inputs["references"] is None else mx.array(inputs["references"])
+    text = mx.array(inputs["text"])
+    prepared = network.prepare(text, inputs["text_positions"], inputs["positions"], references)
+    return prepared, network.modulation(TIMES, inputs["guidance"])
 
 
-def _flux2_theirs(model: Any, given: Arrays, time: float) -> torch.Tensor:
+def _flux2_theirs(model: Any, inputs: Arrays, time: float) -> torch.Tensor:
     import torch
 
-    latents = torch.tensor(given["latents"])
+    latents = torch.tensor(inputs["latents"])
     batch, tokens = latents.shape[:2]
-    if given["references"] is not None:
-        references = torch.tensor(given["references"]).expand(batch, -1, -1)
+    if inputs["references"] is not None:
+        references = torch.tensor(inputs["references"]).expand(batch, -1, -1)
         latents = torch.cat([latents, references], dim=1)
     out = model(
         hidden_states=latents,
-        encoder_hidden_states=torch.tensor(given["text"]),
+        encoder_hidden_states=torch.tensor(inputs["text"]),
         timestep=torch.full((batch,), time),
-        img_ids=torch.tensor(given["positions"]),
-        txt_ids=torch.tensor(given["text_positions"]),
-        guidance=_guidance(given, batch),
+        img_ids=torch.tensor(inputs["positions"]),
+        txt_ids=torch.tensor(inputs["text_positions"]),
+        guidance=_guidance(inputs, batch),
         return_dict=False,
     )[0]
     return out[:, :tokens]
 
 
-def _guidance(given: Arrays, batch: int) -> torch.Tensor | None:
+def _guidance(inputs: Arrays, batch: int) -> torch.Tensor | None:
     import torch
 
-    return None if given["guidance"] is None else torch.full((batch,), given["guidance"])
+    return None if inputs["guidance"] is None else torch.full((batch,), inputs["guidance"])
 
 
 def _flux_inputs(random: np.random.Generator, config: Mapping[str, Any], call: Mapping[str, Any]) -> Arrays:
@@ -105,23 +105,23 @@ def _flux_inputs(random: np.random.Generator, config: Mapping[str, Any], call: M
     }
 
 
-def _flux_prepare(network: Any, given: Arrays) -> tuple[Any, Any]:
-    prepared = network.prepare(mx.array(given["text"]), given["text_positions"], given["positions"])
-    return prepared, network.modulation(TIMES, mx.array(given["pooled"]), given["guidance"])
+def _flux_prepare(network: Any, inputs: Arrays) -> tuple[Any, Any]:
+    prepared = network.prepare(mx.array(inputs["text"]), inputs["text_positions"], inputs["positions"])
+    return prepared, network.modulation(TIMES, mx.array(inputs["pooled"]), inputs["guidance"])
 
 
-def _flux_theirs(model: Any, given: Arrays, time: float) -> torch.Tensor:
+def _flux_theirs(model: Any, inputs: Arrays, time: float) -> torch.Tensor:
     import torch
 
-    latents = torch.tensor(given["latents"])
+    latents = torch.tensor(inputs["latents"])
     return model(
         hidden_states=latents,
-        encoder_hidden_states=torch.tensor(given["text"]),
-        pooled_projections=torch.tensor(given["pooled"]),
+        encoder_hidden_states=torch.tensor(inputs["text"]),
+        pooled_projections=torch.tensor(inputs["pooled"]),
         timestep=torch.full((len(latents),), time),
-        img_ids=torch.tensor(given["positions"]),
-        txt_ids=torch.tensor(given["text_positions"]),
-        guidance=_guidance(given, len(latents)),
+        img_ids=torch.tensor(inputs["positions"]),
+        txt_ids=torch.tensor(inputs["text_positions"]),
+        guidance=_guidance(inputs, len(latents)),
         return_dict=False,
     )[0]
 
@@ -140,21 +140,21 @@ def _z_image_inputs(
     }
 
 
-def _z_image_prepare(network: Any, given: Arrays) -> tuple[Any, Any]:
-    captions = [mx.array(caption) for caption in given["captions"]]
-    return network.prepare(captions, *given["grid"]), network.modulation(TIMES)
+def _z_image_prepare(network: Any, inputs: Arrays) -> tuple[Any, Any]:
+    captions = [mx.array(caption) for caption in inputs["captions"]]
+    return network.prepare(captions, *inputs["grid"]), network.modulation(TIMES)
 
 
-def _z_image_theirs(model: Any, given: Arrays, time: float) -> torch.Tensor:
+def _z_image_theirs(model: Any, inputs: Arrays, time: float) -> torch.Tensor:
     """Theirs takes pictures: tokens are put together to pictures before, and taken apart after."""
     import torch
 
-    (rows, columns), patch, channels = given["grid"], given["patch"], given["channels"]
-    tokens = torch.tensor(given["latents"])
+    (rows, columns), patch, channels = inputs["grid"], inputs["patch"], inputs["channels"]
+    tokens = torch.tensor(inputs["latents"])
     batch = len(tokens)
     split = tokens.reshape(batch, rows, columns, patch, patch, channels).permute(0, 5, 1, 3, 2, 4)
     pictures = split.reshape(batch, channels, 1, rows * patch, columns * patch)
-    captions = [torch.tensor(caption) for caption in given["captions"]]
+    captions = [torch.tensor(caption) for caption in inputs["captions"]]
     times = torch.full((batch,), time)
     out = torch.stack(model(list(pictures), times, captions, patch_size=patch, return_dict=False)[0])
     split = out.reshape(batch, channels, rows, patch, columns, patch).permute(0, 2, 4, 3, 5, 1)

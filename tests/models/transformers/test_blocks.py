@@ -22,14 +22,14 @@ TOLERANCE = 1e-4
 
 @pytest.mark.parametrize("name", TOYS)
 def test_a_step_equals_the_reference(name: str, tmp_path: Path) -> None:
-    found = run(TOYS[name], stored_toy(name, tmp_path))
-    assert relative_error(found, stored_output(name)) < TOLERANCE
+    actual = run(TOYS[name], stored_toy(name, tmp_path))
+    assert relative_error(actual, stored_output(name)) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", TOYS)
 def test_a_compiled_step_equals_the_reference(name: str, tmp_path: Path) -> None:
-    found = run(TOYS[name], stored_toy(name, tmp_path), compiled=True)
-    assert relative_error(found, stored_output(name)) < TOLERANCE
+    actual = run(TOYS[name], stored_toy(name, tmp_path), compiled=True)
+    assert relative_error(actual, stored_output(name)) < TOLERANCE
 
 
 @pytest.mark.reference
@@ -55,9 +55,9 @@ def test_a_checkpoint_that_the_reference_saved_gives_its_output_at_every_step(
 
 @pytest.mark.parametrize("name", TOYS)
 def test_bfloat16_stays_near_float32(name: str, tmp_path: Path) -> None:
-    found, expected = run(TOYS[name], stored_toy(name, tmp_path, mx.bfloat16)), stored_output(name)
-    assert np.isfinite(found).all()
-    assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 0.03
+    actual, expected = run(TOYS[name], stored_toy(name, tmp_path, mx.bfloat16)), stored_output(name)
+    assert np.isfinite(actual).all()
+    assert np.linalg.norm(actual - expected) / np.linalg.norm(expected) < 0.03
 
 
 @pytest.fixture

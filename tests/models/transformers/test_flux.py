@@ -12,10 +12,10 @@ from tests.models.transformers.toys import FLUX_C, TOYS, run, stored_toy
 
 def test_each_picture_of_a_batch_has_its_own_pooled_text(tmp_path: Path) -> None:
     network, toy = stored_toy("flux for two", tmp_path), TOYS["flux for two"]
-    given, both = toy.inputs(), run(toy, network)
+    inputs, both = toy.inputs(), run(toy, network)
     for index in range(2):
-        one = {key: given[key][index : index + 1] for key in ("latents", "text", "pooled")}
-        prepared, modulation = FLUX.prepare(network, {**given, **one})
+        one = {key: inputs[key][index : index + 1] for key in ("latents", "text", "pooled")}
+        prepared, modulation = FLUX.prepare(network, {**inputs, **one})
         alone = network.step(mx.array(one["latents"]), prepared, modulation.at(1))
         assert np.allclose(both[index], np.array(alone[0]), atol=1e-5)
 

@@ -14,22 +14,22 @@ from tests.models.transformers.toys import FLUX2_A, TOYS, run, stored_toy
 
 def test_a_batch_of_two_is_two_pictures_beside_each_other(tmp_path: Path) -> None:
     network, toy = stored_toy("flux2 with two references", tmp_path), TOYS["flux2 with two references"]
-    given = toy.inputs()
-    _, modulation = FLUX2.prepare(network, given)
+    inputs = toy.inputs()
+    _, modulation = FLUX2.prepare(network, inputs)
     both = run(toy, network)
     for index in range(2):
-        one = {key: given[key][index : index + 1] for key in ("latents", "text")}
-        prepared, _ = FLUX2.prepare(network, {**given, **one})
+        one = {key: inputs[key][index : index + 1] for key in ("latents", "text")}
+        prepared, _ = FLUX2.prepare(network, {**inputs, **one})
         alone = network.step(mx.array(one["latents"]), prepared, modulation.at(1))
         assert np.allclose(both[index], np.array(alone[0]), atol=1e-5)
 
 
 def test_references_take_part_but_are_not_in_the_output(tmp_path: Path) -> None:
     network, toy = stored_toy("flux2 with two references", tmp_path), TOYS["flux2 with two references"]
-    given = toy.inputs()
-    prepared, modulation = FLUX2.prepare(network, {**given, "references": 2 * given["references"]})
-    other = np.array(network.step(mx.array(given["latents"]), prepared, modulation.at(1)))
-    assert other.shape == given["latents"].shape
+    inputs = toy.inputs()
+    prepared, modulation = FLUX2.prepare(network, {**inputs, "references": 2 * inputs["references"]})
+    other = np.array(network.step(mx.array(inputs["latents"]), prepared, modulation.at(1)))
+    assert other.shape == inputs["latents"].shape
     assert not np.allclose(other, run(toy, network), atol=1e-3)
 
 
@@ -50,9 +50,9 @@ def test_one_compiled_step_serves_all_steps_of_a_shape(tmp_path: Path) -> None:
     network = stored_toy("flux2 alone", tmp_path)
     shapes = set()
 
-    def step(*given: object) -> mx.array:  # traced once for each of these, where steps are compiled
-        shapes.add(tuple(getattr(value, "shape", value) for _, value in tree_flatten(given)))
-        return network.step(*given)
+    def step(*args: object) -> mx.array:  # traced once for each of these, where steps are compiled
+        shapes.add(tuple(getattr(value, "shape", value) for _, value in tree_flatten(args)))
+        return network.step(*args)
 
     for rows in (2, 2, 3):
         text = mx.zeros((1, 4, FLUX2_A["joint_attention_dim"]))

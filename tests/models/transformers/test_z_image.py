@@ -13,11 +13,11 @@ from tests.models.transformers.toys import TOYS, Z_IMAGE_A, run, stored_toy
 def test_a_caption_in_longer_company_is_drawn_as_it_is_alone(tmp_path: Path) -> None:
     name = "z_image with captions of two lengths"
     network, toy = stored_toy(name, tmp_path), TOYS[name]
-    given, both = toy.inputs(), run(toy, stored_toy(name, tmp_path))
-    for index, caption in enumerate(given["captions"]):
-        prepared = network.prepare([mx.array(caption)], *given["grid"])
+    inputs, both = toy.inputs(), run(toy, stored_toy(name, tmp_path))
+    for index, caption in enumerate(inputs["captions"]):
+        prepared = network.prepare([mx.array(caption)], *inputs["grid"])
         modulation = network.modulation([0.6181]).at(0)
-        alone = network.step(mx.array(given["latents"][index : index + 1]), prepared, modulation)
+        alone = network.step(mx.array(inputs["latents"][index : index + 1]), prepared, modulation)
         assert np.allclose(both[index], np.array(alone[0]), atol=1e-5)
 
 

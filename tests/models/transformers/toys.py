@@ -70,16 +70,16 @@ def stored_output(name: str) -> np.ndarray:
 
 def run(toy: Toy, network: Any, step: int = 1, compiled: bool = False) -> np.ndarray:
     """Our output at one of the steps whose modulations were made together."""
-    given = toy.inputs()
-    prepared, modulation = toy.family.prepare(network, given)
+    inputs = toy.inputs()
+    prepared, modulation = toy.family.prepare(network, inputs)
     forward = mx.compile(network.step) if compiled else network.step
-    out = forward(mx.array(given["latents"]), prepared, modulation.at(step))
+    out = forward(mx.array(inputs["latents"]), prepared, modulation.at(step))
     return np.array(out.astype(mx.float32))
 
 
-def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    assert found.shape == expected.shape
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
+    assert actual.shape == expected.shape
+    return float(np.abs(actual - expected).max() / np.abs(expected).max())
 
 
 FLUX2_A = {

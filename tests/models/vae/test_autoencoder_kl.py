@@ -50,10 +50,10 @@ def as_ours(key: str, value: mx.array) -> np.ndarray:
     return np.moveaxis(weight(key, (shape[0], shape[3], *shape[1:3])), 1, -1)
 
 
-def error(found: mx.array, wanted: Any) -> float:
-    wanted = np.array(wanted)
-    assert found.shape == wanted.shape
-    return float(np.abs(np.array(found) - wanted).max() / np.abs(wanted).max())
+def error(actual: mx.array, expected: Any) -> float:
+    expected = np.array(expected)
+    assert actual.shape == expected.shape
+    return float(np.abs(np.array(actual) - expected).max() / np.abs(expected).max())
 
 
 @toys
@@ -68,8 +68,8 @@ def test_noise_picks_from_the_distribution(kind: str, name: str) -> None:
     vae = toy(kind, name)
     noise = latents(kind, name)
     picked = vae.encode(mx.array(pictures(kind, name)), noise=mx.array(noise))
-    wanted = STORED[f"encoded {kind} {name}"] + STORED[f"spread {kind} {name}"] * noise
-    assert error(vae.from_transformer(picked), wanted) < 2e-5
+    expected = STORED[f"encoded {kind} {name}"] + STORED[f"spread {kind} {name}"] * noise
+    assert error(vae.from_transformer(picked), expected) < 2e-5
 
 
 @toys
@@ -154,8 +154,8 @@ def test_flux2_latents_are_patches_normalised_by_the_checkpoints_statistics() ->
     assert seen.shape == (1, raw.shape[1] // 2, raw.shape[2] // 2, 4 * raw.shape[3])
     patch = raw[0, 2:4, 4:6].transpose(2, 0, 1).ravel()
     deviation = np.sqrt(weight("bn.running_var", patch.shape) + 1e-4)
-    wanted = (patch - weight("bn.running_mean", patch.shape)) / deviation
-    assert error(seen[0, 1, 2], wanted) < 1e-5
+    expected = (patch - weight("bn.running_mean", patch.shape)) / deviation
+    assert error(seen[0, 1, 2], expected) < 1e-5
 
 
 @pytest.mark.parametrize(("kind", "name"), [("KL", "plain"), ("Flux2", "plain")])
@@ -182,16 +182,16 @@ def test_a_preview_of_an_odd_size_averages_by_share() -> None:
 
 @pytest.mark.parametrize("name", REAL)
 def test_the_real_ones_have_the_checkpoints_tensors(name: str) -> None:
-    wanted = {
+    expected = {
         key: tuple(shape)
         for key, shape in json.loads((REFERENCES / "vae_shapes.json").read_text())[name].items()
         if WEIGHTS.name(key) is not None
     }
-    found = {}
+    actual = {}
     for key, value in tree_flatten(empty(REAL[name]).parameters()):  # described, never allocated
         n, *rest = value.shape
-        found[key] = (n, rest[-1], *rest[:-1]) if len(rest) == 3 else tuple(value.shape)
-    assert found == wanted
+        actual[key] = (n, rest[-1], *rest[:-1]) if len(rest) == 3 else tuple(value.shape)
+    assert actual == expected
 
 
 def save(path: Path, kind: str, name: str) -> list[Shard]:

@@ -29,10 +29,10 @@ def test_pictures_that_leave_no_room_are_computed_again() -> None:
 @megapixels
 def test_less_room_never_makes_strips_higher(side: int) -> None:
     for unfolds in (False, True):
-        found = [within(side, room, unfolds=unfolds) for room in (10**10, 3 * 10**9, 10**9, 10**8, 1)]
-        assert [strips.recompute for strips in found] == sorted(strips.recompute for strips in found)
+        actual = [within(side, room, unfolds=unfolds) for room in (10**10, 3 * 10**9, 10**9, 10**8, 1)]
+        assert [strips.recompute for strips in actual] == sorted(strips.recompute for strips in actual)
         for recompute in (False, True):
-            rows = [strips.rows for strips in found if strips.recompute == recompute]
+            rows = [strips.rows for strips in actual if strips.recompute == recompute]
             assert rows == sorted(rows, reverse=True)
 
 

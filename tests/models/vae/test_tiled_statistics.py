@@ -55,15 +55,15 @@ def test_moments_are_right_far_from_zero() -> None:
 def test_rows_are_joined_to_group_norm(height: int, width: int, channels: int, groups: int) -> None:
     x, weight, bias = picture(height, width, channels, mx.float32), values(channels, 4), values(channels, 5)
     scale, shift = scale_and_shift(row_moments(x), groups, weight, bias)
-    found = x * scale[:, None, None] + shift[:, None, None]
-    np.testing.assert_allclose(found, normed(x, groups, weight, bias), atol=1e-4)
+    actual = x * scale[:, None, None] + shift[:, None, None]
+    np.testing.assert_allclose(actual, normed(x, groups, weight, bias), atol=1e-4)
 
 
 def test_what_the_channels_lack_is_as_if_it_had_been_added() -> None:
     x, weight, bias, lack = picture(4, 9, 24, mx.float32), values(24, 4), values(24, 5), 5 * values(24, 6)
     scale, shift = scale_and_shift(row_moments(x), 3, weight, bias, lack)
-    found = x * scale[:, None, None] + shift[:, None, None]
-    np.testing.assert_allclose(found, normed(x + lack, 3, weight, bias), atol=1e-4)
+    actual = x * scale[:, None, None] + shift[:, None, None]
+    np.testing.assert_allclose(actual, normed(x + lack, 3, weight, bias), atol=1e-4)
 
 
 @on_a_card

@@ -44,7 +44,7 @@ def test_materializing_releases_the_rows_that_no_strip_needs_any_more() -> None:
 
     def make(window: RowWindow) -> RowWindow:
         held.append(len(source._strips))
-        return window.map(lambda found: found + 1)
+        return window.map(lambda actual: actual + 1)
 
     materialized = materialize(Lazy(make, (source, halo(1))))
     assert materialized.whole().tolist() == (PICTURE + 1).tolist()
@@ -59,19 +59,19 @@ def test_storing_keeps_what_it_is_told_to_keep() -> None:
 
 def test_images_of_one_source_are_materialized_side_by_side() -> None:
     source = Materialized(mx.split(PICTURE, 7, axis=1), TileScheduler(3))
-    asked = []
+    calls = []
 
     def make(window: RowWindow) -> RowWindow:
-        asked.append(rows(window))
+        calls.append(rows(window))
         return window
 
     images = [Lazy(make, (source, halo(1))) for _ in range(2)]
     assert [image.whole().tolist() for image in materialize_together(images)] == [PICTURE.tolist()] * 2
-    assert asked[:4] == [[0, 1, 2, 3], [0, 1, 2, 3], [2, 3, 4, 5, 6], [2, 3, 4, 5, 6]]
+    assert calls[:4] == [[0, 1, 2, 3], [0, 1, 2, 3], [2, 3, 4, 5, 6], [2, 3, 4, 5, 6]]
 
 
 @pytest.mark.parametrize(
-    ("device", "wanted"),
+    ("device", "expected"),
     [
         (mx.gpu, ["begin 2", "begin 1", "begin 3", "wait for 2", "begin 1", "wait for 1"]),
         (mx.cpu, ["wait for 2", "wait for 1", "wait for 3", "wait for 1"]),
@@ -79,7 +79,7 @@ def test_images_of_one_source_are_materialized_side_by_side() -> None:
     ids=["gpu", "processor"],
 )
 def test_a_gpu_begins_two_strips_before_one_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch, device: mx.DeviceType, wanted: list[str]
+    monkeypatch: pytest.MonkeyPatch, device: mx.DeviceType, expected: list[str]
 ) -> None:
     done: list[str] = []
     monkeypatch.setattr(mx, "default_device", lambda: device)
@@ -88,17 +88,17 @@ def test_a_gpu_begins_two_strips_before_one_is_waited_for(
     scheduler = TileScheduler(3)
     for count in (2, 1, 3, 1):
         scheduler.submit(*[PICTURE] * count)
-    assert done == wanted
+    assert done == expected
 
 
 def test_rows_are_computed_where_they_are_asked_for() -> None:
-    asked = []
+    calls = []
     source = Materialized([PICTURE])
 
     def make(window: RowWindow) -> RowWindow:
-        asked.append(rows(window))
+        calls.append(rows(window))
         return window
 
     image = Lazy(make, (source, halo(1)))
     assert rows(image.window(2, 4)) == [2, 3]
-    assert asked == [[1, 2, 3, 4]]
+    assert calls == [[1, 2, 3, 4]]

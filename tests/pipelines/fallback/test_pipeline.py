@@ -86,10 +86,10 @@ def test_a_pipeline_supports_what_its_calls_take(name: str, missing: set[str], r
 @pytest.mark.parametrize("name", MADE)
 def test_every_step_is_told_before_and_after_and_previews_where_they_were_asked_for(name: str) -> None:
     events = draw(name, previews=1)
-    told = steps(events)
+    reports = steps(events)
     walked = 4 if name == "sd" else 3  # its scheduler takes one more than it is asked for
-    assert [(step.index, step.total) for step in told] == [(index, walked) for index in range(walked + 1)]
-    assert [step.index for step in told if step.preview is not None] == [2]
+    assert [(step.index, step.total) for step in reports] == [(index, walked) for index in range(walked + 1)]
+    assert [step.index for step in reports if step.preview is not None] == [2]
     assert isinstance(events[-2], Picture)
     done = events[-1]
     assert isinstance(done, Report)
@@ -214,8 +214,8 @@ def test_what_a_call_does_not_take_is_refused_by_name(name: str, fields: dict[st
 
 @pytest.mark.parametrize(("name", "walked"), [("sdxl", 2), ("sd3", 3)])
 def test_how_many_steps_a_strength_leaves_is_known_before(name: str, walked: int) -> None:
-    told = steps(draw(name, images=(painted(40, 40),), strength=0.5, steps=5))
-    assert [(step.index, step.total) for step in told] == [(index, walked) for index in range(walked + 1)]
+    reports = steps(draw(name, images=(painted(40, 40),), strength=0.5, steps=5))
+    assert [(step.index, step.total) for step in reports] == [(index, walked) for index in range(walked + 1)]
 
 
 def test_what_the_pipeline_refuses_is_an_error_of_the_request(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,8 +71,8 @@ def test_where_nothing_is_the_nearest_path_is_named(gateway: Gateway, path: str,
 
 @pytest.mark.parametrize("path", [*READ, *POST])
 def test_an_allowed_page_may_call_and_others_may_not(gateway: Gateway, path: str) -> None:
-    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
-    before = gateway.http.options(path, headers={"Origin": PAGE, **asked})
+    request = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    before = gateway.http.options(path, headers={"Origin": PAGE, **request})
     assert (before.status_code, before.headers["access-control-allow-origin"]) == (204, PAGE)
     assert before.headers["access-control-allow-headers"] == "content-type"
     method = "POST" if path in POST else "GET"

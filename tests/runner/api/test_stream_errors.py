@@ -49,15 +49,15 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 def streams(document: Any) -> dict[str, Any]:
     """The schema of the JSON in an event, by the path."""
-    found = {}
+    errors = {}
     for path, methods in document["paths"].items():
         content = methods.get("post", {"responses": {"200": {}}})["responses"]["200"].get("content", {})
         if SSE in content:
             data = content[SSE]["schema"]["properties"]["data"]
-            found[path] = (data.get("anyOf") or [data])[0]["contentSchema"]
+            errors[path] = (data.get("anyOf") or [data])[0]["contentSchema"]
         elif NDJSON in content:
-            found[path] = content[NDJSON]["schema"]
-    return found
+            errors[path] = content[NDJSON]["schema"]
+    return errors
 
 
 def check(document: Any, path: str, event: Any) -> None:

@@ -26,7 +26,7 @@ def test_a_prompt_becomes_a_name_that_any_system_takes(prompt: str, name: str) -
 
 
 @pytest.mark.parametrize(
-    ("out", "asked", "format"),
+    ("out", "choice", "format"),
     [
         (None, None, "png"),
         ("x.png", None, "png"),
@@ -38,9 +38,9 @@ def test_a_prompt_becomes_a_name_that_any_system_takes(prompt: str, name: str) -
     ],
 )
 def test_the_format_is_what_is_asked_for_or_what_the_name_says(
-    out: str | None, asked: str | None, format: str
+    out: str | None, choice: str | None, format: str
 ) -> None:
-    assert format_of(Path(out) if out else None, asked) == format
+    assert format_of(Path(out) if out else None, choice) == format
 
 
 def test_a_name_and_a_format_that_disagree_are_refused() -> None:

@@ -32,19 +32,19 @@ def spread(folder: Path, *arguments: str) -> Live:
 
 
 def ask(live: Live, prompt: str, **options: Any) -> list[int]:
-    asked = {"prompt": prompt, "options": {"num_predict": 12, **options}}
-    return tokens(events(live.http.post("/completion", json=asked)))
+    request = {"prompt": prompt, "options": {"num_predict": 12, **options}}
+    return tokens(events(live.http.post("/completion", json=request)))
 
 
 def rank_of(live: Live) -> int:
     """The process of the other rank."""
-    found = subprocess.run(
+    actual = subprocess.run(
         ["ps", "-o", "pid=,args=", "--ppid", str(live.process.pid)],
         capture_output=True,
         text=True,
         check=True,
     )
-    [pid] = [line.split()[0] for line in found.stdout.splitlines() if "runner.distributed.worker" in line]
+    [pid] = [line.split()[0] for line in actual.stdout.splitlines() if "runner.distributed.worker" in line]
     return int(pid)
 
 
@@ -60,8 +60,8 @@ def two() -> Iterator[Live]:
 
 def embed(live: Live) -> list[list[float]]:
     answer = live.http.post("/embedding", json={"content": list(PROMPTS[:3])})
-    found: list[list[float]] = answer.json()["embeddings"]
-    return found
+    actual: list[list[float]] = answer.json()["embeddings"]
+    return actual
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +78,10 @@ def test_two_ranks_write_what_one_process_writes(two: Live, alone: dict[str, Any
 
 
 def test_many_requests_share_their_steps(two: Live, alone: dict[str, Any]) -> None:
-    found: dict[int, list[int]] = {}
+    actual: dict[int, list[int]] = {}
     asking = [
         threading.Thread(
-            target=lambda index=index: found.update({index: ask(two, PROMPTS[index % len(PROMPTS)])})
+            target=lambda index=index: actual.update({index: ask(two, PROMPTS[index % len(PROMPTS)])})
         )
         for index in range(8)
     ]
@@ -89,17 +89,17 @@ def test_many_requests_share_their_steps(two: Live, alone: dict[str, Any]) -> No
         thread.start()
     for thread in asking:
         thread.join()
-    assert found == {index: alone[PROMPTS[index % len(PROMPTS)]] for index in range(8)}
+    assert actual == {index: alone[PROMPTS[index % len(PROMPTS)]] for index in range(8)}
 
 
 def test_a_grammar_a_stop_string_and_log_probabilities_are_the_first_ranks_business(two: Live) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    asked = {"prompt": "Say", "format": schema, "options": {"num_predict": 40, "temperature": 1, "seed": 1}}
-    assert text(events(two.http.post("/completion", json=asked))).startswith("{")
+    request = {"prompt": "Say", "format": schema, "options": {"num_predict": 40, "temperature": 1, "seed": 1}}
+    assert text(events(two.http.post("/completion", json=request))).startswith("{")
     first = events(two.http.post("/completion", json={"prompt": "Hello", "options": {"num_predict": 12}}))
     stop = text(first)[3:6]
-    asked = {"prompt": "Hello", "logprobs": True, "options": {"num_predict": 12, "stop": [stop]}}
-    stopped = events(two.http.post("/completion", json=asked))
+    request = {"prompt": "Hello", "logprobs": True, "options": {"num_predict": 12, "stop": [stop]}}
+    stopped = events(two.http.post("/completion", json=request))
     assert text(stopped) == text(first)[: text(first).index(stop)]
     assert stopped[-1]["stop_reason"] == "stop"
     assert stopped[0]["logprobs"][0]["logprob"] <= 0
@@ -126,9 +126,9 @@ def test_embeddings_are_those_of_one_process(two: Live, alone: dict[str, Any]) -
 def test_experts_and_compressed_attention_are_spread_too() -> None:
     folder = toy_text("glm4_moe_lite")
     with Live(folder) as one:
-        wanted = [ask(one, prompt) for prompt in PROMPTS]
+        expected = [ask(one, prompt) for prompt in PROMPTS]
     with spread(folder) as two:
-        assert [ask(two, prompt) for prompt in PROMPTS] == wanted
+        assert [ask(two, prompt) for prompt in PROMPTS] == expected
 
 
 def test_a_runner_that_is_asked_to_stop_takes_its_ranks_along() -> None:
@@ -148,8 +148,8 @@ def test_a_rank_that_dies_ends_the_runner_which_says_so(when: str) -> None:
         if when == "idle":
             os.kill(rank, signal.SIGKILL)
         else:
-            asked = {"prompt": "Hello", "options": {"num_predict": 4000}}
-            with live.http.stream("POST", "/completion", json=asked) as response:
+            request = {"prompt": "Hello", "options": {"num_predict": 4000}}
+            with live.http.stream("POST", "/completion", json=request) as response:
                 lines = response.iter_lines()
                 assert next(lines)
                 os.kill(rank, signal.SIGKILL)

@@ -28,10 +28,10 @@ def named(findings: Iterable[Finding], name: str) -> Finding:
 
 
 def test_the_versions_that_are_installed_fit() -> None:
-    found = list(versions.versions())
-    assert {one.status for one in found} == {Status.OK}
+    actual = list(versions.versions())
+    assert {one.status for one in actual} == {Status.OK}
     assert {"diptych", "python", "mlx", "mlx-lm", "huggingface-hub", "tokenizers"} <= {
-        one.name for one in found
+        one.name for one in actual
     }
 
 
@@ -98,9 +98,9 @@ def test_a_card_that_is_not_used_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.usefixtures("machine")
 def test_folders_that_are_not_there_yet_are_fine() -> None:
-    found = list(folders.folders())
-    assert Status.FAIL not in {one.status for one in found}
-    assert "(will be created)" in named(found, "Diptych's cache").detail
+    actual = list(folders.folders())
+    assert Status.FAIL not in {one.status for one in actual}
+    assert "(will be created)" in named(actual, "Diptych's cache").detail
 
 
 def test_a_cache_that_cannot_be_made_is_a_failure(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,9 +135,9 @@ def test_kernels_of_another_user_are_a_failure(machine: Path, monkeypatch: pytes
 
 @pytest.mark.usefixtures("machine")
 def test_a_free_port_and_no_gateway_are_fine() -> None:
-    found = list(network(load()))
-    assert [one.status for one in found] == [Status.OK, Status.OK]
-    assert "none is running" in found[0].detail
+    findings = list(network(load()))
+    assert [one.status for one in findings] == [Status.OK, Status.OK]
+    assert "none is running" in findings[0].detail
 
 
 @pytest.mark.usefixtures("machine")
@@ -156,9 +156,9 @@ def test_a_port_that_another_program_has_is_a_warning(monkeypatch: pytest.Monkey
 def test_models_that_cannot_be_run_are_listed_with_their_reason(machine: Path) -> None:
     write(machine / "bert", text_files() | {"config.json": {"model_type": "bert"}})
     (machine / "c.toml").write_text(f'[aliases]\nbert = "{machine / "bert"}"\n')
-    found = list(models(load(str(machine / "c.toml"))))
-    assert named(found, "can be run").detail.startswith("0 of 1")
-    finding = named(found, str(machine / "bert"))
+    findings = list(models(load(str(machine / "c.toml"))))
+    assert named(findings, "can be run").detail.startswith("0 of 1")
+    finding = named(findings, str(machine / "bert"))
     assert finding.status is Status.WARN
     assert "no architecture 'bert'" in finding.detail
 

@@ -40,9 +40,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch, bad: str, act: str) -> list[Findin
 def test_a_crash_is_a_finding_and_the_others_are_tried_after_it(
     monkeypatch: pytest.MonkeyPatch, act: str, how: str
 ) -> None:
-    found = scripted(monkeypatch, "kernel second", act)
-    assert [one.name for one in found] == ["MLX", "first", "kernel second", "third"]
-    crash = found[2]
+    actual = scripted(monkeypatch, "kernel second", act)
+    assert [one.name for one in actual] == ["MLX", "first", "kernel second", "third"]
+    crash = actual[2]
     assert (crash.section, crash.status) == ("kernels", Status.FAIL)
     assert how in crash.detail
     assert "the driver says why" in crash.detail
@@ -50,14 +50,14 @@ def test_a_crash_is_a_finding_and_the_others_are_tried_after_it(
 
 def test_one_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial_process, "SILENCE_TIMEOUT_S", 1.0)
-    found = scripted(monkeypatch, "first", "time.sleep(1e6)")
-    assert "took longer than 1 s" in found[1].detail
-    assert [one.name for one in found] == ["MLX", "first", "kernel second", "third"]
+    actual = scripted(monkeypatch, "first", "time.sleep(1e6)")
+    assert "took longer than 1 s" in actual[1].detail
+    assert [one.name for one in actual] == ["MLX", "first", "kernel second", "third"]
 
 
 def test_without_mlx_nothing_else_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = scripted(monkeypatch, "MLX", "os.abort()")
-    assert [(one.section, one.name, one.status) for one in found] == [("device", "MLX", Status.FAIL)]
+    actual = scripted(monkeypatch, "MLX", "os.abort()")
+    assert [(one.section, one.name, one.status) for one in actual] == [("device", "MLX", Status.FAIL)]
 
 
 def test_an_mlx_that_cannot_be_imported_is_told_with_what_to_do(
@@ -74,9 +74,9 @@ def test_an_mlx_that_cannot_be_imported_is_told_with_what_to_do(
 
 
 def test_on_this_machine_all_of_it_is_right() -> None:
-    found = list(run_trials())
-    assert [one for one in found if one.status is Status.FAIL] == []
-    names = {one.name for one in found}
+    actual = list(run_trials())
+    assert [one for one in actual if one.status is Status.FAIL] == []
+    names = {one.name for one in actual}
     assert {one.name for one in OPERATIONS} <= names
     assert {"computes on", "float32", "matrix products"} <= names
 
@@ -110,9 +110,9 @@ def test_how_float32_is_computed_is_told(
     difference: float, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLX_ENABLE_TF32", "1")
-    told = trials._precision(difference).detail
-    assert how in told
-    assert "MLX_ENABLE_TF32 is 1" in told
+    text = trials._precision(difference).detail
+    assert how in text
+    assert "MLX_ENABLE_TF32 is 1" in text
 
 
 def test_what_mlx_raises_is_told() -> None:

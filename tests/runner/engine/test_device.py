@@ -49,16 +49,16 @@ def test_an_mlx_without_a_backend_is_told_how_to_get_one(
     error: ImportError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "is_installed", lambda name: False)
-    told = explain_import_error(error)
-    assert told.startswith(BACKEND_ADVICE)
-    assert str(error) in told
+    text = explain_import_error(error)
+    assert text.startswith(BACKEND_ADVICE)
+    assert str(error) in text
 
 
 @pytest.mark.usefixtures("without_mlx")
 def test_a_backend_that_is_installed_and_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "is_installed", lambda name: name == "mlx-cuda-13")
-    told = explain_import_error(ImportError("libcublas.so.13: cannot open", name="mlx.core"))
-    assert told == "MLX's backend mlx-cuda-13 is installed and cannot be loaded: libcublas.so.13: cannot open"
+    text = explain_import_error(ImportError("libcublas.so.13: cannot open", name="mlx.core"))
+    assert text == "MLX's backend mlx-cuda-13 is installed and cannot be loaded: libcublas.so.13: cannot open"
 
 
 @pytest.mark.parametrize(
@@ -70,16 +70,16 @@ def test_a_backend_that_is_installed_and_cannot_be_loaded_is_named(monkeypatch: 
     ids=["missing", "another version"],
 )  # fmt: skip
 def test_another_package_that_fails_is_named_with_its_words(error: ImportError, package: str) -> None:
-    told = explain_import_error(error)
-    assert told.startswith(f"{package} cannot be imported: {error}")
-    assert BACKEND_ADVICE not in told
+    text = explain_import_error(error)
+    assert text.startswith(f"{package} cannot be imported: {error}")
+    assert BACKEND_ADVICE not in text
 
 
 def test_a_name_that_this_mlx_lacks_is_no_missing_backend() -> None:
     import mlx.core  # noqa: F401 - it is there
 
-    told = explain_import_error(ImportError("cannot import name 'new' from 'mlx.core'", name="mlx.core"))
-    assert told.startswith("mlx cannot be imported: cannot import name 'new'")
+    text = explain_import_error(ImportError("cannot import name 'new' from 'mlx.core'", name="mlx.core"))
+    assert text.startswith("mlx cannot be imported: cannot import name 'new'")
 
 
 def test_a_runner_names_the_package_that_failed_under_mlx_lm(tmp_path: Path) -> None:
@@ -148,18 +148,18 @@ def test_a_limit_that_macos_refuses_is_a_warning(
 
 
 def test_both_kinds_of_model_ask_for_it_before_they_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Asked(Exception):
+    class Reached(Exception):
         pass
 
     def keep_wired() -> int | None:
-        raise Asked
+        raise Reached
 
     monkeypatch.setattr(device, "keep_wired", keep_wired)
     files = find(str(toy_text()))
-    with pytest.raises(Asked):
+    with pytest.raises(Reached):
         load_text_worker(files.fetch(ModelMode.TEXT), TextSettings(), lambda done: None)
     picture = find(sample(ModelMode.IMAGE))
-    with pytest.raises(Asked):
+    with pytest.raises(Reached):
         load_image_worker(
             picture,
             picture.fetch(ModelMode.IMAGE),

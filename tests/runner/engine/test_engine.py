@@ -103,8 +103,8 @@ def test_jobs_share_the_thread_and_each_gets_its_own_events() -> None:
         worker = Counting(room=3)
         engine = await started(worker)
         jobs = [engine.submit(str(n), n) for n in (1, 2, 3, 4, 5)]
-        found = await asyncio.gather(*map(events, jobs))
-        assert [[e.value for e in one] for one in found] == [[n] * n for n in (1, 2, 3, 4, 5)]
+        streams = await asyncio.gather(*map(events, jobs))
+        assert [[e.value for e in one] for one in streams] == [[n] * n for n in (1, 2, 3, 4, 5)]
         assert len(worker.threads) == 1
         assert threading.get_ident() not in worker.threads
         assert engine.jobs == engine.active == engine.queued == 0

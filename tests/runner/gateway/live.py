@@ -80,8 +80,8 @@ class Gateway(Program):
 
     def models(self) -> dict[str, Event]:
         """What is loaded, by the folder's name."""
-        found = self.http.get("/models").json()["models"]
-        return {Path(model["name"]).name: model for model in found}
+        answer = self.http.get("/models").json()["models"]
+        return {Path(model["name"]).name: model for model in answer}
 
     def metric(self, name: str) -> float:
         """A metric's value, summed over its labels."""

@@ -74,16 +74,18 @@ def test_refusals_can_be_read_by_an_allowed_page(gateway: Gateway) -> None:
 
 
 def test_browsers_ask_before_and_need_no_key_for_it(gateway: Gateway) -> None:
-    asked = {
+    request = {
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "content-type, authorization",
     }
-    answer = httpx2.options(f"{gateway.url}/completion", headers={"Origin": "http://localhost:3000", **asked})
+    answer = httpx2.options(
+        f"{gateway.url}/completion", headers={"Origin": "http://localhost:3000", **request}
+    )
     assert answer.status_code == 204
     assert "POST" in answer.headers["access-control-allow-methods"]
     assert answer.headers["access-control-allow-headers"] == "content-type, authorization"
     refused = httpx2.options(
-        f"{gateway.url}/completion", headers={"Origin": "https://evil.example.net", **asked}
+        f"{gateway.url}/completion", headers={"Origin": "https://evil.example.net", **request}
     )
     assert refused.status_code == 403
 

@@ -19,7 +19,7 @@ from tests.runner.checkpoints import image_files, safetensors, text_files, write
 from tests.runner.pretend import pretend_model
 
 
-def known(
+def resolved(
     resident: int, staged: int | None = None, smallest: int | None = None, *options: str
 ) -> ResolvedModel:
     mode = ModelMode.TEXT if staged is None else ModelMode.IMAGE
@@ -58,10 +58,10 @@ def test_those_that_are_ending_count_as_gone_already() -> None:
 @pytest.mark.parametrize(
     ("model", "helps"),
     [
-        (known(200), "--force loads it all the same"),
-        (known(200, 90, 50, "--memory", "resident"), "with memory = staged it needs 90 bytes"),
-        (known(400, 300, 50), "with quantize = 4 and memory = staged it needs 50 bytes"),
-        (known(400, 300, 200), "--force loads it all the same"),
+        (resolved(200), "--force loads it all the same"),
+        (resolved(200, 90, 50, "--memory", "resident"), "with memory = staged it needs 90 bytes"),
+        (resolved(400, 300, 50), "with quantize = 4 and memory = staged it needs 50 bytes"),
+        (resolved(400, 300, 200), "--force loads it all the same"),
     ],
 )
 def test_what_never_fits_is_told_both_numbers_and_what_would_help(model: ResolvedModel, helps: str) -> None:
@@ -75,20 +75,20 @@ def test_what_never_fits_is_told_both_numbers_and_what_would_help(model: Resolve
 
 def test_a_picture_model_that_does_not_fit_as_a_whole_is_staged_unless_somebody_said_how() -> None:
     admission = Admission(100)
-    assert admission.stage(known(200, 90))
-    assert admission.needs(known(200, 90)) == 90
-    assert not admission.stage(known(80, 60))
-    assert not admission.stage(known(200, 90, None, "--memory", "resident"))
-    admission.check(known(200, 90))
+    assert admission.stage(resolved(200, 90))
+    assert admission.needs(resolved(200, 90)) == 90
+    assert not admission.stage(resolved(80, 60))
+    assert not admission.stage(resolved(200, 90, None, "--memory", "resident"))
+    admission.check(resolved(200, 90))
 
 
 def test_a_text_reports_less_than_its_estimate_and_a_picture_model_is_not_believed_to() -> None:
-    text = LoadedModel(known(1000), cast(Any, None), 1000, 0)
+    text = LoadedModel(resolved(1000), cast(Any, None), 1000, 0)
     text.report(200)
     assert text.held == 201
     text.report(700)
     assert text.held == 700
-    picture = LoadedModel(known(1000, 600), cast(Any, None), 1000, 0)
+    picture = LoadedModel(resolved(1000, 600), cast(Any, None), 1000, 0)
     picture.report(200)
     assert picture.held == 1000
     picture.report(1500)
@@ -97,19 +97,19 @@ def test_a_text_reports_less_than_its_estimate_and_a_picture_model_is_not_believ
 
 def test_the_next_time_what_was_learned_counts() -> None:
     admission = Admission(2000)
-    life = LoadedModel(known(1000), cast(Any, None), 1000, 0)
+    life = LoadedModel(resolved(1000), cast(Any, None), 1000, 0)
     life.report(200)
     admission.learn(life)
-    assert admission.needs(known(1000)) == 201
+    assert admission.needs(resolved(1000)) == 201
 
 
 def test_needs_come_from_the_declared_sizes(tmp_path: Path) -> None:
     text = pretend_model(tmp_path / "text", 10 * GIB)
-    found = need(find(str(text)), ModelMode.TEXT, ())
-    assert found.resident == found.staged == 10 * GIB + TEXT_ALLOWANCE
+    estimate = need(find(str(text)), ModelMode.TEXT, ())
+    assert estimate.resident == estimate.staged == 10 * GIB + TEXT_ALLOWANCE
     picture = write(tmp_path / "picture", image_files())
-    found = need(find(str(picture)), ModelMode.IMAGE, ())
-    assert found.smallest <= found.staged < found.resident
+    estimate = need(find(str(picture)), ModelMode.IMAGE, ())
+    assert estimate.smallest <= estimate.staged < estimate.resident
     (text / "model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ModelNotSupported, match=r"model\.safetensors"):
         need(find(str(text)), ModelMode.TEXT, ())
@@ -142,13 +142,13 @@ def test_quantized_weights_are_counted_in_float32_where_a_processor_has_room_to_
 ) -> None:
     monkeypatch.setattr(estimate, "has_gpu_backend", lambda: False)
     files = find(str(write(tmp_path, text_files() | {"model.safetensors": safetensors(QUANTIZED)})))
-    found = need(files, ModelMode.TEXT, ())
-    assert found.resident == UNPACKED_BYTES + found.allowance
-    assert found.packed is not None
-    model = ResolvedModel("m", "hf:m", ModelMode.TEXT, found, ())
-    roomy, tight = Admission(found.resident), Admission(found.resident - 1)
-    assert roomy.needs(model) == found.resident
-    assert tight.needs(model) == found.packed.resident < found.resident
+    actual = need(files, ModelMode.TEXT, ())
+    assert actual.resident == UNPACKED_BYTES + actual.allowance
+    assert actual.packed is not None
+    model = ResolvedModel("m", "hf:m", ModelMode.TEXT, actual, ())
+    roomy, tight = Admission(actual.resident), Admission(actual.resident - 1)
+    assert roomy.needs(model) == actual.resident
+    assert tight.needs(model) == actual.packed.resident < actual.resident
     assert tight.options(model) == ["--room", str(tight.budget)], "its runner decides by the same number"
     tight.check(model)
     kept = need(files, ModelMode.TEXT, ("--dtype", "checkpoint"))

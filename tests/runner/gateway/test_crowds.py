@@ -71,10 +71,10 @@ def test_two_hundred_clients_over_three_models_with_memory_for_two() -> None:
         body = {"model": name, "prompt": f"Number {number}", "options": {"num_predict": 8}}
         answer = await client.post("/completion", json=body)
         if answer.status_code == 200:
-            found = events(answer)
-            assert found[-1]["done"] is True
-            assert "error" not in found[-1]
-            assert len(found) == 9
+            actual = events(answer)
+            assert actual[-1]["done"] is True
+            assert "error" not in actual[-1]
+            assert len(actual) == 9
         else:
             assert answer.status_code == 503
             assert answer.json()["error"]
@@ -87,10 +87,10 @@ def test_two_hundred_clients_over_three_models_with_memory_for_two() -> None:
             return await asyncio.gather(*(ask(client, number) for number in range(200)))
 
     with Gateway(models, pretend=False, memory=600_000_000, queue=150) as gateway:
-        found = asyncio.run(main(gateway))
+        actual = asyncio.run(main(gateway))
         assert len(gateway.models()) == 2
-        assert found.count(200) + found.count(503) == 200
-        assert found.count(200) >= 150
+        assert actual.count(200) + actual.count(503) == 200
+        assert actual.count(200) >= 150
         assert latest.keys() == {"a", "b", "c"}
         # Everyone of a model is served in one go: nothing is loaded twice.
         assert gateway.metric("diptych_loads_total") == 3

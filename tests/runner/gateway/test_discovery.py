@@ -21,8 +21,8 @@ def home(machine: Path) -> Path:
 def leave(pid: int, machine: str = "", port: int = 5, since: float = 1.0, name: str = "left.json") -> Path:
     """What a gateway that was killed leaves."""
     folder().mkdir(parents=True, exist_ok=True)
-    found = GatewayRecord(machine or discovery.socket.gethostname(), pid, "127.0.0.1", port, since)
-    (folder() / name).write_bytes(msgspec.json.encode(found))
+    record = GatewayRecord(machine or discovery.socket.gethostname(), pid, "127.0.0.1", port, since)
+    (folder() / name).write_bytes(msgspec.json.encode(record))
     return folder() / name
 
 
@@ -36,8 +36,8 @@ def ended() -> int:
 def test_it_is_there_for_as_long_as_it_runs_and_for_its_user_alone() -> None:
     assert gateways() == []
     with advertise("127.0.0.1", 11):
-        (found,) = gateways()
-        assert (found.host, found.port, found.pid) == ("127.0.0.1", 11, os.getpid())
+        (record,) = gateways()
+        assert (record.host, record.port, record.pid) == ("127.0.0.1", 11, os.getpid())
         (file,) = folder().iterdir()
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert stat.S_IMODE(folder().stat().st_mode) == 0o700
@@ -47,7 +47,7 @@ def test_it_is_there_for_as_long_as_it_runs_and_for_its_user_alone() -> None:
 def test_the_latest_comes_first() -> None:
     leave(os.getpid(), since=1.0, port=1)
     with advertise("127.0.0.1", 2), advertise("::1", 3):
-        assert [found.port for found in gateways()] == [3, 2, 1]
+        assert [record.port for record in gateways()] == [3, 2, 1]
 
 
 def test_what_a_killed_one_left_is_removed() -> None:

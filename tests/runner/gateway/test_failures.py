@@ -72,14 +72,14 @@ def test_while_idle_even_a_request_at_that_very_moment_is_answered_or_told(gatew
 def test_in_load_its_clients_are_told_and_the_next_load_works(tmp_path: Path) -> None:
     models = {"slow": pretend_model(tmp_path / "slow", held=True)}
     with Gateway(models) as gateway:
-        found: list[httpx2.Response] = []
-        asking = threading.Thread(target=lambda: found.append(gateway.ask("slow")))
+        responses: list[httpx2.Response] = []
+        asking = threading.Thread(target=lambda: responses.append(gateway.ask("slow")))
         asking.start()
         gateway.wait_until(lambda: gateway.models().get("slow", {}).get("pid"))
         os.kill(gateway.models()["slow"]["pid"], signal.SIGKILL)
         asking.join(PATIENCE)
-        assert found[0].status_code == 500
-        assert found[0].json()["error"].endswith("(killed by SIGKILL)")
+        assert responses[0].status_code == 500
+        assert responses[0].json()["error"].endswith("(killed by SIGKILL)")
         tell(models["slow"], "load")
         assert gateway.events("slow")[-1]["done"] is True
 
@@ -98,12 +98,12 @@ def test_a_model_stopped_while_it_loads_is_to_be_asked_for_again(tmp_path: Path)
 
     def ask_and_stop(gateway: Gateway) -> list[httpx2.Response]:
         with ThreadPoolExecutor(2) as threads:
-            asked = [threads.submit(gateway.ask, "slow") for _ in range(2)]
+            pending = [threads.submit(gateway.ask, "slow") for _ in range(2)]
             gateway.wait_until(lambda: gateway.models().get("slow", {}).get("queue") == 2)
             gateway.wait_until(lambda: gateway.models().get("slow", {}).get("pid"))
             stopped = gateway.http.post("/models/stop", json={"model": "slow"})
             assert stopped.json() == {"status": "stopped"}
-            return [answer.result(60) for answer in asked]
+            return [answer.result(60) for answer in pending]
 
     with Gateway(models) as gateway:
         for _ in range(4):  # and is never held off for it, as one whose runner keeps dying
@@ -219,14 +219,14 @@ def test_what_takes_longer_than_the_grace_ends_with_an_error(models: dict[str, P
 
 def test_a_stop_while_a_model_loads_is_quick(tmp_path: Path) -> None:
     with Gateway({"slow": pretend_model(tmp_path / "slow", load=60)}) as gateway:
-        found: list[httpx2.Response] = []
-        asking = threading.Thread(target=lambda: found.append(gateway.ask("slow")))
+        responses: list[httpx2.Response] = []
+        asking = threading.Thread(target=lambda: responses.append(gateway.ask("slow")))
         asking.start()
         gateway.wait_until(lambda: gateway.models().get("slow", {}).get("pid"))
         pid = gateway.models()["slow"]["pid"]
         assert gateway.stop() == 0
         asking.join(PATIENCE)
-        assert found[0].status_code == 503
+        assert responses[0].status_code == 503
         assert gone(pid)
 
 
@@ -261,21 +261,21 @@ def test_a_hub_that_says_nothing_keeps_nobody_from_what_is_here(
             "HF_HUB_OFFLINE": "0",
         }
         with Gateway(models, environment=environment) as gateway:
-            found: list[httpx2.Response] = []
+            responses: list[httpx2.Response] = []
 
             def ask(number: int) -> None:
-                found.append(gateway.ask(f"owner/name-{number}"))
+                responses.append(gateway.ask(f"owner/name-{number}"))
 
             asking = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
             for thread in asking:
                 thread.start()
             assert gateway.events("a", events=1)[-1]["done"] is True
             assert gateway.events("b", events=1)[-1]["done"] is True
-            assert found == []
+            assert responses == []
             assert gateway.stop() == 0
             for thread in asking:
                 thread.join(PATIENCE)
-            assert {answer.status_code for answer in found} == {503}
+            assert {answer.status_code for answer in responses} == {503}
 
 
 def test_a_model_whose_folder_is_removed_goes_on_until_it_is_ended(

@@ -197,13 +197,13 @@ def test_models_named_at_the_start_are_loaded_and_stay(models: dict[str, Path]) 
 def test_a_client_that_asks_sees_the_loading(tmp_path: Path) -> None:
     models = {"slow": pretend_model(tmp_path / "slow", load=2)}
     with Gateway(models) as gateway:
-        found = gateway.events("slow", progress=True)
-        loading = [event for event in found if event.get("status") == "loading"]
+        stream = gateway.events("slow", progress=True)
+        loading = [event for event in stream if event.get("status") == "loading"]
         assert len(loading) >= 3
         progress = [event["progress"] for event in loading]
         assert progress == sorted(progress)
-        assert found[: len(loading)] == loading
-        assert found[-1]["done"] is True
+        assert stream[: len(loading)] == loading
+        assert stream[-1]["done"] is True
         assert "status" not in gateway.events("slow", progress=True)[0]
 
 
@@ -211,8 +211,8 @@ def test_a_load_that_fails_after_progress_is_a_last_event(tmp_path: Path) -> Non
     models = {"bad": pretend_model(tmp_path / "bad", load=30, never=True)}
     with Gateway(models, load_timeout=0.5) as gateway:
         assert gateway.ask("bad").status_code == 500
-        found = gateway.ask("bad", progress=True)
-        last = found.json() if found.status_code != 200 else events(found)[-1]
+        actual = gateway.ask("bad", progress=True)
+        last = actual.json() if actual.status_code != 200 else events(actual)[-1]
         assert "did not become ready" in last["error"]
 
 
@@ -317,12 +317,12 @@ def test_a_client_that_leaves_the_queue_is_not_waited_for(models: dict[str, Path
 def test_a_waiting_request_can_be_cancelled_by_its_id(tmp_path: Path) -> None:
     models = {"slow": pretend_model(tmp_path / "slow", load=20)}
     with Gateway(models) as gateway:
-        found: list[httpx2.Response] = []
+        responses: list[httpx2.Response] = []
 
         def ask() -> None:
             body = {"model": "slow", "prompt": "x"}
             headers = {"X-Request-Id": "mine"}
-            found.append(
+            responses.append(
                 httpx2.post(f"{gateway.url}/completion", json=body, headers=headers, timeout=PATIENCE)
             )
 
@@ -331,7 +331,7 @@ def test_a_waiting_request_can_be_cancelled_by_its_id(tmp_path: Path) -> None:
         gateway.wait_until(lambda: gateway.http.get("/models").json()["queue"] == 1)
         assert gateway.http.post("/cancel", json={"id": "mine"}).json() == {"cancelled": True}
         asking.join(PATIENCE)
-        assert found[0].status_code == 499
+        assert responses[0].status_code == 499
         assert gateway.http.post("/cancel", json={"id": "mine"}).json() == {"cancelled": False}
 
 

@@ -44,11 +44,11 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
 def reads(folder: Path) -> Iterator[list[str]]:
     """The paths under a folder that this process opens or lists meanwhile."""
     global opened
-    opened, found = [], []
+    opened, actual = [], []
     try:
-        yield found
+        yield actual
     finally:
-        found += [path for path in opened if path.startswith(str(folder))]
+        actual += [path for path in opened if path.startswith(str(folder))]
         opened = None
 
 
@@ -77,7 +77,7 @@ def look_ups(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     find_here = resolver.find_here
     monkeypatch.setattr(
-        resolver, "find_here", lambda name, **given: (names.append(name), find_here(name, **given))[1]
+        resolver, "find_here", lambda name, **args: (names.append(name), find_here(name, **args))[1]
     )
     return names
 

@@ -66,8 +66,8 @@ def ask(url: str, path: str, **body: object) -> httpx2.Response:
 
 def test_text_and_pictures_beside_each_other(url: str) -> None:
     name = toy_text().name
-    found = events(ask(url, "/completion", model=name, prompt="Once", options={"num_predict": 5}))
-    assert [event["token"] is not None for event in found[:-1]] == [True] * 5
+    stream = events(ask(url, "/completion", model=name, prompt="Once", options={"num_predict": 5}))
+    assert [event["token"] is not None for event in stream[:-1]] == [True] * 5
     drawn = events(ask(url, "/completion", model="draws", prompt="a boat", width=64, height=48, steps=2))
     assert [event.get("step") for event in drawn[:3]] == [None, 1, 2]
     assert Image.open(io.BytesIO(base64.b64decode(drawn[-1]["image"]))).size == (64, 48)

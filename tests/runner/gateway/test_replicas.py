@@ -35,9 +35,9 @@ def pretend_pictures(folder: Path, **behaviour: Any) -> Path:
 
 
 def replicas(gateway: Gateway, name: str = "m") -> list[dict[str, Any]]:
-    found = gateway.models().get(name, {}).get("replicas", [])
-    assert isinstance(found, list)
-    return found
+    status = gateway.models().get(name, {}).get("replicas", [])
+    assert isinstance(status, list)
+    return status
 
 
 def looked_up(folder: str, **settings: Any) -> ResolvedModel:
@@ -143,9 +143,9 @@ def test_each_has_a_card_of_its_own_and_too_few_are_refused(tmp_path: Path) -> N
     with pytest.raises(BadRequest, match="replicas = 3 needs as many GPUs; CUDA_VISIBLE_DEVICES lists 2"):
         cards_for(3, ImageEngine.MLX)
     folder = str(pretend_pictures(tmp_path / "m"))
-    known = looked_up(folder, replicas=2)
-    assert known.cards == ("3", "GPU-ab")
-    assert known.need == looked_up(folder).need, "what one card has to hold"
+    model = looked_up(folder, replicas=2)
+    assert model.cards == ("3", "GPU-ab")
+    assert model.need == looked_up(folder).need, "what one card has to hold"
 
 
 @pytest.mark.usefixtures("two_cards")

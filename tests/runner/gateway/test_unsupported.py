@@ -12,7 +12,7 @@ from tests.runner.gateway.live import Gateway
 BERT = "mlx-lm has no architecture 'bert'"
 CHAT = [{"role": "user", "content": "Why"}]
 
-ASKED: list[tuple[str, dict[str, Any]]] = [
+REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("/models/load", {}),
     ("/completion", {"prompt": "Why"}),
     ("/tokenize", {"content": "Why"}),
@@ -51,7 +51,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         assert gateway.metric("diptych_crashes_total") == 0
 
 
-@pytest.mark.parametrize(("path", "body"), ASKED, ids=[f"{path} {sorted(body)}" for path, body in ASKED])
+@pytest.mark.parametrize(
+    ("path", "body"), REQUESTS, ids=[f"{path} {sorted(body)}" for path, body in REQUESTS]
+)
 def test_an_unknown_architecture_is_a_400_with_its_reason(
     gateway: Gateway, path: str, body: dict[str, Any]
 ) -> None:

@@ -30,10 +30,10 @@ from tests.toys import FAMILIES, toy_text
 def test_the_files_promise_what_the_tokenizer_holds(family: str) -> None:
     folder = toy_text(family)
     tokenizer = load(folder)
-    found = text_capabilities(find(f"folder:{folder}", folders=True))
-    assert "completion" in found
-    assert ("thinking" in found) == (tokenizer.think_start is not None)
-    assert ("tools" in found) == (tokenizer.tool_parser is not None)
+    capabilities = text_capabilities(find(f"folder:{folder}", folders=True))
+    assert "completion" in capabilities
+    assert ("thinking" in capabilities) == (tokenizer.think_start is not None)
+    assert ("tools" in capabilities) == (tokenizer.tool_parser is not None)
     assert chat_template(find(f"folder:{folder}", folders=True)) == (tokenizer.chat_template or "")
 
 

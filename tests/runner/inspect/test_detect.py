@@ -23,30 +23,35 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_language_model_is_reported(tmp_path: Path) -> None:
-    found = detect(str(write(tmp_path, text_files())))
-    assert (found.mode, found.type, found.supported, found.reason) == (ModelMode.TEXT, "qwen3", True, None)
-    assert (found.source, found.parameters, found.bytes) == ("folder", 136, 272)
-    assert (found.quantization, found.context_length) == ("BF16", 4096)
-    assert found.memory == 272 + 256 * 1024**2
+    report = detect(str(write(tmp_path, text_files())))
+    assert (report.mode, report.type, report.supported, report.reason) == (
+        ModelMode.TEXT,
+        "qwen3",
+        True,
+        None,
+    )
+    assert (report.source, report.parameters, report.bytes) == ("folder", 136, 272)
+    assert (report.quantization, report.context_length) == ("BF16", 4096)
+    assert report.memory == 272 + 256 * 1024**2
 
 
 def test_a_picture_model_is_reported_by_component(tmp_path: Path) -> None:
-    found = detect(str(write(tmp_path, image_files())))
-    assert (found.mode, found.type, found.supported) == (ModelMode.IMAGE, "Flux2KleinPipeline", True)
-    assert found.components == (
+    report = detect(str(write(tmp_path, image_files())))
+    assert (report.mode, report.type, report.supported) == (ModelMode.IMAGE, "Flux2KleinPipeline", True)
+    assert report.components == (
         Component("text_encoder", "Qwen3ForCausalLM", 136, 272),
         Component("transformer", "Flux2Transformer2DModel", 16, 32),
         Component("vae", "AutoencoderKLFlux2", 4, 16),
     )
-    assert (found.parameters, found.bytes, found.context_length) == (156, 320, None)
+    assert (report.parameters, report.bytes, report.context_length) == (156, 320, None)
 
 
 def test_a_class_without_a_pipeline_is_reported_and_not_supported(tmp_path: Path) -> None:
-    found = detect(str(write(tmp_path, image_files("WanPipeline"))))
-    assert not found.supported
-    assert "no pipeline for 'WanPipeline'" in str(found.reason)
-    assert "Flux2KleinPipeline" in str(found.reason)
-    assert found.parameters == 156
+    report = detect(str(write(tmp_path, image_files("WanPipeline"))))
+    assert not report.supported
+    assert "no pipeline for 'WanPipeline'" in str(report.reason)
+    assert "Flux2KleinPipeline" in str(report.reason)
+    assert report.parameters == 156
 
 
 @pytest.mark.parametrize(
@@ -63,25 +68,25 @@ def test_a_class_without_a_pipeline_is_reported_and_not_supported(tmp_path: Path
 def test_a_language_model_is_supported_where_mlx_lm_has_it(
     tmp_path: Path, model_type: str, supported: bool
 ) -> None:
-    found = detect(str(write(tmp_path, text_files() | {"config.json": {"model_type": model_type}})))
-    assert found.supported is supported
-    assert supported or "mlx-lm has no architecture" in str(found.reason)
+    report = detect(str(write(tmp_path, text_files() | {"config.json": {"model_type": model_type}})))
+    assert report.supported is supported
+    assert supported or "mlx-lm has no architecture" in str(report.reason)
 
 
 def test_quantized_weights_are_reported_as_what_they_stand_for(tmp_path: Path) -> None:
     packed = {"a.weight": ("U32", (16, 8)), "a.scales": ("BF16", (16, 1)), "a.biases": ("BF16", (16, 1))}
     config = {"model_type": "qwen3", "quantization": {"bits": 4, "group_size": 64}}
-    found = detect(str(write(tmp_path, text_files(packed) | {"config.json": config})))
-    assert found.parameters == 16 * 64
-    assert found.quantization == "4-bit (groups of 64)"
+    report = detect(str(write(tmp_path, text_files(packed) | {"config.json": config})))
+    assert report.parameters == 16 * 64
+    assert report.quantization == "4-bit (groups of 64)"
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 100, safetensors({"a": ("F32", (9,))})[:-1]])
 def test_weights_that_cannot_be_read_are_the_reason(tmp_path: Path, content: bytes) -> None:
-    found = detect(str(write(tmp_path, text_files() | {"model.safetensors": content})))
-    assert not found.supported
-    assert "model.safetensors" in str(found.reason)
-    assert (found.parameters, found.bytes, found.memory, found.components) == (None, None, None, ())
+    report = detect(str(write(tmp_path, text_files() | {"model.safetensors": content})))
+    assert not report.supported
+    assert "model.safetensors" in str(report.reason)
+    assert (report.parameters, report.bytes, report.memory, report.components) == (None, None, None, ())
 
 
 def test_what_is_no_model_is_an_error(tmp_path: Path) -> None:
@@ -105,12 +110,12 @@ def test_the_report_reads_well(tmp_path: Path) -> None:
 
 
 def test_the_report_as_json_says_the_same(tmp_path: Path) -> None:
-    found = detect(str(write(tmp_path, text_files())))
-    told = json.loads(render(found, as_json=True))
-    assert (told["mode"], told["type"], told["supported"], told["components"]) == (
+    report = detect(str(write(tmp_path, text_files())))
+    as_json = json.loads(render(report, as_json=True))
+    assert (as_json["mode"], as_json["type"], as_json["supported"], as_json["components"]) == (
         "text", "qwen3", True, [{"name": "", "type": "", "parameters": 136, "bytes": 272}],
     )  # fmt: skip
-    assert set(told) >= {
+    assert set(as_json) >= {
         "quantization",
         "memory",
         "least_memory",
@@ -130,9 +135,9 @@ def test_the_report_as_json_says_the_same(tmp_path: Path) -> None:
     ],
 )
 def test_odd_entries_in_an_index_are_no_components(tmp_path: Path, index: dict[str, object]) -> None:
-    found = detect(str(write(tmp_path, image_files() | {"model_index.json": index})))
-    assert render(found)
-    assert not found.supported
+    report = detect(str(write(tmp_path, image_files() | {"model_index.json": index})))
+    assert render(report)
+    assert not report.supported
 
 
 @pytest.mark.parametrize(
@@ -143,8 +148,8 @@ def test_odd_class_names_in_a_config_are_left_out(tmp_path: Path, config: dict[s
         "model_index.json": {"architecture": "Flux2KleinPipeline"},
         "vae/config.json": config,
     }
-    found = {part.name: part.type for part in detect(str(write(tmp_path, files))).components}
-    assert found["vae"] == ""
+    report = {part.name: part.type for part in detect(str(write(tmp_path, files))).components}
+    assert report["vae"] == ""
 
 
 @pytest.mark.parametrize(

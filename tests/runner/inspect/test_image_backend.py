@@ -57,14 +57,14 @@ def test_our_own_pipeline_comes_first_and_diffusers_where_there_is_none(
 
 @pytest.mark.usefixtures("no_extra")
 def test_without_the_extra_the_error_says_that_it_would_help(ours: ModelFiles, others: ModelFiles) -> None:
-    for wanted in ("auto", "torch"):
+    for choice in ("auto", "torch"):
         with pytest.raises(ModelNotSupported, match=r"pip install 'diptych\[torch\]'"):
-            choose_engine(others, OTHERS, wanted)
+            choose_engine(others, OTHERS, choice)
     with pytest.raises(ModelNotSupported, match=r"pip install 'diptych\[torch\]'"):
         choose_engine(ours, "Flux2KleinPipeline", "torch")
-    found = detect(others)
-    assert (found.supported, found.engine) == (False, None)
-    assert "pip install 'diptych[torch]'" in str(found.reason)
+    report = detect(others)
+    assert (report.supported, report.engine) == (False, None)
+    assert "pip install 'diptych[torch]'" in str(report.reason)
 
 
 @pytest.mark.usefixtures("extra")

@@ -136,9 +136,9 @@ def test_sizes_are_shown_short(size: int, shown: str) -> None:
 
 
 def test_the_machine_says_how_much_memory_it_has() -> None:
-    found = device_memory()
-    assert found is not None
-    assert 2**26 < found <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size = device_memory()
+    assert size is not None
+    assert 2**26 < size <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @pytest.mark.parametrize(

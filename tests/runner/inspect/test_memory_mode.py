@@ -33,7 +33,7 @@ def test_memory_is_a_word_or_a_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "device", "memory", "why"),
+    ("setting", "device", "memory", "why"),
     [
         ("resident", GIB, "resident", "as asked"),
         ("staged", 100 * GIB, "staged", "as asked"),
@@ -46,9 +46,9 @@ def test_memory_is_a_word_or_a_size() -> None:
     ],
 )
 def test_what_fits_is_held_at_once_and_nothing_is_refused(
-    wanted: str | int, device: int, memory: str, why: str
+    setting: str | int, device: int, memory: str, why: str
 ) -> None:
-    choice = choose_memory(wanted, MODEL, device)
+    choice = choose_memory(setting, MODEL, device)
     assert choice.memory == memory
     assert why in choice.why
 
@@ -75,7 +75,7 @@ UNPACKED = MemoryEstimate({"text_encoder": 32 * GIB, "transformer": 28 * GIB, "v
 
 
 @pytest.mark.parametrize(
-    ("wanted", "left", "memory", "unpacked"),
+    ("setting", "left", "memory", "unpacked"),
     [
         ("auto", 100 * GIB, "resident", True),
         ("auto", UNPACKED.staged, "staged", True),
@@ -87,9 +87,9 @@ UNPACKED = MemoryEstimate({"text_encoder": 32 * GIB, "transformer": 28 * GIB, "v
     ],
 )
 def test_quantized_layers_are_unpacked_on_a_processor_where_there_is_room(
-    wanted: str | int, left: int, memory: str, unpacked: bool
+    setting: str | int, left: int, memory: str, unpacked: bool
 ) -> None:
-    choice = choose_loading(wanted, MODEL, UNPACKED, 1000 * GIB, left)
+    choice = choose_loading(setting, MODEL, UNPACKED, 1000 * GIB, left)
     assert (choice.memory, choice.unpacked) == (memory, unpacked)
     assert ("stay packed" in choice.why) is not unpacked
-    assert choose_loading(wanted, MODEL, None, 1000 * GIB, left) == choose_memory(wanted, MODEL, 1000 * GIB)
+    assert choose_loading(setting, MODEL, None, 1000 * GIB, left) == choose_memory(setting, MODEL, 1000 * GIB)

@@ -25,9 +25,12 @@ def linear(mode: str | None = None, bits: int = 4, group_size: int = 64) -> nn.M
 
 
 def test_plain_weights_are_counted_as_they_are() -> None:
-    found = summarize(declared(linear()))
-    assert (found.parameters, found.bytes) == (256 * 32 + 32 + 32 * 4 + 4, 4 * (256 * 32 + 32 + 32 * 4 + 4))
-    assert list(found.stored) == ["F32"]
+    summary = summarize(declared(linear()))
+    assert (summary.parameters, summary.bytes) == (
+        256 * 32 + 32 + 32 * 4 + 4,
+        4 * (256 * 32 + 32 + 32 * 4 + 4),
+    )
+    assert list(summary.stored) == ["F32"]
 
 
 @pytest.mark.parametrize(
@@ -44,18 +47,18 @@ def test_packed_weights_are_counted_as_what_they_stand_for(
     mode: str, bits: int, group_size: int, way: str
 ) -> None:
     net = linear(mode, bits, group_size)
-    stated = {"bits": bits, "group_size": group_size, "mode": mode}
-    found = summarize(declared(net), stated)
-    assert found.parameters == summarize(declared(linear())).parameters
-    assert next(iter(found.stored)) == way
-    assert found.bytes == sum(a.nbytes for _, a in tree_flatten(net.parameters()))
+    quantization = {"bits": bits, "group_size": group_size, "mode": mode}
+    summary = summarize(declared(net), quantization)
+    assert summary.parameters == summarize(declared(linear())).parameters
+    assert next(iter(summary.stored)) == way
+    assert summary.bytes == sum(a.nbytes for _, a in tree_flatten(net.parameters()))
 
 
 @pytest.mark.parametrize(("bits", "group_size"), [(4, 64), (8, 64), (6, 64), (3, 64)])
 def test_usual_packing_is_told_from_the_shapes_alone(bits: int, group_size: int) -> None:
-    found = summarize(declared(linear("affine", bits, group_size)))
-    assert next(iter(found.stored)) == f"{bits}-bit (groups of {group_size})"
-    assert found.parameters == summarize(declared(linear())).parameters
+    summary = summarize(declared(linear("affine", bits, group_size)))
+    assert next(iter(summary.stored)) == f"{bits}-bit (groups of {group_size})"
+    assert summary.parameters == summarize(declared(linear())).parameters
 
 
 def test_shapes_that_fit_nothing_are_still_counted() -> None:

@@ -14,9 +14,9 @@ pytestmark = pytest.mark.usefixtures("machine")
 
 
 def name(text: str) -> OllamaName:
-    found = parse_ollama_name(text)
-    assert found
-    return found
+    ollama_name = parse_ollama_name(text)
+    assert ollama_name
+    return ollama_name
 
 
 @pytest.fixture

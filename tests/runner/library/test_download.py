@@ -26,7 +26,7 @@ def test_nothing_but_json_is_read_before_it_runs(hub: HubServer) -> None:
     download = plan_download("hf:owner/name@main")
     assert (download.name, download.commit, download.mode) == ("owner/name", repo.commit, ModelMode.TEXT)
     assert download.fault is None
-    assert not hub.asked("GET", ".safetensors")
+    assert not hub.requests_for("GET", ".safetensors")
     seen: list[tuple[int, int]] = []
     download.run(lambda done, total: seen.append((done, total)))
     assert seen[-1] == (download.bytes, download.bytes)

@@ -43,23 +43,23 @@ def test_a_machine_without_stores_has_no_models() -> None:
 
 def test_a_language_model_in_the_hubs_cache_is_listed() -> None:
     snapshot = add_repo("owner/name", text_files())
-    (found,) = installed().models
-    assert (found.name, found.source, found.mode, found.type) == (
+    (model,) = installed().models
+    assert (model.name, model.source, model.mode, model.type) == (
         "owner/name",
         "hub",
         ModelMode.TEXT,
         "qwen3",
     )
-    assert found.bytes == sum(file.stat().st_size for file in snapshot.iterdir())
-    assert found.digest == snapshot.name
-    assert found.modified == snapshot.stat().st_mtime
-    assert found.fault is None
+    assert model.bytes == sum(file.stat().st_size for file in snapshot.iterdir())
+    assert model.digest == snapshot.name
+    assert model.modified == snapshot.stat().st_mtime
+    assert model.fault is None
 
 
 def test_a_picture_model_is_listed_by_its_class() -> None:
     add_repo("owner/pictures", image_files())
-    (found,) = installed().models
-    assert (found.mode, found.type, found.fault) == (ModelMode.IMAGE, "Flux2KleinPipeline", None)
+    (model,) = installed().models
+    assert (model.mode, model.type, model.fault) == (ModelMode.IMAGE, "Flux2KleinPipeline", None)
 
 
 def test_the_cache_is_found_by_the_hubs_own_variable(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,9 +82,9 @@ def test_a_download_that_was_cut_is_listed_as_what_pulling_continues() -> None:
     files = text_files()
     del files["model.safetensors"]
     add_repo("owner/name", files, refs=())
-    (found,) = installed().models
-    assert found.name == "owner/name"
-    assert "not complete" in str(found.fault)
+    (model,) = installed().models
+    assert model.name == "owner/name"
+    assert "not complete" in str(model.fault)
 
 
 def test_a_repo_without_an_owner_is_named_as_it_is_found() -> None:
@@ -106,17 +106,17 @@ def test_a_model_of_the_store_that_is_called_like_a_prefix_is_named_as_it_is_fou
 
 def test_an_ollama_model_is_listed_with_its_blobs() -> None:
     path = add_ollama()
-    (found,) = installed().models
-    assert (found.name, found.source, found.mode, found.type) == (
+    (model,) = installed().models
+    assert (model.name, model.source, model.mode, model.type) == (
         "toy:latest",
         "ollama",
         ModelMode.TEXT,
         "qwen3",
     )
     config = len(json.dumps({"model_format": "safetensors"}))
-    assert found.bytes == sum(file.stat().st_size for file in (store_root() / "blobs").iterdir()) - config
-    assert found.modified == path.stat().st_mtime
-    assert len(found.digest) == 64
+    assert model.bytes == sum(file.stat().st_size for file in (store_root() / "blobs").iterdir()) - config
+    assert model.modified == path.stat().st_mtime
+    assert len(model.digest) == 64
 
 
 def test_models_that_cannot_be_run_are_listed_with_the_reason() -> None:
@@ -170,17 +170,17 @@ def test_aliases_stand_beside_the_model_that_they_mean(machine: Path) -> None:
     aliases = {
         "small": "owner/name", "same": "hf:owner/name", "toy": "ollama:toy", "mine": str(folder), "gone": "a/b"
     }  # fmt: skip
-    found = {model.name: model.aliases for model in installed(aliases).models}
-    assert found == {"owner/name": ("same", "small"), "toy:latest": ("toy",), str(folder): ("mine",)}
+    by_name = {model.name: model.aliases for model in installed(aliases).models}
+    assert by_name == {"owner/name": ("same", "small"), "toy:latest": ("toy",), str(folder): ("mine",)}
 
 
 @pytest.mark.parametrize(
-    ("name", "found"),
+    ("name", "expected"),
     [("owner/name", "owner/name"), ("hf:owner/name", "owner/name"), ("toy", "toy:latest"), ("ollama:toy", "toy:latest"),
      ("toy:latest", "toy:latest"), ("library/toy", "toy:latest"), ("owner/absent", None), ("hf:toy", None), ("", None)],
 )  # fmt: skip
-def test_a_model_is_looked_up_however_its_name_is_written(name: str, found: str | None) -> None:
+def test_a_model_is_looked_up_however_its_name_is_written(name: str, expected: str | None) -> None:
     add_repo("owner/name", text_files())
     add_ollama()
     model = lookup(models(), name)
-    assert (model.name if model else None) == found
+    assert (model.name if model else None) == expected

@@ -25,9 +25,9 @@ def against(peer: Peer, main: Callable[[Client], Awaitable[None]]) -> None:
 
 
 async def head(reader: asyncio.StreamReader) -> bytes:
-    found = await reader.readuntil(b"\r\n\r\n")
-    length = int(found.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-    return found + await reader.readexactly(length)
+    head_bytes = await reader.readuntil(b"\r\n\r\n")
+    length = int(head_bytes.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    return head_bytes + await reader.readexactly(length)
 
 
 def chunk(data: bytes) -> bytes:
@@ -95,15 +95,15 @@ def test_an_answer_that_breaks_off_is_broken_and_not_short() -> None:
         answer = await client.request("GET", "/")
         ended: list[bool] = []
         answer.on_end(lambda: ended.append(True))
-        found = []
+        actual = []
 
         async def read() -> None:
             async for piece in answer.chunks():
-                found.append(piece)
+                actual.append(piece)
 
         with pytest.raises(ConnectionLost, match="closed"):
             await read()
-        assert (found, ended) == ([b"half"], [True])
+        assert (actual, ended) == ([b"half"], [True])
 
     against(peer, main)
 

@@ -49,9 +49,9 @@ FOR_DOWNLOADS = (
 
 
 def test_what_it_computes_and_finds_its_files_by_is_passed_on() -> None:
-    given = environment(base={**NEEDED, "LD_LIBRARY_PATH": "/mine"})
-    assert given.items() >= NEEDED.items()
-    assert given["LD_LIBRARY_PATH"].startswith("/mine")
+    variables = environment(base={**NEEDED, "LD_LIBRARY_PATH": "/mine"})
+    assert variables.items() >= NEEDED.items()
+    assert variables["LD_LIBRARY_PATH"].startswith("/mine")
 
 
 @pytest.mark.parametrize("downloads", [False, True])

@@ -46,9 +46,9 @@ def test_a_failure_of_one_request_is_its_own_affair() -> None:
     assert heard(failed, "KeyError: 'a prompt'", ACCESS, "Bus error") == "Bus error"
 
 
-@pytest.mark.parametrize(("level", "told"), [("info", ""), ("error", "no memory")])
-def test_json_lines_have_levels_too(level: str, told: str) -> None:
-    assert heard(json.dumps({"level": level, "message": "no memory", "id": "somebody-elses"})) == told
+@pytest.mark.parametrize(("level", "text"), [("info", ""), ("error", "no memory")])
+def test_json_lines_have_levels_too(level: str, text: str) -> None:
+    assert heard(json.dumps({"level": level, "message": "no memory", "id": "somebody-elses"})) == text
 
 
 def test_a_line_in_braces_that_is_not_a_record_is_told_as_it_is() -> None:

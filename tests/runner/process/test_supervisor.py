@@ -64,9 +64,9 @@ def test_a_server_answers_every_call_and_is_gone_when_closed() -> None:
         await server.start(heard.append)
         assert heard[-1] == 1.0
         assert heard == sorted(heard)
-        found = await events(server, options={"num_predict": 5})
-        assert [event.get("token") is not None for event in found] == [True] * 5 + [False]
-        assert found[-1]["done"] is True
+        stream = await events(server, options={"num_predict": 5})
+        assert [event.get("token") is not None for event in stream] == [True] * 5 + [False]
+        assert stream[-1]["done"] is True
         tokens = await server.tokenize("Hello")
         assert await server.detokenize(tokens) == "Hello"
         assert len(await server.embedding("Hello")) == 64
@@ -89,10 +89,10 @@ def test_with_a_key_only_requests_that_carry_it_are_answered() -> None:
         async with Server(str(toy_text()), key="secret") as server:
             assert await server.tokenize("Hello")
             command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}"]
-            asked = await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *command, f"http://127.0.0.1:{server.port}/v1/status", stdout=subprocess.PIPE
             )
-            assert (await asked.communicate())[0] == b"401"
+            assert (await process.communicate())[0] == b"401"
 
     run(main)
 
@@ -297,7 +297,7 @@ def test_a_runner_gets_the_hub_token_only_to_fetch_its_model(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("OTHERS_PASSWORD", "secret")
 
-    async def variables(server: Server) -> dict[str, str]:
+    async def variables_of(server: Server) -> dict[str, str]:
         started: dict[str, str] = {}
 
         async def start(*command: str, env: dict[str, str], **rest: Any) -> None:
@@ -311,13 +311,13 @@ def test_a_runner_gets_the_hub_token_only_to_fetch_its_model(
         return started
 
     async def main() -> None:
-        here = await variables(pretend())
-        elsewhere = await variables(Server("owner/not-here-yet", "text"))
+        here = await variables_of(pretend())
+        elsewhere = await variables_of(Server("owner/not-here-yet", "text"))
         assert "HF_TOKEN" not in here
         assert elsewhere["HF_TOKEN"] == "secret"
-        for found in (here, elsewhere):
-            assert "OTHERS_PASSWORD" not in found
-            assert found["PATH"] == os.environ["PATH"]
+        for variables in (here, elsewhere):
+            assert "OTHERS_PASSWORD" not in variables
+            assert variables["PATH"] == os.environ["PATH"]
 
     run(main)
 
@@ -326,8 +326,8 @@ def test_a_line_may_be_as_long_as_a_large_picture(pretend: Callable[..., Server]
     async def main() -> None:
         size = 24 * 1024**2
         async with pretend(line=size, events=2) as server:
-            found = await events(server)
-            assert [len(event.get("content", "")) for event in found] == [size, size, 0]
+            stream = await events(server)
+            assert [len(event.get("content", "")) for event in stream] == [size, size, 0]
 
     run(main)
 
@@ -347,8 +347,8 @@ def test_leaving_a_stream_ends_its_work(pretend: Callable[..., Server]) -> None:
 def test_many_requests_share_the_connections(pretend: Callable[..., Server]) -> None:
     async def main() -> None:
         async with pretend() as server:
-            found = await asyncio.gather(*(events(server) for _ in range(50)))
-            assert all(len(one) == 4 for one in found)
+            streams = await asyncio.gather(*(events(server) for _ in range(50)))
+            assert all(len(one) == 4 for one in streams)
             assert await server.tokenize("four") == [4]
 
     run(main)

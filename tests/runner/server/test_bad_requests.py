@@ -91,9 +91,9 @@ def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers(live: Live) -> 
 
 
 def test_an_answer_is_capped_to_what_is_left_of_the_context(live: Live) -> None:
-    found = live.complete("Why not?", num_predict=10_000)
-    assert found[-1]["done_reason"] == 1
-    assert found[-1]["prompt_eval_count"] + found[-1]["eval_count"] == 128
+    stream = live.complete("Why not?", num_predict=10_000)
+    assert stream[-1]["done_reason"] == 1
+    assert stream[-1]["prompt_eval_count"] + stream[-1]["eval_count"] == 128
 
 
 def test_penalties_that_look_back_further_than_any_text_see_all_of_it(live: Live) -> None:

@@ -39,7 +39,7 @@ def test_a_vector_that_is_no_number_is_an_error_and_the_runner_lives(tmp_path: P
     asyncio.run(ask())
 
 
-ASKED: list[dict[str, Any]] = [
+BODIES: list[dict[str, Any]] = [
     {},
     {"options": {"temperature": 1, "seed": 3}},
     {"options": {"temperature": 1, "top_p": 0.5, "repeat_penalty": 1.3, "frequency_penalty": 1}},
@@ -49,7 +49,7 @@ ASKED: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("body", ASKED)
+@pytest.mark.parametrize("body", BODIES)
 def test_a_text_of_no_numbers_is_an_error_before_its_first_word(tmp_path: Path, body: dict[str, Any]) -> None:
     async def ask() -> None:
         async with in_process(spoil(tmp_path, no_numbers)) as client:
@@ -73,15 +73,15 @@ def test_one_that_comes_to_no_numbers_ends_alone(tmp_path: Path) -> None:
     async def ask() -> None:
         options = {"num_predict": 20, "logit_bias": {str(letter): -100}}
         async with in_process(spoil(tmp_path, spoilt_letter)) as client:
-            found = await asyncio.gather(
+            streams = await asyncio.gather(
                 *(
                     client.post("/completion", json={"prompt": prompt, "options": options})
                     for prompt in ("hello", "aZb", "well")
                 )
             )
-            assert [response.status_code for response in found] == [200, 500, 200]
+            assert [response.status_code for response in streams] == [200, 500, 200]
             alone = await client.post("/completion", json={"prompt": "hello", "options": options})
-            assert [event.get("token") for event in events(found[0])] == [
+            assert [event.get("token") for event in events(streams[0])] == [
                 event.get("token") for event in events(alone)
             ]
 

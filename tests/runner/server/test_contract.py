@@ -74,9 +74,9 @@ def test_a_request_id_is_echoed_and_made_when_absent(live: Live) -> None:
 
 def test_metrics_count_what_was_done(live: Live) -> None:
     def value(name: str) -> float:
-        found = re.search(rf"^{name} (\S+)$", live.http.get("/metrics").text, re.MULTILINE)
-        assert found
-        return float(found[1])
+        match = re.search(rf"^{name} (\S+)$", live.http.get("/metrics").text, re.MULTILINE)
+        assert match
+        return float(match[1])
 
     before = value("diptych_generated_tokens_total")
     live.complete("Why", num_predict=5)
@@ -91,27 +91,27 @@ def test_metrics_count_what_was_done(live: Live) -> None:
 def test_a_text_is_a_line_a_token_and_then_what_was_done(live: Live) -> None:
     response = live.http.post("/completion", json={"prompt": "Why", "options": {"num_predict": 6}})
     assert response.headers["content-type"] == "application/x-ndjson"
-    found = events(response)
-    assert [event.keys() for event in found[:-1]] == [{"content", "token"}] * 6
-    assert found[-1].keys() == DONE
-    assert found[-1]["done_reason"] == 1
-    assert found[-1]["stop_reason"] == "length"
-    assert found[-1]["eval_count"] == 6
-    assert all(found[-1][key] > 0 for key in DURATIONS)
+    stream = events(response)
+    assert [event.keys() for event in stream[:-1]] == [{"content", "token"}] * 6
+    assert stream[-1].keys() == DONE
+    assert stream[-1]["done_reason"] == 1
+    assert stream[-1]["stop_reason"] == "length"
+    assert stream[-1]["eval_count"] == 6
+    assert all(stream[-1][key] > 0 for key in DURATIONS)
 
 
 def test_both_paths_and_loose_options_are_taken(live: Live) -> None:
-    wanted = live.complete("Why", num_predict=4)
+    expected = live.complete("Why", num_predict=4)
     loose = live.http.post("/v1/completions", json={"prompt": "Why", "max_tokens": 4})
-    assert tokens(events(loose)) == tokens(wanted)
+    assert tokens(events(loose)) == tokens(expected)
 
 
 def test_without_streaming_it_is_one_object(live: Live) -> None:
-    wanted = live.complete("Why", num_predict=4)
+    expected = live.complete("Why", num_predict=4)
     body = {"prompt": "Why", "stream": False, "options": {"num_predict": 4}}
     whole = live.http.post("/completion", json=body).json()
-    assert whole["content"] == text(wanted)
-    assert whole["tokens"] == tokens(wanted)
+    assert whole["content"] == text(expected)
+    assert whole["tokens"] == tokens(expected)
     assert whole["done"] is True
 
 
@@ -133,17 +133,17 @@ def test_a_stop_string_is_found_across_tokens_and_nothing_of_it_is_sent(live: Li
     whole = text(live.complete("Why", num_predict=40))
     middle = len(whole) // 2
     stop = whole[middle - 3 : middle + 4]
-    found = live.complete("Why", num_predict=40, stop=["never", stop])
-    assert text(found) == whole[: whole.index(stop)]
-    assert found[-1]["stop_reason"] == "stop"
-    assert found[-1]["done_reason"] == 0
+    stream = live.complete("Why", num_predict=40, stop=["never", stop])
+    assert text(stream) == whole[: whole.index(stop)]
+    assert stream[-1]["stop_reason"] == "stop"
+    assert stream[-1]["done_reason"] == 0
 
 
 def test_only_whole_characters_are_sent_and_together_they_are_the_decoded_tokens(live: Live) -> None:
     for seed in range(6):
-        found = live.complete("海🫖", num_predict=60, temperature=2.0, seed=seed)
-        whole = live.http.post("/detokenize", json={"tokens": tokens(found)}).json()["content"]
-        assert text(found) == whole
+        stream = live.complete("海🫖", num_predict=60, temperature=2.0, seed=seed)
+        whole = live.http.post("/detokenize", json={"tokens": tokens(stream)}).json()["content"]
+        assert text(stream) == whole
 
 
 def test_messages_go_through_the_chat_template(live: Live) -> None:
@@ -157,13 +157,13 @@ def test_messages_go_through_the_chat_template(live: Live) -> None:
 def test_log_probabilities_come_with_each_token(live: Live) -> None:
     body = {"prompt": "Why", "logprobs": True, "top_logprobs": 3, "options": {"num_predict": 3}}
     for event in events(live.http.post("/completion", json=body))[:-1]:
-        (found,) = event["logprobs"]
-        assert found["logprob"] <= 0
-        assert [top["logprob"] for top in found["top_logprobs"]] == sorted(
-            (top["logprob"] for top in found["top_logprobs"]), reverse=True
+        (actual,) = event["logprobs"]
+        assert actual["logprob"] <= 0
+        assert [top["logprob"] for top in actual["top_logprobs"]] == sorted(
+            (top["logprob"] for top in actual["top_logprobs"]), reverse=True
         )
-        assert found["top_logprobs"][0]["id"] == event["token"], "greedy takes the likeliest"
-        assert bytes(found["bytes"]).decode(errors="replace") == found["token"]
+        assert actual["top_logprobs"][0]["id"] == event["token"], "greedy takes the likeliest"
+        assert bytes(actual["bytes"]).decode(errors="replace") == actual["token"]
 
 
 SCHEMA = {
@@ -177,18 +177,18 @@ SCHEMA = {
 @pytest.mark.parametrize("seed", range(4))
 def test_a_schema_is_followed(live: Live, seed: int) -> None:
     options = {"num_predict": 400, "temperature": 1.0, "seed": seed, "logit_bias": {}}
-    found = events(live.http.post("/completion", json={"prompt": "x", "format": SCHEMA, "options": options}))
-    if found[-1]["stop_reason"] == "stop":
-        answer = json.loads(text(found))
+    stream = events(live.http.post("/completion", json={"prompt": "x", "format": SCHEMA, "options": options}))
+    if stream[-1]["stop_reason"] == "stop":
+        answer = json.loads(text(stream))
         assert isinstance(answer["boats"], int)
         assert answer["open"] in ("yes", "no")
     else:
-        assert text(found).lstrip().startswith("{")
+        assert text(stream).lstrip().startswith("{")
 
 
 def test_unknown_options_are_ignored_and_named(live: Live) -> None:
-    found = live.complete("Why", num_predict=2, mirostat=2)
-    assert found[-1]["warnings"] == ["options.mirostat is unknown and was ignored"]
+    stream = live.complete("Why", num_predict=2, mirostat=2)
+    assert stream[-1]["warnings"] == ["options.mirostat is unknown and was ignored"]
 
 
 def test_a_known_beginning_is_reported_as_cached(live: Live) -> None:
@@ -204,9 +204,9 @@ def test_a_known_beginning_is_reported_as_cached(live: Live) -> None:
 
 def test_tokens_there_and_back(live: Live) -> None:
     content = "The harbour: 海 🫖 é́\n"
-    found = live.http.post("/tokenize", json={"content": content}).json()["tokens"]
-    assert live.http.post("/detokenize", json={"tokens": found}).json() == {"content": content}
-    assert live.http.post("/v1/tokenize", content=content.encode()).json() == found, "qwen3 has no BOS"
+    ids = live.http.post("/tokenize", json={"content": content}).json()["tokens"]
+    assert live.http.post("/detokenize", json={"tokens": ids}).json() == {"content": content}
+    assert live.http.post("/v1/tokenize", content=content.encode()).json() == ids, "qwen3 has no BOS"
 
 
 def test_plain_tokenizing_begins_with_the_models_start() -> None:
@@ -359,11 +359,11 @@ def test_other_addresses_need_a_key_and_the_key_is_asked_for() -> None:
 
 def test_asked_to_stop_it_finishes_what_is_in_flight_and_exits_0() -> None:
     with Live(toy_text("qwen3")) as runner:
-        found: list[Event] = []
+        answer: list[Event] = []
 
         def read() -> None:
             with streaming(runner, "Why", num_predict=300) as stream:
-                found.extend(stream)
+                answer.extend(stream)
 
         reader = threading.Thread(target=read)
         reader.start()
@@ -371,7 +371,7 @@ def test_asked_to_stop_it_finishes_what_is_in_flight_and_exits_0() -> None:
         runner.ask_to_stop()
         reader.join(PATIENCE)
         assert runner.process.wait(PATIENCE) == 0
-    assert found[-1].get("eval_count") == 300
+    assert answer[-1].get("eval_count") == 300
 
 
 def test_deleting_the_model_ends_the_process() -> None:

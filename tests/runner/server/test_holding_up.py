@@ -86,10 +86,10 @@ def test_a_request_is_cancelled_by_its_id(live: Live, stream: bool) -> None:
     name = f"call-{stream}"
     body = {"prompt": "The harbour wakes", "options": LONG, "stream": stream}
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(live.http.post, "/completion", json=body, headers={"X-Request-Id": name})
+        pending = pool.submit(live.http.post, "/completion", json=body, headers={"X-Request-Id": name})
         wait_for(live, active=1)
         assert live.http.post("/cancel", json={"id": name}).json() == {"cancelled": True}
-        response = asked.result(PATIENCE)
+        response = pending.result(PATIENCE)
     assert response.headers["x-request-id"] == name
     last = json.loads(response.text.splitlines()[-1])
     assert "cancelled" in last["error"]
@@ -109,13 +109,13 @@ def test_a_slow_reader_holds_up_nobody(live: Live) -> None:
 def test_a_long_prompt_lets_the_others_go_on(live: Live) -> None:
     """While it is read in, whoever is writing gets further tokens."""
     long_prompt = "She counted boats and gulls and ropes. " * 100
-    with streaming(live, "The harbour wakes", **LONG) as found:
-        next(found)
+    with streaming(live, "The harbour wakes", **LONG) as actual:
+        next(actual)
         with live.begin(long_prompt, options={"num_predict": 1}) as other:
             other.setblocking(False)
             between = 0
             while True:
-                next(found)
+                next(actual)
                 between += 1
                 with contextlib.suppress(BlockingIOError):
                     assert other.recv(100).startswith(b"HTTP/1.1 200")

@@ -371,7 +371,7 @@ def test_two_clients_each_get_their_own_picture() -> None:
         async with client_of(FakePipeline()) as client:
             alone = [(await draw(client, seed=seed))[-1]["image"] for seed in (1, 2)]
             together = await asyncio.gather(*(draw(client, seed=seed) for seed in (1, 2)))
-        assert [found[-1]["image"] for found in together] == alone
+        assert [answer[-1]["image"] for answer in together] == alone
 
     run(test)
 

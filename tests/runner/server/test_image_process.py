@@ -72,10 +72,10 @@ def test_repeating_the_recipe_gives_the_identical_picture(live: Live) -> None:
 
 
 def test_several_pictures_are_different_and_repeat(live: Live) -> None:
-    found = draw(live, seed=5, n=2)
-    (one, two), done = [event for event in found if "index" in event], found[-1]
+    stream = draw(live, seed=5, n=2)
+    (one, two), done = [event for event in stream if "index" in event], stream[-1]
     assert (one["index"], two["index"]) == (0, 1)
-    assert [event["step"] for event in found if "step" in event] == [1, 2, 3, 4], "steps of both"
+    assert [event["step"] for event in stream if "step" in event] == [1, 2, 3, 4], "steps of both"
     assert one["image"] != two["image"]
     assert done["seed"] == 5
     again = [event["image"] for event in draw(live, seed=5, n=2) if "index" in event]

@@ -52,7 +52,7 @@ def test_greedy_text_is_that_of_mlx_lm_alone_and_in_company(family: str, bits: i
             together = await asyncio.gather(
                 *(complete(client, prompt, num_predict=LENGTH) for prompt in PROMPTS)
             )
-            assert [tokens(found) for found in together] == expected(folder)
+            assert [tokens(answer) for answer in together] == expected(folder)
             alone = [tokens(await complete(client, prompt, num_predict=LENGTH)) for prompt in PROMPTS]
             assert alone == expected(folder)
 
@@ -65,17 +65,17 @@ def test_what_comes_out_of_the_prefix_cache_goes_on_alike(family: str) -> None:
 
     async def run() -> None:
         async with in_process(folder) as client:
-            for prompt, wanted in zip(PROMPTS, expected(folder), strict=True):
+            for prompt, reference in zip(PROMPTS, expected(folder), strict=True):
                 for _ in range(2):
-                    found = await complete(client, prompt, num_predict=LENGTH)
-                    assert tokens(found) == wanted
+                    stream = await complete(client, prompt, num_predict=LENGTH)
+                    assert tokens(stream) == reference
                 # The answer's own cache goes on from where it ended.
-                longer = await complete(client, prompt + text(found), num_predict=4)
+                longer = await complete(client, prompt + text(stream), num_predict=4)
                 assert len(tokens(longer)) == 4
             together = await asyncio.gather(
                 *(complete(client, prompt, num_predict=LENGTH) for prompt in PROMPTS)
             )
-            assert [tokens(found) for found in together] == expected(folder)
+            assert [tokens(stream) for stream in together] == expected(folder)
 
     asyncio.run(run())
 
@@ -122,11 +122,11 @@ def test_who_joins_late_and_who_leaves_early_change_nothing_for_the_others() -> 
             async def late(number: int) -> list[int]:
                 await asyncio.sleep(0.01 * number)
                 # Each ends after another number of tokens, so that rows leave one by one.
-                found = await complete(client, PROMPTS[number], num_predict=LENGTH - 2 * number)
-                return tokens(found)
+                streams = await complete(client, PROMPTS[number], num_predict=LENGTH - 2 * number)
+                return tokens(streams)
 
-            found = await asyncio.gather(*(late(number) for number in range(len(PROMPTS))))
-            wanted = [row[: LENGTH - 2 * number] for number, row in enumerate(expected(folder))]
-            assert found == wanted
+            streams = await asyncio.gather(*(late(number) for number in range(len(PROMPTS))))
+            reference = [row[: LENGTH - 2 * number] for number, row in enumerate(expected(folder))]
+            assert streams == reference
 
     asyncio.run(run())

@@ -83,11 +83,11 @@ class Client:
         name = f"soak-{self.number}"
         with ThreadPoolExecutor(1) as pool:
             headers = {"X-Request-Id": name}
-            asked = pool.submit(self.live.http.post, "/completion", json=self.body(), headers=headers)
-            while not asked.done():
+            pending = pool.submit(self.live.http.post, "/completion", json=self.body(), headers=headers)
+            while not pending.done():
                 if self.live.http.post("/cancel", json={"id": name}).json()["cancelled"]:
                     break
-            response = asked.result()
+            response = pending.result()
         last = json.loads(response.text.splitlines()[-1])
         return "cancelled" if last.get("error") else "done before it was cancelled"
 

@@ -59,18 +59,18 @@ def test_a_picture_arrives_as_by_our_own_pipelines(sdxl: Live) -> None:
 
 
 def test_several_pictures_and_a_seed_that_is_told(sdxl: Live) -> None:
-    found = draw(sdxl, n=2, format="webp")
-    pictures = [event for event in found if "index" in event]
+    stream = draw(sdxl, n=2, format="webp")
+    pictures = [event for event in stream if "index" in event]
     assert [event["index"] for event in pictures] == [0, 1]
-    again = draw(sdxl, n=2, format="webp", seed=found[-1]["seed"])
+    again = draw(sdxl, n=2, format="webp", seed=stream[-1]["seed"])
     assert [event["image"] for event in again if "index" in event] == [event["image"] for event in pictures]
 
 
 def test_it_can_start_from_a_picture(sdxl: Live) -> None:
     body = {"prompt": "a boat", "steps": 4, "images": [picture_base64(40, 32)], "strength": 0.5}
-    found = events(sdxl.http.post("/completion", json=body))
-    assert found[0] == {"total": 2}
-    assert opened(found[-1]["image"]).size == (40, 32)
+    stream = events(sdxl.http.post("/completion", json=body))
+    assert stream[0] == {"total": 2}
+    assert opened(stream[-1]["image"]).size == (40, 32)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_model_of_ours_gives_the_same_picture_by_torch() -> None:
     request = ImageRequest("a red circle", seed=9, width=64, height=48, previews=0)
     with Live(toy("klein").folder, "--engine", "torch") as runner:
         body = {"prompt": "a red circle", "seed": 9, "width": 64, "height": 48}
-        found = events(runner.http.post("/completion", json=body))
+        stream = events(runner.http.post("/completion", json=body))
         refused = runner.http.post("/completion", json={**body, "negative_prompt": "blue"})
         imported = f"/proc/{runner.process.pid}/maps"
         mapped = Path(imported).read_text() if Path(imported).exists() else ""
@@ -132,8 +132,8 @@ def test_a_model_of_ours_gives_the_same_picture_by_torch() -> None:
                 time.sleep(0.02)
             runner.ask_to_stop()
             assert runner.process.wait(PATIENCE) == 0
-    assert [event.get("step") for event in found] == [None, 1, 2, 3, 4, None]
-    assert_same(np.asarray(opened(found[-1]["image"])), drawn(ours.generate(request))[0])
+    assert [event.get("step") for event in stream] == [None, 1, 2, 3, 4, None]
+    assert_same(np.asarray(opened(stream[-1]["image"])), drawn(ours.generate(request))[0])
     assert refused.status_code == 400
     assert "Flux2KleinPipeline takes no negative_prompt" in refused.json()["error"]
     assert "libmlx" not in mapped

@@ -99,9 +99,9 @@ def test_an_embedding_model_needs_the_folders_that_say_how_to_pool(tmp_path: Pat
         "2_Dense/pytorch_model.bin": b"a pickle",
     }
     write(tmp_path, text_files() | extra)
-    wanted = required_files(find(str(tmp_path)), ModelMode.TEXT)
-    assert set(extra) - {"2_Dense/pytorch_model.bin"} <= set(wanted)
-    assert "2_Dense/pytorch_model.bin" not in wanted
+    required = required_files(find(str(tmp_path)), ModelMode.TEXT)
+    assert set(extra) - {"2_Dense/pytorch_model.bin"} <= set(required)
+    assert "2_Dense/pytorch_model.bin" not in required
 
 
 def test_a_picture_model_needs_the_components_that_its_index_lists(tmp_path: Path) -> None:
@@ -123,8 +123,8 @@ def test_a_picture_model_needs_the_components_that_its_index_lists(tmp_path: Pat
 def test_components_with_hostile_names_are_no_components(tmp_path: Path) -> None:
     index = {"_class_name": "X", "../up": ["a", "b"], "/etc": ["a", "b"], "a/b": ["a", "b"], "": ["a", "b"]}
     write(tmp_path, image_files() | {"model_index.json": index | {"vae": ["a", "b"]}})
-    wanted = required_files(find(str(tmp_path)), ModelMode.IMAGE)
-    assert wanted == ("model_index.json", "vae/config.json", "vae/diffusion_pytorch_model.safetensors")
+    required = required_files(find(str(tmp_path)), ModelMode.IMAGE)
+    assert required == ("model_index.json", "vae/config.json", "vae/diffusion_pytorch_model.safetensors")
 
 
 def test_an_index_says_which_shards_there_are(tmp_path: Path) -> None:

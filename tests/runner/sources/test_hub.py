@@ -138,7 +138,7 @@ def test_looking_downloads_json_alone(hub: HubServer) -> None:
     files = find("owner/pictures")
     assert files.source == "hub"
     assert detect_model_type(files) == "Flux2KleinPipeline"
-    assert not hub.asked("GET", ".safetensors")
+    assert not hub.requests_for("GET", ".safetensors")
 
 
 def test_headers_are_read_where_they_are(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,8 @@ def test_headers_are_read_where_they_are(hub: HubServer, monkeypatch: pytest.Mon
     tensors = find("owner/name").tensors("")
     assert {name: info.shape for name, info in tensors.items()} == {"model.embed_tokens.weight": (1000, 300)}
     assert all(
-        request.headers["range"] for request in hub.asked("GET", "storage/owner/name/model.safetensors")
+        request.headers["range"]
+        for request in hub.requests_for("GET", "storage/owner/name/model.safetensors")
     )
 
 
@@ -195,10 +196,8 @@ def test_a_copy_that_diptych_made_is_used_by_the_hubs_own_client(hub: HubServer)
 
     hub.add("owner/name", text_files() | {"model.safetensors": BIG})
     model = find("owner/name").fetch(ModelMode.TEXT)
-    found = hf_hub_download(
-        "owner/name", "model.safetensors", cache_dir=cache_folder(), local_files_only=True
-    )
-    assert Path(found) == model.folder / "model.safetensors"
+    path = hf_hub_download("owner/name", "model.safetensors", cache_dir=cache_folder(), local_files_only=True)
+    assert Path(path) == model.folder / "model.safetensors"
 
 
 def test_a_copy_without_a_part_that_may_not_be_needed_is_used_when_the_hub_is_away(
@@ -268,7 +267,7 @@ def test_a_cut_in_mid_file_is_continued_where_it_was(hub: HubServer) -> None:
     seen: list[int] = []
     model = find("owner/name").fetch(ModelMode.TEXT, lambda done, total: seen.append(done))
     assert model.shards("")[0].path.read_bytes() == BIG
-    starts = [request.start for request in hub.asked("GET", "/storage/owner/name/model.safetensors")]
+    starts = [request.start for request in hub.requests_for("GET", "/storage/owner/name/model.safetensors")]
     assert starts == [None, 500_000, 900_000]
     assert seen == sorted(seen)
 
@@ -283,7 +282,7 @@ def test_a_download_that_gave_up_is_continued_by_the_next_run(hub: HubServer) ->
     seen: list[tuple[int, int]] = []
     model = find("owner/name").fetch(ModelMode.TEXT, lambda done, total: seen.append((done, total)))
     assert model.shards("")[0].path.read_bytes() == BIG
-    assert [r.start for r in hub.asked("GET", "/storage/owner/name/model.safetensors")] == [600_000]
+    assert [r.start for r in hub.requests_for("GET", "/storage/owner/name/model.safetensors")] == [600_000]
     assert seen[-1][0] == seen[-1][1]
     assert not [path for path in blobs("owner/name") if "diptych" in path.name]
 
@@ -294,7 +293,7 @@ def test_two_that_download_the_same_model_download_it_once(hub: HubServer) -> No
     with ThreadPoolExecutor(2) as pool:
         models = list(pool.map(lambda files: files.fetch(ModelMode.TEXT), both))
     assert [model.shards("")[0].path.read_bytes() for model in models] == [BIG, BIG]
-    assert len(hub.asked("GET", "/storage/owner/name/model.safetensors")) == 1
+    assert len(hub.requests_for("GET", "/storage/owner/name/model.safetensors")) == 1
 
 
 def test_a_process_that_is_killed_leaves_its_bytes_to_the_next(hub: HubServer) -> None:
@@ -314,7 +313,7 @@ def test_a_process_that_is_killed_leaves_its_bytes_to_the_next(hub: HubServer) -
     process.stdout.close()
     hub.pause_after = None
     assert find("owner/name").fetch(ModelMode.TEXT).shards("")[0].path.read_bytes() == BIG
-    assert (hub.asked("GET", "/storage/owner/name/model.safetensors")[-1].start or 0) > 600_000
+    assert (hub.requests_for("GET", "/storage/owner/name/model.safetensors")[-1].start or 0) > 600_000
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -345,7 +344,7 @@ def test_a_runner_that_is_asked_to_end_while_it_downloads_ends_well(hub: HubServ
     command = [sys.executable, "-m", "runner", "--model", "owner/name", "--port", "0"]
     with open(tmp_path / "log", "wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log)
-    while not hub.asked("GET", "/storage/owner/name/model.safetensors"):
+    while not hub.requests_for("GET", "/storage/owner/name/model.safetensors"):
         assert process.poll() is None
         time.sleep(0.05)
     process.terminate()
@@ -430,7 +429,7 @@ def test_a_gated_repo_is_gated_for_a_large_file_too(hub: HubServer, monkeypatch:
     repo.gated = True
     hub.requests.clear()
     assert isinstance(failure("owner/name"), NotAllowed)
-    assert len(hub.asked("HEAD", ".safetensors")) <= 1
+    assert len(hub.requests_for("HEAD", ".safetensors")) <= 1
 
 
 def test_a_bad_token_is_said_to_be_bad(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -497,7 +496,7 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_downloaded(
     error = failure("owner/name")
     assert isinstance(error, NotEnoughDisk)
     assert "1,000 are free" in error.message
-    assert not hub.asked("GET", "model.safetensors")
+    assert not hub.requests_for("GET", "model.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -541,7 +540,7 @@ def test_a_repo_of_pickles_is_refused_before_the_download(hub: HubServer) -> Non
     del files["model.safetensors"]
     hub.add("owner/name", files)
     assert "can carry code" in failure("owner/name").message
-    assert not hub.asked("GET", ".bin")
+    assert not hub.requests_for("GET", ".bin")
 
 
 def test_an_index_that_names_a_shard_the_repo_lacks_is_refused_before_the_download(hub: HubServer) -> None:
@@ -549,7 +548,7 @@ def test_an_index_that_names_a_shard_the_repo_lacks_is_refused_before_the_downlo
     extra = {"model.safetensors.index.json": index, "model-00001-of-00002.safetensors": safetensors(WEIGHTS)}
     hub.add("owner/name", text_files() | extra)
     assert "model-00002-of-00002.safetensors" in failure("owner/name").message
-    assert not hub.asked("GET", ".safetensors")
+    assert not hub.requests_for("GET", ".safetensors")
 
 
 @pytest.mark.parametrize("content", ["", "not a commit", "../../../etc", "a" * 39, "\0", "A" * 40])

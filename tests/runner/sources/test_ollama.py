@@ -89,7 +89,7 @@ def test_anything_else_is_refused_before_a_path_is_made(name: str, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("stated", "root"),
+    ("declared", "root"),
     [
         ("/a/b", "/a/b"),
         ('  "/a/b" ', "/a/b"),
@@ -98,9 +98,9 @@ def test_anything_else_is_refused_before_a_path_is_made(name: str, monkeypatch: 
         ("  ", "/h/.ollama/models"),
     ],
 )
-def test_the_store_is_where_ollama_has_it(monkeypatch: pytest.MonkeyPatch, stated: str, root: str) -> None:
+def test_the_store_is_where_ollama_has_it(monkeypatch: pytest.MonkeyPatch, declared: str, root: str) -> None:
     monkeypatch.setenv("HOME", "/h")
-    monkeypatch.setenv("OLLAMA_MODELS", stated)
+    monkeypatch.setenv("OLLAMA_MODELS", declared)
     assert store_root() == Path(root)
     monkeypatch.delenv("OLLAMA_MODELS")
     assert store_root() == Path("/h/.ollama/models")

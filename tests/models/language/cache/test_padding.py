@@ -71,14 +71,14 @@ def network(family: str) -> nn.Module:
 def logprobs(model: nn.Module, prompts: list[list[int]]) -> list[list[TokenLogprob]]:
     batch = Batch(model, COMMON["vocab_size"], lambda: make_prompt_cache(model), PrefixCache(0), 8)  # type: ignore[arg-type]
     rows = [Sequence(i, prompt, 6, logprobs=3) for i, prompt in enumerate(prompts)]
-    found: dict[Sequence, list[TokenLogprob]] = {row: [] for row in rows}
+    actual: dict[Sequence, list[TokenLogprob]] = {row: [] for row in rows}
     for row in rows:
         batch.add(row)
     while batch.busy:
         for output in batch.step():
             assert output.logprob is not None, output.error
-            found[output.sequence].append(output.logprob)
-    return list(found.values())
+            actual[output.sequence].append(output.logprob)
+    return list(actual.values())
 
 
 @pytest.mark.parametrize("family", NETWORKS)
@@ -89,8 +89,10 @@ def test_prompts_of_unequal_lengths_together_are_what_each_is_alone(family: str)
     together = logprobs(model, prompts)
     alone = [logprobs(model, [prompt])[0] for prompt in prompts]
     for a, b in zip(together, alone, strict=True):
-        assert [[id for id, _ in found.top] for found in a] == [[id for id, _ in found.top] for found in b]
-        values = [[found.logprob for found in row] for row in (a, b)]
+        assert [[id for id, _ in actual.top] for actual in a] == [
+            [id for id, _ in actual.top] for actual in b
+        ]
+        values = [[actual.logprob for actual in row] for row in (a, b)]
         assert values[0] == pytest.approx(values[1], abs=1e-4)
 
 

@@ -95,9 +95,9 @@ class Rows:
             close(together[row], self.model(tokens[row : row + 1], cache=cache)[0])
 
 
-def close(found: mx.array, expected: mx.array) -> None:
-    found, expected = np.array(found), np.array(expected)
-    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+def close(actual: mx.array, expected: mx.array) -> None:
+    actual, expected = np.array(actual), np.array(expected)
+    assert np.abs(actual - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 CASES = [(family, head, bits) for family in FAMILIES for head in (32, 64, 128) for bits in (4, 8)]

@@ -37,8 +37,8 @@ def compare(name: str, bits: int, group: mx.distributed.Group) -> float:
     worst = 0.0
     for tokens in itertools.islice(_tokens(len(prompts)), 4):
         expected = whole(tokens[:, None], cache=theirs)[:, -1]
-        found = decoder.logits(tokens)
-        worst = max(worst, (mx.abs(found - expected).max() / mx.abs(expected).max()).item())
+        actual = decoder.logits(tokens)
+        worst = max(worst, (mx.abs(actual - expected).max() / mx.abs(expected).max()).item())
     return worst
 
 

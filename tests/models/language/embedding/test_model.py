@@ -82,10 +82,10 @@ def test_vectors_are_those_of_transformers(family: str, mode: str, tmp_path: Pat
         if mode == "mean"
         else checkpoint(tmp_path, ("pooling", {"pooling_mode": mode}), family=family)
     )
-    found = embedder(folder).embed(TEXTS)
-    assert found.dtype == np.float32
+    vectors = embedder(folder).embed(TEXTS)
+    assert vectors.dtype == np.float32
     stored = np.load(FILE)
-    for index, vector in enumerate(found):
+    for index, vector in enumerate(vectors):
         np.testing.assert_allclose(vector, unit(stored[f"{family}.{index}.{mode}"]), atol=1e-4)
 
 
@@ -269,8 +269,8 @@ def test_a_text_inside_a_larger_model_is_found() -> None:
             super().__init__()
             self.language_model = load_model(toy_text("llama"))[0]
 
-    found = Embedder(Pictures(), toy_text("llama"), Spelling()).embed(TEXTS)
-    np.testing.assert_allclose(found, embedder(toy_text("llama")).embed(TEXTS), atol=1e-6)
+    vectors = Embedder(Pictures(), toy_text("llama"), Spelling()).embed(TEXTS)
+    np.testing.assert_allclose(vectors, embedder(toy_text("llama")).embed(TEXTS), atol=1e-6)
 
 
 @pytest.mark.parametrize("tokens", [[], [640], [-1]])
@@ -301,8 +301,8 @@ def test_live_models_of_transformers_give_the_same_vectors(family: str, tmp_path
     model.save_pretrained(tmp_path)
     base = transformers.AutoModel.from_pretrained(tmp_path, dtype=torch.float32).eval()
     texts = [[token % 128 for token in text] for text in TEXTS]
-    found = embedder(tmp_path).embed(texts)
-    for text, vector in zip(texts, found, strict=True):
+    vectors = embedder(tmp_path).embed(texts)
+    for text, vector in zip(texts, vectors, strict=True):
         with torch.no_grad():
             expected = base(torch.tensor([text])).last_hidden_state[0].numpy()
         np.testing.assert_allclose(vector, unit(pooled(expected, "mean")), atol=1e-4)

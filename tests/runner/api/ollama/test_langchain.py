@@ -24,8 +24,8 @@ def test_a_chat_with_a_tool(calling: Gateway) -> None:
     from langchain_core.messages import HumanMessage, ToolMessage
 
     caller = model(calling, "caller", reasoning=True, validate_model_on_init=True).bind_tools([look])
-    asked = HumanMessage("Why is the sea blue?")
-    called = caller.invoke([asked])
+    request = HumanMessage("Why is the sea blue?")
+    called = caller.invoke([request])
     assert [(call["name"], call["args"]) for call in called.tool_calls] == [
         ("look", {"at": "sea", "far": True}),
         ("wait", {}),
@@ -36,7 +36,7 @@ def test_a_chat_with_a_tool(calling: Gateway) -> None:
         ToolMessage(look(**first["args"]), tool_call_id=first["id"]),
         ToolMessage("waited", tool_call_id=second["id"]),
     ]
-    said = caller.invoke([asked, called, *answered])
+    said = caller.invoke([request, called, *answered])
     assert said.usage_metadata["input_tokens"] > called.usage_metadata["input_tokens"]
 
 
@@ -46,8 +46,8 @@ def test_texts_are_streamed_and_follow_schemas(gateway: Gateway) -> None:
     assert "".join(str(piece.content) for piece in pieces)
     schema = {"title": "harbour", "type": "object", "properties": {"boats": {"enum": [1, 17]}},
               "required": ["boats"], "additionalProperties": False}  # fmt: skip
-    found = toy.with_structured_output(schema, method="json_schema").invoke("How many boats?")
-    assert found["boats"] in (1, 17)
+    actual = toy.with_structured_output(schema, method="json_schema").invoke("How many boats?")
+    assert actual["boats"] in (1, 17)
 
 
 def test_texts_become_vectors(gateway: Gateway) -> None:

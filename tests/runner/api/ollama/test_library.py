@@ -101,11 +101,11 @@ def test_a_stream_says_how_far_it_is(client: Any, hub: HubServer) -> None:
     assert steps[-1].completed == steps[-1].total > len(BIG)
     assert all(line.status == f"pulling {digest[7:19]}" for line in steps)
     assert [line.status for line in lines[-3:]] == ["verifying sha256 digest", "writing manifest", "success"]
-    (found,) = [model for model in client.list().models if model.model == "owner/large"]
-    assert digest == f"sha256:{found.digest}"
+    (answer,) = [model for model in client.list().models if model.model == "owner/large"]
+    assert digest == f"sha256:{answer.digest}"
     hub.requests.clear()
     assert client.pull("owner/large").status == "success", "and again, which brings nothing new"
-    assert not hub.asked("GET", ".safetensors")
+    assert not hub.requests_for("GET", ".safetensors")
 
 
 def test_the_asynchronous_client_pulls_too(gateway: Gateway, hub: HubServer) -> None:
@@ -132,7 +132,7 @@ def test_a_client_that_leaves_stops_its_pull_and_the_next_one_continues_it(
                 break
     hub.pause_after = None
     assert client.pull("owner/cut").status == "success"
-    assert (hub.asked("GET", "/storage/owner/cut/model.safetensors")[-1].start or 0) > 1_000_000
+    assert (hub.requests_for("GET", "/storage/owner/cut/model.safetensors")[-1].start or 0) > 1_000_000
 
 
 def test_two_that_pull_the_same_share_it(gateway: Gateway, hub: HubServer) -> None:
@@ -155,7 +155,7 @@ def test_two_that_pull_the_same_share_it(gateway: Gateway, hub: HubServer) -> No
 
     for lines in asyncio.run(both()):
         assert lines[-1].status == "success"
-    requests = hub.asked("GET", "/storage/owner/shared/model.safetensors")
+    requests = hub.requests_for("GET", "/storage/owner/shared/model.safetensors")
     assert len({request.start for request in requests}) == len(requests), "nothing came twice"
 
 
@@ -225,7 +225,7 @@ def test_what_cannot_be_pulled_is_said(client: Any, name: str, words: str, statu
 def test_a_model_that_could_not_be_run_is_refused_before_it_comes(client: Any, hub: HubServer) -> None:
     hub.add("owner/odd", text_files() | {"config.json": {"model_type": "no_such"}})
     refused(lambda: client.pull("owner/odd"), "no architecture 'no_such'")
-    assert not hub.asked("GET", "/owner/odd/model.safetensors")
+    assert not hub.requests_for("GET", "/owner/odd/model.safetensors")
 
 
 def test_nor_is_one_that_is_here_and_cannot_be_run_a_success(client: Any, place: Path) -> None:

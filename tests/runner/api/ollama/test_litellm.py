@@ -20,8 +20,8 @@ SCHEMA = {"type": "object", "properties": {"boats": {"enum": [1, 17]}}, "require
 
 
 def chat(gateway: Gateway, route: str, model: str = "toy", **fields: Any) -> Any:
-    asked = {"messages": ASK, "max_tokens": 8, "seed": 3, "timeout": 120, **fields}
-    return litellm.completion(model=f"{route}/{model}", api_base=gateway.url, **asked)
+    request = {"messages": ASK, "max_tokens": 8, "seed": 3, "timeout": 120, **fields}
+    return litellm.completion(model=f"{route}/{model}", api_base=gateway.url, **request)
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -59,10 +59,10 @@ def test_tools_are_called(calling: Gateway, stream: bool) -> None:
 
 
 def test_texts_become_vectors(gateway: Gateway) -> None:
-    found = litellm.embedding(
+    actual = litellm.embedding(
         model="ollama/toy", input=["The sea", "The land"], api_base=gateway.url, timeout=PATIENCE
     )
-    assert [len(one["embedding"]) for one in found.data] == [64, 64]
+    assert [len(one["embedding"]) for one in actual.data] == [64, 64]
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -20,12 +20,12 @@ def client(gateway: Gateway) -> Any:
 
 
 def test_models_are_listed_by_the_names_that_clients_use(client: Any) -> None:
-    found = {model.model: model for model in client.list().models}
-    assert set(found) == {"toy", "plain", "klein"}
-    assert found["toy"].size > 0
-    assert found["toy"].details.family == "qwen3"
-    assert found["toy"].modified_at.year >= 2024
-    digests = {model.digest for model in found.values()}
+    entry = {model.model: model for model in client.list().models}
+    assert set(entry) == {"toy", "plain", "klein"}
+    assert entry["toy"].size > 0
+    assert entry["toy"].details.family == "qwen3"
+    assert entry["toy"].modified_at.year >= 2024
+    digests = {model.digest for model in entry.values()}
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
     assert len(digests) == 3
     assert {model.digest for model in client.list().models} == digests
@@ -59,10 +59,10 @@ def test_both_apis_tell_which_parameters_have_an_effect_on_a_picture_model(gatew
 
 def test_what_is_loaded_is_listed_until_it_is_unloaded(client: Any) -> None:
     assert client.generate("plain", keep_alive="1h").done_reason == "load"
-    (found,) = [model for model in client.ps().models if model.model == "plain"]
-    assert found.size > 0
-    assert found.context_length > 0
-    assert found.expires_at is not None
+    (response,) = [model for model in client.ps().models if model.model == "plain"]
+    assert response.size > 0
+    assert response.context_length > 0
+    assert response.expires_at is not None
     assert client.generate("plain", keep_alive=0).done_reason == "unload"
     assert "plain" not in {model.model for model in client.ps().models}
     answer = client.chat("plain", messages=[])
@@ -70,8 +70,8 @@ def test_what_is_loaded_is_listed_until_it_is_unloaded(client: Any) -> None:
 
 
 def test_the_version_is_one_that_clients_can_compare(gateway: Gateway) -> None:
-    found = gateway.http.get("/api/version").json()["version"]
-    assert tuple(map(int, found.split("."))) >= (0, 14, 3)
+    answer = gateway.http.get("/api/version").json()["version"]
+    assert tuple(map(int, answer.split("."))) >= (0, 14, 3)
 
 
 def test_clients_that_look_whether_a_server_is_there_see_one(gateway: Gateway) -> None:

@@ -22,21 +22,21 @@ def test_the_javascript_client_gets_what_it_asks_for(gateway: Gateway, calling: 
     command = ["node", "ollama.mjs", gateway.url, calling.url]
     done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert set(found["models"]) == {"toy", "plain", "klein"}
-    assert found["capabilities"] == ["completion", "tools", "thinking"]
-    assert found["whole"] == found["streamed"] != ""
-    assert found["response"] == found["lines"] != ""
-    assert found["tokens"] == 8
-    assert found["json"] == 17
-    assert found["picture"] == "PNG"
-    assert found["steps"][-1] == [2, 2]
-    assert found["embedding"] == [64, 64]
-    assert {"toy", "klein"} <= set(found["loaded"])
-    assert found["unloaded"] == "unload"
-    assert found["calls"] == found["later"] == CALLS
-    assert found["thinking"] == "The sea, then."
-    assert found["aborted"] == "AbortError"
-    statuses = {name: status for name, (status, _) in found["errors"].items()}
+    actual = json.loads(done.stdout)
+    assert set(actual["models"]) == {"toy", "plain", "klein"}
+    assert actual["capabilities"] == ["completion", "tools", "thinking"]
+    assert actual["whole"] == actual["streamed"] != ""
+    assert actual["response"] == actual["lines"] != ""
+    assert actual["tokens"] == 8
+    assert actual["json"] == 17
+    assert actual["picture"] == "PNG"
+    assert actual["steps"][-1] == [2, 2]
+    assert actual["embedding"] == [64, 64]
+    assert {"toy", "klein"} <= set(actual["loaded"])
+    assert actual["unloaded"] == "unload"
+    assert actual["calls"] == actual["later"] == CALLS
+    assert actual["thinking"] == "The sea, then."
+    assert actual["aborted"] == "AbortError"
+    statuses = {name: status for name, (status, _) in actual["errors"].items()}
     assert statuses == {"missing": 404, "pull": 400, "create": 400, "push": 400, "copy": 400, "delete": 400}
-    assert "owner/name" in found["errors"]["pull"][1]
+    assert "owner/name" in actual["errors"]["pull"][1]

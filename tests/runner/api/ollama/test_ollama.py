@@ -111,7 +111,7 @@ def test_the_asynchronous_client_reaches_everything(other: Any) -> None:
 
 
 def test_the_defaults_are_those_that_ollama_documents(client: Any) -> None:
-    stated = {
+    declared = {
         "temperature": 0.8,
         "top_k": 40,
         "top_p": 0.9,
@@ -119,16 +119,16 @@ def test_the_defaults_are_those_that_ollama_documents(client: Any) -> None:
         "repeat_last_n": 64,
         "min_p": 0,
     }
-    assert chat(client, options=OPTIONS | stated).message.content == chat(client).message.content
+    assert chat(client, options=OPTIONS | declared).message.content == chat(client).message.content
     greedy = chat(client, options=OPTIONS | {"temperature": 0}).message.content
     assert greedy != chat(client).message.content
 
 
 def test_an_answer_follows_its_schema(client: Any) -> None:
     answer = chat(client, format=SCHEMA, options={"seed": 3, "num_predict": 200})
-    found = json.loads(answer.message.content)
-    assert found["boats"] in (1, 17)
-    assert isinstance(found["open"], bool)
+    actual = json.loads(answer.message.content)
+    assert actual["boats"] in (1, 17)
+    assert isinstance(actual["open"], bool)
     assert answer.done_reason == "stop"
     said = chat(client, format="json", options={"seed": 3, "num_predict": 60}).message.content
     assert said.lstrip().startswith("{")
@@ -210,22 +210,22 @@ def test_a_picture_is_drawn_step_by_step(client: Any) -> None:
 
 
 def test_texts_become_vectors(client: Any) -> None:
-    found = client.embed("toy", input=["The sea", "The land"])
-    assert len(found.embeddings) == 2
-    assert sum(value * value for value in found.embeddings[0]) == pytest.approx(1, abs=1e-4)
-    assert found.prompt_eval_count > 0
-    assert found.total_duration > 0
+    vectors = client.embed("toy", input=["The sea", "The land"])
+    assert len(vectors.embeddings) == 2
+    assert sum(value * value for value in vectors.embeddings[0]) == pytest.approx(1, abs=1e-4)
+    assert vectors.prompt_eval_count > 0
+    assert vectors.total_duration > 0
     one = client.embed("toy", input="The sea", truncate=True, dimensions=8)
     assert len(one.embeddings[0]) == 8
     former = client.embeddings("toy", prompt="The sea")
-    assert former.embedding == pytest.approx(found.embeddings[0], abs=1e-5)
+    assert former.embedding == pytest.approx(vectors.embeddings[0], abs=1e-5)
     refused(lambda: client.embed("klein", input="The sea"), "draws pictures")
 
 
 def test_texts_that_are_too_long_are_cut_unless_that_is_forbidden(client: Any) -> None:
     long = "The sea is blue, and the sky above it. " * 500
-    found = client.embed("toy", input=long)
-    assert found.prompt_eval_count == client.show("toy").modelinfo["qwen3.context_length"]
+    vectors = client.embed("toy", input=long)
+    assert vectors.prompt_eval_count == client.show("toy").modelinfo["qwen3.context_length"]
     refused(lambda: client.embed("toy", input=long, truncate=False), "do not fit")
     short = client.embed("toy", input="The sea is blue", options={"num_ctx": 2})
     assert short.prompt_eval_count == 2

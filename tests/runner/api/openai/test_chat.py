@@ -51,8 +51,8 @@ def chat(client: Any, **fields: Any) -> Any:
 
 def test_models_are_listed_by_the_names_that_clients_use(client: Any) -> None:
     assert {model.id for model in client.models.list()} == {"toy", "plain", "klein"}
-    found = checked(client.models.retrieve("toy"))
-    assert (found.object, found.owned_by) == ("model", "folder")
+    answer = checked(client.models.retrieve("toy"))
+    assert (answer.object, answer.owned_by) == ("model", "folder")
     with pytest.raises(openai.NotFoundError) as caught:
         client.models.retrieve("nobody/nothing")
     assert caught.value.code == "model_not_found"
@@ -122,16 +122,16 @@ def test_several_choices_each_with_a_seed_of_its_own(client: Any) -> None:
 
 def test_log_probabilities_follow_the_text(client: Any) -> None:
     (choice,) = chat(client, logprobs=True, top_logprobs=2).choices
-    found = choice.logprobs.content
-    assert len(found) == 12
-    assert all(token.logprob <= 0 and len(token.top_logprobs) == 2 for token in found)
+    actual = choice.logprobs.content
+    assert len(actual) == 12
+    assert all(token.logprob <= 0 and len(token.top_logprobs) == 2 for token in actual)
     streamed = [
         token
         for chunk in chat(client, logprobs=True, top_logprobs=2, stream=True)
         if chunk.choices[0].logprobs
         for token in chunk.choices[0].logprobs.content
     ]
-    assert streamed == found
+    assert streamed == actual
 
 
 def test_biases_penalties_and_temperature_are_heard(client: Any, gateway: Gateway) -> None:
@@ -165,9 +165,9 @@ def test_an_answer_follows_its_schema(client: Any) -> None:
         },
         max_completion_tokens=200,
     )
-    found = json.loads(answer.choices[0].message.content)
-    assert found["boats"] in (1, 17)
-    assert isinstance(found["open"], bool)
+    actual = json.loads(answer.choices[0].message.content)
+    assert actual["boats"] in (1, 17)
+    assert isinstance(actual["open"], bool)
     assert answer.choices[0].finish_reason == "stop"
     said = (
         chat(client, response_format={"type": "json_object"}, max_completion_tokens=60)
@@ -351,9 +351,9 @@ def test_one_prompt_that_cannot_be_continued_is_refused_before_a_stream_begins(
 
 
 def test_completions_have_log_probabilities_of_the_old_shape(client: Any) -> None:
-    found = complete(client, logprobs=2).choices[0].logprobs
-    assert len(found.tokens) == len(found.token_logprobs) == len(found.text_offset) == 8
-    assert all(len(top) <= 2 for top in found.top_logprobs)
+    stream = complete(client, logprobs=2).choices[0].logprobs
+    assert len(stream.tokens) == len(stream.token_logprobs) == len(stream.text_offset) == 8
+    assert all(len(top) <= 2 for top in stream.top_logprobs)
     with pytest.raises(openai.BadRequestError) as caught:
         complete(client, suffix="end")
     assert caught.value.param == "suffix"

@@ -91,9 +91,9 @@ def test_quality_is_a_share_of_the_models_own_steps(client: Any, quality: str, s
 def test_an_address_serves_the_picture_for_a_while(client: Any, gateway: Gateway) -> None:
     url = draw(client, response_format="url").data[0].url
     assert url.startswith(gateway.url)
-    found = gateway.http.get(url)
-    assert found.headers["content-type"] == "image/png"
-    assert Image.open(io.BytesIO(found.content)).size == (64, 48)
+    answer = gateway.http.get(url)
+    assert answer.headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(answer.content)).size == (64, 48)
     gone = gateway.http.get(f"{gateway.url}/v1/images/files/nothing.png")
     assert gone.status_code == 404
     assert "10 minutes" in gone.json()["error"]["message"]
@@ -140,8 +140,8 @@ def test_a_picture_is_edited_however_it_is_sent(client: Any, gateway: Gateway) -
     uri = f"data:image/png;base64,{base64.b64encode(photo().read()).decode()}"
     body = {"model": "klein", "prompt": "at night", "size": "64x48", **EXTRA}
     for images in ({"image": uri}, {"image": [uri]}, {"images": [{"image_url": uri}]}):
-        found = gateway.http.post("/v1/images/edits", json={**body, **images})
-        assert found.json()["data"][0]["b64_json"] == answer.data[0].b64_json
+        response = gateway.http.post("/v1/images/edits", json={**body, **images})
+        assert response.json()["data"][0]["b64_json"] == answer.data[0].b64_json
     assert edit(client, photo("red")).data[0].b64_json != answer.data[0].b64_json
     assert edit(client, [photo(), photo("red")]).data[0].b64_json != answer.data[0].b64_json
 

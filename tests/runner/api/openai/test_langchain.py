@@ -29,13 +29,13 @@ def test_a_chat_with_a_tool(gateway: Gateway, responses: bool) -> None:
         timeout=PATIENCE,
         use_responses_api=responses,
     )
-    asked = HumanMessage("Why is the sea blue?")
-    called = model.bind_tools([look], tool_choice="required", strict=True).invoke([asked])
+    request = HumanMessage("Why is the sea blue?")
+    called = model.bind_tools([look], tool_choice="required", strict=True).invoke([request])
     (call,) = called.tool_calls
     assert call["name"] == "look"
     answered = ToolMessage(look(**call["args"]), tool_call_id=call["id"])
-    said = model.bind_tools([look], tool_choice="none").invoke([asked, called, answered])
+    said = model.bind_tools([look], tool_choice="none").invoke([request, called, answered])
     assert said.text
     assert said.usage_metadata["output_tokens"] > 0
-    streamed = list(model.stream([asked]))
+    streamed = list(model.stream([request]))
     assert "".join(str(piece.text) for piece in streamed)

@@ -24,8 +24,8 @@ def place(gateway: Gateway) -> dict[str, Any]:
 
 
 def chat(place: dict[str, Any], **fields: Any) -> Any:
-    asked = {"model": "openai/toy", "messages": ASK, "max_tokens": 8, "seed": 3, **fields}
-    return litellm.completion(**asked, **place)
+    request = {"model": "openai/toy", "messages": ASK, "max_tokens": 8, "seed": 3, **fields}
+    return litellm.completion(**request, **place)
 
 
 def test_a_chat_is_answered_and_streamed(place: dict[str, Any]) -> None:
@@ -51,16 +51,16 @@ def test_a_tool_is_called(place: dict[str, Any], stream: bool) -> None:
 
 
 def test_texts_become_vectors(place: dict[str, Any]) -> None:
-    found = litellm.embedding(model="openai/toy", input=["The sea", "The land"], **place)
-    assert [len(one["embedding"]) for one in found.data] == [64, 64]
+    actual = litellm.embedding(model="openai/toy", input=["The sea", "The land"], **place)
+    assert [len(one["embedding"]) for one in actual.data] == [64, 64]
 
 
 def test_a_picture_is_drawn(place: dict[str, Any]) -> None:
     extra = {"steps": 2, "seed": 7}
-    found = litellm.image_generation(
+    actual = litellm.image_generation(
         model="openai/klein", prompt="a boat", size="64x48", extra_body=extra, **place
     )
-    assert Image.open(io.BytesIO(base64.b64decode(found.data[0].b64_json))).size == (64, 48)
+    assert Image.open(io.BytesIO(base64.b64decode(actual.data[0].b64_json))).size == (64, 48)
 
 
 def test_what_is_wrong_keeps_its_kind(place: dict[str, Any]) -> None:

@@ -27,18 +27,18 @@ def test_the_javascript_client_gets_what_it_asks_for(gateway: Gateway) -> None:
         timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert set(found["models"]) == {"toy", "plain", "klein"}
-    assert found["whole"] == found["streamed"] != ""
-    assert found["tokens"] == 8
-    assert found["call"]["name"] == "wait"
-    assert json.loads(found["call"]["arguments"]) == {}
-    assert found["completion"]
-    assert found["embedding"] == 64
-    assert found["seed"] == 7
-    assert found["edited"] == "64x64"
-    assert found["events"] == ["image_generation.partial_image", "image_generation.completed"]
-    assert found["error"] == {
+    actual = json.loads(done.stdout)
+    assert set(actual["models"]) == {"toy", "plain", "klein"}
+    assert actual["whole"] == actual["streamed"] != ""
+    assert actual["tokens"] == 8
+    assert actual["call"]["name"] == "wait"
+    assert json.loads(actual["call"]["arguments"]) == {}
+    assert actual["completion"]
+    assert actual["embedding"] == 64
+    assert actual["seed"] == 7
+    assert actual["edited"] == "64x64"
+    assert actual["events"] == ["image_generation.partial_image", "image_generation.completed"]
+    assert actual["error"] == {
         "kind": "NotFoundError",
         "status": 404,
         "code": "model_not_found",

@@ -29,8 +29,8 @@ def client(gateway: Gateway) -> Any:
 
 def respond(client: Any, **fields: Any) -> Any:
     extra = {"seed": 3, **fields.pop("extra_body", {})}
-    asked = {"model": "toy", "input": "Why is the sea blue?", "max_output_tokens": 12, **fields}
-    return client.responses.create(**asked, extra_body=extra)
+    request = {"model": "toy", "input": "Why is the sea blue?", "max_output_tokens": 12, **fields}
+    return client.responses.create(**request, extra_body=extra)
 
 
 def test_a_response_says_what_a_chat_says(client: Any) -> None:

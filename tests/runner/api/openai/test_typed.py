@@ -17,8 +17,8 @@ USAGE: Any = {"include_usage": True}
 
 
 def chat(client: Any, **fields: Any) -> Any:
-    asked = {"model": "toy", "messages": ASK, "max_completion_tokens": 6, "seed": 3, **fields}
-    return client.chat.completions.create(**asked)
+    request = {"model": "toy", "messages": ASK, "max_completion_tokens": 6, "seed": 3, **fields}
+    return client.chat.completions.create(**request)
 
 
 def draw(client: Any, **fields: Any) -> Any:
@@ -67,8 +67,8 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("name", CALLS)
 def test_an_answer_is_what_its_type_says(gateway: Gateway, name: str) -> None:
     client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
-    found = CALLS[name](client)
-    pieces = list(found) if isinstance(found, list | openai.Stream) else [found]
+    actual = CALLS[name](client)
+    pieces = list(actual) if isinstance(actual, list | openai.Stream) else [actual]
     assert pieces
     for piece in pieces:
         if name == "a text, streamed":

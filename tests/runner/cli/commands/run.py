@@ -29,5 +29,5 @@ class Diptych:
     def __call__(self, *arguments: str) -> Done:
         with pytest.raises(SystemExit) as ended:
             main(arguments)
-        found = self._capsys.readouterr()
-        return Done(int(ended.value.code or 0), found.out, found.err)
+        actual = self._capsys.readouterr()
+        return Done(int(ended.value.code or 0), actual.out, actual.err)

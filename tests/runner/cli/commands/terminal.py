@@ -72,11 +72,11 @@ class Terminal:
     def until(self, pattern: str, seconds: float = PATIENCE) -> re.Match[str]:
         """Wait for something to appear after what was waited for last."""
         end = time.monotonic() + seconds
-        while (found := re.compile(pattern).search(self.seen, self._read)) is None:
+        while (actual := re.compile(pattern).search(self.seen, self._read)) is None:
             if not self._more(end - time.monotonic()):
                 raise AssertionError(f"{pattern!r} did not appear after: {self.seen[self._read :]!r}")
-        self._read = found.end()
-        return found
+        self._read = actual.end()
+        return actual
 
     def wait(self, seconds: float = PATIENCE) -> int:
         """Its exit code, once it has ended."""

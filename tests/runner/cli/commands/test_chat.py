@@ -183,9 +183,9 @@ def test_without_a_terminal_stdin_is_the_prompt_and_the_answer_all_that_is_print
 
 
 def test_programs_get_the_answer_with_its_numbers(folder: Path) -> None:
-    found = json.loads(plain(str(folder), *SHORT, "--json", said=b"hello").stdout)
-    assert found["answer"] == plain(str(folder), *SHORT, said=b"hello").stdout.decode().removesuffix("\n")
-    assert (found["model"], found["eval_count"], found["stop_reason"]) == (str(folder), 8, "length")
+    actual = json.loads(plain(str(folder), *SHORT, "--json", said=b"hello").stdout)
+    assert actual["answer"] == plain(str(folder), *SHORT, said=b"hello").stdout.decode().removesuffix("\n")
+    assert (actual["model"], actual["eval_count"], actual["stop_reason"]) == (str(folder), 8, "length")
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,9 @@ def test_the_json_has_every_finding_with_all_its_fields(
     diptych: Diptych, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finds(monkeypatch, FINE, WRONG)
-    found = diptych("doctor", "--json").json
-    assert (found["format"], found["status"]) == (1, "fail")
-    assert found["findings"][1:] == [
+    actual = diptych("doctor", "--json").json
+    assert (actual["format"], actual["status"]) == (1, "fail")
+    assert actual["findings"][1:] == [
         {"section": "machine", "name": "memory", "status": "ok", "detail": "24 GB", "advice": ""},
         {"section": "kernels", "name": "heads", "status": "fail", "detail": "differs", "advice": "report it"},
     ]
@@ -91,10 +91,10 @@ def test_a_section_that_breaks_is_a_finding_and_the_next_one_is_looked_at(
 
     sections = [("machine", breaks), ("sample", refuses), ("models", lambda: [WRONG])]
     monkeypatch.setattr(examination, "_sections", lambda config: iter(sections))
-    found = diptych("doctor", "--json").json["findings"][1:]
-    assert [one["section"] for one in found] == ["machine", "machine", "sample", "kernels"]
-    assert "PermissionError" in found[1]["detail"]
-    assert "is not a duration" in found[2]["detail"]
+    actual = diptych("doctor", "--json").json["findings"][1:]
+    assert [one["section"] for one in actual] == ["machine", "machine", "sample", "kernels"]
+    assert "PermissionError" in actual[1]["detail"]
+    assert "is not a duration" in actual[2]["detail"]
 
 
 def examined(tmp_path: Path, **variables: str) -> tuple[int, Any]:
@@ -111,10 +111,10 @@ def examined(tmp_path: Path, **variables: str) -> tuple[int, Any]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("machine")
 def test_this_machine_is_examined_whole(tmp_path: Path) -> None:
-    code, found = examined(tmp_path)
-    sections = [one["section"] for one in found["findings"]]
+    code, actual = examined(tmp_path)
+    sections = [one["section"] for one in actual["findings"]]
     assert list(dict.fromkeys(sections)) == [*SECTIONS[:4], "operations", "kernels", *SECTIONS[4:]]
-    assert [one for one in found["findings"] if one["status"] == "fail"] == []
+    assert [one for one in actual["findings"] if one["status"] == "fail"] == []
     assert code == 0
 
 
@@ -125,10 +125,10 @@ def test_a_machine_whose_mlx_has_no_backend_is_examined_all_the_same(tmp_path: P
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "core.py").write_text('raise ImportError("libmlx.so: cannot open", name="mlx.core")')
-    code, found = examined(tmp_path, PYTHONPATH=str(package.parent))
+    code, actual = examined(tmp_path, PYTHONPATH=str(package.parent))
     assert code == 1
-    assert list(dict.fromkeys(one["section"] for one in found["findings"])) == SECTIONS
-    failed = {one["name"] for one in found["findings"] if one["status"] == "fail"}
+    assert list(dict.fromkeys(one["section"] for one in actual["findings"])) == SECTIONS
+    failed = {one["name"] for one in actual["findings"] if one["status"] == "fail"}
     assert failed == {"MLX", "text, float32", "picture, float32"}
-    told = next(one["detail"] for one in found["findings"] if one["name"] == "text, float32")
-    assert "libmlx.so: cannot open" in told
+    text = next(one["detail"] for one in actual["findings"] if one["name"] == "text, float32")
+    assert "libmlx.so: cannot open" in text

@@ -41,8 +41,8 @@ def test_a_picture_is_drawn_its_recipe_printed_and_repeated(diptych: Diptych, kl
     name, seed = drawn.out.strip().split("  seed ")
     assert name.startswith("a-red-circle-")
     assert Image.open(name).size == (64, 48)
-    told = diptych("recipe", name)
-    assert f"seed    {seed}" in told.out
+    recipe = diptych("recipe", name)
+    assert f"seed    {seed}" in recipe.out
     assert diptych("recipe", name, "--json").json["prompt"] == "a red circle"
     again = diptych("draw", "--from", name, "-o", "again.png", "--json").json
     assert (again["paths"], again["seed"]) == (["again.png"], int(seed))
@@ -110,8 +110,8 @@ def _start(klein: str, folder: Path, *arguments: str) -> "subprocess.Popen[bytes
 
 
 def _child_of(pid: int) -> int:
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
-    return int(found.split()[0]) if found.split() else 0
+    actual = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return int(actual.split()[0]) if actual.split() else 0
 
 
 @pytest.mark.parametrize(

@@ -58,16 +58,16 @@ def test_list_as_json_has_everything(diptych: Diptych, machine: Path) -> None:
     configure(machine, "[aliases]\nsmall = 'owner/name'")
     add_repo("owner/name", text_files())
     add_repo("owner/broken", {"README.md": b"words"})
-    broken, found = diptych("list", "--json").json["models"]
-    assert (found["name"], found["mode"], found["type"], found["source"]) == (
+    broken, actual = diptych("list", "--json").json["models"]
+    assert (actual["name"], actual["mode"], actual["type"], actual["source"]) == (
         "owner/name",
         "text",
         "qwen3",
         "hub",
     )
-    assert found["aliases"] == ["small"]
-    assert found["modified"].endswith("Z")
-    assert found["fault"] is None
+    assert actual["aliases"] == ["small"]
+    assert actual["modified"].endswith("Z")
+    assert actual["fault"] is None
     assert broken["fault"]
 
 
@@ -85,10 +85,10 @@ def test_show_says_what_a_model_is_and_how_it_is_set_up(diptych: Diptych, machin
     done = diptych("show", "small")
     for part in ("owner/name\n", "qwen3", str(snapshot), "just now", "aliases", "small", "context = 100"):
         assert part in done.out
-    found = diptych("show", "small", "--json").json
-    assert found["local"]["path"] == str(snapshot)
-    assert found["settings"] == {"context": 100}
-    assert found["aliases"] == ["small"]
+    actual = diptych("show", "small", "--json").json
+    assert actual["local"]["path"] == str(snapshot)
+    assert actual["settings"] == {"context": 100}
+    assert actual["aliases"] == ["small"]
 
 
 def test_show_takes_folders_too(diptych: Diptych, machine: Path) -> None:
@@ -119,8 +119,8 @@ def test_rm_without_a_terminal_needs_a_yes(diptych: Diptych) -> None:
     add_repo("owner/name", text_files())
     done = diptych("rm", "owner/name")
     assert (done.code, "-y" in done.err) == (1, True)
-    found = diptych("rm", "-y", "--json", "owner/name").json["removed"]
-    assert [entry["name"] for entry in found] == ["owner/name"]
+    actual = diptych("rm", "-y", "--json", "owner/name").json["removed"]
+    assert [entry["name"] for entry in actual] == ["owner/name"]
     assert not (cache_folder() / "models--owner--name").exists()
 
 
@@ -156,9 +156,9 @@ def test_config_says_where_each_value_came_from(
     assert ["host", "=", '"localhost"', "#", "DIPTYCH_HOST"] in lines
     assert ["small", "=", '"owner/name"'] in lines
     assert ["context", "=", "100"] in lines
-    found = diptych("config", "--json").json
-    assert found["serve"]["port"] == {"value": 7, "origin": found["file"]}
-    assert found["aliases"] == {"small": "owner/name"}
+    actual = diptych("config", "--json").json
+    assert actual["serve"]["port"] == {"value": 7, "origin": actual["file"]}
+    assert actual["aliases"] == {"small": "owner/name"}
 
 
 def test_config_prints_what_is_a_configuration_again(

@@ -48,10 +48,10 @@ def test_pulling_again_brings_what_has_changed_and_nothing_else(diptych: Diptych
     diptych("pull", "owner/name")
     hub.requests.clear()
     assert diptych("pull", "owner/name").code == 0
-    assert not hub.asked("GET", ".safetensors")
+    assert not hub.requests_for("GET", ".safetensors")
     newer = hub.add("owner/name", text_files() | {"config.json": {"model_type": "llama"}})
     assert diptych("pull", "owner/name").code == 0
-    assert not hub.asked("GET", ".safetensors")
+    assert not hub.requests_for("GET", ".safetensors")
     assert diptych("list", "--json").json["models"][0]["digest"] == newer.commit
 
 
@@ -69,7 +69,7 @@ def test_a_model_that_cannot_be_run_is_refused_before_it_is_downloaded(
     hub.add("owner/name", text_files() | {"config.json": {"model_type": "no_such"}})
     done = diptych("pull", "owner/name")
     assert (done.code, "no architecture 'no_such'" in done.err) == (1, True)
-    assert not hub.asked("GET", ".safetensors")
+    assert not hub.requests_for("GET", ".safetensors")
     forced = diptych("pull", "--force", "owner/name")
     assert (forced.code, "owner/name cannot be run: mlx-lm has no architecture" in forced.err) == (0, True)
     lines = diptych("pull", "--force", "--json", "owner/name").out.splitlines()
@@ -121,7 +121,7 @@ def test_an_interrupted_pull_ends_quietly_and_is_continued_by_the_next(
     assert "Fatal" not in said
     hub.pause_after = None
     assert diptych("pull", "owner/name").code == 0
-    assert (hub.asked("GET", "/storage/owner/name/model.safetensors")[-1].start or 0) > 0
+    assert (hub.requests_for("GET", "/storage/owner/name/model.safetensors")[-1].start or 0) > 0
     assert find("owner/name").listing()["model.safetensors"] == len(BIG)
 
 

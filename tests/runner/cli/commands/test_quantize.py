@@ -28,8 +28,8 @@ def klein(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def picture(model: LocalModel) -> Pixels:
     request = ImageRequest("a boat", seed=4, width=64, height=64)
-    (found,) = [event for event in Flux2Klein.load(model).generate(request) if isinstance(event, Picture)]
-    return found.pixels
+    (image,) = [event for event in Flux2Klein.load(model).generate(request) if isinstance(event, Picture)]
+    return image.pixels
 
 
 def psnr(one: Pixels, other: Pixels) -> float:

@@ -47,9 +47,9 @@ def test_every_setting_of_a_model_is_one_of_its_runners_or_of_the_gateway(machin
         machine / "config/diptych",
         {"config.toml": f"[models.toy]\n{configured}\nreplicas = 2\nkeep_alive = 5".encode()},
     )
-    found = settings_of("--memory", "auto", "--batch", "3")
-    assert (found.cache_bytes, found.engine, found.warm_up, found.kv_bits) == (10**9, "mlx", False, 4)
-    assert (found.memory, found.batch) == ("auto", 3), "flags win, also with the value of the default"
+    actual = settings_of("--memory", "auto", "--batch", "3")
+    assert (actual.cache_bytes, actual.engine, actual.warm_up, actual.kv_bits) == (10**9, "mlx", False, 4)
+    assert (actual.memory, actual.batch) == ("auto", 3), "flags win, also with the value of the default"
 
 
 def test_without_flags_and_configuration_the_defaults_are_those_of_the_runner(machine: Path) -> None:
@@ -58,15 +58,15 @@ def test_without_flags_and_configuration_the_defaults_are_those_of_the_runner(ma
 
 @pytest.mark.parametrize(("text", "size"), [("0", 0), ("2GB", 2 * 10**9), ("12", 12)])
 def test_the_prefix_cache_may_be_of_any_size(text: str, size: int) -> None:
-    given = ["runner", "--model", "toy", "--port", "0", "--cache-bytes", text]
-    assert _parser().parse_args(given).cache_bytes == size
+    args = ["runner", "--model", "toy", "--port", "0", "--cache-bytes", text]
+    assert _parser().parse_args(args).cache_bytes == size
 
 
 def test_a_runner_may_draft_ahead_by_its_configuration(machine: Path) -> None:
     written = "[models.toy]\nspeculate = 'lookup'\nspeculate_tokens = 5\ndraft = 'small'"
     write(machine / "config/diptych", {"config.toml": written.encode()})
-    found = settings_of()
-    assert (found.speculate, found.draft, found.speculate_tokens) == ("lookup", "small", 5)
+    settings = settings_of()
+    assert (settings.speculate, settings.draft, settings.speculate_tokens) == ("lookup", "small", 5)
     assert settings_of("--speculate", "off").speculate == "off"
 
 

@@ -102,13 +102,13 @@ def test_pictures_and_previews_come_in_the_format_asked_for(format: str) -> None
     async def test() -> None:
         pipeline = FakePipeline()
         async with running(pipeline) as engine:
-            found = await drawn(engine, pipeline, format=format, previews=2)
-        steps = [event for event in found if isinstance(event, ImageStep)]
+            actual = await drawn(engine, pipeline, format=format, previews=2)
+        steps = [event for event in actual if isinstance(event, ImageStep)]
         assert [step.step for step in steps] == [1, 2, 3, 4], "a preview keeps its place"
         assert [step.preview is not UNSET for step in steps] == [True, True, False, False]
         assert opened(text(steps[0].preview)).size == (16, 8)
-        assert isinstance(found[-1], ImageDone)
-        assert opened(text(found[-1].image)).format == format.upper()
+        assert isinstance(actual[-1], ImageDone)
+        assert opened(text(actual[-1].image)).format == format.upper()
 
     run(test)
 
@@ -179,8 +179,8 @@ def test_a_picture_that_cannot_be_packed_is_an_error_and_never_a_success(
     async def test() -> None:
         pipeline = FakePipeline()
         async with running(pipeline) as engine:
-            found = await drawn(engine, pipeline)
-            assert found[-1] == Failed("OSError: no space for a picture")
+            actual = await drawn(engine, pipeline)
+            assert actual[-1] == Failed("OSError: no space for a picture")
             assert engine.jobs == 0
 
     run(test)

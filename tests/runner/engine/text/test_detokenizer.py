@@ -27,9 +27,9 @@ def pieces(tokenizer: Tokenizer | Decoder, tokens: list[int]) -> list[str]:
 
 
 def ids(tokenizer: Tokenizer, *words: str) -> list[int]:
-    found = [tokenizer.token_to_id(word) for word in words]
-    assert None not in found, words
-    return found
+    actual = [tokenizer.token_to_id(word) for word in words]
+    assert None not in actual, words
+    return actual
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -321,10 +321,10 @@ def test_a_schema_that_is_over_the_limit_is_refused_at_once_the_next_time(
 def test_a_schema_that_many_ask_for_at_once_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled, trials = fresh(byte_level()), Trials(monkeypatch)
     with ThreadPoolExecutor(5) as threads:
-        asked = [threads.submit(compiled.compile, {"title": "slow"}) for _ in range(5)]
+        pending = [threads.submit(compiled.compile, {"title": "slow"}) for _ in range(5)]
         wait_until(lambda: len(trials.tried) == 2)
         trials.go.set()
-        grammars = {id(future.result(PATIENCE)) for future in asked}
+        grammars = {id(future.result(PATIENCE)) for future in pending}
     assert len(grammars) == 1
     assert len(trials.tried) == 2
 

@@ -53,8 +53,8 @@ def test_a_call_that_cannot_be_read_is_text(size: int) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_calls_that_go_to_the_end(size: int) -> None:
-    found = parsed(f"Well[CALLS][{json.dumps(LOOKED)}, {json.dumps(LOOKED)}]", size, OPEN_ENDED)
-    assert found == ParsedDelta("Well", "", [LOOKED, LOOKED])
+    actual = parsed(f"Well[CALLS][{json.dumps(LOOKED)}, {json.dumps(LOOKED)}]", size, OPEN_ENDED)
+    assert actual == ParsedDelta("Well", "", [LOOKED, LOOKED])
 
 
 def test_without_tools_nothing_is_a_call() -> None:

@@ -133,9 +133,9 @@ async def ask(client: httpx2.AsyncClient, body: dict[str, Any]) -> list[Event]:
     return events(await client.post("/completion", json=body))
 
 
-def calls_of(found: list[Event]) -> list[dict[str, Any]]:
-    assert not any(event.get("content") for event in found)
-    return [call for event in found for call in event.get("tool_calls", [])]
+def calls_of(stream: list[Event]) -> list[dict[str, Any]]:
+    assert not any(event.get("content") for event in stream)
+    return [call for event in stream for call in event.get("tool_calls", [])]
 
 
 # gemma3's toy and mistral's know no tools, qwen3's does.
