@@ -70,17 +70,7 @@ def load(
     `room`: dequantize to float32, for a processor, if that takes at most this many bytes; None: never.
     """
     model, config = build(local)
-    notes: list[str] = []
-    warnings: list[str] = []
-    if room is not None and group is None and is_quantized(model):
-        _unpack(model, room, notes, warnings)
-    if float32 and not is_quantized(model) and _widen(model):
-        notes.append("half-precision weights are converted to float32: processors have no fast path for them")
-    if group is not None:
-        shard(local.name, model, group)
-        notes.append(f"sharded over {group.size()} processes; this is rank {group.rank()}")
-    if on_cuda():
-        patch_matmul(model)
+    notes, warnings = _adapt(local.name, model, float32, group, room)
     tokenizer = _tokenizer(local.folder, config)
     progress(0.2)
     evaluate(model, lambda done: progress(0.2 + 0.8 * done))
@@ -104,6 +94,24 @@ def load(
     if kv_bits is not None:
         _choose_group(loaded)
     return loaded
+
+
+def _adapt(
+    name: str, model: nn.Module, float32: bool, group: mx.distributed.Group | None, room: int | None
+) -> tuple[list[str], list[str]]:
+    """Adapt the weights to the device, before any is read; notes and warnings about it."""
+    notes: list[str] = []
+    warnings: list[str] = []
+    if room is not None and group is None and is_quantized(model):
+        _unpack(model, room, notes, warnings)
+    if float32 and not is_quantized(model) and _widen(model):
+        notes.append("half-precision weights are converted to float32: processors have no fast path for them")
+    if group is not None:
+        shard(name, model, group)
+        notes.append(f"sharded over {group.size()} processes; this is rank {group.rank()}")
+    if on_cuda():
+        patch_matmul(model)
+    return notes, warnings
 
 
 def _unpack(model: nn.Module, room: int, notes: list[str], warnings: list[str]) -> None:

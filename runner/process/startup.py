@@ -2,23 +2,24 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 
 from runner.clock import awake_timeout
-from runner.errors import RunnerFailed
+from runner.errors import BadRequest, RunnerFailed
 from runner.process.child import Child
 from runner.process.client import Client, ConnectionLost
 from runner.process.last_error import MAX_ERROR_BYTES
 from runner.process.responses import read_object
 from runner.process.stalls import STALL, WARNING, LoadWatch
-from runner.units import show_duration
+from runner.units import parse_duration, show_duration
 
 log = logging.getLogger("diptych.server")
 
 POLL_S = 0.1
-HEALTH_TIMEOUT_S = (
-    2.0  # a runner that has not responded for this long may be stuck; its processor time shows it
-)
+# A runner that has not responded for this long may be stuck; its processor time shows it.
+HEALTH_TIMEOUT_S = 2.0
+LOAD_TIMEOUT = 300.0  # seconds without progress
 EXIT_S = 1.0  # time for a process to exit after it has closed its output
 
 
@@ -101,3 +102,12 @@ class Startup:
             f"{self._model} did not become ready: it was {self._progress:.0%} loaded {how_long}; "
             f"the last error in its log: {self._child.last_error or 'none'}"
         )
+
+
+def default_load_timeout() -> float:
+    """DIPTYCH_LOAD_TIMEOUT, a duration; no limit for zero and below."""
+    duration = os.environ.get("DIPTYCH_LOAD_TIMEOUT")
+    try:
+        return parse_duration(duration) if duration else LOAD_TIMEOUT
+    except ValueError as error:
+        raise BadRequest(f"DIPTYCH_LOAD_TIMEOUT: {error}") from None

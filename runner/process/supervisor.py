@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
@@ -15,7 +14,7 @@ from runner.inspect.memory import UNREADABLE_VRAM, estimated_vram
 from runner.process.child import Child, check_platform
 from runner.process.client import Client, ConnectionLost, Headers, Response
 from runner.process.responses import encode_request, error_from, read_events, read_object
-from runner.process.startup import Startup
+from runner.process.startup import Startup, default_load_timeout
 from runner.protocol.events import CompletionRequest, Event, ImageEvent, TextEvent
 from runner.protocol.image import ImageCompletionRequest
 from runner.protocol.text import TextRequest
@@ -23,11 +22,10 @@ from runner.sources import ModelMode, find
 from runner.sources.base import shorten
 from runner.sources.find import find_here
 from runner.threads import run_in_daemon_thread
-from runner.units import parse_duration, show_duration
+from runner.units import show_duration
 
 log = logging.getLogger("diptych.server")
 
-LOAD_TIMEOUT = 300.0
 KILL_AFTER_S = 5.0  # seconds from the interrupt to the kill
 HEALTH_TIMEOUT = 10.0
 GOING = 1.0  # seconds that a process may take to end after its connections did
@@ -56,7 +54,7 @@ class Server:
         self._model = model
         self._mode = _mode(mode)
         self._options = tuple(options)
-        timeout = load_timeout if load_timeout is not None else _load_timeout()
+        timeout = load_timeout if load_timeout is not None else default_load_timeout()
         self._load_timeout = timeout if timeout > 0 else None
         self._key = key
         self._variables = variables
@@ -291,12 +289,3 @@ def _must_be_downloaded(model: str) -> bool:
     except DiptychError as error:
         log.debug("the runner of %s will report what is wrong: %s", model, error.message)
         return False
-
-
-def _load_timeout() -> float:
-    """DIPTYCH_LOAD_TIMEOUT, a duration; no limit for zero and below."""
-    duration = os.environ.get("DIPTYCH_LOAD_TIMEOUT")
-    try:
-        return parse_duration(duration) if duration else LOAD_TIMEOUT
-    except ValueError as error:
-        raise BadRequest(f"DIPTYCH_LOAD_TIMEOUT: {error}") from None

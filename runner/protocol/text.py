@@ -5,7 +5,6 @@ allowed. Unknown fields are ignored, so that clients made for other versions go 
 """
 
 import json
-import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,9 +12,8 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from runner.errors import BadRequest
-from runner.protocol.messages import check_messages
-from runner.protocol.speculate import Speculate, read_speculate
-from runner.protocol.validation import check_finite, convert, explained, kind_of, shown
+from runner.protocol.speculate import Speculate
+from runner.protocol.validation import check_finite, convert, explained, kind_of
 
 T = TypeVar("T")
 
@@ -246,87 +244,6 @@ def parse_body(kind: type[T], body: bytes) -> T:
 
 
 OPTION_NAMES = frozenset(Options.__struct_fields__)
-
-
-class _KnownOptions(Options, frozen=True, forbid_unknown_fields=True):
-    pass
-
-
-class _KnownFields(TextRequest, frozen=True, forbid_unknown_fields=True):
-    """A request as the gateway's APIs write it: no options at the top level, and nothing that is unknown."""
-
-    options: _KnownOptions = field(default_factory=_KnownOptions)
-
-
-def parse_text_body(body: bytes) -> tuple[TextRequest, dict[str, Any]]:
-    """A text completion, and its body where that may hold more than the request does."""
-    try:
-        request = msgspec.json.decode(body, type=_KnownFields)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        value = read_json(body)
-        return parse_text(value), value
-    _check_text(request)
-    return request, {}
-
-
-def parse_text(value: dict[str, Any]) -> TextRequest:
-    """A text completion. Its options may stand under `options` or, as some clients have them, at the top level."""
-    options = value.get("options")
-    loose = {name: value[name] for name in OPTION_NAMES & value.keys() if value[name] is not None}
-    if options is None or isinstance(options, dict):
-        nested = {name: item for name, item in (options or {}).items() if item is not None}
-        value = {**value, "options": {**loose, **nested}}
-    request = parse(TextRequest, value)
-    _check_text(request)
-    return request
-
-
-def _check_text(request: TextRequest) -> None:
-    _check_prompt(request)
-    _check_tool_choice(request)
-    _check_options(request.options)
-
-
-def _check_prompt(request: TextRequest) -> None:
-    if request.prompt is not None and request.messages is not None:
-        raise BadRequest("prompt and messages are both given; send one of them")
-    if request.messages is not None:
-        check_messages(request.messages)
-        return
-    if not request.prompt:
-        state = "is missing" if request.prompt is None else "is empty"
-        raise BadRequest(f"prompt {state}; some text is needed, or messages")
-    if request.tools:
-        raise BadRequest(
-            "tools: they need messages, which the chat template renders with them; send messages instead of prompt"
-        )
-
-
-def _check_tool_choice(request: TextRequest) -> None:
-    if request.tool_choice != "required":
-        return
-    if not request.tools:
-        raise BadRequest("tool_choice: a call is required, but tools is empty")
-    if request.format not in (None, ""):
-        raise BadRequest(
-            "format: it cannot be combined with a required tool call, which follows the tool's schema"
-        )
-
-
-def _check_options(options: Options) -> None:
-    if options.seed is not None and not -(2**63) <= options.seed <= MAX_SEED:
-        raise BadRequest(f"options.seed: {options.seed} is out of range; a 64-bit integer is allowed")
-    read_speculate(options.speculate, "options.speculate")
-    stops = stop_strings(options)
-    if len(stops) > 64 or any(not stop or len(stop) > 1024 for stop in stops):
-        raise BadRequest(
-            f"options.stop: {shown(options.stop)} is not allowed; it must be up to 64 strings of 1 to 1024 characters"
-        )
-    for key in options.logit_bias:
-        if not re.fullmatch(r"[0-9]{1,10}", key):
-            raise BadRequest(
-                f"options.logit_bias: {shown(key)} is not a token id; a non-negative integer is needed"
-            )
 
 
 def stop_strings(options: Options) -> list[str]:

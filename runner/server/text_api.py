@@ -27,8 +27,8 @@ from runner.protocol.text import (
     TokenizeRequest,
     encode,
     parse_body,
-    parse_text_body,
 )
+from runner.protocol.text_rules import parse_text_body
 from runner.server.streaming import JobResponse
 from runner.threads import run_in_daemon_thread
 

@@ -8,7 +8,7 @@ import pytest
 from runner.engine.text.prompts import Prompts
 from runner.errors import RunnerFailed
 from runner.panics import is_failure
-from runner.protocol.text import parse_text
+from runner.protocol.text_rules import parse_text
 from runner.threads import run_in_daemon_thread
 
 

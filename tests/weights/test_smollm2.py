@@ -17,6 +17,7 @@ from runner.cli.commands.quantize import quantize
 from runner.engine.text.worker import TextSettings
 from runner.protocol.events import TextEvent, decode_event
 from runner.protocol.text import encode
+from runner.protocol.text_rules import parse_text
 from tests.runner.live import Event, events, in_process, text, tokens
 from tests.weights.prompts import CHATS, requests, user
 from tests.weights.smollm2 import LAYOUTS, Reference
@@ -182,7 +183,6 @@ def test_every_chat_is_read_as_transformers_reads_it(layouts: dict[str, Path], r
     from mlx_lm.utils import load_tokenizer
 
     from runner.engine.text.chat_prompts import render_chat
-    from runner.protocol.text import parse_text
 
     tokenizer = load_tokenizer(layouts["rope_theta"])
     for messages in CHATS:

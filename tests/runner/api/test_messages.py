@@ -9,7 +9,8 @@ from runner.api.ollama.requests import Chat as OllamaChat
 from runner.api.openai.chat import Chat as OpenAIChat
 from runner.api.openai.responses import Responses
 from runner.errors import BadRequest
-from runner.protocol.text import Message, encode, parse_text
+from runner.protocol.text import Message, encode
+from runner.protocol.text_rules import parse_text
 
 Messages = list[dict[str, Any]]
 

@@ -6,7 +6,7 @@ import pytest
 
 from runner.errors import BadRequest
 from runner.protocol.speculate import read_speculate
-from runner.protocol.text import parse_text_body
+from runner.protocol.text_rules import parse_text_body
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from runner.engine.text.chat_prompts import ChatPrompt, render_chat
 from runner.engine.text.output_parser import markers_of
 from runner.engine.text.prompts import _starts_thinking
 from runner.errors import BadRequest
-from runner.protocol.text import parse_text
+from runner.protocol.text_rules import parse_text
 from tests.runner.live import events, in_process, text, tokens
 from tests.toys import toy_text
 from tests.waiting import PATIENCE, until

@@ -7,7 +7,7 @@ import pytest
 from models.language.batch.options import Drafting
 from runner.engine.text.prompts import DEFAULT_MAX_TOKENS, Prompts
 from runner.errors import BadRequest
-from runner.protocol.text import parse_text
+from runner.protocol.text_rules import parse_text
 
 END = 99
 

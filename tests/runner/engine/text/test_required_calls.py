@@ -16,7 +16,8 @@ from runner.engine.text.chat_prompts import render_chat
 from runner.engine.text.required_calls import RequiredCall, call_schema
 from runner.errors import BadRequest
 from runner.protocol.events import TextEvent, decode_event
-from runner.protocol.text import encode, parse_text
+from runner.protocol.text import encode
+from runner.protocol.text_rules import parse_text
 from tests.runner.engine.text.test_chat_prompts import SMOLLM2, loaded
 from tests.runner.live import Event, events, in_process
 from tests.toys import toy_text

@@ -6,7 +6,8 @@ import pytest
 
 from runner.engine.text.prompts import Prompts
 from runner.errors import BadRequest
-from runner.protocol.text import TextRequest, parse_text
+from runner.protocol.text import TextRequest
+from runner.protocol.text_rules import parse_text
 
 CONTEXT = 80
 
