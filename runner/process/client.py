@@ -169,12 +169,13 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._break(f"what came is not HTTP: {error}")
+            self._break(f"the response is not HTTP: {error}")
             self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.open = False
-        self._break(f"the connection was lost ({error})" if error else "the connection was closed")
+        reason = getattr(error, "strerror", None) or error
+        self._break(f"the connection was lost ({reason})" if error else "the connection was closed")
         self._done(self)
 
     def _break(self, why: str) -> None:

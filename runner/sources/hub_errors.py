@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -55,13 +56,18 @@ def explain(error: BaseException, hub: HubName) -> DiptychError:
         )
     if isinstance(error, OSError) and (error.filename or error.errno in DISK_ERRORS):
         return ModelNotSupported(
-            f"the hub's cache {cache_folder()} cannot be used: {error}; set HF_HOME to a folder that can be written"
+            f"the hub's cache {cache_folder()} cannot be used: {_plain(error)}; set HF_HOME to a folder that can be written"
         )
-    reason = str(error) or type(error).__name__
+    reason = _plain(error) or type(error).__name__
     return HubUnreachable(
         f"{hub} is not on this machine, and the hub at {endpoint()} cannot be reached ({reason[:300]}); "
         "check the connection and try again; a download resumes where it stopped"
     )
+
+
+def _plain(error: BaseException) -> str:
+    """Its message without the error number that Python puts before it."""
+    return re.sub(r"\[Errno -?\d+\] ", "", str(error))
 
 
 def _refused(error: hub_errors.HfHubHTTPError, hub: HubName) -> DiptychError:
