@@ -1,4 +1,4 @@
-"""When a runner that keeps dying may be restarted."""
+"""When a runner that keeps crashing may be restarted."""
 
 from runner.gateway.backoff import FIRST_PAUSE, LONGEST_PAUSE, CrashBackoff
 

@@ -106,7 +106,7 @@ def test_a_model_stopped_while_it_loads_is_to_be_asked_for_again(tmp_path: Path)
             return [answer.result(60) for answer in pending]
 
     with Gateway(models) as gateway:
-        for _ in range(4):  # and is never held off for it, as one whose runner keeps dying
+        for _ in range(4):  # and is never held off for it, as one whose runner keeps crashing
             for answer in ask_and_stop(gateway):
                 assert answer.status_code == 503
                 assert "was stopped while it loaded" in answer.json()["error"]
@@ -125,7 +125,7 @@ def test_three_deaths_within_a_minute_hold_a_model_off(tmp_path: Path) -> None:
             assert (refused.status_code, refused.json()["error"]) == (500, "no luck (exit 1)")
         held = gateway.ask("sick")
         assert held.status_code == 503
-        assert "keeps dying" in held.json()["error"]
+        assert "keeps crashing" in held.json()["error"]
         assert "no luck (exit 1)" in held.json()["error"]
         assert 0 < int(held.headers["retry-after"]) <= 6
         assert gateway.events("well")[-1]["done"] is True

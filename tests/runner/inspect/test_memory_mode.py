@@ -35,8 +35,8 @@ def test_memory_is_a_word_or_a_size() -> None:
 @pytest.mark.parametrize(
     ("setting", "device", "memory", "why"),
     [
-        ("resident", GIB, "resident", "as asked"),
-        ("staged", 100 * GIB, "staged", "as asked"),
+        ("resident", GIB, "resident", "as requested"),
+        ("staged", 100 * GIB, "staged", "as requested"),
         ("auto", 2 * ALL, "resident", "fit into"),
         ("auto", ALL, "staged", "in turn"),
         ("auto", GIB, "staged", "--quantize 4 would help"),

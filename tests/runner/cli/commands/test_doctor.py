@@ -48,8 +48,8 @@ def test_it_ends_with_a_code_and_says_what_to_do(
 
 
 def test_those_that_say_the_same_stand_in_one_line(diptych: Diptych, monkeypatch: pytest.MonkeyPatch) -> None:
-    finds(monkeypatch, *(Finding("kernels", name, Status.OK, "not for this device") for name in "abc"))
-    assert "  ok    a, b, c: not for this device" in diptych("doctor").out
+    finds(monkeypatch, *(Finding("kernels", name, Status.OK, "not used on this device") for name in "abc"))
+    assert "  ok    a, b, c: not used on this device" in diptych("doctor").out
 
 
 def test_the_json_has_every_finding_with_all_its_fields(

@@ -86,7 +86,7 @@ def test_a_call_that_was_cut_short_is_none() -> None:
     [
         ({"tool_choice": "required"}, "tool_choice: a call is required"),
         ({"tool_choice": "required", "tools": []}, "tool_choice: a call is required"),
-        ({**REQUIRED, "format": "json"}, "format: a required call"),
+        ({**REQUIRED, "format": "json"}, "format: it cannot be combined with a required tool call"),
         ({"tool_choice": "perhaps", "tools": [LOOK]}, 'tool_choice: "perhaps" is not allowed'),
     ],
 )
