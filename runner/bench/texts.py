@@ -120,6 +120,8 @@ def _running(
             process = engines[name] = _started(name, folder, options)
             stack.callback(process.stop)
             measured[name, "load", START] = Series([process.healthy_after])
+            if process.kind is DIPTYCH:
+                measured[name, "warm", START] = Series([process.warm_after])
             at_rest = int(process.status()["Memory"]) if process.kind is DIPTYCH else 0
             measured[name, "first", START] = Series([process.answers_after], growth=at_rest)
         yield engines
@@ -152,7 +154,8 @@ def _once(
 def _records(spec: Spec, options: Options, measured: Measured) -> Iterator[Record]:
     for (engine, part, case), series in measured.items():
         over_http = case is not START and part not in JOBS
-        if not series.values or ("http" if over_http else part) not in options.parts:
+        wanted_as = "http" if over_http else "load" if part == "warm" else part
+        if not series.values or wanted_as not in options.parts:
             continue
         watched = series.preemptions is not None and part in TOLD_OF_MEMORY
         yield Record(
@@ -179,6 +182,7 @@ def _records(spec: Spec, options: Options, measured: Measured) -> Iterator[Recor
 _NOTES = {
     "load": "from start to healthy (mlx_lm.server says so before it has loaded)",
     "first": "from start to the first answer",
+    "warm": "from start until all kernels are compiled",
     "gap": "the median time between two pieces of an answer",
     "gap, p99": "since a long prompt was sent, of all other clients' answers",
     "gap, longest": "likewise",

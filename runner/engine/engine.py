@@ -8,7 +8,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from enum import Enum
 from typing import Any
@@ -27,6 +27,9 @@ log = logging.getLogger("diptych.engine")
 MAILBOX = 4_096
 # Failed steps in a row after which the worker is considered broken.
 MOST_FAILURES = 3
+
+
+END = object()
 
 
 class State(Enum):
@@ -241,16 +244,27 @@ class Engine:
         self._call(self._on_death)
 
     def _serve(self, worker: Worker) -> None:
-        while self.state is State.READY:
-            with self._wake:
-                while not (self._waiting or self._active or self.state is not State.READY):
-                    self._wake.wait()
+        while self._work_in_background(worker):
             events: list[JobEvent] = []
             self._sweep(worker)
             self._admit(worker, events)
             if worker.busy:
                 self._step(worker, events)
             self._send(events)
+
+    def _work_in_background(self, worker: Worker) -> bool:
+        """Until there is a job: the worker's other work, then nothing. False when the engine ends."""
+        if not self._wanted():
+            with contextlib.closing(_pieces(worker)) as pieces:
+                while not self._wanted() and next(pieces, END) is not END:
+                    continue
+        with self._wake:
+            while not self._wanted():
+                self._wake.wait()
+        return self.state is State.READY
+
+    def _wanted(self) -> bool:
+        return bool(self._waiting or self._active or self.state is not State.READY)
 
     def _sweep(self, worker: Worker) -> None:
         """Drop cancelled jobs. They count as active until they have released what they held."""
@@ -306,6 +320,10 @@ class Engine:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
             log.debug("the event loop has closed before %s", function)
+
+
+def _pieces(worker: Worker) -> Generator[None, None, None]:
+    yield from worker.background()
 
 
 def _message(error: BaseException) -> str:

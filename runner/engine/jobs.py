@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -87,6 +87,9 @@ class Worker(Protocol):
 
     def step(self) -> Iterable[JobEvent]:
         """A bounded piece of work for all jobs."""
+
+    def background(self) -> Iterator[None]:
+        """Work for times without jobs, in bounded pieces. It is closed when a job comes, and called again after it."""
 
     def drop(self, job: Job) -> None:
         """Forget a cancelled job, whatever its state."""

@@ -126,6 +126,7 @@ class RunnerApp:
                 "kv_tokens": stats.get("kv_tokens", 0),
                 "kv_limit": stats.get("kv_limit", 0),
                 "preemptions": stats.get("preemptions", 0),
+                "warming": stats.get("warming", False),
                 "drafted": stats.get("drafted", 0),
                 "accepted": stats.get("accepted", 0),
                 **(_capabilities(loaded) if loaded else {}),

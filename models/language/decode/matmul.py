@@ -1,6 +1,6 @@
 """Replaces the products of mlx-lm's quantized layers with ours, which are fast for prompts and batches on NVIDIA cards."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import mlx.core as mx
@@ -70,8 +70,8 @@ def patch_matmul(model: nn.Module) -> None:
         )  # runs the kernel, which cannot happen while a step is traced
 
 
-def compile_matmul(model: nn.Module) -> None:
-    """Compile the kernels for several rows that the model's layers use."""
+def compile_matmul(model: nn.Module) -> Iterator[None]:
+    """Compile the kernels for several rows that the model's layers use, one after another."""
     if not on_cuda():
         return
     compiled = set()
@@ -85,6 +85,7 @@ def compile_matmul(model: nn.Module) -> None:
         for rows in range(packed_matmul.TILE, packed_matmul.MOST + 1, packed_matmul.TILE):
             x = mx.zeros((rows, inputs), dtype)
             mx.eval(packed_matmul.product(x, layer), packed_matmul.product(x, layer, gated=True))
+            yield
 
 
 def inflight_limit(model: nn.Module) -> Callable[[int], AbstractContextManager[None]]:

@@ -109,6 +109,9 @@ class ImageWorker:
             self._stop()
             yield from self._finish(run, event)
 
+    def background(self) -> Iterator[None]:
+        return iter(())
+
     def drop(self, job: Job) -> None:
         if self._run is not None and self._run.job is job:
             self._stop()

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -15,9 +15,8 @@ from models.kernels.gpu import on_cuda
 from models.language.batch.batch import Batch
 from models.language.batch.options import Drafting
 from models.language.batch.sequence import Output, Sequence, TokenLogprob
-from models.language.batch.warmup import warm
+from models.language.batch.warmup import WarmUp
 from models.language.cache.prefix_cache import PrefixCache
-from models.language.decode.matmul import compile_matmul
 from models.language.distributed.coordinator import Ranks
 from models.language.load import LanguageModel, load
 from runner.engine import device
@@ -29,7 +28,7 @@ from runner.engine.text.output_parser import OutputParser, ParsedDelta
 from runner.engine.text.prompts import Embed, Generate, Prompts
 from runner.engine.text.required_calls import RequiredCall
 from runner.engine.text.stop_strings import StopMatcher
-from runner.engine.warmup import warm_up
+from runner.engine.warmup import warming_up
 from runner.errors import RunnerFailed
 from runner.hardware import room_to_unpack
 from runner.protocol.speculate import DRAFTED
@@ -79,10 +78,7 @@ def load_text_worker(
         log.info("%s", note)
     for warning in model.warnings:
         log.warning("%s", warning)
-    worker = TextWorker(model, settings, ranks or Ranks(), why_lost)
-    if settings.warm_up and on_cuda():
-        warm_up(worker.warm, mx.clear_cache if ranks is None else worker.give_up)
-    return worker
+    return TextWorker(model, settings, ranks or Ranks(), why_lost, warms_up=settings.warm_up and on_cuda())
 
 
 def cache_limit(settings: TextSettings) -> int:
@@ -116,6 +112,7 @@ class TextWorker:
         settings: TextSettings,
         ranks: Ranks,
         why_lost: Callable[[], str],
+        warms_up: bool = False,
     ) -> None:
         self.model = model
         self._ranks = ranks
@@ -156,6 +153,8 @@ class TextWorker:
             self._kv.most_padding,
         )
         self._token_text = TokenText(model.tokenizer)
+        self._warms_up = warms_up
+        self._warm_up = WarmUp(model.model, self._batch, model.vocab)
 
     # -- engine.Worker
 
@@ -203,10 +202,20 @@ class TextWorker:
             if _job(output.sequence).state is not None:  # a stop string may have ended it within this step
                 yield from self._own_events(output)
 
-    def warm(self) -> None:
-        """Compile the kernels that text generation needs, by generating a little."""
-        compile_matmul(self.model.model)
-        warm(self._batch, self.model.vocab)
+    def background(self) -> Iterator[None]:
+        """Compiles the kernels that text generation needs, by generating a little."""
+        if self.warming:
+            yield from warming_up(self._warm_up.steps(), self._clear_warm_up)
+
+    @property
+    def warming(self) -> bool:
+        return self._warms_up and not self._warm_up.done
+
+    def _clear_warm_up(self) -> None:
+        """After a step that failed."""
+        if self._ranks.spread:
+            self.give_up()
+        mx.clear_cache()
 
     def drop(self, job: Job) -> None:
         if isinstance(job.state, Embedding):
@@ -242,6 +251,7 @@ class TextWorker:
             "drafted": self._drafted,
             "accepted": self._accepted,
             "decoding": self._batch.decoding,
+            "warming": self.warming,
         }
 
     # -- one output to events

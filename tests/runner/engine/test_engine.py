@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -31,6 +31,8 @@ class Counting:
         self.fail_next = 0
         self.threads: set[int] = set()
         self.closed = False
+        self.pieces = 0  # of work in the background
+        self.paused: list[int] = []  # how many were left whenever that ended
         self.gate = threading.Event()
         self.gate.set()
 
@@ -59,6 +61,15 @@ class Counting:
             if last:
                 del self.left[job]
             yield JobEvent(job, Number(job.request), last)
+
+    def background(self) -> Iterator[None]:
+        try:
+            while self.pieces > 0:
+                self.gate.wait(PATIENCE)
+                self.pieces -= 1
+                yield
+        finally:
+            self.paused.append(self.pieces)
 
     def drop(self, job: Job) -> None:
         self.dropped.append(job.id)
@@ -369,6 +380,34 @@ def test_a_job_can_be_cancelled_while_its_events_are_late() -> None:
         worker.promises[0].set_result(Number(1))
         assert await events(job) == [Failed("the request was cancelled")]
         assert engine.jobs == 0
+        await engine.close()
+
+    run(test)
+
+
+def test_work_in_the_background_stops_for_a_job_and_goes_on_after_it() -> None:
+    async def test() -> None:
+        worker = Counting()
+        worker.pieces = 10**9
+        engine = await started(worker)
+        await until(lambda: worker.pieces < 10**9)
+        found = await events(engine.submit("one", 3))
+        assert [event.value for event in found] == [3] * 3  # type: ignore[attr-defined]
+        assert worker.paused
+        left = worker.paused[-1]
+        await until(lambda: worker.pieces < left)
+        await engine.close()
+        assert worker.closed
+
+    run(test)
+
+
+def test_a_worker_without_other_work_waits_for_jobs() -> None:
+    async def test() -> None:
+        worker = Counting()
+        engine = await started(worker)
+        await until(lambda: bool(worker.paused))
+        assert [len(await events(engine.submit(str(n), n))) for n in (1, 2)] == [1, 2]
         await engine.close()
 
     run(test)

@@ -6,8 +6,8 @@ import mlx.core as mx
 import pytest
 
 from models.language.batch.batch import Batch
-from models.language.batch.sequence import Output
-from models.language.batch.warmup import BATCH_LENGTHS, SINGLE_LENGTHS, warm
+from models.language.batch.sequence import Output, Sequence
+from models.language.batch.warmup import BATCH_LENGTHS, SINGLE_LENGTHS, WarmUp
 from models.language.cache.prefix_cache import PrefixCache
 from tests.models.language.batch.test_batch import toy
 
@@ -35,7 +35,10 @@ def _batch(prefix: PrefixCache) -> tuple[Batch, _Heard, int]:
 def test_prompts_alone_and_batches_of_every_size_below_eight() -> None:
     prefix = PrefixCache(10**9)
     batch, heard, vocab = _batch(prefix)
-    warm(batch, vocab)
+    warm_up = WarmUp(heard.model, batch, vocab)
+    for _ in warm_up.steps():
+        assert not warm_up.done
+    assert warm_up.done
     assert {(1, length - 1) for length in SINGLE_LENGTHS} <= heard.shapes
     assert (len(BATCH_LENGTHS), max(BATCH_LENGTHS) - 1) in heard.shapes
     assert {(rows, 1) for rows in range(1, len(BATCH_LENGTHS) + 1)} <= heard.shapes
@@ -45,7 +48,8 @@ def test_prompts_alone_and_batches_of_every_size_below_eight() -> None:
 
 def test_what_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     prefix = PrefixCache(10**9)
-    batch, _, vocab = _batch(prefix)
+    batch, heard, vocab = _batch(prefix)
+    warm_up = WarmUp(heard.model, batch, vocab)
     steps = iter(range(9))
 
     def failing() -> list[Output]:
@@ -55,6 +59,42 @@ def test_what_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(batch, "step", failing)
     with pytest.raises(RuntimeError, match="no room"):
-        warm(batch, vocab)
+        list(warm_up.steps())
+    assert warm_up.done  # it is not tried again
     assert not batch.busy
     assert len(prefix) == 0
+
+
+def test_a_request_in_the_middle_finds_an_empty_batch_and_keeps_its_prompt() -> None:
+    prefix = PrefixCache(10**9)
+    batch, heard, vocab = _batch(prefix)
+    warm_up = WarmUp(heard.model, batch, vocab)
+    steps = warm_up.steps()
+    for _ in range(24):
+        next(steps)
+    assert batch.busy
+    steps.close()
+    assert not batch.busy
+    assert len(prefix) == 0
+    batch.add(Sequence("a request", [1, 2, 3, 4, 5] * 9, 4))
+    while batch.busy:
+        batch.step()
+    kept = len(prefix)
+    assert kept > 0
+    list(warm_up.steps())
+    assert warm_up.done
+    assert len(prefix) >= kept
+    assert {(rows, 1) for rows in range(1, len(BATCH_LENGTHS) + 1)} <= heard.shapes
+
+
+def test_it_may_be_interrupted_before_its_first_step_and_again_and_again() -> None:
+    batch, heard, vocab = _batch(PrefixCache(0))
+    warm_up = WarmUp(heard.model, batch, vocab)
+    warm_up.steps().close()
+    for count in range(3):
+        steps = warm_up.steps()
+        for _ in range(count + 1):
+            next(steps)
+        steps.close()
+        assert not batch.busy
+    assert not warm_up.done
