@@ -1,6 +1,7 @@
 """A checkpoint's files to a language model: network with weights, tokenizer, limits."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,7 @@ def load(
     """
     model, config = build(local)
     notes, warnings = _adapt(local.name, model, float32, group, room)
-    tokenizer = _tokenizer(local.folder, config)
-    progress(0.2)
-    evaluate(model, lambda done: progress(0.2 + 0.8 * done))
+    tokenizer = _read(local.folder, config, model, progress)
     model.eval()
     if group is not None:  # ready when all are
         mx.eval(mx.distributed.all_sum(mx.zeros(1), group=group))
@@ -112,6 +111,20 @@ def _adapt(
     if on_cuda():
         patch_matmul(model)
     return notes, warnings
+
+
+def _read(folder: Path, config: dict[str, Any], model: nn.Module, progress: Callable[[float], None]) -> Any:
+    """The weights, and meanwhile, on a thread of its own, the tokenizer, which takes up to a second and is returned."""
+    with ThreadPoolExecutor(1, thread_name_prefix="tokenizer") as thread:
+        tokenizer = thread.submit(_tokenizer, folder, config)
+
+        def report(done: float) -> None:
+            if tokenizer.done():
+                tokenizer.result()  # an error ends the load at once
+            progress(done)
+
+        evaluate(model, report)
+        return tokenizer.result()
 
 
 def _unpack(model: nn.Module, room: int, notes: list[str], warnings: list[str]) -> None:

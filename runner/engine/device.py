@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 
 from runner.engine.kernel_cache import keep_kernels
 from runner.hardware import BACKENDS, GPU_BACKENDS, UNKNOWN_MEMORY, device_memory, is_installed
+from runner.units import GIB
 
 log = logging.getLogger("diptych.device")
 
 USABLE_SHARE = 0.94  # of a card's memory
+MOST_UNUSED = 3 * GIB // 2  # of freed buffers; more than the steps of a text need
 
 LIBRARIES = (
     "libopenblas.so.0",
@@ -165,6 +167,15 @@ def keep_wired() -> int | None:
         log.warning("the memory of models may be paged out, because the wired limit cannot be set: %s", error)
         return None
     return int(recommended)
+
+
+def limit_unused() -> None:
+    """On a GPU, bound what MLX keeps of freed buffers. By default that is nearly all of the memory, which a model then holds
+    at rest. Imports MLX."""
+    import mlx.core as mx
+
+    if has_gpu():
+        mx.set_cache_limit(MOST_UNUSED)
 
 
 def memory() -> int:

@@ -41,8 +41,8 @@ def _add_runner(commands: Commands) -> None:
     )
     add("--dtype", choices=("auto", "float32", "checkpoint"), help="precision: float32, the checkpoint's, or auto, which is "
         "float32 for half-precision checkpoints on a CPU and otherwise the checkpoint's (default: auto)")  # fmt: skip
-    add("--warm-up", action=argparse.BooleanOptionalAction, help="NVIDIA: compile kernels while the model loads rather "
-        "than during the first request (default: yes)")  # fmt: skip
+    add("--warm-up", action=argparse.BooleanOptionalAction, help="NVIDIA: compile kernels before a request needs them "
+        "(default: yes)")  # fmt: skip
     add_logging(parser)
     _add_text(parser)
     draw.add_loading(parser)

@@ -65,6 +65,7 @@ def load_text_worker(
 ) -> "TextWorker":
     """`ranks`: the processes that the model is sharded over; `why_lost` says why one of them has ended."""
     device.keep_wired()
+    device.limit_unused()
     model = load(
         local,
         float32=settings.float32,

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,3 +113,21 @@ def test_a_broken_generation_config_is_named(folder: Path, content: str) -> None
 
 def test_a_context_that_only_means_no_limit_is_a_number_that_fits() -> None:
     assert max_context({"max_position_embeddings": 10**30}) == LONGEST
+
+
+def test_a_tokenizer_that_cannot_be_read_ends_the_load_before_the_weights_are_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "tokenizer.json").write_text("{")
+    read = []
+
+    def evaluate(model: object, progress: Callable[[float], None]) -> None:
+        for part in range(1000):
+            progress(part / 1000)
+            read.append(part)
+            time.sleep(0.1)
+
+    monkeypatch.setattr("models.language.load.evaluate", evaluate)
+    with pytest.raises(LoadError, match=r"the tokenizer in .* cannot be loaded"):
+        opened(folder)
+    assert len(read) < 1000

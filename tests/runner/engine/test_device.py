@@ -147,6 +147,19 @@ def test_a_limit_that_macos_refuses_is_a_warning(
     assert "the wired limit cannot be set: larger than the system's" in caplog.text
 
 
+@pytest.mark.parametrize(("gpu", "limits"), [(True, [device.MOST_UNUSED]), (False, [])])
+def test_what_a_gpu_keeps_of_freed_memory_is_bounded(
+    gpu: bool, limits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlx.core as mx
+
+    set_to: list[int] = []
+    monkeypatch.setattr(device, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(mx, "set_cache_limit", set_to.append)
+    device.limit_unused()
+    assert set_to == limits
+
+
 def test_both_kinds_of_model_ask_for_it_before_they_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     class Reached(Exception):
         pass
