@@ -110,7 +110,11 @@ class _Weights:
         """Every parameter of the network has a weight of the right shape and type, and every weight a parameter."""
         expected = dict(parameters(model)).keys()
         loaded, initial = self._loaded, self._initial
-        plain = [key for key in sorted(initial.keys() & loaded.keys()) if _scales(key) not in loaded]
+        plain = [
+            key
+            for key in sorted(initial.keys() & loaded.keys())
+            if f"{key.rpartition('.')[0]}.scales" not in loaded
+        ]
         faults = {
             "missing": sorted(expected - loaded.keys()),
             "unexpected": sorted(loaded.keys() - expected),
@@ -186,11 +190,6 @@ def _architecture(model: nn.Module) -> str:
 
 def parameters(model: nn.Module) -> list[tuple[str, mx.array]]:
     return tree_flatten(model.parameters())  # type: ignore[return-value]  # a list unless a destination is given
-
-
-def _scales(key: str) -> str:
-    """The name of the scales that accompany a quantized weight."""
-    return f"{key.rpartition('.')[0]}.scales"
 
 
 def _some(names: list[str], most: int = 12) -> str:

@@ -160,7 +160,7 @@ def _along(axis: int, means: mx.array, variances: mx.array) -> Moments:
 
 def _row_moments_by_kernel(rows: mx.array) -> Moments:
     n, height, _, channels = rows.shape
-    means, variances = _rows_kernel()(
+    means, variances = cuda_kernel("row_moments", ("rows",), ("means", "variances"), ROWS)(
         inputs=[rows],
         template=[("T", rows.dtype)],
         grid=(LANES * n * height, PIXELS * -(-channels // (LANES * VECTOR)), 1),
@@ -185,10 +185,6 @@ def _scale_and_shift_by_kernel(
         output_dtypes=[mx.float32] * 2,
     )
     return scale, shift
-
-
-def _rows_kernel() -> Any:
-    return cuda_kernel("row_moments", ("rows",), ("means", "variances"), ROWS)
 
 
 def _scale_and_shift_kernel() -> Any:

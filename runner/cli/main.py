@@ -84,10 +84,7 @@ def _discard_output() -> None:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="diptych",
-        usage="diptych [--config FILE] COMMAND ...",
-        formatter_class=Formatter,
-        epilog=EPILOG,
+        prog="diptych", usage="diptych [--config FILE] COMMAND ...", formatter_class=Formatter, epilog=EPILOG
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     parser.add_argument(

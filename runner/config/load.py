@@ -77,9 +77,7 @@ def _keys_in(file: str) -> list[str]:
 
 
 def load(
-    path: str | None = None,
-    environ: Mapping[str, str] | None = None,
-    flags: Mapping[str, Any] | None = None,
+    path: str | None = None, environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
 ) -> Config:
     """Read the file at `path` (the --config flag), else the one DIPTYCH_CONFIG names, else the user's.
 

@@ -103,7 +103,8 @@ class Engine:
             raise Busy("the server is stopping", retry_after=5)
         if len(self._waiting) >= self._queue:
             raise Busy(
-                f"the queue is full ({self._queue} requests are waiting)", retry_after=self._patience()
+                f"the queue is full ({self._queue} requests are waiting)",
+                retry_after=1 + len(self._waiting) // 64,
             )
         job = Job(id, request, priority)
         self._jobs[job] = None
@@ -112,9 +113,6 @@ class Engine:
             self._waiting.add(job)
             self._wake.notify()
         return job
-
-    def _patience(self) -> int:
-        return 1 + len(self._waiting) // 64
 
     def cancel(self, job: Job) -> None:
         """Stop a job at its next step, or take it out of the queue; a reader gets a last event."""

@@ -12,13 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from runner.gateway.app import Gateway
 from runner.gateway.lease import LoadedModel
-from runner.gateway.proxy import (
-    LoadRequest,
-    ProxyResponse,
-    RoutingFields,
-    keep_alive_seconds,
-    parse_routing,
-)
+from runner.gateway.proxy import LoadRequest, ProxyResponse, RoutingFields, keep_alive_seconds, parse_routing
 from runner.gateway.responses import cancel_on_disconnect
 from runner.gateway.schemas import (
     AllLoaded,

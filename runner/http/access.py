@@ -105,7 +105,11 @@ class Origins:
             return False
         if parts.scheme not in ("http", "https") or not name:
             return False
-        return parts.netloc == host.lower() or name == "localhost" or _is_loopback(name)
+        return (
+            parts.netloc == host.lower()
+            or name == "localhost"
+            or (_is_address(name) and ipaddress.ip_address(name).is_loopback)
+        )
 
 
 def host_of(scope: Scope) -> str:
@@ -149,7 +153,3 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_loopback(name: str) -> bool:
-    return _is_address(name) and ipaddress.ip_address(name).is_loopback

@@ -44,10 +44,7 @@ class Child:
         self._first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._error = LastError()
         self._killed_because = ""
-        self._readers = [
-            asyncio.create_task(self._read_output()),
-            asyncio.create_task(self._read_errors()),
-        ]
+        self._readers = [asyncio.create_task(self._read_output()), asyncio.create_task(self._read_errors())]
         self._waiter = asyncio.create_task(self._wait())
 
     @classmethod

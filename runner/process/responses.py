@@ -56,8 +56,7 @@ class Truncated(ConnectionLost):
 
 
 async def read_events(
-    send: Callable[[], Awaitable[Response]],
-    explain: Callable[[ConnectionLost], Awaitable[DiptychError]],
+    send: Callable[[], Awaitable[Response]], explain: Callable[[ConnectionLost], Awaitable[DiptychError]]
 ) -> AsyncGenerator[Event, None]:
     """The events of a completion up to the last. `explain` says what a lost connection means."""
     response = await send()

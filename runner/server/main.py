@@ -233,11 +233,7 @@ class _Process:
         return files.fetch(ModelMode.TEXT, lambda done, total: None)
 
     def _image(
-        self,
-        files: ModelFiles,
-        local: LocalModel,
-        model: ModelType,
-        progress: Callable[[float], None],
+        self, files: ModelFiles, local: LocalModel, model: ModelType, progress: Callable[[float], None]
     ) -> Worker:
         from runner.engine.image.load import ImageSettings, load_image_worker
 

@@ -57,9 +57,7 @@ class TextApi:
     async def completion(self, request: Request, service: TextService, raw: bytes) -> JobResponse:
         text_request, body = parse_text_body(raw)
         work = await self._prepare(
-            text_request,
-            len(raw),
-            lambda: service.prompts.generate(text_request, unknown_options(body)),
+            text_request, len(raw), lambda: service.prompts.generate(text_request, unknown_options(body))
         )
         job = self._engine.submit(request_context(request.scope).id, work, work.priority)
         return JobResponse(

@@ -11,15 +11,7 @@ from models.checkpoint.safetensors import Header, TensorInfo
 from models.files import LocalModel, Shard, open_regular, read_regular
 from runner.errors import ModelNotSupported
 from runner.paths import cache_folder
-from runner.sources.base import (
-    JSON_LIMIT,
-    ModelFiles,
-    ModelMode,
-    Progress,
-    parse_object,
-    some,
-    tensor_header,
-)
+from runner.sources.base import JSON_LIMIT, ModelFiles, ModelMode, Progress, parse_object, some, tensor_header
 from runner.sources.name import ModelName, OllamaName, Source
 from runner.sources.ollama_store import (
     GGUF,

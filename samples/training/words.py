@@ -31,10 +31,7 @@ SIZE_WORDS = {
     "medium": ("medium", "medium-sized", "middle-sized"),
     "large": ("large", "large", "big", "huge"),
 }
-STYLE_WORDS = {
-    "solid": ("solid", "filled"),
-    "outlined": ("outlined", "outlined", "hollow", "empty"),
-}
+STYLE_WORDS = {"solid": ("solid", "filled"), "outlined": ("outlined", "outlined", "hollow", "empty")}
 PLACE_WORDS = {
     "middle": ("in the middle", "in the centre", "in the center", "right in the middle"),
     "top": ("at the top", "near the top", "in the upper part", "up at the top"),

@@ -81,7 +81,12 @@ def inputs(value: Input, name: str) -> list[str | list[int]]:
 
 
 async def texts(lease: Lease, prompts: list[str | list[int]]) -> list[str]:
-    return [prompt if isinstance(prompt, str) else await _detokenize(lease, prompt) for prompt in prompts]
+    return [
+        prompt
+        if isinstance(prompt, str)
+        else (await ask(lease, "/detokenize", DetokenizeRequest(prompt), Content)).content
+        for prompt in prompts
+    ]
 
 
 async def check_lengths(lease: Lease, prompts: list[str]) -> None:
@@ -94,10 +99,6 @@ async def check_lengths(lease: Lease, prompts: list[str]) -> None:
                 f"prompt[{index}]: its {count} tokens do not fit into the context of {context} tokens with room for "
                 "an answer"
             )
-
-
-async def _detokenize(lease: Lease, tokens: list[int]) -> str:
-    return (await ask(lease, "/detokenize", DetokenizeRequest(tokens), Content)).content
 
 
 class CompletionAnswer:

@@ -8,7 +8,7 @@ def add(commands: Commands) -> None:
     _add_show(commands)
     _add_pull(commands)
     _add_rm(commands)
-    _add_config(commands)
+    add_json(commands.add("config", "show the configuration and where each value comes from"))
     _add_doctor(commands)
 
 
@@ -55,10 +55,6 @@ def _add_rm(commands: Commands) -> None:
     parser.add_argument("model", metavar="MODEL", nargs="+", help=MODEL_HELP)
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask for confirmation")
     add_json(parser)
-
-
-def _add_config(commands: Commands) -> None:
-    add_json(commands.add("config", "show the configuration and where each value comes from"))
 
 
 def _add_doctor(commands: Commands) -> None:
