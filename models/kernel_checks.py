@@ -4,10 +4,18 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from models.kernels import paged_attention, paged_write
 from models.kernels.checked import CheckedKernel
+from models.kernels.paged_attention import Shape
 from models.layers.fused import CONCAT_MLP, HEADS_FIRST
 from models.vae.tiled_statistics import JOINED_MOMENTS, ROW_MOMENTS
 
+# Of common models: each model's own shapes are tried when it is loaded.
+PAGED = tuple(
+    checked(Shape(128, 4, mx.bfloat16, 32, bits, 64 if bits else 0))
+    for checked in (paged_attention.checked, paged_write.checked)
+    for bits in (0, 8, 4)
+)
 PICTURES = (HEADS_FIRST, CONCAT_MLP, ROW_MOMENTS, JOINED_MOMENTS)
 
 
@@ -17,7 +25,7 @@ def all_kernels() -> tuple[CheckedKernel, ...]:
     from models.language.decode.kernel_cases import DECODING
     from models.language.decode.packed_matmul import QUANTIZED_ROWS
 
-    return (*PICTURES, *DECODING, QUANTIZED_ROWS)
+    return (*PICTURES, *PAGED, *DECODING, QUANTIZED_ROWS)
 
 
 def check_for_pictures(network: nn.Module) -> None:

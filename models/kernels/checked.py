@@ -20,6 +20,15 @@ TOLERANCE = {mx.float32: 1e-4, mx.float16: 1e-2, mx.bfloat16: 3e-2}
 
 Case = tuple[mx.array, mx.array]
 
+# What was reported in this process, for /v1/status.
+reports: list[str] = []
+
+
+def report(message: str) -> None:
+    """Warn that something slower replaces a kernel."""
+    log.warning("%s", message)
+    reports.append(message)
+
 
 class KernelError(RuntimeError):
     """A kernel whose result differs from that of plain operations."""
@@ -64,7 +73,7 @@ class CheckedKernel:
         try:
             difference = self.self_test(dtype)
         except Exception as error:  # compilers and drivers raise anything
-            log.warning("plain operations replace the kernel %s (%s): %s", self.name, dtype, error)
+            report(f"plain operations replace the kernel {self.name} ({dtype}): {error}")
             return False
         seconds = time.perf_counter() - began
         log.debug("kernel %s (%s) agrees to %.1e, tried in %.2f s", self.name, dtype, difference, seconds)

@@ -10,7 +10,6 @@ array, and mlx-lm's layers become views of it, so prefill works as before.
 """
 
 import copy
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.models.rope_utils import Llama3RoPE
 
-from models.kernels.checked import HALVES
+from models.kernels.checked import HALVES, report
 from models.kernels.gpu import on_cuda, ours_compile
 from models.language.cache import kv_cache
 from models.language.cache.kv_cache import Cache
@@ -38,8 +37,6 @@ from models.language.decode.fused_projections import (
 )
 from models.language.decode.reference_ops import Columns, HeadLayout
 from models.language.decode.slots import Slots
-
-log = logging.getLogger("diptych.decoder")
 
 FAMILIES = frozenset(f"mlx_lm.models.{name}" for name in ("llama", "qwen2", "qwen3"))
 # Limited by shared memory, in which the attention kernel keeps partial sums of a key head: group x channels.
@@ -71,7 +68,7 @@ class Decoder:
         self._vocabulary = weights(self._embed if head is None else head)
         self._norm = model.model.norm.weight
         self._eps = float(model.model.norm.eps)
-        self._layers = [_layer(block) for block in model.model.layers]
+        self._layers = [layer_of(block) for block in model.model.layers]
         attention = model.model.layers[0].self_attn
         self._scale = float(attention.scale)
         self._group = group_of(attention.o_proj)
@@ -96,12 +93,12 @@ class Decoder:
             difference = self._difference(empty)
             works = difference <= LARGEST_DIFFERENCE
             if not works:
-                log.warning(
-                    "decoding by mlx-lm: the logits of our kernels differ by %.0f%% of the largest from plain operations",
-                    100 * difference,
+                report(
+                    f"decoding by mlx-lm: the logits of our kernels differ by {100 * difference:.0f}% of the largest from "
+                    "plain operations"
                 )
         except Exception as error:
-            log.warning("decoding by mlx-lm: %s", error)
+            report(f"decoding by mlx-lm: {error}")
             works = False
         finally:
             self.clear()
@@ -233,7 +230,7 @@ def _inv_freq(rope: Any, size: int) -> mx.array | None:
     return 1.0 / rope._freqs.astype(mx.float32) if type(rope) is Llama3RoPE else None
 
 
-def _layer(block: Any) -> Layer:
+def layer_of(block: Any) -> Layer:
     attention, mlp = block.self_attn, block.mlp
     qkv = [attention.q_proj, attention.k_proj, attention.v_proj]
     size = attention.q_proj.weight.shape[0] // attention.n_heads

@@ -3,14 +3,15 @@
 `Decoder.works` compares whole steps of the loaded model; these cases show which kernel differs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import mlx.core as mx
 
 from models.kernels.checked import HALVES, Case, CheckedKernel
 from models.kernels.gpu import on_cuda
+from models.kernels.paged_attention import random_pool
 from models.language.decode import kernels, reference_ops
-from models.language.decode.reference_ops import Columns, HeadLayout
+from models.language.decode.reference_ops import Columns, HeadLayout, Places
 
 SIZE, KV_HEADS, GROUP, COLUMNS = 64, 2, 3, 512
 SCALE = SIZE**-0.5
@@ -64,9 +65,39 @@ def _attention(dtype: mx.Dtype) -> Iterator[Case]:
         yield kernels.attention(queries, keys, values, _columns(), splits, SCALE), plain
 
 
+def _paged_heads(dtype: mx.Dtype) -> Iterator[Case]:
+    """Tokens within a block, at its end and in a later one, with whole and with quantized pools. Results are dequantized: a
+    key between two levels may go to either."""
+    rows, heads = 3, KV_HEADS * (GROUP + 2)
+    projected = _random((rows, heads * SIZE), 1, dtype)
+    norm, bias = 1 + 0.3 * _random((SIZE,), 2, dtype), _random((heads * SIZE,), 3, dtype)
+    inv_freq = 1e4 ** (-mx.arange(0, SIZE, 2, dtype=mx.float32) / SIZE)
+    places = Places(mx.array([[1, 2], [3, 4], [5, 6]], mx.int32), mx.array([0, 31, 40], mx.int32))
+    for bits, layout in (
+        (0, HeadLayout(SIZE, inv_freq, norm, norm, None, 1e-6)),
+        (0, HeadLayout(SIZE, inv_freq, None, None, bias, 0.0)),
+        (8, HeadLayout(SIZE, inv_freq, norm, norm, None, 1e-6)),
+    ):
+        keys, values = (random_pool((7, KV_HEADS, 32, SIZE), seed, dtype, bits, 64) for seed in (4, 5))
+        plain = reference_ops.paged_heads(projected, layout, keys, values, places)
+        mx.eval(plain)  # the kernel writes to its input pools
+        ours = kernels.paged_heads(projected, layout, keys, values, places)
+        yield ours[0], plain[0]
+        for pool, right in zip(ours[1:], plain[1:], strict=True):
+            yield _whole(pool, bits), _whole(right, bits)
+
+
+def _whole(pool: Sequence[mx.array], bits: int) -> mx.array:
+    if not bits:
+        return pool[0]
+    packed, scales, biases = pool
+    return mx.dequantize(packed, scales, biases, 64, bits)
+
+
 DECODING = (
     CheckedKernel("sum_and_norm", on_cuda, HALVES, _sums),
     CheckedKernel("product", on_cuda, HALVES, _products),
     CheckedKernel("heads", on_cuda, HALVES, _heads),
     CheckedKernel("attention", on_cuda, HALVES, _attention),
+    CheckedKernel("paged_heads", on_cuda, HALVES, _paged_heads),
 )

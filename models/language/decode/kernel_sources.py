@@ -139,6 +139,54 @@ HEADS = """
     }
 """
 
+# The same with keys and values in blocks: the new token of a row is the last that its table has, at the position `ends`. In
+# place too. A row whose end is -1 is padding and writes nothing.
+PAGED_HEADS = """
+    STORING
+    constexpr int COUNT = D / 32;
+    const int lane = threadIdx.x % 32, kv = keys_shape[1], tokens = keys_shape[2], width = tables_shape[1];
+    const int slots = projected_shape[1] / D, heads = slots - 2 * kv;
+    const int at = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    if (at >= projected_shape[0] * slots) return;
+    const int row = at / slots, slot = at % slots, end = ends[row];
+    if (end < 0 && slot >= heads) return;
+    float x[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        x[i] = (float)projected[(size_t)at * D + lane + 32 * i];
+        if (BIASED) x[i] = (float)(T)(x[i] + (float)bias[slot * D + lane + 32 * i]);
+    }
+    size_t place = 0;
+    if (slot >= heads)
+        place = ((size_t)tables[(size_t)row * width + end / tokens] * kv + (slot - heads) % kv) * tokens + end % tokens;
+    if (slot >= heads + kv) {
+        STORE(values, place)
+        return;
+    }
+    if (NORMED) {
+        float sum = 0;
+        for (int i = 0; i < COUNT; i++) sum += x[i] * x[i];
+        for (int step = 16; step; step >>= 1) sum += __shfl_xor_sync(0xffffffff, sum, step);
+        const float scale = rsqrtf(sum / D + EPS);
+        auto weight = slot < heads ? norm_q : norm_k;
+        for (int i = 0; i < COUNT; i++) x[i] *= scale * (float)weight[lane + 32 * i];
+    }
+    const float position = (float)max(end, 0);
+    for (int i = 0; i < COUNT / 2; i++) {
+        // Whole turns are taken off in two parts: sincosf does it for any number, and is several times as long.
+        const float angle = position * inv_freq[lane + 32 * i], turns = rintf(angle * 0.15915494309f);
+        float sine, cosine;
+        __sincosf(fmaf(turns, 1.7484556e-7f, fmaf(turns, -6.2831854820f, angle)), &sine, &cosine);
+        const float low = x[i], high = x[i + COUNT / 2];
+        x[i] = low * cosine - high * sine;
+        x[i + COUNT / 2] = low * sine + high * cosine;
+    }
+    if (slot >= heads) {
+        STORE(keys, place)
+        return;
+    }
+    for (int i = 0; i < COUNT; i++) queries[((size_t)row * heads + slot) * D + lane + 32 * i] = (T)x[i];
+"""
+
 # Attention of one query per head over the columns of its row: one block per key head and part of the columns, with its G
 # query heads together; a warp takes every eighth column, four at a time. `part` gets sums before the division.
 ATTENTION = """

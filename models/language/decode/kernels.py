@@ -11,19 +11,25 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from models.kernels.nvrtc import cuda_kernel
+from models.kernels.paged_attention import Parts, pool_names
+from models.kernels.paged_attention import attention as attention_over_blocks
+from models.kernels.paged_source import STORE_QUANTIZED, STORE_WHOLE
+from models.kernels.portable import CUDA, rendered
 from models.language.decode import packed_matmul, reference_ops
 from models.language.decode.kernel_sources import (
     ATTENTION,
     HEADS,
     JOIN,
+    PAGED_HEADS,
     PRODUCT,
     SUM_AND_NORM,
     WRITE_PART,
     WRITE_WHOLE,
 )
-from models.language.decode.reference_ops import Columns, HeadLayout, gated_half
+from models.language.decode.reference_ops import Columns, HeadLayout, Places, gated_half
 from models.layers.fused import BLOCK, WARP
 
+IN_PLACE = True  # pools are written to, and `paged_heads` returns the arrays that it is given
 FEW = 4  # rows that the product kernel is used for: with 8, cuBLAS was a third faster (H100)
 WARPS = BLOCK // WARP
 BLOCKS, COLUMNS = 528, 128  # four blocks per multiprocessor of the largest cards; columns worth a block
@@ -135,6 +141,48 @@ def attention(
         output_dtypes=[queries.dtype],
     )
     return attended
+
+
+def paged_heads(
+    projected: mx.array, layout: HeadLayout, keys: Parts, values: Parts, places: Places
+) -> tuple[mx.array, Parts, Parts]:
+    """Normed and rotated queries, [row, head, channel], and the pools with the new keys and values, written in place."""
+    rows, slots = projected.shape[0], projected.shape[1] // layout.size
+    bits = keys[0].shape[-1] * 32 // layout.size if len(keys) > 1 else 0
+    absent = layout.inv_freq  # stands in for arrays that a layer does not have
+    inputs = {
+        "projected": projected,
+        **dict(zip(pool_names(keys), (*keys, *values), strict=True)),
+        "inv_freq": layout.inv_freq,
+        "norm_q": absent if layout.norm_q is None else layout.norm_q,
+        "norm_k": absent if layout.norm_k is None else layout.norm_k,
+        "bias": absent if layout.bias is None else layout.bias,
+        "tables": places.tables,
+        "ends": places.ends,
+    }
+    source = PAGED_HEADS.replace("STORING", STORE_QUANTIZED if bits else STORE_WHOLE)
+    (queries,) = _kernel("heads", tuple(inputs), ("queries",), rendered(source, CUDA), layout.eps)(
+        inputs=list(inputs.values()),
+        template=[
+            ("T", projected.dtype),
+            ("D", layout.size),
+            ("BITS", bits),
+            ("NORMED", layout.norm_q is not None),
+            ("BIASED", layout.bias is not None),
+        ],
+        grid=(-(-rows * slots // WARPS) * BLOCK, 1, 1),
+        threadgroup=(BLOCK, 1, 1),
+        output_shapes=[(rows, slots - 2 * keys[0].shape[1], layout.size)],
+        output_dtypes=[projected.dtype],
+    )
+    return queries, keys, values
+
+
+def paged_attention(
+    queries: mx.array, keys: Parts, values: Parts, places: Places, splits: int, scale: float
+) -> mx.array:
+    """[row, head, channel] over the blocks of each row; `splits` threadgroups share the blocks of a head."""
+    return attention_over_blocks(queries, keys, values, *places, scale, splits=splits)
 
 
 def splits(rows: int, kv_heads: int, length: int) -> int:

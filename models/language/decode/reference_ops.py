@@ -8,13 +8,24 @@ from typing import NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
+from models.kernels.paged_attention import Parts, plain
 from models.language.decode import matmul
+
+IN_PLACE = False  # `paged_heads` returns new arrays
 
 
 class Columns(NamedTuple):
     """The first column of each slot's row in the caches, and the column of its new token; int32, [slot]."""
 
     starts: mx.array
+    ends: mx.array
+
+
+class Places(NamedTuple):
+    """The blocks of each row, [row, …], and the position of its new token, [row]; int32. The position -1 is of padding, which
+    may write to block 0 and is given any result."""
+
+    tables: mx.array
     ends: mx.array
 
 
@@ -57,19 +68,55 @@ def heads(
     projected: mx.array, layout: HeadLayout, keys: mx.array, values: mx.array, columns: Columns
 ) -> tuple[mx.array, mx.array, mx.array]:
     """Normed and rotated queries, [row, head, channel], and the caches with the new keys and values."""
+    q, k, v = _split(projected, layout, keys.shape[1], columns.ends - columns.starts)
+    here = (mx.arange(keys.shape[2]) == columns.ends[:, None])[:, None, :, None]
+    return q[:, :, 0], mx.where(here, k, keys), mx.where(here, v, values)
+
+
+def paged_heads(
+    projected: mx.array, layout: HeadLayout, keys: Parts, values: Parts, places: Places
+) -> tuple[mx.array, list[mx.array], list[mx.array]]:
+    """Normed and rotated queries, [row, head, channel], and the pools with the new keys and values."""
+    tokens, ends = keys[0].shape[2], mx.maximum(places.ends, 0)
+    q, k, v = _split(projected, layout, keys[0].shape[1], ends)
+    blocks = mx.take_along_axis(places.tables, (ends // tokens)[:, None], axis=1)[:, 0]
+    blocks = mx.where(places.ends < 0, 0, blocks)
+    keys, values = (
+        _written(pool, new[:, :, 0], layout.size, blocks, ends % tokens) for pool, new in ((keys, k), (values, v))
+    )  # fmt: skip
+    return q[:, :, 0], keys, values
+
+
+def _written(pool: Parts, new: mx.array, size: int, blocks: mx.array, offsets: mx.array) -> list[mx.array]:
+    parts: Parts = [new]
+    if len(pool) > 1:
+        parts = mx.quantize(new, size // pool[1].shape[-1], pool[0].shape[-1] * 32 // size)
+    written = [array[:] for array in pool]
+    for array, part in zip(written, parts, strict=True):
+        array[blocks, :, offsets] = part
+    return written
+
+
+def paged_attention(
+    queries: mx.array, keys: Parts, values: Parts, places: Places, splits: int, scale: float
+) -> mx.array:
+    """[row, head, channel] over the blocks of each row. `splits` only concerns the kernel."""
+    return plain(queries, keys, values, *places, scale)
+
+
+def _split(
+    projected: mx.array, layout: HeadLayout, kv: int, positions: mx.array
+) -> tuple[mx.array, mx.array, mx.array]:
+    """Queries, keys and values, [row, head, 1, channel]; the first two normed and rotated."""
     if layout.bias is not None:
         projected = projected + layout.bias
-    rows, kv = projected.shape[0], keys.shape[1]
-    split = projected.reshape(rows, -1, 1, layout.size)
+    split = projected.reshape(projected.shape[0], -1, 1, layout.size)
     q, k, v = split[:, : -2 * kv], split[:, -2 * kv : -kv], split[:, -kv:]
     if layout.norm_q is not None:
         q = mx.fast.rms_norm(q, layout.norm_q, layout.eps)
     if layout.norm_k is not None:
         k = mx.fast.rms_norm(k, layout.norm_k, layout.eps)
-    positions = columns.ends - columns.starts
-    q, k = _rotated(q, layout.inv_freq, positions), _rotated(k, layout.inv_freq, positions)
-    here = (mx.arange(keys.shape[2]) == columns.ends[:, None])[:, None, :, None]
-    return q[:, :, 0], mx.where(here, k, keys), mx.where(here, v, values)
+    return _rotated(q, layout.inv_freq, positions), _rotated(k, layout.inv_freq, positions), v
 
 
 def _rotated(x: mx.array, inv_freq: mx.array, positions: mx.array) -> mx.array:

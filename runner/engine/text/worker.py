@@ -11,6 +11,7 @@ import mlx.core as mx
 import msgspec
 
 from models.files import LocalModel
+from models.kernels.checked import reports
 from models.kernels.gpu import on_cuda
 from models.language.batch.batch import Batch
 from models.language.batch.options import Drafting
@@ -153,6 +154,7 @@ class TextWorker:
             self._kv.tokens,
             self._kv.most_padding,
         )
+        self.notes += reports  # of kernels that do not work here: they are tried by now
         self._token_text = TokenText(model.tokenizer)
         self._warms_up = warms_up
         self._warm_up = WarmUp(model.model, self._batch, model.vocab)

@@ -9,7 +9,7 @@ import mlx.nn as nn
 import pytest
 
 from models import kernel_checks
-from models.kernels import checked, gpu
+from models.kernels import checked, gpu, paged_attention, paged_write
 from models.kernels.checked import HALVES, CheckedKernel, KernelError
 from models.language.decode import kernel_cases, kernels, matmul, packed_matmul, reference_ops
 from models.layers import fused
@@ -78,6 +78,26 @@ def multiplied(x: mx.array, layer: Any, gated: bool = False) -> mx.array:
     return reference_ops.product(x.astype(mx.float32), weight, gated).astype(x.dtype)
 
 
+def by_plain_operations(*given: Any, splits: int, **options: Any) -> mx.array:
+    return paged_attention.plain(*given, **options)
+
+
+def written(
+    keys: list[mx.array],
+    values: list[mx.array],
+    k: mx.array,
+    v: mx.array,
+    blocks: mx.array,
+    offsets: mx.array,
+) -> mx.array:
+    """In place."""
+    for pool, new in ((keys, k), (values, v)):
+        bits = pool[0].shape[-1] * 32 // new.shape[-1] if len(pool) > 1 else 0
+        for array, part in zip(pool, mx.quantize(new, 64, bits) if bits else [new], strict=True):
+            array[blocks, :, offsets] = part
+    return mx.zeros(1, mx.int32)
+
+
 def as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "_heads_by_kernel", fused._heads_by_mlx)
     monkeypatch.setattr(fused, "_concat_by_kernel", fused._concat_by_mlx)
@@ -86,7 +106,9 @@ def as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
         tiled_statistics, "_scale_and_shift_by_kernel", tiled_statistics._scale_and_shift_by_mlx
     )
     monkeypatch.setattr(packed_matmul, "product", multiplied)
-    for name in ("sum_and_norm", "product", "heads", "attention"):
+    monkeypatch.setattr(paged_attention, "attention", by_plain_operations)
+    monkeypatch.setattr(paged_write, "write", written)
+    for name in ("sum_and_norm", "product", "heads", "attention", "paged_heads"):
         monkeypatch.setattr(kernels, name, getattr(reference_ops, name))
 
 
