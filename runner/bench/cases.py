@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.bench.options import Lengths, Options
+from runner.bench.records import counted, show_prompts
 from runner.errors import BadRequest
 
 SERVED = ("load", "first", "http")  # the parts in which clients send requests
@@ -31,9 +32,9 @@ class Case:
         """How many of the prompts that come together are long."""
         return round(self.clients * self.long_share)
 
-    @property
-    def name(self) -> str:
-        return f"{self.clients} {self.lengths} {self.long} {self.long_share} {self.edit}"
+    def __str__(self) -> str:
+        words = [counted(self.clients, "client"), *show_prompts(self.lengths, self.long, self.long_share)]
+        return ", ".join([*words, *(["files to edit"] if self.edit else [])])
 
     @property
     def longest(self) -> int:

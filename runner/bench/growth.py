@@ -44,7 +44,8 @@ def growth_panels(records: Sequence[Record]) -> Iterator[GrowthPanel]:
             lines = _lines([record for record in own if record.part == part], by_length=False)
             if lines:
                 unit = "tokens/s" if part == "http" else "s"
-                yield GrowthPanel(f"{model}: {part} by number of clients", "clients", unit, lines)
+                shown = "tokens a second" if part == "http" else part
+                yield GrowthPanel(f"{model}: {shown} by number of clients", "clients", unit, lines)
         for part in BY_LENGTH:
             lines = _lines([record for record in own if record.part == part], by_length=True)
             if lines:

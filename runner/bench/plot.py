@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from PIL import Image, ImageDraw, ImageFont
 
 from runner.bench.growth import GrowthPanel, draw_growth, growth_panels
-from runner.bench.records import Record, Report, counted
+from runner.bench.records import Record, Report, counted, show_prompts
 from runner.bench.table import amount
 from runner.errors import BadRequest
 
@@ -148,7 +148,7 @@ def _label(record: Record) -> str:
     words = [record.engine, record.part, record.size, f"n={record.n}" if record.n > 1 else ""]
     words += [
         counted(record.clients, "client"),
-        "-".join(str(length) for length in sorted(set(record.prompt_tokens) - {0})),
+        *show_prompts(record.prompt_tokens, record.long, record.long_share),
         record.quantize and f"{record.quantize} bits",
         record.memory if record.memory == "staged" else "",
     ]

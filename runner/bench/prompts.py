@@ -50,7 +50,7 @@ class Prompts:
 
     def of(self, case: Case, round_number: int, series: int = 0) -> list[str]:
         """One for each client. Those of another `series` are of the same kind, and share no beginning with these."""
-        chance = random.Random(f"{self._seed} {case.name} {round_number} {series}")
+        chance = random.Random(f"{self._seed} {case} {round_number} {series}")
         if case.edit:
             return [edit_prompt(chance) for _ in range(case.clients)]
         count = case.clients - case.comes_late
@@ -63,7 +63,7 @@ class Prompts:
 
     def late(self, case: Case, round_number: int) -> str:
         """The long prompt that comes while the others are answered."""
-        return self._text(case.long, random.Random(f"{self._seed} {case.name} {round_number} late"))
+        return self._text(case.long, random.Random(f"{self._seed} {case} {round_number} late"))
 
     def _text(self, tokens: int, chance: random.Random) -> str:
         """This many tokens, give or take one that the cut makes; no other text begins like it."""
@@ -93,15 +93,15 @@ def draw_lengths(lengths: Lengths, count: int, chance: random.Random) -> list[in
 
 
 def edit_prompt(chance: random.Random) -> str:
-    """A file, and the start of the same file with one name changed."""
+    """A file, and the start of the same file with one name changed: small models understand that, too."""
     names = chance.sample(NAMES, 4)
     functions = [
         FUNCTION.format(verb=verb, Verb=verb.capitalize(), name=name, start=chance.randrange(1000))
         for name in names
         for verb in chance.sample(VERBS, 2)
     ]
-    file = "".join(functions).rstrip()
+    file, start = "".join(functions).rstrip(), functions[0].replace("total", "amount")
     return (
         f"File {chance.randrange(10**6)}:\n\n```python\n{file}\n```\n\n"
-        f"The same file, with `total` renamed to `amount`:\n\n```python\n"
+        f"The same file, with `total` renamed to `amount`:\n\n```python\n{start}"
     )

@@ -59,18 +59,23 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def how(self) -> str:
         """What distinguishes this measurement from others of the same part."""
         words = [f"n={self.n}" if self.n > 1 else "", counted(self.steps, "step")]
-        words += [counted(self.clients, "client"), *self._prompts(), self.dtype]
+        words += [
+            counted(self.clients, "client"),
+            *show_prompts(self.prompt_tokens, self.long, self.long_share),
+            self.dtype,
+        ]
         words += [f"quantized {self.quantize}" if self.quantize else "", self.memory]
         words += [f"cut to {counted(self.layers, 'block')} a kind" if self.layers else ""]
         words += [f"{self.preemptions} preemptions" if self.preemptions is not None else ""]
         return ", ".join(filter(None, words))
 
-    def _prompts(self) -> list[str]:
-        """How long the prompts are."""
-        least, most = self.prompt_tokens
-        words = [f"prompts of {least} to {most} tokens" if most > least else f"prompts of {most} tokens"]
-        share = f"{self.long_share:.0%}" if self.long_share else "one"
-        return (words if most else []) + ([f"{share} of {self.long} tokens"] if self.long else [])
+
+def show_prompts(lengths: tuple[int, int] | None, long: int, long_share: float) -> list[str]:
+    """How long prompts are, in words."""
+    least, most = lengths or (0, 0)
+    words = [f"prompts of {least} to {most} tokens" if most > least else f"prompts of {most} tokens"]
+    share = f"{long_share:.0%}" if long_share else "one"
+    return (words if most else []) + ([f"{share} of {long} tokens"] if long else [])
 
 
 def counted(number: int, noun: str) -> str:

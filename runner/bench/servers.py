@@ -47,7 +47,7 @@ class ServerKind:
     name: str
     path: str
     module: tuple[str, ...]
-    speculates: bool = False  # requests have a field `speculate`
+    speculates: bool = False  # requests have an option `speculate`
 
     def command(self, model: Path, port: int, options: Sequence[str] = ()) -> list[str]:
         return [sys.executable, "-m", *self.module, "--model", str(model), "--port", str(port), *options]

@@ -10,7 +10,7 @@ from runner.bench.clients import Figures, one_round
 from runner.bench.interleave import Engine, Log, in_turn, running, why_missing
 from runner.bench.options import TEXT_ENGINES, Options
 from runner.bench.prompts import Prompts
-from runner.bench.records import GROWTH, Record, Report, counted
+from runner.bench.records import GROWTH, Record, Report
 from runner.bench.servers import DIPTYCH, MLX_LM, Process
 from runner.bench.specs import Spec
 from runner.errors import RunnerFailed
@@ -67,7 +67,7 @@ def measure(spec: Spec, folder: str, options: Options, report: Report, log: Log)
         try:
             for case in cases(options):
                 _in_rounds(engines, case, prompts, options, measured, report)
-                log(f"{spec.name}: {case.clients} clients")
+                log(f"{spec.name}: {case}")
         finally:  # keeps what was measured, whatever comes after it
             report.records += _records(spec, options, measured)
 
@@ -89,7 +89,7 @@ def _in_rounds(
             except RunnerFailed as error:
                 if name in ("mlx", SPREAD):
                     raise
-                report.missing[f"{name}, {counted(case.clients, 'client')}"] = error.message
+                report.missing[f"{name}, {case}"] = error.message
                 able = [other for other in able if other != name]
                 continue
             for part, value in figures.values.items():
