@@ -18,6 +18,8 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from models.checkpoint.gguf.shard import GGUFShard, Precision
+from models.checkpoint.gguf.tensors import read_tensors
 from models.checkpoint.quantize import Quantization, QuantizationError, replace_layers
 from models.checkpoint.safetensors import WeightsError, read_header
 from models.files import Shard
@@ -119,23 +121,40 @@ def weight_bytes(module: nn.Module) -> int:
     return sum(array.nbytes for _, array in parameters)
 
 
-def read_shards(owner: str, shards: Sequence[Shard]) -> dict[str, mx.array]:
-    """All tensors of a component under the checkpoint's names; only headers are read."""
+def read_shards(
+    owner: str, shards: Sequence[Shard], precision: Precision = "half", notes: list[str] | None = None
+) -> dict[str, mx.array]:
+    """All tensors of a component under the checkpoint's names. Of safetensors only headers are read; those of a GGUF are
+    converted, to `precision`, and `notes` gets what is lost thereby."""
     if not shards:
         raise WeightsError(f"{owner}: the model has no weights for it")
     # Mapped files stay open, and a store with one file per tensor exceeds the usual limit.
     allow_open_files(len(shards) + 256)
     tensors: dict[str, mx.array] = {}
+    error = 0.0
     for shard in shards:
-        read_header(shard.path)
-        stored = _map(shard.path)
-        for key, value in stored.items():
-            name = key if shard.names is None else shard.names.get(key)
+        if isinstance(shard, GGUFShard):
+            stored, lost = read_tensors(shard, precision)
+            error = max(error, lost)
+        else:
+            read_header(shard.path)
+            stored = _renamed(_map(shard.path), shard.names)
+        for name, value in stored.items():
             if name in tensors:
                 raise WeightsError(f"{owner}: {name} is stored twice, the second time in {shard.path}")
-            if name is not None:
-                tensors[name] = value
+            tensors[name] = value
+    if error and notes is not None:
+        notes.append(
+            f"layers with scales for 16 weights, which MLX does not have, are quantized to 8 bits: no weight differs by more "
+            f"than {error:.2g}"
+        )
     return tensors
+
+
+def _renamed(stored: dict[str, mx.array], names: Mapping[str, str] | None) -> dict[str, mx.array]:
+    if names is None:
+        return stored
+    return {names[key]: value for key, value in stored.items() if key in names}
 
 
 def _map(path: Path) -> dict[str, mx.array]:

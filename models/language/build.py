@@ -15,6 +15,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm import utils as mlx_utils
 
+from models.checkpoint.gguf.shard import Precision
 from models.checkpoint.weights import read_shards
 from models.files import LocalModel
 from models.language.architectures import max_context
@@ -42,12 +43,17 @@ class LoadError(ValueError):
     """The checkpoint cannot be loaded; the message says what is wrong and what would be accepted."""
 
 
-def build(local: LocalModel) -> tuple[nn.Module, dict[str, Any]]:
-    """mlx-lm's loader creates and quantizes the network; reading the weights and checking them is done here."""
-    weights = _Weights(read_shards(local.name, local.shards("")))
+def build(
+    local: LocalModel, precision: Precision = "half", notes: list[str] | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """mlx-lm's loader creates and quantizes the network; reading the weights and checking them is done here. `precision` is
+    that of a GGUF's weights, and `notes` gets what is lost when they are converted."""
+    weights = _Weights(read_shards(local.name, local.shards(""), precision, notes))
     check_texts(local.folder)
     try:
         config = _config(local.folder)
+        if precision == "unpacked":
+            config.pop("quantization", None)
         with TemporaryDirectory(prefix="diptych-config-") as folder:
             _write_config(Path(folder), local.folder, config)
             model, config = mlx_utils.load_model(

@@ -11,6 +11,8 @@ import mlx.nn as nn
 from mlx_lm import utils as mlx_utils
 from mlx_lm.models import cache as mlx_cache
 
+from models.checkpoint.gguf.shard import GGUFShard, Precision
+from models.checkpoint.gguf.tensors import packed_layers, unpacked_size
 from models.checkpoint.unpack import still_packed, unpacked_note
 from models.checkpoint.weights import evaluate
 from models.files import LocalModel
@@ -70,8 +72,11 @@ def load(
 
     `room`: dequantize to float32, for a processor, if that takes at most this many bytes; None: never.
     """
-    model, config = build(local)
-    notes, warnings = _adapt(local.name, model, float32, group, room)
+    notes: list[str] = []
+    precision = _gguf_precision(local, float32, room if group is None else None, notes)
+    model, config = build(local, precision, notes)
+    adapted, warnings = _adapt(local.name, model, float32, group, room)
+    notes += adapted
     tokenizer = _read(local.folder, config, model, progress)
     model.eval()
     if group is not None:  # ready when all are
@@ -93,6 +98,17 @@ def load(
     if kv_bits is not None:
         _choose_group(loaded)
     return loaded
+
+
+def _gguf_precision(local: LocalModel, float32: bool, room: int | None, notes: list[str]) -> Precision:
+    """What the weights of a GGUF become. Unpacked from the file's own blocks they are exact, which repacked ones may not
+    be. Of safetensors, which are read as they are, nothing is decided here."""
+    shards = [shard for shard in local.shards("") if isinstance(shard, GGUFShard)]
+    if shards and room is not None and (needed := unpacked_size(shards)) <= room:
+        if layers := packed_layers(shards):
+            notes.append(unpacked_note(layers, needed))
+        return "unpacked"
+    return "float32" if float32 else "half"
 
 
 def _adapt(

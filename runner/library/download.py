@@ -9,6 +9,7 @@ from runner.inspect.mode import detect_model_type, mode_of
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.base import Progress, shorten
 from runner.sources.folder import find_folder
+from runner.sources.gguf import find_gguf
 from runner.sources.name import ModelName
 from runner.sources.required_files import required_files
 
@@ -39,6 +40,8 @@ def plan_download(name: str, *, folders: bool = True) -> Download:
     if model.source == "ollama":
         raise BadRequest(f"models come into the Ollama store by `ollama pull {model.text[:80]}`; {ACCEPTED}")
     if model.hub is None:
+        if folders and (gguf := find_gguf(model)):
+            raise BadRequest(f"{gguf.place} is already on this machine; {ACCEPTED}")
         if folders and find_folder(model):
             raise BadRequest(f"{shorten(name)} is a folder, and already on this machine; {ACCEPTED}")
         raise BadRequest(f"{shorten(name)} is not a hub repo; {ACCEPTED} (for Ollama's: `ollama pull`)")

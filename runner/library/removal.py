@@ -7,6 +7,7 @@ from runner.library.ollama import plan_ollama
 from runner.library.scan import installed, lookup
 from runner.sources.base import shorten
 from runner.sources.folder import find_folder
+from runner.sources.gguf import find_gguf
 from runner.sources.name import ModelName
 
 
@@ -21,6 +22,8 @@ def plan_removal(name: str, *, folders: bool = True) -> Removal:
     model = None if parsed.is_path else lookup({model.name: model for model in installed().models}, name)
     if model is not None:
         return plan_ollama(model) if model.source == "ollama" else plan_hub(model)
+    if folders and (file := find_gguf(parsed)):
+        raise ModelNotSupported(f"{file.place} is yours, which Diptych never removes; delete it yourself")
     if folders and (folder := find_folder(parsed)):
         raise ModelNotSupported(
             f"{shorten(folder.folder, 300)} is a folder of yours, which Diptych never removes; delete it yourself"

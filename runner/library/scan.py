@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
-from runner.errors import DiptychError
+from runner.errors import DiptychError, ModelNotSupported
 from runner.library.hub import hub_models, hub_name, modified
 from runner.library.installed import Installed, Library, described
 from runner.library.ollama import ollama_models, ollama_name
 from runner.sources import ModelFiles
 from runner.sources.folder import FolderFiles, find_folder
+from runner.sources.gguf import GGUFFiles, find_gguf
 from runner.sources.hub import SnapshotFiles
 from runner.sources.name import ModelName
 from runner.sources.ollama import OllamaFiles
@@ -40,17 +42,27 @@ def lookup(models: Mapping[str, T], name: str) -> T | None:
 
 def _folder(name: str, warnings: list[str]) -> Installed | None:
     try:
-        files = find_folder(ModelName.parse(name))
+        parsed = ModelName.parse(name)
+        files = find_gguf(parsed) or find_folder(parsed)
         return None if files is None else folder_model(files)
     except DiptychError as error:
         warnings.append(error.message)
         return None
 
 
-def folder_model(files: FolderFiles) -> Installed:
-    """A model in a folder."""
-    size = sum(files.listing().values())
-    return described(Installed(str(files.folder), "folder", size, modified(files.folder)), files)
+def folder_model(files: FolderFiles | GGUFFiles) -> Installed:
+    """A model in a folder, or in a GGUF file."""
+    path = _path(files)
+    model = Installed(str(path), "folder", 0, modified(path))
+    try:
+        model = replace(model, bytes=sum(files.listing().values()))
+    except ModelNotSupported as error:
+        return replace(model, fault=error.message)
+    return described(model, files)
+
+
+def _path(files: FolderFiles | GGUFFiles) -> Path:
+    return files.folder if isinstance(files, FolderFiles) else files.paths[0]
 
 
 def entry_of(files: ModelFiles, aliases: Mapping[str, str] | None = None) -> Installed | None:
@@ -58,6 +70,6 @@ def entry_of(files: ModelFiles, aliases: Mapping[str, str] | None = None) -> Ins
     models = {model.name: model for model in installed(aliases).models}
     if isinstance(files, SnapshotFiles | OllamaFiles):
         return lookup(models, files.name)
-    if isinstance(files, FolderFiles):
-        return models.get(str(files.folder)) or folder_model(files)
+    if isinstance(files, FolderFiles | GGUFFiles):
+        return models.get(str(_path(files))) or folder_model(files)
     return None

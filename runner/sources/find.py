@@ -3,6 +3,7 @@
 from runner.errors import HubUnreachable, ModelNotFound
 from runner.sources.base import ModelFiles, shorten
 from runner.sources.folder import find_folder
+from runner.sources.gguf import find_gguf
 from runner.sources.hub import cached_snapshot, offline, offline_error
 from runner.sources.name import HubName, ModelName
 from runner.sources.ollama import find_ollama
@@ -32,7 +33,7 @@ def find_here(name: str, *, folders: bool = True) -> ModelFiles | None:
         return _cached(_forced_hub(model))
     if model.source == "ollama":
         return _forced_ollama(model)
-    files: ModelFiles | None = find_folder(model) if folders else None
+    files: ModelFiles | None = find_gguf(model) or find_folder(model) if folders else None
     files = files or (_cached(model.hub) if model.hub else None) or find_ollama(model)
     return files or (None if model.hub else _nowhere(name))
 

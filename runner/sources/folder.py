@@ -138,6 +138,6 @@ def find_folder(name: ModelName) -> FolderFiles | None:
     if not stat.S_ISDIR(status.st_mode):
         raise ModelNotSupported(
             f"{shorten(name.text, 300)} is a file; a model is a folder with model_index.json or config.json and "
-            "*.safetensors"
+            "*.safetensors, or a *.gguf file"
         )
     return FolderFiles(name.text, path.resolve())

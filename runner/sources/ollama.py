@@ -26,6 +26,7 @@ from runner.sources.ollama_store import (
     read_manifest,
 )
 from runner.sources.required_files import TEXTS, required_files
+from runner.sources.texts import move_into_place
 
 # The parts of a quantized layer, by what follows the name of its weight (a dot in Ollama's newer blobs; in older ones they
 # are layers of their own), and what MLX calls them in place of "weight".
@@ -201,7 +202,7 @@ class OllamaFiles(ModelFiles):
                     (fresh / name).parent.mkdir(parents=True, exist_ok=True)
                     with open_regular(self._file(layer)) as source, open(fresh / name, "xb") as target:
                         shutil.copyfileobj(source, target)
-                _put(fresh, folder)
+                move_into_place(fresh, folder)
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
         except OSError as error:
@@ -210,20 +211,6 @@ class OllamaFiles(ModelFiles):
                 "set DIPTYCH_CACHE to a folder that can be written"
             ) from error
         return folder
-
-
-def _put(fresh: Path, folder: Path) -> None:
-    """Move a finished folder into place atomically; one that another process put there meanwhile is as good."""
-    stale = Path(f"{fresh}.old")
-    if folder.exists():
-        folder.rename(stale)
-    try:
-        fresh.rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
-    finally:
-        shutil.rmtree(stale, ignore_errors=True)
 
 
 def _size(path: Path) -> int | None:

@@ -20,6 +20,7 @@ from runner.library import Installed, installed, lookup
 from runner.library.facts import capabilities, files_of, picture_fields
 from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.base import shorten
+from runner.sources.gguf import GGUFFiles
 from runner.sources.name import LATEST, ModelName
 from runner.sources.ollama import OllamaFiles
 
@@ -225,7 +226,7 @@ def details(model: Installed) -> dict[str, Any]:
     detection = _detected(model)
     return {
         "parent_model": "",
-        "format": "safetensors",
+        "format": "gguf" if isinstance(files_of(model), GGUFFiles) else "safetensors",
         "family": model.type,
         "families": [model.type],
         "parameter_size": parameters(detection.parameters),

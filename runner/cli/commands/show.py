@@ -10,6 +10,7 @@ from runner.inspect.detect import detect
 from runner.library import Installed, entry_of
 from runner.sources import ModelFiles, find
 from runner.sources.folder import FolderFiles
+from runner.sources.gguf import GGUFFiles
 from runner.sources.ollama_store import store_root
 from runner.terminal import ago, print_json, stamp
 
@@ -35,6 +36,8 @@ def run(options: argparse.Namespace) -> int:
 def _place(files: ModelFiles) -> str | None:
     if isinstance(files, FolderFiles):
         return str(files.folder)
+    if isinstance(files, GGUFFiles) and files.source != "ollama":
+        return str(files.paths[0])
     return str(store_root()) if files.source == "ollama" else None
 
 

@@ -56,9 +56,9 @@ def test_a_name_that_can_be_nothing_is_not_found(name: str) -> None:
 
 
 def test_a_file_is_no_model(tmp_path: Path) -> None:
-    write(tmp_path, {"model.gguf": b"GGUF"})
+    write(tmp_path, {"model.bin": b"words"})
     with pytest.raises(ModelNotSupported, match="is a file; a model is a folder"):
-        find(str(tmp_path / "model.gguf"))
+        find(str(tmp_path / "model.bin"))
 
 
 def test_a_folder_that_may_not_be_listed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

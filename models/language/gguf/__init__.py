@@ -1,0 +1,9 @@
+"""Language models in GGUF: what a header says, as config.json and as the names of mlx-lm's networks.
+
+    architectures.py  the architectures that run, and the differences between them
+    config.py         metadata -> config.json
+    names.py          tensors -> the network's weights, and what is undone to them
+    model.py          the files of one model together
+
+Imports neither MLX nor transformers.
+"""

@@ -1,0 +1,135 @@
+"""One model's GGUF files together: its config.json, and its tensors as they are read."""
+
+import math
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from models.checkpoint.gguf.header import GGUFHeader, Tensor, read_gguf_header
+from models.checkpoint.gguf.shard import Edit, GGUFShard, Half
+from models.checkpoint.gguf.types import F32, GROUP
+from models.checkpoint.safetensors import TensorInfo
+from models.files import open_regular
+from models.language.gguf.architectures import Architecture, architecture_of
+from models.language.gguf.config import config_json
+from models.language.gguf.metadata import GGUFError, Metadata
+from models.language.gguf.names import FACTORS, edits, network_names
+
+MOST_FACTORS = 4096
+
+
+@dataclass(frozen=True)
+class GGUFModel:
+    """`headers` are those of its files, the one with the metadata first; `factors` the contents of its small tensors of
+    rotary factors; `label` names the model in errors."""
+
+    headers: tuple[GGUFHeader, ...]
+    factors: Mapping[str, list[float]]
+    label: str
+
+    @classmethod
+    def open(cls, paths: Sequence[Path], label: str) -> "GGUFModel":
+        headers = tuple(read_gguf_header(path) for path in paths)
+        factors = {
+            FACTORS[key]: _read_factors(path, tensor, label)
+            for path, header in zip(paths, headers, strict=True)
+            for key, tensor in header.tensors.items()
+            if key in FACTORS
+        }
+        model = cls(headers, factors, label)
+        model.check_parts()
+        return model
+
+    def check_parts(self) -> None:
+        """Files of a model that is split have to be all there, in their order."""
+        first = self.headers[0].metadata
+        count = first.get("split.count", 0) or 1
+        if count != len(self.headers):
+            raise GGUFError(f"{self.label} is one of {count} files, of which {len(self.headers)} are here")
+        numbers = [header.metadata.get("split.no", 0) for header in self.headers]
+        if count > 1 and numbers != list(range(len(numbers))):
+            raise GGUFError(
+                f"{self.label}: the files of a split model are numbered {numbers[:8]} in themselves"
+            )
+        stated = first.get("split.tensors.count")
+        if count > 1 and stated is not None and stated != sum(len(header.tensors) for header in self.headers):
+            raise GGUFError(f"{self.label} has {stated} tensors by its first file, and others in its files")
+        if len(self.tensors) != sum(len(header.tensors) for header in self.headers):
+            raise GGUFError(f"{self.label} has a tensor in two of its files")
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        return {key: tensor for header in self.headers for key, tensor in header.tensors.items()}
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        return Metadata(self.headers[0].metadata, self.factors, self.label)
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        return architecture_of(self.metadata)
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        return network_names(self.tensors, self.architecture, self.metadata)
+
+    @cached_property
+    def edits(self) -> dict[str, Edit]:
+        return edits(self.tensors, self.architecture, self.metadata)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return config_json(self.metadata, self.architecture, self.tensors, self.names)
+
+    def types(self) -> set[str]:
+        """The types that its tensors are stored as, those of its small ones left out."""
+        return {tensor.type.name for tensor in self.tensors.values() if len(tensor.shape) > 1}
+
+    def shards(self, paths: Sequence[Path]) -> tuple[GGUFShard, ...]:
+        half: Half = self.config["dtype"]
+        return tuple(
+            GGUFShard(
+                path, {key: self.names[key] for key in header.tensors if key in self.names}, self.edits, half
+            )
+            for path, header in zip(paths, self.headers, strict=True)
+        )
+
+    def loaded_tensors(self) -> dict[str, TensorInfo]:
+        """What the tensors become when they are loaded, for estimates: sizes, not places."""
+        half = {"float16": "F16", "bfloat16": "BF16"}[self.config["dtype"]]
+        infos: dict[str, TensorInfo] = {}
+        for key, name in self.names.items():
+            tensor = self.tensors[key]
+            packing = tensor.type.packing
+            if packing is None:
+                infos[name] = _info(half, tensor.shape)
+                continue
+            *rows, columns = tensor.shape
+            layer = name.removesuffix("weight")
+            infos[name] = _info("U32", (*rows, columns * packing.bits // 32))
+            for part in ("scales", "biases"):
+                infos[layer + part] = _info(half, (*rows, columns // GROUP))
+        return infos
+
+
+def _info(dtype: str, shape: tuple[int, ...]) -> TensorInfo:
+    size = 4 if dtype == "U32" else 2
+    for count in shape:
+        size *= count
+    return TensorInfo(dtype, shape, 0, size)
+
+
+def _read_factors(path: Path, tensor: Tensor, label: str) -> list[float]:
+    if tensor.type is not F32 or len(tensor.shape) != 1 or tensor.shape[0] > MOST_FACTORS:
+        raise GGUFError(
+            f"{label}: its rotary factors are {tensor.type.name} {list(tensor.shape)}; a row of F32 is needed"
+        )
+    with open_regular(path) as file:
+        file.seek(tensor.start)
+        values = array("f", file.read(tensor.nbytes))
+    if len(values) != tensor.shape[0] or not all(math.isfinite(value) and value > 0 for value in values):
+        raise GGUFError(f"{label}: its rotary factors have to be numbers above 0")
+    return values.tolist()

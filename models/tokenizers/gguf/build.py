@@ -1,0 +1,112 @@
+"""A GGUF's vocabulary as a tokenizer of the library `tokenizers`, which writes it as tokenizer.json."""
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from models.tokenizers.gguf.vocabulary import NORMAL, Vocabulary, VocabularyError
+
+SPACE = "▁"
+
+
+def build_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
+    """Raises VocabularyError for a vocabulary that is damaged."""
+    tokens = vocabulary.tokens
+    ids = {token: id for id, token in enumerate(tokens)}
+    if len(ids) != len(tokens):
+        ids = _made_unique(tokens)
+    try:
+        tokenizer = _byte_pairs(vocabulary, ids) if vocabulary.model == "gpt2" else _pieces(vocabulary, ids)
+        _add_tokens(tokenizer, vocabulary)
+        tokenizer.post_processor = _surroundings(vocabulary)
+    except VocabularyError:
+        raise
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        raise VocabularyError(f"{vocabulary.label}: its tokenizer cannot be built: {error}") from error
+    return tokenizer
+
+
+def _made_unique(tokens: list[str]) -> dict[str, int]:
+    """Of a text that several ids have, the first encodes to it; the others keep their place under a name of their own."""
+    ids: dict[str, int] = {}
+    for id, token in enumerate(tokens):
+        ids[f"[duplicate {id}]" if token in ids else token] = id
+    return ids
+
+
+def _byte_pairs(vocabulary: Vocabulary, ids: dict[str, int]) -> Tokenizer:
+    splitting = vocabulary.splitting
+    merges = [
+        pair for pair in vocabulary.merges if pair[0] in ids and pair[1] in ids and "".join(pair) in ids
+    ]
+    tokenizer = Tokenizer(models.BPE(ids, merges, ignore_merges=splitting.ignore_merges))
+    if splitting.nfc:
+        tokenizer.normalizer = normalizers.NFC()
+    splits = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in splitting.patterns]
+    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*splits, bytes_])
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _pieces(vocabulary: Vocabulary, ids: dict[str, int]) -> Tokenizer:
+    unknown = vocabulary.id_of("unknown")
+    tokenizer = Tokenizer(
+        models.BPE(
+            ids,
+            _merges_by_score(vocabulary, ids),
+            unk_token=None if unknown is None else vocabulary.tokens[unknown],
+            fuse_unk=True,
+            byte_fallback=True,
+        )
+    )
+    spaces = normalizers.Replace(" ", SPACE)
+    decoder = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if vocabulary.flag("add_space_prefix", True):
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), spaces])
+        decoder.append(decoders.Strip(" ", 1, 0))
+    else:
+        tokenizer.normalizer = spaces
+    tokenizer.decoder = decoders.Sequence(decoder)
+    return tokenizer
+
+
+def _merges_by_score(vocabulary: Vocabulary, ids: dict[str, int]) -> list[tuple[str, str]]:
+    """Every way in which two pieces make a third, the third's with the highest score first."""
+    scores, types = vocabulary.scores, vocabulary.types
+    merges: list[tuple[float, int, int, int]] = []
+    for token, id in ids.items():
+        if types[id] != NORMAL:
+            continue
+        halves = ((ids.get(token[:at]), ids.get(token[at:])) for at in range(1, len(token)))
+        merges += [
+            (-scores[id], id, left, right) for left, right in halves if left is not None and right is not None
+        ]
+    tokens = vocabulary.tokens
+    return [(tokens[left], tokens[right]) for _, _, left, right in sorted(merges)]
+
+
+def _add_tokens(tokenizer: Tokenizer, vocabulary: Vocabulary) -> None:
+    added = sorted(vocabulary.added.items())
+    for special in (True, False):
+        tokens = [
+            AddedToken(vocabulary.tokens[id], special=special, normalized=False)
+            for id, is_special in added
+            if is_special == special and vocabulary.tokens[id]
+        ]
+        (tokenizer.add_special_tokens if special else tokenizer.add_tokens)(tokens)
+
+
+def _surroundings(vocabulary: Vocabulary) -> processors.PostProcessor | None:
+    """The tokens before and after a text."""
+    bos = vocabulary.id_of("bos") if vocabulary.adds_bos else None
+    eos = vocabulary.id_of("eos") if vocabulary.adds_eos else None
+    around = {id: vocabulary.tokens[id] for id in (bos, eos) if id is not None}
+    if not around:
+        return processors.ByteLevel(trim_offsets=False) if vocabulary.model == "gpt2" else None
+    names = [*(["BOS"] if bos is not None else []), "$A", *(["EOS"] if eos is not None else [])]
+    pair = [*names, *(name if name != "$A" else "$B:1" for name in names)]
+    special = [
+        {"id": name, "ids": [id], "tokens": [around[id]]}
+        for name, id in (("BOS", bos), ("EOS", eos))
+        if id is not None
+    ]
+    return processors.TemplateProcessing(single=names, pair=pair, special_tokens=special)
