@@ -17,7 +17,7 @@ from runner.library.installed import Installed, Removal, described
 from runner.paths import cache_folder
 from runner.sources.base import JSON_LIMIT, parse_object, shorten
 from runner.sources.name import ModelName, OllamaName, parse_ollama_name
-from runner.sources.ollama import OllamaFiles
+from runner.sources.ollama import open_ollama
 from runner.sources.ollama_store import (
     Manifest,
     in_store,
@@ -91,7 +91,7 @@ def _model(name: OllamaName, path: Path) -> Installed:
         if manifest is None:
             return replace(model, fault=f"its manifest {path} is not a file")
         model = replace(model, bytes=_bytes(manifest), digest=manifest.digest)
-        return described(model, OllamaFiles(name, manifest))
+        return described(model, open_ollama(name, manifest))
     except ModelNotSupported as error:
         return replace(model, fault=error.message)
 

@@ -14,7 +14,7 @@ from runner.sources.folder import FolderFiles, find_folder
 from runner.sources.gguf import GGUFFiles, find_gguf
 from runner.sources.hub import SnapshotFiles
 from runner.sources.name import ModelName
-from runner.sources.ollama import OllamaFiles
+from runner.sources.ollama_model import OllamaModel
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ def _path(files: FolderFiles | GGUFFiles) -> Path:
 def entry_of(files: ModelFiles, aliases: Mapping[str, str] | None = None) -> Installed | None:
     """The entry of a model; None when it is not on this machine (yet)."""
     models = {model.name: model for model in installed(aliases).models}
-    if isinstance(files, SnapshotFiles | OllamaFiles):
+    if isinstance(files, SnapshotFiles | OllamaModel):
         return lookup(models, files.name)
     if isinstance(files, FolderFiles | GGUFFiles):
         return models.get(str(_path(files))) or folder_model(files)

@@ -5,24 +5,21 @@ import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
 
 from models.checkpoint.safetensors import Header, TensorInfo
-from models.files import LocalModel, Shard, open_regular, read_regular
+from models.files import LocalModel, Shard, open_regular
 from runner.errors import ModelNotSupported
 from runner.paths import cache_folder
-from runner.sources.base import JSON_LIMIT, ModelFiles, ModelMode, Progress, parse_object, some, tensor_header
-from runner.sources.name import ModelName, OllamaName, Source
+from runner.sources.base import ModelMode, Progress, some, tensor_header
+from runner.sources.name import ModelName, OllamaName
+from runner.sources.ollama_gguf import OllamaGGUF
+from runner.sources.ollama_model import OllamaModel
 from runner.sources.ollama_store import (
     GGUF,
     JSON,
-    LICENSE,
-    PARAMS,
-    SYSTEM,
     TENSOR,
     Layer,
     Manifest,
-    in_store,
     read_manifest,
 )
 from runner.sources.required_files import TEXTS, required_files
@@ -35,25 +32,13 @@ PARTS = {
 }  # fmt: skip
 
 
-class OllamaFiles(ModelFiles):
+class OllamaFiles(OllamaModel):
     """A model of the store. Its JSON layers are its files; tensors are in `shards`."""
 
-    source: ClassVar[Source] = "ollama"
-
     def __init__(self, name: OllamaName, manifest: Manifest) -> None:
-        super().__init__(str(name))
-        self.manifest = manifest
+        super().__init__(name, manifest)
         self._by_digest = {layer.digest: layer for layer in manifest.layers}
         self._headers: dict[str, Header] = {}
-        if manifest.of_type(GGUF) and not manifest.of_type(TENSOR):
-            raise ModelNotSupported(
-                f"{self.place} is a GGUF model, which Diptych cannot run; it runs models saved as safetensors, such as "
-                "those that Ollama makes with its MLX runner"
-            )
-
-    @property
-    def place(self) -> str:
-        return f"{self.name} in the Ollama store"
 
     def listing(self) -> Mapping[str, int]:
         return self._listing
@@ -65,50 +50,6 @@ class OllamaFiles(ModelFiles):
     @cached_property
     def _json(self) -> dict[str, Layer]:
         return {layer.name: layer for layer in self.manifest.of_type(JSON)}
-
-    def parameters(self) -> dict[str, Any]:
-        """The options in its Modelfile."""
-        options: dict[str, Any] = {}
-        for layer in self.manifest.of_type(PARAMS):
-            options |= parse_object(self._blob(layer), f"the parameters of {self.place}")
-        return options
-
-    def system(self) -> str:
-        """The system message in its Modelfile."""
-        return self._text(SYSTEM)
-
-    def license(self) -> str:
-        return self._text(LICENSE)
-
-    def _text(self, media_type: str) -> str:
-        blobs = (self._blob(layer) for layer in self.manifest.of_type(media_type))
-        return "\n".join(blob.decode("utf-8", "replace") for blob in blobs)
-
-    def _blob(self, layer: Layer) -> bytes:
-        file = self._file(layer)
-        try:
-            return read_regular(file, JSON_LIMIT)
-        except OSError as error:
-            raise ModelNotSupported(
-                f"{layer.name or layer.digest[:19]} of {self.place} cannot be read: {error.strerror or error}"
-            ) from error
-
-    def _file(self, layer: Layer) -> Path:
-        """The path of a layer's blob, checked to be a regular file of the store with the size in the manifest."""
-        try:
-            file = in_store(layer.path)
-            size = file.stat().st_size
-        except OSError as error:
-            raise self._incomplete(layer, f"cannot be read ({error.strerror or error})") from error
-        if layer.size is not None and size != layer.size:
-            raise self._incomplete(layer, f"has {size:,} bytes where the manifest says {layer.size:,}")
-        return file
-
-    def _incomplete(self, layer: Layer, reason: str) -> ModelNotSupported:
-        return ModelNotSupported(
-            f"{self.place} is not complete: {layer.name} ({layer.digest[:19]}…) {reason}; "
-            f"pull it again with `ollama pull {self.name}`"
-        )
 
     def _size(self, layer: Layer) -> int:
         return self._file(layer).stat().st_size
@@ -249,8 +190,14 @@ def mlx_name(name: str, packed: Collection[str]) -> str:
     return name
 
 
-def find_ollama(name: ModelName) -> OllamaFiles | None:
+def open_ollama(name: OllamaName, manifest: Manifest) -> OllamaModel:
+    """The model of a manifest, in either of the formats that Ollama has."""
+    is_gguf = manifest.of_type(GGUF) and not manifest.of_type(TENSOR)
+    return OllamaGGUF(name, manifest) if is_gguf else OllamaFiles(name, manifest)
+
+
+def find_ollama(name: ModelName) -> OllamaModel | None:
     """The model of that name in Ollama's store; None when there is none."""
     ollama = name.ollama
     manifest = read_manifest(ollama) if ollama else None
-    return OllamaFiles(ollama, manifest) if ollama and manifest else None
+    return open_ollama(ollama, manifest) if ollama and manifest else None

@@ -15,6 +15,8 @@ from runner.sources.name import OllamaName
 TENSOR = "application/vnd.ollama.image.tensor"
 JSON = "application/vnd.ollama.image.json"
 GGUF = "application/vnd.ollama.image.model"
+ADAPTER = "application/vnd.ollama.image.adapter"
+TEMPLATE = "application/vnd.ollama.image.template"
 PARAMS = "application/vnd.ollama.image.params"
 SYSTEM = "application/vnd.ollama.image.system"
 LICENSE = "application/vnd.ollama.image.license"

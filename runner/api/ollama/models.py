@@ -22,7 +22,7 @@ from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.base import shorten
 from runner.sources.gguf import GGUFFiles
 from runner.sources.name import LATEST, ModelName
-from runner.sources.ollama import OllamaFiles
+from runner.sources.ollama_model import OllamaModel
 
 T = TypeVar("T")
 
@@ -190,7 +190,7 @@ def modified(model: Installed) -> str:
 
 
 def _defaults(files: ModelFiles) -> ModelfileDefaults:
-    if not isinstance(files, OllamaFiles):
+    if not isinstance(files, OllamaModel):
         return ModelfileDefaults()
     return ModelfileDefaults(files.name, files.parameters(), files.system(), files.license())
 

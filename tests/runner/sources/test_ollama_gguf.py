@@ -1,0 +1,95 @@
+"""GGUF models in Ollama's store, which hold nearly all that people have there."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.language.load import load
+from runner.api.ollama.models import describe
+from runner.errors import ModelNotSupported
+from runner.inspect.capabilities import chat_template
+from runner.inspect.detect import check_runnable, detect
+from runner.library import installed
+from runner.sources import ModelMode, find
+from runner.sources.ollama_model import OllamaModel
+from tests.runner.ollama_store import layer, manifest
+from tests.runner.sources.test_gguf import logits
+from tests.toys.gguf import toy_gguf
+
+NAME = "registry.ollama.ai/library/toy/8b"
+CHATML = (
+    "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "store"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path / "store"
+
+
+def add(store: Path, family: str = "llama", beside: dict[str, Any] | None = None, **changes: Any) -> Path:
+    """A model in the store, with layers of its Modelfile; the file that it was made of."""
+    path = toy_gguf(store.parent / f"{family}.gguf", family, **changes)
+    layers = [layer(store, "model", "", path.read_bytes())]
+    for kind, content in (beside or {}).items():
+        layers.append(layer(store, kind, "", content.encode() if isinstance(content, str) else content))
+    manifest(store, NAME, layers)
+    return path
+
+
+def test_a_model_of_the_store_says_what_its_file_says(store: Path) -> None:
+    path = add(store)
+    np.testing.assert_array_equal(logits("toy:8b"), logits(path))
+    np.testing.assert_array_equal(logits("ollama:toy:8b"), logits(path))
+
+
+def test_its_modelfile_is_read(store: Path) -> None:
+    beside = {"params": {"stop": ["<end>"], "temperature": 0.5}, "system": "Be brief.", "license": "MIT"}
+    path = add(store, beside=beside)
+    files = find("toy:8b")
+    assert isinstance(files, OllamaModel)
+    assert files.parameters() == beside["params"]
+    assert (files.system(), files.license()) == ("Be brief.", "MIT")
+    (model,) = installed().models
+    assert (model.name, model.source, model.type, model.fault) == ("toy:8b", "ollama", "llama", None)
+    shown = describe(model, "toy:8b")
+    assert shown["details"]["format"] == "gguf"
+    assert shown["system"] == "Be brief."
+    assert shown["model_info"]["llama.block_count"] == 3
+    assert "completion" in shown["capabilities"]
+    assert detect(files).parameters == detect(str(path)).parameters
+
+
+def test_its_template_is_the_gguf_s_own_and_else_ollama_s_where_that_is_known(store: Path) -> None:
+    beside = {"template": CHATML}
+    path = add(store, beside=beside)
+    assert chat_template(find("toy:8b")) == chat_template(find(str(path)))
+    add(store, beside=beside, **{"tokenizer.chat_template": None})
+    loaded = load(find("toy:8b").fetch(ModelMode.TEXT))
+    assert "<|im_start|>" in (loaded.folder / "chat_template.jinja").read_text()
+    add(store, beside={"template": "### {{ .Prompt }}"}, **{"tokenizer.chat_template": None})
+    assert chat_template(find("toy:8b")) == ""
+
+
+def test_the_tower_of_a_model_that_sees_is_left_alone_and_an_adapter_is_refused(store: Path) -> None:
+    add(store, beside={"projector": b"GGUF"})
+    assert check_runnable(find("toy:8b")).mode is ModelMode.TEXT
+    add(store, beside={"adapter": b"GGUF"})
+    with pytest.raises(ModelNotSupported, match="LoRA adapter"):
+        find("toy:8b")
+
+
+def test_an_incomplete_or_unknown_model_is_listed_with_its_reason(store: Path) -> None:
+    add(store, **{"general.architecture": "bert"})
+    assert "its architecture is 'bert'" in str(installed().models[0].fault)
+    add(store)
+    blobs = sorted((store / "blobs").iterdir(), key=lambda path: path.stat().st_size)
+    blobs[-1].write_bytes(blobs[-1].read_bytes()[:-100])
+    blobs[-2].write_bytes(blobs[-2].read_bytes()[:-100])
+    assert "pull it again with `ollama pull toy:8b`" in str(installed().models[0].fault)
