@@ -44,6 +44,7 @@ ROOMS = {
         ("language.load", "language.quantize"),
         ("language.build", "language.unpack"),
         ("language.batch", "language.embedding"),
+        ("language.paged",),
         ("language.distributed",),
         ("language.decode",),
         ("language.networks",),

@@ -31,7 +31,7 @@ def worker_loop(
             case Remove(number):
                 batch.remove_number(number)
             case Forget():
-                prefix.clear()
+                batch.forget_here()
             case Step():
                 batch.step()
             case Embed(texts):

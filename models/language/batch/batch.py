@@ -14,14 +14,14 @@ import numpy as np
 
 from models.language.batch import sampling
 from models.language.batch.logprobs import PendingLogprobs
-from models.language.batch.prefill import Prefill, Prefilled
+from models.language.batch.prefill import Prefilled
 from models.language.batch.sampling import Sampler
 from models.language.batch.sequence import Output, Sequence, TokenLogprob
+from models.language.batch.storage import storage_for
 from models.language.cache import kv_cache
 from models.language.cache.kv_cache import Cache
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.decode.matmul import inflight_limit
-from models.language.decode.row_groups import RowGroups, backends_of
 from models.language.decode.slots import slots_for
 from models.language.distributed.coordinator import Add, Forget, Ranks, Remove, Step
 
@@ -52,23 +52,21 @@ class Batch:
         before prompts are processed, `all_cores(False)` after. `ranks`: the processes that the model is sharded over, if
         there are several."""
         self._ranks = ranks or Ranks()
-        # Ranks must take the same decisions: they follow the first rank's limits.
-        limits = self._ranks.agree("limits of the batch", [capacity or 0, most_padding])
-        self._capacity, most_padding = limits[0] or None, limits[1]
         self.preemptions = 0
-        self._groups = RowGroups(backends_of(model, new_cache), most_padding)
         self._inflight_limit = inflight_limit(model)
         self._vocab = vocab
         self._prefix = prefix
-        self._prefill = Prefill(model, new_cache, prefix, all_cores, self._ranks)
-        self.max_rows = max_rows if kv_cache.batchable(new_cache()) else 1
+        storage = storage_for(model, new_cache, prefix, capacity, most_padding, all_cores, self._ranks)
+        self._held, self._prefill, self.network = storage.rows, storage.reader, storage.network
+        batchable = self.network is not None or kv_cache.batchable(new_cache())
+        self.max_rows = max_rows if batchable else 1
         self._steps = 0
         self._reset()
 
     def _reset(self) -> None:
         self._rows: list[Sequence] = []
         self._finished: list[Sequence] = []  # rows to be removed before the next step
-        self._groups.clear()
+        self._held.clear()
         self._inputs = mx.zeros((0,), dtype=mx.uint32)  # input of the next forward pass, not read yet
         self._logprobs: PendingLogprobs | None = None
         self._sampler: Sampler | None = None  # None: rows joined or left
@@ -107,13 +105,20 @@ class Batch:
         lost = self._rows + self._prefill.rows()
         self._reset()
         self._prefill.clear()
+        if self.network is not None:
+            self.network.clear()
         self._prefix.clear()
         mx.clear_cache()
         return lost
 
     def forget(self) -> None:
-        """Clear the prefix cache, on all ranks."""
+        """Drop what is kept of texts that have ended, on all ranks."""
         self._ranks.broadcast(Forget())
+        self.forget_here()
+
+    def forget_here(self) -> None:
+        if self.network is not None:
+            self.network.manager.drop_idle()
         self._prefix.clear()
 
     def step(self) -> list[Output]:
@@ -126,7 +131,7 @@ class Batch:
         room = self.max_rows - len(self._rows)
         if len(self._prefill) and room > 0:
             try:
-                ready = self._prefill.run(room, busy=bool(self._rows), fits=self._fits)
+                ready = self._prefill.run(room, busy=bool(self._rows), fits=self._held.fits)
             except Exception as error:  # a prompt that does not fit fails alone; decoding continues
                 if self._ranks.spread:  # the other ranks may have succeeded: they would be out of step
                     raise
@@ -151,7 +156,7 @@ class Batch:
         all_first = all(row.awaiting_first_token for row in self._rows)
         if launch:
             fed = sampling.clamp(inputs, self._vocab)
-            logits = self._groups.logits(fed)
+            logits = self._held.logits(fed)
             if constrained:
                 self._launch(logits)
             else:
@@ -240,27 +245,27 @@ class Batch:
 
     @property
     def held_tokens(self) -> int:
-        """Tokens for which keys and values are held, padding included."""
-        return self._groups.tokens + self._prefill.held_tokens
+        """Tokens for which keys and values are held, in running texts, padding included."""
+        return self._held.held_tokens
 
-    def _fits(self, lengths: list[int]) -> bool:
-        """Whether prompts of these lengths may be read together now. One that is alone always may."""
-        alone = len(lengths) == 1 and not self._rows and not self._prefill.held_tokens
-        if self._capacity is None or alone:
-            return True
-        return self._groups.tokens_with(lengths) + self._prefill.held_tokens <= self._capacity
+    @property
+    def kept_bytes(self) -> int:
+        """Of texts that have ended."""
+        return self._prefix.bytes if self.network is None else self.network.idle_bytes
+
+    @property
+    def kept_entries(self) -> int:
+        """Texts, or blocks of them."""
+        return len(self._prefix) if self.network is None else self.network.manager.idle
 
     def _make_room(self) -> None:
         """If the next step takes more than there is, the youngest rows give theirs up and are computed again later."""
-        while (
-            self._capacity is not None
-            and self._groups.tokens_after_step + self._prefill.held_tokens > self._capacity
-        ):
+        while self._held.overfull:
             if self._finished:
                 self._retire(self._finished)
                 continue
             settled = [row for row in self._rows if not row.pending_token_emitted]
-            if not settled or len(self._rows) + (self._prefill.held_tokens > 0) < 2:
+            if not settled or (len(self._rows) < 2 and not self._prefill.reading):
                 return
             youngest = max(settled, key=lambda row: row.number)
             self._retire([youngest])
@@ -271,13 +276,13 @@ class Batch:
     def _join(self, ready: Prefilled) -> None:
         inputs = mx.array([row.text[-1] for row in ready.rows], dtype=mx.uint32)
         self._inputs = mx.concatenate([self._inputs, inputs]) if self._rows else inputs
-        self._groups.join(ready.cache, [len(row.tokens) for row in ready.rows])
+        self._held.join(ready)
         self._rows = self._rows + ready.rows
         self._sampler = None
 
     def _retire(self, gone: list[Sequence]) -> None:
         for row in gone:
-            self._remember(row)
+            self._held.remember(self._rows.index(row), row)
         left = [i for i, row in enumerate(self._rows) if row not in gone]
         if not left:
             self._reset()
@@ -288,9 +293,4 @@ class Batch:
             self._logprobs = self._logprobs.without(gone)
         self._inputs = self._inputs[mx.array(left)]
         self._sampler = None
-        self._groups.keep(left)
-
-    def _remember(self, row: Sequence) -> None:
-        if self._prefix.max_bytes and not row.has_nan:
-            cache = self._groups.extract(self._rows.index(row))
-            self._prefix.insert(row.tokens, cache, len(row.prompt))
+        self._held.keep(left)

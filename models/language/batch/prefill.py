@@ -31,11 +31,38 @@ WORTH_KEEPING = 256
 
 @dataclass
 class Prefilled:
-    """Sequences whose cache, single or a batch, holds their prompts except for the last token."""
+    """Sequences whose prompts have been read except for the last token. `cache`, single or a batch, holds them, unless they
+    have tables."""
 
     rows: list[Sequence]
     cache: Cache
     single: bool
+
+
+class PrefillBudget:
+    """How many tokens one call may feed, by how long earlier calls took."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self.clear()
+
+    def clear(self) -> None:
+        self._cost = PrefillCostModel()
+
+    def learn(self, tokens: int, seconds: float) -> None:
+        self._cost.learn(tokens, seconds)
+
+    def tokens(self, busy: bool) -> int:
+        """`busy`: while other sequences decode. The same on all ranks."""
+        [budget] = self._ranks.agree("prefill budget", [self._tokens(busy)])
+        return budget
+
+    def _tokens(self, busy: bool) -> int:
+        estimate = self._cost.tokens_in(PREFILL_BUDGET_BUSY_S if busy else PREFILL_BUDGET_IDLE_S)
+        if estimate is None:
+            return SMALLEST if busy else LARGEST // 4
+        tokens = int(min(max(estimate, SMALLEST), LARGEST))
+        return tokens - tokens % length_bucket(tokens)  # the first chunk of each new length is slower
 
 
 @dataclass
@@ -58,12 +85,11 @@ class Prefill:
         self._prefix = prefix
         prefix.switches_at = switching_length(model)
         self._all_cores = all_cores
-        self._ranks = ranks
         self._most = GROUP if masks_padding(model, new_cache()) else 1
         self._waiting: deque[Sequence] = deque()
         self._long: _Long | None = None
         self._long_ran_last = False
-        self._cost = PrefillCostModel()
+        self._budget = PrefillBudget(ranks)
         self._working: list[Sequence] = []
 
     def __len__(self) -> int:
@@ -81,6 +107,11 @@ class Prefill:
         """What the prompt that is read in chunks takes, or will."""
         return padded([len(self._long.row.text)]) if self._long else 0
 
+    @property
+    def reading(self) -> bool:
+        """Whether a prompt has been begun."""
+        return self._long is not None
+
     def remove(self, row: Sequence) -> bool:
         if self._long is not None and self._long.row is row:
             self._long = None
@@ -94,7 +125,7 @@ class Prefill:
         """Drop everything that waits, and the cost estimate."""
         self._waiting.clear()
         self._long = None
-        self._cost = PrefillCostModel()
+        self._budget.clear()
 
     def rows(self) -> list[Sequence]:
         return ([self._long.row] if self._long else []) + list(self._waiting)
@@ -109,7 +140,7 @@ class Prefill:
     def run(self, room: int, busy: bool, fits: Callable[[list[int]], bool]) -> Prefilled | None:
         """Make one call; the sequences that are ready to decode after it, if any. `fits`: whether there is memory for
         prompts of these lengths."""
-        [budget] = self._ranks.agree("prefill budget", [self._budget(busy)])
+        budget = self._budget.tokens(busy)
         if self._long is not None and (not self._waiting or not self._long_ran_last):
             self._long_ran_last = True
             return self._advance(self._long, budget)
@@ -119,13 +150,6 @@ class Prefill:
             return self._together(group)
         # Nothing that waits can be read now: the long prompt need not wait for its turn.
         return self._advance(self._long, budget) if self._long is not None else None
-
-    def _budget(self, busy: bool) -> int:
-        estimate = self._cost.tokens_in(PREFILL_BUDGET_BUSY_S if busy else PREFILL_BUDGET_IDLE_S)
-        if estimate is None:
-            return SMALLEST if busy else LARGEST // 4
-        tokens = int(min(max(estimate, SMALLEST), LARGEST))
-        return tokens - tokens % length_bucket(tokens)  # the first chunk of each new length is slower
 
     def _group(
         self, budget: int, room: int, fits: Callable[[list[int]], bool]
@@ -222,7 +246,7 @@ class Prefill:
         fed = len(tokens) * len(tokens[0])
         if fed > LARGEST // 4:
             mx.clear_cache()
-        self._cost.learn(fed, time.perf_counter() - began)
+        self._budget.learn(fed, time.perf_counter() - began)
 
     def _keep(self, done: Prefilled, index: int, new_tokens: int) -> None:
         if not self._prefix.max_bytes or not new_tokens:

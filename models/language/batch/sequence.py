@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.language.batch.options import Drafting, Sampling
+from models.language.paged.blocks import Table
 
 _numbers = count()
 Finish = Literal["stop", "length"]
@@ -56,6 +57,7 @@ class Sequence:
     # Progress.
     resumed: list[int] | None = None  # what is read instead of the prompt after it was preempted
     tokens: list[int] = field(default_factory=list)  # in its cache
+    table: Table | None = None  # of its blocks, if its cache is made of these
     cached: int = 0  # prompt tokens taken from the prefix cache
     generated: int = 0
     drafted: int = 0  # tokens that were drafted and checked

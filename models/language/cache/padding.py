@@ -35,9 +35,27 @@ def patch_batch_mask(model: nn.Module) -> None:
 
 
 class _Gemma2Attention(gemma2.Attention):
-    """Its scores have an additional axis: the query heads that share a key head."""
+    """Its scores have an additional axis: the query heads that share a key head; and blocks are attended to by their cache."""
 
     def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> mx.array:
+        if hasattr(cache, "attend"):
+            return self._over_blocks(x, mask, cache)
         if mask is not None and mask.ndim == 4 and self.repeats > 1:
             mask = mask[:, :, None]
         return super().__call__(x, mask, cache)
+
+    def _over_blocks(self, x: mx.array, mask: Any, cache: Any) -> mx.array:
+        rows, length, _ = x.shape
+        projected = (
+            (self.q_proj, self.n_heads),
+            (self.k_proj, self.n_kv_heads),
+            (self.v_proj, self.n_kv_heads),
+        )
+        queries, keys, values = (
+            layer(x).reshape(rows, length, heads, -1).transpose(0, 2, 1, 3) for layer, heads in projected
+        )
+        cache.update_and_fetch(self.rope(keys, offset=cache.offset), values)
+        queries = self.rope(queries, offset=cache.offset)
+        out = cache.attend(queries, self.scale, mask, softcap=self.attn_logit_softcapping)
+        projection: mx.array = self.o_proj(out.transpose(0, 2, 1, 3).reshape(rows, length, -1))
+        return projection

@@ -1,4 +1,5 @@
-"""Attention during prefill on NVIDIA cards: by matrix products instead of cuDNN if there are few scores.
+"""Attention in mlx-lm's networks: over blocks, if the cache is of blocks, and on NVIDIA cards by matrix products instead of
+cuDNN if there are few scores.
 
 MLX makes a cuDNN plan for every new shape of queries, keys and mask. A plan takes 58 ms, or a second if the mask is an
 array (H200), while the prefill of a short prompt takes 8 ms, and prompts have all lengths. Matrix products only have a
@@ -24,9 +25,7 @@ LARGEST_HEAD = 128  # supported by cuDNN
 
 
 def patch_attention(model: nn.Module) -> None:
-    """On a card, replace attention in the modules of the model's layers, which look it up by name."""
-    if not on_cuda():
-        return
+    """Replace attention in the modules of the model's layers, which look it up by name."""
     for name in {type(layer).__module__ for layer in model.modules()}:
         module = sys.modules[name]
         if getattr(module, "scaled_dot_product_attention", None) is base.scaled_dot_product_attention:
@@ -56,7 +55,10 @@ def attention(
     sinks: mx.array | None = None,
 ) -> mx.array:
     """Replaces mlx-lm's scaled_dot_product_attention, with the same arguments."""
-    if sinks is None and not hasattr(cache, "bits") and avoids_plan(queries, keys, mask):
+    if hasattr(cache, "attend"):
+        attended: mx.array = cache.attend(queries, scale, mask, sinks)
+        return attended
+    if on_cuda() and sinks is None and not hasattr(cache, "bits") and avoids_plan(queries, keys, mask):
         return by_products(queries, keys, values, scale, mask)
     return base.scaled_dot_product_attention(
         queries, keys, values, cache=cache, scale=scale, mask=mask, sinks=sinks

@@ -38,9 +38,8 @@ def padded(lengths: Sequence[int]) -> int:
     return len(lengths) * (-(-(max(lengths) + 1) // GROWTH) * GROWTH) if lengths else 0
 
 
-def backends_of(model: nn.Module, new_cache: Callable[[], Cache]) -> Callable[[], DecodeBackend]:
-    """Makes backends: our decoder where it computes what the model does, else mlx-lm's network."""
-    decoder = Decoder.of(model, new_cache())
+def backends_of(model: nn.Module, decoder: Decoder | None) -> Callable[[], DecodeBackend]:
+    """Makes backends: our decoder if it computes what the model does, else mlx-lm's network."""
     return decoder.another if decoder is not None else lambda: MlxLmBackend(model)
 
 

@@ -245,8 +245,8 @@ class TextWorker:
     def stats(self) -> dict[str, Any]:
         return {
             "memory": mx.get_active_memory() + mx.get_cache_memory(),
-            "cache_bytes": self._prefix.bytes,
-            "cache_entries": len(self._prefix),
+            "cache_bytes": self._batch.kept_bytes,
+            "cache_entries": self._batch.kept_entries,
             "cache_limit": self._prefix.max_bytes,
             "kv_tokens": self._batch.held_tokens,
             "kv_limit": self._kv.tokens or 0,

@@ -1,4 +1,4 @@
-"""A batch holds keys and values for as many tokens as it may, and every sequence still writes what it writes alone."""
+"""A batch whose rows are not in blocks holds keys and values for as many tokens as it may, and every sequence still writes what it writes alone."""
 
 from collections.abc import Iterator
 
@@ -14,6 +14,7 @@ from models.language.cache.prefix_cache import PrefixCache
 from models.language.decode.decoder import Decoder
 from models.language.decode.row_groups import GROWTH, RowGroups, padded
 from models.language.load import LanguageModel
+from models.language.paged.network import PagedNetwork
 from tests.models.language.batch.test_batch import (
     in_slots_where_plain,
     prompt,
@@ -23,12 +24,14 @@ from tests.models.language.batch.test_batch import (
 )
 
 
-@pytest.fixture(scope="module", params=["llama", "llama, in slots", "gemma3", "qwen3_next"])
+@pytest.fixture(scope="module", params=["llama, padded", "llama, in slots", "gemma3, padded", "qwen3_next"])
 def model(request: pytest.FixtureRequest) -> Iterator[LanguageModel]:
     family, _, how = request.param.partition(", ")
     made = toy(family)
     with pytest.MonkeyPatch.context() as patch:
         if how:
+            patch.setattr(PagedNetwork, "of", lambda *limits: None)
+        if how == "in slots":
             patch.setattr(Decoder, "of", in_slots_where_plain)
         yield made
 

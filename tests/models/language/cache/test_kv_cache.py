@@ -75,7 +75,10 @@ def test_a_compact_cache_lets_the_batch_go(make: Callable[[], Any]) -> None:
     assert held() - before < 2 * size  # the batch is a hundred times as large
 
 
-def test_of_sequences_that_ended_no_more_is_held_than_is_counted(model: LanguageModel) -> None:
+def test_of_sequences_that_ended_no_more_is_held_than_is_counted(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PagedNetwork, "of", lambda *limits: None)
     prefix = PrefixCache(10**9)
     batch = Batch(model.model, model.vocab, model.new_cache, prefix, 16)
 

@@ -1,0 +1,170 @@
+"""Prompts to blocks: several at a time, laid end to end without padding, long ones in chunks that take turns."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+
+import mlx.core as mx
+
+from models.kernels.inflight import limit_inflight_memory
+from models.language.batch.prefill import LARGEST, PrefillBudget, Prefilled
+from models.language.batch.sequence import Sequence
+from models.language.decode.matmul import ROOM
+from models.language.distributed.coordinator import Ranks
+from models.language.paged.blocks import BLOCK
+from models.language.paged.network import PagedNetwork
+
+# Of a call's tokens, for prompts that take more than one call: those that take less do not wait for them, nor the other
+# way round.
+SHARE_OF_LONG = 0.25
+
+
+class PagedPrefill:
+    """Implements what `Batch` needs of a reader of prompts; see Prefill."""
+
+    def __init__(
+        self,
+        network: PagedNetwork,
+        switches_at: int | None,
+        all_cores: Callable[[bool], None],
+        ranks: Ranks,
+    ) -> None:
+        """`switches_at`: beyond this length all of a prompt is computed differently."""
+        self._network = network
+        self._switches_at = switches_at
+        self._all_cores = all_cores
+        self._budget = PrefillBudget(ranks)
+        self._waiting: deque[Sequence] = deque()
+        self._reading: list[Sequence] = []
+        self._working: list[Sequence] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._reading)
+
+    def add(self, row: Sequence) -> None:
+        self._waiting.append(row)
+
+    def add_first(self, row: Sequence) -> None:
+        self._waiting.appendleft(row)
+
+    @property
+    def reading(self) -> bool:
+        return bool(self._reading)
+
+    def remove(self, row: Sequence) -> bool:
+        if row in self._reading:
+            self._reading.remove(row)
+            self._close(row)
+            return True
+        if row in self._waiting:
+            self._waiting.remove(row)
+            return True
+        return False
+
+    def clear(self) -> None:
+        self._waiting.clear()
+        self._reading.clear()
+        self._budget.clear()
+
+    def rows(self) -> list[Sequence]:
+        return self._reading + list(self._waiting)
+
+    def abandon(self) -> list[Sequence]:
+        lost, self._working = self._working, []
+        for row in lost:
+            if row in self._reading:
+                self._reading.remove(row)
+            self._close(row, sound=False)
+        return lost
+
+    def _close(self, row: Sequence, sound: bool = True) -> None:
+        if row.table is not None:
+            self._network.close(row.table, row.tokens, sound)
+            row.table = None
+
+    def run(self, room: int, busy: bool, fits: Callable[[list[int]], bool]) -> Prefilled | None:
+        self._working = []
+        self._admit(room, fits)
+        budget = self._budget.tokens(busy)
+        left = [(row, len(row.text) - 1 - len(row.tokens)) for row in self._reading]
+        runs = shared_out(budget, [length for _, length in left])
+        chunks = [
+            (row, row.text[len(row.tokens) : len(row.tokens) + run])
+            for (row, _), run in zip(left, runs, strict=True)
+            if run
+        ]
+        self._working = [row for row, _ in chunks]
+        if chunks:
+            self._feed(chunks)
+        ready = [row for row in self._reading if len(row.tokens) == len(row.text) - 1]
+        if not ready:
+            return None
+        self._reading = [row for row in self._reading if row not in ready]
+        return Prefilled(ready, [], single=len(ready) == 1)
+
+    def _admit(self, room: int, fits: Callable[[list[int]], bool]) -> None:
+        """Begin prompts in the order in which they came, as long as there is room."""
+        while self._waiting and len(self._reading) < room:
+            row = self._waiting[0]
+            salt = self._salt(row)
+            held, shared = self._network.manager.held(row.text, salt)
+            if self._comes_soon(row, held) or not fits([len(row.text) - shared * BLOCK]):
+                return
+            self._waiting.popleft()
+            self._working.append(row)
+            self._reading.append(row)
+            row.table = self._network.open(row.text, salt)
+            row.tokens = row.text[: row.table.length]
+            if row.resumed is None:
+                row.cached = row.table.length
+                if row.on_started:
+                    row.on_started()
+
+    def _comes_soon(self, row: Sequence, held: int) -> bool:
+        """Whether more of its beginning, by at least a block, is just being read for another one."""
+        end = held + BLOCK
+        return any(other.text[:end] == row.text[:end] and len(row.text) > end for other in self._reading)
+
+    def _salt(self, row: Sequence) -> bytes:
+        long = self._switches_at is not None and len(row.prompt) > self._switches_at
+        return b"long" if long else b""
+
+    def _feed(self, chunks: Items[tuple[Sequence, list[int]]]) -> None:
+        began = time.perf_counter()
+        tables = [row.table for row, _ in chunks if row.table is not None]
+        self._network.feed(
+            [chunk for _, chunk in chunks],
+            [table.blocks for table in tables],
+            [table.length for table in tables],
+            [len(row.prompt) for row, _ in chunks],
+        )
+        self._all_cores(True)
+        with limit_inflight_memory(ROOM + self._network.pool.nbytes):
+            self._network.evaluate()
+        self._all_cores(False)
+        for (row, chunk), table in zip(chunks, tables, strict=True):
+            row.tokens = row.tokens + chunk
+            table.length += len(chunk)
+            self._network.manager.register(table, row.tokens)
+        fed = sum(len(chunk) for _, chunk in chunks)
+        if fed > LARGEST // 4:
+            mx.clear_cache()
+        self._budget.learn(fed, time.perf_counter() - began)
+
+
+def shared_out(budget: int, left: Items[int]) -> list[int]:
+    """How many tokens of each prompt are fed, given how many are left of each. Prompts that fit are read whole, in order;
+    longer ones share the rest, and at least a quarter, evenly."""
+    long = [at for at, length in enumerate(left) if length > budget]
+    whole = budget - int(budget * SHARE_OF_LONG) if long else budget
+    runs = [0] * len(left)
+    used = 0
+    for at, length in enumerate(left):
+        if at not in long and used < whole:
+            runs[at] = min(length, whole - used)
+            used += runs[at]
+    rest = budget - used
+    for turn, at in enumerate(long):
+        runs[at] = rest // len(long) + (turn < rest % len(long))
+    return runs

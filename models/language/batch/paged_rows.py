@@ -1,0 +1,91 @@
+"""Decoding rows whose keys and values are in blocks."""
+
+from collections.abc import Sequence as Items
+
+import mlx.core as mx
+import numpy as np
+
+from models.language.batch.prefill import Prefilled
+from models.language.batch.sequence import Sequence
+from models.language.paged.blocks import BLOCK, TRASH, Table, needed
+from models.language.paged.network import PagedNetwork
+
+GROWTH = 8  # blocks that the arrays of tables grow by
+
+
+class PagedRows:
+    """Implements Rows. A row's table is that of its sequence."""
+
+    def __init__(self, network: PagedNetwork) -> None:
+        self._network = network
+        self.clear()
+
+    def clear(self) -> None:
+        self._rows: list[Table] = []
+        self._tables = np.full((0, GROWTH), TRASH, np.int32)
+
+    @property
+    def held_tokens(self) -> int:
+        return self._network.held_tokens
+
+    def join(self, ready: Prefilled) -> None:
+        for row in ready.rows:
+            assert row.table is not None
+            self._rows.append(row.table)
+        self._tables = np.full((len(self._rows), self._width()), TRASH, np.int32)
+        for at, table in enumerate(self._rows):
+            self._tables[at, : len(table.blocks)] = table.blocks
+
+    def _width(self) -> int:
+        longest = max(len(table.blocks) for table in self._rows)
+        return -(-(longest + 1) // GROWTH) * GROWTH
+
+    def keep(self, rows: Items[int]) -> None:
+        self._rows = [self._rows[at] for at in rows]
+        self._tables = self._tables[list(rows)]
+
+    def remember(self, index: int, row: Sequence) -> None:
+        self._network.close(self._rows[index], row.tokens, sound=not row.has_nan)
+        row.table = None
+
+    def logits(self, tokens: mx.array) -> mx.array:
+        return self.several(tokens[:, None])[:, 0]
+
+    def several(self, tokens: mx.array) -> mx.array:
+        """Append [row, count] tokens; the logits that follow each, [row, count, vocabulary]."""
+        count = tokens.shape[1]
+        first = np.array([table.length for table in self._rows], np.int32)
+        for at, table in enumerate(self._rows):
+            self._grow(at, table, table.length + count)
+        logits = self._network.logits(tokens, self._tables, first)
+        for table in self._rows:
+            table.length += count
+        return logits
+
+    def rewind(self, index: int, length: int) -> None:
+        """Take tokens of a row back, so that `length` are left."""
+        table = self._rows[index]
+        self._network.manager.rewind(table, length)
+        self._tables[index, len(table.blocks) :] = TRASH
+
+    def _grow(self, at: int, table: Table, length: int) -> None:
+        held = len(table.blocks)
+        if length <= held * BLOCK:
+            return
+        self._network.manager.extend(table, length)
+        more = len(table.blocks) - self._tables.shape[1]
+        if more > 0:
+            wider = -(-more // GROWTH) * GROWTH
+            self._tables = np.pad(self._tables, ((0, 0), (0, wider)), constant_values=TRASH)
+        self._tables[at, held : len(table.blocks)] = table.blocks[held:]
+
+    def fits(self, lengths: Items[int]) -> bool:
+        """With a block to spare for each row, so that no row must give its own back at once."""
+        blocks = sum(needed(length + 1) for length in lengths)
+        spare = len(self._rows) + len(lengths) if self._network.manager.used else 0
+        return blocks + spare <= self._network.manager.available
+
+    @property
+    def overfull(self) -> bool:
+        more = sum(table.length == table.room for table in self._rows)
+        return more > self._network.manager.available

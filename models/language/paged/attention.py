@@ -1,0 +1,160 @@
+"""Attention over blocks by MLX's own operations: the path that runs anywhere, and what kernels are compared with.
+
+A few tokens of each of many texts are multiplied with the blocks where they lie (`gather_mm`, `gather_qmm`): nothing is
+copied or padded beyond a block. Longer runs, and half precision, whose scores must not be rounded, have their blocks
+gathered for MLX's fused attention.
+"""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from models.language.decode.attention import attention, round_up
+from models.language.paged.blocks import BLOCK
+from models.language.paged.pool import KeyValuePool, Layer
+from models.language.paged.step import FEW, Group, Step, View
+
+Arrays = Sequence[mx.array]
+
+
+def attend(
+    queries: mx.array,
+    pool: KeyValuePool,
+    layer: int,
+    step: Step,
+    scale: float,
+    window: int | None = None,
+    sinks: mx.array | None = None,
+    softcap: float | None = None,
+) -> mx.array:
+    """`queries` [token, head, 1, channel] over the keys and values of their texts, those of this step included."""
+    parts = []
+    for group in step.groups:
+        mine = group.take(queries)
+        if in_place(queries.dtype, pool.layers[layer], group.count):
+            out = _in_place(mine, pool, layer, group.view(window), scale, sinks, softcap)
+        else:
+            out = _gathered(mine, pool, layer, group, scale, window, sinks, softcap)
+        parts.append(out.swapaxes(1, 2).reshape(-1, out.shape[1], 1, out.shape[3]))
+    joined = parts[0] if len(parts) == 1 else mx.concatenate(parts)
+    return joined if step.order is None else joined[step.order]
+
+
+def in_place(dtype: mx.Dtype, layer: Layer, count: int) -> bool:
+    return count <= FEW and (layer.bits is not None or dtype == layer.dtype == mx.float32)
+
+
+def _in_place(
+    queries: mx.array,
+    pool: KeyValuePool,
+    at: int,
+    view: View,
+    scale: float,
+    sinks: mx.array | None,
+    softcap: float | None,
+) -> mx.array:
+    layer = pool.layers[at]
+    texts, heads, count, _ = queries.shape
+    blocks, kv, group = view.tables.shape[1], layer.heads, heads // layer.heads
+    rows = group * count
+    lhs, rhs = view.pairs(kv)
+    scores = _product(layer, (queries * scale).reshape(texts * kv, rows, -1), pool.keys[at], lhs, rhs, True)
+    scores = scores.transpose(0, 2, 3, 1, 4).reshape(texts, kv, group, count, blocks * BLOCK)
+    weights = _weights(scores, view.visible, sinks, softcap)
+    weights = weights.reshape(texts, kv, rows, blocks, BLOCK).transpose(0, 3, 1, 2, 4)
+    parts = _product(
+        layer,
+        weights.reshape(-1, rows, BLOCK).astype(queries.dtype),
+        pool.values[at],
+        None,
+        rhs.flatten(),
+        False,
+    )
+    out = parts.reshape(texts, blocks, kv, rows, -1).astype(mx.float32).sum(axis=1)
+    return out.astype(queries.dtype).reshape(texts, heads, count, -1)
+
+
+def _product(
+    layer: Layer, x: mx.array, stored: Arrays, lhs: mx.array | None, rhs: mx.array, transpose: bool
+) -> mx.array:
+    """`x` with the block and head of the pool that `rhs` names for each matrix."""
+    by_head = [array.reshape(-1, BLOCK, array.shape[-1]) for array in stored]
+    if layer.bits is None:
+        keys = by_head[0].swapaxes(-1, -2) if transpose else by_head[0]
+        return mx.gather_mm(x, keys, lhs, rhs)
+    packed, scales, biases = by_head
+    if lhs is None:
+        lhs = mx.arange(x.shape[0], dtype=mx.uint32)
+    return mx.gather_qmm(
+        x, packed, scales, biases, lhs, rhs, transpose=transpose, group_size=layer.group, bits=layer.bits
+    )
+
+
+def _weights(scores: mx.array, visible: mx.array, sinks: mx.array | None, softcap: float | None) -> mx.array:
+    """The softmax of scores [text, kv head, query head of it, query, token]."""
+    scores = scores.astype(mx.float32)
+    if softcap is not None:
+        scores = mx.tanh(scores / softcap) * softcap
+    scores = mx.where(visible, scores, -mx.inf)
+    if sinks is None:
+        return mx.softmax(scores, axis=-1)
+    shape = (*scores.shape[:-1], 1)
+    sink = mx.broadcast_to(sinks.astype(mx.float32).reshape(1, *scores.shape[1:3], 1, 1), shape)
+    return mx.softmax(mx.concatenate([scores, sink], axis=-1), axis=-1)[..., :-1]
+
+
+def _gathered(
+    queries: mx.array,
+    pool: KeyValuePool,
+    at: int,
+    group: Group,
+    scale: float,
+    window: int | None,
+    sinks: mx.array | None,
+    softcap: float | None,
+) -> mx.array:
+    layer, view = pool.layers[at], group.view(window)
+    keys = _contiguous(layer, pool.keys[at], view.tables).astype(queries.dtype)
+    values = _contiguous(layer, pool.values[at], view.tables).astype(queries.dtype)
+    if softcap is not None:
+        return _capped(queries, keys, values, view.visible, scale, sinks, softcap)
+    begin = 0 if window is None else max(int(group.first[0]) - window + 1, 0) // BLOCK
+    hidden = window is not None and int(group.first[0]) + group.count - begin * BLOCK > window
+    if len(group.first) > 1 or hidden:
+        mask = view.visible[:, 0]
+        return attention(queries, keys, values, None, scale, mask, sinks)
+    # One text: the causal mask of fused attention, which starts where the keys end.
+    length = int(group.first[0]) + group.count - begin * BLOCK
+    padding = min(round_up(group.count) - group.count, keys.shape[2] - length)
+    if padding:
+        queries = mx.pad(queries, [(0, 0), (0, 0), (0, padding), (0, 0)])
+        length += padding
+    causal = "causal" if queries.shape[2] > 1 else None
+    out = attention(queries, keys[:, :, :length], values[:, :, :length], None, scale, causal, sinks)
+    return out[:, :, : group.count]
+
+
+def _contiguous(layer: Layer, stored: Arrays, tables: mx.array) -> mx.array:
+    """The blocks of tables [text, block] as [text, head, token, channel]."""
+    parts = [array[tables] for array in stored]
+    if layer.bits is not None:
+        packed, scales, biases = parts
+        parts = [mx.dequantize(packed, scales, biases, group_size=layer.group, bits=layer.bits)]
+    return parts[0].swapaxes(1, 2).flatten(2, 3)
+
+
+def _capped(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    visible: mx.array,
+    scale: float,
+    sinks: mx.array | None,
+    softcap: float,
+) -> mx.array:
+    texts, heads, count, size = queries.shape
+    kv = keys.shape[1]
+    rows = (queries * scale).reshape(texts, kv, -1, size)
+    scores = (rows @ keys.swapaxes(-1, -2)).reshape(texts, kv, heads // kv, count, -1)
+    weights = _weights(scores, visible, sinks, softcap).astype(values.dtype)
+    return (weights.reshape(texts, kv, -1, keys.shape[2]) @ values).reshape(texts, heads, count, -1)

@@ -1,0 +1,50 @@
+"""The cache of one layer, as mlx-lm's networks use it: each token is a row, and attention is over the blocks of its text."""
+
+from typing import Any
+
+import mlx.core as mx
+
+from models.language.paged.attention import attend
+from models.language.paged.pool import KeyValuePool
+from models.language.paged.step import Step, Window
+
+
+class NotPageable(ValueError):
+    """The network's attention cannot be taken over blocks."""
+
+
+class PagedLayer:
+    """`step` is set before each forward pass."""
+
+    step: Step
+
+    def __init__(self, pool: KeyValuePool, at: int) -> None:
+        self._pool = pool
+        self._at = at
+        self._window = pool.layers[at].window
+
+    @property
+    def offset(self) -> mx.array:
+        return self.step.positions
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Writes them to the pool. What is returned is not looked at by `attend`."""
+        self._pool.write(self._at, self.step.blocks, self.step.offsets, keys[:, :, 0], values[:, :, 0])
+        return keys, values
+
+    def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> Window:
+        return Window(window_size)
+
+    def attend(
+        self,
+        queries: mx.array,
+        scale: float,
+        mask: Any,
+        sinks: mx.array | None = None,
+        softcap: float | None = None,
+    ) -> mx.array:
+        if isinstance(mask, mx.array):
+            raise NotPageable("the network makes a mask of its own")
+        sizes = [self._window, mask.size if isinstance(mask, Window) else None]
+        window = min((size for size in sizes if size is not None), default=None)
+        return attend(queries, self._pool, self._at, self.step, scale, window, sinks, softcap)

@@ -1,0 +1,139 @@
+"""A network over a pool of blocks, if its attention can be taken over them, which a trial beside its own caches shows."""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from models.language.cache.kv_cache import Cache
+from models.language.corrections.rope import prompt_lengths
+from models.language.paged.blocks import BLOCK, BlockManager, Table
+from models.language.paged.cache import PagedLayer
+from models.language.paged.pool import KeyValuePool, layers_of
+from models.language.paged.step import Ints, Step
+
+log = logging.getLogger("diptych.paged")
+
+# A trial: a prompt, then two tokens at once.
+TRIAL, LATER = 9, 2
+# Of logits, relative to the largest: in float32, and in half precision.
+EXACT, ROUNDED = 2e-3, 0.1
+
+
+class PagedNetwork:
+    """The only one to write to its pool. Blocks are numbered by `manager`."""
+
+    def __init__(self, model: nn.Module, pool: KeyValuePool, manager: BlockManager) -> None:
+        self._model = model
+        self.pool = pool
+        self.manager = manager
+        self._layers = [PagedLayer(pool, at) for at in range(len(pool.layers))]
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, new_cache: Callable[[], Cache], tokens: int, keep: int
+    ) -> "PagedNetwork | None":
+        """For so many tokens at a time, `keep` bytes of them in no running text; None if the network cannot be paged."""
+        blocks = max(tokens // BLOCK, 2) + 1
+        try:
+            cache = new_cache()
+            model(mx.zeros((1, 1), dtype=mx.uint32), cache=cache)  # sizes are known without evaluation
+            layers = layers_of(cache)
+            if layers is None:
+                return None
+            pool = KeyValuePool(layers, blocks)
+            manager = BlockManager(blocks, keep // pool.bytes_per_block)
+            network = cls(model, pool, manager)
+            difference = network._difference(new_cache())
+        except Exception as error:  # whatever a network of another kind does with such a cache
+            log.info("keys and values are not kept in blocks: %s: %s", type(error).__name__, error)
+            return None
+        if difference > 1:
+            log.info("keys and values are not kept in blocks: in a trial the logits differ")
+            return None
+        return network
+
+    def _difference(self, cache: Cache) -> float:
+        """Of the logits from those with the network's own caches, relative to what rounding explains."""
+        tokens = mx.array([[3, 1, 4, 1, 5, 2, 6, 5, 3, 5, 0]], mx.uint32)
+        parts = [tokens[:, :TRIAL], tokens[:, TRIAL:]]
+        expected = mx.concatenate([self._model(part, cache=cache)[0] for part in parts]).astype(mx.float32)
+        table, _ = self.manager.open(range(TRIAL + LATER))
+        self.manager.extend(table, TRIAL + LATER)
+        self.pool.reserve(self.manager.touched)
+        steps = [
+            Step.of_prompts([table.blocks], [0], [TRIAL]),
+            Step.of_rows(np.array([table.blocks], np.int32), np.array([TRIAL], np.int32), LATER),
+        ]
+        logits = [self._forward(part[0], step) for part, step in zip(parts, steps, strict=True)]
+        actual = mx.concatenate(logits).astype(mx.float32)
+        self.clear()
+        largest = cast(float, mx.abs(expected).max().item())
+        if not math.isfinite(largest):  # corrupt weights: requests will report that
+            return 0.0
+        difference = cast(float, mx.abs(actual - expected).max().item()) / max(largest, 1e-6)
+        allowed = EXACT if logits[0].dtype == mx.float32 else ROUNDED
+        return difference / allowed if math.isfinite(difference) else math.inf
+
+    def clear(self) -> None:
+        """Drop all blocks."""
+        self.manager.clear()
+        self.pool.clear()
+
+    def open(self, tokens: Sequence[int], salt: bytes) -> Table:
+        """A table with room for `tokens`, and with what is held of their beginning."""
+        table, copies = self.manager.open(tokens, salt)
+        self.pool.reserve(self.manager.touched)
+        self.pool.copy(copies)
+        self.manager.extend(table, len(tokens))
+        return table
+
+    def close(self, table: Table, tokens: Sequence[int], sound: bool) -> None:
+        """The text of a table has ended. Blocks that are not `sound` are wiped: what is masked must still be finite."""
+        if not sound:
+            self.pool.wipe(self.manager.own(table))
+        self.manager.close(table, tokens, sound)
+
+    def logits(self, tokens: mx.array, tables: Ints, first: Ints) -> mx.array:
+        """Feed [text, count] tokens that begin at positions `first`; their logits [text, count, vocabulary]."""
+        texts, count = tokens.shape
+        self.pool.reserve(self.manager.touched)
+        return self._forward(tokens.flatten(), Step.of_rows(tables, first, count)).reshape(texts, count, -1)
+
+    def feed(
+        self,
+        runs: Sequence[Sequence[int]],
+        tables: Sequence[Sequence[int]],
+        first: Sequence[int],
+        lengths: Sequence[int],
+    ) -> None:
+        """Feed runs of several prompts, without logits; `lengths` are those of the whole prompts."""
+        self.pool.reserve(self.manager.touched)
+        counts = [len(run) for run in runs]
+        tokens = mx.array([token for run in runs for token in run], mx.uint32)
+        with prompt_lengths(
+            [length for length, count in zip(lengths, counts, strict=True) for _ in range(count)]
+        ):
+            self._forward(tokens, Step.of_prompts(tables, first, counts))
+
+    def _forward(self, tokens: mx.array, step: Step) -> mx.array:
+        for layer in self._layers:
+            layer.step = step
+        logits: mx.array = self._model(tokens[:, None], cache=self._layers)
+        return logits[:, -1]
+
+    @property
+    def held_tokens(self) -> int:
+        return self.manager.used * BLOCK
+
+    @property
+    def idle_bytes(self) -> int:
+        """Of blocks kept for texts to come."""
+        return self.manager.idle * self.pool.bytes_per_block
+
+    def evaluate(self) -> None:
+        mx.eval(self.pool.arrays)

@@ -1,0 +1,158 @@
+"""The arrays that blocks are places in: keys and values of all layers, whole or quantized."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+from mlx_lm.models import cache as mlx_cache
+
+from models.kernels.gpu import on_cuda
+from models.language.cache.kv_cache import Cache
+from models.language.paged.blocks import BLOCK
+
+# What a pool begins with; it grows with what is written to it.
+SMALLEST = 64  # blocks
+BEGINNING_ON_A_CARD = 8 * 2**30  # bytes
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one layer keeps of a token. `bits` and `group`: of quantized keys and values."""
+
+    heads: int
+    key_size: int
+    value_size: int
+    dtype: mx.Dtype
+    window: int | None = None
+    bits: int | None = None
+    group: int = 64
+
+    def blank(self, blocks: int, size: int) -> list[mx.array]:
+        """One array, or three of a quantized one: values, scales, biases; [block, head, token, channel]."""
+        shape = (blocks, self.heads, BLOCK)
+        if self.bits is None:
+            return [mx.zeros((*shape, size), self.dtype)]
+        scales = (*shape, size // self.group)
+        packed = mx.zeros((*shape, size * self.bits // 32), mx.uint32)
+        return [packed, mx.zeros(scales, self.dtype), mx.zeros(scales, self.dtype)]
+
+
+def layers_of(cache: Cache) -> list[Layer] | None:
+    """What each layer keeps, by a cache that has seen a token; None if one is of another kind than keys and values."""
+    layers = []
+    for layer in cache:
+        window = None
+        if type(layer) is mlx_cache.RotatingKVCache:
+            if layer.keep:
+                return None
+            window = layer.max_size
+        elif not isinstance(layer, mlx_cache.KVCache | mlx_cache.QuantizedKVCache):
+            return None
+        if layer.keys is None:
+            return None
+        if isinstance(layer, mlx_cache.QuantizedKVCache):
+            keys, scales, _ = layer.keys
+            key_size, value_size = (x[0].shape[-1] * 32 // layer.bits for x in (layer.keys, layer.values))
+            bits, group = layer.bits, layer.group_size
+            layers.append(Layer(keys.shape[1], key_size, value_size, scales.dtype, None, bits, group))
+        else:
+            keys, values = layer.keys, layer.values
+            layers.append(Layer(keys.shape[1], keys.shape[-1], values.shape[-1], keys.dtype, window))
+    return layers
+
+
+class KeyValuePool:
+    """`limit`: blocks there may ever be. The arrays double with what is written, up to the limit, layer by layer; on a card
+    they begin with what most need."""
+
+    def __init__(self, layers: Sequence[Layer], limit: int) -> None:
+        self.layers = list(layers)
+        self.limit = limit
+        self.keys: list[list[mx.array]] = []
+        self.values: list[list[mx.array]] = []
+        self.clear()
+
+    def clear(self) -> None:
+        """Blocks without content."""
+        self.blocks = min(self._beginning(), self.limit)
+        self.keys = [layer.blank(self.blocks, layer.key_size) for layer in self.layers]
+        self.values = [layer.blank(self.blocks, layer.value_size) for layer in self.layers]
+
+    def _beginning(self) -> int:
+        if not on_cuda():
+            return SMALLEST
+        one = [
+            array.nbytes
+            for layer in self.layers
+            for array in layer.blank(1, layer.key_size + layer.value_size)
+        ]
+        return max(BEGINNING_ON_A_CARD // sum(one), SMALLEST)
+
+    @property
+    def bytes_per_block(self) -> int:
+        return self.nbytes // self.blocks
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        leaves: list[Any] = tree_flatten([self.keys, self.values])  # type: ignore[assignment]
+        return [leaf for _, leaf in leaves]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays)
+
+    def reserve(self, blocks: int) -> None:
+        """Have at least so many."""
+        if blocks <= self.blocks:
+            return
+        before, self.blocks = self.blocks, min(max(blocks, 2 * self.blocks), self.limit)
+        for at, layer in enumerate(self.layers):
+            for arrays, size in ((self.keys[at], layer.key_size), (self.values[at], layer.value_size)):
+                for place, blank in enumerate(layer.blank(self.blocks, size)):
+                    blank[:before] = arrays[place]
+                    arrays[place] = blank
+            mx.eval(self.keys[at], self.values[at])  # so that only one layer is in memory twice
+
+    def write(
+        self, layer: int, blocks: mx.array, offsets: mx.array, keys: mx.array, values: mx.array
+    ) -> None:
+        """Keys and values [token, head, channel] of tokens at these places."""
+        for arrays, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            for at, part in enumerate(self._stored(layer, new)):
+                arrays[at][blocks, :, offsets] = part
+
+    def _stored(self, layer: int, x: mx.array) -> tuple[mx.array, ...]:
+        spec = self.layers[layer]
+        if spec.bits is None:
+            return (x.astype(spec.dtype),)
+        return tuple(mx.quantize(x, group_size=spec.group, bits=spec.bits))
+
+    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy whole blocks, each pair from and to."""
+        if not pairs:
+            return
+        sources, targets = (mx.array(list(places)) for places in zip(*pairs, strict=True))
+        for group in (*self.keys, *self.values):
+            for at, array in enumerate(group):
+                copied = array[sources]
+                group[at][targets] = copied
+
+    def wipe(self, blocks: Sequence[int]) -> None:
+        places = mx.array(list(blocks), mx.int32)
+        for array in self.arrays if blocks else ():
+            array[places] = mx.zeros((), array.dtype)
+
+    def export(self, block: int) -> list[mx.array]:
+        """A block's content of all layers, in arrays of its own."""
+        parts = [array[block] * 1 for array in self.arrays]
+        mx.eval(parts)
+        return parts
+
+    def restore(self, block: int, parts: Sequence[mx.array]) -> None:
+        """What `export` has returned, to any block."""
+        at = iter(parts)
+        for group in (*self.keys, *self.values):
+            for place in range(len(group)):
+                group[place][block] = next(at)

@@ -1,0 +1,129 @@
+"""What one forward pass feeds: tokens of several texts laid end to end, each token a row of its own for the network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from models.language.paged.blocks import BLOCK
+
+Ints = NDArray[np.int32]
+
+FEW = 8  # tokens of a text that are compared with its blocks as they are; keys of longer runs are gathered first
+# Rows of one group may have so many times the blocks of the shortest.
+SPREAD = 2
+
+
+@dataclass(frozen=True)
+class Window:
+    """Takes the place of a mask: every token sees those before it, at most so many of them; None: all."""
+
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """The blocks that the texts of a group look at, as arrays."""
+
+    tables: mx.array  # [text, block]
+    visible: mx.array  # [text, 1, 1, query, token]
+
+    def pairs(self, heads: int) -> tuple[mx.array, mx.array]:
+        """For each text, block and head: the place of its queries, and that of its keys, heads being laid out last."""
+        head = mx.arange(heads, dtype=mx.uint32)
+        keys = self.tables[..., None].astype(mx.uint32) * heads + head
+        texts = mx.arange(self.tables.shape[0], dtype=mx.uint32)[:, None, None] * heads + head
+        return mx.broadcast_to(texts, keys.shape), keys
+
+
+@dataclass(eq=False)
+class Group:
+    """Texts that feed the same number of tokens. `rows`: where these are in the step, text by text; None: all in order."""
+
+    rows: Ints | None
+    count: int
+    tables: Ints  # [text, block]
+    first: Ints  # position of each text's first token
+    _views: dict[int | None, View] = field(default_factory=dict)
+
+    def take(self, x: mx.array) -> mx.array:
+        """The group's rows of a step's array [row, head, 1, channel], as [text, head, token, channel]."""
+        mine = x if self.rows is None else x[mx.array(self.rows)]
+        return mine.reshape(len(self.first), self.count, *x.shape[1:2], x.shape[-1]).swapaxes(1, 2)
+
+    def view(self, window: int | None) -> View:
+        if window not in self._views:
+            self._views[window] = self._view(window)
+        return self._views[window]
+
+    def _view(self, window: int | None) -> View:
+        last = self.first + self.count - 1
+        begin = (
+            np.zeros_like(self.first) if window is None else np.maximum(self.first - window + 1, 0) // BLOCK
+        )
+        width = int((last // BLOCK - begin).max()) + 1
+        at = np.minimum(begin[:, None] + np.arange(width), self.tables.shape[1] - 1)
+        tables = np.take_along_axis(self.tables, at, axis=1)
+        keys = mx.array(begin)[:, None, None] * BLOCK + mx.arange(width * BLOCK)
+        queries = mx.array(self.first)[:, None, None] + mx.arange(self.count)[:, None]
+        visible = keys <= queries
+        if window is not None:
+            visible = visible & (keys > queries - window)
+        return View(mx.array(tables), visible[:, None, None])
+
+
+class Step:
+    """Where a step's tokens are in their texts and in the pool."""
+
+    def __init__(self, positions: Ints, places: Ints, groups: Sequence[Group]) -> None:
+        """`places`: the block of each token."""
+        self.positions = mx.array(positions)
+        self.blocks = mx.array(places)
+        self.offsets = mx.array(positions % BLOCK)
+        self.groups = groups
+        rows = [group.rows for group in groups if group.rows is not None]
+        order = np.argsort(np.concatenate(rows), kind="stable") if rows else np.arange(0)
+        self.order = None if (order == np.arange(len(order))).all() else mx.array(order)
+
+    @classmethod
+    def of_rows(cls, tables: Ints, first: Ints, count: int) -> "Step":
+        """The same number of tokens for each text; `tables` are padded with blocks that are not looked at."""
+        positions = (first[:, None] + np.arange(count)).astype(np.int32)
+        places = np.take_along_axis(tables, positions // BLOCK, axis=1)
+        return cls(positions.ravel(), places.ravel(), _alike(tables, first, count))
+
+    @classmethod
+    def of_prompts(
+        cls, tables: Sequence[Sequence[int]], first: Sequence[int], counts: Sequence[int]
+    ) -> "Step":
+        """A run of tokens for each text."""
+        positions: list[Ints] = []
+        places: list[Ints] = []
+        groups: list[Group] = []
+        begin = 0
+        for table, start, count in zip(tables, first, counts, strict=True):
+            blocks = np.array(table, np.int32)
+            run = np.arange(start, start + count, dtype=np.int32)
+            positions.append(run)
+            places.append(blocks[run // BLOCK])
+            rows = None if len(counts) == 1 else np.arange(begin, begin + count, dtype=np.int32)
+            groups.append(Group(rows, count, blocks[None], np.array([start], np.int32)))
+            begin += count
+        return cls(np.concatenate(positions), np.concatenate(places), groups)
+
+
+def _alike(tables: Ints, first: Ints, count: int) -> list[Group]:
+    """Groups of rows with about as many blocks, so that a long text does not make the others as long."""
+    blocks = (first + count - 1) // BLOCK + 1
+    if int(blocks.max()) * len(blocks) <= SPREAD * int(blocks.sum()):
+        return [Group(None, count, tables[:, : int(blocks.max())], first)]
+    groups = []
+    order = np.argsort(blocks, kind="stable")
+    while len(order):
+        within = int(np.searchsorted(blocks[order], SPREAD * blocks[order[0]], side="right"))
+        chosen, order = np.sort(order[:within]), order[within:]
+        rows = (chosen[:, None] * count + np.arange(count)).ravel().astype(np.int32)
+        groups.append(Group(rows, count, tables[chosen, : int(blocks[chosen].max())], first[chosen]))
+    return groups
