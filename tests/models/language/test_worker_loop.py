@@ -9,6 +9,7 @@ import pytest
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.distributed.coordinator import Add, Follower, Forget, Message, Step
 from models.language.embedding.model import EmbeddingError
+from models.language.paged.network import PagedNetwork
 from models.language.worker_loop import worker_loop
 from tests.models.language.batch.test_batch import toy
 
@@ -30,6 +31,7 @@ class ScriptedFollower(Follower):
 
 
 def test_the_prefix_cache_is_cleared_when_the_first_rank_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PagedNetwork, "of", lambda *limits: None)
     kept: list[PrefixCache] = []
     held: list[int] = []
 

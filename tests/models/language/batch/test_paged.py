@@ -1,7 +1,5 @@
 """A batch in blocks: its pool is never exceeded, beginnings are shared, and every sequence writes what it writes alone."""
 
-from collections.abc import Iterator
-
 import mlx.core as mx
 import pytest
 
@@ -18,12 +16,12 @@ MUCH = 10**9
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma3", "mistral", "qwen3, 8 bits", "qwen3, 4 bits"])
-def model(request: pytest.FixtureRequest) -> Iterator[LanguageModel]:
+def model(request: pytest.FixtureRequest) -> LanguageModel:
     family, _, bits = request.param.partition(", ")
     made = toy(family)
     if bits:
         made.kv_bits, made.kv_group = int(bits.split()[0]), 32
-    yield made
+    return made
 
 
 def batch_for(model: LanguageModel, blocks: int, keep: int = MUCH) -> Batch:

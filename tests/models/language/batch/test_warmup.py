@@ -39,11 +39,11 @@ def test_prompts_alone_and_batches_of_every_size_below_eight() -> None:
     for _ in warm_up.steps():
         assert not warm_up.done
     assert warm_up.done
-    assert {(1, length - 1) for length in SINGLE_LENGTHS} <= heard.shapes
-    assert (len(BATCH_LENGTHS), max(BATCH_LENGTHS) - 1) in heard.shapes
+    assert {(length - 1, 1) for length in SINGLE_LENGTHS} <= heard.shapes
+    assert (sum(length - 1 for length in BATCH_LENGTHS), 1) in heard.shapes
     assert {(rows, 1) for rows in range(1, len(BATCH_LENGTHS) + 1)} <= heard.shapes
     assert not batch.busy
-    assert (len(prefix), prefix.bytes) == (0, 0)
+    assert (batch.held_tokens, batch.kept_bytes) == (0, 0)
 
 
 def test_what_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def test_what_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> No
         list(warm_up.steps())
     assert warm_up.done  # it is not tried again
     assert not batch.busy
-    assert len(prefix) == 0
+    assert batch.kept_entries == 0
 
 
 def test_a_request_in_the_middle_finds_an_empty_batch_and_keeps_its_prompt() -> None:
@@ -75,15 +75,15 @@ def test_a_request_in_the_middle_finds_an_empty_batch_and_keeps_its_prompt() -> 
     assert batch.busy
     steps.close()
     assert not batch.busy
-    assert len(prefix) == 0
+    assert batch.kept_entries == 0
     batch.add(Sequence("a request", [1, 2, 3, 4, 5] * 9, 4))
     while batch.busy:
         batch.step()
-    kept = len(prefix)
+    kept = batch.kept_entries
     assert kept > 0
     list(warm_up.steps())
     assert warm_up.done
-    assert len(prefix) >= kept
+    assert batch.kept_entries >= kept
     assert {(rows, 1) for rows in range(1, len(BATCH_LENGTHS) + 1)} <= heard.shapes
 
 

@@ -12,6 +12,7 @@ from models.language.batch.options import Sampling
 from models.language.batch.sequence import Sequence
 from models.language.cache import kv_cache
 from models.language.cache.prefix_cache import PrefixCache
+from models.language.paged.network import PagedNetwork
 from tests.models.language.batch.test_batch import Batch, LanguageModel, model, prompt
 
 __all__ = ["model"]  # a fixture
