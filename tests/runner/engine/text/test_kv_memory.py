@@ -57,7 +57,7 @@ def test_a_text_that_never_fits_is_a_400_with_both_numbers() -> None:
 
 def test_too_little_memory_for_any_text_is_refused_at_load() -> None:
     with pytest.raises(
-        BadRequest, match=r"--kv-memory: 1 kB hold \d+ tokens of this model; at least .* are needed"
+        BadRequest, match=r"--kv-memory: 1 kB holds \d+ tokens of this model; at least .* is needed"
     ):
         kv_memory(toy(), 1000, 0, None)
 
