@@ -13,7 +13,7 @@ from runner.sources.gguf import find_gguf
 from runner.sources.name import ModelName
 from runner.sources.required_files import required_files
 
-ACCEPTED = "pull takes hub repos, owner/name or owner/name@revision"
+ACCEPTED = "pull takes hub repos: owner/name, owner/name@revision, or owner/name:Q4_K_M for a GGUF"
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def plan_download(name: str, *, folders: bool = True) -> Download:
             raise BadRequest(f"{shorten(name)} is a folder, and already on this machine; {ACCEPTED}")
         raise BadRequest(f"{shorten(name)} is not a hub repo; {ACCEPTED} (for Ollama's: `ollama pull`)")
     # Imported late: the hub client takes longer to load than everything else together.
-    from runner.sources.hub_api import RemoteFiles
+    from runner.sources.hub_gguf import remote_files
 
-    files = RemoteFiles(model.hub)
+    files = remote_files(model.hub)
     mode = mode_of(files)
     size = sum(files.listing()[path] for path in required_files(files, mode))
     return Download(

@@ -8,7 +8,9 @@ from pathlib import Path
 from runner.errors import DiptychError, ModelNotSupported
 from runner.library.installed import Installed, Removal, described
 from runner.sources.base import shorten
+from runner.sources.gguf import quantizations
 from runner.sources.hub import COMMIT, SnapshotFiles, cache_folder, repo_folder
+from runner.sources.hub_cached_gguf import cached_gguf, holds_gguf
 from runner.sources.name import MAIN, HubName, ModelName, parse_hub_name
 
 # Branches and tags read per repo.
@@ -34,21 +36,32 @@ def _commits(repo: str, folder: Path, warnings: list[str]) -> Iterator[Installed
         if not COMMIT.fullmatch(commit):
             warnings.append(f"{shorten(snapshot, 300)} does not have the name of a commit")
             continue
-        model = _model(HubName(repo, names.get(commit, [commit])[0]), snapshot)
-        # A download writes its branch last: the only commit of a repo without branches is an unfinished download.
-        if not names and len(snapshots) == 1 and model.mode is None:
-            model = replace(model, name=hub_name(HubName(repo, MAIN)))
-        yield model
+        for model in _models(HubName(repo, names.get(commit, [commit])[0]), snapshot):
+            # A download writes its branch last: the only commit of a repo without branches is an unfinished download.
+            is_unfinished = not names and len(snapshots) == 1 and model.mode is None
+            yield replace(model, name=hub_name(HubName(repo, MAIN))) if is_unfinished else model
 
 
-def _model(hub: HubName, snapshot: Path) -> Installed:
+def _models(hub: HubName, snapshot: Path) -> Iterator[Installed]:
+    """The model of a commit; of one with GGUF files, each quantization."""
     files = SnapshotFiles(hub, snapshot)
     model = Installed(hub_name(hub), "hub", 0, modified(snapshot), snapshot.name)
     try:
-        model = replace(model, bytes=sum(files.listing().values()))
+        listing = files.listing()
     except ModelNotSupported as error:
-        return replace(model, fault=error.message)
-    return described(model, files)
+        yield replace(model, fault=error.message)
+        return
+    is_gguf = holds_gguf(hub, listing)
+    words = quantizations(listing) if is_gguf else {}
+    for word, size in words.items():
+        named = hub._replace(quantization=word)
+        model = replace(model, name=hub_name(named), bytes=size)
+        gguf = cached_gguf(named, files)
+        several = f"it has several files of the quantization {word}, or not all of one"
+        yield described(model, gguf) if gguf else replace(model, fault=several)
+    if not words:
+        whole = cached_gguf(hub, files) if is_gguf else None
+        yield described(replace(model, bytes=sum(listing.values())), whole or files)
 
 
 def hub_name(hub: HubName) -> str:
@@ -126,7 +139,9 @@ def plan_hub(model: Installed) -> Removal:
         if left:
             raise DiptychError(f"{model.name} could not be removed: {left[0]} is still there")
 
-    names = (hub_name(hub._replace(revision=ref)) for ref in refs(folder).get(model.digest, ()))
+    snapshot = folder / "snapshots" / model.digest
+    branches = [hub._replace(revision=ref, quantization="") for ref in refs(folder).get(model.digest, ())]
+    names = dict.fromkeys(other.name for branch in branches for other in _models(branch, snapshot))
     return Removal(
         model, plan.expected_freed_size, run, also=tuple(name for name in names if name != model.name)
     )

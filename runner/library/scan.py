@@ -13,7 +13,8 @@ from runner.sources import ModelFiles
 from runner.sources.folder import FolderFiles, find_folder
 from runner.sources.gguf import GGUFFiles, find_gguf
 from runner.sources.hub import SnapshotFiles
-from runner.sources.name import ModelName
+from runner.sources.hub_cached_gguf import CachedGGUF
+from runner.sources.name import HubName, ModelName
 from runner.sources.ollama_model import OllamaModel
 
 T = TypeVar("T")
@@ -37,7 +38,14 @@ def lookup(models: Mapping[str, T], name: str) -> T | None:
     parsed = ModelName.parse(name)
     spellings = [hub_name(parsed.hub)] if parsed.hub else []
     spellings += [ollama_name(parsed.ollama)] if parsed.ollama else []
-    return next((models[spelling] for spelling in spellings if spelling in models), None)
+    found = next((models[spelling] for spelling in spellings if spelling in models), None)
+    return found or (_only_quantization(models, parsed.hub) if parsed.hub else None)
+
+
+def _only_quantization(models: Mapping[str, T], hub: HubName) -> T | None:
+    """The GGUF of a repo, whose quantization may be left out where there is one."""
+    names = [name for name in models if name.startswith(f"{hub_name(hub)}:")] if not hub.quantization else []
+    return models[names[0]] if len(names) == 1 else None
 
 
 def _folder(name: str, warnings: list[str]) -> Installed | None:
@@ -68,8 +76,8 @@ def _path(files: FolderFiles | GGUFFiles) -> Path:
 def entry_of(files: ModelFiles, aliases: Mapping[str, str] | None = None) -> Installed | None:
     """The entry of a model; None when it is not on this machine (yet)."""
     models = {model.name: model for model in installed(aliases).models}
-    if isinstance(files, SnapshotFiles | OllamaModel):
+    if isinstance(files, SnapshotFiles | OllamaModel | CachedGGUF):
         return lookup(models, files.name)
-    if isinstance(files, FolderFiles | GGUFFiles):
+    if isinstance(files, FolderFiles | GGUFFiles) and files.source == "folder":
         return models.get(str(_path(files))) or folder_model(files)
     return None

@@ -5,6 +5,7 @@ from runner.sources.base import ModelFiles, shorten
 from runner.sources.folder import find_folder
 from runner.sources.gguf import find_gguf
 from runner.sources.hub import cached_snapshot, offline, offline_error
+from runner.sources.hub_cached_gguf import cached_gguf, holds_gguf
 from runner.sources.name import HubName, ModelName
 from runner.sources.ollama import find_ollama
 from runner.sources.ollama_store import store_root
@@ -12,7 +13,7 @@ from runner.sources.required_files import missing_part
 
 # Of a path on Linux.
 MAX_LENGTH = 4096
-FORMS = "a folder, a hub repo (owner/name or owner/name@revision), or a name in the Ollama store (name or name:tag)"
+FORMS = "a folder, a hub repo (owner/name, owner/name@revision or owner/name:Q4_K_M), or a name in the Ollama store (name or name:tag)"
 
 
 def find(name: str, *, folders: bool = True) -> ModelFiles:
@@ -65,6 +66,8 @@ def _forced_ollama(name: ModelName) -> ModelFiles:
 
 def _cached(hub: HubName) -> ModelFiles | None:
     snapshot = cached_snapshot(hub)
+    if snapshot and holds_gguf(hub, snapshot.listing()):
+        return cached_gguf(hub, snapshot)
     return snapshot if snapshot and not missing_part(snapshot) else None
 
 
@@ -74,9 +77,9 @@ def _remote(hub: HubName) -> ModelFiles:
         if offline():
             raise offline_error(hub)
         # Imported late: the hub client takes longer to load than everything else together.
-        from runner.sources.hub_api import RemoteFiles
+        from runner.sources.hub_gguf import remote_files
 
-        return RemoteFiles(hub)
+        return remote_files(hub)
     except HubUnreachable as error:
         snapshot = cached_snapshot(hub)
         if snapshot is None:

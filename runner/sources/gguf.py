@@ -24,6 +24,9 @@ SUFFIX = ".gguf"
 TEMPLATE = "tokenizer.chat_template"
 # Beside the model in a folder or repo: the tower of a model that sees, an importance matrix.
 BESIDE = re.compile(r"(?i)mmproj|imatrix|(^|/)mtp-|vocab-only")
+_QUANTIZATION = re.compile(
+    r"(?i)(?:^|[-.])((?:UD-)?(?:I?Q[1-8][A-Z0-9_]*|TQ[12]_0|B?F16|F32|MXFP4[A-Z_]*))(?=[-.])"
+)
 _PART = re.compile(r"(?i)(.*)-(\d{5})-of-(\d{5})\.gguf")
 
 
@@ -57,7 +60,11 @@ class GGUFFiles(ModelFiles):
     @cached_property
     def _listing(self) -> dict[str, int]:
         texts = {name: len(text) for name, text in self._texts.items()}
-        return {**texts, TOKENIZER: 0, **{path.name: path.stat().st_size for path in self.paths}}
+        return {**texts, TOKENIZER: 0, **self.sizes()}
+
+    def sizes(self) -> dict[str, int]:
+        """Its files and their bytes."""
+        return {path.name: path.stat().st_size for path in self.paths}
 
     @cached_property
     def _texts(self) -> dict[str, bytes]:
@@ -88,7 +95,7 @@ class GGUFFiles(ModelFiles):
         return self._tokenizer() if path == TOKENIZER else self._texts[path]
 
     def weights(self, component: str) -> tuple[str, ...]:
-        return tuple(path.name for path in self.paths) if not component else ()
+        return () if component else tuple(self.sizes())
 
     def tensors(self, component: str) -> dict[str, TensorInfo]:
         return {} if component else self._checked(lambda: self.model.loaded_tensors())
@@ -112,17 +119,29 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode()
 
 
-def model_files(listing: Mapping[str, int], label: str, quantization: str = "") -> tuple[str, ...]:
-    """The GGUF files of one model among those listed: the only one, or the one with this quantization in its name.
-    Raises ModelNotSupported, with the choices."""
+def model_files(
+    listing: Mapping[str, int], label: str, quantization: str = "", usual: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The GGUF files of one model among those listed: the only one, the one with this quantization in its name, or one
+    with a `usual` quantization. Raises ModelNotSupported, with the choices."""
     sets = _sets(listing)
     chosen = [parts for parts in sets if not quantization or _has_quantization(parts[0], quantization)]
+    for word in usual if len(chosen) > 1 and not quantization else ():
+        chosen = [parts for parts in sets if _has_quantization(parts[0], word)] or chosen
+        if len(chosen) == 1:
+            break
     if len(chosen) == 1:
         return _all_parts(chosen[0], label)
     names = some((parts[0] for parts in chosen or sets), 20)
     if not chosen:
         raise ModelNotSupported(f"{label} has no GGUF file {quantization!r}; it has {names}")
     raise ModelNotSupported(f"{label} has several GGUF files; name one of them: {names}")
+
+
+def quantizations(listing: Mapping[str, int]) -> dict[str, int]:
+    """The quantizations of the models among the files listed, by which each can be named, and their bytes."""
+    words = ((_QUANTIZATION.search(parts[0].rpartition("/")[2]), parts) for parts in _sets(listing))
+    return {word[1]: sum(listing[part] for part in parts) for word, parts in words if word}
 
 
 def _sets(listing: Mapping[str, int]) -> list[list[str]]:

@@ -29,6 +29,7 @@ WORKERS = 4
 LARGE = 8 * 1024**2
 # Most safetensors headers are smaller than this.
 HEADER_GUESS = 128 * 1024
+WEIGHTS = (".safetensors", ".gguf")
 # Bytes left free on the disk.
 SPARE = 256 * 1024**2
 
@@ -75,39 +76,45 @@ class RemoteFiles(ModelFiles):
     def _header(self, path: str) -> Mapping[str, TensorInfo]:
         """A safetensors header by range requests, without downloading the file."""
         size, label = self._sizes[path], f"{path} in {self.place}"
-        raw = self._range(path, min(HEADER_GUESS, size))
+        raw = self.read_range(path, 0, min(HEADER_GUESS, size))
         try:
             end = 8 + header_length(raw[:8], size, label)
             if end > len(raw):
-                raw = self._range(path, end)
+                raw = self.read_range(path, 0, end)
             return parse_header(raw[8:end], size - end, label).tensors
         except WeightsError as error:
             raise ModelNotSupported(str(error)) from error
 
-    def _range(self, path: str, end: int) -> bytes:
-        headers = build_hf_headers() | {"Range": f"bytes=0-{end - 1}", "Accept-Encoding": "identity"}
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        """Bytes of a file, fewer if it ends before."""
+        headers = build_hf_headers() | {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
         raw = b""
         with get_session().stream(
             "GET", self._url(path), headers=headers, timeout=TIMEOUT, follow_redirects=True
         ) as response:
             hf_raise_for_status(response)
+            skipped = (
+                0 if response.status_code == 206 else start
+            )  # a server that ignores ranges sends the whole file
             for chunk in response.iter_raw():
                 raw += chunk
-                if len(raw) >= end:
-                    break  # a server that ignores ranges sends the whole file
-        return raw[:end]
+                if len(raw) >= skipped + end - start:
+                    break
+        return raw[skipped : skipped + end - start]
 
     def fetch(self, mode: ModelMode, progress: Progress | None = None) -> LocalModel:
-        paths = required_files(self, mode)
+        self.download(required_files(self, mode), progress)
+        return SnapshotFiles(self.hub, self.snapshot).fetch(mode)
+
+    def download(self, paths: tuple[str, ...], progress: Progress | None = None) -> None:
         meter = _Meter(sum(self._sizes[path] for path in paths), progress)
         self._check_disk(paths)
-        texts = [path for path in paths if not path.endswith(".safetensors")]
+        texts = [path for path in paths if not path.endswith(WEIGHTS)]
         # Weights last: then a copy that has them has everything, wherever a download was cut.
         with explained(self.hub):
             self._download_all(texts, meter)
             self._download_all([path for path in paths if path not in set(texts)], meter)
             self._write_ref()
-        return SnapshotFiles(self.hub, self.snapshot).fetch(mode)
 
     def _check_disk(self, paths: tuple[str, ...]) -> None:
         missing = sum(self._sizes[path] for path in paths if not (self.snapshot / path).exists())

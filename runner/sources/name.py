@@ -14,6 +14,8 @@ MAIN = "main"
 _REPO_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _REPO = re.compile(rf"{_REPO_PART}/{_REPO_PART}")
 _LEGACY_REPO = re.compile(_REPO_PART)
+# What llama.cpp and those who convert for it call their files: Q4_K_M, IQ4_XS, UD-Q4_K_XL, BF16.
+_QUANTIZATION = re.compile(r"(?i)(?:UD-)?(?:I?Q[1-8][A-Z0-9_]{0,12}|TQ[12]_0|B?F16|F32|MXFP4[A-Z_]{0,8})")
 _REVISION = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_./+-]{0,126}[A-Za-z0-9_+-])?")
 
 _OLLAMA_DEFAULTS = ("registry.ollama.ai", "library")  # host and namespace
@@ -25,13 +27,15 @@ NAME_PATTERN = rf"^(?:{_NAMESPACE.pattern}/)?{_PART.pattern}(?::{_PART.pattern})
 
 
 class HubName(NamedTuple):
-    """A hub repo, and the branch, tag or commit of it."""
+    """A hub repo, the branch, tag or commit of it, and which of its GGUF files ("": the usual one)."""
 
     repo: str
     revision: str
+    quantization: str = ""
 
     def __str__(self) -> str:
-        return self.repo if self.revision == MAIN else f"{self.repo}@{self.revision}"
+        name = self.repo if self.revision == MAIN else f"{self.repo}@{self.revision}"
+        return f"{name}:{self.quantization}" if self.quantization else name
 
 
 class OllamaName(NamedTuple):
@@ -100,17 +104,21 @@ class ModelName(NamedTuple):
 
 
 def parse_hub_name(name: str, *, forced: bool = False) -> HubName | None:
-    """`owner/name` or `owner/name@revision`; None for anything that cannot be a hub repo.
+    """`owner/name` or `owner/name@revision`, either with `:Q4_K_M` or another quantization; None for anything that cannot
+    be a hub repo.
 
     With `forced` a repo may lack its owner.
     """
-    repo, at, revision = name.partition("@")
+    whole, colon, quantization = name.removeprefix("hf.co/").removeprefix("huggingface.co/").partition(":")
+    if colon and not _QUANTIZATION.fullmatch(quantization):
+        return None
+    repo, at, revision = whole.partition("@")
     fits = _REPO.fullmatch(repo) or (forced and _LEGACY_REPO.fullmatch(repo))
     if not fits or "--" in repo or ".." in repo or repo.endswith(".git"):
         return None
     if at and (not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision):
         return None
-    return HubName(repo, revision or MAIN)
+    return HubName(repo, revision or MAIN, quantization)
 
 
 def parse_ollama_name(name: str) -> OllamaName | None:

@@ -2,7 +2,7 @@
 
 import math
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,9 +33,16 @@ class GGUFModel:
     @classmethod
     def open(cls, paths: Sequence[Path], label: str) -> "GGUFModel":
         headers = tuple(read_gguf_header(path) for path in paths)
+        return cls.of(headers, lambda number, tensor: _read_bytes(paths[number], tensor), label)
+
+    @classmethod
+    def of(
+        cls, headers: tuple[GGUFHeader, ...], read: Callable[[int, Tensor], bytes], label: str
+    ) -> "GGUFModel":
+        """`read` reads a small tensor of the file with a number."""
         factors = {
-            FACTORS[key]: _read_factors(path, tensor, label)
-            for path, header in zip(paths, headers, strict=True)
+            FACTORS[key]: _factors(tensor, lambda: read(number, tensor), label)  # noqa: B023 - called at once
+            for number, header in enumerate(headers)
             for key, tensor in header.tensors.items()
             if key in FACTORS
         }
@@ -122,14 +129,19 @@ def _info(dtype: str, shape: tuple[int, ...]) -> TensorInfo:
     return TensorInfo(dtype, shape, 0, size)
 
 
-def _read_factors(path: Path, tensor: Tensor, label: str) -> list[float]:
+def _read_bytes(path: Path, tensor: Tensor) -> bytes:
+    with open_regular(path) as file:
+        file.seek(tensor.start)
+        return file.read(tensor.nbytes)
+
+
+def _factors(tensor: Tensor, read: Callable[[], bytes], label: str) -> list[float]:
     if tensor.type is not F32 or len(tensor.shape) != 1 or tensor.shape[0] > MOST_FACTORS:
         raise GGUFError(
             f"{label}: its rotary factors are {tensor.type.name} {list(tensor.shape)}; a row of F32 is needed"
         )
-    with open_regular(path) as file:
-        file.seek(tensor.start)
-        values = array("f", file.read(tensor.nbytes))
+    raw = read()
+    values = array("f", raw[: len(raw) // 4 * 4])
     if len(values) != tensor.shape[0] or not all(math.isfinite(value) and value > 0 for value in values):
         raise GGUFError(f"{label}: its rotary factors have to be numbers above 0")
     return values.tolist()

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
 def _place(files: ModelFiles) -> str | None:
     if isinstance(files, FolderFiles):
         return str(files.folder)
-    if isinstance(files, GGUFFiles) and files.source != "ollama":
+    if isinstance(files, GGUFFiles) and files.source != "ollama" and files.paths[0].is_absolute():
         return str(files.paths[0])
     return str(store_root()) if files.source == "ollama" else None
 
