@@ -81,6 +81,8 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
         "kv_bits": bits(2, 3, 4, 6, 8),
         "cache_bytes": size(least=0),
         "kv_memory": size(least=1),
+        "kv_disk": size(least=0),
+        "kv_disk_folder": text(),
         "batch": whole(1),
         "tensor_parallel": whole(1, 64),
         "speculate": one_of(*SPECULATE),

@@ -27,6 +27,7 @@ from runner.units import show_duration
 log = logging.getLogger("diptych.server")
 
 KILL_AFTER_S = 5.0  # seconds from the interrupt to the kill
+WRITE_S = 6.0  # seconds more for a runner that writes keys and values to disk
 HEALTH_TIMEOUT = 10.0
 GOING = 1.0  # seconds that a process may take to end after its connections did
 
@@ -98,9 +99,11 @@ class Server:
         on_progress(progress)
 
     async def close(self) -> None:
-        """Interrupt the runner, give it five seconds for what is in flight, then kill it."""
+        """Interrupt the runner, give it five seconds for what is in flight, then kill it. With --kv-disk it has six more to
+        write what is in memory."""
         if self._child is not None:
-            await self._child.stop(KILL_AFTER_S)
+            writes = any(option.split("=")[0] == "--kv-disk" for option in self._options)
+            await self._child.stop(KILL_AFTER_S + WRITE_S * writes)
         if self._client is not None:
             self._client.close()
 

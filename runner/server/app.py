@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from starlette.applications import Starlette
@@ -31,6 +31,16 @@ if TYPE_CHECKING:
 STATUS = {State.READY: 0, State.LOADING: 3, State.FAILED: 5, State.CLOSED: 4}
 
 SUCCESS = {"Success": True}
+
+# In /v1/status by these names, in /metrics with diptych_ before them.
+KV_DISK_GAUGES = {
+    "kv_disk_bytes": "Bytes of keys and values on disk",
+    "kv_disk_limit": "Bytes of keys and values that may be on disk (--kv-disk); 0: none",
+    "kv_disk_files": "Blocks of keys and values on disk",
+    "kv_disk_hits": "Blocks of keys and values read from disk, since the start",
+    "kv_disk_written": "Blocks of keys and values written to disk, since the start",
+    "kv_disk_damaged": "Files on disk that were damaged and have been removed, since the start",
+}
 
 
 class Loaded(Protocol):
@@ -130,6 +140,7 @@ class RunnerApp:
                 "drafted": stats.get("drafted", 0),
                 "accepted": stats.get("accepted", 0),
                 **(_capabilities(loaded) if loaded else {}),
+                **{name: stats.get(name, 0) for name in KV_DISK_GAUGES},
             }
         )
 
@@ -186,6 +197,9 @@ class RunnerApp:
         worker = self.engine.worker
         return worker.stats() if worker is not None and self.engine.state is State.READY else {}
 
+    def _stat(self, name: str) -> Any:
+        return self._stats().get(name, 0)
+
     def _add_gauges(self) -> None:
         engine, gauge = self.engine, self.metrics.gauge
         gauge("diptych_queue", "Requests waiting", lambda: engine.queued)
@@ -209,6 +223,8 @@ class RunnerApp:
             "Texts that gave their memory to older ones and were read again, since the start",
             lambda: self._stats().get("preemptions", 0),
         )
+        for name, about in KV_DISK_GAUGES.items():
+            gauge(f"diptych_{name}", about, partial(self._stat, name))
         gauge(
             "diptych_cache_entries",
             "Prompts in the prefix cache",

@@ -46,6 +46,8 @@ class RunnerSettings:
     batch: int = 64
     cache_bytes: int | None = None
     kv_memory: int | None = None
+    kv_disk: int | None = None
+    kv_disk_folder: str | None = None
     context: int | None = None
     kv_bits: int | None = None
     speculate: str | None = None  # "lookup" or "off"; None: by the draft model, if there is one
@@ -191,6 +193,11 @@ class _Process:
             )
             raise BadRequest(f"{name} is for picture models; {settings.model} is a language model")
         draft = self._draft_files()
+        if settings.kv_disk and settings.tensor_parallel > 1:
+            raise BadRequest(
+                f"--kv-disk cannot be used with --tensor-parallel {settings.tensor_parallel}: a block that one process has "
+                "on disk may be missing on another's; set --kv-disk to 0"
+            )
         world = World(settings.tensor_parallel) if settings.tensor_parallel > 1 else None
         if world is not None:
             os.environ.update(world.environment(0))
@@ -202,6 +209,8 @@ class _Process:
             batch=settings.batch,
             cache_bytes=settings.cache_bytes,
             kv_memory=settings.kv_memory,
+            kv_disk=settings.kv_disk or 0,
+            kv_disk_folder=settings.kv_disk_folder,
             context=settings.context,
             kv_bits=settings.kv_bits,
             lookup=settings.speculate == "lookup",

@@ -100,6 +100,11 @@ class Batch:
             if row.number == number:
                 self.remove(row)
 
+    def end(self) -> None:
+        """Remove all sequences. What they hold is kept like that of texts that have ended."""
+        for row in [*self._rows, *self._prefill.rows()]:
+            self.remove(row)
+
     def clear(self) -> list[Sequence]:
         """Drop everything after a failure of unknown extent; returns the sequences that were lost."""
         lost = self._rows + self._prefill.rows()

@@ -2,17 +2,23 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Items
 
 import mlx.core as mx
 
 from models.kernels.inflight import limit_inflight_memory
-from models.language.batch.prefill import LARGEST, PrefillBudget, Prefilled
+from models.language.batch.prefill import (
+    LARGEST,
+    PREFILL_BUDGET_BUSY_S,
+    PREFILL_BUDGET_IDLE_S,
+    PrefillBudget,
+    Prefilled,
+)
 from models.language.batch.sequence import Sequence
 from models.language.decode.matmul import ROOM
 from models.language.distributed.coordinator import Ranks
-from models.language.paged.blocks import BLOCK
+from models.language.paged.blocks import BLOCK, Table
 from models.language.paged.network import PagedNetwork
 
 # Of a call's tokens, for prompts that take more than one call: those that take less do not wait for them, nor the other
@@ -37,6 +43,8 @@ class PagedPrefill:
         self._budget = PrefillBudget(ranks)
         self._waiting: deque[Sequence] = deque()
         self._reading: list[Sequence] = []
+        # Of those, the ones whose beginnings are being read from disk, and what reads a block of each.
+        self._fetching: dict[Sequence, Iterator[None]] = {}
         self._working: list[Sequence] = []
 
     def __len__(self) -> int:
@@ -55,6 +63,7 @@ class PagedPrefill:
     def remove(self, row: Sequence) -> bool:
         if row in self._reading:
             self._reading.remove(row)
+            self._fetching.pop(row, None)
             self._close(row)
             return True
         if row in self._waiting:
@@ -65,6 +74,7 @@ class PagedPrefill:
     def clear(self) -> None:
         self._waiting.clear()
         self._reading.clear()
+        self._fetching.clear()
         self._budget.clear()
 
     def rows(self) -> list[Sequence]:
@@ -75,6 +85,7 @@ class PagedPrefill:
         for row in lost:
             if row in self._reading:
                 self._reading.remove(row)
+            self._fetching.pop(row, None)
             self._close(row, sound=False)
         return lost
 
@@ -86,8 +97,11 @@ class PagedPrefill:
     def run(self, room: int, busy: bool, fits: Callable[[list[int]], bool]) -> Prefilled | None:
         self._working = []
         self._admit(room, fits)
+        if self._fetching:
+            self._fetch(PREFILL_BUDGET_BUSY_S if busy else PREFILL_BUDGET_IDLE_S)
         budget = self._budget.tokens(busy)
-        left = [(row, len(row.text) - 1 - len(row.tokens)) for row in self._reading]
+        rows = [row for row in self._reading if row not in self._fetching]
+        left = [(row, len(row.text) - 1 - len(row.tokens)) for row in rows]
         runs = shared_out(budget, [length for _, length in left])
         chunks = [
             (row, row.text[len(row.tokens) : len(row.tokens) + run])
@@ -97,7 +111,7 @@ class PagedPrefill:
         self._working = [row for row, _ in chunks]
         if chunks:
             self._feed(chunks)
-        ready = [row for row in self._reading if len(row.tokens) == len(row.text) - 1]
+        ready = [row for row in rows if len(row.tokens) == len(row.text) - 1]
         if not ready:
             return None
         self._reading = [row for row in self._reading if row not in ready]
@@ -115,11 +129,32 @@ class PagedPrefill:
             self._working.append(row)
             self._reading.append(row)
             row.table = self._network.open(row.text, salt)
-            row.tokens = row.text[: row.table.length]
-            if row.resumed is None:
-                row.cached = row.table.length
-                if row.on_started:
-                    row.on_started()
+            self._take_held(row, row.table)
+            blocks = self._network.manager.fetches(row.table, row.text)
+            if blocks is not None:
+                self._fetching[row] = blocks
+            if row.resumed is None and row.on_started:
+                row.on_started()
+
+    @staticmethod
+    def _take_held(row: Sequence, table: Table) -> None:
+        row.tokens = row.text[: table.length]
+        if row.resumed is None:
+            row.cached = table.length
+
+    def _fetch(self, seconds: float) -> None:
+        """Read beginnings of prompts from disk, one prompt after another, for about so long; a block at least."""
+        end = time.perf_counter() + seconds
+        for row, blocks in list(self._fetching.items()):
+            self._working = [row]
+            assert row.table is not None
+            more = any(time.perf_counter() >= end for _ in blocks)
+            self._take_held(row, row.table)
+            if more:
+                break
+            del self._fetching[row]
+        self._network.evaluate()
+        self._working = []
 
     def _comes_soon(self, row: Sequence, held: int) -> bool:
         """Whether more of its beginning, by at least a block, is just being read for another one."""

@@ -51,6 +51,7 @@ class BlockFiles:
         self.file_bytes = len(self._header(bytes(16))) + CHECKSUM_BYTES + payload_bytes
         self._lock = threading.Lock()
         self._sizes: OrderedDict[str, int] = OrderedDict()  # by file name, least recently used first
+        self._sound: set[str] = set()  # written by this process, or read and found in order
         self._written_since_scan = 0
         self.bytes = 0
 
@@ -62,6 +63,10 @@ class BlockFiles:
             return _is_own_file((self.folder / self._name(digest)).lstat())
         except OSError:
             return False
+
+    def is_sound(self, digest: bytes) -> bool:
+        """Whether the file of this block need not be written again."""
+        return self._name(digest) in self._sound and digest in self
 
     # -- reading
 
@@ -85,6 +90,7 @@ class BlockFiles:
         with contextlib.suppress(OSError):  # its time of last use, for this process and the next
             os.utime(self.folder / name)
         with self._lock:
+            self._sound.add(name)
             if name in self._sizes:
                 self._sizes.move_to_end(name)
         return payload
@@ -118,6 +124,7 @@ class BlockFiles:
         with self._lock:
             self.bytes += self.file_bytes - self._sizes.pop(name, 0)
             self._sizes[name] = self.file_bytes
+            self._sound.add(name)
         self._written_since_scan += self.file_bytes
 
     def _write_whole(self, name: str, header: bytes, payload: Payload) -> None:
@@ -171,6 +178,7 @@ class BlockFiles:
     def _forget(self, name: str) -> None:
         with self._lock:
             self.bytes -= self._sizes.pop(name, 0)
+            self._sound.discard(name)
 
     # -- names and headers
 

@@ -9,7 +9,7 @@ used first.
 import hashlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Protocol
@@ -27,6 +27,11 @@ class Tier(Protocol):
 
     def put(self, digest: bytes, block: int) -> None:
         """The block is about to be used for something else."""
+
+    def __contains__(self, digest: bytes) -> bool: ...
+
+    def expect(self, digests: Sequence[bytes]) -> None:
+        """These will be fetched next, in this order, up to the first that is not there."""
 
     def fetch(self, digest: bytes, block: int) -> bool:
         """Fill the block with what was put under this digest; False if it is not there."""
@@ -125,8 +130,6 @@ class BlockManager:
             digest = chained(table.parent, tokens[table.length : table.length + BLOCK])
             block = self._by_digest.get(digest)
             if block is None:
-                block = self._fetched(digest, table.parent, tokens[table.length : table.length + BLOCK])
-            if block is None:
                 break
             self._refer(block)
             table.blocks.append(block)
@@ -158,6 +161,30 @@ class BlockManager:
     def own(self, table: Table) -> list[int]:
         """Blocks that no other table has."""
         return [block for block in table.blocks if self._blocks[block].references == 1]
+
+    def fetches(self, table: Table, tokens: Sequence[int]) -> Iterator[None] | None:
+        """Fills blocks of a table, which has room for `tokens`, from the tier: one each time, as far as they are there. None if
+        there is not even one."""
+        first, last = len(table.digests), (len(tokens) - 1) // BLOCK
+        if self.tier is None or not self.keep or first != table.length // BLOCK or first >= last:
+            return None
+        digests = [chained(table.parent, tokens[first * BLOCK : (first + 1) * BLOCK])]
+        if digests[0] not in self.tier:
+            return None
+        for at in range(first + 1, last):
+            digests.append(chained(digests[-1], tokens[at * BLOCK : (at + 1) * BLOCK]))
+        return self._fetch(self.tier, table, tokens, digests)
+
+    def _fetch(
+        self, tier: Tier, table: Table, tokens: Sequence[int], digests: Sequence[bytes]
+    ) -> Iterator[None]:
+        tier.expect(digests)
+        for at, digest in enumerate(digests, len(table.digests)):
+            if not tier.fetch(digest, table.blocks[at]):
+                return
+            table.length = (at + 1) * BLOCK
+            self.register(table, tokens)
+            yield
 
     def register(self, table: Table, tokens: Sequence[int]) -> None:
         """Share the full blocks of a table, which holds the first `table.length` of `tokens`."""
@@ -208,18 +235,6 @@ class BlockManager:
         return list(self._by_digest.items())
 
     # -- blocks
-
-    def _fetched(self, digest: bytes, parent: bytes, tokens: Sequence[int]) -> int | None:
-        if self.tier is None or not self.available:
-            return None
-        block = self._take()
-        if not self.tier.fetch(digest, block):
-            self._release(block)
-            return None
-        self._by_digest[digest] = block
-        self._enter(block, parent, tokens, digest)
-        self._release(block)
-        return block
 
     def _partly(self, table: Table, rest: Sequence[int]) -> list[tuple[int, int]]:
         """Add the block that shares most of what comes next, as a copy, unless it is free to be continued."""

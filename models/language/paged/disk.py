@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from math import prod
 from pathlib import Path
@@ -27,8 +27,6 @@ Digest: TypeAlias = bytes
 Layout = Sequence[tuple[tuple[int, ...], mx.Dtype]]  # shape and type of each array of a block
 
 MOST_UNWRITTEN_BYTES = 2**28
-# Copies of blocks that the device may still be making: reading the oldest of them seldom waits.
-MOST_LAUNCHED = 8
 READERS = 4
 # Blocks that are read ahead of what is asked for.
 READ_AHEAD = 16
@@ -44,12 +42,13 @@ class DiskTier:
         self._payload_bytes = sum(prod(shape) * dtype.size for shape, dtype in self._layout)
         described = f"{identity}\n{self._layout}".encode()
         self._files = BlockFiles(folder, limit, described, self._payload_bytes)
-        if self._files.file_bytes > limit:
-            raise ValueError(f"{limit} bytes do not hold one block of {self._files.file_bytes} bytes")
+        if self.file_bytes > limit:
+            raise ValueError(
+                f"{limit} bytes do not hold one block of this model; at least {self.file_bytes} are needed"
+            )
         self.hits = 0
         self.written = 0
         self.dropped = 0
-        self._launched: OrderedDict[Digest, mx.array] = OrderedDict()
         # Shared with the thread that writes, and guarded by the condition.
         self._changed = threading.Condition()
         self._unwritten: OrderedDict[Digest, Payload] = OrderedDict()
@@ -73,6 +72,11 @@ class DiskTier:
         return self._files.limit
 
     @property
+    def file_bytes(self) -> int:
+        """Of each block's file."""
+        return self._files.file_bytes
+
+    @property
     def files(self) -> int:
         return len(self._files)
 
@@ -83,50 +87,25 @@ class DiskTier:
     # -- blocks out
 
     def __contains__(self, digest: Digest) -> bool:
-        queued = digest in self._launched or digest in self._unwritten or digest in self._in_hand
-        return queued or digest in self._files
+        return self._queued(digest) is not None or digest in self._files
+
+    def _queued(self, digest: Digest) -> Payload | None:
+        """What is still to be written."""
+        with self._changed:
+            payload = self._unwritten.get(digest)
+            return self._in_hand.get(digest) if payload is None else payload
 
     def put(self, digest: Digest, arrays: Sequence[mx.array]) -> None:
         """Start writing a block. What its arrays were made from may be overwritten as soon as this returns."""
-        if self._given_up or self._closing or digest in self:
+        if (
+            self._given_up
+            or self._closing
+            or self._queued(digest) is not None
+            or self._files.is_sound(digest)
+        ):
             return
         content = mx.concatenate([array.reshape(-1).view(mx.uint8) for array in arrays])
-        mx.async_eval(content)
-        self._launched[digest] = content
-        if len(self._launched) > MOST_LAUNCHED:
-            self._hand_over()
-
-    def store(
-        self, blocks: Iterable[tuple[Digest, Callable[[], Sequence[mx.array]]]], seconds: float
-    ) -> None:
-        """Write these blocks too, waiting for the disk for at most so long. For a stop."""
-        end = time.monotonic() + seconds
-        for digest, export in blocks:
-            if not self._wait_for_room(end):
-                return
-            self.put(digest, export())
-
-    def close(self, timeout: float) -> None:
-        """Finish what is queued, within this time; what is left after it is dropped."""
-        end = time.monotonic() + timeout
-        while self._launched and self._wait_for_room(end):
-            self._hand_over()
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        self._writer.join(max(end - time.monotonic(), 0))
-        left = len(self._launched) + len(self._unwritten) + len(self._in_hand)
-        self._given_up = True
-        self._launched.clear()
-        self._expect_no_more()
-        self._readers.shutdown(wait=False, cancel_futures=True)
-        if left and not self._failed:
-            self.dropped += left
-            log.warning("%d blocks of keys and values were not written to disk: there was no time left", left)
-
-    def _hand_over(self) -> None:
-        """Give the oldest copy to the thread that writes."""
-        digest, content = self._launched.popitem(last=False)
+        # Evaluated here: while it is being read, what the arrays are parts of would be copied whole by the next write to it.
         payload = np.array(content)
         with self._changed:
             if len(self._unwritten) >= self._most_unwritten:
@@ -134,6 +113,35 @@ class DiskTier:
                 self.dropped += 1
             self._unwritten[digest] = payload
             self._changed.notify_all()
+
+    def store(
+        self, blocks: Sequence[tuple[Digest, Callable[[], Sequence[mx.array]]]], seconds: float
+    ) -> None:
+        """Write these blocks too, waiting for the disk for at most so long. For a stop."""
+        end = time.monotonic() + seconds
+        for at, (digest, export) in enumerate(blocks):
+            if not self._wait_for_room(end):
+                self._drop(len(blocks) - at)
+                return
+            self.put(digest, export())
+
+    def close(self, timeout: float) -> None:
+        """Finish what is queued, within this time; what is left after it is dropped."""
+        end = time.monotonic() + timeout
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._writer.join(max(end - time.monotonic(), 0))
+        self._drop(len(self._unwritten) + len(self._in_hand))
+        self._given_up = True
+        self._expect_no_more()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    def _drop(self, count: int) -> None:
+        """Give blocks up at the end; a disk that failed has been reported."""
+        if count and not self._failed:
+            self.dropped += count
+            log.warning("%d blocks of keys and values were not written to disk: no time was left", count)
 
     def _wait_for_room(self, end: float) -> bool:
         """Whether one more block can be handed over before this time, and would be written."""
@@ -181,6 +189,8 @@ class DiskTier:
             return digest, payload
 
     def _write(self, digest: Digest, payload: Payload) -> None:
+        if digest in self._files and self._files.read(digest) is not None:  # another process has written it
+            return
         try:
             self._files.write(digest, payload)
             self.written += 1
@@ -198,20 +208,15 @@ class DiskTier:
 
     def get(self, digest: Digest) -> list[mx.array] | None:
         """The arrays of a block; None if it is not kept, or if its file is damaged."""
-        content = self._launched.get(digest)
-        if content is None:
-            payload = self._unwritten.get(digest)
-            if payload is None:
-                payload = self._in_hand.get(digest)
-            if payload is None:
-                payload = self._read(digest)
-            if payload is None:
-                self._expect_no_more()
-                return None
-            content = mx.array(payload)
+        payload = self._queued(digest)
+        if payload is None:
+            payload = self._read(digest)
+        if payload is None:
+            self._expect_no_more()
+            return None
         self.hits += 1
         self._read_ahead()
-        return self._split(content)
+        return self._split(mx.array(payload))
 
     def _read(self, digest: Digest) -> Payload | None:
         future = self._reading.pop(digest, None)

@@ -66,6 +66,10 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
         "not quantized)")  # fmt: skip
     add("--kv-memory", type=size, metavar="SIZE", help="memory for the key-value caches of running texts, such as 8GB; "
         "texts that do not fit wait (default: what the weights leave free)")  # fmt: skip
+    add("--kv-disk", type=size, metavar="SIZE", help="keep keys and values that leave memory on disk, up to this size such as "
+        "10GB, for prompts that begin the same way; also after a restart (default: 0, off)")  # fmt: skip
+    add("--kv-disk-folder", type=nonempty, metavar="FOLDER", help="where --kv-disk keeps them, in a folder for each model "
+        "(default: kv in Diptych's cache)")  # fmt: skip
     add("--cache-bytes", type=size, metavar="SIZE", help="size of the prefix cache, such as 2GB; 0 turns it off (default: "
         "a tenth of the device's memory)")  # fmt: skip
     add("--speculate", type=speculate, metavar="{lookup,off}", help="lookup: draft tokens ahead from what the text "

@@ -24,6 +24,7 @@ from runner.engine import device
 from runner.engine.jobs import Job, JobEvent
 from runner.engine.text.detokenizer import Detokenizer, TokenText
 from runner.engine.text.embeddings import Embedding, Embeddings
+from runner.engine.text.kv_disk import KVDisk, open_disk
 from runner.engine.text.kv_memory import kv_memory
 from runner.engine.text.output_parser import OutputParser, ParsedDelta
 from runner.engine.text.prompts import Embed, Generate, Prompts
@@ -47,6 +48,8 @@ class TextSettings:
     batch: int = 64  # sequences decoded together
     cache_bytes: int | None = None  # of the prefix cache; None: a tenth of the device's memory
     kv_memory: int | None = None  # bytes for keys and values of texts being written; None: what is left
+    kv_disk: int = 0  # bytes of keys and values that may be on disk
+    kv_disk_folder: str | None = None
     context: int | None = None
     kv_bits: int | None = None
     lookup: bool = False  # draft tokens from what a text repeats, unless a request says otherwise
@@ -80,7 +83,10 @@ def load_text_worker(
         log.info("%s", note)
     for warning in model.warnings:
         log.warning("%s", warning)
-    return TextWorker(model, settings, ranks or Ranks(), why_lost, warms_up=settings.warm_up and on_cuda())
+    worker = TextWorker(model, settings, ranks or Ranks(), why_lost, warms_up=settings.warm_up and on_cuda())
+    if settings.kv_disk:
+        worker.use_disk(local, settings.kv_disk, settings.kv_disk_folder)
+    return worker
 
 
 def cache_limit(settings: TextSettings) -> int:
@@ -158,6 +164,16 @@ class TextWorker:
         self._token_text = TokenText(model.tokenizer)
         self._warms_up = warms_up
         self._warm_up = WarmUp(model.model, self._batch, model.vocab)
+        self._disk: KVDisk | None = None
+
+    def use_disk(self, local: LocalModel, limit: int, folder: str | None) -> None:
+        """Keep blocks that leave memory on disk, as far as that is possible."""
+        opened = open_disk(self.model, local, self._batch.network, limit, folder)
+        if isinstance(opened, KVDisk):
+            self._disk = opened
+        else:
+            log.warning("%s", opened)
+            self.notes.append(opened)
 
     # -- engine.Worker
 
@@ -239,6 +255,12 @@ class TextWorker:
         return lost + self._embeddings.clear()
 
     def close(self) -> None:
+        if self._disk is not None:
+            try:
+                self._batch.end()
+                self._disk.close()
+            except Exception:  # after a failure on the device
+                log.exception("keys and values in memory were not written to disk")
         self._batch.clear()
         mx.clear_streams()
 
@@ -255,6 +277,7 @@ class TextWorker:
             "accepted": self._accepted,
             "decoding": self._batch.decoding,
             "warming": self.warming,
+            **(self._disk.stats() if self._disk is not None else {}),
         }
 
     # -- one output to events

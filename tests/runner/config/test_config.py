@@ -86,16 +86,20 @@ def test_a_models_settings_stand_under_any_of_its_names(tmp_path: Path) -> None:
         [models."owner/name"]
         kv_bits = 4
         cache_bytes = "2GB"
+        kv_disk = "10GB"
         [models."owner/pictures"]
         quantize = 4
         memory = "staged"
         """,
     )
-    expected = {"context": 8192, "batch": 8, "kv_bits": 4, "cache_bytes": 2 * 10**9}
+    expected = {
+        "context": 8192, "batch": 8, "kv_bits": 4, "cache_bytes": 2 * 10**9, "kv_disk": 10**10
+    }  # fmt: skip
     assert config.model("small") == config.model("owner/name") == expected
     assert config.model("owner/other") == {"context": 4096, "batch": 8}
     assert config.model("owner/pictures")["quantize"] == "4"
     assert model_arguments({"kv_bits": 4, "memory": "staged"}) == ["--kv-bits", "4", "--memory", "staged"]
+    assert model_arguments({"kv_disk": 10**10}) == ["--kv-disk", "10000000000"]
     assert model_arguments({"warm_up": False}) == ["--no-warm-up"]
 
 
@@ -139,6 +143,10 @@ def test_a_models_settings_stand_under_any_of_its_names(tmp_path: Path) -> None:
         ("[server]\nport = 1", "FILE: server is not a known key; did you mean serve?"),
         ("serve = 1", "FILE: serve = 1 is not allowed; it must be a table, [serve]"),
         ("[models]\nx = 1", "FILE: models.x = 1 is not allowed; it must be a table, [models.x]"),
+        (
+            "[models.x]\nkv_disk = 'much'",
+            "FILE: models.x.kv_disk = 'much' is not allowed; it must be a size such as 8GB, 512MiB or 1.5g",
+        ),
         (
             "[models.x]\nkv_bits = 5",
             "FILE: models.x.kv_bits = 5 is not allowed; it must be one of 2, 3, 4, 6, 8",

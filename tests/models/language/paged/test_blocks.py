@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -130,13 +131,23 @@ class Shelf:
     def __init__(self, contents: dict[int, list[int]]) -> None:
         self.contents = contents
         self.kept: dict[bytes, list[int]] = {}
+        self.expected: list[bytes] = []
+        self.fetched = 0
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self.kept
+
+    def expect(self, digests: Sequence[bytes]) -> None:
+        self.expected = list(digests)
 
     def put(self, digest: bytes, block: int) -> None:
         self.kept[digest] = list(self.contents[block])
 
     def fetch(self, digest: bytes, block: int) -> bool:
+        assert digest == self.expected.pop(0)
         if digest not in self.kept:
             return False
+        self.fetched += 1
         self.contents[block] = list(self.kept[digest])
         return True
 
@@ -185,6 +196,12 @@ class World:
             self.contents[target] = list(self.contents[source])
         assert held <= table.length < len(tokens)
         self.manager.extend(table, len(tokens))
+        patience = self.random.randrange(4)
+        for _ in self.manager.fetches(table, tokens) or ():
+            patience -= 1
+            if patience < 0:  # it is computed after all
+                break
+        assert table.length < len(tokens)
         run = Running(tokens, table)
         self.running.append(run)
         self.shared += table.length
@@ -233,6 +250,8 @@ def test_through_thousands_of_steps_every_text_finds_its_own_tokens(seed: int, t
             world.end(world.random.choice(world.running))
         world.check()
     assert world.shared or not world.manager.keep
+    if isinstance(world.manager.tier, Shelf) and world.manager.keep:
+        assert world.manager.tier.fetched > 10
     for run in list(world.running):
         world.end(run)
     world.manager.drop_idle()

@@ -40,9 +40,7 @@ def test_a_supervised_runner_gets_all_its_settings_from_its_parent(machine: Path
 
 
 def test_every_setting_of_a_model_is_one_of_its_runners_or_of_the_gateway(machine: Path) -> None:
-    configured = (
-        "cache_bytes = '1GB'\nmemory = '8GB'\nengine = 'mlx'\nwarm_up = false\nkv_bits = 4\nbatch = 2"
-    )
+    configured = "cache_bytes = '1GB'\nmemory = '8GB'\nengine = 'mlx'\nwarm_up = false\nkv_bits = 4\nbatch = 2\nkv_disk = '10GB'"
     write(
         machine / "config/diptych",
         {"config.toml": f"[models.toy]\n{configured}\nreplicas = 2\nkeep_alive = 5".encode()},
@@ -50,10 +48,21 @@ def test_every_setting_of_a_model_is_one_of_its_runners_or_of_the_gateway(machin
     actual = settings_of("--memory", "auto", "--batch", "3")
     assert (actual.cache_bytes, actual.engine, actual.warm_up, actual.kv_bits) == (10**9, "mlx", False, 4)
     assert (actual.memory, actual.batch) == ("auto", 3), "flags win, also with the value of the default"
+    assert (actual.kv_disk, actual.kv_disk_folder) == (10**10, None)
 
 
 def test_without_flags_and_configuration_the_defaults_are_those_of_the_runner(machine: Path) -> None:
     assert settings_of() == RunnerSettings(model="toy", port=0)
+
+
+def test_keys_and_values_on_disk_have_a_size_and_a_folder(machine: Path) -> None:
+    write(
+        machine / "config/diptych",
+        {"config.toml": b"[models.'*']\nkv_disk = '10GB'\nkv_disk_folder = '/fast'"},
+    )
+    found = settings_of("--kv-disk", "512MiB")
+    assert (found.kv_disk, found.kv_disk_folder) == (2**29, "/fast")
+    assert settings_of("--kv-disk", "0", "--kv-disk-folder", "/other").kv_disk == 0
 
 
 @pytest.mark.parametrize(("text", "size"), [("0", 0), ("2GB", 2 * 10**9), ("12", 12)])
