@@ -25,9 +25,11 @@ def worker_loop(
     batch = Batch(model.model, model.vocab, model.new_cache, prefix, rows, all_cores, ranks)
     while (message := ranks.receive()) is not None:
         match message:
-            case Add(number, prompt, max_tokens, stop_tokens):
+            case Add(number, prompt, max_tokens, stop_tokens, priority):
                 stops = frozenset(stop_tokens)
-                batch.add(Sequence(number, prompt, max_tokens, stop_tokens=stops, number=number))
+                batch.add(
+                    Sequence(number, prompt, max_tokens, stop_tokens=stops, number=number, priority=priority)
+                )
             case Remove(number):
                 batch.remove_number(number)
             case Forget():

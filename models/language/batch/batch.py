@@ -85,7 +85,9 @@ class Batch:
     def add(self, sequence: Sequence) -> None:
         if self._ranks.spread:
             stop_tokens = sorted(sequence.stop_tokens)
-            self._ranks.broadcast(Add(sequence.number, sequence.prompt, sequence.max_tokens, stop_tokens))
+            self._ranks.broadcast(
+                Add(sequence.number, sequence.prompt, sequence.max_tokens, stop_tokens, sequence.priority)
+            )
         self._prefill.add(sequence)
 
     def remove(self, sequence: Sequence) -> None:
@@ -264,7 +266,7 @@ class Batch:
         return len(self._prefix) if self.network is None else self.network.manager.idle
 
     def _make_room(self) -> None:
-        """If the next step takes more than there is, the youngest rows give theirs up and are computed again later."""
+        """If the next step takes more than there is, the youngest of the least urgent rows are computed again later."""
         while self._held.overfull:
             if self._finished:
                 self._retire(self._finished)
@@ -272,7 +274,7 @@ class Batch:
             settled = [row for row in self._rows if not row.pending_token_emitted]
             if not settled or (len(self._rows) < 2 and not self._prefill.reading):
                 return
-            youngest = max(settled, key=lambda row: row.number)
+            youngest = max(settled, key=lambda row: (row.priority, row.number))
             self._retire([youngest])
             youngest.start_again()
             self._prefill.add_first(youngest)

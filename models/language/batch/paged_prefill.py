@@ -1,7 +1,6 @@
 """Prompts to blocks: several at a time, laid end to end without padding, long ones in chunks that take turns."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Items
 
@@ -20,6 +19,7 @@ from models.language.decode.matmul import ROOM
 from models.language.distributed.coordinator import Ranks
 from models.language.paged.blocks import BLOCK, Table
 from models.language.paged.network import PagedNetwork
+from models.waiting_queue import WaitingQueue
 
 # Of a call's tokens, for prompts that take more than one call: those that take less do not wait for them, nor the other
 # way round.
@@ -41,7 +41,7 @@ class PagedPrefill:
         self._switches_at = switches_at
         self._all_cores = all_cores
         self._budget = PrefillBudget(ranks)
-        self._waiting: deque[Sequence] = deque()
+        self._waiting: WaitingQueue[Sequence] = WaitingQueue(lambda row: row.priority)
         self._reading: list[Sequence] = []
         # Of those, the ones whose beginnings are being read from disk, and what reads a block of each.
         self._fetching: dict[Sequence, Iterator[None]] = {}
@@ -51,10 +51,10 @@ class PagedPrefill:
         return len(self._waiting) + len(self._reading)
 
     def add(self, row: Sequence) -> None:
-        self._waiting.append(row)
+        self._waiting.add(row)
 
     def add_first(self, row: Sequence) -> None:
-        self._waiting.appendleft(row)
+        self._waiting.add_first(row)
 
     @property
     def reading(self) -> bool:
@@ -118,14 +118,14 @@ class PagedPrefill:
         return Prefilled(ready, [], single=len(ready) == 1)
 
     def _admit(self, room: int, fits: Callable[[list[int]], bool]) -> None:
-        """Begin prompts in the order in which they came, as long as there is room."""
+        """Begin prompts by priority and in the order in which they came, as long as there is room."""
         while self._waiting and len(self._reading) < room:
-            row = self._waiting[0]
+            row = self._waiting.peek()
             salt = self._salt(row)
             held, shared = self._network.manager.held(row.text, salt)
             if self._comes_soon(row, held) or not fits([len(row.text) - shared * BLOCK]):
                 return
-            self._waiting.popleft()
+            self._waiting.pop()
             self._working.append(row)
             self._reading.append(row)
             row.table = self._network.open(row.text, salt)

@@ -1,7 +1,6 @@
 """Prompts to caches: short prompts are batched, long ones go in chunks, so that no request waits long for another."""
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from models.language.decode.attention import length_bucket, round_up
 from models.language.decode.matmul import ROOM
 from models.language.decode.row_groups import padded
 from models.language.distributed.coordinator import Ranks
+from models.waiting_queue import WaitingQueue
 
 GROUP = 32
 SMALLEST, LARGEST = 32, 2048
@@ -86,7 +86,7 @@ class Prefill:
         prefix.switches_at = switching_length(model)
         self._all_cores = all_cores
         self._most = GROUP if masks_padding(model, new_cache()) else 1
-        self._waiting: deque[Sequence] = deque()
+        self._waiting: WaitingQueue[Sequence] = WaitingQueue(lambda row: row.priority)
         self._long: _Long | None = None
         self._long_ran_last = False
         self._budget = PrefillBudget(ranks)
@@ -96,11 +96,11 @@ class Prefill:
         return len(self._waiting) + (self._long is not None)
 
     def add(self, row: Sequence) -> None:
-        self._waiting.append(row)
+        self._waiting.add(row)
 
     def add_first(self, row: Sequence) -> None:
         """A row that was decoding already."""
-        self._waiting.appendleft(row)
+        self._waiting.add_first(row)
 
     @property
     def held_tokens(self) -> int:
@@ -158,7 +158,7 @@ class Prefill:
         group: list[tuple[Sequence, Cache]] = []
         widest = 0
         while self._waiting and len(group) < min(self._most, room):
-            row = self._waiting[0]
+            row = self._waiting.peek()
             if not fits([len(other.text) for other in (*(first for first, _ in group), row)]):
                 break
             cache, covered = self._prefix.fetch(row.text)
@@ -166,7 +166,7 @@ class Prefill:
             widest = max(widest, rest)
             if group and (widest * (len(group) + 1) > budget or rest == 0):
                 break
-            self._waiting.popleft()
+            self._waiting.pop()
             self._working = [*(other for other, _ in group), row]
             if row.resumed is None:
                 row.cached = covered
@@ -176,7 +176,7 @@ class Prefill:
             cache = self._new_cache() if cache is None else cache
             if rest > budget:
                 if self._long is not None:  # one at a time: this one comes next
-                    self._waiting.appendleft(row)
+                    self._waiting.add_first(row)
                     break
                 self._long, self._long_ran_last = _Long(row, cache), False
                 break

@@ -51,6 +51,7 @@ class Sequence:
     matcher: Matcher | None = None
     drafting: Drafting = field(default_factory=Drafting)
     on_started: Callable[[], None] | None = None  # called when its prefill begins
+    priority: int = 0  # lower ones are read earlier, and give their memory back later
 
     number: int = field(default_factory=lambda: next(_numbers))  # identifies it across ranks
 

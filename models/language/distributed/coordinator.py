@@ -22,6 +22,7 @@ class Add(Struct, tag=True):
     prompt: list[int]
     max_tokens: int
     stop_tokens: list[int]
+    priority: int = 0
 
 
 class Remove(Struct, tag=True):

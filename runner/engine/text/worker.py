@@ -199,6 +199,7 @@ class TextWorker:
             sampling=request.sampling,
             stop_tokens=self.model.stop_tokens,
             logprobs=request.logprobs,
+            priority=request.priority,
             matcher=request.grammar.matcher() if request.grammar is not None else None,
             drafting=request.drafting,
         )
