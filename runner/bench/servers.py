@@ -89,8 +89,8 @@ class Process:
         self.healthy_after = time.perf_counter() - began
         self.ask_once()
         self.answers_after = time.perf_counter() - began
-        self._wait_until_warm()
-        self.warm_after = time.perf_counter() - began
+        waited = self._wait_until_warm()
+        self.warm_after = time.perf_counter() - began if waited else None
 
     def _wait_until_healthy(self, seconds: float = START_TIMEOUT_S) -> None:
         until = time.monotonic() + seconds
@@ -106,13 +106,15 @@ class Process:
             time.sleep(0.02)
         raise RunnerFailed(f"{self.kind.name} was not healthy after {seconds} s:\n{self.tail()}")
 
-    def _wait_until_warm(self) -> None:
-        """Diptych compiles kernels while no request is there, and is measured when it has."""
-        until = time.monotonic() + START_TIMEOUT_S
+    def _wait_until_warm(self) -> bool:
+        """Diptych compiles kernels while no request is there, and is measured when it has. False if it has none to compile."""
+        until, waited = time.monotonic() + START_TIMEOUT_S, False
         while self.kind is DIPTYCH and self.status().get("warming"):
+            waited = True
             if time.monotonic() > until:
                 raise RunnerFailed(f"{self.kind.name} was still warming up after {START_TIMEOUT_S} s")
             time.sleep(0.1)
+        return waited
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_TIMEOUT_S)

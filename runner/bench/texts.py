@@ -120,7 +120,7 @@ def _running(
             process = engines[name] = _started(name, folder, options)
             stack.callback(process.stop)
             measured[name, "load", START] = Series([process.healthy_after])
-            if process.kind is DIPTYCH:
+            if process.warm_after is not None:
                 measured[name, "warm", START] = Series([process.warm_after])
             at_rest = int(process.status()["Memory"]) if process.kind is DIPTYCH else 0
             measured[name, "first", START] = Series([process.answers_after], growth=at_rest)
