@@ -26,6 +26,7 @@ HUB = st.builds(
     HubName,
     st.tuples(WORDS, WORDS).map("/".join) | WORDS,
     st.sampled_from(["main", "refs/pr/1", "v1.0"]) | WORDS,
+    st.sampled_from(["", "Q4_K_M", "IQ4_XS", "UD-Q4_K_XL", "BF16"]),
 )
 
 
