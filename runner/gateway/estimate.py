@@ -11,6 +11,7 @@ from runner.inspect.image_backend import ImageEngine
 from runner.inspect.memory import UNREADABLE_VRAM, MemoryEstimate, allowance, estimate_memory, is_quantized
 from runner.inspect.memory_mode import parse_memory
 from runner.sources import ModelFiles, ModelMode
+from runner.sources.find import find_here
 
 SMALLEST = "4"
 
@@ -39,6 +40,17 @@ class Need:
             self.resident * count, self.staged * count, self.smallest * count, self.allowance * count, packed
         )
 
+    def plus(self, other: "Need") -> "Need":
+        """For both side by side."""
+        packed = None if self.packed is None else self.packed.plus(other)
+        return Need(
+            self.resident + other.resident,
+            self.staged + other.staged,
+            self.smallest + other.smallest,
+            self.allowance + other.allowance,
+            packed,
+        )
+
     def within(self, budget: int, at_once: bool = False) -> "Need":
         """How it will be held: unpacked where that fits, in turn unless it has to be `at_once`."""
         least = self.resident if at_once else self.staged
@@ -48,7 +60,15 @@ class Need:
 def need(
     files: ModelFiles, mode: ModelMode, options: Sequence[str], engine: ImageEngine = ImageEngine.MLX
 ) -> Need:
-    """What a model will need. Raises ModelNotSupported when its weights cannot be read: no runner could load them either."""
+    """What a model will need, with its draft model if that is on this machine. Raises ModelNotSupported when its weights
+    cannot be read: no runner could load them either."""
+    total = _need(files, mode, options, engine)
+    draft = option(options, "draft") if mode is ModelMode.TEXT else None
+    draft_files = None if draft is None else find_here(draft)
+    return total if draft_files is None else total.plus(_need(draft_files, mode, options, engine))
+
+
+def _need(files: ModelFiles, mode: ModelMode, options: Sequence[str], engine: ImageEngine) -> Need:
     if engine is ImageEngine.TORCH:
         return _torch_need(files, options)
     float32 = not has_gpu_backend() and option(options, "dtype") != "checkpoint"

@@ -10,14 +10,18 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
 
 from models.language.batch import sampling
+from models.language.batch.drafts import Drafter
+from models.language.batch.emission import constrained, emit
 from models.language.batch.logprobs import PendingLogprobs
+from models.language.batch.paged_rows import PagedRows
 from models.language.batch.prefill import Prefilled
 from models.language.batch.sampling import Sampler
-from models.language.batch.sequence import Output, Sequence, TokenLogprob
+from models.language.batch.sequence import Output, Sequence
+from models.language.batch.speculation import Speculation
 from models.language.batch.storage import storage_for
+from models.language.batch.verification import Run
 from models.language.cache import kv_cache
 from models.language.cache.kv_cache import Cache
 from models.language.cache.prefix_cache import PrefixCache
@@ -26,10 +30,6 @@ from models.language.decode.slots import slots_for
 from models.language.distributed.coordinator import Add, Forget, Ranks, Remove, Step
 
 CLEAR_EVERY = 512  # steps, between handing unused buffers back
-NAN_LOGITS = (
-    "the model produced NaN or infinite logits: the weights are corrupt, or overflow at this precision "
-    "(try --dtype float32)"
-)
 
 
 class Batch:
@@ -46,11 +46,12 @@ class Batch:
         ranks: Ranks | None = None,
         capacity: int | None = None,
         most_padding: int = 2**30,
+        drafter: Drafter | None = None,
     ) -> None:
         """`capacity`: tokens for which keys and values may be held at a time, None for no limit; no prompt and its answer
         may be longer. `most_padding`: tokens of padding up to which rows share a forward pass. `all_cores(True)` is called
         before prompts are processed, `all_cores(False)` after. `ranks`: the processes that the model is sharded over, if
-        there are several."""
+        there are several. `drafter`: drafts tokens for rows that allow it."""
         self._ranks = ranks or Ranks()
         self.preemptions = 0
         self._inflight_limit = inflight_limit(model)
@@ -58,10 +59,22 @@ class Batch:
         self._prefix = prefix
         storage = storage_for(model, new_cache, prefix, capacity, most_padding, all_cores, self._ranks)
         self._held, self._prefill, self.network = storage.rows, storage.reader, storage.network
+        self.why_no_drafts = self._why_no_drafts()
+        self._speculation: Speculation | None = None
+        if drafter is not None and isinstance(self._held, PagedRows) and not self.why_no_drafts:
+            self._speculation = Speculation(self._held, drafter, vocab, self._launch)
         batchable = self.network is not None or kv_cache.batchable(new_cache())
         self.max_rows = max_rows if batchable else 1
         self._steps = 0
         self._reset()
+
+    def _why_no_drafts(self) -> str:
+        """Why drafted tokens cannot be verified; empty if they can."""
+        if self._ranks.spread:
+            return "the model is spread over several processes"
+        if not isinstance(self._held, PagedRows):
+            return "the keys and values of this model are not kept in blocks"
+        return ""
 
     def _reset(self) -> None:
         self._rows: list[Sequence] = []
@@ -110,6 +123,8 @@ class Batch:
     def clear(self) -> list[Sequence]:
         """Drop everything after a failure of unknown extent; returns the sequences that were lost."""
         lost = self._rows + self._prefill.rows()
+        for row in lost:
+            self._forget(row)
         self._reset()
         self._prefill.clear()
         if self.network is not None:
@@ -154,8 +169,46 @@ class Batch:
     # -- one step of decoding
 
     def _decode(self) -> list[Output]:
+        speculation, outputs = self._speculation, list[Output]()
+        if speculation is not None:
+            if not self._settled and speculation.due(self._rows):
+                outputs = self._settle()
+            if self._settled and (runs := speculation.runs(self._rows, self._read())):
+                return outputs + self._verify(speculation, runs)
+        return outputs + (self._decode_one() if self._rows else [])
+
+    @property
+    def _settled(self) -> bool:
+        """Whether the next input of every row has been read, and reported if it belongs to an answer."""
+        return all(row.awaiting_first_token or row.pending_token_emitted for row in self._rows)
+
+    def _settle(self) -> list[Output]:
+        """Read and report the rows' next inputs before they are fed. Rows that end leave at once."""
+        tokens, logprobs = self._read(), self._logprobs.read() if self._logprobs else {}
+        outputs = []
+        for row, token in zip(self._rows, tokens, strict=True):
+            if not (row.awaiting_first_token or row.pending_token_emitted):
+                row.pending_token_emitted = True
+                outputs.append(emit(row, token, logprobs.get(row)))
+        ended = [output.sequence for output in outputs if output.finish or output.error]
+        if ended:
+            self._retire(ended)
+        return outputs
+
+    def _read(self) -> list[int]:
+        tokens: Any = self._inputs.tolist()
+        return list(tokens)
+
+    def _verify(self, speculation: Speculation, runs: list[Run]) -> list[Output]:
+        outputs, pending = speculation.step(runs)
+        self._inputs, self._logprobs, self._sampler = mx.array(pending, dtype=mx.uint32), None, None
+        self._finished = [output.sequence for output in outputs if output.finish or output.error]
+        return outputs
+
+    def _decode_one(self) -> list[Output]:
+        """One token for each row. The forward pass is launched before the tokens that it is fed with are read."""
         inputs, pending = self._inputs, self._logprobs
-        constrained = any(row.matcher for row in self._rows)
+        held_to_grammar = any(row.matcher for row in self._rows)
         launch = any(
             row.awaiting_first_token or row.pending_token_emitted or row.generated + 1 < row.max_tokens
             for row in self._rows
@@ -164,7 +217,7 @@ class Batch:
         if launch:
             fed = sampling.clamp(inputs, self._vocab)
             logits = self._held.logits(fed)
-            if constrained:
+            if held_to_grammar:
                 self._launch(logits)
             else:
                 self._choose(logits, fed, [row.tokens for row in self._rows])
@@ -175,11 +228,11 @@ class Batch:
             if launch:
                 row.tokens.append(token)
             if not (row.awaiting_first_token or row.pending_token_emitted):
-                outputs.append(self._emit(row, token, logprobs.get(row)))
+                outputs.append(emit(row, token, logprobs.get(row)))
             row.awaiting_first_token = row.pending_token_emitted = False
-        if launch and constrained:
+        if launch and held_to_grammar:
             ended = {output.sequence for output in outputs if output.finish or output.error}
-            logits, failed = self._masked(logits, ended)
+            logits, failed = constrained(logits, self._rows, ended, self._vocab)
             outputs += failed
             self._choose(logits, fed, [row.tokens[:-1] for row in self._rows])
         if all_first:
@@ -196,38 +249,7 @@ class Batch:
         drawn = [(row, token) for row, token in zip(self._rows, tokens, strict=True) if row not in failed]
         for row, _ in drawn:
             row.pending_token_emitted = True
-        return [self._emit(row, token, logprobs.get(row)) for row, token in drawn]
-
-    def _emit(self, row: Sequence, token: int, logprob: TokenLogprob | None) -> Output:
-        if token == sampling.NO_TOKEN:
-            row.has_nan = True
-            return Output(row, None, error=NAN_LOGITS)
-        if row.matcher is not None and token not in row.stop_tokens:
-            try:
-                row.matcher.accept(token)
-            except Exception as error:  # a grammar error ends its own request only
-                return Output(row, None, error=f"the grammar failed: {error}")
-        if token in row.stop_tokens:
-            return Output(row, None, finish="stop")
-        row.generated += 1
-        if row.matcher is not None and row.matcher.finished:
-            return Output(row, token, logprob, finish="stop")
-        return Output(row, token, logprob, finish="length" if row.generated >= row.max_tokens else None)
-
-    def _masked(self, logits: mx.array, ended: set[Sequence]) -> tuple[mx.array, list[Output]]:
-        masks = np.full((len(self._rows), (self._vocab + 31) // 32), 0xFFFFFFFF, dtype=np.uint32)
-        failed = []
-        for i, row in enumerate(self._rows):
-            if row.matcher is None or row in ended:
-                continue
-            try:
-                mask = row.matcher.mask()
-                if not mask.any():
-                    raise ValueError("no token is allowed next")
-                masks[i] = mask
-            except Exception as error:  # as above
-                failed.append(Output(row, None, error=f"the grammar failed: {error}"))
-        return sampling.apply_bitmask(logits, masks), failed
+        return [emit(row, token, logprobs.get(row)) for row, token in drawn]
 
     def _choose(self, logits: mx.array, inputs: mx.array, histories: list[list[int]]) -> None:
         """Start sampling the tokens that follow `inputs`. `histories`: the tokens of each row before those."""
@@ -271,12 +293,12 @@ class Batch:
             if self._finished:
                 self._retire(self._finished)
                 continue
-            settled = [row for row in self._rows if not row.pending_token_emitted]
-            if not settled or (len(self._rows) < 2 and not self._prefill.reading):
+            if not self._rows or (len(self._rows) < 2 and not self._prefill.reading):
                 return
-            youngest = max(settled, key=lambda row: (row.priority, row.number))
+            youngest = max(self._rows, key=lambda row: (row.priority, row.number))
+            pending = self._read()[self._rows.index(youngest)] if youngest.pending_token_emitted else None
             self._retire([youngest])
-            youngest.start_again()
+            youngest.start_again(pending)
             self._prefill.add_first(youngest)
             self.preemptions += 1
 
@@ -290,6 +312,7 @@ class Batch:
     def _retire(self, gone: list[Sequence]) -> None:
         for row in gone:
             self._held.remember(self._rows.index(row), row)
+            self._forget(row)
         left = [i for i, row in enumerate(self._rows) if row not in gone]
         if not left:
             self._reset()
@@ -301,3 +324,7 @@ class Batch:
         self._inputs = self._inputs[mx.array(left)]
         self._sampler = None
         self._held.keep(left)
+
+    def _forget(self, row: Sequence) -> None:
+        if self._speculation is not None:
+            self._speculation.forget(row)

@@ -62,6 +62,22 @@ class PagedRows:
             table.length += count
         return logits
 
+    def runs(self, runs: Items[Items[int]]) -> mx.array:
+        """Append a run of tokens to each row; the logits that follow each token, [token, vocabulary]."""
+        first = np.array([table.length for table in self._rows], np.int32)
+        for at, (table, run) in enumerate(zip(self._rows, runs, strict=True)):
+            self._grow(at, table, table.length + len(run))
+        logits = self._network.logits_of_runs(runs, self._tables, first)
+        for table, run in zip(self._rows, runs, strict=True):
+            table.length += len(run)
+        return logits
+
+    def has_room(self, runs: Items[Items[int]]) -> bool:
+        """Whether there are blocks for a run of tokens of each row."""
+        tables = zip(self._rows, runs, strict=True)
+        more = sum(max(needed(table.length + len(run)) - len(table.blocks), 0) for table, run in tables)
+        return more <= self._network.manager.available
+
     def rewind(self, index: int, length: int) -> None:
         """Take tokens of a row back, so that `length` are left."""
         table = self._rows[index]

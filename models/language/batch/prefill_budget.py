@@ -12,7 +12,8 @@ class PrefillCostModel:
     """Models the time of a prefill call as `fixed + per_token * n`, fitted online (least squares, exponentially
     weighted). Below the fixed cost, smaller chunks save nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, decay: float = DECAY) -> None:
+        self._decay = decay
         self._calls = 0
         self._weight = self._tokens = self._seconds = self._squares = self._products = 0.0
 
@@ -23,11 +24,11 @@ class PrefillCostModel:
         if self._weight:
             fixed, per_token = self._costs()
             seconds = min(seconds, OUTLIER * (fixed + per_token * tokens))
-        self._weight = self._weight * DECAY + 1
-        self._tokens = self._tokens * DECAY + tokens
-        self._seconds = self._seconds * DECAY + seconds
-        self._squares = self._squares * DECAY + tokens * tokens
-        self._products = self._products * DECAY + tokens * seconds
+        self._weight = self._weight * self._decay + 1
+        self._tokens = self._tokens * self._decay + tokens
+        self._seconds = self._seconds * self._decay + seconds
+        self._squares = self._squares * self._decay + tokens * tokens
+        self._products = self._products * self._decay + tokens * seconds
 
     def tokens_in(self, seconds: float) -> float | None:
         """How many tokens take about that long, at least as many as cost what a call itself does; None before any call."""

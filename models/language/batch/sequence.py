@@ -71,12 +71,13 @@ class Sequence:
         """The tokens to be read before the next one is drawn: the prompt, and after a preemption the answer so far."""
         return self.prompt if self.resumed is None else self.resumed
 
-    def start_again(self) -> None:
-        """Its keys and values are gone: everything up to its last token is to be read again."""
+    def start_again(self, pending: int | None = None) -> None:
+        """Its keys and values are gone: everything up to its last token is to be read again. `pending`: the token that
+        comes next, if it was already reported."""
         if not self.awaiting_first_token:
-            self.resumed = list(self.tokens)
+            self.resumed = list(self.tokens) if pending is None else [*self.tokens, pending]
         self.tokens = []
-        self.awaiting_first_token = True
+        self.awaiting_first_token, self.pending_token_emitted = True, False
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,11 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
 
 from models.language.batch import sampling
+from models.language.batch.emission import Mask, everything, grammar_failed, next_mask
 from models.language.batch.sampling import Sampler
 from models.language.batch.sequence import Sequence, TokenLogprob
-
-Mask = NDArray[np.uint32]
 
 
 @dataclass(eq=False)
@@ -47,9 +45,7 @@ class Run:
         accepted = 0
         try:
             for token in [*self.tokens[1:], None]:
-                mask = matcher.mask()
-                if not mask.any():
-                    raise ValueError("no token is allowed next")
+                mask = next_mask(matcher)
                 masks.append(mask)
                 if token is None or not mask[token // 32] >> np.uint32(token % 32) & np.uint32(1):
                     break
@@ -60,7 +56,7 @@ class Run:
                     break
         except Exception as error:  # a grammar error ends its own request only, once it gets there
             if not masks:
-                self.error = f"the grammar failed: {error}"
+                self.error = grammar_failed(error)
                 masks.append(None)
         if accepted:
             matcher.rewind(accepted)
@@ -130,8 +126,8 @@ def _right(drafts: Items[int], drawn: Items[int]) -> int:
 
 
 def _masks(runs: Items[Run], vocab: int) -> Mask:
-    everything = np.full((vocab + 31) // 32, 0xFFFFFFFF, dtype=np.uint32)
-    return np.stack([everything if mask is None else mask for run in runs for mask in run.masks])
+    free = everything(vocab)
+    return np.stack([free if mask is None else mask for run in runs for mask in run.masks])
 
 
 class _Logprobs:

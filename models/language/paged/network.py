@@ -104,6 +104,13 @@ class PagedNetwork:
         self.pool.reserve(self.manager.touched)
         return self._forward(tokens.flatten(), Step.of_rows(tables, first, count)).reshape(texts, count, -1)
 
+    def logits_of_runs(self, runs: Sequence[Sequence[int]], tables: Ints, first: Ints) -> mx.array:
+        """Feed a run of tokens of each text; the logits of all tokens in order, [token, vocabulary]."""
+        self.pool.reserve(self.manager.touched)
+        tokens = mx.array([token for run in runs for token in run], mx.uint32)
+        counts = np.array([len(run) for run in runs], np.int32)
+        return self._forward(tokens, Step.of_runs(tables, first, counts))
+
     def feed(
         self,
         runs: Sequence[Sequence[int]],

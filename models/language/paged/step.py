@@ -95,6 +95,21 @@ class Step:
         return cls(positions.ravel(), places.ravel(), _alike(tables, first, count))
 
     @classmethod
+    def of_runs(cls, tables: Ints, first: Ints, counts: Ints) -> "Step":
+        """A few tokens for each text, not as many for all; `tables` as in `of_rows`."""
+        begins = np.cumsum(counts) - counts
+        texts = np.repeat(np.arange(len(counts)), counts)
+        positions = (first[texts] + np.arange(len(texts)) - begins[texts]).astype(np.int32)
+        groups = []
+        for count in np.unique(counts):
+            alike = np.flatnonzero(counts == count)
+            for group in _alike(tables[alike], first[alike], int(count)):
+                places = (begins[alike, None] + np.arange(count)).ravel().astype(np.int32)
+                group.rows = places if group.rows is None else places[group.rows]
+                groups.append(group)
+        return cls(positions, tables[texts, positions // BLOCK], groups)
+
+    @classmethod
     def of_prompts(
         cls, tables: Sequence[Sequence[int]], first: Sequence[int], counts: Sequence[int]
     ) -> "Step":

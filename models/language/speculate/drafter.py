@@ -27,9 +27,9 @@ class _Row:
 class RowDrafter:
     """Implements Drafter. Looks a text up first, and asks the draft model where nothing is repeated."""
 
-    def __init__(self, model: Model | None = None) -> None:
+    def __init__(self, model: Model | None = None, price: Price | None = None) -> None:
         self._model = model
-        self._price = Price()
+        self._price = price or Price()
         self._rows: dict[Sequence, _Row] = {}
 
     def due(self, rows: Items[Sequence]) -> bool:
@@ -65,10 +65,10 @@ class RowDrafter:
                 ask.append((index, count))
         if ask and self._model is not None:
             asked = [index for index, _ in ask]
-            drafts = self._model.propose(
+            proposed = self._model.propose(
                 [rows[i] for i in asked], [pending[i] for i in asked], [count for _, count in ask]
             )
-            for index, draft in zip(asked, drafts, strict=True):
+            for index, draft in zip(asked, proposed, strict=True):
                 drafts[index] = draft
         return drafts
 

@@ -68,7 +68,7 @@ class Lookup:
         if self._place is None:
             return []
         draft: list[int] = []
-        for place in range(self._place, self._place + min(most, 2 << self._matched)):
+        for place in range(self._place, self._place + min(most, 1 << self._matched)):
             beyond = place - len(self._text)
             token = self._text[place] if beyond < 0 else draft[beyond]  # a text that goes round in a circle
             if token == BORDER:

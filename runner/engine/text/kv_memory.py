@@ -30,12 +30,19 @@ class KVMemory:
     why_shorter: str = ""  # why the context is not all of the model's
 
 
-def kv_memory(model: LanguageModel, chosen: int | None, prefix_bytes: int, room: int | None) -> KVMemory:
+def kv_memory(
+    model: LanguageModel,
+    chosen: int | None,
+    prefix_bytes: int,
+    room: int | None,
+    draft: LanguageModel | None = None,
+) -> KVMemory:
     """By what was chosen (`--kv-memory`), else by what is left beside the weights and the prefix cache; a gateway has `room`
-    for all of its models."""
+    for all of its models. A draft model keeps keys and values of the same tokens."""
     per_token = model.bytes_per_token()
     if not per_token:
         return KVMemory(0, None, model.context, 2**30)
+    per_token += draft.bytes_per_token() if draft is not None else 0
     size = chosen
     if size is None:
         limits = [_left(), *([] if room is None else [room - device.active_memory()])]

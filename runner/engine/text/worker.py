@@ -20,6 +20,8 @@ from models.language.batch.warmup import WarmUp
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.distributed.coordinator import Ranks
 from models.language.load import LanguageModel, load
+from models.language.speculate.draft_model import DraftModel, check_tokenizer
+from models.language.speculate.drafter import RowDrafter
 from runner.engine import device
 from runner.engine.jobs import Job, JobEvent
 from runner.engine.text.detokenizer import Detokenizer, TokenText
@@ -39,8 +41,6 @@ from runner.sources import ModelMode
 from runner.units import show_size
 
 log = logging.getLogger("diptych.text")
-
-NO_DRAFTS_YET = "the keys and values of this network are not kept in blocks"
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,19 @@ def load_text_worker(
         log.info("%s", note)
     for warning in model.warnings:
         log.warning("%s", warning)
-    worker = TextWorker(model, settings, ranks or Ranks(), why_lost, warms_up=settings.warm_up and on_cuda())
+    draft = None if settings.draft is None else _load_draft(settings.draft, settings, model)
+    warms_up = settings.warm_up and on_cuda()
+    worker = TextWorker(model, settings, ranks or Ranks(), why_lost, warms_up, draft)
     if settings.kv_disk:
         worker.use_disk(local, settings.kv_disk, settings.kv_disk_folder)
     return worker
+
+
+def _load_draft(local: LocalModel, settings: TextSettings, model: LanguageModel) -> LanguageModel:
+    draft = load(local, float32=settings.float32)
+    check_tokenizer(model, draft)
+    log.info("tokens are drafted by %s", draft.name)
+    return draft
 
 
 def cache_limit(settings: TextSettings) -> int:
@@ -121,12 +130,13 @@ class TextWorker:
         ranks: Ranks,
         why_lost: Callable[[], str],
         warms_up: bool = False,
+        draft: LanguageModel | None = None,
     ) -> None:
         self.model = model
         self._ranks = ranks
         self._why_lost = why_lost
         self._drafted = self._accepted = 0
-        self._kv = kv_memory(model, settings.kv_memory, cache_limit(settings), settings.room)
+        self._kv = kv_memory(model, settings.kv_memory, cache_limit(settings), settings.room, draft)
         self.context = self._kv.context
         self.notes = [*model.notes, *model.warnings]
         if self._kv.tokens is not None:
@@ -136,18 +146,6 @@ class TextWorker:
                 self._kv.tokens,
             )
         self._embeddings = Embeddings(model, ranks)
-        self.prompts = Prompts(
-            model.tokenizer,
-            model.vocab,
-            self.context,
-            model.stop_tokens,
-            self._embeddings.tokens,
-            self._kv.why_shorter,
-            Drafting(settings.drafted, settings.lookup, settings.draft is not None),
-            NO_DRAFTS_YET,
-        )
-        if settings.lookup or settings.draft is not None:
-            self.notes.append(f"no tokens are drafted ahead: {NO_DRAFTS_YET}")
         self._prefix = PrefixCache(cache_limit(settings))
         self._batch = Batch(
             model.model,
@@ -159,8 +157,21 @@ class TextWorker:
             ranks,
             self._kv.tokens,
             self._kv.most_padding,
+            RowDrafter(None if draft is None else self._draft_model(draft)),
         )
         self.notes += reports  # of kernels that do not work here: they are tried by now
+        self.prompts = Prompts(
+            model.tokenizer,
+            model.vocab,
+            self.context,
+            model.stop_tokens,
+            self._embeddings.tokens,
+            self._kv.why_shorter,
+            Drafting(settings.drafted, settings.lookup, draft is not None),
+            self._batch.why_no_drafts,
+        )
+        if self._batch.why_no_drafts and (settings.lookup or settings.draft is not None):
+            self.notes.append(f"speculative decoding is off: {self._batch.why_no_drafts}")
         self._token_text = TokenText(model.tokenizer)
         self._warms_up = warms_up
         self._warm_up = WarmUp(model.model, self._batch, model.vocab)
@@ -174,6 +185,9 @@ class TextWorker:
         else:
             log.warning("%s", opened)
             self.notes.append(opened)
+
+    def _draft_model(self, draft: LanguageModel) -> DraftModel:
+        return DraftModel(draft, self.model.vocab, self._kv.tokens or 2**16)
 
     # -- engine.Worker
 

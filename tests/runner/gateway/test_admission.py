@@ -123,6 +123,15 @@ def test_a_text_model_over_several_devices_needs_its_share_of_each(tmp_path: Pat
     assert whole.resident - half.resident == 64 * 8 * 4 // 2
 
 
+def test_a_draft_model_counts_beside_the_model_that_it_drafts_for(tmp_path: Path) -> None:
+    large, small = write(tmp_path / "large", text_files()), write(tmp_path / "small", text_files())
+    alone = need(find(str(large)), ModelMode.TEXT, ())
+    both = need(find(str(large)), ModelMode.TEXT, ("--draft", str(small)))
+    assert both.resident == 2 * alone.resident
+    missing = need(find(str(large)), ModelMode.TEXT, ("--draft", "owner/not-here"))
+    assert missing == alone, "it is downloaded first; how large it is is not known yet"
+
+
 def test_options_are_found_in_either_spelling() -> None:
     assert option(("--dtype", "float32", "--memory=staged"), "dtype") == "float32"
     assert option(("--dtype", "float32", "--memory=staged"), "memory") == "staged"

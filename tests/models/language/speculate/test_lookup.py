@@ -25,9 +25,9 @@ def test_of_equal_matches_the_latest_wins() -> None:
 
 def test_a_longer_match_is_trusted_with_more_tokens() -> None:
     text = list(range(100, 150))
-    assert len(of([*text, 9, 120]).draft(32)) == 4
-    assert len(of([*text, 9, 120, 121]).draft(32)) == 8
-    assert of([*text, 9, 120, 121, 122, 123]).draft(32) == [*range(124, 150), 9, *range(120, 125)]
+    assert len(of([*text, 9, 120]).draft(32)) == 2
+    assert len(of([*text, 9, 120, 121]).draft(32)) == 4
+    assert of([*text, 9, *range(120, 125)]).draft(32) == [*range(125, 150), 9, *range(120, 126)]
 
 
 def test_a_text_without_a_match_is_not_drafted() -> None:
@@ -46,7 +46,7 @@ def test_one_token_in_place_of_another_does_not_lose_the_place() -> None:
     lookup.take(answer[:-1], len(original))
     assert lookup.draft(2) == [103, 104]
     lookup.take(answer, len(original))
-    assert lookup.draft(2) == [104, 105]
+    assert lookup.draft(2) == [104]
     lookup.take([*answer, 56], len(original))
     assert lookup.draft(2) == [], "two in a row are another text"
 
