@@ -75,7 +75,7 @@ def one_round(
     _check(seen, process, len(bodies), lookup)
     figures.values = _late_values(seen) if late is not None else _values(seen)
     if lookup:
-        figures.note = f"{seen['accepted']} of {seen['drafted']} drafted tokens accepted"
+        figures.note = f"with lookup, {seen['accepted']} of {seen['drafted']} drafted tokens accepted"
     return figures
 
 

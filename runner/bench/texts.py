@@ -175,7 +175,7 @@ def _records(spec: Spec, options: Options, measured: Measured) -> Iterator[Recor
             dtype=options.dtype or "",
             quantize=options.quantize or "",
             layers=spec.layers or 0,
-            note=series.note or _NOTES.get(part, ""),
+            note=series.note if series.note and part == "http" else _NOTES.get(part, ""),
         )
 
 

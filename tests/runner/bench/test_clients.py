@@ -76,7 +76,7 @@ def test_prompts_to_edit_say_whether_tokens_are_looked_up(
     sent["seen"] = {"drafted": 8, "accepted": 6}
     figures = a_round(Case(2, edit=True), lookup=lookup)
     assert [body["options"]["speculate"] for body in sent["bodies"]] == [word] * 2
-    assert figures.note == ("6 of 8 drafted tokens accepted" if lookup else "")
+    assert figures.note == ("with lookup, 6 of 8 drafted tokens accepted" if lookup else "")
 
 
 def test_a_peer_hears_nothing_of_lookup(sent: dict[str, Any]) -> None:
