@@ -84,7 +84,9 @@ async def measure(arguments: argparse.Namespace) -> list[list[str]]:
     from tests.runner.live import in_process
 
     draft = None if arguments.draft is None else find(arguments.draft).fetch(ModelMode.TEXT)
-    settings = TextSettings(lookup=draft is None, draft=draft, drafted=arguments.tokens, float32=arguments.float32)
+    settings = TextSettings(
+        lookup=draft is None, draft=draft, drafted=arguments.tokens, float32=arguments.float32
+    )
     rows = []
     async with in_process(Path(arguments.model), settings) as client:
         for name, task in TASKS.items():
@@ -118,7 +120,16 @@ def row(
     ]
 
 
-HEAD = ["task", "", "tokens", "tokens/s", "tokens/s of processor time", "ratio", "accepted/drafted", "same text"]
+HEAD = [
+    "task",
+    "",
+    "tokens",
+    "tokens/s",
+    "tokens/s of processor time",
+    "ratio",
+    "accepted/drafted",
+    "same text",
+]
 
 
 def main() -> None:
@@ -128,7 +139,9 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", help="a folder or a name")
-    parser.add_argument("--draft", help="a model of the same tokenizer that drafts; without, tokens are looked up")
+    parser.add_argument(
+        "--draft", help="a model of the same tokenizer that drafts; without, tokens are looked up"
+    )
     parser.add_argument("--tokens", type=int, default=16, help="drafted at a time, at most")
     parser.add_argument("--length", type=int, default=300, help="tokens of an answer")
     parser.add_argument("--rounds", type=int, default=3)
