@@ -23,12 +23,16 @@ PLAIN: Mapping[type[nn.Module], type[nn.Module]] = {
 }
 
 
-def unpack(module: nn.Module, plain: Mapping[type[nn.Module], type[nn.Module]] = PLAIN) -> int:
-    """Dequantize a network's layers in place, lazily, with scales in float32; returns how many."""
-    layers = [(path, _unpacked(layer, plain[type(layer)])) for path, layer in _packed(module, plain)]
+def unpack(
+    module: nn.Module, plain: Mapping[type[nn.Module], type[nn.Module]] = PLAIN, above: int = 0
+) -> list[str]:
+    """Dequantize a network's layers of more than `above` bits in place, lazily, with scales in float32; returns their
+    paths."""
+    packed = [(path, layer) for path, layer in _packed(module, plain) if layer.bits > above]
+    layers = [(path, _unpacked(layer, plain[type(layer)])) for path, layer in packed]
     if layers:
         module.update_modules(tree_unflatten(layers))
-    return len(layers)
+    return [path for path, _ in layers]
 
 
 def unpacked_bytes(module: nn.Module, plain: Mapping[type[nn.Module], type[nn.Module]] = PLAIN) -> int:

@@ -152,7 +152,7 @@ def _unpack(model: nn.Module, room: int, notes: list[str], warnings: list[str]) 
     layers = unpack(model)
     if layers:
         model.set_dtype(mx.float32)
-        notes.append(unpacked_note(layers, needed))
+        notes.append(unpacked_note(len(layers), needed))
 
 
 def _choose_group(loaded: LanguageModel) -> None:

@@ -9,9 +9,9 @@ from models.checkpoint import unpack as common
 PLAIN = {**common.PLAIN, QuantizedSwitchLinear: SwitchLinear, QuantizedMultiLinear: MultiLinear}
 
 
-def unpack(model: nn.Module) -> int:
-    """Dequantize in place, lazily; returns the number of layers."""
-    return common.unpack(model, PLAIN)
+def unpack(model: nn.Module, above: int = 0) -> list[str]:
+    """Dequantize layers of more than `above` bits in place, lazily; returns their paths."""
+    return common.unpack(model, PLAIN, above)
 
 
 def unpacked_bytes(model: nn.Module) -> int:

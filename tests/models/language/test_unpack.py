@@ -122,6 +122,6 @@ def test_the_bytes_that_are_foretold_are_those_that_unpacking_takes(tmp_path: Pa
     for way in ("3", "8", "nvfp4"):
         model = opened(quantized(way, tmp_path / way, "glm4_moe_lite"), room=None).model
         foretold = unpacked_bytes(model)
-        assert unpack(model) > 0
+        assert unpack(model)
         model.set_dtype(mx.float32)
         assert sum(value.nbytes for _, value in tree_flatten(model.parameters())) == foretold

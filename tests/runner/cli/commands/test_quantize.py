@@ -16,6 +16,7 @@ from pipelines.flux2 import Flux2Klein
 from runner.sources import ModelMode, find
 from tests.pipelines import toys, wide
 from tests.runner.cli.commands.run import Diptych
+from tests.runner.sources.test_gguf import logits, quantized
 from tests.toys import toy_text
 
 
@@ -100,3 +101,24 @@ def test_a_folder_that_is_there_is_never_written_into(diptych: Diptych, klein: P
     assert "already exists; choose a new folder" in done.err
     assert diptych("quantize", str(klein), "nowhere/copy", "--bits", "4").code == 1
     assert diptych("quantize", str(klein), "copy2", "--bits", "7").code == 2
+
+
+def test_a_gguf_becomes_a_folder_and_layers_with_few_bits_stay_as_they_are(
+    diptych: Diptych, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
+    source = quantized(tmp_path / "x.gguf")
+    for bits in ("8", "4"):
+        done = diptych("quantize", str(source), str(tmp_path / bits), "--bits", bits)
+        assert done.code == 0, done.err
+    expected = logits(source)
+    np.testing.assert_allclose(logits(tmp_path / "8"), expected, atol=np.abs(expected).max() * 0.05)
+    tensors = read_header(tmp_path / "4" / "model.safetensors").tensors
+    sizes = {
+        layer: tensors[f"model.layers.{layer}.mlp.up_proj.weight"].shape[-1] * 32 // 64 for layer in (0, 1)
+    }
+    assert sizes == {0: 4, 1: 4}
+    assert tensors["model.layers.1.mlp.up_proj.scales"].shape[-1] == 2, "groups of 32, as in the file"
+    assert tensors["model.layers.0.mlp.up_proj.scales"].shape[-1] == 1, "groups of 64, as asked for"
+    assert np.isfinite(logits(tmp_path / "4")).all()
+    assert find(str(tmp_path / "4")).read_json("tokenizer.json")
