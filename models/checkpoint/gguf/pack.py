@@ -34,13 +34,18 @@ def pack_rows(type_: TensorType, rows: Bytes) -> Packed:
 
 def _regroup(groups: Groups) -> tuple[Groups, float]:
     """8 bits for groups of 32, where the file has a scale for every 16."""
-    values = groups.values().reshape(-1, 1, GROUP)
-    low, high = values.min(axis=-1), values.max(axis=-1)
-    scales = (high - low) / np.float32(255)
-    steps = np.where(scales == 0, np.float32(1), scales)
-    codes = np.rint((values - low[..., None]) / steps[..., None]).astype(np.uint8)
-    regrouped = Groups(codes, scales, low)
-    return regrouped, float(np.abs(regrouped.values() - values).max(initial=0))
+    # A column for each group: numpy is many times slower along rows of 32.
+    values = np.ascontiguousarray(groups.values().reshape(-1, GROUP).T)
+    low = values.min(axis=0)
+    scales = (values.max(axis=0) - low) / np.float32(255)
+    steps = (values - low) / np.where(scales == 0, np.float32(1), scales)
+    np.rint(steps, out=steps)
+    codes = np.ascontiguousarray(steps.astype(np.uint8).T)
+    # What the codes stand for, less what they should, in place: large arrays take longer to make than to fill.
+    steps *= scales
+    steps += low
+    steps -= values
+    return Groups(codes, scales, low), float(max(steps.max(initial=0), -steps.min(initial=0)))
 
 
 def _pack_codes(codes: Bytes, bits: int) -> NDArray[np.uint32]:
@@ -48,8 +53,10 @@ def _pack_codes(codes: Bytes, bits: int) -> NDArray[np.uint32]:
     if bits == 4:
         return np.ascontiguousarray(codes[:, ::2] | (codes[:, 1::2] << 4)).view("<u4")
     if bits == 5:
-        eights = codes.reshape(-1, 8).astype(np.uint64) << np.arange(0, 40, 5, dtype=np.uint64)
-        words = np.bitwise_or.reduce(eights, axis=-1)
-        return np.ascontiguousarray(words[:, None].view(np.uint8)[:, :5]).reshape(len(codes), -1).view("<u4")
+        pairs = codes[:, ::2] | (codes[:, 1::2].astype(np.uint16) << 5)
+        fours = pairs[:, ::2] | (pairs[:, 1::2].astype(np.uint32) << 10)
+        eights = fours[:, ::2] | (fours[:, 1::2].astype(np.uint64) << 20)
+        octets = np.ascontiguousarray(eights)[..., None].view(np.uint8)[..., :5]
+        return np.ascontiguousarray(octets).reshape(len(codes), -1).view("<u4")
     assert bits == 8
     return np.ascontiguousarray(codes).view("<u4")
