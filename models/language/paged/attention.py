@@ -57,25 +57,37 @@ def _in_place(
     texts, heads, count, _ = queries.shape
     blocks, kv, group = view.tables.shape[1], layer.heads, heads // layer.heads
     rows = group * count
-    lhs, rhs = view.pairs(kv)
-    scores = _product(layer, (queries * scale).reshape(texts * kv, rows, -1), pool.keys[at], lhs, rhs, True)
-    scores = scores.transpose(0, 2, 3, 1, 4).reshape(texts, kv, group, count, blocks * BLOCK)
-    weights = _weights(scores, view.visible, sinks, softcap)
-    weights = weights.reshape(texts, kv, rows, blocks, BLOCK).transpose(0, 3, 1, 2, 4)
-    parts = _product(
+    by_head = count == 1 and view.short
+    lhs, rhs, own = view.pairs_by_head(kv, group) if by_head else view.pairs(kv)
+    scores = _product(
         layer,
-        weights.reshape(-1, rows, BLOCK).astype(queries.dtype),
-        pool.values[at],
-        None,
-        rhs.flatten(),
-        False,
+        (queries * scale).reshape(-1, 1 if by_head else rows, queries.shape[-1]),
+        pool.keys[at],
+        lhs,
+        rhs,
+        True,
     )
-    out = parts.reshape(texts, blocks, kv, rows, -1).astype(mx.float32).sum(axis=1)
-    return out.astype(queries.dtype).reshape(texts, heads, count, -1)
+    if not by_head:
+        scores = scores.reshape(texts, blocks, kv, rows, BLOCK).transpose(0, 2, 3, 1, 4)
+    scores = scores.reshape(texts, kv, group, count, blocks * BLOCK)
+    weights = _weights(scores, view.hidden, sinks, softcap).astype(queries.dtype)
+    if by_head:
+        parts = _product(layer, weights.reshape(-1, 1, BLOCK), pool.values[at], own, rhs, False)
+        return _summed(parts.reshape(texts, heads, blocks, -1), 2, queries.dtype)[:, :, None]
+    weights = weights.reshape(texts, kv, rows, blocks, BLOCK).transpose(0, 3, 1, 2, 4)
+    parts = _product(layer, weights.reshape(-1, rows, BLOCK), pool.values[at], own, rhs, False)
+    out = _summed(parts.reshape(texts, blocks, kv * rows, -1), 1, queries.dtype)
+    return out.reshape(texts, heads, count, -1)
+
+
+def _summed(parts: mx.array, axis: int, dtype: mx.Dtype) -> mx.array:
+    if parts.shape[axis] == 1:
+        return parts.squeeze(axis)
+    return parts.astype(mx.float32).sum(axis=axis).astype(dtype)
 
 
 def _product(
-    layer: Layer, x: mx.array, stored: Arrays, lhs: mx.array | None, rhs: mx.array, transpose: bool
+    layer: Layer, x: mx.array, stored: Arrays, lhs: mx.array, rhs: mx.array, transpose: bool
 ) -> mx.array:
     """`x` with the block and head of the pool that `rhs` names for each matrix."""
     by_head = [array.reshape(-1, BLOCK, array.shape[-1]) for array in stored]
@@ -83,19 +95,17 @@ def _product(
         keys = by_head[0].swapaxes(-1, -2) if transpose else by_head[0]
         return mx.gather_mm(x, keys, lhs, rhs)
     packed, scales, biases = by_head
-    if lhs is None:
-        lhs = mx.arange(x.shape[0], dtype=mx.uint32)
     return mx.gather_qmm(
         x, packed, scales, biases, lhs, rhs, transpose=transpose, group_size=layer.group, bits=layer.bits
     )
 
 
-def _weights(scores: mx.array, visible: mx.array, sinks: mx.array | None, softcap: float | None) -> mx.array:
+def _weights(scores: mx.array, hidden: mx.array, sinks: mx.array | None, softcap: float | None) -> mx.array:
     """The softmax of scores [text, kv head, query head of it, query, token]."""
     scores = scores.astype(mx.float32)
     if softcap is not None:
         scores = mx.tanh(scores / softcap) * softcap
-    scores = mx.where(visible, scores, -mx.inf)
+    scores = scores + hidden
     if sinks is None:
         return mx.softmax(scores, axis=-1)
     shape = (*scores.shape[:-1], 1)
@@ -117,7 +127,7 @@ def _gathered(
     keys = _contiguous(layer, pool.keys[at], view.tables).astype(queries.dtype)
     values = _contiguous(layer, pool.values[at], view.tables).astype(queries.dtype)
     if softcap is not None:
-        return _capped(queries, keys, values, view.visible, scale, sinks, softcap)
+        return _capped(queries, keys, values, view.hidden, scale, sinks, softcap)
     begin = 0 if window is None else max(int(group.first[0]) - window + 1, 0) // BLOCK
     hidden = window is not None and int(group.first[0]) + group.count - begin * BLOCK > window
     if len(group.first) > 1 or hidden:
@@ -147,7 +157,7 @@ def _capped(
     queries: mx.array,
     keys: mx.array,
     values: mx.array,
-    visible: mx.array,
+    hidden: mx.array,
     scale: float,
     sinks: mx.array | None,
     softcap: float,
@@ -156,5 +166,5 @@ def _capped(
     kv = keys.shape[1]
     rows = (queries * scale).reshape(texts, kv, -1, size)
     scores = (rows @ keys.swapaxes(-1, -2)).reshape(texts, kv, heads // kv, count, -1)
-    weights = _weights(scores, visible, sinks, softcap).astype(values.dtype)
+    weights = _weights(scores, hidden, sinks, softcap).astype(values.dtype)
     return (weights.reshape(texts, kv, -1, keys.shape[2]) @ values).reshape(texts, heads, count, -1)

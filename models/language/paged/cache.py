@@ -29,7 +29,10 @@ class PagedLayer:
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Writes them to the pool. What is returned is not looked at by `attend`."""
-        self._pool.write(self._at, self.step.blocks, self.step.offsets, keys[:, :, 0], values[:, :, 0])
+        step = self.step
+        self._pool.write(
+            self._at, step.blocks, step.offsets, keys[:, :, 0], values[:, :, 0], place=step.place
+        )
         return keys, values
 
     def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> Window:

@@ -72,6 +72,7 @@ class KeyValuePool:
         self.limit = limit
         self.keys: list[list[mx.array]] = []
         self.values: list[list[mx.array]] = []
+        self._located: tuple[mx.array, dict[int, mx.array]] | None = None
         self.clear()
 
     def clear(self) -> None:
@@ -116,12 +117,35 @@ class KeyValuePool:
             mx.eval(self.keys[at], self.values[at])  # so that only one layer is in memory twice
 
     def write(
-        self, layer: int, blocks: mx.array, offsets: mx.array, keys: mx.array, values: mx.array
+        self,
+        layer: int,
+        blocks: mx.array,
+        offsets: mx.array,
+        keys: mx.array,
+        values: mx.array,
+        place: tuple[int, int] | None = None,
     ) -> None:
-        """Keys and values [token, head, channel] of tokens at these places."""
+        """Keys and values [token, head, channel] of tokens at these places; `place`: block and offset of a single one."""
         for arrays, new in ((self.keys[layer], keys), (self.values[layer], values)):
             for at, part in enumerate(self._stored(layer, new)):
-                arrays[at][blocks, :, offsets] = part
+                array = arrays[at]
+                if place is not None:
+                    block, offset = place
+                    array[block : block + 1, :, offset : offset + 1] = part[:, :, None]
+                    continue
+                rows = array.reshape(-1, array.shape[-1])
+                rows[self._rows(blocks, offsets, array.shape[1])] = part
+                arrays[at] = rows.reshape(array.shape)
+
+    def _rows(self, blocks: mx.array, offsets: mx.array, heads: int) -> mx.array:
+        """Where the channels of tokens' heads are, if blocks, heads and tokens are counted as one; the same for the layers
+        of a step."""
+        if self._located is None or self._located[0] is not blocks:
+            self._located = (blocks, {})
+        known = self._located[1]
+        if heads not in known:
+            known[heads] = (blocks[:, None] * heads + mx.arange(heads)) * BLOCK + offsets[:, None]
+        return known[heads]
 
     def _stored(self, layer: int, x: mx.array) -> tuple[mx.array, ...]:
         spec = self.layers[layer]

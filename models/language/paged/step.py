@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import mlx.core as mx
 import numpy as np
@@ -14,6 +15,8 @@ Ints = NDArray[np.int32]
 FEW = 8  # tokens of a text that are compared with its blocks as they are; keys of longer runs are gathered first
 # Rows of one group may have so many times the blocks of the shortest.
 SPREAD = 2
+# Blocks of all texts of a group up to which heads are multiplied one by one, so that nothing is rearranged in between.
+SHORT = 64
 
 
 @dataclass(frozen=True)
@@ -23,19 +26,47 @@ class Window:
     size: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class View:
     """The blocks that the texts of a group look at, as arrays."""
 
     tables: mx.array  # [text, block]
     visible: mx.array  # [text, 1, 1, query, token]
+    _pairs: dict[int, tuple[mx.array, mx.array, mx.array]] = field(default_factory=dict)
+    _pairs_by_head: dict[int, tuple[mx.array, mx.array, mx.array]] = field(default_factory=dict)
 
-    def pairs(self, heads: int) -> tuple[mx.array, mx.array]:
-        """For each text, block and head: the place of its queries, and that of its keys, heads being laid out last."""
+    @cached_property
+    def hidden(self) -> mx.array:
+        """Zero where a token is visible, minus infinity elsewhere."""
+        return mx.where(self.visible, mx.array(0.0), mx.array(-mx.inf))
+
+    @cached_property
+    def short(self) -> bool:
+        """Whether there are so few blocks that operations cost more than what they compute."""
+        return self.tables.size <= SHORT
+
+    def pairs_by_head(self, heads: int, group: int) -> tuple[mx.array, mx.array, mx.array]:
+        """For each text, query head and block: the place of its query, that of its keys, and its own."""
+        if heads not in self._pairs_by_head:
+            head = mx.arange(heads * group, dtype=mx.uint32)[None, :, None]
+            keys = self.tables[:, None].astype(mx.uint32) * heads + head // group
+            texts = mx.arange(self.tables.shape[0], dtype=mx.uint32)[:, None, None] * (heads * group) + head
+            queries = mx.broadcast_to(texts, keys.shape).flatten()
+            self._pairs_by_head[heads] = queries, keys.flatten(), mx.arange(keys.size, dtype=mx.uint32)
+        return self._pairs_by_head[heads]
+
+    def pairs(self, heads: int) -> tuple[mx.array, mx.array, mx.array]:
+        """For each text, block and head: the place of its queries, that of its keys, and its own."""
+        if heads not in self._pairs:
+            self._pairs[heads] = self._paired(heads)
+        return self._pairs[heads]
+
+    def _paired(self, heads: int) -> tuple[mx.array, mx.array, mx.array]:
         head = mx.arange(heads, dtype=mx.uint32)
         keys = self.tables[..., None].astype(mx.uint32) * heads + head
         texts = mx.arange(self.tables.shape[0], dtype=mx.uint32)[:, None, None] * heads + head
-        return mx.broadcast_to(texts, keys.shape), keys
+        queries = mx.broadcast_to(texts, keys.shape).flatten()
+        return queries, keys.flatten(), mx.arange(keys.size, dtype=mx.uint32)
 
 
 @dataclass(eq=False)
@@ -51,6 +82,8 @@ class Group:
     def take(self, x: mx.array) -> mx.array:
         """The group's rows of a step's array [row, head, 1, channel], as [text, head, token, channel]."""
         mine = x if self.rows is None else x[mx.array(self.rows)]
+        if self.count == 1:
+            return mine
         return mine.reshape(len(self.first), self.count, *x.shape[1:2], x.shape[-1]).swapaxes(1, 2)
 
     def view(self, window: int | None) -> View:
@@ -82,6 +115,8 @@ class Step:
         self.positions = mx.array(positions)
         self.blocks = mx.array(places)
         self.offsets = mx.array(positions % BLOCK)
+        # Of a single token.
+        self.place = (int(places[0]), int(positions[0]) % BLOCK) if len(places) == 1 else None
         self.groups = groups
         rows = [group.rows for group in groups if group.rows is not None]
         order = np.argsort(np.concatenate(rows), kind="stable") if rows else np.arange(0)
