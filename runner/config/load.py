@@ -49,6 +49,8 @@ class Config:
         for key, table in self.content.models.items():
             if _plain(self.resolve(key)) == target:
                 settings |= table
+        if "draft" in settings:
+            settings["draft"] = self.resolve(settings["draft"])
         return settings
 
     @property

@@ -18,7 +18,7 @@ from runner.distributed.launch import WorkerProcesses, World, launch_workers
 from runner.engine import device
 from runner.engine.engine import Engine, State
 from runner.engine.jobs import Worker
-from runner.errors import BadRequest, ConfigInvalid, RunnerFailed
+from runner.errors import BadRequest, ConfigInvalid, DiptychError, RunnerFailed
 from runner.http.limits import Limits
 from runner.http.server import HttpServer, bind, is_loopback, loop_factory
 from runner.inspect.detect import check_runnable
@@ -236,8 +236,12 @@ class _Process:
             )
         if settings.tensor_parallel > 1:
             raise BadRequest("--draft cannot be combined with --tensor-parallel")
-        files = find(settings.draft)
-        if check_runnable(files).mode is not ModelMode.TEXT:
+        try:
+            files = find(settings.draft)
+            mode = check_runnable(files).mode
+        except DiptychError as error:
+            raise BadRequest(f"--draft: {error.message}") from None
+        if mode is not ModelMode.TEXT:
             raise BadRequest(f"--draft: {settings.draft} draws pictures; a language model is needed")
         return files.fetch(ModelMode.TEXT, lambda done, total: None)
 

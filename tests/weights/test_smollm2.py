@@ -77,6 +77,40 @@ def test_answers_at_once_and_from_the_prefix_cache_are_the_same(
     run(together())
 
 
+EDIT = """Rename the function total to add_up in this file. Write the whole file.
+
+```python
+def total(amounts):
+    result = 0
+    for amount in amounts:
+        result += amount
+    return result
+
+
+print(total([1, 2, 3]))
+```"""
+
+
+@pytest.mark.parametrize(
+    ("options", "share"), [({}, 1 / 3), ({"temperature": 0.7, "seed": 5}, 1 / 20)], ids=["greedy", "seeded"]
+)
+def test_tokens_drafted_from_the_prompt_change_nothing(
+    layouts: dict[str, Path], options: dict[str, Any], share: float
+) -> None:
+    """The greedy answer repeats the file; the seeded one says something else."""
+    request = {"messages": [user(EDIT)], "options": {"num_predict": 80, **options}}
+
+    async def both() -> None:
+        async with in_process(layouts["rope_theta"], ALONE) as client:
+            plain = await ask(client, request, speculate="off")
+            drafted = await ask(client, request, speculate="lookup")
+        assert tokens(drafted) == tokens(plain)
+        assert text(drafted) == text(plain)
+        assert drafted[-1]["accepted"] > share * len(tokens(drafted))
+
+    run(both())
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_log_probabilities_are_those_of_transformers_in_either_layout(
     layouts: dict[str, Path], reference: Reference, layout: str

@@ -72,10 +72,12 @@ def test_the_prefix_cache_may_be_of_any_size(text: str, size: int) -> None:
 
 
 def test_a_runner_may_draft_ahead_by_its_configuration(machine: Path) -> None:
-    written = "[models.toy]\nspeculate = 'lookup'\nspeculate_tokens = 5\ndraft = 'small'"
+    written = "[aliases]\nsmall = 'owner/small'\n"
+    written += "[models.toy]\nspeculate = 'lookup'\nspeculate_tokens = 5\ndraft = 'small'"
     write(machine / "config/diptych", {"config.toml": written.encode()})
     settings = settings_of()
-    assert (settings.speculate, settings.draft, settings.speculate_tokens) == ("lookup", "small", 5)
+    assert (settings.speculate, settings.draft, settings.speculate_tokens) == ("lookup", "owner/small", 5)
+    assert settings_of("--speculate", "off", "--draft", "small").draft == "owner/small"
     assert settings_of("--speculate", "off").speculate == "off"
 
 
