@@ -5,6 +5,7 @@ not its public API.
     build.py          config.json and weights -> the network
     architectures.py  what config.json says without loading anything
     config/           config.json as mlx-lm expects it
+    gguf/             what a GGUF's header says, as config.json and the network's names
     networks/         corrected versions of mlx-lm's networks, one module per model type
     corrections/      corrections that apply to any network: rope, sliding windows, activations, tied embeddings
     batch/            continuous batching: prefill, sampling, one sequence's state

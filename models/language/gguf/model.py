@@ -2,6 +2,7 @@
 
 import math
 from array import array
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,6 +91,13 @@ class GGUFModel:
     @cached_property
     def config(self) -> dict[str, Any]:
         return config_json(self.metadata, self.architecture, self.tensors, self.names)
+
+    def main_type(self) -> str:
+        """The type that most of its bytes are stored as."""
+        sizes: Counter[str] = Counter()
+        for tensor in self.tensors.values():
+            sizes[tensor.type.name] += tensor.nbytes
+        return max(sizes, key=sizes.__getitem__, default="")
 
     def types(self) -> set[str]:
         """The types that its tensors are stored as, those of its small ones left out."""

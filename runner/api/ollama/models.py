@@ -223,14 +223,15 @@ def _parameter(name: str, value: Any) -> str:
 
 
 def details(model: Installed) -> dict[str, Any]:
-    detection = _detected(model)
+    detection, files = _detected(model), files_of(model)
+    gguf = files.model if isinstance(files, GGUFFiles) else None
     return {
         "parent_model": "",
-        "format": "gguf" if isinstance(files_of(model), GGUFFiles) else "safetensors",
+        "format": "gguf" if gguf else "safetensors",
         "family": model.type,
         "families": [model.type],
         "parameter_size": parameters(detection.parameters),
-        "quantization_level": detection.quantization or "",
+        "quantization_level": gguf.main_type() if gguf else detection.quantization or "",
     }
 
 

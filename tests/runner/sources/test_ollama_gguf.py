@@ -59,7 +59,7 @@ def test_its_modelfile_is_read(store: Path) -> None:
     (model,) = installed().models
     assert (model.name, model.source, model.type, model.fault) == ("toy:8b", "ollama", "llama", None)
     shown = describe(model, "toy:8b")
-    assert shown["details"]["format"] == "gguf"
+    assert (shown["details"]["format"], shown["details"]["quantization_level"]) == ("gguf", "F32")
     assert shown["system"] == "Be brief."
     assert shown["model_info"]["llama.block_count"] == 3
     assert "completion" in shown["capabilities"]
