@@ -11,10 +11,11 @@ from models.layers.fused import CONCAT_MLP, HEADS_FIRST
 from models.vae.tiled_statistics import JOINED_MOMENTS, ROW_MOMENTS
 
 # Of common models: each model's own shapes are tried when it is loaded.
-PAGED = tuple(
-    checked(Shape(128, 4, mx.bfloat16, 32, bits, 64 if bits else 0))
-    for checked in (paged_attention.checked, paged_write.checked)
-    for bits in (0, 8, 4)
+SHAPES = [Shape(128, 4, mx.bfloat16, 32, bits, 64 if bits else 0) for bits in (0, 8, 4)]
+PAGED = (
+    *map(paged_attention.checked, SHAPES),
+    *map(paged_write.checked, SHAPES),
+    paged_write.REPLACE_ROWS,
 )
 PICTURES = (HEADS_FIRST, CONCAT_MLP, ROW_MOMENTS, JOINED_MOMENTS)
 

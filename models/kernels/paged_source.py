@@ -208,6 +208,13 @@ STORE_QUANTIZED = """
         }
 """
 
+# Puts rows of T into an array in place, each in the place of another.
+STORE_ROWS = """
+    const size_t size = rows_shape[1], at = (size_t)GROUP_X * THREADS + THREAD;
+    if (at == 0) written[0] = 0;
+    if (at < size * rows_shape[0]) ((DEVICE T*)array)[targets[at / size] * size + at % size] = rows[at];
+"""
+
 # Writes a key and a value for each token and head: one simdgroup per head of either. In place; `written` is what orders it.
 STORE_TOKENS = """
     STORING

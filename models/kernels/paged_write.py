@@ -1,4 +1,4 @@
-"""Writes keys and values into a pool of blocks in place, whatever else holds or reads the pool's arrays.
+"""Writes into a pool of blocks in place, whatever else holds or reads the pool's arrays.
 
     if works(shape): zero = write(keys, values, new_keys, new_values, blocks, offsets)
 
@@ -16,7 +16,7 @@ from models.kernels import portable
 from models.kernels.checked import HALVES, Case, CheckedKernel
 from models.kernels.gpu import on_cuda
 from models.kernels.paged_attention import Parts, Shape, pool_names, random_pool
-from models.kernels.paged_source import STORE_QUANTIZED, STORE_TOKENS, STORE_WHOLE
+from models.kernels.paged_source import STORE_QUANTIZED, STORE_ROWS, STORE_TOKENS, STORE_WHOLE
 
 THREADS = 256
 GROUP = 64  # of quantized keys and values
@@ -56,6 +56,36 @@ def write(
         output_dtypes=[mx.int32],
     )
     return zero
+
+
+def replace(array: mx.array, rows: mx.array, targets: mx.array) -> mx.array:
+    """Rows along the first axis of an array are replaced; int32 [1], a zero."""
+    flat = rows.reshape(rows.shape[0], -1)
+    kernel = portable.portable_kernel("replace_rows", ("array", "rows", "targets"), ("written",), STORE_ROWS)
+    (zero,) = kernel(
+        inputs=[array, flat, targets],
+        template=[("T", array.dtype), ("THREADS", THREADS)],
+        grid=(-(-flat.size // THREADS) * THREADS, 1, 1),
+        threadgroup=(THREADS, 1, 1),
+        output_shapes=[(1,)],
+        output_dtypes=[mx.int32],
+    )
+    return zero
+
+
+def _rows(dtype: mx.Dtype) -> Iterator[Case]:
+    array, rows = (
+        mx.random.normal((count, 3, 100), key=mx.random.key(count)).astype(dtype) for count in (7, 2)
+    )
+    targets = mx.array([6, 2], mx.int32)
+    expected = array[:]
+    expected[targets] = rows
+    mx.eval(expected)
+    zero = replace(array, rows, targets)
+    yield array[mx.arange(7) + zero], expected
+
+
+REPLACE_ROWS = CheckedKernel("replace_rows", on_cuda, (mx.float32, *HALVES), _rows)
 
 
 @cache

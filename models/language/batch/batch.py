@@ -25,8 +25,8 @@ from models.language.batch.verification import Run
 from models.language.cache import kv_cache
 from models.language.cache.kv_cache import Cache
 from models.language.cache.prefix_cache import PrefixCache
+from models.language.decode.decoder import slots_for
 from models.language.decode.matmul import inflight_limit
-from models.language.decode.slots import slots_for
 from models.language.distributed.coordinator import Add, Forget, Ranks, Remove, Step
 
 CLEAR_EVERY = 512  # steps, between handing unused buffers back

@@ -14,8 +14,8 @@ from models.language.batch.rows import Reader, Rows
 from models.language.cache.kv_cache import Cache
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.corrections.rope import switching_length
-from models.language.decode.decoder import Decoder
-from models.language.decode.row_groups import RowGroups, backends_of
+from models.language.decode.mlx_lm_backend import MlxLmBackend
+from models.language.decode.row_groups import RowGroups
 from models.language.distributed.coordinator import Ranks
 from models.language.paged.network import PagedNetwork
 
@@ -42,13 +42,11 @@ def storage_for(
     # Ranks must take the same decisions: they follow the first rank's limits.
     limits = ranks.agree("limits of the batch", [capacity or 0, most_padding, prefix.max_bytes])
     capacity, most_padding, keep = limits[0] or None, limits[1], limits[2]
-    decoder = Decoder.of(model, new_cache())
-    if decoder is None:
-        tokens = capacity or (UNLIMITED_ON_A_CARD if on_cuda() else UNLIMITED)
-        network = PagedNetwork.of(model, new_cache, tokens, keep)
-        if network is not None:
-            paged = PagedPrefill(network, switching_length(model), all_cores, ranks)
-            return Storage(PagedRows(network), paged, network)
-    groups = RowGroups(backends_of(model, decoder), most_padding)
+    tokens = capacity or (UNLIMITED_ON_A_CARD if on_cuda() else UNLIMITED)
+    network = PagedNetwork.of(model, new_cache, tokens, keep)
+    if network is not None:
+        paged = PagedPrefill(network, switching_length(model), all_cores, ranks)
+        return Storage(PagedRows(network), paged, network)
+    groups = RowGroups(lambda: MlxLmBackend(model), most_padding)
     prefill = Prefill(model, new_cache, prefix, all_cores, ranks)
     return Storage(ContiguousRows(groups, prefix, prefill, capacity), prefill, None)

@@ -1,4 +1,4 @@
-"""The interface between the batch and what computes its decoding steps: `Decoder` or `MlxLmBackend`."""
+"""What holds the caches of rows that are not in blocks, and computes their decoding steps: `MlxLmBackend`."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -11,19 +11,13 @@ from models.kernels.checked import HALVES, Case, CheckedKernel
 from models.kernels.gpu import on_cuda
 from models.kernels.paged_attention import random_pool
 from models.language.decode import kernels, reference_ops
-from models.language.decode.reference_ops import Columns, HeadLayout, Places
+from models.language.decode.reference_ops import HeadLayout, Places
 
-SIZE, KV_HEADS, GROUP, COLUMNS = 64, 2, 3, 512
-SCALE = SIZE**-0.5
+SIZE, KV_HEADS, GROUP = 64, 2, 3
 
 
 def _random(shape: tuple[int, ...], seed: int, dtype: mx.Dtype) -> mx.array:
     return mx.random.normal(shape, key=mx.random.key(seed)).astype(dtype)
-
-
-def _columns() -> Columns:
-    """Rows with different first and last columns."""
-    return Columns(mx.array([0, 100, 7], mx.int32), mx.array([0, 400, 9], mx.int32))
 
 
 def _sums(dtype: mx.Dtype) -> Iterator[Case]:
@@ -43,29 +37,6 @@ def _products(dtype: mx.Dtype) -> Iterator[Case]:
 
 
 def _heads(dtype: mx.Dtype) -> Iterator[Case]:
-    rows, heads = 3, KV_HEADS * (GROUP + 2)
-    projected = _random((rows, heads * SIZE), 1, dtype)
-    norm, bias = 1 + 0.3 * _random((SIZE,), 2, dtype), _random((heads * SIZE,), 3, dtype)
-    inv_freq = 1e4 ** (-mx.arange(0, SIZE, 2, dtype=mx.float32) / SIZE)
-    for layout in (
-        HeadLayout(SIZE, inv_freq, norm, norm, None, 1e-6),
-        HeadLayout(SIZE, inv_freq, None, None, bias, 0.0),
-    ):
-        keys, values = (_random((rows, KV_HEADS, COLUMNS, SIZE), seed, dtype) for seed in (4, 5))
-        plain = reference_ops.heads(projected, layout, keys, values, _columns())
-        mx.eval(plain)  # the kernel writes to its input caches
-        yield from zip(kernels.heads(projected, layout, keys, values, _columns()), plain, strict=True)
-
-
-def _attention(dtype: mx.Dtype) -> Iterator[Case]:
-    queries = _random((3, KV_HEADS * GROUP, SIZE), 1, dtype)
-    keys, values = (_random((3, KV_HEADS, COLUMNS, SIZE), seed, dtype) for seed in (2, 3))
-    plain = reference_ops.attention(queries, keys, values, _columns(), 1, SCALE)
-    for splits in (1, 4):  # one kernel, or one for the parts and one that joins them
-        yield kernels.attention(queries, keys, values, _columns(), splits, SCALE), plain
-
-
-def _paged_heads(dtype: mx.Dtype) -> Iterator[Case]:
     """Tokens within a block, at its end and in a later one, with whole and with quantized pools. Results are dequantized: a
     key between two levels may go to either."""
     rows, heads = 3, KV_HEADS * (GROUP + 2)
@@ -79,9 +50,9 @@ def _paged_heads(dtype: mx.Dtype) -> Iterator[Case]:
         (8, HeadLayout(SIZE, inv_freq, norm, norm, None, 1e-6)),
     ):
         keys, values = (random_pool((7, KV_HEADS, 32, SIZE), seed, dtype, bits, 64) for seed in (4, 5))
-        plain = reference_ops.paged_heads(projected, layout, keys, values, places)
+        plain = reference_ops.heads(projected, layout, keys, values, places)
         mx.eval(plain)  # the kernel writes to its input pools
-        ours = kernels.paged_heads(projected, layout, keys, values, places)
+        ours = kernels.heads(projected, layout, keys, values, places)
         yield ours[0], plain[0]
         for pool, right in zip(ours[1:], plain[1:], strict=True):
             yield _whole(pool, bits), _whole(right, bits)
@@ -98,6 +69,4 @@ DECODING = (
     CheckedKernel("sum_and_norm", on_cuda, HALVES, _sums),
     CheckedKernel("product", on_cuda, HALVES, _products),
     CheckedKernel("heads", on_cuda, HALVES, _heads),
-    CheckedKernel("attention", on_cuda, HALVES, _attention),
-    CheckedKernel("paged_heads", on_cuda, HALVES, _paged_heads),
 )

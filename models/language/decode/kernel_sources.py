@@ -1,6 +1,6 @@
 """CUDA sources of the kernels in `kernels`: bodies of functions.
 
-D is the head size, G the number of query heads per key head, T the type; EPS, SCALE and WRITE are substituted as text.
+D is the head size, T the type; EPS is substituted as text, and STORING as in `paged_source`.
 Shapes are passed with each call (see models/kernels/nvrtc.py).
 """
 
@@ -85,63 +85,10 @@ PRODUCT = """
     }
 """
 
-# Splits a projection into queries, and a key and a value that are written to the caches: one warp per head. The caches are
-# written in place, so the caller must own them exclusively. A column beyond the last belongs to a slot without a row.
+# Splits a projection into queries, and a key and a value that are written to the pools: one warp per head. The pools are
+# written in place, so the caller must own them exclusively. The token of a row is the last of its table, at the position
+# `ends`. A row whose end is -1 is padding and writes nothing.
 HEADS = """
-    constexpr int PAIRS = D / 64;
-    const int lane = threadIdx.x % 32, kv = keys_shape[1], length = keys_shape[2];
-    const int slots = projected_shape[1] / D, heads = slots - 2 * kv;
-    const int at = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
-    if (at >= projected_shape[0] * slots) return;
-    const int row = at / slots, slot = at % slots;
-    const T* in = projected + (size_t)at * D;
-    float low[PAIRS], high[PAIRS];
-    for (int i = 0; i < PAIRS; i++) {
-        int p = lane + 32 * i;
-        low[i] = (float)in[p];
-        high[i] = (float)in[p + D / 2];
-        if (BIASED) {
-            low[i] = (float)(T)(low[i] + (float)bias[slot * D + p]);
-            high[i] = (float)(T)(high[i] + (float)bias[slot * D + p + D / 2]);
-        }
-    }
-    const int place = ends[row];
-    if (place >= length && slot >= heads) return;
-    if (slot >= heads + kv) {
-        T* out = const_cast<T*>(values) + (((size_t)row * kv + slot - heads - kv) * length + place) * D;
-        for (int i = 0; i < PAIRS; i++) {
-            out[lane + 32 * i] = (T)low[i];
-            out[lane + 32 * i + D / 2] = (T)high[i];
-        }
-        return;
-    }
-    if (NORMED) {
-        float sum = 0;
-        for (int i = 0; i < PAIRS; i++) sum += low[i] * low[i] + high[i] * high[i];
-        for (int step = 16; step; step >>= 1) sum += __shfl_xor_sync(0xffffffff, sum, step);
-        const float scale = rsqrtf(sum / D + EPS);
-        auto weight = slot < heads ? norm_q : norm_k;
-        for (int i = 0; i < PAIRS; i++) {
-            low[i] *= scale * (float)weight[lane + 32 * i];
-            high[i] *= scale * (float)weight[lane + 32 * i + D / 2];
-        }
-    }
-    T* out = slot < heads
-        ? queries + ((size_t)row * heads + slot) * D
-        : const_cast<T*>(keys) + (((size_t)row * kv + slot - heads) * length + place) * D;
-    const float position = (float)(place - starts[row]);
-    for (int i = 0; i < PAIRS; i++) {
-        int p = lane + 32 * i;
-        float sine, cosine;
-        sincosf(position * inv_freq[p], &sine, &cosine);
-        out[p] = (T)(low[i] * cosine - high[i] * sine);
-        out[p + D / 2] = (T)(low[i] * sine + high[i] * cosine);
-    }
-"""
-
-# The same with keys and values in blocks: the new token of a row is the last that its table has, at the position `ends`. In
-# place too. A row whose end is -1 is padding and writes nothing.
-PAGED_HEADS = """
     STORING
     constexpr int COUNT = D / 32;
     const int lane = threadIdx.x % 32, kv = keys_shape[1], tokens = keys_shape[2], width = tables_shape[1];
@@ -185,92 +132,4 @@ PAGED_HEADS = """
         return;
     }
     for (int i = 0; i < COUNT; i++) queries[((size_t)row * heads + slot) * D + lane + 32 * i] = (T)x[i];
-"""
-
-# Attention of one query per head over the columns of its row: one block per key head and part of the columns, with its G
-# query heads together; a warp takes every eighth column, four at a time. `part` gets sums before the division.
-ATTENTION = """
-    constexpr int V = D / 32, AHEAD = 4;
-    __shared__ float tops[WARPS][G], sums[WARPS][G], parts[WARPS][G][D];
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, kv = keys_shape[1], length = keys_shape[2];
-    const int row = blockIdx.x / kv, head = blockIdx.x % kv, splits = gridDim.y;
-    const int begin = starts[row], stop = min(ends[row] + 1, length), share = (stop - begin + splits - 1) / splits;
-    const int from = begin + blockIdx.y * share, to = min(stop, from + share);
-    const T* k = keys + ((size_t)row * kv + head) * length * D + lane * V;
-    const T* v = values + ((size_t)row * kv + head) * length * D + lane * V;
-    const T* q = queries + ((size_t)row * kv + head) * G * D + lane * V;
-    float wanted[G][V], out[G][V], top[G], sum[G];
-    for (int g = 0; g < G; g++) {
-        top[g] = -1e30f;
-        sum[g] = 0;
-        for (int i = 0; i < V; i++) {
-            wanted[g][i] = (float)q[g * D + i] * SCALE * 1.4426950408889634f;
-            out[g][i] = 0;
-        }
-    }
-    for (int column = from + warp * AHEAD; column < to; column += WARPS * AHEAD) {
-        T kk[AHEAD][V], vv[AHEAD][V];
-        for (int n = 0; n < AHEAD; n++) {
-            const size_t at = (size_t)min(column + n, to - 1) * D;
-            for (int i = 0; i < V; i++) kk[n][i] = k[at + i];
-            for (int i = 0; i < V; i++) vv[n][i] = v[at + i];
-        }
-        for (int g = 0; g < G; g++) {
-            float score[AHEAD], most = top[g];
-            for (int n = 0; n < AHEAD; n++) {
-                score[n] = 0;
-                for (int i = 0; i < V; i++) score[n] += wanted[g][i] * (float)kk[n][i];
-                for (int step = 16; step; step >>= 1) score[n] += __shfl_xor_sync(0xffffffff, score[n], step);
-                if (column + n >= to) score[n] = -1e30f;
-                most = fmaxf(most, score[n]);
-            }
-            const float kept = exp2f(top[g] - most);
-            top[g] = most;
-            sum[g] *= kept;
-            for (int i = 0; i < V; i++) out[g][i] *= kept;
-            for (int n = 0; n < AHEAD; n++) {
-                const float share_of = column + n < to ? exp2f(score[n] - most) : 0.0f;
-                sum[g] += share_of;
-                for (int i = 0; i < V; i++) out[g][i] += share_of * (float)vv[n][i];
-            }
-        }
-    }
-    for (int g = 0; g < G; g++) {
-        if (lane == 0) { tops[warp][g] = top[g]; sums[warp][g] = sum[g]; }
-        for (int i = 0; i < V; i++) parts[warp][g][lane * V + i] = out[g][i];
-    }
-    __syncthreads();
-    for (int at = threadIdx.x; at < G * D; at += blockDim.x) {
-        const int g = at / D, d = at % D;
-        float most = -1e30f, all = 0, mixed = 0;
-        for (int w = 0; w < WARPS; w++) most = fmaxf(most, tops[w][g]);
-        for (int w = 0; w < WARPS; w++) {
-            const float weight = exp2f(tops[w][g] - most);
-            all += weight * sums[w][g];
-            mixed += weight * parts[w][g][d];
-        }
-        const size_t to_head = ((size_t)row * kv + head) * G + g;
-        WRITE
-    }
-"""
-WRITE_WHOLE = "attended[to_head * D + d] = (T)(mixed / all);"
-WRITE_PART = """
-        const size_t place = to_head * splits + blockIdx.y;
-        part[place * D + d] = mixed;
-        if (d == 0) { measure[2 * place] = most; measure[2 * place + 1] = all; }
-"""
-# Joins the parts of a head's columns: one block per head.
-JOIN = """
-    const int splits = part_shape[2];
-    const size_t head = blockIdx.x;
-    for (int d = threadIdx.x; d < D; d += blockDim.x) {
-        float most = -1e30f, all = 0, mixed = 0;
-        for (int s = 0; s < splits; s++) most = fmaxf(most, measure[2 * (head * splits + s)]);
-        for (int s = 0; s < splits; s++) {
-            const float weight = exp2f(measure[2 * (head * splits + s)] - most);
-            all += weight * measure[2 * (head * splits + s) + 1];
-            mixed += weight * part[(head * splits + s) * D + d];
-        }
-        attended[head * D + d] = (T)(mixed / all);
-    }
 """

@@ -11,28 +11,18 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from models.kernels.nvrtc import cuda_kernel
-from models.kernels.paged_attention import Parts, pool_names
+from models.kernels.paged_attention import Parts, default_splits, pool_names
 from models.kernels.paged_attention import attention as attention_over_blocks
 from models.kernels.paged_source import STORE_QUANTIZED, STORE_WHOLE
 from models.kernels.portable import CUDA, rendered
 from models.language.decode import packed_matmul, reference_ops
-from models.language.decode.kernel_sources import (
-    ATTENTION,
-    HEADS,
-    JOIN,
-    PAGED_HEADS,
-    PRODUCT,
-    SUM_AND_NORM,
-    WRITE_PART,
-    WRITE_WHOLE,
-)
-from models.language.decode.reference_ops import Columns, HeadLayout, Places, gated_half
+from models.language.decode.kernel_sources import HEADS, PRODUCT, SUM_AND_NORM
+from models.language.decode.reference_ops import HeadLayout, Places, gated_half
 from models.layers.fused import BLOCK, WARP
 
-IN_PLACE = True  # pools are written to, and `paged_heads` returns the arrays that it is given
+IN_PLACE = True  # pools are written to, and `heads` returns the arrays that it is given
 FEW = 4  # rows that the product kernel is used for: with 8, cuBLAS was a third faster (H100)
 WARPS = BLOCK // WARP
-BLOCKS, COLUMNS = 528, 128  # four blocks per multiprocessor of the largest cards; columns worth a block
 
 
 def sum_and_norm(h: mx.array, r: mx.array, weight: mx.array, eps: float) -> tuple[mx.array, mx.array]:
@@ -76,74 +66,6 @@ def quantized_product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.
 
 
 def heads(
-    projected: mx.array, layout: HeadLayout, keys: mx.array, values: mx.array, columns: Columns
-) -> tuple[mx.array, mx.array, mx.array]:
-    """Normed and rotated queries, [row, head, channel], and the caches with the new keys and values, written in place."""
-    rows, slots = projected.shape[0], projected.shape[1] // layout.size
-    count = slots - 2 * keys.shape[1]
-    absent = layout.inv_freq  # stands in for arrays that a layer does not have
-    inputs = {
-        "projected": projected,
-        "keys": keys,
-        "values": values,
-        "inv_freq": layout.inv_freq,
-        "norm_q": absent if layout.norm_q is None else layout.norm_q,
-        "norm_k": absent if layout.norm_k is None else layout.norm_k,
-        "bias": absent if layout.bias is None else layout.bias,
-        "starts": columns.starts,
-        "ends": columns.ends,
-    }
-    (queries,) = _kernel("heads", tuple(inputs), ("queries",), HEADS, layout.eps)(
-        inputs=list(inputs.values()),
-        template=[
-            ("T", projected.dtype),
-            ("D", layout.size),
-            ("NORMED", layout.norm_q is not None),
-            ("BIASED", layout.bias is not None),
-        ],
-        grid=(-(-rows * slots // WARPS) * BLOCK, 1, 1),
-        threadgroup=(BLOCK, 1, 1),
-        output_shapes=[(rows, count, layout.size)],
-        output_dtypes=[projected.dtype],
-    )
-    return queries, keys, values
-
-
-def attention(
-    queries: mx.array, keys: mx.array, values: mx.array, columns: Columns, splits: int, scale: float
-) -> mx.array:
-    """[row, head, channel] over the columns of each row; `splits` blocks share the columns of a head."""
-    rows, count, size = queries.shape
-    group = count // keys.shape[1]
-    names = ("queries", "keys", "values", "starts", "ends")
-    inputs = [queries, keys, values, columns.starts, columns.ends]
-    template = [("T", queries.dtype), ("D", size), ("G", group), ("WARPS", WARPS)]
-    grid, block = (rows * keys.shape[1] * BLOCK, splits, 1), (BLOCK, 1, 1)
-    if splits == 1:
-        kernel = _kernel("attention", names, ("attended",), ATTENTION, scale, WRITE_WHOLE)
-        (attended,) = kernel(
-            inputs=inputs, template=template, grid=grid, threadgroup=block,
-            output_shapes=[queries.shape], output_dtypes=[queries.dtype],
-        )  # fmt: skip
-        return attended
-    kernel = _kernel("attention_part", names, ("part", "measure"), ATTENTION, scale, WRITE_PART)
-    part, measure = kernel(
-        inputs=inputs, template=template, grid=grid, threadgroup=block,
-        output_shapes=[(rows, count, splits, size), (rows, count, splits, 2)],
-        output_dtypes=[mx.float32, mx.float32],
-    )  # fmt: skip
-    (attended,) = _kernel("attention_join", ("part", "measure"), ("attended",), JOIN)(
-        inputs=[part, measure],
-        template=[("T", queries.dtype), ("D", size)],
-        grid=(rows * count * 128, 1, 1),
-        threadgroup=(128, 1, 1),
-        output_shapes=[queries.shape],
-        output_dtypes=[queries.dtype],
-    )
-    return attended
-
-
-def paged_heads(
     projected: mx.array, layout: HeadLayout, keys: Parts, values: Parts, places: Places
 ) -> tuple[mx.array, Parts, Parts]:
     """Normed and rotated queries, [row, head, channel], and the pools with the new keys and values, written in place."""
@@ -160,7 +82,7 @@ def paged_heads(
         "tables": places.tables,
         "ends": places.ends,
     }
-    source = PAGED_HEADS.replace("STORING", STORE_QUANTIZED if bits else STORE_WHOLE)
+    source = HEADS.replace("STORING", STORE_QUANTIZED if bits else STORE_WHOLE)
     (queries,) = _kernel("heads", tuple(inputs), ("queries",), rendered(source, CUDA), layout.eps)(
         inputs=list(inputs.values()),
         template=[
@@ -178,29 +100,19 @@ def paged_heads(
     return queries, keys, values
 
 
-def paged_attention(
+def attention(
     queries: mx.array, keys: Parts, values: Parts, places: Places, splits: int, scale: float
 ) -> mx.array:
     """[row, head, channel] over the blocks of each row; `splits` threadgroups share the blocks of a head."""
     return attention_over_blocks(queries, keys, values, *places, scale, splits=splits)
 
 
-def splits(rows: int, kv_heads: int, length: int) -> int:
-    """How many blocks share a head's columns: enough to fill a card, but no block with few columns."""
-    return max(1, min(BLOCKS // (rows * kv_heads), length // COLUMNS))
+def splits(rows: int, kv_heads: int, tokens: int) -> int:
+    """How many threadgroups share a head's blocks."""
+    return default_splits(rows * kv_heads, tokens)
 
 
-def _kernel(
-    name: str,
-    inputs: tuple[str, ...],
-    outputs: tuple[str, ...],
-    source: str,
-    number: float = 0,
-    write: str = "",
-) -> Any:
-    """`number` replaces EPS or SCALE in the source; it is part of the name, which kernels are cached by."""
-    full_name = f"{name}_{number:g}".translate(str.maketrans("-.+", "___"))
-    text = source.replace("WRITE", write)
-    for word in ("EPS", "SCALE"):
-        text = text.replace(word, f"{number:.9e}f")
-    return cuda_kernel(full_name, inputs, outputs, text)
+def _kernel(name: str, inputs: tuple[str, ...], outputs: tuple[str, ...], source: str, eps: float = 0) -> Any:
+    """`eps` replaces EPS in the source; it is part of the name, which kernels are cached by."""
+    full_name = f"{name}_{eps:g}".translate(str.maketrans("-.+", "___"))
+    return cuda_kernel(full_name, inputs, outputs, source.replace("EPS", f"{eps:.9e}f"))

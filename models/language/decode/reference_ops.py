@@ -11,14 +11,7 @@ import mlx.nn as nn
 from models.kernels.paged_attention import Parts, plain
 from models.language.decode import matmul
 
-IN_PLACE = False  # `paged_heads` returns new arrays
-
-
-class Columns(NamedTuple):
-    """The first column of each slot's row in the caches, and the column of its new token; int32, [slot]."""
-
-    starts: mx.array
-    ends: mx.array
+IN_PLACE = False  # `heads` returns new arrays
 
 
 class Places(NamedTuple):
@@ -65,15 +58,6 @@ def gated_half(y: mx.array) -> mx.array:
 
 
 def heads(
-    projected: mx.array, layout: HeadLayout, keys: mx.array, values: mx.array, columns: Columns
-) -> tuple[mx.array, mx.array, mx.array]:
-    """Normed and rotated queries, [row, head, channel], and the caches with the new keys and values."""
-    q, k, v = _split(projected, layout, keys.shape[1], columns.ends - columns.starts)
-    here = (mx.arange(keys.shape[2]) == columns.ends[:, None])[:, None, :, None]
-    return q[:, :, 0], mx.where(here, k, keys), mx.where(here, v, values)
-
-
-def paged_heads(
     projected: mx.array, layout: HeadLayout, keys: Parts, values: Parts, places: Places
 ) -> tuple[mx.array, list[mx.array], list[mx.array]]:
     """Normed and rotated queries, [row, head, channel], and the pools with the new keys and values."""
@@ -97,7 +81,7 @@ def _written(pool: Parts, new: mx.array, size: int, blocks: mx.array, offsets: m
     return written
 
 
-def paged_attention(
+def attention(
     queries: mx.array, keys: Parts, values: Parts, places: Places, splits: int, scale: float
 ) -> mx.array:
     """[row, head, channel] over the blocks of each row. `splits` only concerns the kernel."""
@@ -125,17 +109,6 @@ def _rotated(x: mx.array, inv_freq: mx.array, positions: mx.array) -> mx.array:
     low, high = mx.split(x.astype(mx.float32), 2, axis=-1)
     rotated = mx.concatenate([low * cosine - high * sine, low * sine + high * cosine], axis=-1)
     return rotated.astype(x.dtype)
-
-
-def attention(
-    queries: mx.array, keys: mx.array, values: mx.array, columns: Columns, splits: int, scale: float
-) -> mx.array:
-    """[row, head, channel] over the columns of each row. `splits` only concerns the kernel."""
-    at = mx.arange(keys.shape[2], dtype=mx.int32)
-    mask = ((at >= columns.starts[:, None]) & (at <= columns.ends[:, None]))[:, None, None]
-    return mx.fast.scaled_dot_product_attention(queries[:, :, None], keys, values, scale=scale, mask=mask)[
-        :, :, 0
-    ]
 
 
 def splits(rows: int, kv_heads: int, length: int) -> int:

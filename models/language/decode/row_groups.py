@@ -8,12 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from models.language.cache.kv_cache import Cache
 from models.language.decode.backend import DecodeBackend
-from models.language.decode.decoder import Decoder
-from models.language.decode.mlx_lm_backend import MlxLmBackend
 
 GROWTH = 256  # tokens; caches grow in such blocks
 
@@ -36,11 +33,6 @@ class _Group:
 def padded(lengths: Sequence[int]) -> int:
     """Tokens that rows of these lengths take in one group."""
     return len(lengths) * (-(-(max(lengths) + 1) // GROWTH) * GROWTH) if lengths else 0
-
-
-def backends_of(model: nn.Module, decoder: Decoder | None) -> Callable[[], DecodeBackend]:
-    """Makes backends: our decoder if it computes what the model does, else mlx-lm's network."""
-    return decoder.another if decoder is not None else lambda: MlxLmBackend(model)
 
 
 class RowGroups:

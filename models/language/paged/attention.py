@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
+from models.kernels import paged_attention
+from models.kernels.paged_attention import Shape
 from models.language.decode.attention import attention, round_up
 from models.language.paged.blocks import BLOCK
 from models.language.paged.pool import KeyValuePool, Layer
@@ -26,18 +28,60 @@ def attend(
     window: int | None = None,
     sinks: mx.array | None = None,
     softcap: float | None = None,
+    written: mx.array | None = None,
 ) -> mx.array:
-    """`queries` [token, head, 1, channel] over the keys and values of their texts, those of this step included."""
+    """`queries` [token, head, 1, channel] over the keys and values of their texts, those of this step included. `written`: the
+    zero that writing these has returned, if they were written in place."""
     parts = []
     for group in step.groups:
-        mine = group.take(queries)
+        if by_kernel(queries, pool, layer, group.count):
+            parts.append(_by_kernel(queries, pool, layer, group, scale, window, sinks, softcap, written))
+            continue
+        mine, view = group.take(queries), group.view(window)
+        if written is not None:
+            view = View(view.tables + written, view.visible)
         if in_place(queries.dtype, pool.layers[layer], group.count):
-            out = _in_place(mine, pool, layer, group.view(window), scale, sinks, softcap)
+            out = _in_place(mine, pool, layer, view, scale, sinks, softcap)
         else:
-            out = _gathered(mine, pool, layer, group, scale, window, sinks, softcap)
+            out = _gathered(mine, pool, layer, group, view, scale, window, sinks, softcap)
         parts.append(out.swapaxes(1, 2).reshape(-1, out.shape[1], 1, out.shape[3]))
     joined = parts[0] if len(parts) == 1 else mx.concatenate(parts)
     return joined if step.order is None else joined[step.order]
+
+
+def by_kernel(queries: mx.array, pool: KeyValuePool, at: int, count: int) -> bool:
+    """Whether the kernel for Metal and CUDA is used: for a few tokens of each text, where it works."""
+    layer = pool.layers[at]
+    if count > FEW or layer.key_size != layer.value_size or layer.dtype != queries.dtype:
+        return False
+    return paged_attention.works(Shape.of(queries[:, :, 0], pool.keys[at]))
+
+
+def _by_kernel(
+    queries: mx.array,
+    pool: KeyValuePool,
+    at: int,
+    group: Group,
+    scale: float,
+    window: int | None,
+    sinks: mx.array | None,
+    softcap: float | None,
+    written: mx.array | None,
+) -> mx.array:
+    mine = queries if group.rows is None else queries[mx.array(group.rows)]
+    tables, ends = group.by_token
+    out = paged_attention.attention(
+        mine[:, :, 0],
+        pool.keys[at],
+        pool.values[at],
+        tables,
+        ends if written is None else ends + written,
+        scale,
+        window=window,
+        sinks=sinks,
+        softcap=softcap,
+    )
+    return out[:, :, None]
 
 
 def in_place(dtype: mx.Dtype, layer: Layer, count: int) -> bool:
@@ -118,12 +162,13 @@ def _gathered(
     pool: KeyValuePool,
     at: int,
     group: Group,
+    view: View,
     scale: float,
     window: int | None,
     sinks: mx.array | None,
     softcap: float | None,
 ) -> mx.array:
-    layer, view = pool.layers[at], group.view(window)
+    layer = pool.layers[at]
     keys = _contiguous(layer, pool.keys[at], view.tables).astype(queries.dtype)
     values = _contiguous(layer, pool.values[at], view.tables).astype(queries.dtype)
     if softcap is not None:

@@ -17,6 +17,7 @@ class PagedLayer:
     """`step` is set before each forward pass."""
 
     step: Step
+    _written: mx.array | None = None
 
     def __init__(self, pool: KeyValuePool, at: int) -> None:
         self._pool = pool
@@ -30,7 +31,7 @@ class PagedLayer:
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Writes them to the pool. What is returned is not looked at by `attend`."""
         step = self.step
-        self._pool.write(
+        self._written = self._pool.write(
             self._at, step.blocks, step.offsets, keys[:, :, 0], values[:, :, 0], place=step.place
         )
         return keys, values
@@ -50,4 +51,4 @@ class PagedLayer:
             raise NotPageable("the network makes a mask of its own")
         sizes = [self._window, mask.size if isinstance(mask, Window) else None]
         window = min((size for size in sizes if size is not None), default=None)
-        return attend(queries, self._pool, self._at, self.step, scale, window, sinks, softcap)
+        return attend(queries, self._pool, self._at, self.step, scale, window, sinks, softcap, self._written)

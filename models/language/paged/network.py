@@ -11,6 +11,7 @@ import numpy as np
 
 from models.language.cache.kv_cache import Cache
 from models.language.corrections.rope import prompt_lengths
+from models.language.decode.decoder import Decoder
 from models.language.paged.blocks import BLOCK, BlockManager, Table
 from models.language.paged.cache import PagedLayer
 from models.language.paged.pool import KeyValuePool, layers_of
@@ -32,6 +33,7 @@ class PagedNetwork:
         self.pool = pool
         self.manager = manager
         self._layers = [PagedLayer(pool, at) for at in range(len(pool.layers))]
+        self._decoder: Decoder | None = None
 
     @classmethod
     def of(
@@ -55,6 +57,7 @@ class PagedNetwork:
         if difference > 1:
             log.info("keys and values are not kept in blocks: in a trial the logits differ")
             return None
+        network._decoder = Decoder.of(model, pool)
         return network
 
     def _difference(self, cache: Cache) -> float:
@@ -69,7 +72,10 @@ class PagedNetwork:
             Step.of_prompts([table.blocks], [0], [TRIAL]),
             Step.of_rows(np.array([table.blocks], np.int32), np.array([TRIAL], np.int32), LATER),
         ]
-        logits = [self._forward(part[0], step) for part, step in zip(parts, steps, strict=True)]
+        logits = []
+        for part, step in zip(parts, steps, strict=True):
+            logits.append(self._forward(part[0], step))
+            mx.eval(logits)  # nothing else orders the steps: the tokens do not depend on earlier logits
         actual = mx.concatenate(logits).astype(mx.float32)
         self.clear()
         largest = cast(float, mx.abs(expected).max().item())
@@ -102,13 +108,23 @@ class PagedNetwork:
         """Feed [text, count] tokens that begin at positions `first`; their logits [text, count, vocabulary]."""
         texts, count = tokens.shape
         self.pool.reserve(self.manager.touched)
-        return self._forward(tokens.flatten(), Step.of_rows(tables, first, count)).reshape(texts, count, -1)
+        flat = tokens.flatten()
+        if self._decoder is None:
+            logits = self._forward(flat, Step.of_rows(tables, first, count))
+        else:
+            ends = (first[:, None] + np.arange(count)).astype(np.int32).ravel()
+            logits = self._decoder.logits(flat, np.repeat(tables, count, axis=0), ends, self.pool)
+        return logits.reshape(texts, count, -1)
 
     def logits_of_runs(self, runs: Sequence[Sequence[int]], tables: Ints, first: Ints) -> mx.array:
         """Feed a run of tokens of each text; the logits of all tokens in order, [token, vocabulary]."""
         self.pool.reserve(self.manager.touched)
         tokens = mx.array([token for run in runs for token in run], mx.uint32)
         counts = np.array([len(run) for run in runs], np.int32)
+        if self._decoder is not None:
+            ends = [np.arange(start, start + count) for start, count in zip(first, counts, strict=True)]
+            at = np.concatenate(ends).astype(np.int32)
+            return self._decoder.logits(tokens, np.repeat(tables, counts, axis=0), at, self.pool)
         return self._forward(tokens, Step.of_runs(tables, first, counts))
 
     def feed(
@@ -143,4 +159,4 @@ class PagedNetwork:
         return self.manager.idle * self.pool.bytes_per_block
 
     def evaluate(self) -> None:
-        mx.eval(self.pool.arrays)
+        self.pool.evaluate()

@@ -8,7 +8,9 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.models import cache as mlx_cache
 
+from models.kernels import paged_write
 from models.kernels.gpu import on_cuda
+from models.kernels.paged_attention import Shape
 from models.language.cache.kv_cache import Cache
 from models.language.paged.blocks import BLOCK
 
@@ -38,6 +40,14 @@ class Layer:
         packed = mx.zeros((*shape, size * self.bits // 32), mx.uint32)
         return [packed, mx.zeros(scales, self.dtype), mx.zeros(scales, self.dtype)]
 
+    @property
+    def writable(self) -> bool:
+        """Whether kernels write to it in place."""
+        bits, group = (self.bits, self.group) if self.bits else (0, 0)
+        return self.key_size == self.value_size and paged_write.works(
+            Shape(self.key_size, 1, self.dtype, BLOCK, bits, group)
+        )
+
 
 def layers_of(cache: Cache) -> list[Layer] | None:
     """What each layer keeps, by a cache that has seen a token; None if one is of another kind than keys and values."""
@@ -64,12 +74,15 @@ def layers_of(cache: Cache) -> list[Layer] | None:
 
 
 class KeyValuePool:
-    """`limit`: blocks there may ever be. The arrays double with what is written, up to the limit, layer by layer; on a card
+    """`limit`: blocks there may ever be. Kernels write to the arrays in place on a card. The arrays double with what is written, up to the limit, layer by layer; on a card
     they begin with what most need."""
 
     def __init__(self, layers: Sequence[Layer], limit: int) -> None:
         self.layers = list(layers)
         self.limit = limit
+        self._in_place = all(
+            layer.writable and paged_write.REPLACE_ROWS.works(layer.dtype) for layer in layers
+        )
         self.keys: list[list[mx.array]] = []
         self.values: list[list[mx.array]] = []
         self._located: tuple[mx.array, dict[int, mx.array]] | None = None
@@ -80,6 +93,7 @@ class KeyValuePool:
         self.blocks = min(self._beginning(), self.limit)
         self.keys = [layer.blank(self.blocks, layer.key_size) for layer in self.layers]
         self.values = [layer.blank(self.blocks, layer.value_size) for layer in self.layers]
+        self._unfinished: dict[int, mx.array] = {}  # what the last write to each layer has returned
 
     def _beginning(self) -> int:
         if not on_cuda():
@@ -124,8 +138,16 @@ class KeyValuePool:
         keys: mx.array,
         values: mx.array,
         place: tuple[int, int] | None = None,
-    ) -> None:
-        """Keys and values [token, head, channel] of tokens at these places; `place`: block and offset of a single one."""
+    ) -> mx.array | None:
+        """Keys and values [token, head, channel] of tokens at these places; `place`: block and offset of a single one. If a
+        zero is returned, it must be added to the numbers of the blocks by what reads them in the same evaluation."""
+        if self._in_place:
+            kind, (own_keys, own_values) = self.layers[layer].dtype, (self.keys[layer], self.values[layer])
+            zero = paged_write.write(
+                own_keys, own_values, keys.astype(kind), values.astype(kind), blocks, offsets
+            )
+            self._unfinished[layer] = zero
+            return zero
         for arrays, new in ((self.keys[layer], keys), (self.values[layer], values)):
             for at, part in enumerate(self._stored(layer, new)):
                 array = arrays[at]
@@ -136,6 +158,12 @@ class KeyValuePool:
                 rows = array.reshape(-1, array.shape[-1])
                 rows[self._rows(blocks, offsets, array.shape[1])] = part
                 arrays[at] = rows.reshape(array.shape)
+        return None
+
+    def evaluate(self) -> None:
+        """Finish all writes."""
+        mx.eval(self.arrays, self._unfinished)
+        self._unfinished = {}
 
     def _rows(self, blocks: mx.array, offsets: mx.array, heads: int) -> mx.array:
         """Where the channels of tokens' heads are, if blocks, heads and tokens are counted as one; the same for the layers
@@ -158,15 +186,21 @@ class KeyValuePool:
         if not pairs:
             return
         sources, targets = (mx.array(list(places)) for places in zip(*pairs, strict=True))
-        for group in (*self.keys, *self.values):
-            for at, array in enumerate(group):
-                copied = array[sources]
-                group[at][targets] = copied
+        self._replace(targets, [array[sources] for array in self.arrays])
 
     def wipe(self, blocks: Sequence[int]) -> None:
-        places = mx.array(list(blocks), mx.int32)
-        for array in self.arrays if blocks else ():
-            array[places] = mx.zeros((), array.dtype)
+        if blocks:
+            zeros = [mx.zeros((len(blocks), *array.shape[1:]), array.dtype) for array in self.arrays]
+            self._replace(mx.array(list(blocks), mx.int32), zeros)
+
+    def _replace(self, targets: mx.array, parts: Sequence[mx.array]) -> None:
+        if self._in_place:
+            mx.async_eval(
+                [paged_write.replace(*pair, targets) for pair in zip(self.arrays, parts, strict=True)]
+            )
+            return
+        for array, part in zip(self.arrays, parts, strict=True):
+            array[targets] = part
 
     def export(self, block: int) -> list[mx.array]:
         """A block's content of all layers, in arrays of its own."""
@@ -176,7 +210,4 @@ class KeyValuePool:
 
     def restore(self, block: int, parts: Sequence[mx.array]) -> None:
         """What `export` has returned, to any block."""
-        at = iter(parts)
-        for group in (*self.keys, *self.values):
-            for place in range(len(group)):
-                group[place][block] = next(at)
+        self._replace(mx.array([block], mx.int32), [part[None] for part in parts])

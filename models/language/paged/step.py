@@ -86,6 +86,13 @@ class Group:
             return mine
         return mine.reshape(len(self.first), self.count, *x.shape[1:2], x.shape[-1]).swapaxes(1, 2)
 
+    @cached_property
+    def by_token(self) -> tuple[mx.array, mx.array]:
+        """The table of each token, and its position."""
+        tables = np.repeat(self.tables, self.count, axis=0)
+        ends = (self.first[:, None] + np.arange(self.count)).ravel()
+        return mx.array(tables.astype(np.int32)), mx.array(ends.astype(np.int32))
+
     def view(self, window: int | None) -> View:
         if window not in self._views:
             self._views[window] = self._view(window)

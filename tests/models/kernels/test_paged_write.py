@@ -7,7 +7,7 @@ import pytest
 
 from models.kernels import portable
 from models.kernels.paged_attention import Shape
-from models.kernels.paged_write import checked, works
+from models.kernels.paged_write import REPLACE_ROWS, checked, works
 from tests.models.kernels.emulator import COMPILER, emulated_cuda
 
 
@@ -28,6 +28,12 @@ def test_the_kernel_writes_what_plain_operations_write(
 ) -> None:
     monkeypatch.setattr(portable, "portable_kernel", emulated_cuda(tmp_path))
     assert checked.__wrapped__(shape).self_test(shape.dtype) == 0
+
+
+@pytest.mark.skipif(COMPILER is None, reason="needs g++")
+def test_the_kernel_replaces_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portable, "portable_kernel", emulated_cuda(tmp_path))
+    assert REPLACE_ROWS.self_test(mx.bfloat16) == 0
 
 
 def test_groups_of_32_are_left_to_plain_operations() -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from mlx_lm.generate import generate_step
-from mlx_lm.models.cache import KVCache
 
 from models.files import LocalModel, Shard
 from models.language import build
@@ -18,7 +17,7 @@ from models.language.batch.sequence import Output, Sequence
 from models.language.cache import kv_cache
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.decode import attention, reference_ops
-from models.language.decode.decoder import Decoder
+from models.language.decode.decoder import Decoder, Pool
 from models.language.load import LanguageModel, load
 from tests.toys import toy_text
 
@@ -32,11 +31,11 @@ def toy(family: str, **options: object) -> LanguageModel:
 
 
 # How rows are held on NVIDIA cards, in MLX's own operations, and how prompts are fed there: of few lengths.
-ON_A_CARD = ["llama, in slots", "qwen3, in slots", "qwen3, padded", "gemma3, padded", "lfm2, padded"]
+ON_A_CARD = ["llama, compiled", "qwen3, compiled", "qwen3, padded", "gemma3, padded", "lfm2, padded"]
 
 
-def in_slots_where_plain(model: nn.Module, cache: list[object]) -> Decoder | None:
-    return Decoder(model, reference_ops) if all(type(layer) is KVCache for layer in cache) else None
+def compiled_step(model: nn.Module, pool: Pool) -> Decoder:
+    return Decoder(model, reference_ops)
 
 
 @pytest.fixture(scope="module", params=[*FAMILIES, *ON_A_CARD])
@@ -47,8 +46,8 @@ def model(request: pytest.FixtureRequest) -> Iterator[LanguageModel]:
         if how:
             patch.setattr(attention, "on_cuda", lambda: True)
             patch.setattr(build, "patch_attention", lambda model: None)  # what it changes would stay
-        if how == "in slots":
-            patch.setattr(Decoder, "of", in_slots_where_plain)
+        if how == "compiled":
+            patch.setattr(Decoder, "of", compiled_step)
         yield made
 
 

@@ -16,7 +16,7 @@ from models.language.decode.row_groups import GROWTH, RowGroups, padded
 from models.language.load import LanguageModel
 from models.language.paged.network import PagedNetwork
 from tests.models.language.batch.test_batch import (
-    in_slots_where_plain,
+    compiled_step,
     prompt,
     reference_without_stop,
     toy,
@@ -24,15 +24,15 @@ from tests.models.language.batch.test_batch import (
 )
 
 
-@pytest.fixture(scope="module", params=["llama, padded", "llama, in slots", "gemma3, padded", "qwen3_next"])
+@pytest.fixture(scope="module", params=["llama, padded", "llama, compiled", "gemma3, padded", "qwen3_next"])
 def model(request: pytest.FixtureRequest) -> Iterator[LanguageModel]:
     family, _, how = request.param.partition(", ")
     made = toy(family)
     with pytest.MonkeyPatch.context() as patch:
         if how:
             patch.setattr(PagedNetwork, "of", lambda *limits: None)
-        if how == "in slots":
-            patch.setattr(Decoder, "of", in_slots_where_plain)
+        if how == "compiled":
+            patch.setattr(Decoder, "of", compiled_step)
         yield made
 
 

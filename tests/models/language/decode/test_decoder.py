@@ -1,28 +1,30 @@
-"""One step of decoding in few pieces gives what mlx-lm's network gives, alone and in company."""
+"""A step over blocks gives what mlx-lm's network gives, for one token a text and for several, alone and in company."""
 
 import itertools
 from collections.abc import Callable, Iterator
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 import pytest
 from mlx.utils import tree_map
 from mlx_lm.models import llama, qwen2, qwen3
 from mlx_lm.models.cache import make_prompt_cache
 
-from models.kernels import gpu, nvrtc
+from models.kernels import checked, gpu, nvrtc
 from models.language.cache import kv_cache
 from models.language.cache.kv_cache import Cache
 from models.language.decode import decoder as decoder_module
 from models.language.decode import kernels, matmul, reference_ops
-from models.language.decode.decoder import Decoder, is_supported
+from models.language.decode.decoder import Decoder, TrialPool, padded
+from models.language.decode.layers import is_supported
 from models.language.decode.matmul import patch_matmul
-from models.language.decode.slots import GROWTH
 from models.layers import quantized
 
 on_a_card = pytest.mark.skipif(not gpu.on_cuda(), reason="needs an NVIDIA card")
+BLOCKS, WIDTH = 30, 3
 VOCAB = 120
 
 SIZES: dict[str, Any] = {
@@ -85,30 +87,11 @@ def _prompts(lengths: list[int]) -> list[list[int]]:
     return [[(7 * row + 3 * i) % VOCAB for i in range(length)] for row, length in enumerate(lengths)]
 
 
-def _decoder(model: nn.Module, parts: ModuleType, prompts: list[list[int]]) -> Decoder:
-    decoder = Decoder(model, parts)
-    decoder.join(_read(model, prompts), len(prompts))
-    return decoder
-
-
 def _tokens(rows: int) -> Iterator[mx.array]:
     tokens = mx.arange(5, 5 + rows).astype(mx.uint32)
     while True:
         yield tokens
         tokens = ((tokens * 11 + 7) % VOCAB).astype(mx.uint32)
-
-
-def _follow(model: nn.Module, parts: ModuleType, lengths: list[int], steps: int, tolerance: float) -> None:
-    theirs, decoder = _read(model, _prompts(lengths)), _decoder(model, parts, _prompts(lengths))
-    for tokens in itertools.islice(_tokens(len(lengths)), steps):
-        expected = model(tokens[:, None], cache=theirs)[:, -1]
-        assert mx.abs(decoder.logits(tokens) - expected).max() < tolerance * mx.abs(expected).max()
-    for row in range(len(lengths)):
-        one = theirs if len(lengths) == 1 else kv_cache.extracted(theirs, row)
-        for layer, twin in zip(one, decoder.extract(row), strict=True):
-            assert layer.offset == twin.offset == lengths[row] + steps
-            for x, y in zip(layer.keys_and_values(), twin.keys_and_values(), strict=True):
-                assert mx.allclose(x, y, tolerance, 10 * tolerance)
 
 
 def _quantized(name: str, dtype: mx.Dtype = mx.float32, mode: str = "affine", bits: int = 4) -> nn.Module:
@@ -120,88 +103,52 @@ def _quantized(name: str, dtype: mx.Dtype = mx.float32, mode: str = "affine", bi
     return model
 
 
+def _pool(model: nn.Module, bits: int = 0) -> TrialPool:
+    attention = model.model.layers[0].self_attn
+    size, dtype = attention.q_proj.weight.shape[0] // attention.n_heads, model.model.norm.weight.dtype
+    shape = (BLOCKS, attention.n_kv_heads, 32)
+    parts = [((*shape, size), dtype)]
+    if bits:
+        scales = ((*shape, size // 64), dtype)
+        parts = [((*shape, size * bits // 32), mx.uint32), scales, scales]
+    layers = [[[mx.zeros(*part) for part in parts] for _ in model.model.layers] for _ in range(2)]
+    return TrialPool(*layers)
+
+
+def _tables(rows: int) -> Any:
+    """Blocks that are not in order."""
+    return (1 + 7 * np.arange(rows * WIDTH) % (BLOCKS - 1)).astype(np.int32).reshape(rows, WIDTH)
+
+
+def _feed(decoder: Decoder, pool: TrialPool, prompts: list[list[int]]) -> None:
+    """Each prompt at once, as rows with the same blocks."""
+    for table, prompt in zip(_tables(len(prompts)), prompts, strict=True):
+        ends = np.arange(len(prompt), dtype=np.int32)
+        tokens = mx.array(prompt, dtype=mx.uint32)
+        decoder.logits(tokens, np.repeat(table[None], len(prompt), axis=0), ends, pool)
+
+
+def _follow(model: nn.Module, lengths: list[int]) -> None:
+    prompts = _prompts(lengths)
+    theirs, decoder, pool = _read(model, prompts), Decoder(model, reference_ops), _pool(model)
+    _feed(decoder, pool, prompts)
+    for step, tokens in enumerate(itertools.islice(_tokens(len(lengths)), 5)):
+        expected = model(tokens[:, None], cache=theirs)[:, -1]
+        ends = np.array(lengths, np.int32) + step
+        logits = decoder.logits(tokens, _tables(len(lengths)), ends, pool)
+        assert mx.abs(logits - expected).max() < 1e-5 * mx.abs(expected).max()
+
+
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("lengths", [[9], [4, 11, 1, 6]], ids=["one", "four"])
+@pytest.mark.parametrize("lengths", [[9], [4, 40, 1, 6]], ids=["one", "four"])
 def test_it_gives_what_the_network_gives(name: str, lengths: list[int]) -> None:
-    _follow(_model(name), reference_ops, lengths, 5, 1e-5)
+    _follow(_model(name), lengths)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize(("mode", "bits"), [("affine", 4), ("affine", 8), ("mxfp4", 4), ("nvfp4", 4)])
 def test_of_a_quantized_network_too(name: str, mode: str, bits: int) -> None:
-    _follow(_quantized(name, mode=mode, bits=bits), reference_ops, [4, 11, 1, 6], 5, 1e-5)
-
-
-def test_caches_grow_while_it_writes() -> None:
-    _follow(_model("qwen3"), reference_ops, [GROWTH - 3, 20], 6, 1e-5)
-
-
-def test_rows_come_and_go() -> None:
-    model = _model("qwen3")
-    alone = {length: _read(model, _prompts([length])) for length in (4, 11, 6, 30, 2)}
-    decoder = _decoder(model, reference_ops, _prompts([4]))
-
-    def check(*lengths: int) -> None:
-        tokens = next(_tokens(len(lengths)))
-        found = decoder.logits(tokens)
-        for row, length in enumerate(lengths):
-            expected = model(tokens[row : row + 1, None], cache=alone[length])[:, -1]
-            assert mx.allclose(found[row], expected[0], 1e-4, 1e-4), length
-
-    check(4)
-    for length in (11, 6):
-        decoder.join(_read(model, _prompts([length])), 1)
-    check(4, 11, 6)
-    decoder.keep([0, 2])
-    check(4, 6)
-    decoder.keep([1])
-    check(6)
-    padded = kv_cache.merged([_read(model, _prompts([length])) for length in (30, 2)])
-    decoder.join(padded, 2)
-    check(6, 30, 2)
-    decoder.keep([0, 1])
-    check(6, 30)
-    decoder.clear()
-    decoder.join(_read(model, _prompts([11])), 1)
-
-
-@pytest.mark.parametrize("more", [9, 200])
-def test_columns_of_a_long_row_go_with_it(more: int) -> None:
-    model = _model("qwen3")
-    short, long = _prompts([20, 2 * GROWTH + more])
-    padded = kv_cache.merged([_read(model, [short]), _read(model, [long])])
-    decoder = Decoder(model, reference_ops)
-    decoder.join(padded, 2)
-    assert decoder._slots.keys[0].shape[2] == 3 * GROWTH
-    decoder.keep([0])
-    assert decoder._slots.keys[0].shape[2] == GROWTH
-    theirs = _read(model, [short])
-    for tokens in itertools.islice(_tokens(1), 3):
-        expected = model(tokens[:, None], cache=theirs)[:, -1]
-        assert mx.allclose(decoder.logits(tokens), expected, 1e-4, 1e-4)
-    assert decoder.extract(0)[0].offset == len(short) + 3
-
-
-def test_a_row_may_begin_with_nothing_read() -> None:
-    model = _model("qwen3")
-    decoder = Decoder(model, reference_ops)
-    decoder.join(make_prompt_cache(model), 1)
-    token = mx.array([9], dtype=mx.uint32)
-    assert mx.allclose(decoder.logits(token), model(token[None])[:, -1], 1e-4, 1e-4)
-
-
-def test_what_is_taken_out_stays_as_it_was() -> None:
-    model = _model("qwen3")
-    given = _read(model, _prompts([12]))
-    decoder = Decoder(model, reference_ops)
-    decoder.join(given, 1)
-    taken = decoder.extract(0)
-    before = [mx.array(layer.keys) for layer in (*given, *taken)]
-    mx.eval(before)
-    for tokens in itertools.islice(_tokens(1), 3):
-        mx.eval(decoder.logits(tokens))
-    after = [layer.keys for layer in (*given, *taken)]
-    assert all(mx.array_equal(x, y) for x, y in zip(after, before, strict=True))
+    _follow(_quantized(name, mode=mode, bits=bits), [4, 11, 1, 6])
 
 
 @pytest.mark.parametrize("rows", [1, 9])
@@ -209,7 +156,109 @@ def test_of_a_quantized_network_as_cards_multiply(rows: int, monkeypatch: pytest
     for module in (quantized, matmul):
         monkeypatch.setattr(module, "on_cuda", lambda: True)
     monkeypatch.setattr(nvrtc, "architecture", lambda: "sm_75")
-    _follow(_quantized("qwen3"), reference_ops, list(range(3, 3 + rows)), 4, 1e-5)
+    _follow(_quantized("qwen3"), list(range(3, 3 + rows)))
+
+
+def test_several_tokens_of_a_text_see_those_before_them() -> None:
+    model, prompt = _model("qwen3"), _prompts([30])[0]
+    decoder, pool = Decoder(model, reference_ops), _pool(model)
+    expected = model(mx.array([prompt]))[0]
+    tables = np.repeat(_tables(1), 10, axis=0)
+    for first in range(0, 30, 10):
+        tokens = mx.array(prompt[first : first + 10], dtype=mx.uint32)
+        logits = decoder.logits(tokens, tables, np.arange(first, first + 10, dtype=np.int32), pool)
+        assert mx.allclose(logits, expected[first : first + 10], 1e-4, 1e-4)
+
+
+def test_padding_writes_to_block_0_alone() -> None:
+    model = _model("qwen3")
+    decoder, pool = Decoder(model, reference_ops), _pool(model)
+    tokens = mx.array([3, 4, 5], dtype=mx.uint32)  # a step of four rows
+    decoder.logits(tokens, _tables(3), np.array([0, 40, 2], np.int32), pool)
+    for layer in (*pool.keys, *pool.values):
+        places = np.argwhere(np.array(layer[0][1:]).any(axis=(1, 3)))
+        assert places.tolist() == sorted(
+            [[_tables(3)[0, 0] - 1, 0], [_tables(3)[1, 1] - 1, 8], [_tables(3)[2, 0] - 1, 2]]
+        )
+
+
+@pytest.mark.parametrize(("bits", "allowed"), [(8, 0.05), (4, 0.5)])
+def test_of_a_quantized_pool_it_gives_about_the_same(bits: int, allowed: float) -> None:
+    model, prompts = _model("qwen3"), _prompts([9, 33])
+    theirs, decoder, pool = _read(model, prompts), Decoder(model, reference_ops), _pool(model, bits)
+    _feed(decoder, pool, prompts)
+    tokens = next(_tokens(2))
+    expected = model(tokens[:, None], cache=theirs)[:, -1]
+    logits = decoder.logits(tokens, _tables(2), np.array([9, 33], np.int32), pool)
+    assert 0 < mx.abs(logits - expected).max() < allowed * mx.abs(expected).max()
+
+
+def test_rows_and_tables_are_padded_to_few_sizes() -> None:
+    places = padded(np.ones((5, 9), np.int32), np.arange(5, dtype=np.int32))
+    assert places.tables.shape == (8, 16)
+    assert places.ends.tolist() == [0, 1, 2, 3, 4, -1, -1, -1]
+    assert padded(np.ones((1, 1), np.int32), np.zeros(1, np.int32)).tables.shape == (1, 8)
+
+
+@pytest.fixture
+def as_on_a_card(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The reports of kernels that do not work."""
+    reports: list[str] = []
+    monkeypatch.setattr(checked, "reports", reports)
+    monkeypatch.setattr(decoder_module, "on_cuda", lambda: True)
+    monkeypatch.setattr(decoder_module, "ours_compile", lambda: True)
+    return reports
+
+
+def test_a_step_that_fails_or_differs_leaves_decoding_to_mlx_lm(
+    as_on_a_card: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = _model("qwen3", mx.bfloat16)
+    pool = _pool(model)
+
+    def refused(*_: Any) -> mx.array:
+        raise RuntimeError("no kernel image")
+
+    def too_much(*given: Any) -> mx.array:
+        return 3 * reference_ops.attention(*given)
+
+    for attention, reason in (
+        (refused, "no kernel image"),
+        (too_much, "the logits of our kernels differ by"),
+    ):
+        wrong = SimpleNamespace(**vars(reference_ops) | {"attention": attention})
+        monkeypatch.setattr(Decoder.__init__, "__defaults__", (wrong,))
+        assert Decoder.of(model, pool) is None
+        assert as_on_a_card.pop().startswith(f"decoding by mlx-lm: {reason}")
+    monkeypatch.setattr(Decoder.__init__, "__defaults__", (reference_ops,))
+    assert Decoder.of(model, pool) is not None
+    assert not as_on_a_card
+
+
+def test_other_pools_and_models_get_no_decoder(as_on_a_card: list[str]) -> None:
+    model = _model("qwen3", mx.bfloat16)
+    assert Decoder.of(model, _pool(model, 2)) is None
+    assert Decoder.of(_model("qwen3"), _pool(model)) is None  # float32
+    assert not as_on_a_card
+
+
+@on_a_card
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("bits", [0, 8])
+def test_the_kernels_give_what_plain_operations_give(name: str, bits: int) -> None:
+    model, lengths = _model(name, mx.float16), [300, 1, 40]
+    prompts = [prompt[:90] for prompt in _prompts(lengths)]
+    decoders = [Decoder(model, ops) for ops in (kernels, reference_ops)]
+    pools = [_pool(model, bits) for _ in decoders]
+    results = []
+    for decoder, pool in zip(decoders, pools, strict=True):
+        _feed(decoder, pool, prompts)
+        ends = np.array([len(prompt) for prompt in prompts], np.int32)
+        results.append(decoder.logits(next(_tokens(3)), _tables(3), ends, pool))
+        mx.eval(results)
+    ours, plain = results
+    assert mx.abs(ours - plain).max() < 0.05 * mx.abs(plain).max()
+    assert Decoder(model).works(pools[0])
 
 
 @pytest.mark.parametrize("made", [_model, _quantized])
@@ -220,43 +269,6 @@ def test_prompts_are_read_as_before_with_weights_that_are_views(made: Callable[[
     mx.eval(before)
     Decoder(model, reference_ops)
     assert mx.array_equal(model(tokens), before)
-
-
-def test_a_card_where_no_step_can_be_taken_leaves_decoding_to_mlx_lm(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    model = _model("qwen3", mx.bfloat16)
-    monkeypatch.setattr(decoder_module, "on_cuda", lambda: True)
-    monkeypatch.setattr(decoder_module, "ours_compile", lambda: True)
-    monkeypatch.setattr(Decoder.__init__, "__defaults__", (reference_ops,))
-    made = Decoder.of(model, make_prompt_cache(model))
-    assert made is not None
-    made.join(_read(model, _prompts([9])), 1)
-    assert made.logits(mx.array([5], dtype=mx.uint32)).shape == (1, VOCAB)
-
-    def refused(*_: Any) -> mx.array:
-        raise RuntimeError("no kernel image")
-
-    monkeypatch.setattr(reference_ops, "attention", refused)
-    assert Decoder.of(model, make_prompt_cache(model)) is None
-    assert "decoding by mlx-lm: no kernel image" in caplog.text
-
-
-def test_kernels_that_give_something_else_leave_decoding_to_mlx_lm(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def too_much(*given: Any) -> mx.array:
-        return 3 * reference_ops.attention(*given)
-
-    model = _model("qwen3", mx.bfloat16)
-    wrong = SimpleNamespace(**vars(reference_ops) | {"attention": too_much})
-    monkeypatch.setattr(decoder_module, "on_cuda", lambda: True)
-    monkeypatch.setattr(decoder_module, "ours_compile", lambda: True)
-    monkeypatch.setattr(Decoder.__init__, "__defaults__", (wrong,))
-    assert Decoder.of(model, make_prompt_cache(model)) is None
-    assert "decoding by mlx-lm: the logits of our kernels differ by" in caplog.text
-    model.model.norm.weight *= float("nan")  # which no kernel is to blame for
-    assert Decoder.of(model, make_prompt_cache(model)) is not None
 
 
 def test_only_supported_networks_get_a_decoder() -> None:
@@ -283,66 +295,3 @@ def test_only_supported_networks_get_a_decoder() -> None:
     other = _quantized("qwen3", mx.bfloat16)
     other.model.layers[1].mlp.down_proj.scales = other.model.layers[1].mlp.down_proj.scales.astype(mx.float16)
     assert not is_supported(other)
-
-
-@on_a_card
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize(
-    "lengths",
-    [[9], [700], [4, 11, 1, 6], [300, 1, 40], [3] * 7 + [90] * 6],
-    ids=lambda lengths: str(len(lengths)),
-)
-def test_the_kernels_give_what_the_network_gives(name: str, lengths: list[int]) -> None:
-    half, whole = _model(name, mx.float16), _model(name, mx.float16)
-    whole.set_dtype(mx.float32)
-    prompts = _prompts(lengths)
-    decoder, theirs, exact = _decoder(half, kernels, prompts), _read(half, prompts), _read(whole, prompts)
-    for tokens in itertools.islice(_tokens(len(lengths)), 4):
-        truth = whole(tokens[:, None], cache=exact)[:, -1]
-        expected = mx.abs(half(tokens[:, None], cache=theirs)[:, -1] - truth).max()
-        found = mx.abs(decoder.logits(tokens) - truth).max()
-        assert found < 3 * expected + 1e-3 * mx.abs(truth).max()  # the largest errors of so many
-
-
-@on_a_card
-@pytest.mark.parametrize(
-    "lengths", [[9], [300, 1, 40], [3] * 7 + [90] * 6], ids=lambda lengths: str(len(lengths))
-)
-@pytest.mark.parametrize("bits", [4, 8])
-def test_the_kernels_do_for_a_quantized_network(bits: int, lengths: list[int]) -> None:
-    model = _quantized("qwen2, with biases", mx.float16, bits=bits)
-    prompts = _prompts(lengths)
-    decoder, theirs = _decoder(model, kernels, prompts), _read(model, prompts)
-    for tokens in itertools.islice(_tokens(len(lengths)), 4):
-        expected = model(tokens[:, None], cache=theirs)[:, -1]
-        assert mx.abs(decoder.logits(tokens) - expected).max() < 0.05 * mx.abs(expected).max()
-
-
-@on_a_card
-@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 9])
-@pytest.mark.parametrize("gated", [False, True])
-def test_the_product_kernel_multiplies(rows: int, gated: bool) -> None:
-    x = mx.random.normal((rows, 328)).astype(mx.bfloat16)
-    w = (mx.random.normal((130, 328)) * 0.1).astype(mx.bfloat16)
-    expected = reference_ops.product(x.astype(mx.float32), w.astype(mx.float32), gated)
-    found = kernels.product(x, w, gated).astype(mx.float32)
-    assert mx.abs(found - expected).max().item() < 2e-2 * mx.abs(expected).max().item()
-
-
-@on_a_card
-@pytest.mark.parametrize("rows", [1, 2, 5, 8, 9, 24, 32, 33])
-@pytest.mark.parametrize("gated", [False, True])
-@pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16], ids=str)
-@pytest.mark.parametrize(("bits", "group"), [(4, 32), (4, 64), (8, 64), (8, 128)])
-@pytest.mark.parametrize("outputs", [130, 1024])
-def test_the_kernel_multiplies_by_packed_weights(
-    rows: int, gated: bool, dtype: mx.Dtype, bits: int, group: int, outputs: int
-) -> None:
-    layer = nn.QuantizedLinear(1280, outputs, bias=False, group_size=group, bits=bits)
-    layer.set_dtype(dtype)
-    x = mx.random.normal((rows, 1280)).astype(dtype)
-    scales, biases = layer.scales.astype(mx.float32), layer.biases.astype(mx.float32)
-    weight = mx.dequantize(layer.weight, scales, biases, group, bits)
-    expected = reference_ops.product(x.astype(mx.float32), weight, gated)
-    found = kernels.quantized_product(x, layer, gated).astype(mx.float32)
-    assert mx.abs(found - expected).max().item() < 2e-2 * mx.abs(expected).max().item()

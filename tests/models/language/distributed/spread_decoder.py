@@ -8,13 +8,22 @@ import sys
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models.cache import make_prompt_cache
+import numpy as np
 
 from models.language.decode import reference_ops
 from models.language.decode.decoder import Decoder
 from models.language.decode.matmul import RowsAllToSharded, RowsShardedToAll, patch_matmul
 from models.language.distributed.sharding import shard
-from tests.models.language.decode.test_decoder import _model, _prompts, _quantized, _read, _tokens
+from tests.models.language.decode.test_decoder import (
+    _feed,
+    _model,
+    _pool,
+    _prompts,
+    _quantized,
+    _read,
+    _tables,
+    _tokens,
+)
 
 
 def made(name: str, bits: int) -> nn.Module:
@@ -30,14 +39,15 @@ def compare(name: str, bits: int, group: mx.distributed.Group) -> float:
     if bits:
         mlp = share.model.layers[0].mlp
         assert (type(mlp.up_proj), type(mlp.down_proj)) == (RowsAllToSharded, RowsShardedToAll)
-    decoder, theirs = Decoder(share, reference_ops), _read(whole, prompts)
-    if not decoder.works(make_prompt_cache(share)):
+    decoder, theirs, pool = Decoder(share, reference_ops), _read(whole, prompts), _pool(share)
+    if not decoder.works(pool):
         raise SystemExit("no step was taken")
-    decoder.join(_read(share, prompts), len(prompts))
+    _feed(decoder, pool, prompts)
     worst = 0.0
-    for tokens in itertools.islice(_tokens(len(prompts)), 4):
+    for step, tokens in enumerate(itertools.islice(_tokens(len(prompts)), 4)):
         expected = whole(tokens[:, None], cache=theirs)[:, -1]
-        actual = decoder.logits(tokens)
+        ends = np.array([len(prompt) + step for prompt in prompts], np.int32)
+        actual = decoder.logits(tokens, _tables(len(prompts)), ends, pool)
         worst = max(worst, (mx.abs(actual - expected).max() / mx.abs(expected).max()).item())
     return worst
 
@@ -54,7 +64,7 @@ def agree(name: str, group: mx.distributed.Group) -> bool:
     if group.rank():
         reference_ops.attention = refused
     try:
-        return Decoder(share, reference_ops).works(make_prompt_cache(share))
+        return Decoder(share, reference_ops).works(_pool(share))
     finally:
         reference_ops.attention = kept
 
