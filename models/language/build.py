@@ -139,6 +139,9 @@ class _Weights:
         problems = [f"{fault}: {_some(names)}" for fault, names in faults.items() if names]
         if problems:
             raise LoadError(f"{name}: the weights do not match config.json; " + "; ".join(problems))
+        # The network's class holds on to this object, and would keep weights that are converted or sharded later.
+        for tensors in (self._stored, self._loaded, self._initial):
+            tensors.clear()
 
 
 def network_classes(config: dict[str, Any]) -> tuple[type[nn.Module], type]:

@@ -19,8 +19,7 @@ from models.checkpoint.gguf.types import OTHER_TYPES, TYPES, TensorType
 from models.checkpoint.safetensors import WeightsError
 from models.files import check_regular, open_regular
 
-MAGIC = b"GGUF"
-VERSIONS = (2, 3)
+MAGIC, VERSIONS = b"GGUF", (2, 3)
 LONGEST_HEADER = 256 * 1024**2
 FIRST_READ = 8 * 1024**2
 LONGEST_KEY = 65_535
@@ -89,10 +88,6 @@ class HeaderCut(Exception):
         self.needed = needed
 
 
-def is_gguf(path: Path) -> bool:
-    return path.name.lower().endswith(".gguf")
-
-
 def read_gguf_header(path: Path) -> GGUFHeader:
     """The header of a file; a WeightsError names the file if it is cut short or damaged."""
     try:
@@ -132,7 +127,7 @@ def parse_gguf_header(raw: bytes, size: int, file_name: str) -> GGUFHeader:
     entries = cursor.count("entries of metadata", _SMALLEST_ENTRY)
     metadata: dict[str, Any] = {}
     for _ in range(entries):
-        key = cursor.key()
+        key = cursor.text("a name", LONGEST_KEY)
         if key in metadata:
             raise WeightsError(f"{file_name} is damaged: its metadata has {key[:200]!r} twice")
         metadata[key] = cursor.value(key)
@@ -185,9 +180,6 @@ class _Cursor:
         self.need(length, what)
         self.at += length
         return _decode(self.raw[self.at - length : self.at], self.file_name)
-
-    def key(self) -> str:
-        return self.text("a name", LONGEST_KEY)
 
     def value(self, key: str) -> Any:
         kind = self.number("<I")
@@ -251,7 +243,7 @@ def _tensor_table(cursor: _Cursor, count: int) -> dict[str, tuple[TensorType, tu
     """Type, shape and offset of each tensor, offsets as in the file."""
     table: dict[str, tuple[TensorType, tuple[int, ...], int]] = {}
     for _ in range(count):
-        name = cursor.key()
+        name = cursor.text("a name", LONGEST_KEY)
         if name in table:
             raise cursor.damaged(f"it has the tensor {name[:200]!r} twice")
         dimensions = cursor.number("<I")
