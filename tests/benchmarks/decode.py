@@ -24,6 +24,7 @@ from models.language.batch.batch import Batch
 from models.language.batch.options import Sampling
 from models.language.batch.sequence import Sequence
 from models.language.cache.prefix_cache import PrefixCache
+from models.language.decode.attention import patch_attention
 from models.language.decode.matmul import patch_matmul
 from runner.bench.engines.with_mlx_lm import GreedyLoop
 from runner.engine import device
@@ -65,6 +66,7 @@ def make_model(options: argparse.Namespace) -> nn.Module:
         nn.quantize(model, bits=options.quantize)
         patch_matmul(model)
         mx.eval(model.parameters())
+    patch_attention(model)  # as loading does: keys and values in blocks need it
     return model.eval()
 
 
