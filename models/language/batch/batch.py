@@ -161,6 +161,8 @@ class Batch:
                 ready = None
             if ready is not None:
                 self._join(ready)
+        if self.network is not None and self._finished and len(self._finished) == len(self._rows):
+            self._retire(self._finished)  # costs nothing, and there may be no next step for long
         self._steps += 1
         if self._steps % CLEAR_EVERY == 0:
             mx.clear_cache()

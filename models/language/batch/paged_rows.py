@@ -42,7 +42,8 @@ class PagedRows:
 
     def keep(self, rows: Items[int]) -> None:
         self._rows = [self._rows[at] for at in rows]
-        self._tables = self._tables[list(rows)]
+        # A long text that has left does not make the others' tables longer.
+        self._tables = self._tables[list(rows), : self._width()] if rows else self._tables[:0]
 
     def remember(self, index: int, row: Sequence) -> None:
         self._network.close(self._rows[index], row.tokens, sound=not row.has_nan)

@@ -28,7 +28,7 @@ from models.language.decode.reference_ops import Places
 Ints: TypeAlias = NDArray[np.int32]
 
 TRIAL_TOKENS = 3
-FEWEST_BLOCKS = 8  # tables are padded to this, or to twice, four times, … as many
+FEWEST_BLOCKS = 32  # tables are padded to this, or to four, sixteen, … times as many
 GROUP = 64  # of quantized keys and values
 # The largest difference of logits in a trial, by bits: a key that is rounded to the other of two neighbours counts more the
 # fewer there are. Of two independent results it is above 1.
@@ -184,11 +184,19 @@ def padded(tables: Ints, ends: Ints) -> Places:
     """For as many rows and blocks as a step is compiled for."""
     rows, width = tables.shape
     slots = slots_for(rows)
-    whole = np.zeros((slots, max(FEWEST_BLOCKS, 1 << (width - 1).bit_length())), np.int32)
+    whole = np.zeros((slots, width_for(width)), np.int32)
     whole[:rows, :width] = tables
     return Places(
         mx.array(whole), mx.array(np.pad(ends.astype(np.int32), (0, slots - rows), constant_values=-1))
     )
+
+
+def width_for(blocks: int) -> int:
+    """How many blocks a row a step is compiled for: few numbers, because each takes a while."""
+    width = FEWEST_BLOCKS
+    while width < blocks:
+        width *= 4
+    return width
 
 
 def slots_for(rows: int) -> int:

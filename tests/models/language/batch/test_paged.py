@@ -103,6 +103,16 @@ def test_a_conversation_that_grows_is_not_read_again(model: LanguageModel) -> No
     )
 
 
+def test_nothing_is_held_once_all_have_their_last_token(model: LanguageModel) -> None:
+    batch = batch_for(model, 60)
+    batch.add(Sequence(0, prompt(model, 1, 70), 5))
+    while not any(output.finish for output in batch.step()):
+        assert batch.busy
+    assert not batch.busy
+    assert batch.held_tokens == 0
+    assert batch.kept_entries == 3
+
+
 def test_equal_prompts_that_come_together_are_read_once(model: LanguageModel) -> None:
     batch = batch_for(model, 60)
     tokens = prompt(model, 3, 200)

@@ -195,9 +195,10 @@ def test_of_a_quantized_pool_it_gives_about_the_same(bits: int, allowed: float) 
 
 def test_rows_and_tables_are_padded_to_few_sizes() -> None:
     places = padded(np.ones((5, 9), np.int32), np.arange(5, dtype=np.int32))
-    assert places.tables.shape == (8, 16)
+    assert places.tables.shape == (8, 32)
     assert places.ends.tolist() == [0, 1, 2, 3, 4, -1, -1, -1]
-    assert padded(np.ones((1, 1), np.int32), np.zeros(1, np.int32)).tables.shape == (1, 8)
+    assert padded(np.ones((1, 1), np.int32), np.zeros(1, np.int32)).tables.shape == (1, 32)
+    assert padded(np.ones((1, 129), np.int32), np.zeros(1, np.int32)).tables.shape == (1, 512)
 
 
 @pytest.fixture
