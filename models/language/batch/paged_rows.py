@@ -5,6 +5,7 @@ from collections.abc import Sequence as Items
 import mlx.core as mx
 import numpy as np
 
+from models.language.batch.alone import LONGEST, Alone, maker
 from models.language.batch.prefill import Prefilled
 from models.language.batch.sequence import Sequence
 from models.language.paged.blocks import BLOCK, TRASH, Table, needed
@@ -18,9 +19,12 @@ class PagedRows:
 
     def __init__(self, network: PagedNetwork) -> None:
         self._network = network
+        self._alone_with = maker(network)
         self.clear()
 
     def clear(self) -> None:
+        self._alone: Alone | None = None
+        self._verifying = False  # several tokens of a row at a time, since rows have last joined
         self._rows: list[Table] = []
         self._tables = np.full((0, GROWTH), TRASH, np.int32)
 
@@ -29,6 +33,8 @@ class PagedRows:
         return self._network.held_tokens
 
     def join(self, ready: Prefilled) -> None:
+        self._leave_alone()
+        self._verifying = False
         for row in ready.rows:
             assert row.table is not None
             self._rows.append(row.table)
@@ -46,14 +52,30 @@ class PagedRows:
         self._tables = self._tables[list(rows), : self._width()] if rows else self._tables[:0]
 
     def remember(self, index: int, row: Sequence) -> None:
+        self._leave_alone()
         self._network.close(self._rows[index], row.tokens, sound=not row.has_nan)
         row.table = None
 
     def logits(self, tokens: mx.array) -> mx.array:
+        if len(self._rows) == 1 and not self._verifying:
+            table = self._rows[0]
+            if table.length >= LONGEST:
+                self._leave_alone()
+            elif self._alone is None:
+                self._alone = self._alone_with(table)
+            if self._alone is not None:
+                self._grow(0, table, table.length + 1)
+                return self._alone.logits(tokens)
         return self.several(tokens[:, None])[:, 0]
+
+    def _leave_alone(self) -> None:
+        if self._alone is not None:
+            self._alone.write()
+            self._alone = None
 
     def several(self, tokens: mx.array) -> mx.array:
         """Append [row, count] tokens; the logits that follow each, [row, count, vocabulary]."""
+        self._leave_alone()
         count = tokens.shape[1]
         first = np.array([table.length for table in self._rows], np.int32)
         for at, table in enumerate(self._rows):
@@ -65,6 +87,8 @@ class PagedRows:
 
     def runs(self, runs: Items[Items[int]]) -> mx.array:
         """Append a run of tokens to each row; the logits that follow each token, [token, vocabulary]."""
+        self._leave_alone()
+        self._verifying = True
         first = np.array([table.length for table in self._rows], np.int32)
         for at, (table, run) in enumerate(zip(self._rows, runs, strict=True)):
             self._grow(at, table, table.length + len(run))

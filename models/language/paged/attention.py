@@ -169,8 +169,8 @@ def _gathered(
     softcap: float | None,
 ) -> mx.array:
     layer = pool.layers[at]
-    keys = _contiguous(layer, pool.keys[at], view.tables).astype(queries.dtype)
-    values = _contiguous(layer, pool.values[at], view.tables).astype(queries.dtype)
+    keys = contiguous(layer, pool.keys[at], view.tables).astype(queries.dtype)
+    values = contiguous(layer, pool.values[at], view.tables).astype(queries.dtype)
     if softcap is not None:
         return _capped(queries, keys, values, view.hidden, scale, sinks, softcap)
     begin = 0 if window is None else max(int(group.first[0]) - window + 1, 0) // BLOCK
@@ -189,7 +189,7 @@ def _gathered(
     return out[:, :, : group.count]
 
 
-def _contiguous(layer: Layer, stored: Arrays, tables: mx.array) -> mx.array:
+def contiguous(layer: Layer, stored: Arrays, tables: mx.array) -> mx.array:
     """The blocks of tables [text, block] as [text, head, token, channel]."""
     parts = [array[tables] for array in stored]
     if layer.bits is not None:

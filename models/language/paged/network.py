@@ -8,11 +8,14 @@ from typing import cast
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from mlx_lm.models.cache import KVCache
 
+from models.kernels.gpu import on_gpu
 from models.language.cache.kv_cache import Cache
 from models.language.corrections.rope import prompt_lengths
 from models.language.decode.decoder import Decoder
-from models.language.paged.blocks import BLOCK, BlockManager, Table
+from models.language.paged.attention import contiguous
+from models.language.paged.blocks import BLOCK, BlockManager, Table, needed
 from models.language.paged.cache import PagedLayer
 from models.language.paged.pool import KeyValuePool, layers_of
 from models.language.paged.step import Ints, Step
@@ -115,6 +118,41 @@ class PagedNetwork:
             ends = (first[:, None] + np.arange(count)).astype(np.int32).ravel()
             logits = self._decoder.logits(flat, np.repeat(tables, count, axis=0), ends, self.pool)
         return logits.reshape(texts, count, -1)
+
+    @property
+    def has_contiguous(self) -> bool:
+        """Whether a text can be held in plain caches beside its blocks, and decoding it there is faster."""
+        plain = all(layer.bits is None and layer.window is None for layer in self.pool.layers)
+        return plain and not on_gpu()
+
+    def contiguous(self, table: Table) -> Cache:
+        """A copy of a text's keys and values in caches of mlx-lm's."""
+        blocks = mx.array(table.blocks[: needed(table.length)], mx.int32)[None]
+        cache = []
+        for at, layer in enumerate(self.pool.layers):
+            one = KVCache()
+            if table.length:
+                one.keys = contiguous(layer, self.pool.keys[at], blocks)[:, :, : table.length]
+                one.values = contiguous(layer, self.pool.values[at], blocks)[:, :, : table.length]
+                one.offset = table.length
+            cache.append(one)
+        return cache
+
+    def logits_of_one(self, tokens: mx.array, cache: Cache) -> mx.array:
+        logits: mx.array = self._model(tokens[None], cache=cache)
+        return logits[:, -1]
+
+    def write(self, table: Table, cache: Cache, begin: int) -> None:
+        """Copy the tokens of a text from `begin` on out of `cache` into its blocks."""
+        if begin == table.length:
+            return
+        self.pool.reserve(self.manager.touched)
+        positions = np.arange(begin, table.length, dtype=np.int32)
+        blocks = mx.array(np.array(table.blocks, np.int32)[positions // BLOCK])
+        offsets = mx.array(positions % BLOCK)
+        for at, layer in enumerate(cache):
+            parts = (x[0, :, begin : table.length].swapaxes(0, 1) for x in (layer.keys, layer.values))
+            self.pool.write(at, blocks, offsets, *parts)
 
     def logits_of_runs(self, runs: Sequence[Sequence[int]], tables: Ints, first: Ints) -> mx.array:
         """Feed a run of tokens of each text; the logits of all tokens in order, [token, vocabulary]."""

@@ -3,6 +3,7 @@
 import mlx.core as mx
 import pytest
 
+from models.language.batch import paged_rows
 from models.language.batch.batch import Batch
 from models.language.batch.options import Sampling
 from models.language.batch.paged_prefill import shared_out
@@ -101,6 +102,29 @@ def test_a_conversation_that_grows_is_not_read_again(model: LanguageModel) -> No
     assert [alone(model, row) for row in branches] == written(
         batch, [Sequence(row.id, row.prompt, 6) for row in branches]
     )
+
+
+@pytest.mark.parametrize("longest", [0, 70, 2048])
+def test_a_row_has_company_for_a_while(
+    model: LanguageModel, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paged_rows, "LONGEST", longest)
+    batch = batch_for(model, 60)
+    rows = [Sequence(0, prompt(model, 0, 40), 60), Sequence(1, prompt(model, 1, 35), 9)]
+    found: dict[Sequence, list[int]] = {row: [] for row in rows}
+    batch.add(rows[0])
+    while batch.busy:
+        for output in batch.step():
+            if output.token is not None:
+                found[output.sequence].append(output.token)
+        if len(found[rows[0]]) == 12:
+            batch.add(rows[1])
+    monkeypatch.undo()
+    assert list(found.values()) == [alone(model, row) for row in rows]
+    # What it wrote by itself is in its blocks.
+    more = Sequence(2, [*rows[0].prompt, *found[rows[0]], 7, 8], 9)
+    assert written(batch, [more]) == [alone(model, more)]
+    assert more.cached == 99
 
 
 def test_nothing_is_held_once_all_have_their_last_token(model: LanguageModel) -> None:
