@@ -11,7 +11,6 @@ from typing import Any
 
 from pipelines import variants
 from pipelines.limits import MOST_REFERENCES
-from pipelines.parameters import ImageParameters, parameters_of
 from pipelines.variants import Checkpoint, Variant
 
 
@@ -35,6 +34,8 @@ class Family:
     max_references: int = 0
 
     def capabilities(self, variant: Variant) -> Capabilities:
+        from pipelines.parameters import ImageParameters, parameters_of  # which import msgspec
+
         supported = (
             parameter.name
             for parameter in parameters_of(ImageParameters)

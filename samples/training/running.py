@@ -15,5 +15,5 @@ def load(folder: Path) -> Any:
     from runner.sources import find
 
     files = find(str(folder))
-    mode, name = detect_model_mode(files)
-    return pipeline_class(name).load(files.fetch(mode), Settings(dtype="float32"))
+    model = detect_model_mode(files)
+    return pipeline_class(model.pipeline).load(files.fetch(model.mode), Settings(dtype="float32"))

@@ -1,5 +1,6 @@
 """Log probabilities of sampled tokens."""
 
+import math
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Any, Self
@@ -41,7 +42,7 @@ class PendingLogprobs:
         ids: Any = self.ids.tolist()
         values: Any = self.values.tolist()
         return {
-            row: TokenLogprob(chosen[i], tuple(zip(ids[i], values[i], strict=True))[: row.logprobs])
+            row: TokenLogprob(chosen[i], likeliest(ids[i], values[i], row.logprobs))
             for i, row in enumerate(self.rows)
         }
 
@@ -51,3 +52,9 @@ class PendingLogprobs:
             return None
         index = mx.array(left)
         return type(self)([self.rows[i] for i in left], *(array[index] for array in self.arrays))
+
+
+def likeliest(ids: Items[int], values: Items[float], most: int | None) -> tuple[tuple[int, float], ...]:
+    """The alternatives of a token, likeliest first, without those that a grammar or a bias rules out."""
+    pairs = zip(ids, values, strict=True)
+    return tuple((token, value) for token, value in pairs if value > -math.inf)[:most]

@@ -13,6 +13,7 @@ import numpy as np
 
 from models.language.batch import sampling
 from models.language.batch.emission import Mask, everything, grammar_failed, next_mask
+from models.language.batch.logprobs import likeliest
 from models.language.batch.sampling import Sampler
 from models.language.batch.sequence import Sequence, TokenLogprob
 
@@ -149,4 +150,4 @@ class _Logprobs:
             return None
         row: list[Any] = [array[self._index[place]].tolist() for array in self.arrays]
         chosen, ids, values = row
-        return TokenLogprob(chosen, tuple(zip(ids, values, strict=True))[: self._alternatives[place]])
+        return TokenLogprob(chosen, likeliest(ids, values, self._alternatives[place]))

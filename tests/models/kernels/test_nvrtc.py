@@ -12,7 +12,7 @@ from models.kernels import CACHE_VARIABLE, nvrtc
 from models.kernels.checked import CheckedKernel
 from models.kernels.nvrtc import CompilerError, Kernel, compiled
 from models.language.decode import kernels
-from models.language.decode.reference_ops import Columns, HeadLayout
+from models.language.decode.reference_ops import HeadLayout, Places
 from models.layers import fused
 from models.layers.rope import rotary_table
 from models.vae import tiled_statistics
@@ -153,13 +153,14 @@ def test_the_compiler_takes_the_kernels_of_texts(calls: list[dict[str, Any]], dt
             mx.zeros((heads + 2) * size, dtype) if bias else None,
             1e-6,
         )
-        cache = mx.zeros((2, 1, 256, size), dtype)
+        pool = [mx.zeros((4, 1, 32, size), dtype)]
+        places = Places(mx.zeros((2, 2), mx.int32), at)
         projected = mx.zeros((2, (heads + 2) * size), dtype)
-        q, k, v = kernels.heads(projected, layout, cache, cache, Columns(at, at))
+        q, k, v = kernels.heads(projected, layout, pool, pool, places)
         for splits in (1, 3):
-            assert kernels.attention(q, k, v, Columns(at, at), splits, 0.1).shape == (2, heads, size)
+            assert kernels.attention(q, k, v, places, splits, 0.1).shape == (2, heads, size)
     assert {call["name"].rsplit("_", 1)[0] for call in calls} == {
-        "product_0", "quantized_product", "sum_and_norm_1e_06", "heads_1e_06", "attention_0_1", "attention_part_0_1", "attention_join_0",
+        "product_0", "quantized_product", "sum_and_norm_1e_06", "heads_1e_06", "paged_attention", "paged_attention_part", "paged_attention_join",
     }  # fmt: skip
 
 

@@ -191,14 +191,18 @@ def test_a_picture_that_nobody_wants_any_more_stops_at_its_step() -> None:
         (
             "klein",
             {"negative_prompt": "blue"},
-            "negative_prompt: diffusers' Flux2KleinPipeline takes no negative_prompt",
+            "negative_prompt: diffusers' Flux2KleinPipeline does not take negative_prompt",
         ),
         (
             "klein",
             {"images": (painted(64, 64),), "strength": 0.5},
-            "strength: diffusers' Flux2KleinPipeline takes no",
+            "strength: diffusers' Flux2KleinPipeline does not take",
         ),
-        ("pixart", {"images": (painted(64, 64),)}, "images: diffusers' PixArtSigmaPipeline takes no image"),
+        (
+            "pixart",
+            {"images": (painted(64, 64),)},
+            "images: diffusers' PixArtSigmaPipeline does not take image",
+        ),
         ("sdxl", {"images": (painted(64, 64),) * 2}, "images: 2 are too many"),
         ("sdxl", {"width": 1}, "width: 1 is out of range"),
         ("sdxl", {"steps": 2000}, "steps: 2000 is out of range"),

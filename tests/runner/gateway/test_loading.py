@@ -283,7 +283,7 @@ def test_a_load_that_hangs_is_given_up_by_its_own_clock(tmp_path: Path) -> None:
             "made no progress for 1.5 s: it is suspended, or waiting for a file" in answers[0].json()["error"]
         )
         assert gone(pid)
-        assert "did nothing for 1.5 s" in gateway.log
+        assert "made no progress for 1.5 s" in gateway.log
 
 
 def test_a_gateway_that_ends_takes_its_loads_along(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_what_is_here_and_of_no_hub_needs_no_pull(client: Any, place: Path) -> N
 @pytest.mark.parametrize(
     ("name", "words", "status"),
     [
-        ("qwen3:4b", "pull takes hub repos, owner/name", 400),
+        ("qwen3:4b", "pull takes hub repos: owner/name", 400),
         ("ollama:qwen3", "ollama pull qwen3", 400),
         ("owner/absent", "the hub has no repo owner/absent", 404),
         ("../../etc", "is not a hub repo", 400),
