@@ -123,9 +123,15 @@ def attention(
         output_shapes=[(rows, count, splits, size), (rows, count, splits, 2)],
         output_dtypes=[mx.float32, mx.float32],
     )  # fmt: skip
+    return _joined([part, measure, floor], queries, sinking)
+
+
+def _joined(inputs: list[mx.array], queries: mx.array, sinking: list[tuple[str, bool]]) -> mx.array:
+    """What the parts of each head's blocks give together."""
+    rows, count, size = queries.shape
     join = portable.portable_kernel("paged_attention_join", ("part", "measure", "sinks"), ("attended",), JOIN)
     (attended,) = join(
-        inputs=[part, measure, floor],
+        inputs=inputs,
         template=[("T", queries.dtype), ("D", size), ("JOINERS", JOINERS), *sinking],
         grid=(rows * count * JOINERS, 1, 1), threadgroup=(JOINERS, 1, 1),
         output_shapes=[queries.shape], output_dtypes=[queries.dtype],

@@ -1,5 +1,6 @@
 """How many tokens' keys and values a runner may hold at a time, in texts that are being written."""
 
+import logging
 from dataclasses import dataclass
 
 from models.language.decode.row_groups import GROWTH
@@ -8,6 +9,8 @@ from runner.engine import device
 from runner.errors import BadRequest
 from runner.hardware import available_memory
 from runner.units import GIB, show_size
+
+log = logging.getLogger("diptych.text")
 
 # At most, beside weights, caches and the memory of other programs, for the work itself.
 WORKING_ROOM = 2 * GIB
@@ -28,6 +31,12 @@ class KVMemory:
     context: int
     most_padding: int
     why_shorter: str = ""  # why the context is not all of the model's
+
+    def report(self) -> None:
+        if self.tokens is not None:
+            log.info(
+                "keys and values of running texts: up to %s, %d tokens", show_size(self.bytes), self.tokens
+            )
 
 
 def kv_memory(

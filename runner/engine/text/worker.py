@@ -38,7 +38,6 @@ from runner.hardware import room_to_unpack
 from runner.protocol.speculate import DRAFTED
 from runner.protocol.text import Failed, Logprob, LogprobAlternative, TextChunk, TextDone
 from runner.sources import ModelMode
-from runner.units import show_size
 
 log = logging.getLogger("diptych.text")
 
@@ -139,12 +138,7 @@ class TextWorker:
         self._kv = kv_memory(model, settings.kv_memory, cache_limit(settings), settings.room, draft)
         self.context = self._kv.context
         self.notes = [*model.notes, *model.warnings]
-        if self._kv.tokens is not None:
-            log.info(
-                "keys and values of running texts: up to %s, %d tokens",
-                show_size(self._kv.bytes),
-                self._kv.tokens,
-            )
+        self._kv.report()
         self._embeddings = Embeddings(model, ranks)
         self._prefix = PrefixCache(cache_limit(settings))
         self._batch = Batch(
