@@ -62,9 +62,13 @@ class GGUFModel:
             raise GGUFError(
                 f"{self.label}: the files of a split model are numbered {numbers[:8]} in themselves"
             )
-        stated = first.get("split.tensors.count")
-        if count > 1 and stated is not None and stated != sum(len(header.tensors) for header in self.headers):
-            raise GGUFError(f"{self.label} has {stated} tensors by its first file, and others in its files")
+        declared = first.get("split.tensors.count")
+        if (
+            count > 1
+            and declared is not None
+            and declared != sum(len(header.tensors) for header in self.headers)
+        ):
+            raise GGUFError(f"{self.label} has {declared} tensors by its first file, and others in its files")
         if len(self.tensors) != sum(len(header.tensors) for header in self.headers):
             raise GGUFError(f"{self.label} has a tensor in two of its files")
 

@@ -325,7 +325,7 @@ class BlockManager:
         self._children.setdefault(parent, []).append(block)
 
     def _leave(self, block: int) -> None:
-        """It is no longer shared."""
+        """Stop sharing a block."""
         entry = self._blocks[block]
         if entry.parent is not None:
             siblings = self._children[entry.parent]

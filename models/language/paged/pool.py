@@ -170,10 +170,10 @@ class KeyValuePool:
         of a step."""
         if self._located is None or self._located[0] is not blocks:
             self._located = (blocks, {})
-        known = self._located[1]
-        if heads not in known:
-            known[heads] = (blocks[:, None] * heads + mx.arange(heads)) * BLOCK + offsets[:, None]
-        return known[heads]
+        places = self._located[1]
+        if heads not in places:
+            places[heads] = (blocks[:, None] * heads + mx.arange(heads)) * BLOCK + offsets[:, None]
+        return places[heads]
 
     def _stored(self, layer: int, x: mx.array) -> tuple[mx.array, ...]:
         spec = self.layers[layer]
