@@ -87,19 +87,25 @@ export class References extends EventTarget {
   }
 }
 
+// As an element of the page: its two events are certain, while a bitmap made of an unreadable file may stay pending.
 async function readable(file) {
+  const url = URL.createObjectURL(file);
   try {
-    const bitmap = await createImageBitmap(file);
-    if (READ.includes(file.type)) {
-      bitmap.close();
-      return file;
-    }
+    const image = new Image();
+    await new Promise((done, failed) => {
+      image.addEventListener("load", done);
+      image.addEventListener("error", failed);
+      image.src = url;
+    });
+    if (READ.includes(file.type)) return file;
     const canvas = el("canvas");
-    canvas.width = bitmap.width;
-    canvas.height = bitmap.height;
-    canvas.getContext("2d").drawImage(bitmap, 0, 0);
+    canvas.width = image.naturalWidth;
+    canvas.height = image.naturalHeight;
+    canvas.getContext("2d").drawImage(image, 0, 0);
     return await new Promise((done) => canvas.toBlob(done, "image/png"));
   } catch {
     return null;
+  } finally {
+    URL.revokeObjectURL(url);
   }
 }
