@@ -52,7 +52,7 @@ ROOMS = {
         ("language.corrections",),
         ("language.config",),
         ("language",),
-        ("text_encoders", "tokenizers", "transformers", "vae"),
+        ("text_encoders", "tokenizers", "transformers", "vae", "vision"),
         ("checkpoint",),
         ("layers",),
         ("kernels",),
