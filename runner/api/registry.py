@@ -3,6 +3,7 @@
 from runner.api import page
 from runner.api.ollama import routes as ollama
 from runner.api.openai import routes as openai
+from runner.api.responses import routes as responses
 from runner.gateway import native
 from runner.gateway.app import Api
 
@@ -10,5 +11,6 @@ APIS = (
     Api(native.routes),
     Api(page.routes),
     Api(openai.routes, openai.middleware),
+    Api(responses.routes),
     Api(ollama.routes),
 )

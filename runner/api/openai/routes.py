@@ -26,12 +26,6 @@ from runner.api.openai.images import RULES as DRAWING_RULES
 from runner.api.openai.images import UNSUPPORTED as PICTURES_LACK
 from runner.api.openai.images import ImagesCall, ImagesRequest
 from runner.api.openai.images_stream import DrawingAnswer
-from runner.api.openai.responses import RULES as RESPONSE_RULES
-from runner.api.openai.responses import UNSUPPORTED as RESPONSES_LACK
-from runner.api.openai.responses import Responses, ResponsesRequest
-from runner.api.openai.responses_schemas import Response as Answered
-from runner.api.openai.responses_schemas import ResponseEvent
-from runner.api.openai.responses_stream import ResponsesAnswer
 from runner.api.openai.schemas import (
     ChatChunk,
     ChatCompletion,
@@ -70,7 +64,6 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         Route("/v1/models", api.models),
         Route("/v1/models/{name:path}", api.model),
         Route("/v1/chat/completions", api.chat, methods=["POST"]),
-        Route("/v1/responses", api.responses, methods=["POST"]),
         Route("/v1/completions", api.completions, methods=["POST"]),
         Route("/v1/embeddings", api.embeddings, methods=["POST"]),
         Route("/v1/images/generations", api.generations, methods=["POST"]),
@@ -113,24 +106,6 @@ class OpenAI:
         chat = Chat.read(await read_body(request))
         answer = ChatAnswer(self._gateway, chat, request_context(request.scope).id)
         return Stream(answer.stream(), MEDIA, _last) if chat.request.stream else DeferredJson(answer.whole)
-
-    @asking(
-        "Create a response",
-        body=ResponsesRequest,
-        rules=RESPONSE_RULES,
-        refused=RESPONSES_LACK,
-        answer=Answered,
-        pieces=ResponseEvent,
-        error_piece=ResponseEvent,
-    )
-    async def responses(self, request: Request) -> Any:
-        responses = Responses(read_json(await read_body(request)))
-        answer = ResponsesAnswer(self._gateway, responses, request_context(request.scope).id)
-        return (
-            Stream(answer.stream(), MEDIA, answer.last)
-            if responses.request.stream
-            else DeferredJson(answer.whole)
-        )
 
     @asking(
         "Continue a text",

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from runner.api.openai.chat_stream import ChoiceDelta
-from runner.api.openai.responses import messages
-from runner.api.openai.responses_schemas import MessageItem, ReasoningItem
-from runner.api.openai.responses_stream import Output
+from runner.api.responses.output import Output
+from runner.api.responses.request import messages
+from runner.api.responses.schemas import MessageItem, ReasoningItem
 from tests.runner.api.openai.test_chat import LOOK
 from tests.runner.api.typed import checked
 from tests.runner.gateway.live import Gateway
