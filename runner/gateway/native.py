@@ -43,6 +43,7 @@ from runner.protocol.text import (
     DetokenizeRequest,
     EmbeddingRequest,
     Failed,
+    RenderedPrompt,
     TextChunk,
     TextDone,
     TextRequest,
@@ -55,6 +56,17 @@ METRICS = "text/plain; version=0.0.4; charset=utf-8"
 TEXT_EVENTS = [TextChunk, TextDone]
 PICTURE_EVENTS = [ImageStarted, ImageStep, ImageChunk, ImageDone]
 
+TEXT_RULES = (
+    rules.either(
+        rules.has("prompt", {"type": "string"}),
+        rules.has("messages", {"type": "array", "minItems": 1}),
+    ),
+    rules.either(
+        {"properties": {"tool_choice": {"enum": [None, "auto"]}}},
+        rules.has("tools", {"type": "array", "minItems": 1}),
+    ),
+)
+
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
     native = Native(gateway)
@@ -66,6 +78,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         Route("/models/stop", native.stop, methods=["POST"]),
         Route("/cancel", native.cancel, methods=["POST"]),
         Route("/completion", native.completion, methods=["POST"]),
+        Route("/apply-template", native.apply_template, methods=["POST"]),
         Route("/tokenize", native.tokenize, methods=["POST"]),
         Route("/detokenize", native.detokenize, methods=["POST"]),
         Route("/embedding", native.embedding, methods=["POST"]),
@@ -111,22 +124,25 @@ class Native:
     @operation(
         "Generate text, or draw a picture",
         body=(RoutingFields, [TextRequest, ImageCompletionRequest]),
-        rules=(
-            rules.either(
-                rules.has("prompt", {"type": "string"}),
-                rules.has("messages", {"type": "array", "minItems": 1}),
-            ),
-            rules.either(
-                {"properties": {"tool_choice": {"enum": [None, "auto"]}}},
-                rules.has("tools", {"type": "array", "minItems": 1}),
-            ),
-        ),
+        rules=TEXT_RULES,
         answer=[TextWhole, ImageWhole],
         pieces=[Loading, *TEXT_EVENTS, *PICTURE_EVENTS],
         error_piece=Failed,
         asks=True,
     )
     async def completion(self, request: Request) -> Any:
+        return await self._pass_on(request)
+
+    @operation(
+        "Show the prompt that a chat becomes, and its number of tokens",
+        body=(RoutingFields, TextRequest),
+        rules=TEXT_RULES,
+        answer=RenderedPrompt,
+        pieces=[Loading, RenderedPrompt],
+        error_piece=Failed,
+        asks=True,
+    )
+    async def apply_template(self, request: Request) -> Any:
         return await self._pass_on(request)
 
     @operation(

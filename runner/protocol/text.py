@@ -143,6 +143,7 @@ class TextDone(Struct, frozen=True):
     thinking: str | msgspec.UnsetType = msgspec.UNSET
     tool_calls: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
     warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
+    stop_string: str | msgspec.UnsetType = msgspec.UNSET  # the one that ended the text
     drafted: int = 0  # tokens of the answer that were drafted ahead of the model
     accepted: int = 0  # of these, the ones that the model chose as well
     done: Literal[True] = True
@@ -154,6 +155,13 @@ class TextWhole(TextDone, frozen=True, kw_only=True):
     content: str
     tokens: list[int]
     logprobs: list[Logprob] | msgspec.UnsetType = msgspec.UNSET
+
+
+class RenderedPrompt(Struct, frozen=True):
+    """A prompt as the model reads it, and how many tokens that is."""
+
+    prompt: str
+    tokens: int
 
 
 class EmbeddingDone(Struct, frozen=True):

@@ -95,6 +95,7 @@ class RunnerApp:
             Route("/load", self.models, methods=["POST", "DELETE"]),
             Route("/completion", self.completion, methods=["POST"]),
             Route("/v1/completions", self.completion, methods=["POST"]),
+            Route("/apply-template", self._for_text(text.apply_template), methods=["POST"]),
             Route("/tokenize", self._for_text(text.tokenize), methods=["POST"]),
             Route("/v1/tokenize", self._for_text(text.tokenize_plain), methods=["POST"]),
             Route("/detokenize", self._for_text(text.detokenize), methods=["POST"]),

@@ -83,6 +83,13 @@ class TextApi:
             self._engine, job, collect=lambda events: _vectors(events, isinstance(content, str))
         )
 
+    async def apply_template(self, request: Request, service: TextService) -> Response:
+        raw = await read_body(request)
+        text_request, _ = parse_text_body(raw)
+        return JsonResponse(
+            await self._prepare(text_request, len(raw), lambda: service.prompts.render(text_request))
+        )
+
     async def tokenize(self, request: Request, service: TextService) -> Response:
         raw = await read_body(request)
         content = parse_body(TokenizeRequest, raw).content

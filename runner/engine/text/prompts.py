@@ -17,7 +17,14 @@ from runner.engine.text.truncation import note, truncate
 from runner.errors import BadRequest, RunnerFailed
 from runner.panics import is_panic
 from runner.protocol.speculate import read_speculate
-from runner.protocol.text import MAX_SEED, OPTION_NAMES, Options, TextRequest, stop_strings
+from runner.protocol.text import (
+    MAX_SEED,
+    OPTION_NAMES,
+    Options,
+    RenderedPrompt,
+    TextRequest,
+    stop_strings,
+)
 
 if TYPE_CHECKING:
     from runner.engine.text.grammar import Grammar, Grammars
@@ -118,6 +125,11 @@ class Prompts:
             return None, self.encode_prompt(request.prompt or "")
         chat = render_chat(self.tokenizer, request)
         return chat, self._encode(chat.text, special=False)
+
+    def render(self, request: TextRequest) -> RenderedPrompt:
+        """The prompt of a request, however long it is."""
+        chat, tokens = self._prompt(request)
+        return RenderedPrompt(request.prompt or "" if chat is None else chat.text, len(tokens))
 
     def _count(self, request: TextRequest) -> int:
         return len(self._prompt(request)[1])

@@ -60,20 +60,20 @@ class StopMatcher:
         self._state = _automaton(stops)
         self._idle = not stops
         self._held = ""
-        self._stopped = False
+        self.matched = ""  # the stop string that ended the text
 
     def push(self, text: str) -> tuple[str, bool]:
         """The text that can be emitted, and whether a stop string has occurred; nothing is emitted after one."""
         if self._idle:
             return text, False
-        if self._stopped:
+        if self.matched:
             return "", True
         state = self._state
         for index, char in enumerate(text):
             state = state.after(char)
             if state.match:
-                self._stopped = True
                 passed = self._held + text[: index + 1]
+                self.matched = passed[-state.match :]
                 self._held = ""
                 return passed[: -state.match], True
         self._state = state

@@ -378,6 +378,7 @@ def _done(answer: _Answer, finish: str, rest: ParsedDelta) -> TextDone:
         "thinking": rest.thinking,
         "tool_calls": rest.tool_calls,
         "warnings": answer.request.warnings,
+        "stop_string": answer.stops.matched,
     }
     extra = {name: value for name, value in optional.items() if value}
     return msgspec.structs.replace(done, **extra) if extra else done

@@ -136,6 +136,7 @@ def test_a_stop_string_is_found_across_tokens_and_nothing_of_it_is_sent(live: Li
     stream = live.complete("Why", num_predict=40, stop=["never", stop])
     assert text(stream) == whole[: whole.index(stop)]
     assert stream[-1]["stop_reason"] == "stop"
+    assert stream[-1]["stop_string"] == stop
     assert stream[-1]["done_reason"] == 0
 
 
@@ -214,6 +215,18 @@ def test_plain_tokenizing_begins_with_the_models_start() -> None:
         start = json.loads((toy_text("llama") / "config.json").read_text())["bos_token_id"]
         plain = llama.http.post("/v1/tokenize", content=b"harbour").json()
         assert plain == [start, *llama.http.post("/tokenize", json={"content": "harbour"}).json()["tokens"]]
+
+
+def test_a_chat_becomes_the_prompt_that_the_model_reads(live: Live) -> None:
+    body = {"messages": [{"role": "user", "content": "How is the sea?"}]}
+    rendered = live.http.post("/apply-template", json=body).json()
+    assert "How is the sea?" in rendered["prompt"]
+    done = events(live.http.post("/completion", json={**body, "options": {"num_predict": 1}}))[-1]
+    assert rendered["tokens"] == done["prompt_eval_count"]
+    long = live.http.post("/apply-template", json={"prompt": "sea " * 5000}).json()
+    assert long["tokens"] > live.status()["ContextLength"], "also what does not fit is counted"
+    refused = live.http.post("/apply-template", json={"messages": []})
+    assert (refused.status_code, refused.json()["error"][:17]) == (400, "messages is empty")
 
 
 @pytest.mark.parametrize(
