@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
+from models.embedding.sentence_transformers import EmbeddingError
 from models.language.batch.batch import Batch
 from models.language.batch.sequence import Sequence
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.distributed.coordinator import Add, Decided, Embed, Follower, Forget, Remove, Step
 from models.language.distributed.wire import RankDesync
 from models.language.embedding.model import Embedder
-from models.language.embedding.sentence_transformers import EmbeddingError
 from models.language.load import LanguageModel
 
 

@@ -57,7 +57,7 @@ class PromptTokenizer:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """From a component's folder; a TokenizerError says which files are missing or invalid."""
-        config = _config(folder)
+        config = read_tokenizer_config(folder)
         family = _family(folder, config)
         return cls(_backend(folder, family, config), config, family, folder)
 
@@ -104,7 +104,7 @@ class PromptTokenizer:
         return Prompt((*ids, *padding), (*real, *[0] * missing), cut)
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def read_tokenizer_config(folder: Path) -> dict[str, Any]:
     """tokenizer_config.json, updated from special_tokens_map.json in older folders that do not list added tokens."""
     config, older = folder / "tokenizer_config.json", folder / "special_tokens_map.json"
     values = read_json(config) if config.is_file() else {}

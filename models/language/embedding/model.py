@@ -1,7 +1,6 @@
 """Text embeddings: a language model's last hidden states, pooled as its checkpoint specifies."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,45 +9,16 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from models.config import Config, read_json
+from models.config import read_json
+from models.embedding.embedder import TextEmbedder
+from models.embedding.sentence_transformers import EmbeddingError
 from models.language.distributed.coordinator import Embed, Ranks
-from models.language.embedding.sentence_transformers import EmbeddingError, read_head
 
 WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
 
 
-@dataclass(frozen=True)
-class InputConfig(Config):
-    """sentence_bert_config.json"""
-
-    max_seq_length: int | None = None
-    do_lower_case: bool = False
-
-
-@dataclass(frozen=True)
-class PromptConfig(Config):
-    """config_sentence_transformers.json"""
-
-    prompts: dict[str, str | None] = field(default_factory=dict)
-    default_prompt_name: str | None = None
-
-    @property
-    def default_prompt(self) -> str:
-        if self.default_prompt_name is None:
-            return ""
-        if self.default_prompt_name not in self.prompts:
-            raise EmbeddingError(
-                f"the checkpoint's default_prompt_name {self.default_prompt_name!r} is not one of its prompts: "
-                f"{', '.join(self.prompts)}"
-            )
-        return self.prompts[self.default_prompt_name] or ""
-
-
-class Embedder:
-    """Created and used on the GPU thread, except `tokens`, which any thread may call.
-
-    Texts are right-padded, which does not affect causal models.
-    """
+class Embedder(TextEmbedder):
+    """A language model's embeddings. Texts are right-padded, which does not affect causal models."""
 
     def __init__(
         self,
@@ -64,71 +34,14 @@ class Embedder:
         config = {**config, **inner} if isinstance(inner, dict) else config
         _check_causal(config)
         self._hidden = hidden_states(model, config)
-        self._vocab_size = _number(model, config, "vocab_size")
-        self._head = read_head(folder)
-        self._token_budget = token_budget
-        self._tokenizer = tokenizer
-        self._input = InputConfig.from_dict(_optional(folder / "sentence_bert_config.json"))
-        prompts = PromptConfig.from_dict(_optional(folder / "config_sentence_transformers.json"))
-        self._prompt = prompts.default_prompt
-        self._prompt_tokens = self._count_prompt()
-
-    @property
-    def max_tokens(self) -> int | None:
-        """The maximum number of tokens, if the checkpoint specifies one."""
-        return self._input.max_seq_length
-
-    def tokens(self, text: str) -> list[int]:
-        """The tokens of the checkpoint's default prompt and a text, with special tokens."""
-        text = self._prompt + text
-        return list(self._tokenizer.encode(text.lower() if self._input.do_lower_case else text))
-
-    def embed(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """One vector of length 1 per text, given as tokens."""
-        vectors: list[NDArray[np.float32] | None] = [None] * len(texts)
-        for batch in self.steps(texts):
-            for index, vector in batch.items():
-                vectors[index] = vector
-        return np.array(vectors, dtype=np.float32)
-
-    def steps(self, texts: Sequence[Sequence[int]]) -> Iterator[dict[int, NDArray[np.float32]]]:
-        """The same, a few texts at a time, by index: memory stays bounded, and other work can run in between."""
-        for index, text in enumerate(texts):
-            if not text:
-                raise EmbeddingError(f"text {index} has no tokens")
-            if not 0 <= min(text) <= max(text) < self._vocab_size:
-                raise EmbeddingError(
-                    f"text {index} has a token outside the vocabulary of {self._vocab_size} tokens"
-                )
-        for batch in self._batches(texts):
-            yield dict(zip(batch, self.embed_batch([texts[index] for index in batch]), strict=True))
+        super().__init__(folder, tokenizer, _number(model, config, "vocab_size"), token_budget)
 
     def embed_batch(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """The vectors of texts that go through the network as one batch."""
         self._ranks.broadcast(Embed([list(text) for text in texts]))
         longest = max(map(len, texts))
         tokens = mx.array([[*text, *[0] * (longest - len(text))] for text in texts])
         lengths = mx.array([len(text) for text in texts])
         return np.array(self._head(self._hidden(tokens), lengths, self._prompt_tokens))
-
-    def _batches(self, texts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Batches of texts of similar length, each within the token budget including padding."""
-        batch: list[int] = []
-        for index in sorted(range(len(texts)), key=lambda index: len(texts[index])):
-            if batch and (len(batch) + 1) * len(texts[index]) > self._token_budget:
-                yield batch
-                batch = []
-            batch.append(index)
-        if batch:
-            yield batch
-
-    def _count_prompt(self) -> int:
-        """The number of tokens of the prompt, without those the tokenizer appends to every text."""
-        if not self._prompt:
-            return 0
-        tokens = self.tokens("")
-        ends = set(getattr(self._tokenizer, "all_special_ids", ()))
-        return len(tokens) - (tokens[-1] in ends)
 
 
 def hidden_states(model: nn.Module, config: Mapping[str, Any]) -> Callable[[mx.array], mx.array]:
@@ -188,7 +101,3 @@ def _check_causal(config: Mapping[str, Any]) -> None:
             f"this model does not support embeddings: it needs bidirectional attention (its config.json has "
             f"{', '.join(bidirectional)}), which Diptych's language models do not have"
         )
-
-
-def _optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import ConfigError
+from models.embedding.sentence_transformers import EmbeddingError
 from models.language.distributed.coordinator import Ranks
 from models.language.embedding.model import Embedder
-from models.language.embedding.sentence_transformers import EmbeddingError
 from models.language.load import LanguageModel
 from runner.engine.jobs import Job, JobEvent
 from runner.engine.text.prompts import Embed

@@ -13,8 +13,8 @@ from mlx_lm.utils import load_model
 from numpy.typing import NDArray
 
 from models.config import ConfigError
+from models.embedding.sentence_transformers import MODES, EmbeddingError, read_head
 from models.language.embedding.model import Embedder
-from models.language.embedding.sentence_transformers import MODES, EmbeddingError, read_head
 from tests.models.language.references.make_embeddings import FAMILIES as REFERENCED
 from tests.models.language.references.make_embeddings import FILE, TEXTS, pooled
 from tests.toys import FAMILIES, toy_text

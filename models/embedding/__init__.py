@@ -1,0 +1,1 @@
+"""Texts to vectors, whatever network computes the hidden states: batches, prompts, pooling."""
