@@ -46,6 +46,7 @@ ROOMS = {
         ("language.build", "language.unpack"),
         ("language.batch", "language.embedding"),
         ("language.paged",),
+        ("language.pictures",),
         ("language.distributed",),
         ("language.decode",),
         ("language.networks",),

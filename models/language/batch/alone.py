@@ -36,4 +36,5 @@ def maker(network: PagedNetwork) -> Callable[[Table], Alone | None]:
     """Makes rows alone, where that is faster."""
     if not network.has_contiguous:
         return lambda table: None
-    return lambda table: Alone(network, table)
+    # Caches of mlx-lm's rotate by a token's place.
+    return lambda table: None if table.shift else Alone(network, table)

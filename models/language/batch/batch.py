@@ -28,6 +28,7 @@ from models.language.cache.prefix_cache import PrefixCache
 from models.language.decode.decoder import slots_for
 from models.language.decode.matmul import inflight_limit
 from models.language.distributed.coordinator import Add, Forget, Ranks, Remove, Step
+from models.vision.interface import VisionModel
 
 CLEAR_EVERY = 512  # steps, between handing unused buffers back
 
@@ -47,19 +48,23 @@ class Batch:
         capacity: int | None = None,
         most_padding: int = 2**30,
         drafter: Drafter | None = None,
+        vision: VisionModel | None = None,
     ) -> None:
         """`capacity`: tokens for which keys and values may be held at a time, None for no limit; no prompt and its answer
         may be longer. `most_padding`: tokens of padding up to which rows share a forward pass. `all_cores(True)` is called
         before prompts are processed, `all_cores(False)` after. `ranks`: the processes that the model is sharded over, if
-        there are several. `drafter`: drafts tokens for rows that allow it."""
+        there are several. `drafter`: drafts tokens for rows that allow it. `vision`: of a model that sees pictures."""
         self._ranks = ranks or Ranks()
         self.preemptions = 0
         self._inflight_limit = inflight_limit(model)
         self._vocab = vocab
         self._prefix = prefix
-        storage = storage_for(model, new_cache, prefix, capacity, most_padding, all_cores, self._ranks)
+        storage = storage_for(
+            model, new_cache, prefix, capacity, most_padding, all_cores, self._ranks, vision
+        )
         self._held, self._prefill, self.network = storage.rows, storage.reader, storage.network
         self.why_no_drafts = self._why_no_drafts()
+        self.why_no_pictures = self._why_no_pictures(vision)
         self._speculation: Speculation | None = None
         if drafter is not None and isinstance(self._held, PagedRows) and not self.why_no_drafts:
             self._speculation = Speculation(self._held, drafter, vocab, self._launch)
@@ -73,6 +78,16 @@ class Batch:
         if self._ranks.spread:
             return "the model is spread over several processes"
         if not isinstance(self._held, PagedRows):
+            return "the keys and values of this model are not kept in blocks"
+        return ""
+
+    def _why_no_pictures(self, vision: VisionModel | None) -> str:
+        """Why prompts may not have pictures; empty if they may."""
+        if vision is None:
+            return "this model reads only text"
+        if self._ranks.spread:
+            return "the model is spread over several processes"
+        if self.network is None:
             return "the keys and values of this model are not kept in blocks"
         return ""
 

@@ -19,6 +19,7 @@ from models.language.decode.matmul import ROOM
 from models.language.distributed.coordinator import Ranks
 from models.language.paged.blocks import BLOCK, Table
 from models.language.paged.network import PagedNetwork
+from models.language.pictures.inputs import Chunk, Inputs, PictureReader
 from models.waiting_queue import WaitingQueue
 
 # Of a call's tokens, for prompts that take more than one call: those that take less do not wait for them, nor the other
@@ -35,9 +36,11 @@ class PagedPrefill:
         switches_at: int | None,
         all_cores: Callable[[bool], None],
         ranks: Ranks,
+        pictures: PictureReader | None = None,
     ) -> None:
-        """`switches_at`: beyond this length all of a prompt is computed differently."""
+        """`switches_at`: beyond this length all of a prompt is computed differently. `pictures`: of a model that sees."""
         self._network = network
+        self._pictures = pictures
         self._switches_at = switches_at
         self._all_cores = all_cores
         self._budget = PrefillBudget(ranks)
@@ -76,6 +79,8 @@ class PagedPrefill:
         self._reading.clear()
         self._fetching.clear()
         self._budget.clear()
+        if self._pictures is not None:
+            self._pictures.clear()
 
     def rows(self) -> list[Sequence]:
         return self._reading + list(self._waiting)
@@ -104,7 +109,7 @@ class PagedPrefill:
         left = [(row, len(row.text) - 1 - len(row.tokens)) for row in rows]
         runs = shared_out(budget, [length for _, length in left])
         chunks = [
-            (row, row.text[len(row.tokens) : len(row.tokens) + run])
+            (row, row.text[len(row.tokens) : _end(row, len(row.tokens) + run)])
             for (row, _), run in zip(left, runs, strict=True)
             if run
         ]
@@ -129,6 +134,7 @@ class PagedPrefill:
             self._working.append(row)
             self._reading.append(row)
             row.table = self._network.open(row.text, salt)
+            row.table.shift = row.pictures.shift if row.pictures else 0
             self._take_held(row, row.table)
             blocks = self._network.manager.fetches(row.table, row.text)
             if blocks is not None:
@@ -166,6 +172,7 @@ class PagedPrefill:
         return b"long" if long else b""
 
     def _feed(self, chunks: Items[tuple[Sequence, list[int]]]) -> None:
+        inputs = self._inputs(chunks)  # the tower has a time of its own
         began = time.perf_counter()
         tables = [row.table for row, _ in chunks if row.table is not None]
         self._network.feed(
@@ -173,6 +180,8 @@ class PagedPrefill:
             [table.blocks for table in tables],
             [table.length for table in tables],
             [len(row.prompt) for row, _ in chunks],
+            inputs,
+            [row.pictures.two_way if row.pictures else () for row, _ in chunks],
         )
         self._all_cores(True)
         with limit_inflight_memory(ROOM + self._network.pool.nbytes):
@@ -186,6 +195,17 @@ class PagedPrefill:
         if fed > LARGEST // 4:
             mx.clear_cache()
         self._budget.learn(fed, time.perf_counter() - began)
+
+    def _inputs(self, chunks: Items[tuple[Sequence, list[int]]]) -> Inputs | None:
+        if self._pictures is None or all(row.pictures is None for row, _ in chunks):
+            return None
+        parts = [Chunk(chunk, len(row.tokens), row.pictures) for row, chunk in chunks]
+        self._pictures.look(parts)
+        return self._pictures.inputs(parts)
+
+
+def _end(row: Sequence, end: int) -> int:
+    return end if row.pictures is None else row.pictures.whole(end)
 
 
 def shared_out(budget: int, left: Items[int]) -> list[int]:

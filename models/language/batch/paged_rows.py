@@ -10,6 +10,7 @@ from models.language.batch.prefill import Prefilled
 from models.language.batch.sequence import Sequence
 from models.language.paged.blocks import BLOCK, TRASH, Table, needed
 from models.language.paged.network import PagedNetwork
+from models.language.paged.step import Ints
 
 GROWTH = 8  # blocks that the arrays of tables grow by
 
@@ -80,7 +81,7 @@ class PagedRows:
         first = np.array([table.length for table in self._rows], np.int32)
         for at, table in enumerate(self._rows):
             self._grow(at, table, table.length + count)
-        logits = self._network.logits(tokens, self._tables, first)
+        logits = self._network.logits(tokens, self._tables, first, self._shifts)
         for table in self._rows:
             table.length += count
         return logits
@@ -92,10 +93,15 @@ class PagedRows:
         first = np.array([table.length for table in self._rows], np.int32)
         for at, (table, run) in enumerate(zip(self._rows, runs, strict=True)):
             self._grow(at, table, table.length + len(run))
-        logits = self._network.logits_of_runs(runs, self._tables, first)
+        logits = self._network.logits_of_runs(runs, self._tables, first, self._shifts)
         for table, run in zip(self._rows, runs, strict=True):
             table.length += len(run)
         return logits
+
+    @property
+    def _shifts(self) -> Ints | None:
+        shifts = np.array([table.shift for table in self._rows], np.int32)
+        return shifts if shifts.any() else None
 
     def has_room(self, runs: Items[Items[int]]) -> bool:
         """Whether there are blocks for a run of tokens of each row."""

@@ -98,7 +98,8 @@ def _histories(
     for i, history in enumerate(histories):
         tail = history[-width:]
         if tail:
-            table[i, width - len(tail) :] = tail
+            # Tokens of pictures are beyond the vocabulary as well, and count for nothing.
+            table[i, width - len(tail) :] = [min(token, vocab) for token in tail]
     return mx.array(table), mx.array(windows, dtype=mx.int32)[:, None]
 
 

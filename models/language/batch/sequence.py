@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from models.language.batch.options import Drafting, Sampling
 from models.language.paged.blocks import Table
+from models.language.pictures.prompt import PromptPictures
 
 _numbers = count()
 Finish = Literal["stop", "length"]
@@ -40,7 +41,8 @@ class TokenLogprob:
 
 @dataclass(eq=False)
 class Sequence:
-    """The caller has checked that `prompt` is not empty and its ids are within the vocabulary."""
+    """The caller has checked that `prompt` is not empty, that it ends with a word, and that its ids are within the
+    vocabulary or tokens of `pictures`."""
 
     id: Hashable
     prompt: list[int]
@@ -51,6 +53,7 @@ class Sequence:
     matcher: Matcher | None = None
     drafting: Drafting = field(default_factory=Drafting)
     on_started: Callable[[], None] | None = None  # called when its prefill begins
+    pictures: PromptPictures | None = None  # whose rows the prompt has tokens of
     priority: int = 0  # lower ones are read earlier, and give their memory back later
 
     number: int = field(default_factory=lambda: next(_numbers))  # identifies it across ranks

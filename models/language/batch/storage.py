@@ -18,6 +18,8 @@ from models.language.decode.mlx_lm_backend import MlxLmBackend
 from models.language.decode.row_groups import RowGroups
 from models.language.distributed.coordinator import Ranks
 from models.language.paged.network import PagedNetwork
+from models.language.pictures.inputs import PictureReader
+from models.vision.interface import VisionModel
 
 # Tokens that a pool has where no limit is set: on a card its arrays are made at once.
 UNLIMITED, UNLIMITED_ON_A_CARD = 2**24, 2**16
@@ -38,6 +40,7 @@ def storage_for(
     most_padding: int,
     all_cores: Callable[[bool], None],
     ranks: Ranks,
+    vision: VisionModel | None = None,
 ) -> Storage:
     # Ranks must take the same decisions: they follow the first rank's limits.
     limits = ranks.agree("limits of the batch", [capacity or 0, most_padding, prefix.max_bytes])
@@ -45,7 +48,8 @@ def storage_for(
     tokens = capacity or (UNLIMITED_ON_A_CARD if on_cuda() else UNLIMITED)
     network = PagedNetwork.of(model, new_cache, tokens, keep)
     if network is not None:
-        paged = PagedPrefill(network, switching_length(model), all_cores, ranks)
+        pictures = None if vision is None else PictureReader(vision, model)
+        paged = PagedPrefill(network, switching_length(model), all_cores, ranks, pictures)
         return Storage(PagedRows(network), paged, network)
     groups = RowGroups(lambda: MlxLmBackend(model), most_padding)
     prefill = Prefill(model, new_cache, prefix, all_cores, ranks)

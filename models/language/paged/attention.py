@@ -34,7 +34,7 @@ def attend(
     zero that writing these has returned, if they were written in place."""
     parts = []
     for group in step.groups:
-        if by_kernel(queries, pool, layer, group.count):
+        if not group.two_way and by_kernel(queries, pool, layer, group.count):
             parts.append(_by_kernel(queries, pool, layer, group, scale, window, sinks, softcap, written))
             continue
         mine, view = group.take(queries), group.view(window)
@@ -173,9 +173,11 @@ def _gathered(
     values = contiguous(layer, pool.values[at], view.tables).astype(queries.dtype)
     if softcap is not None:
         return _capped(queries, keys, values, view.hidden, scale, sinks, softcap)
+    if len(group.first) > 1 or group.two_way:
+        return attention(queries, keys, values, None, scale, view.visible[:, 0], sinks)
     begin = 0 if window is None else max(int(group.first[0]) - window + 1, 0) // BLOCK
     hidden = window is not None and int(group.first[0]) + group.count - begin * BLOCK > window
-    if len(group.first) > 1 or hidden:
+    if hidden:
         mask = view.visible[:, 0]
         return attention(queries, keys, values, None, scale, mask, sinks)
     # One text: the causal mask of fused attention, which starts where the keys end.

@@ -15,6 +15,7 @@ from heapq import heappop, heappush
 from typing import Protocol
 
 BLOCK = 32  # tokens
+PICTURE_TOKEN_BYTES = 24
 TRASH = 0  # a block that is never handed out: padding is written there
 
 
@@ -44,6 +45,8 @@ class Table:
     salt: bytes
     blocks: list[int] = field(default_factory=list)
     length: int = 0
+    # Positions are so much more than places: what follows pictures with positions of their own.
+    shift: int = 0
     digests: list[bytes] = field(default_factory=list)
 
     @property
@@ -69,7 +72,14 @@ def root(salt: bytes) -> bytes:
 
 
 def chained(parent: bytes, tokens: Sequence[int]) -> bytes:
-    return hashlib.blake2b(parent + array("q", tokens).tobytes(), digest_size=16).digest()
+    return hashlib.blake2b(parent + _bytes(tokens), digest_size=16).digest()
+
+
+def _bytes(tokens: Sequence[int]) -> bytes:
+    try:
+        return array("q", tokens).tobytes()
+    except OverflowError:  # tokens of pictures; as many bytes in all as no block of words has
+        return b"".join(token.to_bytes(PICTURE_TOKEN_BYTES, "little") for token in tokens)
 
 
 def needed(length: int) -> int:

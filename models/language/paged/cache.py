@@ -26,6 +26,7 @@ class PagedLayer:
 
     @property
     def offset(self) -> mx.array:
+        """By which keys and queries are rotated."""
         return self.step.positions
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:

@@ -2,8 +2,8 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,6 +19,7 @@ from models.language.paged.blocks import BLOCK, BlockManager, Table, needed
 from models.language.paged.cache import PagedLayer
 from models.language.paged.pool import KeyValuePool, layers_of
 from models.language.paged.step import Ints, Step
+from models.language.pictures.inputs import Inputs
 
 log = logging.getLogger("diptych.paged")
 
@@ -107,13 +108,14 @@ class PagedNetwork:
             self.pool.wipe(self.manager.own(table))
         self.manager.close(table, tokens, sound)
 
-    def logits(self, tokens: mx.array, tables: Ints, first: Ints) -> mx.array:
-        """Feed [text, count] tokens that begin at positions `first`; their logits [text, count, vocabulary]."""
+    def logits(self, tokens: mx.array, tables: Ints, first: Ints, shifts: Ints | None = None) -> mx.array:
+        """Feed [text, count] tokens that begin at places `first`; their logits [text, count, vocabulary]. `shifts`: of the
+        texts whose positions are not their places."""
         texts, count = tokens.shape
         self.pool.reserve(self.manager.touched)
         flat = tokens.flatten()
-        if self._decoder is None:
-            logits = self._forward(flat, Step.of_rows(tables, first, count))
+        if self._decoder is None or shifts is not None:
+            logits = self._forward(flat, Step.of_rows(tables, first, count, shifts))
         else:
             ends = (first[:, None] + np.arange(count)).astype(np.int32).ravel()
             logits = self._decoder.logits(flat, np.repeat(tables, count, axis=0), ends, self.pool)
@@ -154,16 +156,18 @@ class PagedNetwork:
             parts = (x[0, :, begin : table.length].swapaxes(0, 1) for x in (layer.keys, layer.values))
             self.pool.write(at, blocks, offsets, *parts)
 
-    def logits_of_runs(self, runs: Sequence[Sequence[int]], tables: Ints, first: Ints) -> mx.array:
+    def logits_of_runs(
+        self, runs: Sequence[Sequence[int]], tables: Ints, first: Ints, shifts: Ints | None = None
+    ) -> mx.array:
         """Feed a run of tokens of each text; the logits of all tokens in order, [token, vocabulary]."""
         self.pool.reserve(self.manager.touched)
         tokens = mx.array([token for run in runs for token in run], mx.uint32)
         counts = np.array([len(run) for run in runs], np.int32)
-        if self._decoder is not None:
+        if self._decoder is not None and shifts is None:
             ends = [np.arange(start, start + count) for start, count in zip(first, counts, strict=True)]
             at = np.concatenate(ends).astype(np.int32)
             return self._decoder.logits(tokens, np.repeat(tables, counts, axis=0), at, self.pool)
-        return self._forward(tokens, Step.of_runs(tables, first, counts))
+        return self._forward(tokens, Step.of_runs(tables, first, counts, shifts))
 
     def feed(
         self,
@@ -171,20 +175,25 @@ class PagedNetwork:
         tables: Sequence[Sequence[int]],
         first: Sequence[int],
         lengths: Sequence[int],
+        inputs: Inputs | None = None,
+        two_way: Sequence[Sequence[tuple[int, int]]] = (),
     ) -> None:
-        """Feed runs of several prompts, without logits; `lengths` are those of the whole prompts."""
+        """Feed runs of several prompts, without logits; `lengths` are those of the whole prompts. `inputs`: what is fed in
+        place of the tokens if there are pictures; `two_way`: see `Step.of_prompts`."""
         self.pool.reserve(self.manager.touched)
         counts = [len(run) for run in runs]
-        tokens = mx.array([token for run in runs for token in run], mx.uint32)
+        if inputs is None:
+            inputs = Inputs(mx.array([token for run in runs for token in run], mx.uint32), {})
         with prompt_lengths(
             [length for length, count in zip(lengths, counts, strict=True) for _ in range(count)]
         ):
-            self._forward(tokens, Step.of_prompts(tables, first, counts))
+            step = Step.of_prompts(tables, first, counts, two_way)
+            self._forward(inputs.tokens, step, inputs.arguments)
 
-    def _forward(self, tokens: mx.array, step: Step) -> mx.array:
+    def _forward(self, tokens: mx.array, step: Step, arguments: Mapping[str, Any] | None = None) -> mx.array:
         for layer in self._layers:
             layer.step = step
-        logits: mx.array = self._model(tokens[:, None], cache=self._layers)
+        logits: mx.array = self._model(tokens[:, None], cache=self._layers, **(arguments or {}))
         return logits[:, -1]
 
     @property

@@ -76,7 +76,9 @@ class Group:
     rows: Ints | None
     count: int
     tables: Ints  # [text, block]
-    first: Ints  # position of each text's first token
+    first: Ints  # place of each text's first token
+    # Runs of tokens (first, last + 1) of the text that see each other in both directions; of a single text.
+    two_way: Sequence[tuple[int, int]] = ()
     _views: dict[int | None, View] = field(default_factory=dict)
 
     def take(self, x: mx.array) -> mx.array:
@@ -103,6 +105,8 @@ class Group:
         begin = (
             np.zeros_like(self.first) if window is None else np.maximum(self.first - window + 1, 0) // BLOCK
         )
+        if self.two_way and window is not None:
+            begin = np.minimum(begin, min(run for run, _ in self.two_way) // BLOCK)
         width = int((last // BLOCK - begin).max()) + 1
         at = np.minimum(begin[:, None] + np.arange(width), self.tables.shape[1] - 1)
         tables = np.take_along_axis(self.tables, at, axis=1)
@@ -111,33 +115,39 @@ class Group:
         visible = keys <= queries
         if window is not None:
             visible = visible & (keys > queries - window)
+        for run, end in self.two_way:
+            visible = visible | ((keys >= run) & (keys < end) & (queries >= run) & (queries < end))
         return View(mx.array(tables), visible[:, None, None])
 
 
 class Step:
     """Where a step's tokens are in their texts and in the pool."""
 
-    def __init__(self, positions: Ints, places: Ints, groups: Sequence[Group]) -> None:
-        """`places`: the block of each token."""
-        self.positions = mx.array(positions)
-        self.blocks = mx.array(places)
-        self.offsets = mx.array(positions % BLOCK)
+    def __init__(
+        self, places: Ints, blocks: Ints, groups: Sequence[Group], shifts: Ints | None = None
+    ) -> None:
+        """`places`: of the tokens in their texts; `blocks`: of each token; `shifts`: what is added to a place to get the
+        token's position."""
+        self.positions = mx.array(places if shifts is None else places + shifts)
+        self.blocks = mx.array(blocks)
+        self.offsets = mx.array(places % BLOCK)
         # Of a single token.
-        self.place = (int(places[0]), int(positions[0]) % BLOCK) if len(places) == 1 else None
+        self.place = (int(blocks[0]), int(places[0]) % BLOCK) if len(blocks) == 1 else None
         self.groups = groups
         rows = [group.rows for group in groups if group.rows is not None]
         order = np.argsort(np.concatenate(rows), kind="stable") if rows else np.arange(0)
         self.order = None if (order == np.arange(len(order))).all() else mx.array(order)
 
     @classmethod
-    def of_rows(cls, tables: Ints, first: Ints, count: int) -> "Step":
+    def of_rows(cls, tables: Ints, first: Ints, count: int, shifts: Ints | None = None) -> "Step":
         """The same number of tokens for each text; `tables` are padded with blocks that are not looked at."""
-        positions = (first[:, None] + np.arange(count)).astype(np.int32)
-        places = np.take_along_axis(tables, positions // BLOCK, axis=1)
-        return cls(positions.ravel(), places.ravel(), _alike(tables, first, count))
+        places = (first[:, None] + np.arange(count)).astype(np.int32)
+        blocks = np.take_along_axis(tables, places // BLOCK, axis=1)
+        by_token = None if shifts is None else np.repeat(shifts, count)
+        return cls(places.ravel(), blocks.ravel(), _alike(tables, first, count), by_token)
 
     @classmethod
-    def of_runs(cls, tables: Ints, first: Ints, counts: Ints) -> "Step":
+    def of_runs(cls, tables: Ints, first: Ints, counts: Ints, shifts: Ints | None = None) -> "Step":
         """A few tokens for each text, not as many for all; `tables` as in `of_rows`."""
         begins = np.cumsum(counts) - counts
         texts = np.repeat(np.arange(len(counts)), counts)
@@ -149,24 +159,32 @@ class Step:
                 places = (begins[alike, None] + np.arange(count)).ravel().astype(np.int32)
                 group.rows = places if group.rows is None else places[group.rows]
                 groups.append(group)
-        return cls(positions, tables[texts, positions // BLOCK], groups)
+        by_token = None if shifts is None else shifts[texts]
+        return cls(positions, tables[texts, positions // BLOCK], groups, by_token)
 
     @classmethod
     def of_prompts(
-        cls, tables: Sequence[Sequence[int]], first: Sequence[int], counts: Sequence[int]
+        cls,
+        tables: Sequence[Sequence[int]],
+        first: Sequence[int],
+        counts: Sequence[int],
+        two_way: Sequence[Sequence[tuple[int, int]]] = (),
     ) -> "Step":
-        """A run of tokens for each text."""
+        """A run of tokens for each text. `two_way`: runs of each text's tokens that see each other in both directions."""
         positions: list[Ints] = []
         places: list[Ints] = []
         groups: list[Group] = []
         begin = 0
-        for table, start, count in zip(tables, first, counts, strict=True):
+        for table, start, count, seen in zip(
+            tables, first, counts, two_way or [()] * len(counts), strict=True
+        ):
             blocks = np.array(table, np.int32)
             run = np.arange(start, start + count, dtype=np.int32)
             positions.append(run)
             places.append(blocks[run // BLOCK])
             rows = None if len(counts) == 1 else np.arange(begin, begin + count, dtype=np.int32)
-            groups.append(Group(rows, count, blocks[None], np.array([start], np.int32)))
+            inside = [run for run in seen if run[0] < start + count and run[1] > start]
+            groups.append(Group(rows, count, blocks[None], np.array([start], np.int32), inside))
             begin += count
         return cls(np.concatenate(positions), np.concatenate(places), groups)
 

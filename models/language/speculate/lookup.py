@@ -6,11 +6,13 @@ chain and takes the longest match, so it costs the same however long the text is
 
 from collections.abc import Sequence
 
+from models.language.pictures.tokens import is_picture
+
 # Places of a pair that are compared, latest first, and tokens by which they are.
 MOST_PLACES, LONGEST = 32, 16
 # Tokens indexed at a time: a prompt of 100,000 takes a few steps, in which the first part can be used already.
 AT_ONCE = 8192
-BORDER = -1  # between two texts; no draft goes beyond it
+BORDER = -1  # between two texts, and where pictures are; no draft goes beyond it
 
 
 class Lookup:
@@ -38,7 +40,7 @@ class Lookup:
     def _append(self, token: int, answer: bool) -> None:
         if answer:
             self._follow(token)
-        self._text.append(token)
+        self._text.append(BORDER if is_picture(token) else token)
         self._taken += 1
 
     def _follow(self, token: int) -> None:
