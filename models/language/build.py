@@ -25,6 +25,7 @@ from models.language.config.prepare import prepare
 from models.language.config.standard import transformers_config
 from models.language.corrections.activation import correct_activations
 from models.language.corrections.rope import RopeConfig, correct_rotations
+from models.language.corrections.sections import use_sections
 from models.language.corrections.tying import share_embedding, untie
 from models.language.corrections.windows import use_sliding_windows
 from models.language.decode.attention import patch_attention
@@ -186,6 +187,8 @@ def _correct_attention(name: str, model: nn.Module, config: dict[str, Any]) -> N
     rope = RopeConfig(parameters, types, positions, reference.head_dim)
     try:
         replaced = correct_rotations(model, rope)
+        if sections := getattr(model, "sections", None):
+            use_sections(model, sections, rope)
     except UnknownRope as error:
         raise LoadError(f"{name}: {error}") from error
     if replaced:

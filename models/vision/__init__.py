@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from models.vision.interface import Load
 
-FAMILIES: dict[str, str] = {}
+FAMILIES: dict[str, str] = {
+    "qwen2_5_vl": "qwen2_5_vl",
+}
 
 
 def sees(config: Mapping[str, Any]) -> bool:

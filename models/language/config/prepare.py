@@ -6,7 +6,7 @@ from typing import Any
 
 from models.language.config.fields import COMPUTED, CREATED_WITHOUT_ROPE_SCALING, RENAMED
 from models.language.config.rope import flat_rope, is_per_layer, rope_parameters
-from models.language.config.standard import TransformersConfig, plain_floats, transformers_config
+from models.language.config.standard import TOKEN_IDS, TransformersConfig, plain_floats, transformers_config
 
 NESTED = "text_config"
 # Fields that some of mlx-lm's architectures require even if they are None.
@@ -23,9 +23,11 @@ def prepare(config: Mapping[str, Any], arguments: type | None = None) -> dict[st
     reference = transformers_config(config)
     prepared = dict(config)
     if reference is not None:
+        prepared |= _nested(config, reference)
+    if reference is not None:
         prepared |= _defaults(prepared, reference, arguments)
     prepared |= _rope(prepared, reference)
-    nested = config.get(NESTED)
+    nested = prepared.get(NESTED)
     if isinstance(nested, Mapping):
         prepared[NESTED] = prepare(nested)
     model_type = str(config.get("model_type"))
@@ -37,6 +39,14 @@ def prepare(config: Mapping[str, Any], arguments: type | None = None) -> dict[st
     if model_type in COMPUTED:
         prepared |= COMPUTED[model_type](prepared)
     return prepared
+
+
+def _nested(config: Mapping[str, Any], reference: TransformersConfig) -> dict[str, Any]:
+    """The text_config of older files of models that see, which have its fields beside the others."""
+    text = reference.get(NESTED) if isinstance(config.get("vision_config"), Mapping) else None
+    if isinstance(config.get(NESTED), Mapping) or not isinstance(text, Mapping):
+        return {}
+    return {NESTED: {key: value for key, value in text.items() if key not in TOKEN_IDS or key in config}}
 
 
 def _defaults(

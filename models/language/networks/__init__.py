@@ -34,6 +34,7 @@ NETWORKS: Mapping[str, str] = {
     "muse_glimmer": "muse_glimmer",
     "olmo": "olmo",
     "olmo_hybrid": "olmo_hybrid",
+    "qwen2_5_vl": "qwen2_5_vl",
     "qwen2_moe": "qwen2_moe",
     "qwen3_5_moe": "qwen3_5_moe",
     "qwen3_5_moe_text": "qwen3_5_text",

@@ -1,0 +1,81 @@
+"""What Qwen2.5-VL and Qwen3-VL share around their towers: prompts with pictures, and positions over three axes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.vision.interface import Positions, SeenPicture
+from models.vision.prompts import expanded
+from models.vision.qwen_processor import QwenProcessor
+from models.vision.settings import token_id
+
+IMAGE = "<|image_pad|>"
+BEGIN, END = "<|vision_start|>", "<|vision_end|>"
+# Before the tower's own names, in files of all ages.
+PREFIXES = ("model.visual.", "visual.", "vision_tower.")
+
+
+def tower_weights(weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    """The tower's tensors out of a checkpoint's."""
+    for prefix in PREFIXES:
+        tower = {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
+        if tower:
+            return tower
+    return {}
+
+
+class QwenVision:
+    """A vision model of Qwen's, but for its `features`."""
+
+    two_way = False
+    marker = BEGIN + IMAGE + END
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        vision: Any,
+        dtype: mx.Dtype,
+    ) -> None:
+        """`settings`: those of the picture processor; `vision`: the tower's configuration."""
+        self.network = network
+        self.dtype = dtype
+        self.processor = QwenProcessor.from_dict(settings)
+        self.processor.check(
+            patch_size=vision.patch_size,
+            temporal_patch_size=vision.temporal_patch_size,
+            merge_size=vision.spatial_merge_size,
+        )
+        self.placeholder = token_id(config, "image_token_id", default=151655)
+
+    def look(self, image: Image.Image) -> SeenPicture:
+        return self.processor.look(image)
+
+    def expand(self, prompt: str, pictures: Sequence[SeenPicture]) -> str:
+        return expanded(prompt, IMAGE, [IMAGE * picture.tokens for picture in pictures])
+
+    def positions(self, tokens: Sequence[int], pictures: Sequence[SeenPicture]) -> Positions | None:
+        """A picture's rows stand at one time, in its rows and columns; what follows is behind the longer of its sides."""
+        if not pictures:
+            return None
+        merge = self.processor.merge_size
+        ids = np.asarray(tokens)
+        axes: list[NDArray[np.integer[Any]]] = []
+        at = begin = 0
+        for picture in pictures:
+            first = begin + int(np.argmax(ids[begin:] == self.placeholder))
+            axes.append(np.repeat(np.arange(at, at + first - begin)[:, None], 3, axis=1))
+            at += first - begin
+            height, width = picture.grid[1] // merge, picture.grid[2] // merge
+            axes.append(np.indices((1, height, width)).reshape(3, -1).T + at)
+            at += max(height, width)
+            begin = first + picture.tokens
+        rest = len(ids) - begin
+        axes.append(np.repeat(np.arange(at, at + rest)[:, None], 3, axis=1))
+        return Positions(np.concatenate(axes).astype(np.int32), at + rest - len(ids))

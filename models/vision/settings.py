@@ -1,0 +1,45 @@
+"""The files beside config.json that say how pictures are prepared."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models.config import ConfigError, read_json
+
+# transformers 5 writes one file for all of a model's processors.
+OLDER, NEWER = "preprocessor_config.json", "processor_config.json"
+
+
+def processor_settings(folder: Path) -> dict[str, Any]:
+    """The settings of the picture processor; those of the processor of prompts are in `prompt_settings`."""
+    settings = prompt_settings(folder).get("image_processor")
+    if isinstance(settings, dict):
+        return settings
+    if (folder / OLDER).exists():
+        return read_json(folder / OLDER)
+    raise ConfigError(f"{folder / OLDER} is missing: it says how pictures are prepared")
+
+
+def prompt_settings(folder: Path) -> dict[str, Any]:
+    return read_json(folder / NEWER) if (folder / NEWER).exists() else {}
+
+
+def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A configuration inside config.json."""
+    values = config.get(name)
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"config.json: {name} is {values!r}; an object is needed")
+    return values
+
+
+def token_id(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
+    """The id of a special token, under the first of these names that the file has."""
+    for name in names:
+        if config.get(name) is not None:
+            value = config[name]
+            if type(value) is not int or value < 0:
+                raise ConfigError(f"config.json: {name} is {value!r}; the id of a token is needed")
+            return value
+    if default is None:
+        raise ConfigError(f"config.json: {names[0]} is missing")
+    return default

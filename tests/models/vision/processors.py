@@ -1,0 +1,44 @@
+"""transformers' processors of prompts with pictures, around a toy tokenizer."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from tests.models.vision.vision_cases import Case
+
+WORDS = ("[UNK]", "a", "b", "c")
+
+
+def tokenizer(specials: Mapping[str, str]) -> Any:
+    """One token a word, and special tokens: by their attribute, or by themselves."""
+    inner = Tokenizer(models.WordLevel({word: id for id, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    inner.add_special_tokens([AddedToken(token, special=True) for token in specials.values()])
+    named = {name: token for name, token in specials.items() if name.endswith("_token")}
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="[UNK]", extra_special_tokens=named)
+
+
+QWEN = {word: word for word in ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")}
+
+
+def processor(case: Case) -> Any:
+    """The processor of a case, without what it has for videos, which needs torchvision."""
+    module, name, specials, options = {
+        "Qwen2VLImageProcessorPil": ("qwen2_5_vl", "Qwen2_5_VLProcessor", QWEN, {"video_processor": None}),
+    }[case.image_processor]
+    base = getattr(importlib.import_module(f"transformers.models.{module}.processing_{module}"), name)
+
+    class Processor(base):  # type: ignore[misc, valid-type]
+        def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> None:
+            return None
+
+    return Processor(image_processor(case), tokenizer(specials), **options)
+
+
+def image_processor(case: Case) -> Any:
+    package = case.package
+    module = importlib.import_module(f"transformers.models.{package}.image_processing_pil_{package}")
+    return getattr(module, case.image_processor)(**case.processor)

@@ -1,0 +1,116 @@
+"""Models that see against transformers: stored logits and texts always, the live classes where they are installed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.checkpoint.weights import WeightsError
+from tests import ROOT
+from tests.models.vision.vision_cases import CASES, Toy, picture, write_checkpoint
+from tests.optional import needed
+
+REFERENCES = ROOT / "tests" / "models" / "references"
+PROMPTS = [(name, number) for name, case in CASES.items() for number in range(len(case.prompts))]
+TOWERS = ("model.visual.", "model.vision_tower.", "model.vision_model.")
+TOLERANCE = 1e-4
+# Several turns, a picture at the beginning, and one just before the end.
+LIVE = (((64, 31), 5, 8), (6, 2, (3, 150), 5, 8, 3, 1, (40, 40), 2, (40, 41), 4), (7, 1))
+
+
+def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(actual - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("name", "number"), PROMPTS)
+def test_logits_and_text_equal_the_stored_reference(
+    name: str, number: int, toys: dict[str, Toy], described: dict[str, Any]
+) -> None:
+    logits, written = toys[name].run(CASES[name].prompts[number])
+    assert relative_error(logits, np.load(REFERENCES / "vision.npz")[f"{name}/{number}"]) < TOLERANCE
+    assert written == described[name]["written"][number]
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", CASES)
+def test_logits_and_text_equal_the_live_reference(name: str, toys: dict[str, Toy]) -> None:
+    needed("torch", "compares with transformers, which needs the group reference")
+    from tests.models.references import make_vision
+
+    case = CASES[name]
+    model = make_vision.reference(case)
+    for prompt in LIVE:
+        logits, written = toys[name].run(prompt)
+        expected, text = make_vision.outputs(case, model, prompt)
+        assert relative_error(logits, expected) < TOLERANCE
+        assert written == text
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_missing_and_wrong_tensors_of_a_tower_are_named(
+    name: str, tmp_path: Path, described: dict[str, Any]
+) -> None:
+    shapes = dict(described[name]["shapes"])
+    tower = [key for key in shapes if key.startswith(TOWERS) and len(shapes[key]) == 2]
+    missing, wrong = tower[0], tower[-1]
+    shapes[wrong] = [2, *shapes[wrong]]
+    del shapes[missing]
+    folder = write_checkpoint(tmp_path, CASES[name], {**described[name], "shapes": shapes})
+    with pytest.raises(WeightsError) as error:
+        Toy.load(folder)
+    for tensor in (missing, wrong):
+        assert tensor.removeprefix(next(each for each in TOWERS if tensor.startswith(each))) in str(
+            error.value
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "changes", "message"),
+    [
+        ("qwen2.5-vl", "config.json", {"vision_config": {"num_heads": 3}}, "num_heads is 3; hidden_size, 40, has to be"),
+        ("qwen2.5-vl", "config.json", {"vision_config": {"window_size": 7}}, "window_size is 7; at least 12 is needed"),
+        ("qwen2.5-vl", "config.json", {"vision_config": {"patch_size": "6"}}, "patch_size is '6'; a whole number is needed"),
+        ("qwen2.5-vl", "config.json", {"vision_config": {"depth": -1}}, "depth is -1; a whole number above 0 is needed"),
+        ("qwen2.5-vl", "config.json", {"vision_config": {"hidden_act": "sine"}}, "activation 'sine' is unknown"),
+        ("qwen2.5-vl", "config.json", {"image_token_id": "x"}, "image_token_id is 'x'; the id of a token is needed"),
+        ("qwen2.5-vl", "config.json", {"text_config": {"rope_parameters": {"mrope_section": [2, 3]}}}, r"mrope_section is \[2, 3\]"),
+        ("qwen2.5-vl", "preprocessor_config.json", {"merge_size": 3}, "merge_size is 3, but that of vision_config is 2"),
+        ("qwen2.5-vl", "preprocessor_config.json", {"max_pixels": 0}, "longest_edge is 0; a whole number above 0 is needed"),
+        ("qwen2.5-vl", "preprocessor_config.json", {"image_std": [1, 0, 1]}, "image_std is .* without 0"),
+        ("qwen2.5-vl", "preprocessor_config.json", {"do_resize": False}, "do_resize is false; only true is supported"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_cannot_be_used_is_named(
+    name: str, file: str, changes: dict[str, Any], message: str, tmp_path: Path, described: dict[str, Any]
+) -> None:
+    folder = write_checkpoint(tmp_path, CASES[name], described[name])
+    config = json.loads((folder / file).read_text())
+    for key, value in changes.items():
+        config[key] = config[key] | value if isinstance(value, dict) else value
+    (folder / file).write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
+        Toy.load(folder)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_prompt_needs_a_place_for_each_picture(name: str, toys: dict[str, Toy]) -> None:
+    vision = toys[name].vision
+    seen = vision.look(picture((40, 30)))
+    with pytest.raises(ValueError, match=r"1 places for pictures .* 2 pictures"):
+        vision.expand(f"{vision.marker} here", [seen, seen])
+
+
+def test_a_picture_too_narrow_for_qwen_is_refused(toys: dict[str, Toy]) -> None:
+    with pytest.raises(ValueError, match="2 x 500 pixels is too narrow: one side may be at most 200 times"):
+        toys["qwen2.5-vl"].vision.look(picture((2, 500)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pictures_are_told_apart_by_what_is_seen(name: str, toys: dict[str, Toy]) -> None:
+    vision = toys[name].vision
+    digests = [vision.look(picture(size)).digest for size in ((40, 30), (40, 30), (40, 31), (30, 40))]
+    assert digests[0] == digests[1]
+    assert len({len(digest) for digest in digests}) == 1
+    assert len(set(digests)) == 3

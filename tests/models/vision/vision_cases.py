@@ -1,0 +1,216 @@
+"""Toy models that see: what they look like, their weights by seed, and prompts with pictures. Needs no torch."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx_lm.models import cache as mlx_cache
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.checkpoint.weights import read_shards
+from models.files import LocalModel, Shard
+from models.language.build import build
+from models.vision import loader
+from models.vision.interface import SeenPicture, VisionModel
+
+# Width and height of a picture.
+Size = tuple[int, int]
+# Tokens, and pictures by their sizes.
+Prompt = tuple[int | Size, ...]
+GENERATED = 6
+Fields = Mapping[str, Any]
+NO_CHANGES: Fields = {}
+ONE: Prompt = (5, 9, 3, (37, 61), 8, 2, 7, 7, 1)
+TWO: Prompt = (4, (90, 33), 6, 11, 13, 2, (25, 26), 3, 8, 5, 9, 10)
+NONE: Prompt = (3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5)
+
+
+@dataclass(frozen=True)
+class Case:
+    """`names`: how prefixes of tensors in transformers' file are changed, for the other layouts that there are."""
+
+    reference: str
+    config: Mapping[str, Any]
+    processor: Mapping[str, Any]
+    image_processor: str
+    prompts: tuple[Prompt, ...] = (ONE, TWO, NONE)
+    names: tuple[tuple[str, str], ...] = ()
+    flat: bool = False  # the fields of text_config beside the others
+    seed: int = 0
+
+    @property
+    def package(self) -> str:
+        """transformers' module of the picture processor."""
+        return {"Qwen2VL": "qwen2_vl", "Gemma3": "gemma3", "Idefics3": "idefics3", "SmolVLM": "smolvlm"}[
+            self.image_processor.removesuffix("ImageProcessorPil")
+        ]
+
+    @property
+    def token_types(self) -> str | None:
+        """The input by which transformers knows the rows of pictures."""
+        return {"qwen2_vl": "mm_token_type_ids", "gemma3": "token_type_ids"}.get(self.package)
+
+    def rows(self, prepared: Mapping[str, Any]) -> list[int]:
+        """Of each picture that transformers' processor has prepared."""
+        grids = prepared.get("image_grid_thw", ())
+        return [int(grid.prod()) // self.processor["merge_size"] ** 2 for grid in grids]
+
+
+def picture(size: Size) -> Image.Image:
+    """Smooth and noisy, so that resampling matters."""
+    width, height = size
+    random = np.random.default_rng(width * 1000 + height)
+    slope = np.linspace(0, 200, width)[None, :, None] * np.linspace(0, 1, height)[:, None, None]
+    noise = random.integers(0, 56, (height, width, 3))
+    return Image.fromarray((slope + noise).astype(np.uint8))
+
+
+def qwen2_5_vl(text: Fields = NO_CHANGES, vision: Fields = NO_CHANGES, **top: Any) -> dict[str, Any]:
+    return {
+        "text_config": {
+            "vocab_size": 83, "hidden_size": 48, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 3,
+            "num_key_value_heads": 1, "max_position_embeddings": 512, "rms_norm_eps": 3e-5,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5e4, "mrope_section": [2, 3, 3]},
+        } | dict(text),
+        "vision_config": {
+            "depth": 3, "hidden_size": 40, "intermediate_size": 28, "num_heads": 2, "patch_size": 6, "window_size": 36,
+            "out_hidden_size": 48, "fullatt_block_indexes": [1],
+        } | dict(vision),
+        "image_token_id": 77, "video_token_id": 78, "vision_start_token_id": 79, "vision_end_token_id": 80,
+        "tie_word_embeddings": False,
+    } | top  # fmt: skip
+
+
+def qwen_pixels(**changes: Any) -> dict[str, Any]:
+    return {
+        "patch_size": 6,
+        "merge_size": 2,
+        "temporal_patch_size": 2,
+        "min_pixels": 900,
+        "max_pixels": 3000,
+    } | changes
+
+
+CASES: dict[str, Case] = {
+    "qwen2.5-vl": Case(
+        "Qwen2_5_VLForConditionalGeneration", qwen2_5_vl(), qwen_pixels(), "Qwen2VLImageProcessorPil",
+    ),
+    "qwen2.5-vl-other": Case(
+        "Qwen2_5_VLForConditionalGeneration",
+        qwen2_5_vl(
+            {"num_key_value_heads": 3, "num_hidden_layers": 2, "hidden_size": 60, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 4]}},
+            {"depth": 2, "hidden_act": "gelu", "spatial_merge_size": 3, "temporal_patch_size": 3, "patch_size": 4,
+             "window_size": 24, "hidden_size": 24, "out_hidden_size": 60, "fullatt_block_indexes": [0]},
+            tie_word_embeddings=True,
+        ),
+        qwen_pixels(patch_size=4, merge_size=3, temporal_patch_size=3, min_pixels=200, max_pixels=4000, resample=2,
+                    image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.3, 0.5]),
+        "Qwen2VLImageProcessorPil", names=(("model.visual.", "visual."), ("model.language_model.", "model.")), flat=True, seed=3,
+    ),
+}  # fmt: skip
+
+
+def weights(shapes: Mapping[str, list[int]], seed: int) -> dict[str, NDArray[np.float32]]:
+    """Random weights of a size that keeps every layer alive, the same on every machine."""
+    random = np.random.default_rng(seed)
+    tensors = {}
+    for name in sorted(shapes):
+        shape = shapes[name]
+        value = random.standard_normal(shape)
+        if len(shape) == 1:
+            value = 0.1 * value + (0.0 if name.endswith("bias") else 1.0)
+        elif "embed_tokens" not in name:
+            value *= 1.3 / math.sqrt(math.prod(shape[1:]))
+        tensors[name] = value.astype(np.float32)
+    return tensors
+
+
+def write_checkpoint(folder: Path, case: Case, described: Mapping[str, Any], **changes: Any) -> Path:
+    """A folder as the hub has them; `described`: config and shapes as transformers has them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = dict(described["config"]) | changes
+    if case.flat:
+        config |= {key: value for key, value in config.pop("text_config").items() if key != "model_type"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "preprocessor_config.json").write_text(json.dumps(dict(case.processor)))
+    tensors = {
+        renamed(name, case): mx.array(value)
+        for name, value in weights(described["shapes"], case.seed).items()
+    }
+    mx.save_safetensors(str(folder / "model.safetensors"), tensors)
+    return folder
+
+
+def renamed(name: str, case: Case) -> str:
+    for old, new in case.names:
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
+
+
+@dataclass
+class Toy:
+    """Both networks of a checkpoint."""
+
+    text: Any
+    vision: VisionModel
+
+    @classmethod
+    def load(cls, folder: Path) -> "Toy":
+        local = LocalModel("toy", folder, lambda component: (Shard(folder / "model.safetensors"),))
+        text, config = build(local)
+        return cls(text, loader(config)(config, folder, read_shards("toy", local.shards("")), mx.float32))
+
+    def run(self, prompt: Prompt) -> tuple[NDArray[np.float32], list[int]]:
+        """The logits of the prompt [token, vocabulary], and what is written after it if each is the likeliest."""
+        pictures = [self.vision.look(picture(part)) for part in prompt if isinstance(part, tuple)]
+        tokens = tokens_of(prompt, [seen.tokens for seen in pictures], self.vision.placeholder)
+        cache = mlx_cache.make_prompt_cache(self.text)
+        positions = self.vision.positions(tokens, pictures)
+        axes = {} if positions is None else {"positions": mx.array(positions.axes)}
+        logits = self.text(mx.array([tokens]), cache=cache, **self._pictures(tokens, pictures), **axes)
+        written = [int(mx.argmax(logits[0, -1]).item())]
+        while len(written) < GENERATED:
+            if positions is not None:
+                at = len(tokens) + len(written) - 1 + positions.offset
+                axes = {"positions": mx.array([[at] * 3])}
+            following = self.text(mx.array([written[-1:]]), cache=cache, **axes)
+            written.append(int(mx.argmax(following[0, -1]).item()))
+        return np.array(logits[0]), written
+
+    def _pictures(self, tokens: list[int], pictures: list[SeenPicture]) -> dict[str, Any]:
+        if not pictures:
+            return {}
+        features = [self.vision.features(seen) for seen in pictures]
+        places = [at for at, token in enumerate(tokens) if token == self.vision.placeholder]
+        text = mx.array([0 if token == self.vision.placeholder else token for token in tokens])
+        embeddings = embedding(self.text)(text)
+        embeddings[mx.array(places)] = mx.concatenate([each.rows for each in features])
+        inputs: dict[str, Any] = {"input_embeddings": embeddings[None]}
+        if features[0].deepstack:
+            layers = [
+                mx.concatenate(rows) for rows in zip(*(each.deepstack for each in features), strict=True)
+            ]
+            added = [mx.zeros_like(embeddings) for _ in layers]
+            for rows, layer in zip(added, layers, strict=True):
+                rows[mx.array(places)] = layer
+            inputs["deepstack"] = [rows[None] for rows in added]
+        return inputs
+
+
+def embedding(network: Any) -> Any:
+    return next(module for path, module in network.named_modules() if path.endswith("embed_tokens"))
+
+
+def tokens_of(prompt: Prompt, rows: Sequence[int], placeholder: int) -> list[int]:
+    counts = iter(rows)
+    tokens: list[int] = []
+    for part in prompt:
+        tokens += [part] if isinstance(part, int) else [placeholder] * next(counts)
+    return tokens
