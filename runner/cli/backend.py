@@ -12,6 +12,8 @@ from runner.inspect.detect import check_runnable
 from runner.process.supervisor import Server
 from runner.protocol.events import CompletionRequest, Event
 from runner.sources import ModelFiles
+from runner.sources.folder import FolderFiles
+from runner.sources.gguf import GGUFFiles
 
 Report = Callable[[float], None]
 POLL_S = 0.2  # between two looks at the progress of a load
@@ -67,15 +69,16 @@ async def choose(model: str, files: ModelFiles, config: Config) -> Backend:
     A gateway serves a folder only if it was given the folder by name.
     """
     try:
-        remote, state = await reach(config)
+        remote, _ = await reach(config)
     except NoGateway:
         return local_runner(model, files, config)
-    names = {str(entry.get("name")) for entry in state["models"]} | set(config.aliases.values())
-    served = next((name for name in (model, files.name) if name in names), None)
-    if files.source == "folder" and served is None:
+    name: str | None = model
+    if isinstance(files, FolderFiles | GGUFFiles) and files.source == "folder":
+        name = await remote.name_of(files.path)
+    if name is None:
         remote.close()
         return local_runner(model, files, config)
-    return GatewayBackend(remote, served or model, files.name)
+    return GatewayBackend(remote, name, files.name)
 
 
 def local_runner(

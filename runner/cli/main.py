@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"diptych: {explain_import_error(error)}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
+        print("diptych: interrupted", file=sys.stderr)
         code = 130
     except BrokenPipeError:
         _discard_output()  # the reader of our output has gone
@@ -111,6 +112,7 @@ def _configure(options: argparse.Namespace) -> None:
     """Add the configuration to the options, and put models in place of their aliases."""
     config = options.configuration = load(options.config)
     model = getattr(options, "model", None)
+    options.typed = model
     if isinstance(model, list):
         options.model = [config.resolve(name) for name in model]
     elif model is not None:

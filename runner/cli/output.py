@@ -31,9 +31,7 @@ class Target:
     def __init__(self, out: Path | None, prompt: str, format: str, count: int) -> None:
         self._named = out is not None and not out.is_dir()
         folder = (out.parent if self._named else out) if out is not None else Path()
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            fault = "is not writable" if folder.is_dir() else "is not a folder"
-            raise BadRequest(f"cannot write pictures to {folder}: it {fault}")
+        _check_writable(folder)
         suffix = ".jpg" if format == "jpeg" else f".{format}"
         stamp = time.strftime("%Y%m%d-%H%M%S")
         self._path = out if out is not None and self._named else folder / f"{slug(prompt)}-{stamp}{suffix}"
@@ -66,6 +64,17 @@ class Target:
 
     def remove_preview(self) -> None:
         self.preview.unlink(missing_ok=True)
+
+
+def _check_writable(folder: Path) -> None:
+    """By trying: some folders refuse files although their permissions allow them."""
+    if not folder.is_dir():
+        raise BadRequest(f"cannot write pictures to {folder}: it is not a folder")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        raise BadRequest(f"cannot write pictures to {folder}: {error.strerror or error}") from None
 
 
 def replace(path: Path, data: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from runner.config.file import ANY_MODEL, FileContent, checked, config_path, read_file
 from runner.config.options import GATEWAY_ONLY, SERVE
 from runner.errors import ConfigInvalid
+from runner.inspect.sample import PATHS
 from runner.sources.name import LATEST, ModelName
 
 DEFAULT = "default"
@@ -37,10 +38,10 @@ class Config:
         return {alias: self.resolve(alias) for alias in self.content.aliases}
 
     def resolve(self, name: str) -> str:
-        """The model an alias stands for; any other name unchanged."""
+        """The model that an alias or a sample's name stands for; any other name unchanged."""
         while name in self.content.aliases:
             name = self.content.aliases[name]
-        return name
+        return PATHS.get(name, name)
 
     def model(self, name: str) -> dict[str, Any]:
         """The settings of a model: those of [models."*"], overridden by the tables under any of its names."""

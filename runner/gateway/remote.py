@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -44,6 +45,11 @@ class Remote:
         if not isinstance(state.get("models"), list) or "budget" not in state:
             raise self._no_gateway("another server answers there")
         return state
+
+    async def name_of(self, path: Path) -> str | None:
+        """What it calls a model of a folder or file; None where it was not given that."""
+        models = (await self._request("GET", "/library"))["models"]
+        return next((str(model["name"]) for model in models if model["model"] == str(path)), None)
 
     async def load(self, model: str) -> None:
         """Return once it is loaded."""

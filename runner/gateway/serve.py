@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from models.open_files import allow_open_files
 from runner.errors import ConfigInvalid, DiptychError
 from runner.gateway.app import Api, Gateway
-from runner.gateway.discovery import advertise
+from runner.gateway.discovery import advertise, gateways
 from runner.gateway.remote import WILDCARD_HOSTS
 from runner.gateway.settings import Settings
 from runner.http.limits import Limits
-from runner.http.server import HttpServer, bind, is_loopback, loop_factory
+from runner.http.server import HttpServer, PortInUse, bind, is_loopback, loop_factory
 from runner.process.client import address
 from runner.units import show_size
 
@@ -31,9 +31,22 @@ def run(settings: Settings, apis: Sequence[Api]) -> int:
             "DIPTYCH_API_KEY"
         )
     allow_open_files()
-    listener = bind(settings.host, settings.port)
+    listener = _listen(settings.host, settings.port)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_Process(settings, apis, listener).main())
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return bind(host, port)
+    except PortInUse:
+        other = next((record for record in gateways() if record.port == port), None)
+        if other is None:
+            raise
+        raise PortInUse(
+            f"a Diptych gateway (process {other.pid}) is already listening on {host}:{port}; use that, or choose another "
+            "port with --port"
+        ) from None
 
 
 class _Process:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import functools
 import ipaddress
 import socket
@@ -16,6 +17,10 @@ from runner.http.connection import Connection
 from runner.http.limits import Limits
 
 BACKLOG = 2048
+
+
+class PortInUse(RunnerFailed):
+    """Another program listens on the port."""
 
 
 def is_loopback(host: str) -> bool:
@@ -37,6 +42,10 @@ def bind(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except (OSError, OverflowError) as error:
         listener.close()
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            raise PortInUse(
+                f"cannot listen on {host}:{port}: another program is listening there; choose another port with --port"
+            ) from None
         reason = getattr(error, "strerror", None) or error
         raise RunnerFailed(f"cannot listen on {host}:{port}: {reason}") from None
     listener.setblocking(False)

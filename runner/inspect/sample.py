@@ -11,7 +11,11 @@ _RUNNER = Path(__file__).resolve().parents[1]
 _PLACES = (_RUNNER.parent / "samples" / "shapes", _RUNNER / "shapes")
 FOLDER = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
 FOLDERS = {ModelMode.IMAGE: FOLDER, ModelMode.TEXT: FOLDER / "text_encoder"}
-NAMES = {ModelMode.IMAGE: "shapes", ModelMode.TEXT: "shapes-chat"}  # what a gateway calls them
+NAMES = {
+    ModelMode.IMAGE: "shapes",
+    ModelMode.TEXT: "shapes-chat",
+}  # which every command takes, unless an alias has it
+PATHS = {name: str(FOLDERS[mode]) for mode, name in NAMES.items()}
 REAL = {ModelMode.IMAGE: "black-forest-labs/FLUX.2-klein-4B", ModelMode.TEXT: "Qwen/Qwen3-0.6B"}
 
 

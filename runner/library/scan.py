@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeVar
 
 from runner.errors import DiptychError, ModelNotSupported
@@ -60,17 +59,12 @@ def _folder(name: str, warnings: list[str]) -> Installed | None:
 
 def folder_model(files: FolderFiles | GGUFFiles) -> Installed:
     """A model in a folder, or in a GGUF file."""
-    path = _path(files)
-    model = Installed(str(path), "folder", 0, modified(path))
+    model = Installed(str(files.path), "folder", 0, modified(files.path))
     try:
         model = replace(model, bytes=sum(files.listing().values()))
     except ModelNotSupported as error:
         return replace(model, fault=error.message)
     return described(model, files)
-
-
-def _path(files: FolderFiles | GGUFFiles) -> Path:
-    return files.folder if isinstance(files, FolderFiles) else files.paths[0]
 
 
 def entry_of(files: ModelFiles, aliases: Mapping[str, str] | None = None) -> Installed | None:
@@ -79,5 +73,5 @@ def entry_of(files: ModelFiles, aliases: Mapping[str, str] | None = None) -> Ins
     if isinstance(files, SnapshotFiles | OllamaModel | CachedGGUF):
         return lookup(models, files.name)
     if isinstance(files, FolderFiles | GGUFFiles) and files.source == "folder":
-        return models.get(str(_path(files))) or folder_model(files)
+        return models.get(str(files.path)) or folder_model(files)
     return None

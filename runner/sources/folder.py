@@ -28,6 +28,10 @@ class FolderFiles(ModelFiles):
         self.folder = folder
 
     @property
+    def path(self) -> Path:
+        return self.folder
+
+    @property
     def place(self) -> str:
         return f"folder {shorten(self.folder, 300)}"
 

@@ -40,6 +40,11 @@ class GGUFFiles(ModelFiles):
         self.paths = tuple(paths)
 
     @property
+    def path(self) -> Path:
+        """Of the first file."""
+        return self.paths[0]
+
+    @property
     def place(self) -> str:
         return f"file {str(self.paths[0])[-300:]}"
 

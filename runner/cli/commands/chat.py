@@ -10,21 +10,21 @@ from runner.cli.backend import Backend, choose
 from runner.cli.chat.background import Background
 from runner.cli.chat.conversation import Conversation
 from runner.cli.chat.session import Session
+from runner.cli.model_names import only_model
 from runner.cli.progress import Steps
-from runner.config import Config
 from runner.errors import BadRequest
 from runner.inspect.detect import check_runnable
-from runner.inspect.sample import announce, sample
-from runner.library import installed
 from runner.sources import ModelFiles, ModelMode, find
 from runner.terminal import print_json
 
 
 def run(options: argparse.Namespace) -> int:
-    model = options.model or _only_text_model(options.configuration)
+    model = options.model or only_model(options.configuration, ModelMode.TEXT, "diptych chat")
     conversation = Conversation(model, system=options.system or "")
     for assignment in options.set or ():
-        name, _, value = assignment.partition("=")
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise BadRequest(f"--set {assignment}: a value is missing; write --set {name or 'NAME'}=VALUE")
         conversation.set(name.strip(), value.strip())
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and not options.json
     prompt = "" if terminal else sys.stdin.buffer.read().decode("utf-8", "replace")
@@ -71,18 +71,3 @@ def _text_model(model: str) -> ModelFiles:
     if check_runnable(files).mode is not ModelMode.TEXT:
         raise BadRequest(f"{model} is a picture model; use it with `diptych draw`")
     return files
-
-
-def _only_text_model(config: Config) -> str:
-    """The model to use when none is named."""
-    names = [
-        model.name
-        for model in installed(config.aliases).models
-        if model.mode is ModelMode.TEXT and model.fault is None
-    ]
-    if len(names) == 1:
-        return names[0]
-    if not names:
-        announce(ModelMode.TEXT, "diptych chat")
-        return sample(ModelMode.TEXT)
-    raise BadRequest(f"no model was given; choose one of {', '.join(names[:20])}")

@@ -19,11 +19,11 @@ from pipelines.parameters import ImageParameters, values
 from pipelines.recipe import Recipe, RecipeError
 from runner import logs
 from runner.cli.backend import Backend, choose, local_runner
+from runner.cli.model_names import only_model
 from runner.cli.output import Target, format_of
 from runner.cli.progress import Steps
 from runner.config import Config
 from runner.errors import BadRequest
-from runner.inspect.sample import announce, sample
 from runner.protocol.events import Event
 from runner.protocol.image import (
     ImageChunk,
@@ -81,10 +81,7 @@ def draw(options: DrawOptions, config: Config) -> int:
         raise BadRequest(
             "no prompt was given: add one, or use --from with a picture that contains its recipe"
         )
-    model = options.model
-    if model is None:
-        model = sample(ModelMode.IMAGE)
-        announce(ModelMode.IMAGE, "--model")
+    model = options.model or only_model(config, ModelMode.IMAGE, "--model")
     format = format_of(options.out, options.format)
     request = request_of(options, format)
     count = 1 if only is not None else options.parameters.get("n", 1)

@@ -4,6 +4,9 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
+from runner.cli.model_names import shown
+from runner.config import Config
+from runner.inspect.sample import PATHS
 from runner.library import Installed, Library, installed
 from runner.terminal import ago, paragraph, print_json, stamp, table, warn
 from runner.units import show_size
@@ -13,10 +16,13 @@ PIPELINE = "Pipeline"
 
 
 def run(options: argparse.Namespace) -> int:
-    library = installed(options.configuration.aliases)
+    config: Config = options.configuration
+    library = installed(config.aliases)
     if options.json:
         print_json(as_json(library))
         return 0
+    if all(model.fault is not None for model in library.models):
+        library = installed({**PATHS, **config.aliases})
     models = [model for model in library.models if options.all or model.fault is None]
     if models:
         print(table(("NAME", "MAKES", "TYPE", "SIZE", "MODIFIED"), map(_row, models)))
@@ -33,9 +39,8 @@ def as_json(library: Library) -> dict[str, Any]:
 
 
 def _row(model: Installed) -> tuple[str, ...]:
-    aliases = f" ({', '.join(model.aliases)})" if model.aliases else ""
     return (
-        model.name + aliases,
+        shown(model.name, model.aliases),
         model.mode or "?",
         model.type.removesuffix(PIPELINE) or "?",
         show_size(model.bytes),
@@ -53,5 +58,6 @@ def _print_faults(library: Library, details: bool) -> None:
         more = " more" if len(broken) < len(library.models) else ""
         models = "model" if len(broken) == 1 else "models"
         print(f"{len(broken)}{more} {models} cannot be run; `diptych list --all` shows why")
-    elif not library.models:
-        print("there are no models on this machine; `diptych pull owner/name` downloads one")
+    elif all(model.name in PATHS.values() for model in library.models):
+        samples = "these are Diptych's samples" if library.models else "there are no models on this machine"
+        print(f"{samples}; `diptych pull owner/name` downloads a model")

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from runner.cli.model_names import shown
 from runner.config import Config
 from runner.gateway.remote import State, reach
+from runner.inspect.sample import PATHS
 from runner.terminal import print_json, span, table
 from runner.units import show_size
 
@@ -19,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if state["models"]:
         head = ("NAME", "MAKES", "MEMORY", "STATE", "UNTIL", "QUEUE", "PID")
-        aliases = options.configuration.aliases
+        aliases = {**PATHS, **options.configuration.aliases}
         print(table(head, [row(entry, aliases) for entry in state["models"]]))
     models = "1 model" if len(state["models"]) == 1 else f"{len(state['models'])} models"
     print(f"{models}, {show_size(state['memory'])} of {show_size(state['budget'])}, at {address}")
@@ -34,9 +36,8 @@ async def _state(config: Config) -> tuple[str, State]:
 
 def row(entry: dict[str, Any], aliases: Mapping[str, str], now: datetime | None = None) -> tuple[str, ...]:
     """The row of a loaded model, from its entry in /models."""
-    names = ", ".join(alias for alias, model in aliases.items() if model == entry["name"])
     return (
-        f"{entry['name']} ({names})" if names else entry["name"],
+        shown(entry["name"], [alias for alias, model in aliases.items() if model == entry["name"]]),
         entry["mode"],
         show_size(entry["memory"]),
         _activity(entry),

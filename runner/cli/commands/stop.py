@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+from collections.abc import Mapping
 
 from runner.config import Config
 from runner.errors import ModelNotFound
@@ -10,7 +11,7 @@ from runner.terminal import print_json
 
 
 def run(options: argparse.Namespace) -> int:
-    states = asyncio.run(_stop(options.configuration, options.model))
+    states = asyncio.run(_stop(options.configuration, dict(zip(options.typed, options.model, strict=True))))
     if options.json:
         print_json(states)
     else:
@@ -19,9 +20,10 @@ def run(options: argparse.Namespace) -> int:
     return 0 if "not loaded" not in states.values() else ModelNotFound.exit_code
 
 
-async def _stop(config: Config, models: list[str]) -> dict[str, str]:
+async def _stop(config: Config, models: Mapping[str, str]) -> dict[str, str]:
+    """What became of each model, by the name that was typed."""
     remote, _ = await reach(config)
     try:
-        return {model: await remote.stop(model) for model in models}
+        return {typed: await remote.stop(model) for typed, model in models.items()}
     finally:
         remote.close()

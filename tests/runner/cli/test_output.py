@@ -89,3 +89,6 @@ def test_a_preview_is_beside_its_picture_and_goes(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written_is_said_before_anything_is_drawn(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="it is not a folder"):
         Target(tmp_path / "nowhere" / "x.png", "A boat", "png", 1)
+    # Its permissions allow the superuser everything.
+    with pytest.raises(BadRequest, match="cannot write pictures to /proc: "):
+        Target(Path("/proc/x.png"), "A boat", "png", 1)
