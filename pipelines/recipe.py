@@ -26,6 +26,7 @@ A1111 = {
     "Seed": "seed",
     "Size": "size",
     "Model": "model",
+    "Model hash": "model_hash",
     "Denoising strength": "strength",
     "Version": "version",
 }
@@ -44,7 +45,10 @@ class Recipe(ImageParameters, frozen=True, kw_only=True, omit_defaults=True):
     steps: Count
     guidance: Number | None = None
     n: Count = 1
-    model: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+    model: Annotated[str, msgspec.Meta(max_length=4096)] = (
+        ""  # of a folder only its last part: pictures are shared
+    )
+    model_hash: Annotated[str, msgspec.Meta(max_length=128)] = ""
     index: Annotated[int, msgspec.Meta(ge=0)] = 0
     images: Annotated[int, msgspec.Meta(ge=0)] = 0  # pictures it was made from, which it does not hold
 
@@ -63,6 +67,7 @@ class Recipe(ImageParameters, frozen=True, kw_only=True, omit_defaults=True):
         values = {
             **msgspec.structs.asdict(self),
             "model": self.model or None,
+            "model_hash": self.model_hash or None,
             "size": f"{self.width}x{self.height}",
             "sampler": "Euler",
             "version": "Diptych",

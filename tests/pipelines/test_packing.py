@@ -118,6 +118,7 @@ def test_another_tools_parameters_are_followed() -> None:
         width=512,
         height=768,
         model="x",
+        model_hash="7234",
     )
 
 

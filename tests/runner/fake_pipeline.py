@@ -17,6 +17,7 @@ from pipelines.base import Event, ImageRequest, Picture, PipelineError, Pixels, 
 from pipelines.mlx_memory import MlxMemory
 from runner.engine.engine import Engine, State
 from runner.engine.image.worker import ImageWorker
+from runner.inspect.identity import ModelIdentity
 from runner.server.app import RunnerApp
 from tests.waiting import PATIENCE, until
 
@@ -79,7 +80,7 @@ def noise(request: ImageRequest, width: int, height: int, index: int) -> Pixels:
 
 
 def engine_of(pipeline: FakePipeline, **options: Any) -> Engine:
-    return Engine(lambda progress: ImageWorker(pipeline, "toy", load_seconds=2.0), **options)
+    return Engine(lambda progress: ImageWorker(pipeline, ModelIdentity("toy"), load_seconds=2.0), **options)
 
 
 @contextlib.asynccontextmanager

@@ -6,13 +6,10 @@ from importlib import metadata
 
 import mlx.core as mx
 
-from models.files import LocalModel, open_regular, read_regular
+from models.checkpoint.digest import file_digest
+from models.files import LocalModel, read_regular
 
 CONFIG_LIMIT = 16 * 1024**2
-# Of each file with weights: its beginning, where the header stands, and pages spread over the rest.
-HEAD_BYTES = 1024**2
-PAGE_BYTES = 4096
-PAGES = 16
 PACKAGES = ("diptych", "mlx", "mlx-lm")
 
 
@@ -23,14 +20,8 @@ def fingerprint(local: LocalModel, settings: Sequence[str]) -> str:
     config = local.folder / "config.json"
     files = [f"config {_hex(read_regular(config, CONFIG_LIMIT))}"] if config.is_file() else []
     for shard in local.shards(""):
-        with open_regular(shard.path) as file:
-            size = file.seek(0, 2)
-            places = [(0, HEAD_BYTES), *((size * page // PAGES, PAGE_BYTES) for page in range(1, PAGES))]
-            digest = hashlib.blake2b(digest_size=16)
-            for place, length in places:
-                file.seek(place)
-                digest.update(file.read(length))
-        files.append(f"{shard.path.name} {size} {shard.path.stat().st_mtime_ns} {digest.hexdigest()}")
+        status = shard.path.stat()
+        files.append(f"{shard.path.name} {status.st_size} {status.st_mtime_ns} {file_digest(shard.path)}")
     return "\n".join([*versions, device, *settings, *files])
 
 

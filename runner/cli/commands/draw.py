@@ -19,7 +19,7 @@ from pipelines.parameters import ImageParameters, values
 from pipelines.recipe import Recipe, RecipeError
 from runner import logs
 from runner.cli.backend import Backend, choose, local_runner
-from runner.cli.model_names import only_model
+from runner.cli.model_names import model_of, only_model, remember_folder
 from runner.cli.output import Target, format_of
 from runner.cli.progress import Steps
 from runner.config import Config
@@ -76,6 +76,7 @@ def draw(options: DrawOptions, config: Config) -> int:
         recipe = recipe_of(options.source)
         only = recipe.index if "n" not in options.parameters and recipe.n > 1 else None
         options = follow(options, recipe)
+        options = replace(options, model=options.model or model_of(recipe, config))
     prompt = options.parameters.get("prompt")
     if prompt is None:
         raise BadRequest(
@@ -105,6 +106,7 @@ async def _ask(
     else:
         backend = await choose(model, files, config)
     await session.run(backend, request)
+    await asyncio.to_thread(remember_folder, files)
 
 
 def recipe_of(path: Path) -> Recipe:
@@ -124,7 +126,7 @@ def follow(options: DrawOptions, recipe: Recipe) -> DrawOptions:
             "not contain; give the same with --image"
         )
     parameters = {**values(recipe), **options.parameters}
-    return replace(options, parameters=parameters, model=options.model or recipe.model or None)
+    return replace(options, parameters=parameters)
 
 
 def request_of(options: DrawOptions, format: str) -> ImageCompletionRequest:

@@ -8,10 +8,16 @@ from pipelines.recipe import Recipe
 from runner.cli.commands.draw import recipe_of
 from runner.terminal import print_json
 
-LABELS = {"negative_prompt": "negative", "n": "pictures", "index": "of these", "images": "made from"}
+LABELS = {
+    "negative_prompt": "negative",
+    "model_hash": "hash",
+    "n": "pictures",
+    "index": "of these",
+    "images": "made from",
+}
 # What comes before and after all other parameters.
 FIRST = ("prompt", "negative_prompt", "size", "steps", "seed")
-LAST = ("images", "n", "index", "model")
+LAST = ("images", "n", "index", "model", "model_hash")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from runner.engine.image.worker import ImageWorker
 from runner.engine.warmup import warm_up
 from runner.errors import BadRequest
 from runner.hardware import room_to_unpack
+from runner.inspect.identity import identify
 from runner.inspect.image_backend import ImageEngine
 from runner.inspect.memory import estimate_memory, is_quantized
 from runner.inspect.memory_mode import MemoryChoice, choose_loading
@@ -45,7 +46,7 @@ def load_image_worker(
     began = time.perf_counter()
     load = _by_torch if engine is ImageEngine.TORCH else _by_mlx
     loaded, notes = load(files, local, pipeline, settings, progress)
-    return ImageWorker(loaded, local.name, time.perf_counter() - began, notes)
+    return ImageWorker(loaded, identify(files, local), time.perf_counter() - began, notes)
 
 
 def _by_mlx(

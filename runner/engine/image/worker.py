@@ -22,6 +22,7 @@ from runner.engine.image.jobs import PlannedRequest
 from runner.engine.jobs import Job, JobEvent
 from runner.errors import NotEnoughMemory
 from runner.hardware import available_memory
+from runner.inspect.identity import ModelIdentity
 from runner.protocol.image import ImageChunk, ImageDone, ImageStarted, ImageStep, to_base64
 from runner.protocol.text import Failed
 from runner.sources import ModelMode
@@ -55,11 +56,15 @@ class ImageWorker:
     mode = ModelMode.IMAGE
 
     def __init__(
-        self, pipeline: Pipeline, model: str, load_seconds: float = 0.0, notes: Sequence[str] = ()
+        self,
+        pipeline: Pipeline,
+        identity: ModelIdentity,
+        load_seconds: float = 0.0,
+        notes: Sequence[str] = (),
     ) -> None:
         self.pipeline = pipeline
         self.context = pipeline.context
-        self._model = model
+        self._identity = identity
         self._load_seconds = load_seconds
         self.notes = list(notes)
         self._run: _Run | None = None
@@ -168,7 +173,7 @@ class ImageWorker:
         if run.planned.request.n == 1:
             run.single = picture
             return
-        recipe = _recipe(run.planned, self._model, picture.index)
+        recipe = _recipe(run.planned, self._identity, picture.index)
         yield JobEvent(run.job, self._packers.submit(_packed_part, picture, recipe, run.planned))
 
     def _finish(self, run: _Run, report: Report | None) -> Iterable[JobEvent]:
@@ -181,7 +186,7 @@ class ImageWorker:
         if run.single is None:
             yield JobEvent(run.job, done, last=True)
             return
-        recipe = _recipe(run.planned, self._model, 0)
+        recipe = _recipe(run.planned, self._identity, 0)
         packed = self._packers.submit(_packed_done, done, run.single.pixels, recipe, run.planned)
         yield JobEvent(run.job, packed, last=True)
 
@@ -207,7 +212,7 @@ def _nanoseconds(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
-def _recipe(planned: PlannedRequest, model: str, index: int) -> Recipe:
+def _recipe(planned: PlannedRequest, model: ModelIdentity, index: int) -> Recipe:
     request, plan = planned.request, planned.plan
     parameters = values(request) | {
         "width": plan.width,
@@ -216,7 +221,9 @@ def _recipe(planned: PlannedRequest, model: str, index: int) -> Recipe:
         "guidance": plan.guidance,
         "strength": plan.strength,
     }
-    return Recipe(**parameters, model=model, index=index, images=len(request.images))
+    return Recipe(
+        **parameters, model=model.name, model_hash=model.hash, index=index, images=len(request.images)
+    )
 
 
 # -- on the packing threads

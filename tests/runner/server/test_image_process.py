@@ -49,7 +49,7 @@ def test_a_picture_arrives_step_by_step_with_its_recipe(live: Live) -> None:
     assert done["peak_memory"] > 0
     recipe = read_recipe(base64.b64decode(done["image"]))
     assert (recipe.prompt, recipe.seed, recipe.steps) == ("a boat", 11, 2)
-    assert recipe.model == str(live_folder(live))
+    assert recipe.model == Path(live_folder(live)).name
 
 
 def live_folder(live: Live) -> str:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from pipelines.packing import pack, read_recipe
 from pipelines.recipe import Recipe
 from tests.pipelines import toys
 from tests.processes import ended
+from tests.runner.checkpoints import write
 from tests.runner.cli.commands.run import Diptych
 from tests.runner.fake_pipeline import noise
 from tests.waiting import PATIENCE, wait_until
@@ -48,6 +50,21 @@ def test_a_picture_is_drawn_its_recipe_printed_and_repeated(diptych: Diptych, kl
     assert (again["paths"], again["seed"]) == (["again.png"], int(seed))
     assert (again["width"], again["height"], "image" in again) == (64, 48, False)
     assert Path("again.png").read_bytes() == Path(name).read_bytes()
+
+
+def test_a_picture_names_no_path_and_its_model_is_found_where_it_was_moved(
+    diptych: Diptych, klein: str, machine: Path
+) -> None:
+    folder = copytree(klein, machine / "secret" / "boats")
+    assert diptych("draw", "a boat", "--model", str(folder), *SMALL, "-o", "one.png").code == 0
+    assert b"secret" not in Path("one.png").read_bytes()
+    assert read_recipe("one.png").model == "boats"
+    moved = folder.rename(machine / "elsewhere")
+    lost = diptych("draw", "--from", "one.png")
+    assert (lost.code, "made with the model 'boats', which is not found" in lost.err) == (3, True)
+    write(machine / "config/diptych", {"config.toml": f'[aliases]\nships = "{moved}"'.encode()})
+    assert diptych("draw", "--from", "one.png", "-o", "two.png").code == 0
+    assert list(Image.open("one.png").getdata()) == list(Image.open("two.png").getdata())
 
 
 def test_one_of_several_is_repeated_alone_and_what_is_given_comes_first(diptych: Diptych, klein: str) -> None:
