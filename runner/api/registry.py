@@ -1,6 +1,7 @@
 """The APIs that `diptych serve` offers. Where two have the same path, the earlier one wins."""
 
 from runner.api import page
+from runner.api.anthropic import routes as anthropic
 from runner.api.ollama import routes as ollama
 from runner.api.openai import routes as openai
 from runner.api.responses import routes as responses
@@ -10,6 +11,7 @@ from runner.gateway.app import Api
 APIS = (
     Api(native.routes),
     Api(page.routes),
+    Api(anthropic.routes, anthropic.middleware),
     Api(openai.routes, openai.middleware),
     Api(responses.routes),
     Api(ollama.routes),

@@ -38,7 +38,7 @@ class Cors(CORSMiddleware):
             allow_methods=METHODS,
             allow_headers=("*",),
             allow_private_network=True,
-            expose_headers=("x-request-id", "retry-after"),
+            expose_headers=("x-request-id", "request-id", "retry-after"),
             max_age=PREFLIGHT_MAX_AGE_S,
         )
         self._origins = Origins(settings.origins)

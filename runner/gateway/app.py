@@ -45,7 +45,7 @@ class Gateway:
         self._add_gauges()
 
     def asgi(self, apis: "Sequence[Api]") -> ASGIApp:
-        """Where two APIs have the same path, the earlier one wins."""
+        """Where two APIs have the same path, the earlier one wins; so does its middleware, which is the inner one."""
         routes = Document("Diptych", [route for api in apis for route in api.routes(self)]).routes
         app = Starlette(
             routes=routes,
@@ -53,7 +53,7 @@ class Gateway:
                 Middleware(Http10Middleware),
                 Middleware(Cors, settings=self.settings),
                 Middleware(RequestContextMiddleware, metrics=self.metrics),
-                *(Middleware(one) for api in apis for one in api.middleware),
+                *(Middleware(one) for api in reversed(apis) for one in api.middleware),
                 Middleware(access, settings=self.settings),
             ],
             exception_handlers={HTTPException: _RoutingErrors(routes).handle},

@@ -13,7 +13,7 @@ from runner.errors import BadRequest, KeyNeeded, NotAllowed, TooManyHeaders
 
 MAX_HEADERS = 100
 # Headers that may carry the key, and what precedes it there. Schemes are not case-sensitive.
-KEY_HEADERS = {b"authorization": b"bearer "}
+KEY_HEADERS = {b"authorization": b"bearer ", b"x-api-key": b""}
 # A name or an address, and a port. A user or a password, allowed in URLs, is not allowed in a Host header.
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]*)?", re.IGNORECASE)
 
@@ -60,8 +60,8 @@ class Access:
             raise NotAllowed(
                 f"web pages from {origin[:100]} may not use this server; --allow-origin {origin[:100]} allows them"
             )
-        if self._keys and not self._is_open(scope["path"]) and not self._is_valid(key_of(scope)):
-            raise KeyNeeded("this server needs its API key: Authorization: Bearer KEY")
+        if self._keys and not self._is_open(scope["path"]) and not any(map(self._is_valid, keys_of(scope))):
+            raise KeyNeeded("this server needs its API key: Authorization: Bearer KEY, or x-api-key: KEY")
 
     def _is_valid(self, token: bytes) -> bool:
         """Compares with every key, each in constant time."""
@@ -137,14 +137,14 @@ def header(scope: Scope, name: bytes) -> str:
     return ""
 
 
-def key_of(scope: Scope) -> bytes:
-    """The key that a request carries, or empty."""
-    key = b""
+def keys_of(scope: Scope) -> list[bytes]:
+    """The keys that a request carries. Some clients send one in each of the headers."""
+    keys = []
     for name, value in scope["headers"]:
         scheme = KEY_HEADERS.get(name)
-        if scheme is not None:
-            key = value[len(scheme) :].strip() if value.lower().startswith(scheme) else b""
-    return key
+        if scheme is not None and value.lower().startswith(scheme):
+            keys.append(value[len(scheme) :].strip())
+    return keys
 
 
 def _is_address(name: str) -> bool:

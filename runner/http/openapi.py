@@ -56,7 +56,9 @@ class Document:
         for route, op in described:
             path = re.sub(r":\w+}", "}", route.path)
             for method in sorted((route.methods or set()) - {"HEAD"}) or ["HEAD"]:
-                paths.setdefault(path, {})[method.lower()] = _operation(path, method, op, schemas)
+                methods, described_here = paths.setdefault(path, {}), _operation(path, method, op, schemas)
+                former = methods.setdefault(method.lower(), described_here)
+                former["responses"] = _either(former["responses"], described_here["responses"])
         return {
             "openapi": "3.1.0",
             "info": {"title": self._title, "version": metadata.version("diptych")},
@@ -112,6 +114,20 @@ def _responses(path: str, op: Operation, schemas: "Schemas") -> Schema:
     failures = {str(status): {"description": text, "content": failure} for status, text in meanings.items()}
     good: Schema = {"description": op.summary}
     return {"200": {**good, "content": content} if content else good} | dict(sorted(failures.items()))
+
+
+def _either(responses: Schema, others: Schema) -> Schema:
+    """The responses of two operations with one path, which a header tells apart."""
+    either = {**others, **responses}
+    for status in responses.keys() & others.keys():
+        content, other = responses[status].get("content", {}), others[status].get("content", {})
+        if content != other:
+            kinds = {
+                kind: {"schema": {"anyOf": [one[kind]["schema"] for one in (content, other) if kind in one]}}
+                for kind in {**content, **other}
+            }
+            either[status] = {**responses[status], "content": kinds}
+    return dict(sorted(either.items()))
 
 
 def _event(data: Schema, sentinel: str | None) -> Schema:

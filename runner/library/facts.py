@@ -5,6 +5,7 @@ from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
+from models.language.architectures import max_context
 from runner.inspect.capabilities import image_capabilities, text_capabilities
 from runner.library.installed import Installed
 from runner.sources import ModelFiles, ModelMode, find
@@ -17,6 +18,14 @@ def capabilities(model: Installed) -> tuple[str, ...]:
     if model.fault is not None:
         return ()
     return ("image",) if model.mode is ModelMode.IMAGE else tuple(text_capabilities(files_of(model)))
+
+
+@lru_cache(256)
+def context_length(model: Installed) -> int | None:
+    """How many tokens a language model's texts may have, by its files; None if they do not say."""
+    if model.fault is not None or model.mode is not ModelMode.TEXT:
+        return None
+    return max_context(files_of(model).read_json("config.json") or {})
 
 
 @lru_cache(256)

@@ -11,7 +11,7 @@ from tests.runner.pretend import pretend_model
 PAGE = "https://chat.example.org"
 # Of each dialect a path to read and one to post to.
 READ = ("/models", "/v1/models", "/api/tags", "/")
-POST = ("/completion", "/v1/chat/completions", "/api/chat")
+POST = ("/completion", "/v1/chat/completions", "/v1/messages", "/api/chat")
 
 
 @pytest.fixture(scope="module")

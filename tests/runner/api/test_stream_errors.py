@@ -23,13 +23,15 @@ BODIES: dict[str, Any] = {
     "/v1/completions": {"prompt": "The sea"},
     "/v1/chat/completions": {"messages": SEA},
     "/v1/responses": {"input": "The sea"},
+    "/v1/messages": {"messages": SEA, "max_tokens": 9},
     "/api/generate": {"prompt": "The sea"},
     "/api/chat": {"messages": SEA},
 }
 # What stands in an error's event.
 OPENAI = {"error": {"message": WHY, "type": "server_error", "param": None, "code": None}}
 EVENT = {"type": "error", "sequence_number": 3, "code": None, "message": WHY, "param": None}
-ERRORS: dict[str, Any] = {"/v1/responses": EVENT, "/v1/": OPENAI, "/api/": {"error": WHY}, "/": {"error": WHY, "done": True}}  # fmt: skip
+ANTHROPIC = {"type": "error", "error": {"type": "api_error", "message": WHY}, "request_id": "x"}
+ERRORS: dict[str, Any] = {"/v1/responses": EVENT, "/v1/messages": ANTHROPIC, "/v1/": OPENAI, "/api/": {"error": WHY}, "/": {"error": WHY, "done": True}}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
