@@ -66,7 +66,9 @@ SERVE: Mapping[str, Option] = MappingProxyType(
         ),
         "api_key_file": Option(text(), None, "file with API keys, one per line"),
         "allow_origin": Option(
-            origins(), (), "web origin that may call the API, such as https://chat.example.org, or * for any"
+            origins(),
+            (),
+            "web origin that may call the API, such as https://chat.example.org or https://*.example.org, or * for any",
         ),
         "allow_host": Option(
             hosts(), (), "another host name of this machine that clients may use, or * for any"

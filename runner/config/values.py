@@ -10,7 +10,9 @@ from runner.units import parse_duration, parse_size
 
 Read = Callable[[Any], Any]
 
-ORIGIN = re.compile(r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?/?")
+ORIGIN = re.compile(
+    r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]]+)(:([0-9]{1,5}|\*))?/?"
+)
 HOST = re.compile(r"\*|[^\s/?#@:\[\]]{1,255}")
 
 
@@ -44,8 +46,8 @@ def text() -> Kind:
 
 
 def origins() -> Kind:
-    """Web origins as browsers send them, without a path: any other spelling would never match."""
-    return _matching(ORIGIN, "an origin such as https://chat.example.org, or *")
+    """Web origins as browsers send them, without a path: any other spelling would never match. Host and port may have a *."""
+    return _matching(ORIGIN, "an origin such as https://chat.example.org or https://*.example.org, or *")
 
 
 def hosts() -> Kind:

@@ -14,6 +14,8 @@ from runner.errors import BadRequest, KeyNeeded, NotAllowed, TooManyHeaders
 MAX_HEADERS = 100
 # Headers that may carry the key, and what precedes it there. Schemes are not case-sensitive.
 KEY_HEADERS = {b"authorization": b"bearer ", b"x-api-key": b""}
+# Of pages in desktop apps. No web page has them, and Ollama allows them, too.
+APP_SCHEMES = ("app", "file", "tauri", "vscode-webview", "vscode-file")
 # A name or an address, and a port. A user or a password, allowed in URLs, is not allowed in a Host header.
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]*)?", re.IGNORECASE)
 
@@ -89,20 +91,25 @@ class Hosts:
 
 
 class Origins:
-    """The allowed origins: this server's own, those of this machine, and the configured ones."""
+    """The allowed origins: this server's own, those of this machine and its desktop apps, and the configured ones, in
+    which * stands for any text within the host or the port, and at the end for the rest."""
 
     def __init__(self, allowed: Sequence[str]) -> None:
-        self._allowed = {origin.rstrip("/").lower() for origin in allowed}
+        origins = [origin.rstrip("/").lower() for origin in allowed]
+        self._any = "*" in origins
+        self._allowed = re.compile("|".join(map(_pattern, origins)) or r"(?!)")
 
     def allow(self, origin: str, host: str) -> bool:
         origin = origin.lower()
-        if "*" in self._allowed or origin in self._allowed:
+        if self._any or self._allowed.fullmatch(origin):
             return True
         try:
             parts = urlsplit(origin)
             name = parts.hostname or ""
         except ValueError:
             return False
+        if parts.scheme in APP_SCHEMES:
+            return True
         if parts.scheme not in ("http", "https") or not name:
             return False
         return (
@@ -145,6 +152,11 @@ def keys_of(scope: Scope) -> list[bytes]:
         if scheme is not None and value.lower().startswith(scheme):
             keys.append(value[len(scheme) :].strip())
     return keys
+
+
+def _pattern(origin: str) -> str:
+    within, end = re.escape(origin).replace(r"\*", "[^/@:]*"), "[^/@:]*"
+    return within.removesuffix(end) + "[^/@]*" if within.endswith(end) else within
 
 
 def _is_address(name: str) -> bool:

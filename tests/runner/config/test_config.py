@@ -249,7 +249,15 @@ def test_settings_hold_however_a_models_name_is_written(tmp_path: Path, name: st
 
 @pytest.mark.parametrize(
     "origin",
-    ["*", "null", "https://a.b", "http://[::1]:8080", "http://localhost:3000/", "chrome-extension://abcd"],
+    [
+        "*",
+        "null",
+        "https://a.b",
+        "http://[::1]:8080",
+        "http://localhost:3000/",
+        "chrome-extension://abcd",
+        "http://*.box:*",
+    ],
 )
 def test_origins_are_written_as_browsers_write_them(tmp_path: Path, origin: str) -> None:
     config = configured(tmp_path, f"[serve]\nallow_origin = ['{origin}']\nallow_host = ['*', 'box.lan']")

@@ -50,7 +50,13 @@ def test_hosts(host: str, allowed: bool) -> None:
         ("http://box:11435", True),
         ("http://box:80", False),
         ("null", False),
-        ("file://", False),
+        ("file://", True),
+        ("app://obsidian.md", True),
+        ("tauri://localhost", True),
+        ("vscode-webview://1a2b3c", True),
+        ("vscode-file://vscode-app", True),
+        ("chrome-extension://abc", False),
+        ("evil-app://x", False),
         ("https://localhost.evil.example.net", False),
         ("http://192.168.1.7", False),
         ("http://[", False),
@@ -58,6 +64,27 @@ def test_hosts(host: str, allowed: bool) -> None:
 )
 def test_origins(origin: str, allowed: bool) -> None:
     assert Origins(()).allow(origin, "box:11435") is allowed
+
+
+@pytest.mark.parametrize(
+    ("pattern", "origin", "allowed"),
+    [
+        ("https://*.example.org", "https://chat.example.org", True),
+        ("https://*.example.org", "https://a.b.example.org", True),
+        ("https://*.example.org", "https://example.org", False),
+        ("https://*.example.org", "https://chat.example.org.evil.net", False),
+        ("https://*.example.org", "https://evil.net:1.example.org", False),
+        ("https://*.example.org", "http://chat.example.org", False),
+        ("http://box.lan:*", "http://box.lan:3000", True),
+        ("http://box.lan:*", "http://box.lan.evil.net:3000", False),
+        ("chrome-extension://*", "chrome-extension://abc", True),
+        ("http://*", "http://10.0.0.7:3000", True),
+        ("https://Chat.Example.org/", "https://chat.example.org", True),
+        ("https://a.example.org", "https://axexample.org", False),
+    ],
+)
+def test_a_star_in_an_origin_stands_for_any_text(pattern: str, origin: str, allowed: bool) -> None:
+    assert Origins(["https://other.example.net", pattern]).allow(origin, "box:11435") is allowed
 
 
 @pytest.fixture(scope="module", params=["gateway", "runner"])
