@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from models.vision.interface import Load
 
 FAMILIES: dict[str, str] = {
+    "gemma3": "gemma3",
     "qwen2_5_vl": "qwen2_5_vl",
 }
 

@@ -43,3 +43,16 @@ def token_id(config: Mapping[str, Any], *names: str, default: int | None = None)
     if default is None:
         raise ConfigError(f"config.json: {names[0]} is missing")
     return default
+
+
+def special_token(folder: Path, name: str, default: str) -> str:
+    """The text of a special token that the tokenizer has a name for."""
+    file = folder / "tokenizer_config.json"
+    settings = read_json(file) if file.exists() else {}
+    extra = settings.get("extra_special_tokens")
+    for source in (settings, extra if isinstance(extra, Mapping) else {}):
+        value = source.get(name)
+        value = value.get("content") if isinstance(value, Mapping) else value
+        if isinstance(value, str) and value:
+            return value
+    return default

@@ -36,21 +36,32 @@ def pixels(case: Case, sizes: list[Size]) -> dict[str, Any]:
 
 
 def outputs(case: Case, model: Any, prompt: Prompt) -> tuple[NDArray[np.float32], list[int]]:
-    """The logits of a prompt, and the tokens of a greedy generation."""
+    """The tokens of a greedy generation, and the logits of the prompt and of all of these but the last."""
     sizes = [part for part in prompt if isinstance(part, tuple)]
     prepared = pixels(case, sizes) if sizes else {}
     ids = tokens_of(prompt, case.rows(prepared), model.config.image_token_id)
-    inputs = {
-        "input_ids": torch.tensor([ids]),
-        "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
-        **{key: value for key, value in prepared.items() if key != "num_crops"},
-    }
-    if case.token_types:
-        inputs[case.token_types] = torch.tensor([[int(id == model.config.image_token_id) for id in ids]])
+    prepared.pop("num_crops", None)
     with torch.no_grad():
-        logits = model(**inputs).logits[0].numpy()
-        written = model.generate(**inputs, max_new_tokens=GENERATED, do_sample=False, pad_token_id=0)
-    return logits, written[0, len(ids) :].tolist()
+        generated = model.generate(
+            **_inputs(case, model, ids, len(ids)),
+            **prepared,
+            max_new_tokens=GENERATED,
+            do_sample=False,
+            pad_token_id=0,
+        )[0].tolist()
+        logits = model(**_inputs(case, model, generated[:-1], len(ids)), **prepared).logits[0].numpy()
+    return logits, generated[len(ids) :]
+
+
+def _inputs(case: Case, model: Any, ids: list[int], prompt: int) -> dict[str, Any]:
+    """`prompt`: how many of these tokens were not written by the model."""
+    inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
+    if case.token_types:
+        placeholder = model.config.image_token_id
+        inputs[case.token_types] = torch.tensor(
+            [[int(id == placeholder and at < prompt) for at, id in enumerate(ids)]]
+        )
+    return inputs
 
 
 def main() -> None:

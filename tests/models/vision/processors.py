@@ -22,12 +22,19 @@ def tokenizer(specials: Mapping[str, str]) -> Any:
 
 
 QWEN = {word: word for word in ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")}
+GEMMA = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
 
 
 def processor(case: Case) -> Any:
     """The processor of a case, without what it has for videos, which needs torchvision."""
     module, name, specials, options = {
         "Qwen2VLImageProcessorPil": ("qwen2_5_vl", "Qwen2_5_VLProcessor", QWEN, {"video_processor": None}),
+        "Gemma3ImageProcessorPil": (
+            "gemma3",
+            "Gemma3Processor",
+            GEMMA,
+            {"image_seq_length": case.config.get("mm_tokens_per_image")},
+        ),
     }[case.image_processor]
     base = getattr(importlib.import_module(f"transformers.models.{module}.processing_{module}"), name)
 

@@ -53,7 +53,7 @@ def test_missing_and_wrong_tensors_of_a_tower_are_named(
     name: str, tmp_path: Path, described: dict[str, Any]
 ) -> None:
     shapes = dict(described[name]["shapes"])
-    tower = [key for key in shapes if key.startswith(TOWERS) and len(shapes[key]) == 2]
+    tower = [key for key in shapes if key.startswith(TOWERS) and "mlp" in key and ".head." not in key]
     missing, wrong = tower[0], tower[-1]
     shapes[wrong] = [2, *shapes[wrong]]
     del shapes[missing]
@@ -79,6 +79,12 @@ def test_missing_and_wrong_tensors_of_a_tower_are_named(
         ("qwen2.5-vl", "preprocessor_config.json", {"merge_size": 3}, "merge_size is 3, but that of vision_config is 2"),
         ("qwen2.5-vl", "preprocessor_config.json", {"max_pixels": 0}, "longest_edge is 0; a whole number above 0 is needed"),
         ("qwen2.5-vl", "preprocessor_config.json", {"image_std": [1, 0, 1]}, "image_std is .* without 0"),
+        ("gemma3", "config.json", {"mm_tokens_per_image": 16}, "mm_tokens_per_image is 16; the square of a divisor of 6"),
+        ("gemma3", "config.json", {"vision_config": {"num_attention_heads": 5}}, "num_attention_heads is 5; it has to divide"),
+        ("gemma3", "config.json", {"vision_config": {"image_size": 3}}, "image_size is 3; at least patch_size, 4"),
+        ("gemma3", "config.json", {"vision_config": None}, "vision_config is None; an object is needed"),
+        ("gemma3", "preprocessor_config.json", {"size": {"height": 24, "width": 30}}, "size is .* image_size of vision_config is 24"),
+        ("gemma3", "preprocessor_config.json", {"do_pan_and_scan": True}, "do_pan_and_scan is true; only false"),
         ("qwen2.5-vl", "preprocessor_config.json", {"do_resize": False}, "do_resize is false; only true is supported"),
     ],
 )  # fmt: skip

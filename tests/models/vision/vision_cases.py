@@ -58,6 +58,8 @@ class Case:
 
     def rows(self, prepared: Mapping[str, Any]) -> list[int]:
         """Of each picture that transformers' processor has prepared."""
+        if self.package == "gemma3":
+            return [self.config["mm_tokens_per_image"]] * len(prepared.get("pixel_values", ()))
         grids = prepared.get("image_grid_thw", ())
         return [int(grid.prod()) // self.processor["merge_size"] ** 2 for grid in grids]
 
@@ -87,6 +89,22 @@ def qwen2_5_vl(text: Fields = NO_CHANGES, vision: Fields = NO_CHANGES, **top: An
     } | top  # fmt: skip
 
 
+def gemma3(text: Fields = NO_CHANGES, vision: Fields = NO_CHANGES, **top: Any) -> dict[str, Any]:
+    return {
+        "text_config": {
+            "vocab_size": 91, "hidden_size": 40, "intermediate_size": 52, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 12, "query_pre_attn_scalar": 20, "rms_norm_eps": 2e-5, "sliding_window": 6,
+            "layer_types": ["sliding_attention", "full_attention"] * 2, "max_position_embeddings": 512,
+        } | dict(text),
+        "vision_config": {
+            "hidden_size": 36, "intermediate_size": 28, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 24,
+            "patch_size": 4, "layer_norm_eps": 1e-5, "vision_use_head": False, "model_type": "siglip_vision_model",
+        } | dict(vision),
+        "mm_tokens_per_image": 9, "image_token_index": 95, "boi_token_index": 88, "eoi_token_index": 89,
+        "tie_word_embeddings": True,
+    } | top  # fmt: skip
+
+
 def qwen_pixels(**changes: Any) -> dict[str, Any]:
     return {
         "patch_size": 6,
@@ -113,6 +131,16 @@ CASES: dict[str, Case] = {
                     image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.3, 0.5]),
         "Qwen2VLImageProcessorPil", names=(("model.visual.", "visual."), ("model.language_model.", "model.")), flat=True, seed=3,
     ),
+    "gemma3": Case(
+        "Gemma3ForConditionalGeneration", gemma3(), {"size": {"height": 24, "width": 24}}, "Gemma3ImageProcessorPil",
+        names=(("model.vision_tower.", "vision_tower.vision_model."), ("model.multi", "multi"), ("model.language_model.", "language_model.model.")),
+    ),
+    "gemma3-other": Case(
+        "Gemma3ForConditionalGeneration",
+        gemma3({"sliding_window": 40, "num_hidden_layers": 3, "layer_types": ["full_attention", "sliding_attention", "sliding_attention"], "vocab_size": 97},
+               {"image_size": 35, "patch_size": 5, "hidden_act": "quick_gelu", "num_hidden_layers": 1, "vision_use_head": True}, mm_tokens_per_image=49),
+        {"size": {"height": 35, "width": 35}, "resample": 3, "image_mean": [0.5, 0.4, 0.3], "do_normalize": False}, "Gemma3ImageProcessorPil", seed=5,
+    ),
 }  # fmt: skip
 
 
@@ -125,7 +153,9 @@ def weights(shapes: Mapping[str, list[int]], seed: int) -> dict[str, NDArray[np.
         value = random.standard_normal(shape)
         if len(shape) == 1:
             value = 0.1 * value + (0.0 if name.endswith("bias") else 1.0)
-        elif "embed_tokens" not in name:
+        elif "embed_tokens" in name:
+            value *= 0.3  # louder ones lead tied heads to repeat a token
+        else:
             value *= 1.3 / math.sqrt(math.prod(shape[1:]))
         tensors[name] = value.astype(np.float32)
     return tensors
@@ -168,21 +198,26 @@ class Toy:
         return cls(text, loader(config)(config, folder, read_shards("toy", local.shards("")), mx.float32))
 
     def run(self, prompt: Prompt) -> tuple[NDArray[np.float32], list[int]]:
-        """The logits of the prompt [token, vocabulary], and what is written after it if each is the likeliest."""
+        """What is written after the prompt if each token is the likeliest, and the logits of the prompt and of all of these but the
+        last, [token, vocabulary]."""
         pictures = [self.vision.look(picture(part)) for part in prompt if isinstance(part, tuple)]
         tokens = tokens_of(prompt, [seen.tokens for seen in pictures], self.vision.placeholder)
         cache = mlx_cache.make_prompt_cache(self.text)
+        if self.vision.two_way and pictures:
+            cache = [TwoWayCache(np.array(tokens) == self.vision.placeholder) for _ in cache]
         positions = self.vision.positions(tokens, pictures)
         axes = {} if positions is None else {"positions": mx.array(positions.axes)}
         logits = self.text(mx.array([tokens]), cache=cache, **self._pictures(tokens, pictures), **axes)
         written = [int(mx.argmax(logits[0, -1]).item())]
+        parts = [logits[0]]
         while len(written) < GENERATED:
             if positions is not None:
                 at = len(tokens) + len(written) - 1 + positions.offset
                 axes = {"positions": mx.array([[at] * 3])}
             following = self.text(mx.array([written[-1:]]), cache=cache, **axes)
             written.append(int(mx.argmax(following[0, -1]).item()))
-        return np.array(logits[0]), written
+            parts.append(following[0])
+        return np.array(mx.concatenate(parts)), written
 
     def _pictures(self, tokens: list[int], pictures: list[SeenPicture]) -> dict[str, Any]:
         if not pictures:
@@ -202,6 +237,22 @@ class Toy:
                 rows[mx.array(places)] = layer
             inputs["deepstack"] = [rows[None] for rows in added]
         return inputs
+
+
+class TwoWayCache(mlx_cache.KVCache):
+    """Its mask lets the rows of a picture see each other in both directions."""
+
+    def __init__(self, rows: NDArray[np.bool_]) -> None:
+        super().__init__()
+        begins = rows & ~np.concatenate([[False], rows[:-1]])
+        self.pictures = np.where(rows, np.cumsum(begins), 0)
+
+    def make_mask(self, count: int, return_array: bool = False, window_size: int | None = None) -> mx.array:
+        length = self.offset + count
+        pictures = np.pad(self.pictures, (0, max(0, length - len(self.pictures))))[:length]
+        query, key = np.arange(self.offset, length)[:, None], np.arange(length)
+        visible = (key <= query) | ((pictures[query] == pictures[key]) & (pictures[key] > 0))
+        return mx.array(visible & (key > query - (window_size or length)))
 
 
 def embedding(network: Any) -> Any:
