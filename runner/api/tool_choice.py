@@ -40,10 +40,12 @@ class ToolFields(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Toolbox:
-    """`tools` for the chat template. `must`: a grammar holds the answer to a call of one of them."""
+    """`tools` for the chat template. `must`: a grammar holds the answer to a call of one of them. `warnings`: what was
+    left out of a request."""
 
     tools: list[dict[str, Any]] = field(default_factory=list)
     must: bool = False
+    warnings: list[str] = field(default_factory=list)
 
     def request_fields(self) -> ToolFields:
         """The fields of a request that concern tools."""

@@ -76,6 +76,7 @@ class TextRequest(Struct, frozen=True, omit_defaults=True):
     # What the answer is likely to repeat, word for word: tokens are drafted from it.
     prediction: str | None = None
     split: bool = False  # thoughts and tool calls apart from the content
+    call_deltas: bool = False  # calls while they are written, in place of whole ones
     truncate: bool = False  # leave out the oldest messages if all do not fit into the context
     options: Options = field(default_factory=Options)
     format: Literal["json", ""] | dict[str, Any] | bool | None = None
@@ -119,6 +120,14 @@ class Logprob(Struct, frozen=True):
     top_logprobs: list[LogprobAlternative]
 
 
+class CallDelta(Struct, frozen=True, omit_defaults=True):
+    """A piece of a tool call. The first has its name; `arguments` is JSON that the pieces add up to, unless it was cut."""
+
+    index: int
+    name: str = ""
+    arguments: str = ""
+
+
 class TextChunk(Struct, frozen=True, omit_defaults=True):
     """One token. `content` holds whole characters only, and is empty while there are none to send."""
 
@@ -127,6 +136,7 @@ class TextChunk(Struct, frozen=True, omit_defaults=True):
     logprobs: list[Logprob] | None = None
     thinking: str = ""
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
+    call_deltas: list[CallDelta] = field(default_factory=list)
 
 
 class TextDone(Struct, frozen=True):
@@ -142,6 +152,7 @@ class TextDone(Struct, frozen=True):
     content: str | msgspec.UnsetType = msgspec.UNSET  # what was still held back when the text ended
     thinking: str | msgspec.UnsetType = msgspec.UNSET
     tool_calls: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    call_deltas: list[CallDelta] | msgspec.UnsetType = msgspec.UNSET
     warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
     stop_string: str | msgspec.UnsetType = msgspec.UNSET  # the one that ended the text
     drafted: int = 0  # tokens of the answer that were drafted ahead of the model

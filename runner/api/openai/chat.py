@@ -13,7 +13,7 @@ from runner.api.openai.sampling import (
     check_stream_options,
     options,
 )
-from runner.api.openai.tools import TEXT_RULE, TOOL_RULE, Tool, toolbox
+from runner.api.openai.tools import TOOL_RULE, Tool, toolbox
 from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, Toolbox
 from runner.errors import BadRequest
 from runner.http import rules
@@ -132,7 +132,6 @@ RULES = (
     STREAM_RULE,
     CHOICE_RULE,
     rules.needs("top_logprobs", rules.has("logprobs", {"const": True})),
-    rules.needs("tools", {"properties": {"response_format": TEXT_RULE}}),
     *(
         rules.either(
             {"properties": {"continue_final_message": {"enum": [None, not one]}}},
@@ -173,6 +172,7 @@ class Chat:
             messages=self.messages,
             options=options(request, length, 0),
             split=True,
+            call_deltas=True,
             format=self.format,
             continue_final_message=self._continues(),
             think=self._think(),
@@ -215,10 +215,6 @@ class Chat:
         format = self.request.response_format
         if self.toolbox.must or format is None or format.type == "text":
             return None
-        if self.toolbox.tools:
-            raise BadRequest(
-                "response_format: it cannot be combined with tools, because it would forbid every call"
-            )
         if format.type == "json_object":
             return "json"
         if format.json_schema is None or format.json_schema.definition is None:

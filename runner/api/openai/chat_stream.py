@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from runner.api.lease import leased, side_by_side, sse
 from runner.api.logprobs import TokenLogprob, without_id
+from runner.api.openai.call_reader import CallReader
 from runner.api.openai.chat import Chat
 from runner.api.openai.sampling import usage
 from runner.api.openai.schemas import (
@@ -25,7 +26,6 @@ from runner.api.openai.schemas import (
     Message,
     Usage,
 )
-from runner.api.openai.tools import openai_call
 from runner.gateway.app import Gateway
 from runner.gateway.proxy import keep_alive_seconds
 from runner.protocol.events import TextEvent
@@ -41,7 +41,8 @@ class ChoiceDelta:
 
     content: str = ""
     thinking: str = ""
-    calls: list[Call] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)  # that are complete, or were cut
+    call_deltas: list[CallDelta] = field(default_factory=list)  # the same calls, while they are written
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish: Finish | None = None
 
@@ -51,31 +52,35 @@ class ChoiceReader:
 
     def __init__(self, chat: Chat) -> None:
         self._chat = chat
-        self._calls = 0
+        self._calls = CallReader(chat.one_call)
         self._pending: list[TokenLogprob] = []
         self._thought = False
         self.thoughts = 0  # tokens
         self.done: TextDone | None = None
 
     def read(self, event: TextEvent) -> ChoiceDelta:
-        calls = event.tool_calls or []
-        if self._chat.one_call:
-            calls = calls[: max(0, 1 - self._calls)]
-        self._calls += len(calls)
-        delta = ChoiceDelta(event.content or "", event.thinking or "", [openai_call(call) for call in calls])
+        delta = ChoiceDelta(event.content or "", event.thinking or "")
+        delta.call_deltas = self._calls.read(event)
+        delta.calls = self._calls.complete(isinstance(event, TextDone))
         delta.logprobs = self._logprobs(event, delta)
         if isinstance(event, TextDone):
             self.done = event
             delta.logprobs, self._pending = delta.logprobs + self._pending, []
-            delta.finish = "length" if event.done_reason else "tool_calls" if self._calls else "stop"
+            delta.finish = "length" if event.done_reason else "tool_calls" if self._calls.count else "stop"
         else:
             self.thoughts += self._thought
         return delta
 
+    @property
+    def warnings(self) -> list[str] | UnsetType:
+        """What in the request was ignored or done differently, once the answer is complete."""
+        warnings = self._chat.toolbox.warnings + (self.done.warnings or [] if self.done else [])
+        return warnings or UNSET
+
     def _logprobs(self, event: TextEvent, delta: ChoiceDelta) -> list[TokenLogprob]:
         """The log probabilities of the answer's tokens. A token without text may belong to the text that follows, so it
         is held back."""
-        if delta.thinking or delta.calls:
+        if delta.thinking or delta.call_deltas:
             self._thought = bool(delta.thinking)
             self._pending = []
             return []
@@ -111,26 +116,25 @@ class ChatAnswer:
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         begun: set[int] = set()
-        calls = [0] * len(self._readers)
         async with aclosing(self.deltas()) as deltas:
             async for index, delta in deltas:
                 if index not in begun:
                     begun.add(index)
                     yield self._chunk(ChunkChoice(index, Delta("assistant", "")))
-                chunk = _chunk_delta(delta, calls[index])
-                calls[index] += len(delta.calls)
+                chunk = _chunk_delta(delta)
                 if chunk != Delta() or delta.logprobs:
                     logprobs = Logprobs(delta.logprobs) if delta.logprobs else None
                     yield self._chunk(ChunkChoice(index, chunk, logprobs))
                 if delta.finish:
-                    yield self._chunk(ChunkChoice(index, Delta(), finish_reason=delta.finish))
+                    last = ChunkChoice(index, Delta(), finish_reason=delta.finish)
+                    yield self._chunk(last, self._readers[index].warnings)
         if self._chat.request.usage_streamed:
             yield sse(ChatChunk(*self._head, choices=[], usage=self.usage()))
         yield DONE
 
-    def _chunk(self, choice: ChunkChoice) -> bytes:
+    def _chunk(self, choice: ChunkChoice, warnings: list[str] | UnsetType = UNSET) -> bytes:
         usage = None if self._chat.request.usage_streamed else UNSET
-        return sse(ChatChunk(*self._head, choices=[choice], usage=usage))
+        return sse(ChatChunk(*self._head, choices=[choice], usage=usage, warnings=warnings))
 
     async def whole(self) -> ChatCompletion:
         sums = [ChoiceDelta() for _ in self._readers]
@@ -143,7 +147,9 @@ class ChatAnswer:
                 whole.logprobs += delta.logprobs
                 whole.finish = delta.finish
         choices = [self._choice(index, whole) for index, whole in enumerate(sums)]
-        return ChatCompletion(*self._head, choices=choices, usage=self.usage())
+        return ChatCompletion(
+            *self._head, choices=choices, usage=self.usage(), warnings=self._readers[0].warnings
+        )
 
     def _choice(self, index: int, whole: ChoiceDelta) -> Choice:
         logprobs = Logprobs(whole.logprobs) if self._chat.request.logprobs else None
@@ -154,15 +160,11 @@ class ChatAnswer:
         return usage(done, sum(reader.thoughts for reader in self._readers))
 
 
-def _chunk_delta(delta: ChoiceDelta, calls_before: int) -> Delta:
-    calls = [
-        CallDelta(call.id, call.function, index=index)
-        for index, call in enumerate(delta.calls, start=calls_before)
-    ]
+def _chunk_delta(delta: ChoiceDelta) -> Delta:
     return Delta(
         content=delta.content or UNSET,
         reasoning_content=delta.thinking or UNSET,
-        tool_calls=calls or UNSET,
+        tool_calls=delta.call_deltas or UNSET,
     )
 
 

@@ -107,10 +107,21 @@ class ChatCompletion(Struct, frozen=True):
     choices: list[Choice]
     usage: Usage
     object: Literal["chat.completion"] = "chat.completion"
+    warnings: list[str] | UnsetType = UNSET
 
 
-class CallDelta(Call, frozen=True, kw_only=True):
+class FunctionDelta(Struct, frozen=True):
+    name: str | UnsetType = UNSET
+    arguments: str | UnsetType = UNSET
+
+
+class CallDelta(Struct, frozen=True):
+    """Of a call, the first piece has an id and a name."""
+
     index: int
+    function: FunctionDelta
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
 
 
 class Delta(Struct, frozen=True):
@@ -134,6 +145,7 @@ class ChatChunk(Struct, frozen=True):
     choices: list[ChunkChoice]
     usage: Usage | UnsetType | None = UNSET
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    warnings: list[str] | UnsetType = UNSET
 
 
 # -- completions

@@ -1,12 +1,9 @@
 """Tools and tool calls in OpenAI's format."""
 
-import uuid
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta, Struct
 
-from runner.api.openai.schemas import Call, CalledFunction
 from runner.api.tool_choice import Choice, Toolbox, select_tools
 from runner.errors import BadRequest
 from runner.http import rules
@@ -27,8 +24,6 @@ class Tool(Struct, frozen=True):
 
 
 TOOL_RULE = rules.has("function", {"type": "object"})
-# With tools, no other format is allowed.
-TEXT_RULE = rules.either({"type": "null"}, {"properties": {"type": {"const": "text"}}})
 
 
 def toolbox(tools: list[Tool] | None, choice: str | Choice | None) -> Toolbox:
@@ -52,9 +47,3 @@ def _engine_tool(function: Function) -> dict[str, Any]:
         "parameters": function.parameters or {"type": "object", "properties": {}},
     }
     return {"type": "function", "function": fields}
-
-
-def openai_call(call: dict[str, Any]) -> Call:
-    """A tool call of the engine in OpenAI's format, with an id of its own."""
-    arguments = msgspec.json.encode(call["arguments"]).decode()
-    return Call(f"call_{uuid.uuid4().hex[:24]}", CalledFunction(call["name"], arguments))

@@ -6,7 +6,6 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from runner.api.openai.chat import Chat, ChatOptions, Effort, Turn, engine_call, engine_message
-from runner.api.openai.tools import TEXT_RULE
 from runner.api.tool_choice import CHOICE_RULE, ChoiceName
 from runner.errors import BadRequest
 from runner.http import rules
@@ -99,10 +98,7 @@ SAME = (
 LOGPROBS = "message.output_text.logprobs"
 
 
-RULES = (
-    CHOICE_RULE,
-    rules.needs("tools", {"properties": {"text": {"properties": {"format": TEXT_RULE}}}}),
-)
+RULES = (CHOICE_RULE,)
 
 
 class Responses:

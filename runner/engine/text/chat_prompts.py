@@ -1,13 +1,21 @@
 """Renders a chat with the model's chat template, ready for the answer to be generated or continued."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from models.tokenizers.deadline import OutOfTime, within
-from runner.engine.text.tool_prompts import as_text_messages, insert_first, introduce, supports_tools
+from runner.engine.text.tool_prompts import (
+    are_described,
+    as_text_messages,
+    insert_first,
+    introduce,
+    supports_tools,
+)
 from runner.errors import BadRequest
 from runner.protocol.text import Message, TextRequest
 
@@ -63,17 +71,19 @@ def _is_placeholder(messages: list[TemplateMessage]) -> bool:
 def _render_tools(
     tokenizer: Any, messages: list[TemplateMessage], request: TextRequest, begun: str | None
 ) -> str:
-    """If the template does not support tools, calls become text; if a call is required, the tools are described too."""
-    if supports_tools(tokenizer):
+    """If the template cannot render them, tools are described in a message, and calls become text."""
+    described = are_described(tokenizer, request)
+    if not described and supports_tools(tokenizer):
         return _render(tokenizer, messages, request, begun)
-    messages = as_text_messages(messages)
-    if request.tool_choice != "required":
-        return _render(tokenizer, messages, request, begun)
-    introduction = introduce(request.tools or [])
+    messages = as_text_messages(messages, marked=described and request.tool_choice != "required")
+    bare = replace(request, tools=None)
+    if not described:
+        return _render(tokenizer, messages, bare, begun)
+    introduction = introduce(request)
     try:
-        return _render(tokenizer, insert_first(messages, introduction, "system"), request, begun)
+        return _render(tokenizer, insert_first(messages, introduction, "system"), bare, begun)
     except BadRequest:  # some templates do not support a system message either
-        return _render(tokenizer, insert_first(messages, introduction, "user"), request, begun)
+        return _render(tokenizer, insert_first(messages, introduction, "user"), bare, begun)
 
 
 def _render(tokenizer: Any, messages: list[TemplateMessage], request: TextRequest, begun: str | None) -> str:
@@ -112,15 +122,13 @@ def _cannot_continue(messages: list[TemplateMessage]) -> BadRequest:
 
 
 def _template_message(message: Message) -> TemplateMessage:
-    """A message as templates expect it: text parts joined, tool arguments as objects."""
+    """A message as templates expect it: text parts joined, tool arguments as objects if they are JSON."""
     plain: TemplateMessage = msgspec.to_builtins(message)
     if not isinstance(message.content, str):
         plain["content"] = "".join(part.text for part in message.content or [])
     for call in plain.get("tool_calls") or []:
         function = call.get("function")
         if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-            try:
+            with suppress(msgspec.DecodeError):  # a call that was cut stays text
                 function["arguments"] = msgspec.json.decode(function["arguments"])
-            except msgspec.DecodeError:
-                raise BadRequest("messages: the arguments of a tool call are not JSON") from None
     return plain

@@ -1,4 +1,4 @@
-"""Structured output: turns a JSON schema into a mask over the vocabulary for each next token.
+"""Structured output: turns a JSON schema, or another grammar, into a mask over the vocabulary for each next token.
 
 The engine is llguidance, whose wheel has no dependencies; xgrammar (0.2.8) requires torch. Unsupported parts of a schema
 are an error, never silently ignored. Compiling may take long and happens off the GPU thread; a matcher belongs to one
@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from copy import copy
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders
 
-from runner.engine.text.json_schema import SchemaError, compile_schema, reason
+from runner.engine.text.json_schema import SchemaError, compile_grammar, reason, schema_grammar
 from runner.engine.text.schema_trials import SchemaTrials
 from runner.errors import BadRequest
 from runner.panics import is_panic
@@ -29,7 +29,7 @@ T = TypeVar("T")
 SCHEMA_BYTES = 128 * 1024
 MAX_COMPILED = 64
 # For Ollama's format "json", any object. Not a client's schema, so it needs no trial.
-OBJECT = '{"type":"object"}'
+OBJECT = {"type": "object"}
 
 
 class Matcher:
@@ -107,7 +107,15 @@ class Grammars:
 
     def compile(self, format: object) -> Grammar:
         """The grammar of a request's `format`: "json" for any object, or a JSON schema."""
-        text = _schema(format)
+        try:
+            text = schema_grammar(schema_text(format))
+        except SchemaError as error:
+            raise BadRequest(f"format: {error}") from None
+        return self.compile_text(text, trial="" if format == "json" else text)
+
+    def compile_text(self, text: str, trial: str) -> Grammar:
+        """The grammar of a text in llguidance's format. `trial`: the same without ids of special tokens, which only this
+        model's vocabulary has; empty if no part of it comes from a client."""
         with self._lock:
             if text in self._compiled:
                 self._compiled.move_to_end(text)
@@ -118,25 +126,39 @@ class Grammars:
         if compiling is not None:
             return compiling.result()
         try:
-            ours.set_result(self._compile(text))
+            ours.set_result(self._compile(text, trial))
         except BaseException as error:
             ours.set_exception(error)
         with self._lock:
             del self._compiling[text]
         return ours.result()
 
-    def _compile(self, text: str) -> Grammar:
+    def _compile(self, text: str, trial: str) -> Grammar:
         vocabulary = self._compiled_vocabulary()
         try:
-            compile = compile_schema if text == OBJECT else self._trials.compile
-            grammar = Grammar(compile(vocabulary, text), self._vocab_size)
+            if trial:
+                engine = self._trials.compile(vocabulary, text, trial)
+            else:
+                engine = compile_grammar(vocabulary, text)
         except SchemaError as error:
             raise BadRequest(f"format: {error}") from None
+        grammar = Grammar(engine, self._vocab_size)
         with self._lock:
             self._compiled[text] = grammar
             while len(self._compiled) > MAX_COMPILED:
                 self._compiled.popitem(last=False)
         return grammar
+
+    @cached_property
+    def special_tokens(self) -> dict[str, int]:
+        """The ids of tokens that a grammar matches by their ids only, not by their text, except those that end a text."""
+        vocabulary = self._compiled_vocabulary()
+        added = self._tokenizer.get_added_tokens_decoder()
+        return {
+            token.content: id
+            for id, token in added.items()
+            if vocabulary.is_special_token(id) and id not in self._eos_ids
+        }
 
     def _compiled_vocabulary(self) -> LLTokenizer:
         """Built at first use: takes up to a second for a large vocabulary."""
@@ -146,10 +168,10 @@ class Grammars:
             return self._vocabulary
 
 
-def _schema(format: object) -> str:
+def schema_text(format: object) -> str:
     """The schema as text for the engine. Keys keep their order, which is also the order of the answer's keys."""
     if format == "json":
-        return OBJECT
+        format = OBJECT
     if isinstance(format, bool):
         # The engine only accepts its options along with objects.
         format = {} if format else {"allOf": [False]}

@@ -1,7 +1,7 @@
-"""Compiles JSON schemas to llguidance's matchers, after a trial in a separate process.
+"""Compiles JSON schemas and other grammars to llguidance's matchers, after a trial in a separate process.
 
 A few small schemas overflow the compiler's stack or make it run forever, before any of its own limits applies. A client
-can send one, so each schema is first compiled in a process that may crash: this file, run as a script. It therefore
+can send one, so each grammar is first compiled in a process that may crash: this file, run as a script. It therefore
 imports only llguidance and the standard library.
 """
 
@@ -41,23 +41,31 @@ class TooSlow(SchemaError):
     """A schema that takes too long to compile."""
 
 
-def compile_schema(vocabulary: LLTokenizer, schema: str) -> LLMatcher:
-    """A new matcher for the schema. It is not tied to a thread."""
+def schema_grammar(schema: str) -> str:
+    """A JSON schema as a grammar in llguidance's format."""
     try:
-        return _on_deep_stack(lambda: _compile(vocabulary, schema))
+        return str(LLMatcher.grammar_from_json_schema(schema, overrides=OPTIONS))
+    except ValueError as error:
+        raise SchemaError(_one_line(str(error))) from None
+
+
+def compile_grammar(vocabulary: LLTokenizer, grammar: str) -> LLMatcher:
+    """A new matcher for the grammar. It is not tied to a thread."""
+    try:
+        return _on_deep_stack(lambda: _compile(vocabulary, grammar))
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # each Rust extension has its own class of this name
             raise
         raise SchemaError("the schema is too complex") from error
 
 
-def try_schema(schema: str, seconds: float) -> None:
-    """Compile the schema in a separate process. Raises SchemaError if that fails or crashes, TooSlow if it takes more
+def try_grammar(grammar: str, seconds: float) -> None:
+    """Compile the grammar in a separate process. Raises SchemaError if that fails or crashes, TooSlow if it takes more
     processor time than `seconds`."""
     too_slow = TooSlow(f"the schema takes more than {seconds:g} seconds to compile")
     command = [sys.executable, "-P", __file__, str(seconds)]
     try:
-        done = subprocess.run(command, input=schema.encode(), capture_output=True, timeout=TRIAL_TIMEOUT_S)
+        done = subprocess.run(command, input=grammar.encode(), capture_output=True, timeout=TRIAL_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         raise too_slow from None
     if done.returncode in (SLOW, -SIGPROF):
@@ -73,11 +81,7 @@ def reason(engine: LLMatcher) -> str:
     return _one_line(engine.get_error()) if engine.is_error() else ""
 
 
-def _compile(vocabulary: LLTokenizer, schema: str) -> LLMatcher:
-    try:
-        grammar = LLMatcher.grammar_from_json_schema(schema, overrides=OPTIONS)
-    except ValueError as error:
-        raise SchemaError(_one_line(str(error))) from None
+def _compile(vocabulary: LLTokenizer, grammar: str) -> LLMatcher:
     # A lexer state takes one or two kilobytes.
     limits = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
     engine = LLMatcher(vocabulary, grammar, log_level=0, limits=limits)
@@ -142,7 +146,7 @@ def _main(seconds: float) -> int:
     _limit_memory()
     _limit_time(seconds)
     try:
-        compile_schema(LLTokenizer("byte"), sys.stdin.buffer.read().decode())
+        compile_grammar(LLTokenizer("byte"), sys.stdin.buffer.read().decode())
     except SchemaError as error:
         sys.stdout.buffer.write(str(error).encode())
         return REFUSED

@@ -4,11 +4,15 @@ Works on text, so it does not matter how markers were split into tokens. Text th
 parsed stays content.
 """
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+
+from runner.engine.text.call_stream import CallDeltas
+from runner.protocol.text import CallDelta
 
 log = logging.getLogger("diptych.text")
 
@@ -26,6 +30,7 @@ class Markers:
     call_start: str | None = None
     call_end: str = ""
     tool_parser: ToolParser | None = None
+    json_calls: bool = False  # a call may be {"name": …, "arguments": {…}}
     dropped: tuple[str, ...] = ()  # structural markers to be removed
 
 
@@ -37,8 +42,18 @@ def markers_of(tokenizer: Any) -> Markers:
         call_start=tokenizer.tool_call_start,
         call_end=tokenizer.tool_call_end or "",
         tool_parser=tokenizer.tool_parser,
+        json_calls=_reads_json(tokenizer.tool_parser),
         dropped=tuple(tokenizer.structural_markers),
     )
+
+
+def _reads_json(parser: ToolParser | None) -> bool:
+    """Whether a model's parser takes calls in JSON: formats are told apart by what their parsers read."""
+    call = {"name": "look", "arguments": {"at": "sea"}}
+    try:
+        return parser is not None and bool(parser(json.dumps(call), []) == call)
+    except Exception:  # parsers differ in what they raise for text of another format
+        return False
 
 
 @dataclass
@@ -48,10 +63,14 @@ class ParsedDelta:
     content: str = ""
     thinking: str = ""
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
+    call_deltas: list[CallDelta] = field(default_factory=list)
 
     def __add__(self, other: "ParsedDelta") -> "ParsedDelta":
         return ParsedDelta(
-            self.content + other.content, self.thinking + other.thinking, self.tool_calls + other.tool_calls
+            self.content + other.content,
+            self.thinking + other.thinking,
+            self.tool_calls + other.tool_calls,
+            self.call_deltas + other.call_deltas,
         )
 
 
@@ -62,11 +81,20 @@ class _Section(Enum):
 
 
 class OutputParser:
-    """For one answer. `thinking`: the prompt already contains the start of thinking."""
+    """For one answer. `thinking`: the prompt already contains the start of thinking. `calls`: where calls are passed on
+    while they are written."""
 
-    def __init__(self, markers: Markers, tools: Tools | None = None, *, thinking: bool = False) -> None:
+    def __init__(
+        self,
+        markers: Markers,
+        tools: Tools | None = None,
+        *,
+        thinking: bool = False,
+        calls: CallDeltas | None = None,
+    ) -> None:
         self._markers = markers
         self._tools = tools or []
+        self._calls = calls
         self._section = _Section.THOUGHT if thinking else _Section.CONTENT
         self._outer = self._section  # the section that contains a call
         self._held = ""
@@ -97,10 +125,12 @@ class OutputParser:
         markers = self._relevant_markers()
         matches = [(at, -len(marker), marker) for marker in markers if (at := self._held.find(marker)) >= 0]
         if not matches:
+            certain = len(self._held) - self._uncertain(markers)
             if self._section is not _Section.CALL:
-                certain = len(self._held) - self._uncertain(markers)
                 self._add(self._held[:certain], delta)
                 self._held = self._held[certain:]
+            elif self._calls is not None and self._markers.json_calls:
+                delta.call_deltas += self._calls.read(self._held[:certain])
             return False
         at, _, marker = min(matches)
         before, self._held = self._held[:at], self._held[at + len(marker) :]
@@ -154,13 +184,21 @@ class OutputParser:
     def _end_call(self, text: str, delta: ParsedDelta, ended: bool) -> None:
         markers = self._markers
         self._section = self._outer
+        if self._calls is not None and markers.json_calls:
+            delta.call_deltas += self._calls.read(text, cut=not ended)
+            if self._calls.end():
+                self._at_start = True
+                return
         calls = self._parse_calls(text)
         if calls is None:
             self._at_start = False
             self._add(f"{markers.call_start}{text}{markers.call_end if ended else ''}", delta)
         else:
-            delta.tool_calls += calls
             self._at_start = True
+            if self._calls is None:
+                delta.tool_calls += calls
+            else:
+                delta.call_deltas += map(self._calls.whole, calls)
 
     def _parse_calls(self, text: str) -> list[dict[str, Any]] | None:
         """The calls in a text; None if it cannot be parsed."""

@@ -6,13 +6,13 @@ Uses the tokenizer and the model's limits, not MLX. Safe to call from any thread
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from models.language.batch.options import Drafting, Sampling
+from runner.engine.text.answer_format import AnswerFormats
 from runner.engine.text.chat_prompts import ChatPrompt, render_chat
-from runner.engine.text.output_parser import Markers, OutputParser, markers_of
-from runner.engine.text.required_calls import RequiredCall, call_schema
+from runner.engine.text.output_parser import OutputParser
+from runner.engine.text.required_calls import RequiredCall
 from runner.engine.text.truncation import note, truncate
 from runner.errors import BadRequest, RunnerFailed
 from runner.panics import is_panic
@@ -27,7 +27,7 @@ from runner.protocol.text import (
 )
 
 if TYPE_CHECKING:
-    from runner.engine.text.grammar import Grammar, Grammars
+    from runner.engine.text.grammar import Grammar
 
 DEFAULT_MAX_TOKENS = 16384  # of an answer, if the request does not limit it
 NO_DRAFTS = Drafting()
@@ -81,12 +81,12 @@ class Prompts:
         self._default_drafting = drafting
         self._why_no_drafts = why_no_drafts
         self._embedding_tokens = embedding_tokens
-        self._stop_tokens = stop_tokens
+        self._formats = AnswerFormats(tokenizer, vocab, stop_tokens)
 
     def generate(self, request: TextRequest, unknown: Sequence[str] = ()) -> Generate:
-        grammar = self._grammar(request)
+        grammar, warnings = self._formats.grammar(request)
         context = self._context(request.options.num_ctx)
-        warnings = [f"options.{name} is unknown and was ignored" for name in unknown]
+        warnings += [f"options.{name} is unknown and was ignored" for name in unknown]
         chat, prompt = self._prompt(request)
         if request.truncate and chat:
             answer = self._max_tokens(request.options, context)
@@ -114,7 +114,7 @@ class Prompts:
             logprobs=request.top_logprobs if request.logprobs or request.top_logprobs else None,
             drafting=drafting,
             grammar=grammar,
-            parser=self._parser(request, chat) if request.split else None,
+            parser=self._formats.parser(request, chat) if request.split else None,
             context=prompt[-CONTEXT_TOKENS:] if chat and chat.begun else [],
             warnings=warnings,
             priority=request.options.priority,
@@ -133,12 +133,6 @@ class Prompts:
 
     def _count(self, request: TextRequest) -> int:
         return len(self._prompt(request)[1])
-
-    @cached_property
-    def _grammars(self) -> "Grammars":
-        from runner.engine.text.grammar import Grammars  # slow to import, and not always needed
-
-        return Grammars(self.tokenizer, self.vocab, self._stop_tokens)
 
     def _context(self, num_ctx: int | None) -> int:
         """How much of the model's context a request may use."""
@@ -188,28 +182,6 @@ class Prompts:
         return bias
 
     # -- text to ids and back
-
-    def _grammar(self, request: TextRequest) -> "Grammar | None":
-        if request.tool_choice != "required":
-            return None if request.format in (None, "") else self._grammars.compile(request.format)
-        schema = call_schema(request.tools or [])
-        try:
-            return self._grammars.compile(schema)
-        except BadRequest as error:
-            raise BadRequest(f"tools{error.message.removeprefix('format')}") from None
-
-    def _parser(self, request: TextRequest, chat: ChatPrompt | None) -> OutputParser | RequiredCall:
-        if request.tool_choice == "required":
-            return RequiredCall()
-        markers = markers_of(self.tokenizer)
-        if request.tools and markers.tool_parser is None:
-            raise BadRequest(
-                "tools: this model does not have a supported tool-call format, so it cannot decide to call tools; "
-                "set tool_choice to required, or to one function, to make it call"
-            )
-        thinking = _starts_thinking(markers, chat or ChatPrompt(request.prompt or ""))
-        # With a grammar there is no thinking: it only allows the answer.
-        return OutputParser(markers, request.tools, thinking=thinking and request.format in (None, ""))
 
     def encode_prompt(self, text: str) -> list[int]:
         """With the special tokens that the tokenizer adds by default, unless the text already begins with one."""
@@ -273,15 +245,6 @@ class Prompts:
         largest = max(tokens, default=0)
         if largest >= self.vocab:
             raise BadRequest(f"{name}: {largest} is not a token of this model; ids are 0 to {self.vocab - 1}")
-
-
-def _starts_thinking(markers: Markers, chat: ChatPrompt) -> bool:
-    """Whether the answer starts inside thinking: the prompt ends with its marker, or the begun answer has not closed it."""
-    if markers.think_start is None:
-        return False
-    begun = chat.begun or ""
-    unclosed = begun.rfind(markers.think_start) > begun.rfind(markers.think_end or markers.think_start)
-    return unclosed or chat.text.rstrip().endswith(markers.think_start)
 
 
 def _tokenizer_error(error: BaseException, what: str) -> BaseException:

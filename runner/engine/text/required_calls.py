@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from runner.engine.text.call_stream import CallDeltas
 from runner.engine.text.output_parser import ParsedDelta
 from runner.errors import BadRequest
 
@@ -16,21 +17,26 @@ OPEN_KEYWORDS = {
 
 
 class RequiredCall:
-    """Used instead of an OutputParser if the grammar makes the answer one call. A truncated answer has no call."""
+    """Used instead of an OutputParser if the grammar makes the answer one call. A call that was cut is content, unless it
+    was passed on while it was written (`calls`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, calls: CallDeltas | None = None) -> None:
         self._text = ""
+        self._calls = calls
 
     def push(self, text: str) -> ParsedDelta:
         self._text += text
-        return ParsedDelta()
+        return ParsedDelta(call_deltas=self._calls.read(self._text) if self._calls else [])
 
     def finish(self) -> ParsedDelta:
+        if self._calls is not None:
+            deltas = self._calls.read(self._text, cut=True)
+            return ParsedDelta("" if self._calls.end() else self._text, call_deltas=deltas)
         try:
             call = msgspec.json.decode(self._text)
         except msgspec.DecodeError:
-            return ParsedDelta()
-        return ParsedDelta(tool_calls=[call]) if isinstance(call, dict) else ParsedDelta()
+            return ParsedDelta(self._text)
+        return ParsedDelta(tool_calls=[call])
 
 
 def call_schema(tools: list[Tool]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from llguidance import LLMatcher, LLTokenizer
 
-from runner.engine.text.json_schema import TooSlow, compile_schema, try_schema
+from runner.engine.text.json_schema import TooSlow, compile_grammar, try_grammar
 from runner.errors import Busy
 
 # Seconds of processor time.
@@ -28,28 +28,29 @@ class SchemaTrials:
         self._refused: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
 
-    def compile(self, vocabulary: LLTokenizer, schema: str) -> LLMatcher:
-        """A new matcher for the schema. Raises SchemaError if it cannot be compiled, Busy if too many are waiting."""
+    def compile(self, vocabulary: LLTokenizer, grammar: str, trial: str) -> LLMatcher:
+        """A new matcher for the grammar; `trial` is what to try in its place, without the model's vocabulary. Raises
+        SchemaError if it cannot be compiled, Busy if too many are waiting."""
         with self._lock:
-            if schema in self._refused:
-                raise TooSlow(self._refused[schema])
+            if grammar in self._refused:
+                raise TooSlow(self._refused[grammar])
         try:
             with self._short.place():
-                try_schema(schema, SHORT)
-                return compile_schema(vocabulary, schema)
+                try_grammar(trial, SHORT)
+                return compile_grammar(vocabulary, grammar)
         except TooSlow:
             pass
         with self._long.place():
             try:
-                try_schema(schema, LONGEST)
+                try_grammar(trial, LONGEST)
             except TooSlow as error:
-                self._remember(schema, str(error))
+                self._remember(grammar, str(error))
                 raise
-            return compile_schema(vocabulary, schema)
+            return compile_grammar(vocabulary, grammar)
 
-    def _remember(self, schema: str, why: str) -> None:
+    def _remember(self, grammar: str, why: str) -> None:
         with self._lock:
-            self._refused[schema] = why
+            self._refused[grammar] = why
             while len(self._refused) > MAX_REFUSED:
                 self._refused.popitem(last=False)
 

@@ -1,14 +1,25 @@
-"""Tools for chat templates without support for them: tools, calls and results as plain text."""
+"""Tools for models without a tool-call format that is known here: tools, calls and results as plain text."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+
+from runner.engine.text.output_parser import Markers
+from runner.protocol.text import TextRequest
 
 TemplateMessage = dict[str, Any]
 
 INTRODUCTION = "These are the tools that you can call, each as JSON:"
-REQUEST = (
-    'Answer with a call of one of them, as JSON: {"name": the name of the tool, "arguments": {its arguments}}'
+CALL_FORM = '{"name": the name of the tool, "arguments": {its arguments}}'
+REQUEST = f"Answer with a call of one of them, as JSON: {CALL_FORM}"
+START, END = "<tool_call>", "</tool_call>"
+OFFER = (
+    f"To call one of them, write {START}{CALL_FORM}{END}. If you do not need a tool, answer without any call."
+)
+NOTE = (
+    "tools: this model has no tool-call format that is supported here, so the tools are described in a message, and calls "
+    "are held to JSON"
 )
 
 
@@ -18,10 +29,28 @@ def supports_tools(tokenizer: Any) -> bool:
     return "tool" in template if isinstance(template, str) else True
 
 
-def introduce(tools: Sequence[dict[str, Any]]) -> str:
+def are_described(tokenizer: Any, request: TextRequest) -> bool:
+    """Whether the tools of a request are described in a message, not by the chat template."""
+    if not request.tools:
+        return False
+    must = request.tool_choice == "required"
+    return not supports_tools(tokenizer) or (tokenizer.tool_parser is None and not must)
+
+
+def described_markers(markers: Markers) -> Markers:
+    """The markers of an answer that may call tools that were described to the model."""
+    return replace(markers, call_start=START, call_end=END, tool_parser=_read_call, json_calls=True)
+
+
+def _read_call(text: str, tools: Any) -> Any:
+    return json.loads(text)
+
+
+def introduce(request: TextRequest) -> str:
     """The description of the tools for the model."""
-    functions = [json.dumps(tool["function"], ensure_ascii=False) for tool in tools]
-    return "\n".join([INTRODUCTION, *functions, "", REQUEST])
+    functions = [json.dumps(tool.get("function"), ensure_ascii=False) for tool in request.tools or []]
+    how = REQUEST if request.tool_choice == "required" else OFFER
+    return "\n".join([INTRODUCTION, *functions, "", how])
 
 
 def insert_first(messages: Sequence[TemplateMessage], text: str, role: str) -> list[TemplateMessage]:
@@ -35,8 +64,9 @@ def insert_first(messages: Sequence[TemplateMessage], text: str, role: str) -> l
     return [*messages[:index], extended, *messages[index + 1 :]]
 
 
-def as_text_messages(messages: Sequence[TemplateMessage]) -> list[TemplateMessage]:
-    """Turn calls into assistant text and results into user messages: the template would drop them otherwise."""
+def as_text_messages(messages: Sequence[TemplateMessage], marked: bool) -> list[TemplateMessage]:
+    """Turn calls into assistant text and results into user messages: the template would drop them otherwise. `marked`:
+    calls stand between markers, as the model is told to write them."""
     names: dict[Any, str] = {}  # of tools, by the ids of their calls
     converted: list[TemplateMessage] = []
     after_result = False
@@ -52,13 +82,16 @@ def as_text_messages(messages: Sequence[TemplateMessage]) -> list[TemplateMessag
         else:
             calls = message.get("tool_calls") or []
             names |= {call.get("id"): str(_function(call).get("name")) for call in calls}
-            converted.append(_with_calls_as_text(message, calls) if calls else message)
+            converted.append(_with_calls_as_text(message, calls, marked) if calls else message)
         after_result = is_result
     return converted
 
 
-def _with_calls_as_text(message: TemplateMessage, calls: Sequence[dict[str, Any]]) -> TemplateMessage:
-    parts = [message["content"], *map(_call, calls)]
+def _with_calls_as_text(
+    message: TemplateMessage, calls: Sequence[dict[str, Any]], marked: bool
+) -> TemplateMessage:
+    texts = map(_call, calls)
+    parts = [message["content"], *(f"{START}{text}{END}" if marked else text for text in texts)]
     rest = {key: value for key, value in message.items() if key != "tool_calls"}
     return {**rest, "content": "\n".join(part for part in parts if part)}
 

@@ -320,9 +320,10 @@ class TextWorker:
         delta = _parsed(answer.request.parser, sent, bool(output.finish or stopped))
         if output.token is not None:
             logprobs = self._logprobs(output.token, output.logprob)
-            yield JobEvent(
-                job, TextChunk(delta.content, output.token, logprobs, delta.thinking, delta.tool_calls)
+            chunk = TextChunk(
+                delta.content, output.token, logprobs, delta.thinking, delta.tool_calls, delta.call_deltas
             )
+            yield JobEvent(job, chunk)
         if stopped and not output.finish:
             self._batch.remove(output.sequence)
         finish = "stop" if stopped else output.finish
@@ -377,6 +378,7 @@ def _done(answer: _Answer, finish: str, rest: ParsedDelta) -> TextDone:
         "content": rest.content,
         "thinking": rest.thinking,
         "tool_calls": rest.tool_calls,
+        "call_deltas": rest.call_deltas,
         "warnings": answer.request.warnings,
         "stop_string": answer.stops.matched,
     }

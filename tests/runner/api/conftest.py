@@ -1,5 +1,6 @@
 """A gateway over toy models, which the real clients ask."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,12 +35,30 @@ def gateway(drawing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="session")
 def calling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """`caller` thinks, says something and calls two tools, whatever it is asked."""
+    """Models that say the same whatever they are asked. `caller` thinks, says something and calls two tools; `told` has a
+    chat template without tools, and calls one."""
     pieces = (
         "<think>", "The sea, then.", "</think>", "I look.",
         "<tool_call>", '{"name": "look", "arguments": {"at": "sea", "far": true}}', "</tool_call>",
         '\n<tool_call>\n{"name": "wait", "arguments": {}}\n</tool_call>',
     )  # fmt: skip
     folder = make_saying_model(tmp_path_factory.mktemp("caller") / "toy", *pieces)
-    with Gateway({"caller": folder}, pretend=False, memory=64 * 1024**3, force=True) as gateway:
+    call = (
+        "I look.",
+        "<tool_call>",
+        '{"name": "look", "arguments": ',
+        '{"at": "sea',
+        '", "far": ',
+        "true}}",
+        "</tool_call>",
+    )
+    told = make_saying_model(tmp_path_factory.mktemp("told") / "toy", *call)
+    config = json.loads((told / "tokenizer_config.json").read_text())
+    config["chat_template"] = (
+        "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    (told / "tokenizer_config.json").write_text(json.dumps(config))
+    folders = {"caller": folder, "told": told}
+    with Gateway(folders, pretend=False, memory=64 * 1024**3, force=True) as gateway:
         yield gateway

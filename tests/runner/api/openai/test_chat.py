@@ -195,21 +195,6 @@ def test_a_tool_that_must_be_called_is_called_by_its_schema(client: Any) -> None
             assert isinstance(arguments["far"], bool)
 
 
-def test_a_call_streams_as_a_delta(client: Any) -> None:
-    fields: Any = {"tools": [LOOK], "tool_choice": "required", "max_completion_tokens": 200}
-    whole = chat(client, **fields).choices[0].message.tool_calls[0]
-    chunks = [checked(chunk) for chunk in chat(client, stream=True, **fields)]
-    deltas = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
-    (call,) = deltas
-    assert (call.index, call.type, call.function) == (
-        0,
-        "function",
-        type(call.function)(**whole.function.model_dump()),
-    )
-    assert call.id.startswith("call_")
-    assert chunks[-1].choices[0].finish_reason == "tool_calls"
-
-
 def test_a_call_and_its_answer_go_back_to_the_model(client: Any) -> None:
     call = {
         "id": "call_1",
@@ -285,8 +270,6 @@ def test_models_of_another_kind_and_unknown_ones_are_told_apart(client: Any) -> 
     with pytest.raises(openai.NotFoundError) as missing:
         chat(client, model="nobody")
     assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
-    with pytest.raises(openai.BadRequestError, match="a supported tool-call format"):
-        chat(client, model="plain", tools=[LOOK])
 
 
 def test_unknown_paths_name_the_nearest(client: Any, gateway: Gateway) -> None:

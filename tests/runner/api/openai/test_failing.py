@@ -137,17 +137,22 @@ def test_calls_have_ids_of_their_own_and_end_the_answer() -> None:
     choice = reader()
     said = choice.read(TextChunk("Well. ", 1))
     assert (said.content, said.calls, said.finish) == ("Well. ", [], None)
-    calls = choice.read(TextChunk("", 2, tool_calls=[LOOK, LOOK])).calls
+    first = choice.read(TextChunk("", 2, tool_calls=[LOOK, LOOK]))
+    assert [delta.index for delta in first.call_deltas] == [0, 1]
+    last = choice.read(END)
+    calls = first.calls + last.calls
+    assert [call.id for call in calls] == [delta.id for delta in first.call_deltas]
     assert calls[0].id != calls[1].id
     assert calls[0].function.name == "look"
     assert calls[0].function.arguments == json.dumps({"at": "sea"}, separators=(",", ":"))
-    assert choice.read(END).finish == "tool_calls"
+    assert last.finish == "tool_calls"
 
 
 def test_without_parallel_calls_the_first_is_the_only_one() -> None:
     choice = reader(parallel_tool_calls=False)
-    assert len(choice.read(TextChunk("", 2, tool_calls=[LOOK, LOOK])).calls) == 1
-    assert choice.read(replace(END, tool_calls=[LOOK])).calls == []
+    (delta,) = choice.read(TextChunk("", 2, tool_calls=[LOOK, LOOK])).call_deltas
+    (call,) = choice.read(replace(END, tool_calls=[LOOK])).calls
+    assert call.id == delta.id
 
 
 def test_a_drawing_says_nothing_that_was_not_asked_for() -> None:

@@ -13,9 +13,9 @@ from mlx_lm.utils import load_tokenizer
 from transformers import AutoTokenizer
 
 from models.tokenizers.deadline import _stop
+from runner.engine.text.answer_format import _starts_thinking
 from runner.engine.text.chat_prompts import ChatPrompt, render_chat
 from runner.engine.text.output_parser import markers_of
-from runner.engine.text.prompts import _starts_thinking
 from runner.errors import BadRequest
 from runner.protocol.text_rules import parse_text
 from tests.runner.live import events, in_process, text, tokens

@@ -280,11 +280,11 @@ class Trials:
         self.tried: list[tuple[str, float]] = []
         self.go = threading.Event()
         self.accepted = accepted
-        monkeypatch.setattr("runner.engine.text.schema_trials.try_schema", self.try_schema)
+        monkeypatch.setattr("runner.engine.text.schema_trials.try_grammar", self.try_grammar)
 
-    def try_schema(self, schema: str, seconds: float) -> None:
-        self.tried.append((schema, seconds))
-        if '"slow"' in schema:
+    def try_grammar(self, grammar: str, seconds: float) -> None:
+        self.tried.append((grammar, seconds))
+        if '"slow"' in grammar:
             if seconds == SHORT:
                 raise TooSlow("too slow")
             assert self.go.wait(PATIENCE)

@@ -81,11 +81,3 @@ def test_a_runner_splits_when_it_is_asked_to() -> None:
         assert [event["token"] for event in split[:-1]] == [marker] * 3
         whole = live.http.post("/completion", json={**body, "split": True, "stream": False}).json()
         assert (whole["content"], whole["thinking"]) == ("", "<think>" * 2)
-
-
-def test_tools_of_a_model_without_calls_are_refused() -> None:
-    with Live(toy_text("gemma3")) as live:
-        body = {"messages": [{"role": "user", "content": "Why?"}], "tools": TOOLS, "split": True}
-        answer = live.http.post("/completion", json=body)
-        assert answer.status_code == 400
-        assert "a supported tool-call format" in answer.json()["error"]

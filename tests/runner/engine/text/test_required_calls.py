@@ -13,7 +13,9 @@ from runner.api.ollama.requests import Chat as OllamaChat
 from runner.api.openai.chat import Chat as OpenAIChat
 from runner.api.openai.chat_stream import ChoiceReader
 from runner.engine.text.chat_prompts import render_chat
+from runner.engine.text.output_parser import ParsedDelta
 from runner.engine.text.required_calls import RequiredCall, call_schema
+from runner.engine.text.tool_prompts import NOTE, OFFER
 from runner.errors import BadRequest
 from runner.protocol.events import TextEvent, decode_event
 from runner.protocol.text import encode
@@ -33,6 +35,22 @@ OPTIONS = {"num_predict": 200, "temperature": 1.0, "seed": 3}
 
 def rendered(template: str | None, messages: list[Any], family: str = "llama", **fields: Any) -> str:
     return render_chat(loaded(family, template), parse_text({"messages": messages, **fields})).text
+
+
+def test_tools_that_may_be_called_are_offered_and_earlier_calls_look_as_new_ones_should() -> None:
+    called = {"role": "assistant", "content": None, "tool_calls": [CALLED]}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "blue"}
+    prompt = rendered(SMOLLM2, [USER, called, result], tools=[LOOK])
+    assert prompt.startswith("<|im_start|>system\nThese are the tools that you can call")
+    assert OFFER in prompt
+    assert '\n<tool_call>{"name": "look", "arguments": {"at": "sea"}}</tool_call><|im_end|>' in prompt
+
+
+def test_arguments_of_an_earlier_call_that_are_not_json_are_passed_on_as_text() -> None:
+    function = {"name": "look", "arguments": "at sea"}
+    called = {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "function": function}]}
+    assert '{"name": "look", "arguments": "at sea"}' in rendered(SMOLLM2, [USER, called, USER])
+    assert '"arguments": at sea}' in rendered(None, [USER, called, USER], "qwen3", tools=[LOOK])
 
 
 REQUIRED: dict[str, Any] = {"tools": [LOOK, WAIT], "tool_choice": "required"}
@@ -75,10 +93,10 @@ def test_calls_and_results_reach_a_template_that_knows_none() -> None:
     assert "<|im_start|>user\nlook returned: blue\nlook returned: wet<|im_end|>" in prompt
 
 
-def test_a_call_that_was_cut_short_is_none() -> None:
+def test_a_call_that_was_cut_short_is_content() -> None:
     call = RequiredCall()
     assert not call.push('{"name": "look", "argu').content
-    assert call.finish().tool_calls == []
+    assert call.finish() == ParsedDelta('{"name": "look", "argu')
 
 
 @pytest.mark.parametrize(
@@ -165,12 +183,18 @@ def test_a_required_call_is_made_by_any_model_and_in_every_api(family: str) -> N
     with_runner(family, check)
 
 
-def test_tools_that_may_be_called_need_a_model_that_knows_how() -> None:
+def test_tools_are_described_to_a_model_that_knows_none_which_is_told_in_a_warning() -> None:
     async def check(client: httpx2.AsyncClient) -> None:
-        body = {"messages": [USER], "tools": [LOOK], "split": True}
-        refused = await client.post("/completion", json=body)
-        assert refused.status_code == 400
-        assert "set tool_choice to required, or to one function" in refused.json()["error"]
+        body: dict[str, Any] = {"messages": [USER], "options": {"num_predict": 5}}
+        plain = await ask(client, body)
+        done = (await ask(client, {**body, "tools": [LOOK], "split": True}))[-1]
+        assert done["prompt_eval_count"] > plain[-1]["prompt_eval_count"]
+        assert done["warnings"] == [NOTE]
+        unheld = {"function": {"name": "wait", "parameters": {"not": {}}}}
+        _, warning = (await ask(client, {**body, "tools": [LOOK, unheld]}))[-1]["warnings"]
+        assert warning.startswith(
+            "tools: the arguments of calls are not held to their schemas: Unimplemented"
+        )
 
     with_runner("gemma3", check)
 

@@ -1,0 +1,92 @@
+"""What form an answer takes: the grammar that it is held to, and how calls and thoughts in it are told apart."""
+
+from collections.abc import Collection
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from runner.engine.text.call_stream import CallDeltas
+from runner.engine.text.chat_prompts import ChatPrompt
+from runner.engine.text.output_parser import Markers, OutputParser, markers_of
+from runner.engine.text.required_calls import RequiredCall, call_schema
+from runner.engine.text.tool_prompts import NOTE, are_described, described_markers
+from runner.errors import BadRequest
+from runner.protocol.text import TextRequest
+
+if TYPE_CHECKING:
+    from runner.engine.text.grammar import Grammar, Grammars
+
+UNHELD = {"type": "object"}
+
+
+class AnswerFormats:
+    """Of one model."""
+
+    def __init__(self, tokenizer: Any, vocab: int, stop_tokens: Collection[int]) -> None:
+        self._tokenizer = tokenizer
+        self._vocab = vocab
+        self._stop_tokens = stop_tokens
+
+    @cached_property
+    def _grammars(self) -> "Grammars":
+        from runner.engine.text.grammar import Grammars  # slow to import, and not always needed
+
+        return Grammars(self._tokenizer, self._vocab, self._stop_tokens)
+
+    def grammar(self, request: TextRequest) -> tuple["Grammar | None", list[str]]:
+        """The grammar of an answer, if it is held to one, and warnings."""
+        tools, format = request.tools or [], None if request.format == "" else request.format
+        described = are_described(self._tokenizer, request)
+        warnings = [NOTE] if described else []
+        if request.tool_choice == "required":
+            return self._required_call(tools), warnings
+        answer = None if format is None else self._grammars.compile(format)
+        if not described and (not tools or format is None):
+            return answer, warnings
+        try:
+            return self._with_calls(self._markers(request), call_schema(tools), format), warnings
+        except BadRequest as error:
+            reason = error.message.removeprefix("format: ")
+            warnings.append(f"tools: the arguments of calls are not held to their schemas: {reason}")
+        names = [{"function": {"name": _name(tool), "parameters": UNHELD}} for tool in tools]
+        return self._with_calls(self._markers(request), call_schema(names), format), warnings
+
+    def _required_call(self, tools: list[dict[str, Any]]) -> "Grammar":
+        schema = call_schema(tools)
+        try:
+            return self._grammars.compile(schema)
+        except BadRequest as error:
+            raise BadRequest(f"tools{error.message.removeprefix('format')}") from None
+
+    def _with_calls(self, markers: Markers, calls: dict[str, Any], format: Any) -> "Grammar":
+        from runner.engine.text.answer_grammar import answer_grammar
+
+        text = answer_grammar(markers, calls, format, self._grammars.special_tokens)
+        return self._grammars.compile_text(text, trial=answer_grammar(markers, calls, format, {}))
+
+    def _markers(self, request: TextRequest) -> Markers:
+        markers = markers_of(self._tokenizer)
+        return described_markers(markers) if are_described(self._tokenizer, request) else markers
+
+    def parser(self, request: TextRequest, chat: ChatPrompt | None) -> OutputParser | RequiredCall:
+        calls = CallDeltas() if request.call_deltas else None
+        if request.tool_choice == "required":
+            return RequiredCall(calls)
+        markers = self._markers(request)
+        thinking = _starts_thinking(markers, chat or ChatPrompt(request.prompt or ""))
+        # With a schema there is no thinking: it only allows the answer.
+        thinking = thinking and request.format in (None, "")
+        return OutputParser(markers, request.tools, thinking=thinking, calls=calls)
+
+
+def _name(tool: dict[str, Any]) -> Any:
+    function = tool.get("function")
+    return function.get("name") if isinstance(function, dict) else None
+
+
+def _starts_thinking(markers: Markers, chat: ChatPrompt) -> bool:
+    """Whether the answer starts inside thinking: the prompt ends with its marker, or the begun answer has not closed it."""
+    if markers.think_start is None:
+        return False
+    begun = chat.begun or ""
+    unclosed = begun.rfind(markers.think_start) > begun.rfind(markers.think_end or markers.think_start)
+    return unclosed or chat.text.rstrip().endswith(markers.think_start)

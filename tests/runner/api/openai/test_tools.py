@@ -1,0 +1,119 @@
+"""Tools by the real openai package: answers that may be calls, calls while they are written, calls that are cut."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.runner.api.openai.test_chat import ASK, LOOK, WAIT, chat
+from tests.runner.api.typed import checked
+from tests.runner.gateway.live import Gateway
+from tests.waiting import PATIENCE
+
+openai = pytest.importorskip("openai", reason="the clients group is not installed")
+
+BOATS = {
+    "type": "object",
+    "properties": {"boats": {"enum": [1, 17]}},
+    "required": ["boats"],
+    "additionalProperties": False,
+}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "boats", "schema": BOATS, "strict": True}}
+
+
+@pytest.fixture
+def client(gateway: Gateway) -> Any:
+    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
+
+
+@pytest.fixture
+def saying(calling: Gateway) -> Any:
+    return openai.OpenAI(base_url=f"{calling.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
+
+
+def pieces(client: Any, **fields: Any) -> tuple[list[Any], list[Any]]:
+    """The chunks of a stream, and the deltas of its calls."""
+    chunks = [checked(chunk) for chunk in chat(client, stream=True, **fields)]
+    return chunks, [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
+
+
+def test_an_answer_follows_its_schema_beside_tools(client: Any) -> None:
+    for model in ("toy", "plain"):
+        fields: Any = {"tools": [LOOK, WAIT], "response_format": FORMAT, "max_completion_tokens": 200}
+        (choice,) = checked(chat(client, model=model, **fields)).choices
+        assert choice.message.tool_calls is None
+        assert json.loads(choice.message.content)["boats"] in (1, 17)
+
+
+def test_a_schema_leaves_room_for_calls(saying: Any) -> None:
+    for model in ("caller", "told"):
+        fields: Any = {"tools": [LOOK, WAIT], "response_format": FORMAT, "temperature": 0}
+        bias = {"logit_bias": {str(first_token(saying, model)): 100}, "max_completion_tokens": 60}
+        (choice,) = checked(chat(saying, model=model, **fields, **bias)).choices
+        assert choice.message.tool_calls[0].function.name == "look"
+        assert not choice.message.content
+
+
+def first_token(client: Any, model: str) -> int:
+    """Of a call."""
+    root = str(client.base_url).removesuffix("v1/")
+    tokens = client.post(f"{root}tokenize", cast_to=object, body={"model": model, "content": "<tool_call>"})
+    return int(tokens["tokens"][0])
+
+
+def test_tools_are_offered_to_a_model_whose_template_has_none(saying: Any) -> None:
+    answer = checked(chat(saying, model="told", tools=[LOOK, WAIT]))
+    (choice,) = answer.choices
+    (call,) = choice.message.tool_calls
+    assert (choice.message.content, choice.finish_reason) == ("I look.", "tool_calls")
+    assert (call.function.name, json.loads(call.function.arguments)) == ("look", {"at": "sea", "far": True})
+    assert "described in a message" in answer.warnings[0]
+    chunks, _ = pieces(saying, model="told", tools=[LOOK, WAIT])
+    assert chunks[-1].warnings == answer.warnings
+
+
+def test_the_arguments_of_a_call_are_streamed_while_they_are_written(saying: Any) -> None:
+    chunks, deltas = pieces(saying, model="told", tools=[LOOK])
+    first, *others = deltas
+    assert (first.index, first.type, first.function.name) == (0, "function", "look")
+    assert first.id.startswith("call_")
+    assert len(others) > 1
+    assert {(other.index, other.id, other.function.name) for other in others} == {(0, None, None)}
+    arguments = "".join(delta.function.arguments for delta in deltas)
+    assert json.loads(arguments) == {"at": "sea", "far": True}
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+
+
+def test_several_calls_are_streamed_each_by_its_place(saying: Any) -> None:
+    whole = chat(saying, model="caller", tools=[LOOK, WAIT], max_completion_tokens=60).choices[0].message
+    _, deltas = pieces(saying, model="caller", tools=[LOOK, WAIT], max_completion_tokens=60)
+    for index, call in enumerate(whole.tool_calls):
+        own = [delta for delta in deltas if delta.index == index]
+        assert (own[0].function.name, [delta.id for delta in own[1:]]) == (
+            call.function.name,
+            [None] * len(own[1:]),
+        )
+        assert json.loads("".join(delta.function.arguments for delta in own)) == json.loads(
+            call.function.arguments
+        )
+    assert len(whole.tool_calls) == 2
+
+
+def test_a_call_that_is_cut_keeps_what_was_written(saying: Any, client: Any) -> None:
+    fields: Any = {"model": "told", "tools": [LOOK], "max_completion_tokens": 4}
+    (choice,) = checked(chat(saying, **fields)).choices
+    (call,) = choice.message.tool_calls
+    assert (call.function.name, call.function.arguments) == ("look", '{"at": "sea')
+    assert choice.finish_reason == "length"
+    _, deltas = pieces(saying, **fields)
+    assert "".join(delta.function.arguments for delta in deltas) == call.function.arguments
+    cut = chat(client, tools=[LOOK], tool_choice="required", max_completion_tokens=3).choices[0]
+    assert cut.message.content
+    assert cut.finish_reason == "length"
+
+
+def test_earlier_calls_that_were_cut_go_back_to_the_model(saying: Any) -> None:
+    function = {"name": "look", "arguments": '{"at": "sea'}
+    called = {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": function}]}
+    for model in ("caller", "told"):
+        assert chat(saying, model=model, messages=[*ASK, called, *ASK], tools=[LOOK]).usage.prompt_tokens
