@@ -14,6 +14,7 @@ from pipelines import Capabilities
 from pipelines.parameters import ImageParameters, Previews
 
 Pixels: TypeAlias = NDArray[np.uint8]  # [height, width, 3], RGB
+Mask: TypeAlias = NDArray[np.bool_]  # [height, width]; what is drawn anew is true
 Size: TypeAlias = tuple[int, int]  # width, height
 
 
@@ -26,6 +27,7 @@ class ImageRequest(ImageParameters, frozen=True):
 
     seed: int  # one is drawn before where the client gives none
     images: tuple[Pixels, ...] = ()  # to edit, or to start from
+    mask: Mask | None = None  # of the first picture
     previews: Previews = 0  # how many on the way, of each picture
 
     @property
@@ -46,6 +48,13 @@ class Plan:
     strength: float | None = None  # None: there is no picture to start from
     # The sizes to which input pictures are reduced first; empty: they are used as they are.
     reduced: tuple[Size, ...] = ()
+    # Of the finished pictures, where that is not what is drawn: with a mask they have their input picture's.
+    pasted: Size | None = None
+
+    @property
+    def size(self) -> Size:
+        """Of the finished pictures."""
+        return self.pasted or (self.width, self.height)
 
 
 @dataclass(frozen=True)

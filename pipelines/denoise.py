@@ -18,39 +18,40 @@ from typing import Any, ClassVar, Self
 
 import mlx.core as mx
 import numpy as np
-from PIL import Image
 
 from models.files import LocalModel
 from models.layers.attention import on_cpu
-from models.layers.patchify import patchify, unpatchify
 from pipelines import Capabilities, Family, planning
 from pipelines.base import Event, ImageRequest, Picture, Plan, Report, Step
-from pipelines.denoise_state import Conditioning, DenoisePlan, StepResult, Stopwatch, TransformerInputs
-from pipelines.images import to_bytes, to_start
+from pipelines.denoise_state import (
+    Conditioning,
+    DenoisePlan,
+    KeptLatents,
+    StepResult,
+    Stopwatch,
+    TransformerInputs,
+)
+from pipelines.images import to_bytes
+from pipelines.init_latents import InitLatents
+from pipelines.inpaint import Canvas, inpaints
 from pipelines.latents import Noise
 from pipelines.mlx_memory import inflight_limit
-from pipelines.model_parts import ModelParts
 from pipelines.planning import Defaults
 from pipelines.prompt_embeds import PromptEmbeds
-from pipelines.sampling import FlowMatch, Schedule, add_noise, euler_step, predict_clean
+from pipelines.sampling import FlowMatch, Schedule, euler_step, predict_clean
 from pipelines.settings import RESIDENT, VAE_BYTES, Progress, Settings, no_progress
 from pipelines.variants import scheduler_config
 from pipelines.working_memory import Dimensions, working_bytes
 
-HALVES = (mx.float16, mx.bfloat16)
 PREVIEW_SIDE = 256
 WARMUP_EVENTS = 4  # of a picture in one step
 
 
-class DenoisingPipeline(ModelParts):
+class DenoisingPipeline(InitLatents):
     """A loaded model of one family, which also implements `encode_prompt`."""
 
     family: ClassVar[Family]
-    defaults: Defaults
     dimensions: Dimensions
-    # Latents along one side of a token; FLUX.2's codec makes patches already.
-    patch: int = 2
-    channels_first: ClassVar[bool] = True
 
     def __init__(self, model: LocalModel, settings: Settings) -> None:
         super().__init__(settings)
@@ -106,13 +107,6 @@ class DenoisingPipeline(ModelParts):
         """Latents of the reference pictures."""
         return []
 
-    def encode_image(self, picture: mx.array, noise: Noise) -> mx.array:
-        """Latents of the picture to start from, sampled from the codec's distribution."""
-        codec, (_, height, width, _) = self.codec, picture.shape
-        half = codec.dtype in HALVES
-        sample = noise.pictures(1, codec.channels, height // codec.scale, width // codec.scale, half)
-        return codec.encode(picture, mx.array(sample), self.strips)
-
     def warmup_lengths(self) -> Sequence[int]:
         """Prompt lengths in tokens, where kernels are compiled for each."""
         return ()
@@ -121,16 +115,7 @@ class DenoisingPipeline(ModelParts):
         """All work that depends on a prompt's length, for a picture of the model's own size, unevaluated."""
         return None
 
-    def latent_dtype(self, run: DenoisePlan, embeds: PromptEmbeds) -> mx.Dtype:
-        """The precision that the noise is drawn in."""
-        return embeds.states[0].dtype
-
     # What all families share.
-
-    @property
-    def features(self) -> int:
-        """Features of a token."""
-        return self.codec.channels * self.patch**2
 
     def warm(self, progress: Progress = no_progress) -> None:
         """Compile everything that a picture of the model's own size needs, by drawing one in a single step. A staged model
@@ -159,7 +144,8 @@ class DenoisingPipeline(ModelParts):
         run = self.denoise_plan(request, plan)
         strip_bytes = self.strips if isinstance(self.strips, int) else VAE_BYTES
         batch = 2 if run.cfg_steps else 1
-        work = working_bytes(self.dimensions, request, run.plan, batch, strip_bytes)
+        edits = self.defaults.supports_editing
+        work = working_bytes(self.dimensions, request, run.plan, batch, strip_bytes, edits)
         return work + (self.unloaded_bytes if self.settings.staged else 0)
 
     def denoise_plan(self, request: ImageRequest, plan: Plan) -> DenoisePlan:
@@ -212,10 +198,11 @@ class DenoisingPipeline(ModelParts):
         is evaluated while it is built, so it is built after the last step too."""
         steps = run.plan.denoise_steps
         before, total = index * steps, steps * run.request.n
-        result = self._step(run, conditioning, self._noisy_latents(run, conditioning, index), 0)
+        tokens, kept = self.first_tokens(run, conditioning, index)
+        result = self._step(run, conditioning, tokens, kept, 0)
         mx.async_eval(result)
         for step in range(1, steps):
-            next_result = self._step(run, conditioning, result.latents, step)
+            next_result = self._step(run, conditioning, result.latents, kept, step)
             mx.async_eval(next_result)
             yield result.event(before + step, total)
             result = next_result
@@ -226,7 +213,8 @@ class DenoisingPipeline(ModelParts):
         del result
         mx.async_eval(pixels)
         yield last
-        picture = Picture(np.array(pixels), index)
+        drawn, canvas = np.array(pixels), conditioning.canvas
+        picture = Picture(drawn if canvas is None else canvas.paste(drawn), index)
         stopwatch.decode += stopwatch.lap()
         yield picture
 
@@ -234,14 +222,17 @@ class DenoisingPipeline(ModelParts):
         """Everything that does not depend on the step, computed once. Random numbers are drawn in the reference's order:
         those that sample the initial latents, then the noise of all pictures."""
         noise = Noise(run.request.seed)
-        init_latents = self._init_latents(run, noise)
+        canvas = Canvas.of(run.request, run.plan) if inpaints(run.request) else None
+        init_latents = self.init_latents(run, canvas, noise)
         references = self.references(run)
+        if canvas is not None and init_latents is not None and self.defaults.supports_editing:
+            references.insert(0, init_latents)  # a picture with a mask is looked at as well
         mx.async_eval(init_latents, references)
         dtype = self.latent_dtype(run, prompts[0])
-        drawn = self._noise(run, noise, dtype)
+        drawn = self.draw_noise(run, noise, dtype)
         cfg = self._inputs(run, prompts, references) if run.cfg_steps else None
         cond = self._inputs(run, prompts[:1], references) if run.cfg_steps < run.plan.denoise_steps else None
-        return Conditioning(cfg, cond, drawn, init_latents, dtype)
+        return Conditioning(cfg, cond, drawn, init_latents, dtype, canvas, self.mask_tokens(run, canvas))
 
     def _inputs(
         self, run: DenoisePlan, prompts: Sequence[PromptEmbeds], references: Sequence[mx.array]
@@ -250,42 +241,29 @@ class DenoisingPipeline(ModelParts):
         mx.async_eval(inputs.prepared, inputs.modulation)
         return inputs
 
-    def _noise(self, run: DenoisePlan, noise: Noise, dtype: mx.Dtype) -> np.ndarray:
-        rows, columns = run.rows * self.patch, run.columns * self.patch
-        return noise.pictures(run.request.n, self.codec.channels, rows, columns, dtype in HALVES)
-
-    def _init_latents(self, run: DenoisePlan, noise: Noise) -> mx.array | None:
-        """Latents of the picture to start from, if there is one."""
-        if run.plan.strength is None:
-            return None
-        pixels = to_start(Image.fromarray(run.request.images[0]), run.plan.width, run.plan.height)
-        return self.encode_image(mx.array(pixels), noise)
-
-    def _noisy_latents(self, run: DenoisePlan, conditioning: Conditioning, index: int) -> mx.array:
-        """One picture's tokens at the first noise level, [1, token, feature]."""
-        dtype = conditioning.dtype
-        latents = mx.array(conditioning.noise[index : index + 1]).astype(dtype)
-        if conditioning.init_latents is not None:
-            clean = conditioning.init_latents.astype(dtype)
-            latents = add_noise(clean, latents, float(run.schedule.sigmas[0])).astype(dtype)
-        return patchify(latents, self.patch, self.channels_first).flatten(1, 2)
-
-    def _unpack(self, run: DenoisePlan, tokens: mx.array) -> mx.array:
-        patches = tokens.reshape(len(tokens), run.rows, run.columns, -1)
-        return unpatchify(patches, self.patch, self.channels_first)
-
     def _decode(self, run: DenoisePlan, tokens: mx.array) -> mx.array:
         """The picture as bytes, [row, column, 3]; unevaluated, unless it is decoded in strips."""
-        return to_bytes(self.codec.decode(self._unpack(run, tokens), self.strips))[0]
+        return to_bytes(self.codec.decode(self.to_latents(run, tokens), self.strips))[0]
 
-    def _step(self, run: DenoisePlan, conditioning: Conditioning, tokens: mx.array, step: int) -> StepResult:
+    def _step(
+        self,
+        run: DenoisePlan,
+        conditioning: Conditioning,
+        tokens: mx.array,
+        kept: KeptLatents | None,
+        step: int,
+    ) -> StepResult:
         sigma, next_sigma = (float(value) for value in run.schedule.sigmas[step : step + 2])
         velocity = self._velocity(run, conditioning, tokens, step)
         moved = euler_step(tokens, velocity, sigma, next_sigma)
+        if kept is not None:
+            moved = kept.put_back(moved, next_sigma)
         if step + 1 not in planning.preview_steps(run.plan.denoise_steps, run.request.previews):
             return StepResult(moved, None)
-        clean = self._unpack(run, predict_clean(tokens, velocity, sigma))
-        return StepResult(moved, to_bytes(self.codec.preview(clean, PREVIEW_SIDE))[0])
+        clean = predict_clean(tokens, velocity, sigma)
+        if kept is not None:
+            clean = kept.put_back(clean, 0.0)
+        return StepResult(moved, to_bytes(self.codec.preview(self.to_latents(run, clean), PREVIEW_SIDE))[0])
 
     def _velocity(
         self, run: DenoisePlan, conditioning: Conditioning, tokens: mx.array, step: int

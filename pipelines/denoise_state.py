@@ -8,7 +8,8 @@ import mlx.core as mx
 import numpy as np
 
 from pipelines.base import ImageRequest, Plan, Step
-from pipelines.sampling import Schedule
+from pipelines.inpaint import Canvas
+from pipelines.sampling import Schedule, add_noise
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,26 @@ class Conditioning:
     noise: np.ndarray  # of all pictures, [picture, row, column, channel]
     init_latents: mx.array | None
     dtype: mx.Dtype
+    canvas: Canvas | None = None  # of a request with a mask
+    mask: mx.array | None = None  # [1, token, feature]; 1 is drawn anew
 
     @property
     def arrays(self) -> list[Any]:
         """Everything that is computed before the first step."""
         inputs = [(each.prepared, each.modulation) for each in (self.cfg, self.cond) if each]
-        return [self.init_latents, *inputs]
+        return [self.init_latents, self.mask, *inputs]
+
+
+class KeptLatents(NamedTuple):
+    """What a mask keeps of one picture, as tokens: between the steps it is put back, noised as far as the rest."""
+
+    mask: mx.array
+    clean: mx.array
+    noise: mx.array
+
+    def put_back(self, tokens: mx.array, sigma: float) -> mx.array:
+        kept = add_noise(self.clean, self.noise, sigma)
+        return ((1 - self.mask) * kept + self.mask * tokens).astype(tokens.dtype)
 
 
 class StepResult(NamedTuple):

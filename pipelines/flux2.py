@@ -1,7 +1,7 @@
 """FLUX.2 klein: a Qwen3 encoder read at three depths, reference pictures, guidance for base models only.
 
 Pictures without a strength are references for editing, each with its own time coordinate. With a strength, the first
-picture is the start of an image-to-image run, and the others are references.
+picture is the start of an image-to-image run, and the others are references. With a mask it is both.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
 from models.vae.autoencoder_kl import AutoencoderKLFlux2
 from models.vae.config import AutoencoderKLFlux2Config
 from pipelines import PIPELINES
-from pipelines.base import ImageRequest, Plan
+from pipelines.base import ImageRequest, Mask, Plan
 from pipelines.components import Component, require_equal, tokenizer_of
 from pipelines.denoise import DenoisingPipeline
 from pipelines.denoise_state import DenoisePlan
@@ -100,6 +100,16 @@ class Flux2Klein(DenoisingPipeline):
     def encode_image(self, picture: mx.array, noise: Noise) -> mx.array:
         """The most likely latents, as for references."""
         return self.codec.encode(picture, strips=self.strips)
+
+    def mask_latents(self, mask: Mask) -> np.ndarray:
+        """The mean of the four pixels in the middle of each token, as the reference interpolates."""
+        side = self.codec.scale
+        middle = mask.astype(np.float32)
+        for axis in (0, 1):
+            middle = middle.take(range(side // 2 - 1, middle.shape[axis], side), axis) + middle.take(
+                range(side // 2, middle.shape[axis], side), axis
+            )
+        return middle / np.float32(4)
 
     def prepare(
         self, run: DenoisePlan, prompts: Sequence[PromptEmbeds], references: Sequence[mx.array]

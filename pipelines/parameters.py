@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from msgspec import Meta, Struct
 from msgspec.structs import fields
 
-from pipelines.limits import LONGEST_SIDE, LONGEST_TEXT, MAX_SEED, MOST_PICTURES, MOST_STEPS
+from pipelines.limits import LONGEST_SIDE, LONGEST_TEXT, MAX_SEED, MOST_PICTURES, MOST_STEPS, WIDEST_FEATHER
 
 Group = Literal["main", "more"]  # where the page has a parameter: beside the seed, or under "More options"
 
@@ -41,6 +41,10 @@ Steps = Annotated[int, Meta(ge=0, le=MOST_STEPS)]
 Scale = Annotated[float, Meta(ge=0, le=100)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1, le=MOST_PICTURES)]
+Feather = Annotated[int, Meta(ge=0, le=WIDEST_FEATHER)]
+Margins = Annotated[
+    str, Meta(max_length=64, extra_json_schema={"pattern": r"^\s*[0-9]{1,4}([\s,]+[0-9]{1,4}){0,3}\s*$"})
+]
 # Of the request alone: they change nothing about the picture.
 Previews = Annotated[int, Meta(ge=0, le=MOST_STEPS)]
 
@@ -64,6 +68,14 @@ class ImageParameters(Struct, frozen=True):
     n: Annotated[
         Count, about("how many pictures, all from one seed", unset="1", label="Pictures", group="main")
     ] = 1
+    feather: Annotated[
+        Feather | None,
+        about("pixels around the mask over which the new picture fades into the old", unset="0"),
+    ] = None
+    outpaint: Annotated[
+        Margins | None,
+        about("pixels to add around the first input picture: for all sides, or above, right, below, left"),
+    ] = None
     true_cfg_scale: Annotated[
         Scale | None,
         about(

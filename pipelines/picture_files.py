@@ -11,12 +11,12 @@ import contextlib
 import io
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pipelines.base import Pixels, Size
+from pipelines.base import Mask, Pixels, Size
 from pipelines.images import MAX_PIXELS, PictureError, check_size
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -24,6 +24,7 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_WEBP_PIXELS = MAX_PIXELS // 2
 # Larger pictures are reduced while they are decoded, which may differ by a shade from reducing the whole.
 LARGE = 16 * 1024 * 1024
+HALF = 128  # a mask's levels from here on are white, or opaque
 BAND = 2 * 1024 * 1024  # pixels that are converted at a time
 # Many small parts in a header take the decoder long, and each scan of a JPEG covers the whole picture.
 MOST_READS = 200_000
@@ -107,6 +108,15 @@ class PictureFile:
                 return upright.whole()
             return upright.reduced(size) if math.prod(upright.size) > LARGE else upright.resized(size)
 
+    def mask(self) -> Mask:
+        """What is to change: where the picture is transparent, or, if it is opaque everywhere, where it is white rather than
+        black."""
+        with _opened(self.data) as picture:
+            picture.load()
+            upright = _Upright(picture, self._orientation)
+            transparent = upright.transparent()
+            return upright.white() if transparent is None else transparent
+
 
 class _Upright:
     """A decoded picture turned upright, converted a band of rows at a time to save memory."""
@@ -146,13 +156,35 @@ class _Upright:
             )
         return pixels
 
+    def white(self) -> Mask:
+        width, height = self.size
+        white = np.empty((height, width), np.bool_)
+        for top, bottom in _bands(height, width):
+            white[top:bottom] = np.asarray(self._rows(top, bottom).convert("L")) >= HALF
+        return white
+
+    def transparent(self) -> Mask | None:
+        """None: the picture is opaque everywhere."""
+        if not self._picture.has_transparency_data:
+            return None
+        width, height = self.size
+        transparent = np.empty((height, width), np.bool_)
+        for top, bottom in _bands(height, width):
+            alpha = self._turned(top, bottom, lambda rows: rows.convert("RGBA").getchannel("A"))
+            transparent[top:bottom] = np.asarray(alpha) < HALF
+        return transparent if transparent.any() else None
+
     def _rows(self, top: int, bottom: int) -> Image.Image:
         """Some rows of the picture as RGB."""
+        return self._turned(top, bottom, _rgb)
+
+    def _turned(self, top: int, bottom: int, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+        """Some rows of the picture, converted."""
         if self._reversed:
             top, bottom = self.size[1] - bottom, self.size[1] - top
         width, height = self._picture.size
         box = (top, 0, bottom, height) if self._lies else (0, top, width, bottom)
-        rows = _rgb(self._picture.crop(box))
+        rows = convert(self._picture.crop(box))
         return rows if self._turn is None else rows.transpose(self._turn)
 
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.config import ConfigError
+from pipelines import inpaint
 from pipelines.base import ImageRequest, PipelineError, Plan, Size
 from pipelines.images import PictureError, check_reference, check_size, drawn_size, reference_size
 from pipelines.limits import LONGEST_SIDE, MOST_PIXELS
 from pipelines.parameters import FAMILY_SPECIFIC, check
 
 STRENGTH = 0.6  # diffusers' default, for models that can only start from a picture
+INPAINT_STRENGTH = 1.0  # what a mask shows is replaced
 SIDE = 1024
 
 
@@ -39,7 +41,8 @@ def plan(request: ImageRequest, defaults: Defaults) -> Plan:
     except ValueError as error:
         raise PipelineError(str(error)) from None
     _check_pictures(request, defaults)
-    width, height = _size(request, defaults)
+    pasted = _pasted(request)
+    width, height = _size(request, defaults, pasted)
     steps = request.steps or defaults.steps
     strength = _strength(request, defaults)
     return Plan(
@@ -49,14 +52,22 @@ def plan(request: ImageRequest, defaults: Defaults) -> Plan:
         denoise_steps=steps if strength is None else steps - skipped(steps, strength),
         guidance=defaults.guidance if request.guidance is None else request.guidance,
         strength=strength,
-        warnings=tuple(
-            f"{parameter.name} has no effect on this model"
-            for parameter in FAMILY_SPECIFIC
-            if getattr(request, parameter.name) != parameter.default
-            and parameter.name not in defaults.supported_params
-        ),
+        warnings=_warnings(request, defaults),
         reduced=_reduced(request, strength, (width, height)),
+        pasted=pasted,
     )
+
+
+def _warnings(request: ImageRequest, defaults: Defaults) -> tuple[str, ...]:
+    without_effect = tuple(
+        f"{parameter.name} has no effect on this model"
+        for parameter in FAMILY_SPECIFIC
+        if getattr(request, parameter.name) != parameter.default
+        and parameter.name not in defaults.supported_params
+    )
+    if request.feather and not inpaint.inpaints(request):
+        return (*without_effect, "feather has no effect without a mask")
+    return without_effect
 
 
 def skipped(steps: int, strength: float) -> int:
@@ -89,7 +100,9 @@ def sample_side(transformer: Mapping[str, Any], vae: Mapping[str, Any], scale: i
 
 
 def _check_pictures(request: ImageRequest, defaults: Defaults) -> None:
-    starts = request.strength is not None or not defaults.supports_editing
+    if masked := inpaint.inpaints(request):
+        inpaint.check(request)
+    starts = masked or request.strength is not None or not defaults.supports_editing
     most = max(1, defaults.max_references)
     if len(request.images) > most:
         raise PipelineError(f"images: {len(request.images)} were given; this model takes at most {most}")
@@ -112,7 +125,10 @@ def _check_sides(request: ImageRequest, multiple: int) -> None:
 
 
 def _reduced(request: ImageRequest, strength: float | None, drawn: Size) -> tuple[Size, ...]:
-    """A picture to start from is stretched to the size that is drawn; the others are references. None is enlarged."""
+    """A picture to start from is stretched to the size that is drawn, one with a mask stays as it is; the others are
+    references. None is enlarged."""
+    if inpaint.inpaints(request):
+        drawn = request.image_sizes[0]
     sizes = [
         drawn if strength is not None and index == 0 else reference_size(*size)
         for index, size in enumerate(request.image_sizes)
@@ -123,18 +139,29 @@ def _reduced(request: ImageRequest, strength: float | None, drawn: Size) -> tupl
 def _strength(request: ImageRequest, defaults: Defaults) -> float | None:
     if not request.images:
         return None
+    if inpaint.inpaints(request):
+        return INPAINT_STRENGTH if request.strength is None else request.strength
     return STRENGTH if request.strength is None and not defaults.supports_editing else request.strength
 
 
-def _size(request: ImageRequest, defaults: Defaults) -> tuple[int, int]:
+def _pasted(request: ImageRequest) -> Size | None:
+    """With a mask: the input picture's size, which the finished one has unless another is requested."""
+    if not inpaint.inpaints(request):
+        return None
+    own = inpaint.canvas_size(request)
+    sides = zip((request.width, request.height), own, strict=True)
+    return own if all(not side or side == own_side for side, own_side in sides) else None
+
+
+def _size(request: ImageRequest, defaults: Defaults, pasted: Size | None) -> Size:
     """The requested size, cut to the multiple; else that of the first input picture; else the model's own."""
     multiple = defaults.size_multiple
     width = height = defaults.side
     if request.images:
-        width, height = drawn_size(*request.image_sizes[0], multiple)
-    width, height = (
-        max(side // multiple, 1) * multiple for side in (request.width or width, request.height or height)
-    )
+        width, height = drawn_size(*inpaint.canvas_size(request), multiple)
+    if pasted is None:
+        width, height = request.width or width, request.height or height
+    width, height = (max(side // multiple, 1) * multiple for side in (width, height))
     if width * height > MOST_PIXELS:
         raise PipelineError(
             f"width, height: {width} x {height} is too large; at most {MOST_PIXELS >> 20} megapixels are allowed"

@@ -51,6 +51,7 @@ class Recipe(ImageParameters, frozen=True, kw_only=True, omit_defaults=True):
     model_hash: Annotated[str, msgspec.Meta(max_length=128)] = ""
     index: Annotated[int, msgspec.Meta(ge=0)] = 0
     images: Annotated[int, msgspec.Meta(ge=0)] = 0  # pictures it was made from, which it does not hold
+    masked: bool = False  # with a mask, which it does not hold either
 
     def to_json(self) -> str:
         """In ASCII, so that it fits wherever text does."""

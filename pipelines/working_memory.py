@@ -4,17 +4,20 @@ Without it a large request would end the process: MLX's CPU allocator does not r
 that overcommits kills the process later.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from models.vae.strips import Strips
 from pipelines.base import ImageRequest, Plan
 from pipelines.images import drawn_size
+from pipelines.inpaint import inpaints
 
 BYTES = 4  # per number: the CPU computes in float32
 # What a transformer's block holds for each token at its peak, in rows of its stream's width and of its MLP's, measured
 # (MLX 0.32.4): projections, heads before and after they are turned, gates, what both come to, and work handed ahead.
 STREAMS, MLPS = 20, 6
+CANVAS = 32  # bytes a pixel: the picture with its margins, its mask, how it is feathered, and both as they are put together
 # Attention's pieces, previews of 256 pixels, a prompt in its encoder.
 FLOOR = 128 * 2**20
 
@@ -34,17 +37,24 @@ class Dimensions:
         return (width // self.multiple) * (height // self.multiple)
 
 
-def working_bytes(model: Dimensions, request: ImageRequest, plan: Plan, batch: int, strips: int) -> int:
+def working_bytes(
+    model: Dimensions, request: ImageRequest, plan: Plan, batch: int, strips: int, edits: bool
+) -> int:
     """The most that is held at once, beside the weights: pictures come one after another, each denoised and then decoded
-    in strips that may hold so many bytes. `batch`: 2 where two prompts are compared."""
+    in strips that may hold so many bytes. `batch`: 2 where two prompts are compared. `edits`: the model looks at
+    pictures, a masked one among them."""
     looked_at = request.images if plan.strength is None else request.images[1:]
     shown = [drawn_size(picture.shape[1], picture.shape[0], model.multiple) for picture in looked_at]
+    masked = inpaints(request)
+    if masked and edits:
+        shown.append((plan.width, plan.height))
     tokens = model.prompt + model.tokens(plan.width, plan.height) + sum(model.tokens(*size) for size in shown)
     denoising = batch * tokens * (STREAMS * model.width + MLPS * model.mlp) * BYTES
     convolving = _convolving(model, [(plan.width, plan.height), *shown], strips)
     # Each picture as bytes, and packed; its noise before it is drawn.
-    pictures = request.n * plan.width * plan.height * 3 * 2
-    inputs = sum(picture.nbytes for picture in request.images)
+    finished = math.prod(plan.size)
+    pictures = request.n * finished * 3 * 2
+    inputs = sum(picture.nbytes for picture in request.images) + (CANVAS * finished if masked else 0)
     return max(denoising, convolving) + pictures + inputs + FLOOR
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from pipelines import planning
 from pipelines.base import ImageRequest, PipelineError, Plan
+from pipelines.inpaint import Canvas, inpaints
 from pipelines.limits import MOST_REFERENCES
 from pipelines.parameters import FAMILY_SPECIFIC, Parameter
 from pipelines.planning import Defaults, sample_side
@@ -23,6 +24,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "negative_prompt": ("negative_prompt",),
     "images": ("image", "control_image"),
     "strength": ("strength",),
+    **dict.fromkeys(("mask", "outpaint", "feather"), ("mask_image",)),
 }
 # Parts of the names of pipelines that look at several pictures, and of those that need one.
 MULTI_IMAGE = ("Flux2", "EditPlus")
@@ -97,6 +99,8 @@ class Call:
         """How many input pictures it takes."""
         if self.called("images") is None:
             return 0
+        if "mask_image" in self.takes:
+            return 1
         return MOST_REFERENCES if any(word in self.name for word in MULTI_IMAGE) else 1
 
     def plan(self, request: ImageRequest) -> Plan:
@@ -156,7 +160,8 @@ class Call:
         for field, names in NAMES.items():
             if field in ("width", "height") and request.images:
                 continue
-            if getattr(request, field) and self.called(field) is None:
+            value = getattr(request, field)
+            if (value is not None if field == "mask" else value) and self.called(field) is None:
                 raise PipelineError(
                     f"{field}: diffusers' {self.name} does not take {' or '.join(names)}; leave it out"
                 )
@@ -181,7 +186,10 @@ class Call:
             **self._guidance(request, plan),
             **self._families(),
         }
-        if request.images and (name := self.called("images")):
+        if inpaints(request):
+            picture, mask = Canvas.of(request, plan).drawn(plan)
+            arguments |= {"image": Image.fromarray(picture), "mask_image": Image.fromarray(mask)}
+        elif request.images and (name := self.called("images")):
             shown = [Image.fromarray(picture) for picture in request.images]
             if not self.sized:
                 shown = [picture.resize((plan.width, plan.height), LANCZOS) for picture in shown]

@@ -23,6 +23,7 @@ from pipelines.fallback.loading import load, one_line, stored_dtype
 from pipelines.fallback.log_warnings import LoggedWarnings
 from pipelines.fallback.previews import Previews
 from pipelines.fallback.stepwise import stepwise
+from pipelines.inpaint import Canvas, inpaints
 from pipelines.parameters import ImageParameters, parameters_of
 from pipelines.planning import preview_steps
 from pipelines.settings import Progress, no_progress
@@ -31,13 +32,18 @@ LONGEST_CONTEXT = 1_000_000  # tokenizers without a limit state a huge one
 
 
 class TorchPipeline:
-    """One loaded model. `call` is its own; `start` is image-to-image, if another class does that."""
+    """One loaded model. `call` is its own; `start` is image-to-image and `inpaint` takes masks, if other classes do that."""
 
     def __init__(self, pipeline: Any, model: LocalModel, device: torch.device) -> None:
         family = PIPELINES.get(type(pipeline).__name__)
         variant = family.variant(model) if family else None
         self.call = Call.of(pipeline, variant)
-        self.start = self.call if self.call.pictures else _starting(pipeline, self.call)
+        self.start = (
+            self.call
+            if self.call.pictures
+            else _variant(diffusers.AutoPipelineForImage2Image, pipeline, self.call)
+        )
+        self.inpaint = _variant(diffusers.AutoPipelineForInpainting, pipeline, self.call)
         self.memory: DeviceMemory = TorchMemory(device, _weights(pipeline))
         self.context = variant.tokens if variant else _context(self.call)
 
@@ -52,7 +58,7 @@ class TorchPipeline:
 
     @property
     def capabilities(self) -> Capabilities:
-        calls = [self.call] if self.start is None else [self.call, self.start]
+        calls = [call for call in (self.call, self.start, self.inpaint) if call is not None]
         ignored = self.call.variant.ignored_params if self.call.variant else ()
         supported = (
             parameter.name
@@ -82,6 +88,7 @@ class TorchPipeline:
     def _draw(self, call: Call, request: ImageRequest, plan: Plan, logged: LoggedWarnings) -> Iterator[Event]:
         generator = torch.Generator("cpu").manual_seed(request.seed)
         seconds, warnings = _Seconds(), list(plan.warnings)
+        canvas = Canvas.of(request, plan) if inpaints(request) else None
         for index in range(request.n):
             run = _Run(call, request, plan, index)
             picture, hidden = yield from run.steps(generator)
@@ -89,7 +96,8 @@ class TorchPipeline:
             plan = replace(plan, width=picture.width, height=picture.height)
             if hidden:
                 warnings.append(f"picture {index}: the model's safety checker blacked it out")
-            yield Picture(np.asarray(picture.convert("RGB")), index)
+            pixels = np.asarray(picture.convert("RGB"))
+            yield Picture(pixels if canvas is None else canvas.paste(pixels), index)
         yield Report(
             plan,
             seconds.encode,
@@ -100,6 +108,8 @@ class TorchPipeline:
         )
 
     def _call(self, request: ImageRequest) -> Call:
+        if inpaints(request):
+            return self.inpaint or self.call
         return self.start if request.images and self.start is not None else self.call
 
 
@@ -176,14 +186,14 @@ class _Seconds:
         self.decode += end - steps[-1]
 
 
-def _starting(pipeline: Any, call: Call) -> Call | None:
-    """Diffusers' image-to-image class, with the same components."""
+def _variant(auto: Any, pipeline: Any, call: Call) -> Call | None:
+    """Diffusers' class for another task, with the same components."""
     try:
-        img2img = diffusers.AutoPipelineForImage2Image.from_pipe(pipeline)
+        variant = auto.from_pipe(pipeline)
     except ValueError:  # there is none
         return None
-    img2img.set_progress_bar_config(disable=True)
-    return Call.of(img2img, call.variant)
+    variant.set_progress_bar_config(disable=True)
+    return Call.of(variant, call.variant)
 
 
 def _weights(pipeline: Any) -> int:

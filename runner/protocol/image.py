@@ -23,6 +23,7 @@ class ImageCompletionRequest(ImageParameters, frozen=True, kw_only=True, omit_de
     """POST /completion in image mode."""
 
     images: Annotated[list[str], Meta(max_length=MOST_REFERENCES)] = field(default_factory=list)
+    mask: str | None = None  # of the first picture
     previews: Previews = 0
     format: Format = "png"
     compression: Annotated[int, Meta(ge=0, le=100)] | None = None
@@ -113,6 +114,8 @@ def _check(request: ImageCompletionRequest) -> None:
         raise BadRequest(str(error)) from None
     if request.strength is not None and not request.images:
         raise BadRequest(f"strength: {request.strength} needs a picture to start from, but images is empty")
+    if request.mask and not request.images:
+        raise BadRequest("mask: it needs the picture that it belongs to, but images is empty")
 
 
 def _ignored(value: dict[str, Any], options: dict[str, Any]) -> list[str]:

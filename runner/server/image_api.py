@@ -65,7 +65,10 @@ class ImageApi:
                 await loop.run_in_executor(self._decoder, undecoded.decode, index)
                 for index in range(len(undecoded.files))
             ]
-            planned = undecoded.decoded(tuple(images))
+            mask = (
+                await loop.run_in_executor(self._decoder, undecoded.decode_mask) if undecoded.mask else None
+            )
+            planned = undecoded.decoded(tuple(images), mask)
             return self._engine.submit(request_context(request.scope).id, planned), planned, stream
         finally:
             self._preparing -= undecoded.bytes

@@ -16,6 +16,13 @@ def painted(width: int, height: int, seed: int = 0) -> np.ndarray:
     return np.clip(128 + 90 * np.stack(waves, axis=-1) + grain, 0, 255).astype(np.uint8)
 
 
+def mask_of(width: int, height: int) -> np.ndarray:
+    """An ellipse, and a corner."""
+    y, x = np.mgrid[:height, :width]
+    ellipse = ((x - 0.55 * width) / (0.3 * width)) ** 2 + ((y - 0.4 * height) / (0.33 * height)) ** 2 < 1
+    return ellipse | ((x < 0.2 * width) & (y > 0.8 * height))
+
+
 def drawn(events: Iterable[Event]) -> list[np.ndarray]:
     return [event.pixels for event in events if isinstance(event, Picture)]
 

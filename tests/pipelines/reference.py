@@ -46,6 +46,13 @@ def save(name: str, folder: Path, scheduler: Config | None = None, **index: Any)
     return pipeline, local(folder / "saved", name)
 
 
+def drawn(pipeline: Any, request: ImageRequest) -> list[np.ndarray]:
+    """A request's pictures by the class that the reference has for it."""
+    if request.mask is not None:
+        return inpainted(pipeline, request)
+    return pictures(pipeline, request) if request.strength is None else from_picture(pipeline, request)
+
+
 def pictures(pipeline: Any, request: ImageRequest, **more: Any) -> list[np.ndarray]:
     """What the reference makes of a request; `more` is what its pipeline is called with beside."""
     generator = torch.Generator("cpu").manual_seed(request.seed)
@@ -86,6 +93,39 @@ def from_picture(pipeline: Any, request: ImageRequest) -> list[np.ndarray]:
         **more,
     )
     return [np.asarray(picture) for picture in made.images]
+
+
+def inpainted(pipeline: Any, request: ImageRequest) -> list[np.ndarray]:
+    """The same, with the request's mask, in the size of its picture. The reference leaves the pasting to its caller."""
+    assert request.mask is not None
+    inpainting = getattr(diffusers, INPAINTING[type(pipeline).__name__])(**pipeline.components)
+    if "is_distilled" in pipeline.config:
+        inpainting.register_to_config(is_distilled=pipeline.config.is_distilled)
+    inpainting.set_progress_bar_config(disable=True)
+    picture, *references = (PIL.Image.fromarray(image) for image in request.images)
+    more = arguments(pipeline, structs.replace(request, images=()))
+    if references:
+        (more["image_reference"],) = references
+    made = inpainting(
+        prompt=request.prompt,
+        image=picture,
+        mask_image=PIL.Image.fromarray(request.mask.astype(np.uint8) * 255),
+        height=picture.height,
+        width=picture.width,
+        strength=1.0 if request.strength is None else request.strength,
+        num_inference_steps=request.steps,
+        num_images_per_prompt=request.n,
+        generator=torch.Generator("cpu").manual_seed(request.seed),
+        **more,
+    )
+    return [np.where(request.mask[..., None], np.asarray(one), request.images[0]) for one in made.images]
+
+
+INPAINTING = {
+    "Flux2KleinPipeline": "Flux2KleinInpaintPipeline",
+    "ZImagePipeline": "ZImageInpaintPipeline",
+    "FluxPipeline": "FluxInpaintPipeline",
+}
 
 
 def _klein_from_picture(pipeline: Any, request: ImageRequest, picture: Any) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.base import ImageRequest
-from tests.pipelines.pictures import painted
+from tests.pipelines.pictures import mask_of, painted
 from tests.pipelines.toys import REFERENCES
 
 
@@ -49,7 +49,23 @@ STORED = {
             "a red circle", 2, width=32, height=28, steps=4, images=(painted(40, 36),), strength=0.7
         ),
     ),
-}
+    "klein, with a mask": Stored(
+        "klein",
+        ImageRequest(
+            "a red circle", 3, steps=2, images=(painted(64, 48), painted(90, 64, seed=1)), mask=mask_of(64, 48)
+        ),
+    ),
+    "z-image, with a mask": Stored(
+        "z-image",
+        ImageRequest(
+            "a red circle", 3, "blurry", steps=4, guidance=1.5, images=(painted(40, 32),), mask=mask_of(40, 32), strength=0.7
+        ),
+    ),
+    "flux schnell, with a mask": Stored(
+        "flux schnell",
+        ImageRequest("a red circle", 3, steps=3, images=(painted(48, 64),), mask=mask_of(48, 64), n=2),
+    ),
+}  # fmt: skip
 
 
 def stored_pictures(name: str) -> np.ndarray:

@@ -65,8 +65,8 @@ def test_a_step_is_under_way_when_the_one_before_it_is_told(toy, monkeypatch):
 
 def test_noise_is_drawn_before_the_prompt_is_waited_for(toy, monkeypatch):
     pipeline = load(toy, "klein")
-    done, noise, wait = [], pipeline._noise, mx.eval
-    monkeypatch.setattr(pipeline, "_noise", lambda *args: done.append("noise") or noise(*args))
+    done, noise, wait = [], pipeline.draw_noise, mx.eval
+    monkeypatch.setattr(pipeline, "draw_noise", lambda *args: done.append("noise") or noise(*args))
     monkeypatch.setattr(mx, "eval", lambda *args: done.append("wait") or wait(*args))
     list(pipeline.generate(REQUEST))
     assert done[:2] == ["noise", "wait"]

@@ -92,6 +92,37 @@ def test_a_colour_that_is_declared_transparent_is_white(mode: str, clear: Any) -
     assert decode(saved(picture, transparency=clear)).getpixel((0, 0)) == WHITE
 
 
+def masked(picture: Image.Image, kind: str = "PNG", **options: Any) -> np.ndarray:
+    return PictureFile(saved(picture, kind, **options)).mask()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_the_white_part_of_a_mask_is_true(mode: str) -> None:
+    grey = Image.fromarray(np.array([[0, 127, 128, 255]], np.uint8))
+    picture = grey.convert(mode, dither=Image.Dither.NONE)
+    np.testing.assert_array_equal(masked(picture), [[False, False, True, True]])
+
+
+def test_a_mask_with_transparency_is_true_there_whatever_its_colours() -> None:
+    pixels = np.array([[[255, 255, 255, 255], [0, 0, 0, 0], [255, 0, 0, 127], [9, 9, 9, 128]]], np.uint8)
+    np.testing.assert_array_equal(masked(Image.fromarray(pixels)), [[False, True, True, False]])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mask_is_turned_upright_as_its_photo_is(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    grey = Image.fromarray((np.arange(24).reshape(4, 6) * 11).astype(np.uint8))
+    data = saved(grey, exif=exif)
+    np.testing.assert_array_equal(PictureFile(data).mask(), PictureFile(data).pixels()[..., 0] >= 128)
+
+
+def test_a_damaged_mask_is_an_error() -> None:
+    whole = saved(scene(40, 24))
+    with pytest.raises(PictureError, match="the picture is damaged"):
+        PictureFile(whole[: len(whole) // 2]).mask()
+
+
 def test_a_palette_is_looked_up() -> None:
     assert decode(saved(Image.new("RGB", (4, 4), RED).quantize(4))).getpixel((0, 0)) == RED
 

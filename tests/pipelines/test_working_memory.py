@@ -65,7 +65,7 @@ KLEIN = Dimensions(width=3072, mlp=9216, prompt=512, multiple=16, channels=128)
 def needed(count: int = 1, batch: int = 1, references: int = 0, side: int = 1024) -> int:
     plan = Plan(side, side, num_inference_steps=4, denoise_steps=4, guidance=None)
     request = ImageRequest("x", 1, n=count, images=(np.zeros((1024, 1024, 3), np.uint8),) * references)
-    return working_bytes(KLEIN, request, plan, batch, 1_600_000_000)
+    return working_bytes(KLEIN, request, plan, batch, 1_600_000_000, edits=True)
 
 
 def test_size_references_guidance_and_the_number_of_pictures_all_count() -> None:

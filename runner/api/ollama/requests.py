@@ -46,6 +46,7 @@ class GenerateRequest(CommonFields, frozen=True, kw_only=True):
     context: list[int] | None = None
     raw: bool | None = None
     images: list[str] | None = None
+    mask: str | None = None  # ours
     width: Side | None = None
     height: Side | None = None
     steps: Steps | None = None
@@ -166,6 +167,7 @@ class Generate(Request):
         self._refuse(
             {
                 "images": "this model reads text alone",
+                "mask": "this model reads text alone",
                 "width": "this model writes text",
                 "height": "this model writes text",
                 "steps": "this model writes text",
@@ -207,6 +209,7 @@ class Generate(Request):
             height=fields.height,
             steps=fields.steps,
             images=fields.images or [],
+            mask=fields.mask,
         )
 
     def _refuse(self, reasons: dict[str, str]) -> None:

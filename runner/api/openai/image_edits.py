@@ -1,4 +1,5 @@
-"""/v1/images/edits: the input pictures of a request, from a form's files or from JSON. URLs are never fetched."""
+"""/v1/images/edits: the input pictures and the mask of a request, from a form's files or from JSON. URLs are never
+fetched."""
 
 import base64
 from typing import Annotated, Any
@@ -37,6 +38,7 @@ class EditRequest(ImagesRequest, frozen=True, kw_only=True):
 
     image: Sent = None
     images: Sent = None
+    mask: Picture | Link | None = None
 
 
 class EditForm(ImagesRequest, frozen=True, kw_only=True):
@@ -44,52 +46,59 @@ class EditForm(ImagesRequest, frozen=True, kw_only=True):
 
     prompt: Annotated[str, Meta(extra_json_schema={"minLength": 1})]  # an empty value counts as missing
     image: File
+    mask: File | None = None
 
 
 def edit_of_form(form: Form) -> ImagesCall:
-    for name in ("mask", "markup"):
-        if name in form.files:
-            raise BadRequest(f"{name}: {UNSUPPORTED[name]}")
-    files = form.files.get("image", []) + form.files.get("image[]", [])
-    pictures = [base64.b64encode(file).decode() for file in files]
-    for name in ("image", "image[]"):
-        pictures += [data_of(text) for text in form.fields.get(name, [])]
+    if "markup" in form.files:
+        raise BadRequest(f"markup: {UNSUPPORTED['markup']}")
+    pictures = _of_form(form, "image") + _of_form(form, "image[]")
     if not pictures:
         raise BadRequest("image is missing; a file to edit is needed")
+    masks = _of_form(form, "mask")
+    if len(masks) > 1:
+        raise BadRequest(f"mask: {len(masks)} were sent; one is allowed, for the first picture")
     body = {name: values[-1] for name, values in form.fields.items() if values[-1] != ""}
-    return ImagesCall(body, "image_edit", pictures, loose=True)
+    return ImagesCall(body, "image_edit", pictures, masks[0] if masks else None, loose=True)
+
+
+def _of_form(form: Form, name: str) -> list[str]:
+    """The files of that name, then what text fields of that name hold."""
+    files = [base64.b64encode(file).decode() for file in form.files.get(name, [])]
+    return files + [data_of(text, name) for text in form.fields.get(name, []) if text]
 
 
 def edit_of_json(body: dict[str, Any]) -> ImagesCall:
     sent = parse(EditRequest, body)
     images = sent.images if sent.image is None else sent.image
     listed = images if isinstance(images, list) else [images]
-    pictures = [data_of(_text(item)) for item in listed if item is not None]
+    pictures = [_data(item, "image") for item in listed if item is not None]
     if not pictures:
         raise BadRequest("image is missing; a picture as a data URI is needed")
-    return ImagesCall(body, "image_edit", pictures)
+    mask = None if sent.mask is None else _data(sent.mask, "mask")
+    return ImagesCall(body, "image_edit", pictures, mask)
 
 
-def _text(item: str | Link) -> str:
+def _data(item: str | Link, field: str) -> str:
     if isinstance(item, str):
-        return item
+        return data_of(item, field)
     if item.file_id:
         raise BadRequest(
-            "image: file_id is not supported, since uploaded files are not kept; send a data URI"
+            f"{field}: file_id is not supported, since uploaded files are not kept; send a data URI"
         )
     url = item.image_url.url if isinstance(item.image_url, Url) else item.image_url
     if url is None:
-        raise BadRequest("image: image_url is missing; a data URI is needed")
-    return url
+        raise BadRequest(f"{field}: image_url is missing; a data URI is needed")
+    return data_of(url, field)
 
 
-def data_of(text: str) -> str:
+def data_of(text: str, field: str) -> str:
     """The base64 data of a data URI, or plain base64 as it is. URLs are never fetched."""
     if text[:8].lower().startswith(("http://", "https://", "file:")):
-        raise BadRequest("image: URLs are not fetched; send the picture itself, as a file or a data URI")
+        raise BadRequest(f"{field}: URLs are not fetched; send the picture itself, as a file or a data URI")
     if not text.startswith("data:"):
         return text
     head, comma, data = text.partition(",")
     if not comma or not head.endswith(";base64"):
-        raise BadRequest("image: a data URI of the form data:image/png;base64,… is needed")
+        raise BadRequest(f"{field}: a data URI of the form data:image/png;base64,… is needed")
     return data

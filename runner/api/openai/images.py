@@ -39,14 +39,13 @@ class ImagesRequest(ImageParameters, frozen=True, kw_only=True):
 
 # Fields that would change the picture, and why they are not supported.
 UNSUPPORTED = {
-    "mask": "masks are not supported; describe the change in the prompt",
     "markup": "markup is not supported; describe the change in the prompt",
     "svg": "SVG is not supported; pictures are PNG, JPEG or WebP",
     "complexity": "SVG is not supported; pictures are PNG, JPEG or WebP",
     "frame_count": "animations are not supported",
     "frame_duration_ms": "animations are not supported",
 }
-
+NOT_GENERATED = {**UNSUPPORTED, "mask": "it belongs to a picture; send both to /v1/images/edits"}
 
 RULES = (
     rules.needs("partial_images", rules.has("stream", {"const": True})),
@@ -59,13 +58,21 @@ RULES = (
 class ImagesCall:
     """A validated request. `kind` is the prefix of its event names."""
 
-    def __init__(self, fields: dict[str, Any], kind: Kind, pictures: list[str], loose: bool = False) -> None:
-        for name, why in UNSUPPORTED.items():
+    def __init__(
+        self,
+        fields: dict[str, Any],
+        kind: Kind,
+        pictures: list[str],
+        mask: str | None = None,
+        loose: bool = False,
+    ) -> None:
+        for name, why in (UNSUPPORTED if kind == "image_edit" else NOT_GENERATED).items():
             if fields.get(name) is not None:
                 raise BadRequest(f"{name}: {why}")
         self.body = parse(ImagesRequest, fields, strict=not loose)
         self.kind = kind
         self.pictures = pictures
+        self.mask = mask
         self._check()
 
     def _check(self) -> None:
@@ -96,6 +103,7 @@ class ImagesCall:
         return ImageCompletionRequest(
             **{**values(body), **size(body.size)},
             images=self.pictures,
+            mask=self.mask,
             previews=body.partial_images or 0,
             format=self.format,
             compression=body.output_compression,

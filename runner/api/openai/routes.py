@@ -22,9 +22,9 @@ from runner.api.openai.embeddings import EmbeddingsRequest, embeddings
 from runner.api.openai.errors import OpenAIErrors, openai_error
 from runner.api.openai.image_edits import RULE as EDIT_RULE
 from runner.api.openai.image_edits import EditForm, EditRequest, edit_of_form, edit_of_json
+from runner.api.openai.images import NOT_GENERATED, ImagesCall, ImagesRequest
 from runner.api.openai.images import RULES as DRAWING_RULES
-from runner.api.openai.images import UNSUPPORTED as PICTURES_LACK
-from runner.api.openai.images import ImagesCall, ImagesRequest
+from runner.api.openai.images import UNSUPPORTED as EDITS_LACK
 from runner.api.openai.images_stream import DrawingAnswer
 from runner.api.openai.schemas import (
     ChatChunk,
@@ -130,7 +130,7 @@ class OpenAI:
         "Draw pictures",
         body=ImagesRequest,
         rules=DRAWING_RULES,
-        refused=PICTURES_LACK,
+        refused=NOT_GENERATED,
         answer=Drawn,
         pieces=PictureEvent,
     )
@@ -143,7 +143,7 @@ class OpenAI:
         body=EditRequest,
         form=EditForm,
         rules=(*DRAWING_RULES, EDIT_RULE),
-        refused=PICTURES_LACK,
+        refused=EDITS_LACK,
         answer=Drawn,
         pieces=PictureEvent,
     )

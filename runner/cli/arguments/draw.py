@@ -43,6 +43,7 @@ def _add_draw(commands: Commands) -> None:
         '"a red circle above a blue square"',
         '"a lighthouse in the rain" --model black-forest-labs/FLUX.2-klein-4B -o lighthouse.png',
         '"make it night" --model black-forest-labs/FLUX.2-klein-4B --image lighthouse.png',
+        '"a sailing boat" --model black-forest-labs/FLUX.2-klein-4B --image sea.png --mask where.png',
         "--from lighthouse.png --seed 7",
     )
     add_option = parser.add_argument_group("picture").add_argument
@@ -54,6 +55,8 @@ def _add_draw(commands: Commands) -> None:
     add("--model", metavar="MODEL", help=f"{MODEL_HELP} (default: Diptych's sample model)")
     add("--image", dest="images", action="append", type=Path, metavar="PATH", help="picture to edit or to start "
         "from; may be repeated")  # fmt: skip
+    add("--mask", type=Path, metavar="PATH", help="picture in the size of the first --image that shows what to change: the "
+        "white part, or, if it has one, the transparent part")  # fmt: skip
     add("--format", choices=("png", "jpeg", "webp"), help="file format (default: that of -o, else png)")
     add("--preview", action="store_true", help="write a small preview next to the picture, NAME.preview.png, "
         "a few times while drawing; it is removed at the end")  # fmt: skip

@@ -49,6 +49,7 @@ class DrawOptions:
     out: Path | None = None
     model: str | None = None
     images: tuple[Path, ...] = ()
+    mask: Path | None = None
     format: str | None = None
     preview: bool = False
     source: Path | None = None  # --from: a picture whose recipe gives the other parameters
@@ -125,6 +126,10 @@ def follow(options: DrawOptions, recipe: Recipe) -> DrawOptions:
             f"{options.source} was made from {recipe.images} input picture{'s' if recipe.images > 1 else ''}, which it does "
             "not contain; give the same with --image"
         )
+    if recipe.masked and options.mask is None:
+        raise BadRequest(
+            f"{options.source} was made with a mask, which it does not contain; give the same with --mask"
+        )
     parameters = {**values(recipe), **options.parameters}
     return replace(options, parameters=parameters)
 
@@ -133,6 +138,8 @@ def request_of(options: DrawOptions, format: str) -> ImageCompletionRequest:
     images = [_read(path) for path in options.images]
     previews = PREVIEWS if options.preview else 0
     request = {**options.parameters, "format": format, "images": images, "previews": previews}
+    if options.mask is not None:
+        request["mask"] = _read(options.mask)
     return parse(ImageCompletionRequest, request)
 
 

@@ -14,10 +14,11 @@ LABELS = {
     "n": "pictures",
     "index": "of these",
     "images": "made from",
+    "masked": "mask",
 }
 # What comes before and after all other parameters.
 FIRST = ("prompt", "negative_prompt", "size", "steps", "seed")
-LAST = ("images", "n", "index", "model", "model_hash")
+LAST = ("images", "masked", "n", "index", "model", "model_hash")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,6 +40,8 @@ def render(recipe: Recipe) -> str:
         values["images"] = (
             f"{recipe.images} other picture{'s' if recipe.images > 1 else ''}, not in this file"
         )
+    if recipe.masked:
+        values["masked"] = "one, not in this file"
     rest = (name for name in values if name not in (*FIRST, *LAST))
     names = [name for name in (*FIRST, *rest, *LAST) if values.get(name, "") != ""]
     width = max(len(LABELS.get(name, name)) for name in names)

@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 from msgspec import structs
 
-from pipelines import Capabilities
-from pipelines.base import ImageRequest, PipelineError, Pixels, Plan, Size
+from pipelines import Capabilities, inpaint
+from pipelines.base import ImageRequest, Mask, PipelineError, Pixels, Plan, Size
 from pipelines.images import PictureError
 from pipelines.limits import MOST_STEPS
 from pipelines.parameters import values
@@ -49,20 +49,23 @@ class PlannedRequest:
     @property
     def bytes(self) -> int:
         """What its input pictures hold, or will hold when they are decoded."""
-        return sum(picture.nbytes for picture in self.request.images)
+        masks = (self.request.mask,) if self.request.mask is not None else ()
+        return sum(picture.nbytes for picture in (*self.request.images, *masks))
 
 
 @dataclass(frozen=True, eq=False)
 class UndecodedRequest:
-    """A planned request in which placeholders of the right sizes stand for the pictures in `files`."""
+    """A planned request in which placeholders of the right sizes stand for the pictures in `files` and for the mask."""
 
     planned: PlannedRequest
     files: tuple[PictureFile, ...]
+    mask: PictureFile | None = None
 
     @property
     def bytes(self) -> int:
         """The most that it holds on its way to the GPU."""
-        return self.planned.bytes + sum(len(file.data) for file in self.files)
+        files = (*self.files, *((self.mask,) if self.mask else ()))
+        return self.planned.bytes + sum(len(file.data) for file in files)
 
     def decode(self, index: int) -> Pixels:
         """One of its pictures; a BadRequest when it is damaged. Takes up to seconds."""
@@ -72,17 +75,36 @@ class UndecodedRequest:
         except PictureError as error:
             raise BadRequest(f"images[{index}]: {error}") from None
 
-    def decoded(self, images: tuple[Pixels, ...]) -> PlannedRequest:
-        return replace(self.planned, request=structs.replace(self.planned.request, images=images))
+    def decode_mask(self) -> Mask:
+        """Its mask; a BadRequest when it is damaged, or nothing in it would change."""
+        if self.mask is None:
+            raise ValueError("the request has no mask")
+        try:
+            mask = self.mask.mask()
+        except PictureError as error:
+            raise BadRequest(f"mask: {error}") from None
+        try:
+            inpaint.check_mask(mask, self.planned.request)
+        except PipelineError as error:
+            raise BadRequest(str(error)) from None
+        return mask
+
+    def decoded(self, images: tuple[Pixels, ...], mask: Mask | None = None) -> PlannedRequest:
+        request = structs.replace(self.planned.request, images=images, mask=mask)
+        return replace(self.planned, request=request)
 
 
 def prepare(body: ImageCompletionRequest, warnings: list[str], planner: Planner) -> UndecodedRequest:
     """The request as this model draws it, or a BadRequest that says why it cannot."""
-    files = tuple(_read(text, index) for index, text in enumerate(body.images))
+    files = tuple(_read(text, f"images[{index}]") for index, text in enumerate(body.images))
+    mask = _read(body.mask, "mask") if body.mask else None
     sizes = tuple(file.size for file in files)
     seed = body.seed if body.seed and body.seed > 0 else draw_seed()
     request = ImageRequest(
-        **{**values(body), "seed": seed}, images=_placeholders(sizes), previews=body.previews
+        **{**values(body), "seed": seed},
+        images=_placeholders(sizes),
+        mask=None if mask is None else np.broadcast_to(np.True_, mask.size[::-1]),
+        previews=body.previews,
     )
     try:
         plan = planner.plan(request)
@@ -99,7 +121,7 @@ def prepare(body: ImageCompletionRequest, warnings: list[str], planner: Planner)
             f"images: these {len(files)} take {planned.bytes // MIB} MiB when decoded; {MOST_DECODED // MIB} MiB are "
             "allowed per request; send fewer or smaller ones"
         )
-    return UndecodedRequest(planned, files)
+    return UndecodedRequest(planned, files, mask)
 
 
 def draw_seed() -> int:
@@ -112,8 +134,8 @@ def _placeholders(sizes: tuple[Size, ...]) -> tuple[Pixels, ...]:
     return tuple(np.broadcast_to(np.uint8(0), (height, width, 3)) for width, height in sizes)
 
 
-def _read(text: str, index: int) -> PictureFile:
+def _read(text: str, field: str) -> PictureFile:
     try:
         return PictureFile(from_base64(text))
     except PictureError as error:
-        raise BadRequest(f"images[{index}]: {error}") from None
+        raise BadRequest(f"{field}: {error}") from None

@@ -195,8 +195,8 @@ class ImageWorker:
         warnings = list(dict.fromkeys([*planned.warnings, *report.plan.warnings, *report.warnings]))
         return ImageDone(
             seed=planned.request.seed,
-            width=report.plan.width,
-            height=report.plan.height,
+            width=report.plan.size[0],
+            height=report.plan.size[1],
             total=run.total,
             load_duration=_nanoseconds(self._load_seconds),
             prompt_eval_duration=_nanoseconds(report.encode_seconds),
@@ -215,14 +215,19 @@ def _nanoseconds(seconds: float) -> int:
 def _recipe(planned: PlannedRequest, model: ModelIdentity, index: int) -> Recipe:
     request, plan = planned.request, planned.plan
     parameters = values(request) | {
-        "width": plan.width,
-        "height": plan.height,
+        "width": plan.size[0],
+        "height": plan.size[1],
         "steps": plan.num_inference_steps,
         "guidance": plan.guidance,
         "strength": plan.strength,
     }
     return Recipe(
-        **parameters, model=model.name, model_hash=model.hash, index=index, images=len(request.images)
+        **parameters,
+        model=model.name,
+        model_hash=model.hash,
+        index=index,
+        images=len(request.images),
+        masked=request.mask is not None,
     )
 
 

@@ -71,8 +71,8 @@ def test_the_picture_is_that_of_diffusers_for_the_same_seed(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "missing", "references"),
     [
-        ("klein", {"guidance", "negative_prompt", "strength"}, 10),
-        ("pixart", {"strength"}, 0),
+        ("klein", {"guidance", "negative_prompt", "strength", "feather", "outpaint"}, 10),
+        ("pixart", {"strength", "feather", "outpaint"}, 0),
         ("sdxl", set(), 0),
     ],
 )
@@ -258,3 +258,23 @@ def test_half_precision_checkpoints_are_run_in_what_is_asked(monkeypatch: pytest
 
 def test_toys_of_every_family_of_ours_are_covered() -> None:
     assert {TOYS[name].pipeline for name in PORTED} == {toy.pipeline for toy in TOYS.values()}
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux dev"])
+def test_a_mask_is_drawn_by_the_inpainting_class(name: str) -> None:
+    picture, mask = painted(50, 34), np.zeros((34, 50), np.bool_)
+    mask[8:24, 10:30] = True
+    events = draw(
+        name, images=(picture,), mask=mask, outpaint="0 14 0 0", width=None, height=None, strength=0.9
+    )
+    (made,) = drawn(events)
+    assert made.shape == (34, 64, 3)
+    np.testing.assert_array_equal(made[:, :50][~mask], picture[~mask])
+    assert (made[:, :50][mask] != picture[mask]).mean() > 0.9
+
+
+def test_a_mask_is_refused_where_diffusers_has_no_class_for_it() -> None:
+    with pytest.raises(PipelineError, match=r"mask: diffusers' PixArt.* does not take mask_image"):
+        loaded("pixart").plan(
+            structs.replace(REQUEST, images=(painted(32, 32),), mask=np.ones((32, 32), np.bool_))
+        )

@@ -33,8 +33,7 @@ def main() -> None:
     for name, stored in STORED.items():
         with tempfile.TemporaryDirectory() as folder:
             pipeline, _ = reference.save(stored.toy, Path(folder))
-            draw = reference.pictures if stored.request.strength is None else reference.from_picture
-            pictures[name] = np.stack(draw(pipeline, stored.request))
+            pictures[name] = np.stack(reference.drawn(pipeline, stored.request))
     np.savez_compressed(REFERENCES / "pictures.npz", **pictures)
 
 

@@ -43,6 +43,10 @@ ALLOWED: list[tuple[str, dict[str, Any]]] = [
     ("/v1/images/generations", {"prompt": "x", "stream": True, "partial_images": 2}),
     ("/v1/images/generations", {"prompt": "x", "width": 32, "height": 32, "cfg_truncation": 1}),
     ("/v1/images/edits", {"prompt": "x", "image": URI}),
+    (
+        "/v1/images/edits",
+        {"prompt": "x", "image": URI, "mask": {"image_url": URI}, "outpaint": "0 8", "feather": 4},
+    ),
     ("/models/stop", {"keep_alive": "5m"}),
 ]
 REFUSED: list[tuple[str, dict[str, Any]]] = [
@@ -87,7 +91,8 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("/v1/images/generations", {"prompt": "x", "stream": True, "response_format": "url"}),
     ("/v1/images/edits", {"prompt": "x"}),
     ("/v1/images/edits", {"prompt": "x", "image": {"file_id": "x"}}),
-    ("/v1/images/edits", {"prompt": "x", "image": URI, "mask": URI}),
+    ("/v1/images/edits", {"prompt": "x", "image": URI, "mask": {"file_id": "x"}}),
+    ("/v1/images/generations", {"prompt": "x", "mask": URI}),
     ("/models/stop", {"keep_alive": "soon"}),
 ]
 
@@ -142,5 +147,5 @@ def test_a_form_has_no_null(content: Any) -> None:
     whole = jsonschema.Draft202012Validator({"components": content["components"], **edits})
     form = {"model": "x", "prompt": "y", "image": "z"}
     assert whole.is_valid(form)
-    for wrong in ({"n": None}, {"mask": "x"}, {"prompt": ""}, {"partial_images": 2}):
+    for wrong in ({"n": None}, {"markup": "x"}, {"prompt": ""}, {"partial_images": 2}):
         assert not whole.is_valid(form | wrong)

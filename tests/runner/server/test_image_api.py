@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import io
 import json
 import threading
 from collections.abc import Awaitable, Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
 from starlette.types import Message
 
 from pipelines.base import ImageRequest, Pixels, Plan, Size
@@ -131,6 +133,54 @@ def test_pictures_to_edit_arrive_decoded_bare_or_as_data_uris() -> None:
         assert [picture.shape for picture in request.images] == [(24, 32, 3), (40, 40, 3)]
         assert request.images[0][0, 0].tolist() == [200, 30, 30]
         assert request.strength == 0.5
+
+    run(test)
+
+
+def mask_base64(grey: int = 255, alpha: int = 255) -> str:
+    """32 x 24 pixels, of which all but the upper left quarter are black and opaque."""
+    picture = Image.new("RGBA", (32, 24), (0, 0, 0, 255))
+    picture.paste((grey, grey, grey, alpha), (0, 0, 16, 12))
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+@pytest.mark.parametrize("mask", [mask_base64(), mask_base64(0, alpha=0)], ids=["white", "transparent"])
+def test_a_mask_arrives_decoded_and_its_recipe_says_so(mask: str) -> None:
+    async def test() -> None:
+        pipeline = FakePipeline()
+        async with client_of(pipeline) as client:
+            *_, done = await draw(client, images=[picture_base64()], mask=mask, feather=3)
+        (request,) = pipeline.requests
+        assert request.mask is not None
+        assert request.feather == 3
+        assert request.mask.shape == (24, 32)
+        assert request.mask[:12, :16].all()
+        assert request.mask.sum() == 12 * 16
+        recipe = opened(done["image"]).text["diptych"]  # type: ignore[attr-defined]
+        assert json.loads(recipe)["masked"] is True
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mask": mask_base64()}, "mask: it needs the picture that it belongs to, but images is empty"),
+        ({"mask": "not base64!", "images": [picture_base64()]}, "mask: the picture is not valid base64"),
+        ({"mask": mask_base64()[:-60], "images": [picture_base64()]}, "mask: the picture is damaged"),
+        ({"mask": mask_base64(127), "images": [picture_base64()]}, "mask: it is black everywhere"),
+        ({"mask": 5, "images": [picture_base64()]}, "mask: 5 is not allowed"),
+        ({"feather": 300}, "feather: 300 is not allowed; an integer of at most 256"),
+    ],
+)  # fmt: skip
+def test_a_mask_that_cannot_be_used_is_refused_by_name(fields: Event, message: str) -> None:
+    async def test() -> None:
+        pipeline = FakePipeline()
+        async with client_of(pipeline) as client:
+            assert (await refused(client, **fields)).startswith(message)
+        assert not pipeline.requests
 
     run(test)
 

@@ -6,6 +6,7 @@ import io
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -185,7 +186,7 @@ def test_a_text_ends_before_a_stop_string(client: Any) -> None:
     assert stopped.done_reason == "stop"
 
 
-def test_a_picture_is_drawn_step_by_step(client: Any) -> None:
+def test_a_picture_is_drawn_step_by_step(client: Any, gateway: Gateway) -> None:
     fields: Any = {
         "model": "klein",
         "prompt": "a boat",
@@ -204,6 +205,22 @@ def test_a_picture_is_drawn_step_by_step(client: Any) -> None:
     assert whole.image == last.image, "the same seed, the same picture"
     edited = client.generate(**fields, images=[whole.image])
     assert edited.image != whole.image
+    mask = io.BytesIO()
+    Image.fromarray(np.uint8([[255] * 32 + [0] * 32] * 64)).save(mask, "PNG")
+    body = {
+        **fields,
+        "images": [whole.image],
+        "mask": base64.b64encode(mask.getvalue()).decode(),
+        "stream": False,
+    }
+    masked = gateway.http.post("/api/generate", json=body).json()["image"]
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in (whole.image, masked)
+    )
+    assert (before[:, 32:] == after[:, 32:]).all()
+    assert (before[:, :32] != after[:, :32]).any()
+    on_text = gateway.http.post("/api/generate", json={"model": "toy", "prompt": "The sea", "mask": "x"})
+    assert on_text.json()["error"] == "mask: this model reads text alone"
 
 
 # -- embed

@@ -6,6 +6,7 @@ import io
 import struct
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -52,6 +53,17 @@ def photo(color: str = "teal") -> io.BytesIO:
     Image.new("RGB", (80, 64), color).save(file, "PNG")
     file.seek(0)
     file.name = "photo.png"
+    return file
+
+
+def hole(size: tuple[int, int] = (80, 64)) -> io.BytesIO:
+    """A picture whose upper left quarter is transparent."""
+    picture = Image.new("RGBA", size, "white")
+    picture.paste((0, 0, 0, 0), (0, 0, size[0] // 2, size[1] // 2))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    file.seek(0)
+    file.name = "hole.png"
     return file
 
 
@@ -146,6 +158,23 @@ def test_a_picture_is_edited_however_it_is_sent(client: Any, gateway: Gateway) -
     assert edit(client, [photo(), photo("red")]).data[0].b64_json != answer.data[0].b64_json
 
 
+def test_a_mask_leaves_the_rest_of_the_picture_as_it_was(client: Any, gateway: Gateway) -> None:
+    answer = checked(edit(client, photo(), mask=hole(), size="auto"))
+    made = opened(answer.data[0])
+    assert answer.size == "80x64"
+    kept = np.ones((64, 80), np.bool_)
+    kept[:32, :40] = False
+    assert (np.asarray(made)[kept] == np.asarray(Image.open(photo()))[kept]).all()
+    assert np.asarray(made)[~kept].std() > 1
+    uri, mask = (
+        f"data:image/png;base64,{base64.b64encode(file.read()).decode()}" for file in (photo(), hole())
+    )
+    body = {"model": "klein", "prompt": "at night", **EXTRA, "images": [{"image_url": uri}]}
+    for sent in (mask, {"image_url": mask}):
+        response = gateway.http.post("/v1/images/edits", json={**body, "mask": sent})
+        assert response.json()["data"][0]["b64_json"] == answer.data[0].b64_json
+
+
 def test_an_edit_without_a_size_keeps_the_pictures_shape(client: Any) -> None:
     small = client.images.edit(
         model="klein", image=photo(), prompt="at night", extra_body={"steps": 1, "seed": 1}
@@ -185,8 +214,15 @@ def test_what_cannot_be_drawn_is_refused_by_name(client: Any, fields: Any, param
 
 
 def test_masks_urls_and_what_is_no_picture_are_refused(client: Any, gateway: Gateway) -> None:
-    with pytest.raises(openai.BadRequestError, match="mask"):
-        edit(client, photo(), mask=photo())
+    with pytest.raises(
+        openai.BadRequestError, match="mask: it is 80 x 64, and the first picture is 40 x 64"
+    ) as caught:
+        edit(client, hole(size=(40, 64)), mask=hole())
+    assert caught.value.param == "mask"
+    with pytest.raises(openai.BadRequestError, match="it belongs to a picture"):
+        draw(client, extra={"mask": "x"})
+    with pytest.raises(openai.BadRequestError, match="mask: URLs are not fetched"):
+        edit(client, photo(), extra={"mask": "https://example.org/a.png"})
     with pytest.raises(openai.BadRequestError) as caught:
         edit(client, io.BytesIO(b"no picture"))
     assert caught.value.param == "image"

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from shutil import copytree
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -82,6 +83,22 @@ def test_one_of_several_is_repeated_alone_and_what_is_given_comes_first(diptych:
     assert (recipe.prompt, recipe.seed, recipe.steps, recipe.n) == ("a ship", 5, 1, 1)
 
 
+def test_a_masked_picture_keeps_its_size_and_the_rest_of_it(diptych: Diptych, klein: str) -> None:
+    rows, columns = np.mgrid[:37, :50]
+    picture = np.stack([rows * 6, columns * 5, rows + columns], axis=-1).astype(np.uint8)
+    Image.fromarray(picture).save("sea.png")
+    Image.fromarray(np.where(columns < 25, np.uint8(255), np.uint8(0))).save("where.png")
+    done = diptych(
+        "draw", "a boat", "--model", klein, "--image", "sea.png", "--mask", "where.png", "--seed", "5", "-o", "boat.png"
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    made = np.asarray(Image.open("boat.png"))
+    assert (made[:, 25:] == picture[:, 25:]).all()
+    assert (made[:, :25] != picture[:, :25]).mean() > 0.5
+    recipe = read_recipe("boat.png")
+    assert (recipe.masked, recipe.width, recipe.height, recipe.strength) == (True, 50, 37, 1.0)
+
+
 def test_previews_are_written_on_the_way_and_removed(klein: str, tmp_path: Path) -> None:
     process = _start(klein, tmp_path, "--preview", "--steps", "1000")
     wait_until(lambda: (tmp_path / "x.preview.png").exists())
@@ -139,6 +156,7 @@ def _child_of(pid: int) -> int:
         (["draw", "a boat", "--model", "./m", "-o", "nowhere/x.png"], 1, "nowhere: it is not a folder"),
         (["draw", "a boat", "--model", "./m", "-o", "x.gif"], 1, "cannot write .gif files"),
         (["draw", "a boat", "--model", "./m", "--image", "cat.png"], 1, "cannot read cat.png"),
+        (["draw", "a boat", "--model", "./m", "--mask", "cat.png"], 1, "cannot read cat.png"),
         (["draw", "--from", "cat.png", "--model", "./m"], 1, "cannot read cat.png"),
         (["draw", "a boat", "--width", "0"], 2, "not a positive whole number"),
         (["draw", "a boat", "--memory", "plenty"], 2, "auto, resident and staged"),
@@ -168,6 +186,14 @@ def test_a_recipe_of_an_edited_picture_asks_for_its_pictures(diptych: Diptych, t
     assert done.code == 1
     assert "made from 2 input pictures" in done.err
     assert "2 other pictures" in diptych("recipe", "edited.png").out
+
+
+def test_a_recipe_of_a_masked_picture_asks_for_its_mask(diptych: Diptych, tmp_path: Path) -> None:
+    packed(tmp_path / "masked.png", images=1, masked=True, model="./m")
+    done = diptych("draw", "--from", "masked.png", "--image", "masked.png")
+    assert done.code == 1
+    assert "made with a mask, which it does not contain; give the same with --mask" in done.err
+    assert "mask       one, not in this file" in diptych("recipe", "masked.png").out
 
 
 def test_a_picture_without_a_recipe_and_what_is_no_picture_are_said(diptych: Diptych, tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""The latents that a picture starts from: noise, or a noised input picture, of which a mask keeps a part."""
+
+from typing import ClassVar
+
+import mlx.core as mx
+import numpy as np
+from PIL import Image
+
+from models.layers.patchify import patchify, unpatchify
+from pipelines.base import Mask
+from pipelines.denoise_state import Conditioning, DenoisePlan, KeptLatents
+from pipelines.images import to_start
+from pipelines.inpaint import Canvas
+from pipelines.latents import Noise
+from pipelines.model_parts import ModelParts
+from pipelines.planning import Defaults
+from pipelines.prompt_embeds import PromptEmbeds
+from pipelines.sampling import add_noise
+
+HALVES = (mx.float16, mx.bfloat16)
+
+
+class InitLatents(ModelParts):
+    """Pictures and noise as latents and tokens; a family overrides how its reference encodes and masks."""
+
+    defaults: Defaults
+    # Latents along one side of a token; FLUX.2's codec makes patches already.
+    patch: int = 2
+    channels_first: ClassVar[bool] = True
+
+    @property
+    def features(self) -> int:
+        """Features of a token."""
+        return self.codec.channels * self.patch**2
+
+    def latent_dtype(self, run: DenoisePlan, embeds: PromptEmbeds) -> mx.Dtype:
+        """The precision that the noise is drawn in."""
+        return embeds.states[0].dtype
+
+    def encode_image(self, picture: mx.array, noise: Noise) -> mx.array:
+        """Latents of the picture to start from, sampled from the codec's distribution."""
+        codec, (_, height, width, _) = self.codec, picture.shape
+        half = codec.dtype in HALVES
+        sample = noise.pictures(1, codec.channels, height // codec.scale, width // codec.scale, half)
+        return codec.encode(picture, mx.array(sample), self.strips)
+
+    def mask_latents(self, mask: Mask) -> np.ndarray:
+        """[row, column], from 0 (kept) to 1 (drawn anew): as the mask's first pixel in each latent."""
+        return mask[:: self.codec.scale, :: self.codec.scale].astype(np.float32)
+
+    def draw_noise(self, run: DenoisePlan, noise: Noise, dtype: mx.Dtype) -> np.ndarray:
+        """Of all pictures, [picture, row, column, channel]."""
+        rows, columns = run.rows * self.patch, run.columns * self.patch
+        return noise.pictures(run.request.n, self.codec.channels, rows, columns, dtype in HALVES)
+
+    def init_latents(self, run: DenoisePlan, canvas: Canvas | None, noise: Noise) -> mx.array | None:
+        """Latents of the picture to start from, if there is one."""
+        if run.plan.strength is None:
+            return None
+        picture = run.request.images[0] if canvas is None else canvas.drawn(run.plan)[0]
+        pixels = to_start(Image.fromarray(picture), run.plan.width, run.plan.height)
+        return self.encode_image(mx.array(pixels), noise)
+
+    def mask_tokens(self, run: DenoisePlan, canvas: Canvas | None) -> mx.array | None:
+        """The mask as tokens, [1, token, feature]."""
+        if canvas is None:
+            return None
+        _, mask = canvas.drawn(run.plan)
+        latents: np.ndarray = self.mask_latents(mask)
+        if not latents.any():  # strokes so thin that they fall between the samples
+            scale = self.codec.scale
+            cells = mask.reshape(mask.shape[0] // scale, scale, mask.shape[1] // scale, scale)
+            latents = np.any(cells, axis=(1, 3)).astype(np.float32)
+        channels = np.broadcast_to(latents[None, ..., None], (1, *latents.shape, self.codec.channels))
+        return self.to_tokens(mx.array(channels))
+
+    def first_tokens(
+        self, run: DenoisePlan, conditioning: Conditioning, index: int
+    ) -> tuple[mx.array, KeptLatents | None]:
+        """One picture's tokens at the first noise level, [1, token, feature], and those that a mask keeps."""
+        dtype = conditioning.dtype
+        noise = self.to_tokens(mx.array(conditioning.noise[index : index + 1]).astype(dtype))
+        if conditioning.init_latents is None:
+            return noise, None
+        clean = self.to_tokens(conditioning.init_latents.astype(dtype))
+        tokens = add_noise(clean, noise, float(run.schedule.sigmas[0])).astype(dtype)
+        mask = conditioning.mask
+        return tokens, None if mask is None else KeptLatents(mask.astype(dtype), clean, noise)
+
+    def to_tokens(self, latents: mx.array) -> mx.array:
+        return patchify(latents, self.patch, self.channels_first).flatten(1, 2)
+
+    def to_latents(self, run: DenoisePlan, tokens: mx.array) -> mx.array:
+        patches = tokens.reshape(len(tokens), run.rows, run.columns, -1)
+        return unpatchify(patches, self.patch, self.channels_first)
