@@ -3,8 +3,9 @@
 No MLX here, so that the runner's HTTP side can use it; pipelines themselves are loaded on the GPU thread.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -22,6 +23,16 @@ class PipelineError(ValueError):
     """This model cannot draw what is requested; the message names the field and what is allowed."""
 
 
+@dataclass(frozen=True)
+class AdapterChoice:
+    """An adapter on this machine, and how much of it is added. `hash`: the beginning of its file's SHA-256."""
+
+    name: str
+    path: Path
+    scale: float = 1.0
+    hash: str = ""
+
+
 class ImageRequest(ImageParameters, frozen=True):
     """Pictures to draw."""
 
@@ -29,6 +40,7 @@ class ImageRequest(ImageParameters, frozen=True):
     images: tuple[Pixels, ...] = ()  # to edit, or to start from
     mask: Mask | None = None  # of the first picture
     previews: Previews = 0  # how many on the way, of each picture
+    adapters: tuple[AdapterChoice, ...] = ()  # those that `loras` names
 
     @property
     def image_sizes(self) -> tuple[Size, ...]:
@@ -126,6 +138,10 @@ class Pipeline(Protocol):
     def working_bytes(self, request: ImageRequest, plan: Plan) -> int | None:
         """The most that drawing takes in addition to what is held now, where exceeding it would end the process; None where
         the device itself reports that memory is short."""
+
+    def use_adapters(self, adapters: Sequence[AdapterChoice]) -> tuple[str, ...]:
+        """Put these adapters beside the weights, in place of those before; returns warnings. `generate` does it too; called
+        before, it raises the PipelineError that says what is wrong with one."""
 
     def generate(self, request: ImageRequest, plan: Plan | None = None) -> Iterator[Event]:
         """Draw, by the plan of this request where it has been made already. Each yield is a place to stop: closing the

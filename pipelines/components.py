@@ -1,12 +1,16 @@
 """A checkpoint's components: loaded when they are needed, dropped when memory is needed for others."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from models.adapters.adapter import Change
+from models.adapters.layers import AdaptedLinear, attach
+from models.adapters.names import LayerNames
+from models.adapters.spellings import Spellings
 from models.checkpoint.export import write_quantized
 from models.checkpoint.quantize import Quantization, quantize
 from models.checkpoint.random_weights import write_checkpoint
@@ -20,6 +24,8 @@ from models.tokenizers.tokenizer import PromptTokenizer
 from pipelines.settings import Progress, Settings, no_progress
 
 Network = TypeVar("Network", bound=nn.Module)
+Changes = Sequence[tuple[Mapping[str, tuple[Change, ...]], float]]  # by layer, and their scale
+MOST_STEPS_KEPT = 4  # compiled ones, of adapters that differ in their layers
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
@@ -43,7 +49,10 @@ class Component(Generic[Network]):
         self._compiled = mx.default_device() == mx.gpu if settings.compiled is None else settings.compiled
         self.bytes = 0  # of the loaded weights; known once they have been mapped
         self._held: Network | None = None
-        self._step: Callable[..., mx.array] | None = None
+        # Compiled steps, by the structure of the adapters that they were compiled with.
+        self._steps: dict[tuple[object, ...], Callable[..., mx.array]] = {}
+        self._changes: Changes = ()
+        self._beside: dict[str, AdaptedLinear] = {}
         self._fill: Callable[[Network], None] | None = None
 
     def __call__(self) -> Network:
@@ -57,7 +66,22 @@ class Component(Generic[Network]):
         network = self._mapped()
         evaluate(network, progress)
         self._held = network
+        self._attach(network)
         return network
+
+    def layer_names(self, spellings: Spellings) -> LayerNames:
+        network, weight_map = self._build()
+        return LayerNames(network, weight_map, spellings)
+
+    def adapt(self, changes: Changes) -> None:
+        """Put adapters beside the weights, in place of those before: now, and whenever the weights are loaded."""
+        self._changes = changes
+        if self._held is not None:
+            self._attach(self._held)
+
+    def _attach(self, network: Network) -> None:
+        if self._changes or self._beside:
+            attach(network, self._changes, self._beside)
 
     def fill_with(self, fill: Callable[[Network], None]) -> None:
         """Get weights from `fill` instead of files, for benchmarks."""
@@ -84,14 +108,27 @@ class Component(Generic[Network]):
 
     def step(self, *arguments: Any) -> mx.array:
         """The network's `step`. Compiled, it is traced once for each shape and cached between pictures."""
-        if self._step is None:
-            step: Callable[..., mx.array] = self().step
-            self._step = mx.compile(step) if self._compiled else step
-        return self._step(*arguments)
+        network = self()
+        if not self._compiled:
+            result: mx.array = network.step(*arguments)
+            return result
+        # Adapters are inputs of a compiled step: others of the same layers and ranks need no other one.
+        used = {path: layer for path, layer in self._beside.items() if layer.terms}
+        structure = tuple((path, layer.structure) for path, layer in used.items())
+        if structure not in self._steps:
+            while len(self._steps) >= MOST_STEPS_KEPT:
+                del self._steps[next(iter(self._steps))]
+            inputs = [layer.terms for layer in used.values()]
+            self._steps[structure] = (
+                mx.compile(network.step, inputs=inputs) if inputs else mx.compile(network.step)
+            )
+        return self._steps[structure](*arguments)
 
     def drop(self) -> None:
         """Release the network and its memory."""
-        self._held = self._step = None
+        self._held = None
+        self._steps.clear()
+        self._beside.clear()
         mx.clear_cache()
 
     def _mapped(self) -> Network:

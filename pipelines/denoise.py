@@ -160,14 +160,15 @@ class DenoisingPipeline(InitLatents):
         """Draw. Each yield is a place to stop: closing the generator leaves nothing behind."""
         run = self.denoise_plan(request, plan or self.plan(request))
         mx.reset_peak_memory()
+        warnings = self.use_adapters(request.adapters)
         yield Step(0, run.plan.denoise_steps * request.n)
         try:
-            yield from self._generate(run)
+            yield from self._generate(run, warnings)
         finally:
             mx.synchronize()  # a queued step does not outlive the request
             mx.clear_cache()
 
-    def _generate(self, run: DenoisePlan) -> Iterator[Event]:
+    def _generate(self, run: DenoisePlan, warnings: tuple[str, ...]) -> Iterator[Event]:
         stopwatch = Stopwatch()
         negative = [run.request.negative_prompt or ""] if run.cfg_steps else []
         prompts = self.encode_prompts([run.request.prompt, *negative])
@@ -184,7 +185,7 @@ class DenoisingPipeline(InitLatents):
             stopwatch.encode,
             stopwatch.denoise,
             stopwatch.decode,
-            (*run.plan.warnings, *prompt_warnings),
+            (*run.plan.warnings, *warnings, *prompt_warnings),
             mx.get_peak_memory(),
         )
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import mlx.core as mx
 
+from models.adapters.spellings import FLUX
 from models.files import LocalModel
 from models.text_encoders.clip import CLIPTextConfig, CLIPTextEncoder
 from models.text_encoders.t5 import T5Config, T5Encoder
@@ -17,6 +18,7 @@ from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
 from models.vae.autoencoder_kl import AutoencoderKL
 from models.vae.config import AutoencoderKLConfig
 from pipelines import PIPELINES
+from pipelines.adapters import Adaptable
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, require_equal, tokenizer_of
 from pipelines.denoise import DenoisingPipeline
@@ -34,6 +36,7 @@ CLIP_TOKENS = 77
 
 
 class Flux(DenoisingPipeline):
+    model_name = "FLUX.1"
     family = PIPELINES["FluxPipeline"]
 
     def __init__(self, model: LocalModel, settings: Settings) -> None:
@@ -68,6 +71,13 @@ class Flux(DenoisingPipeline):
             multiple=self.defaults.size_multiple,
             channels=vae_config.outermost,
         )
+
+    def adaptable(self) -> dict[str, Adaptable]:
+        return {
+            "transformer": Adaptable(self.transformer, FLUX),
+            "text_encoder": Adaptable(self.clip, {}),
+            "text_encoder_2": Adaptable(self.t5, {}),
+        }
 
     def plan(self, request: ImageRequest) -> Plan:
         plan = super().plan(request)

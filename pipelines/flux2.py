@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image
 
+from models.adapters.spellings import FLUX2
 from models.checkpoint.weights import WeightMap
 from models.files import LocalModel
 from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
@@ -19,6 +20,7 @@ from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
 from models.vae.autoencoder_kl import AutoencoderKLFlux2
 from models.vae.config import AutoencoderKLFlux2Config
 from pipelines import PIPELINES
+from pipelines.adapters import Adaptable
 from pipelines.base import ImageRequest, Mask, Plan
 from pipelines.components import Component, require_equal, tokenizer_of
 from pipelines.denoise import DenoisingPipeline
@@ -34,6 +36,7 @@ from pipelines.working_memory import Dimensions
 
 
 class Flux2Klein(DenoisingPipeline):
+    model_name = "FLUX.2 klein"
     family = PIPELINES["Flux2KleinPipeline"]
     patch = 1
 
@@ -64,6 +67,9 @@ class Flux2Klein(DenoisingPipeline):
             multiple=self.defaults.size_multiple,
             channels=vae_config.outermost,
         )
+
+    def adaptable(self) -> dict[str, Adaptable]:
+        return {"transformer": Adaptable(self.transformer, FLUX2)}
 
     def plan(self, request: ImageRequest) -> Plan:
         plan = super().plan(request)

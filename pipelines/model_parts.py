@@ -1,14 +1,16 @@
 """The parts of a loaded picture model: its weights, and which of them are held at a time."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
 
 import mlx.core as mx
 
 from models.layers.attention import on_cpu
 from models.vae.latent_codec import LatentCodec
-from pipelines.base import DeviceMemory
+from pipelines.adapters import Adaptable, ModelAdapters
+from pipelines.base import AdapterChoice, DeviceMemory
 from pipelines.components import Component, load_all
 from pipelines.mlx_memory import MEGAPIXEL, MlxMemory, inflight_limit
 from pipelines.prompt_embeds import PromptEmbeds, PromptEmbedsCache
@@ -19,6 +21,7 @@ class ModelParts(ABC):
     """A subclass's __init__ builds the components from the checkpoint's configs; `load_parts` reads their weights."""
 
     memory: DeviceMemory = MlxMemory()
+    model_name: ClassVar[str] = "a model without adapters"
     encoders: tuple[Component[Any], ...]
     transformer: Component[Any]
     vae: Component[Any]  # holds a LatentCodec
@@ -28,6 +31,18 @@ class ModelParts(ABC):
         # The CPU always convolves in strips: no slower, in a fraction of the memory.
         self.strips = settings.vae_strips or (VAE_BYTES if on_cpu() else None)
         self.prompt_cache = PromptEmbedsCache(settings.embedding_bytes)
+
+    @cached_property
+    def adapters(self) -> ModelAdapters:
+        return ModelAdapters(self.model_name, self.adaptable(), self.settings.adapter_bytes)
+
+    def adaptable(self) -> Mapping[str, Adaptable]:
+        """The components that adapters may change, by the names of their folders."""
+        return {}
+
+    def use_adapters(self, adapters: Sequence[AdapterChoice]) -> tuple[str, ...]:
+        """Put these adapters beside the weights, in place of those before; returns warnings."""
+        return self.adapters.use(adapters) if adapters or "adapters" in self.__dict__ else ()
 
     def load_parts(self, progress: Progress) -> None:
         """Load the weights. A staged model loads its largest parts later, and only checks them now."""
@@ -57,7 +72,7 @@ class ModelParts(ABC):
 
     def encode_prompts(self, texts: Sequence[str]) -> list[PromptEmbeds]:
         """From the cache where possible. The result may still be in flight, unless its encoder has to make room."""
-        cached = {text: self.prompt_cache.get(text) for text in texts}
+        cached = {text: self.prompt_cache.get(self._cache_key(text)) for text in texts}
         if self.settings.staged and None in cached.values():
             self.transformer.drop()
         prompts = [cached[text] or self._encode(text) for text in texts]
@@ -71,5 +86,9 @@ class ModelParts(ABC):
         embeds = self.encode_prompt(text)
         with inflight_limit(MEGAPIXEL, self.settings.staged):
             mx.async_eval(embeds.arrays)
-        self.prompt_cache.put(text, embeds)
+        self.prompt_cache.put(self._cache_key(text), embeds)
         return embeds
+
+    def _cache_key(self, text: str) -> tuple[object, ...]:
+        """A prompt's states depend on the adapters of its encoders."""
+        return (text, self.adapters.encoders) if "adapters" in self.__dict__ else (text, ())

@@ -1,7 +1,7 @@
 """Encoded prompts: what the text encoders make of a prompt, and a cache of it."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple, Self
 
 import mlx.core as mx
@@ -52,19 +52,19 @@ def cut_warning(cut: int, length: int, reader: str = "the prompt") -> tuple[str,
 
 
 class PromptEmbedsCache:
-    """The most recently used prompts, bounded in bytes."""
+    """The most recently used prompts, bounded in bytes; a key is the prompt and what else its states depend on."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._embeds: OrderedDict[str, PromptEmbeds] = OrderedDict()
+        self._embeds: OrderedDict[Hashable, PromptEmbeds] = OrderedDict()
 
-    def get(self, prompt: str) -> PromptEmbeds | None:
-        if prompt in self._embeds:
-            self._embeds.move_to_end(prompt)
-        return self._embeds.get(prompt)
+    def get(self, key: Hashable) -> PromptEmbeds | None:
+        if key in self._embeds:
+            self._embeds.move_to_end(key)
+        return self._embeds.get(key)
 
-    def put(self, prompt: str, embeds: PromptEmbeds) -> None:
-        self._embeds[prompt] = embeds
+    def put(self, key: Hashable, embeds: PromptEmbeds) -> None:
+        self._embeds[key] = embeds
         while self.nbytes > self._limit:
             self._embeds.popitem(last=False)
 

@@ -17,6 +17,9 @@ Progress: TypeAlias = Callable[[float], None]  # called with the fraction done, 
 VAE_BYTES = 1_600_000_000
 
 
+ADAPTER_BYTES = 2**30
+
+
 @dataclass(frozen=True)
 class Settings:
     """`dtype` None keeps the checkpoint's; without a GPU "float32" is best.
@@ -34,6 +37,7 @@ class Settings:
     unpacked: bool = False
     compiled: bool | None = None
     embedding_bytes: int = 256 * 2**20  # of the cache of encoded prompts
+    adapter_bytes: int = ADAPTER_BYTES  # of the adapters that are kept after their use
 
     @property
     def staged(self) -> bool:

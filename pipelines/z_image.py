@@ -6,6 +6,7 @@ from dataclasses import replace
 import mlx.core as mx
 import numpy as np
 
+from models.adapters.spellings import Z_IMAGE
 from models.checkpoint.weights import WeightMap
 from models.config import ConfigError
 from models.files import LocalModel
@@ -23,6 +24,7 @@ from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
 from models.vae.autoencoder_kl import AutoencoderKL
 from models.vae.config import AutoencoderKLConfig
 from pipelines import PIPELINES
+from pipelines.adapters import Adaptable
 from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, require_equal, tokenizer_of
 from pipelines.denoise import DenoisingPipeline
@@ -38,6 +40,7 @@ DEPTH = -2  # of the hidden states as the reference counts them: one layer befor
 
 
 class ZImage(DenoisingPipeline):
+    model_name = "Z-Image"
     family = PIPELINES["ZImagePipeline"]
     channels_first = False
 
@@ -69,6 +72,9 @@ class ZImage(DenoisingPipeline):
             multiple=self.defaults.size_multiple,
             channels=vae_config.outermost,
         )
+
+    def adaptable(self) -> dict[str, Adaptable]:
+        return {"transformer": Adaptable(self.transformer, Z_IMAGE)}
 
     def plan(self, request: ImageRequest) -> Plan:
         plan = super().plan(request)

@@ -56,6 +56,7 @@ ROOMS = {
         ("language",),
         ("encoders",),
         ("embedding", "text_encoders", "tokenizers", "transformers", "vae", "vision"),
+        ("adapters",),
         ("checkpoint",),
         ("layers",),
         ("kernels",),

@@ -4,7 +4,7 @@ Pictures of one request are made one after another, their noise drawn from one g
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Self
@@ -16,7 +16,17 @@ from PIL import Image
 
 from models.files import LocalModel
 from pipelines import PIPELINES, Capabilities
-from pipelines.base import DeviceMemory, Event, ImageRequest, Picture, PipelineError, Plan, Report, Step
+from pipelines.base import (
+    AdapterChoice,
+    DeviceMemory,
+    Event,
+    ImageRequest,
+    Picture,
+    PipelineError,
+    Plan,
+    Report,
+    Step,
+)
 from pipelines.fallback.calls import Call
 from pipelines.fallback.device import TorchMemory, choose_device, choose_dtype
 from pipelines.fallback.loading import load, one_line, stored_dtype
@@ -74,8 +84,14 @@ class TorchPipeline:
         """Not estimated: torch raises an error if memory is short."""
         return None
 
+    def use_adapters(self, adapters: Sequence[AdapterChoice]) -> tuple[str, ...]:
+        if adapters:
+            raise PipelineError("loras: adapters are not supported by the torch engine")
+        return ()
+
     def generate(self, request: ImageRequest, plan: Plan | None = None) -> Iterator[Event]:
         """Draw. Each yield is a place to stop: closing the generator leaves nothing behind."""
+        self.use_adapters(request.adapters)
         call = self._call(request)
         plan = plan or call.plan(request)
         yield Step(0, plan.denoise_steps * request.n)
