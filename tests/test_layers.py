@@ -65,6 +65,7 @@ ROOMS = {
 # The only places that may touch MLX in the serving layer, and mlx-lm anywhere.
 MLX_IN_RUNNER = {
     "engine/text/worker.py",
+    "engine/text/encoder_worker.py",
     "engine/image/load.py",
     "engine/device.py",
     "doctor/trials.py",

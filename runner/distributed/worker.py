@@ -53,18 +53,17 @@ def _follow(config: WorkerConfig, local: LocalModel, wire: MessageSocket) -> Non
     device.leave_torch_out()
     # MLX reads the environment as it is imported.
     from models.language.distributed.coordinator import Follower
+    from models.language.embedding.model import embedder_of
     from models.language.load import load
     from models.language.worker_loop import worker_loop
-    from runner.engine.text.embeddings import embedder_of
 
     ranks = Follower(config.backend, wire)
     model = load(
         local, float32=config.float32, kv_bits=config.kv_bits, context=config.context, group=ranks.group
     )
     gc.freeze()  # what has been loaded stays
-    worker_loop(
-        model, ranks, config.rows, config.cache_bytes, embedder_of(model, ranks), device.leave_a_core()
-    )
+    embedder = embedder_of(model.model, model.folder, model.tokenizer, ranks)
+    worker_loop(model, ranks, config.rows, config.cache_bytes, embedder, device.leave_a_core())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ imports MLX; a test compares them with those of the installed version.
 from typing import Any
 
 from models.config import ConfigError
+from models.encoders.architectures import is_encoder
 from models.tokenizers.template_location import TEMPLATE_CONFIGS, TEMPLATE_FILE, find_template
 from pipelines import PIPELINES, Capabilities
 from runner.errors import ModelNotSupported
@@ -50,6 +51,8 @@ def chat_template(files: ModelFiles) -> str:
 
 def text_capabilities(files: ModelFiles) -> list[str]:
     """In Ollama's terms."""
+    if is_encoder(files.read_json("config.json") or {}):
+        return ["embedding"]
     if "modules.json" in files.listing():  # sentence-transformers': trained for vectors, not for writing
         return ["embedding"]
     config = files.read_json("tokenizer_config.json") or {}

@@ -4,6 +4,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from models.encoders.architectures import is_encoder
+from models.encoders.architectures import max_context as encoder_context
+from models.encoders.architectures import why_unsupported as why_encoder_unsupported
 from models.language.architectures import has_architecture, has_mlx_lm, max_context
 from models.language.config.support import why_unsupported
 from runner.errors import ModelNotSupported
@@ -82,7 +85,7 @@ def detect(name: str | ModelFiles) -> Detection:
         quantization=_stored(files, summaries) if sizes else None,
         memory=estimate.resident if estimate else None,
         least_memory=(estimate.staged if staged else estimate.resident) if estimate else None,
-        context_length=max_context(files.read_json("config.json") or {}) if mode is ModelMode.TEXT else None,
+        context_length=_context_length(files) if mode is ModelMode.TEXT else None,
     )
 
 
@@ -90,11 +93,14 @@ def unsupported(files: ModelFiles, mode: ModelMode, type_name: str) -> str | Non
     """Why a model of that type cannot be run here; None when it can."""
     if mode is ModelMode.IMAGE:
         return no_engine(files, type_name)
+    config = files.read_json("config.json") or {}
+    if is_encoder(config):
+        return why_encoder_unsupported(config)
     if not has_mlx_lm():
         return "mlx-lm, which runs language models, is not installed"
     if not has_architecture(type_name):
         return f"mlx-lm has no architecture {shorten(type_name)}"
-    return why_unsupported(files.read_json("config.json") or {})
+    return why_unsupported(config)
 
 
 def check_runnable(files: ModelFiles, engine: str = "auto") -> ModelType:
@@ -110,6 +116,15 @@ def check_runnable(files: ModelFiles, engine: str = "auto") -> ModelType:
     if reason is not None:
         raise ModelNotSupported(f"{files.place} cannot be run: {reason}")
     return model
+
+
+def _context_length(files: ModelFiles) -> int | None:
+    config = files.read_json("config.json") or {}
+    if not is_encoder(config):
+        return max_context(config)
+    made_for = (files.read_json("sentence_bert_config.json") or {}).get("max_seq_length")
+    limits = [limit for limit in (encoder_context(config), made_for) if type(limit) is int and limit > 0]
+    return min(limits, default=None)
 
 
 def _engine(files: ModelFiles, mode: ModelMode, type_name: str) -> str:

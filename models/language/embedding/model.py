@@ -9,11 +9,13 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from models.config import read_json
+from models.config import ConfigError, read_json
 from models.embedding.embedder import TextEmbedder
 from models.embedding.sentence_transformers import EmbeddingError
 from models.language.distributed.coordinator import Embed, Ranks
 
+# In a batch, which all other work of the model waits for.
+TOKENS = 2048
 WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
 
 
@@ -42,6 +44,16 @@ class Embedder(TextEmbedder):
         tokens = mx.array([[*text, *[0] * (longest - len(text))] for text in texts])
         lengths = mx.array([len(text) for text in texts])
         return np.array(self._head(self._hidden(tokens), lengths, self._prompt_tokens))
+
+
+def embedder_of(
+    model: nn.Module, folder: Path, tokenizer: Any, ranks: Ranks, token_budget: int = TOKENS
+) -> Embedder | EmbeddingError:
+    """The model's embedder, or why it does not support embeddings."""
+    try:
+        return Embedder(model, folder, tokenizer, token_budget, ranks)
+    except (EmbeddingError, ConfigError) as error:
+        return error if isinstance(error, EmbeddingError) else EmbeddingError(str(error))
 
 
 def hidden_states(model: nn.Module, config: Mapping[str, Any]) -> Callable[[mx.array], mx.array]:

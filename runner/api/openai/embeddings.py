@@ -23,6 +23,7 @@ class EmbeddingsRequest(Struct, frozen=True):
     input: Prompt
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
+    truncate: bool = False  # cut texts that are too long; OpenAI's API has no such field
     user: str | None = None
     keep_alive: Duration | None = None
 
@@ -34,7 +35,7 @@ async def embeddings(gateway: Gateway, body: bytes, id: str) -> Embeddings:
         gateway, request.model, ModelMode.TEXT, keep_alive_seconds(request.keep_alive), id
     ) as lease:
         content = await texts(lease, prompts)
-        answer = await ask(lease, "/embedding", EmbeddingRequest(content), Vectors)
+        answer = await ask(lease, "/embedding", EmbeddingRequest(content, request.truncate), Vectors)
     vectors = [cut(vector, request.dimensions) for vector in answer.embeddings]
     data = [
         Embedding(index, _written(vector, request.encoding_format)) for index, vector in enumerate(vectors)

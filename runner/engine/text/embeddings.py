@@ -8,19 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from models.config import ConfigError
+from models.embedding.embedder import TextEmbedder
 from models.embedding.sentence_transformers import EmbeddingError
-from models.language.distributed.coordinator import Ranks
-from models.language.embedding.model import Embedder
-from models.language.load import LanguageModel
 from runner.engine.jobs import Job, JobEvent
-from runner.engine.text.prompts import Embed
+from runner.engine.text.tokens import Embed
 from runner.errors import BadRequest
 from runner.protocol.text import EmbeddingDone, Failed
 
 log = logging.getLogger("diptych.text")
-
-EMBEDDING_TOKENS = 2048  # per step, which all other jobs wait for
 
 
 @dataclass(eq=False)
@@ -36,9 +31,10 @@ class Embedding:
 class Embeddings:
     """The embedding jobs of one model."""
 
-    def __init__(self, model: LanguageModel, ranks: Ranks) -> None:
-        self._embedder = embedder_of(model, ranks)
-        self._spread = ranks.spread
+    def __init__(self, embedder: TextEmbedder | EmbeddingError, spread: bool = False) -> None:
+        """`embedder`, or why there is none; `spread`: over several processes, where all must fail together."""
+        self._embedder = embedder
+        self._spread = spread
         self._waiting: deque[Embedding] = deque()
 
     def __len__(self) -> int:
@@ -89,15 +85,7 @@ class Embeddings:
         vectors = [embedding.vectors[index].tolist() for index in range(len(prompts))]
         yield JobEvent(embedding.job, EmbeddingDone(vectors, sum(map(len, prompts))), last=True)
 
-    def _supported(self) -> Embedder:
+    def _supported(self) -> TextEmbedder:
         if isinstance(self._embedder, EmbeddingError):
             raise BadRequest(str(self._embedder))
         return self._embedder
-
-
-def embedder_of(model: LanguageModel, ranks: Ranks) -> Embedder | EmbeddingError:
-    """The model's embedder, or why it does not support embeddings."""
-    try:
-        return Embedder(model.model, model.folder, model.tokenizer, EMBEDDING_TOKENS, ranks)
-    except (EmbeddingError, ConfigError) as error:
-        return error if isinstance(error, EmbeddingError) else EmbeddingError(str(error))

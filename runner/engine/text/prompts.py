@@ -1,4 +1,4 @@
-"""Requests to token ids: tokenization, and all checks that can refuse a request before it reaches the GPU.
+"""Requests for text to token ids: all checks that can refuse a request before it reaches the GPU.
 
 Uses the tokenizer and the model's limits, not MLX. Safe to call from any thread; long texts would block the event loop.
 """
@@ -13,9 +13,9 @@ from runner.engine.text.answer_format import AnswerFormats
 from runner.engine.text.chat_prompts import ChatPrompt, render_chat
 from runner.engine.text.output_parser import OutputParser
 from runner.engine.text.required_calls import RequiredCall
+from runner.engine.text.tokens import Tokens
 from runner.engine.text.truncation import note, truncate
-from runner.errors import BadRequest, RunnerFailed
-from runner.panics import is_panic
+from runner.errors import BadRequest
 from runner.protocol.speculate import read_speculate
 from runner.protocol.text import (
     MAX_SEED,
@@ -51,15 +51,8 @@ class Generate:
     priority: int = 0  # lower ones begin earlier
 
 
-@dataclass(frozen=True)
-class Embed:
-    """Texts to embed."""
-
-    prompts: list[list[int]]
-
-
-class Prompts:
-    """A language model's tokenizer and limits: `vocab` is the width of the logits, `context` the maximum text length."""
+class Prompts(Tokens):
+    """What a language model can be asked to write; `vocab` is the width of the logits."""
 
     def __init__(
         self,
@@ -74,13 +67,10 @@ class Prompts:
     ) -> None:
         """`why_shorter`: why the context is not all of the model's, for messages. `drafting`: of requests that do not
         say; `why_no_drafts`: why there is none whatever they say."""
-        self.tokenizer = tokenizer
-        self.vocab = vocab
-        self.context = context
+        super().__init__(tokenizer, vocab, context, embedding_tokens)
         self._why_shorter = why_shorter
         self._default_drafting = drafting
         self._why_no_drafts = why_no_drafts
-        self._embedding_tokens = embedding_tokens
         self._formats = AnswerFormats(tokenizer, vocab, stop_tokens)
 
     def generate(self, request: TextRequest, unknown: Sequence[str] = ()) -> Generate:
@@ -134,10 +124,6 @@ class Prompts:
     def _count(self, request: TextRequest) -> int:
         return len(self._prompt(request)[1])
 
-    def _context(self, num_ctx: int | None) -> int:
-        """How much of the model's context a request may use."""
-        return min(self.context, num_ctx or self.context)
-
     def _max_tokens(self, options: Options, left: int) -> int:
         limit = options.num_predict if options.num_predict is not None else options.max_tokens
         return min(left, DEFAULT_MAX_TOKENS if limit is None or limit < 1 else limit)
@@ -188,70 +174,6 @@ class Prompts:
         start = self.tokenizer.bos_token
         special = start is None or not text.startswith(start)
         return self._encode(text, special)
-
-    def _encode(self, text: str, special: bool) -> list[int]:
-        try:
-            return list(self.tokenizer.encode(text, add_special_tokens=special))
-        except BaseException as error:
-            raise _tokenizer_error(error, "text") from error
-
-    def tokenize(self, text: str) -> list[int]:
-        """Without special tokens."""
-        return self._encode(text, special=False)
-
-    def tokenize_with_start(self, text: str) -> list[int]:
-        """With the model's beginning-of-text token, if it has one."""
-        ids = self._encode(text, special=False)
-        start = self.tokenizer.bos_token_id
-        return ids if start is None or ids[:1] == [start] else [start, *ids]
-
-    def detokenize(self, tokens: list[int]) -> str:
-        self.check_ids(tokens, "tokens")
-        try:
-            return str(self.tokenizer.decode(tokens))
-        except BaseException as error:
-            raise _tokenizer_error(error, "tokens") from error
-
-    def embed(self, texts: list[str], truncate: bool = False, num_ctx: int | None = None) -> Embed:
-        context, prompts = self._context(num_ctx), []
-        for index, text in enumerate(texts):
-            name = f"content[{index}]" if len(texts) > 1 else "content"
-            try:
-                ids = self._embedding_tokens(text)
-            except BaseException as error:
-                raise _tokenizer_error(error, "text") from error
-            if not ids:
-                raise BadRequest(f"{name}: the text has no tokens; at least one is needed")
-            if len(ids) > context:
-                if not truncate:
-                    raise BadRequest(
-                        f"{name}: its {len(ids)} tokens do not fit into the context of {context} tokens"
-                    )
-                ids = self._truncate(ids, context)
-            self.check_ids(ids, name)
-            prompts.append(ids)
-        return Embed(prompts)
-
-    def _truncate(self, ids: list[int], length: int) -> list[int]:
-        """Truncate a text but keep the special tokens at its end: some models pool only the last one."""
-        special, end = set(self.tokenizer.all_special_ids), len(ids)
-        while end and ids[end - 1] in special:
-            end -= 1
-        tail = ids[end:][-length:]
-        return ids[: length - len(tail)] + tail
-
-    def check_ids(self, tokens: list[int], name: str) -> None:
-        """Refuse ids beyond the vocabulary: they may crash the process."""
-        largest = max(tokens, default=0)
-        if largest >= self.vocab:
-            raise BadRequest(f"{name}: {largest} is not a token of this model; ids are 0 to {self.vocab - 1}")
-
-
-def _tokenizer_error(error: BaseException, what: str) -> BaseException:
-    """A panic of the tokenizer as RunnerFailed; other errors unchanged."""
-    return (
-        RunnerFailed(f"the model's tokenizer crashed on this {what}: {error}") if is_panic(error) else error
-    )
 
 
 def unknown_options(body: dict[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from models.language.batch.sequence import Output, Sequence, TokenLogprob
 from models.language.batch.warmup import WarmUp
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.distributed.coordinator import Ranks
+from models.language.embedding.model import embedder_of
 from models.language.load import LanguageModel, load
 from models.language.speculate.draft_model import DraftModel, check_tokenizer
 from models.language.speculate.drafter import RowDrafter
@@ -29,9 +30,10 @@ from runner.engine.text.embeddings import Embedding, Embeddings
 from runner.engine.text.kv_disk import KVDisk, open_disk
 from runner.engine.text.kv_memory import kv_memory
 from runner.engine.text.output_parser import OutputParser, ParsedDelta
-from runner.engine.text.prompts import Embed, Generate, Prompts
+from runner.engine.text.prompts import Generate, Prompts
 from runner.engine.text.required_calls import RequiredCall
 from runner.engine.text.stop_strings import StopMatcher
+from runner.engine.text.tokens import Embed
 from runner.engine.warmup import warming_up
 from runner.errors import RunnerFailed
 from runner.hardware import room_to_unpack
@@ -139,7 +141,8 @@ class TextWorker:
         self.context = self._kv.context
         self.notes = [*model.notes, *model.warnings]
         self._kv.report()
-        self._embeddings = Embeddings(model, ranks)
+        embedder = embedder_of(model.model, model.folder, model.tokenizer, ranks)
+        self._embeddings = Embeddings(embedder, ranks.spread)
         self._prefix = PrefixCache(cache_limit(settings))
         self._batch = Batch(
             model.model,

@@ -154,13 +154,13 @@ def test_a_port_that_another_program_has_is_a_warning(monkeypatch: pytest.Monkey
 
 
 def test_models_that_cannot_be_run_are_listed_with_their_reason(machine: Path) -> None:
-    write(machine / "bert", text_files() | {"config.json": {"model_type": "bert"}})
-    (machine / "c.toml").write_text(f'[aliases]\nbert = "{machine / "bert"}"\n')
+    write(machine / "deberta", text_files() | {"config.json": {"model_type": "deberta"}})
+    (machine / "c.toml").write_text(f'[aliases]\nbert = "{machine / "deberta"}"\n')
     findings = list(models(load(str(machine / "c.toml"))))
     assert named(findings, "can be run").detail.startswith("0 of 1")
-    finding = named(findings, str(machine / "bert"))
+    finding = named(findings, str(machine / "deberta"))
     assert finding.status is Status.WARN
-    assert "no architecture 'bert'" in finding.detail
+    assert "no architecture 'deberta'" in finding.detail
 
 
 # -- the sample

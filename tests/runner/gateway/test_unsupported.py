@@ -9,7 +9,7 @@ import pytest
 from tests.runner.checkpoints import text_files, write
 from tests.runner.gateway.live import Gateway
 
-BERT = "mlx-lm has no architecture 'bert'"
+DEBERTA = "mlx-lm has no architecture 'deberta'"
 CHAT = [{"role": "user", "content": "Why"}]
 
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
@@ -34,9 +34,9 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def bert(folder: Path) -> Path:
+def deberta(folder: Path) -> Path:
     files = text_files({"embeddings.word_embeddings.weight": ("F32", (16, 8))})
-    return write(folder, {**files, "config.json": {"model_type": "bert"}})
+    return write(folder, {**files, "config.json": {"model_type": "deberta"}})
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     bare = write(home / "bare", {"config.json": {"model_type": "llama"}})
     torn = write(home / "torn", text_files({"w": ("F32", (16, 8))}))
     (torn / "model.safetensors").write_bytes(b"nonsense")
-    with Gateway({"bert": bert(home / "bert"), "bare": bare, "torn": torn}) as gateway:
+    with Gateway({"deberta": deberta(home / "deberta"), "bare": bare, "torn": torn}) as gateway:
         yield gateway
         assert gateway.metric("diptych_loads_total") == 0
         assert gateway.metric("diptych_crashes_total") == 0
@@ -57,9 +57,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 def test_an_unknown_architecture_is_a_400_with_its_reason(
     gateway: Gateway, path: str, body: dict[str, Any]
 ) -> None:
-    response = gateway.http.post(path, json={"model": "bert", **body})
+    response = gateway.http.post(path, json={"model": "deberta", **body})
     assert response.status_code == 400, response.text
-    assert BERT in response.text
+    assert DEBERTA in response.text
     assert gateway.models() == {}
 
 
@@ -72,7 +72,7 @@ def test_so_are_weights_that_are_not_there_or_cannot_be_read(gateway: Gateway, n
 
 
 def test_what_it_is_can_still_be_seen_and_that_it_can_do_nothing(gateway: Gateway) -> None:
-    shown = gateway.http.post("/api/show", json={"model": "bert"}).json()
-    assert shown["details"]["family"] == "bert"
+    shown = gateway.http.post("/api/show", json={"model": "deberta"}).json()
+    assert shown["details"]["family"] == "deberta"
     assert shown["capabilities"] == []
-    assert BERT in shown["warnings"][0]
+    assert DEBERTA in shown["warnings"][0]

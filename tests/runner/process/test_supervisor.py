@@ -150,9 +150,9 @@ def test_a_model_that_cannot_be_loaded_fails_with_its_last_error(tmp_path: Path)
 
 def test_a_model_that_cannot_be_run_starts_no_runner(tmp_path: Path) -> None:
     async def main() -> None:
-        write(tmp_path, text_files() | {"config.json": {"model_type": "bert"}})
+        write(tmp_path, text_files() | {"config.json": {"model_type": "deberta"}})
         server = Server(str(tmp_path))
-        with pytest.raises(ModelNotSupported, match="no architecture 'bert'"):
+        with pytest.raises(ModelNotSupported, match="no architecture 'deberta'"):
             await server.start()
         assert server.pid is None
 

@@ -18,12 +18,12 @@ from tests.runner.cli.commands.run import Diptych
 from tests.runner.live import ROOT
 from tests.waiting import PATIENCE
 
-BERT = "mlx-lm has no architecture 'bert'"
+DEBERTA = "mlx-lm has no architecture 'deberta'"
 
 
 @pytest.fixture
-def bert(tmp_path: Path) -> Path:
-    return write(tmp_path / "bert", text_files() | {"config.json": {"model_type": "bert"}})
+def deberta(tmp_path: Path) -> Path:
+    return write(tmp_path / "deberta", text_files() | {"config.json": {"model_type": "deberta"}})
 
 
 def forbid_runners(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,21 +47,21 @@ def test_nothing_is_started_for_an_engine_that_does_not_run_the_model(
     "command", [("chat",), ("draw", "a sun", "--model"), ("draw", "a sun", "--memory", "staged", "--model")]
 )
 def test_nothing_is_started_for_it(
-    diptych: Diptych, bert: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    diptych: Diptych, deberta: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forbid_runners(monkeypatch)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Why?")))
-    done = diptych(*command, str(bert))
-    assert (done.code, BERT in done.err) == (1, True), done.err
+    done = diptych(*command, str(deberta))
+    assert (done.code, DEBERTA in done.err) == (1, True), done.err
 
 
-def test_a_runner_ends_with_its_reason_and_loads_nothing(bert: Path) -> None:
+def test_a_runner_ends_with_its_reason_and_loads_nothing(deberta: Path) -> None:
     # -X importtime names every module that is imported on the way.
-    command = [sys.executable, "-X", "importtime", "-m", "runner", "runner", "--model", str(bert)]
+    command = [sys.executable, "-X", "importtime", "-m", "runner", "runner", "--model", str(deberta)]
     command += ["--port", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1
-    assert BERT in done.stderr.splitlines()[-1]
+    assert DEBERTA in done.stderr.splitlines()[-1]
     assert "mlx.core" not in done.stderr
 
 
