@@ -14,7 +14,7 @@ export class Refused extends Error {
 
 export const stopped = (error) => error.name === "AbortError";
 
-const AWAY = "The gateway is not responding. If it was stopped, start it again with `diptych serve`";
+const AWAY = "The gateway is not responding. If it was stopped, start it again with “diptych serve”";
 const CUT = "The connection was lost before the answer was complete";
 
 // The response to a request. With `ask: false`, used in the background, the dialog for the key is not opened.

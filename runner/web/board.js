@@ -2,7 +2,7 @@
 
 import { Choice } from "./choice.js";
 import { draw } from "./drawing.js";
-import { $ } from "./dom.js";
+import { $, complain } from "./dom.js";
 import { randomSeed } from "./format.js";
 import { jobs } from "./jobs.js";
 import { machine } from "./machine.js";
@@ -104,15 +104,12 @@ export class Board {
       return;
     }
     if (recipe.seed && !/^[0-9]+$/.test(recipe.seed)) {
-      hint("The seed must be a whole number; leave it empty for a random one.");
-      $("seed").focus();
+      complain($("seed"), "The seed must be a whole number; leave it empty for a random one.");
       return;
     }
     const { fault } = this.parameters;
     if (fault) {
-      hint(fault.text);
-      fault.input.closest("details")?.setAttribute("open", "");
-      fault.input.focus();
+      complain(fault.input, fault.text);
       return;
     }
     hint("");
@@ -143,6 +140,9 @@ export class Board {
   draw(recipe) {
     const job = jobs.add("draw", recipe.prompt, recipe.model, (one) => draw(recipe, one));
     job.recipe = recipe;
+    job.done.catch((error) => {
+      job.refused = error.status === 400 && this.parameters.refuse(error.message);
+    });
     this.begun(job);
   }
 

@@ -67,6 +67,52 @@ export function announce(text) {
   $("status").textContent = text;
 }
 
+const UNDO_MS = 12_000;
+let undoing = 0;
+
+// Says what was done, with a button that takes it back.
+export function offerUndo(text, undo) {
+  const bar = $("undo");
+  const close = () => {
+    clearTimeout(undoing);
+    bar.hidden = true;
+    bar.replaceChildren();
+  };
+  const back = () => {
+    close();
+    undo();
+  };
+  const later = () => {
+    if (bar.matches(":hover, :focus-within")) undoing = setTimeout(later, UNDO_MS);
+    else close();
+  };
+  close();
+  bar.replaceChildren(el("span", {}, text), button("Undo", null, back));
+  bar.hidden = false;
+  announce(text);
+  undoing = setTimeout(later, UNDO_MS);
+}
+
+// Says at a field what is wrong with it, until it is changed. Hidden parts that hold it are opened.
+export function complain(input, text) {
+  const field = input.closest(".field") ?? input.parentElement;
+  const said = el("p", { class: "wrong", role: "alert", id: `${input.id}-wrong` }, text);
+  const described = input.getAttribute("aria-describedby");
+  const settle = () => {
+    said.remove();
+    input.removeAttribute("aria-invalid");
+    if (described) input.setAttribute("aria-describedby", described);
+    else input.removeAttribute("aria-describedby");
+  };
+  field.querySelectorAll(".wrong").forEach((other) => other.remove());
+  field.append(said);
+  input.setAttribute("aria-invalid", "true");
+  input.setAttribute("aria-describedby", [described, said.id].filter(Boolean).join(" "));
+  input.addEventListener("input", settle, { once: true });
+  input.closest("details")?.setAttribute("open", "");
+  input.focus();
+}
+
 // An error message, and buttons for what can be done about it.
 export function fault(text, ...actions) {
   return el("div", { class: "fault", role: "alert" }, el("p", {}, text), ...actions);

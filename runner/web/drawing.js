@@ -53,16 +53,18 @@ async function save(recipe, blobs, done) {
   return pictures;
 }
 
-// Estimates the seconds left from the steps after the first, which includes encoding the prompt.
+// Estimates the seconds left from the steps after the first, which includes encoding the prompt and compiling.
 class Clock {
-  #began = performance.now();
-  #counted = 0;
+  #first = null; // the first completed step, and when
 
   step(step, total) {
     const now = performance.now();
-    const left = step > this.#counted ? ((now - this.#began) / 1000 / (step - this.#counted)) * (total - step) : null;
-    if (step < 2) [this.#began, this.#counted] = [now, step];
-    return left;
+    if (!this.#first) {
+      if (step) this.#first = { step, now };
+      return null;
+    }
+    const steps = step - this.#first.step;
+    return steps > 0 ? ((now - this.#first.now) / 1000 / steps) * (total - step) : null;
   }
 }
 

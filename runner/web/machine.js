@@ -72,6 +72,10 @@ class Machine extends EventTarget {
 
   #failed(error) {
     this.fault = error;
+    // What is loaded is not known any more.
+    this.loaded = [];
+    this.models = this.models.map((model) => ({ ...model, loaded: null }));
+    Object.assign(this, { budget: 0, memory: 0, waiting: 0 });
     this.#changed();
     this.#later();
   }

@@ -22,7 +22,7 @@ export function showModels(root, go, drawing, writing) {
 }
 
 function memory() {
-  if (!machine.budget) return el("p", { class: "hint" }, "Loading …");
+  if (!machine.budget) return machine.fault ? "" : el("p", { class: "hint" }, "Loading …");
   const said = `${bytes(machine.memory)} of ${bytes(machine.budget)} of memory used`;
   return el("div", { class: "memory" },
     el("meter", { min: 0, max: machine.budget, value: machine.memory, "aria-label": said }),
@@ -50,7 +50,7 @@ function card(model, use) {
   const about = el("div", {},
     el("p", { class: "name" }, model.name, " ", badge),
     el("p", { class: "hint" }, facts),
-    !model.fault && el("p", { class: "hint" }, el("span", { class: "dot" }), state(model)),
+    !model.fault && !machine.fault && el("p", { class: "hint" }, el("span", { class: "dot" }), state(model)),
     model.fault && el("p", { class: "hint broken" }, `Cannot be run: ${model.fault}`),
     faults.has(model.name) && fault(faults.get(model.name)),
   );

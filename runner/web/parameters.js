@@ -1,7 +1,7 @@
 // The parameters of a picture as the gateway describes them, and their fields in the form. A parameter without a field in
 // index.html gets one here.
 
-import { $, el } from "./dom.js";
+import { $, complain, el } from "./dom.js";
 import { number } from "./sizes.js";
 
 export const { parameters, most_images: MOST_IMAGES } = await (await fetch("page/parameters.json")).json();
@@ -57,6 +57,16 @@ export class Parameters {
       if (text) return { input, text };
     }
     return null;
+  }
+
+  // Shows at its field what the gateway says of a parameter ("width: 9000 is not allowed; …"); whether there is such a field.
+  refuse(message) {
+    const [, name, said] = /^(\w+): (.+)$/s.exec(message) ?? [];
+    const parameter = parameters.find((one) => one.name === name?.toLowerCase());
+    const input = parameter && this.#input(parameter);
+    if (!input || input.closest("[hidden]")) return false;
+    complain(input, `${parameter.label}: ${said}`);
+    return true;
   }
 
   #input({ name }) {

@@ -1,8 +1,8 @@
 // A picture at full size, its recipe, and the actions on it.
 
-import { $, announce, button, el } from "./dom.js";
+import { $, button, el, offerUndo } from "./dom.js";
 import { parameters } from "./parameters.js";
-import { address, remove } from "./pictures.js";
+import { address, keep, remove } from "./pictures.js";
 
 // Parameters that the recipe shows in places of their own.
 const PLACED = ["prompt", "negative_prompt", "width", "height", "steps", "seed", "n"];
@@ -19,7 +19,7 @@ export function actions(picture, over = () => undefined) {
   const away = async () => {
     over();
     await remove(picture.id);
-    announce("Deleted");
+    offerUndo("Deleted", () => keep(picture));
   };
   return [
     button("Again", "again", onBoard("again"), { title: "Draw the same picture again" }),

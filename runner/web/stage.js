@@ -3,6 +3,7 @@
 import { announce, button, el, fault } from "./dom.js";
 import { plural, span } from "./format.js";
 import { GOING, jobs } from "./jobs.js";
+import { machine } from "./machine.js";
 import { address, all, changes } from "./pictures.js";
 import { actions, openPicture } from "./picture.js";
 
@@ -51,6 +52,7 @@ export class Stage {
 
   #watch(job) {
     this.#job = job;
+    this.easel.parentElement.classList.add("used");
     this.#build();
     this.#follow();
   }
@@ -117,7 +119,10 @@ export class Stage {
       this.#empty("Stopped.");
       return;
     }
-    this.easel.replaceChildren(fault(error.message, button("Try again", "again", () => this.board.draw(job.recipe))));
+    // The notice above the form, or the field, says why already.
+    const told = job.refused || error.message === machine.fault?.message;
+    const said = told ? "The picture was not drawn." : error.message;
+    this.easel.replaceChildren(fault(said, button("Try again", "again", () => this.board.draw(job.recipe))));
   }
 
   #empty(said = "Your picture will appear here.") {
@@ -126,6 +131,15 @@ export class Stage {
     ideas.hidden = !this.board.choice.model?.sample;
     this.ideas = ideas;
     this.easel.replaceChildren(el("div", { class: "preview empty" }, el("div", {}, el("p", {}, said), ideas)));
+  }
+
+  // Deleted pictures leave the stage; the others of their drawing stay.
+  #drop(kept) {
+    const ids = new Set(kept.map((picture) => picture.id));
+    const left = this.#pictures.filter((picture) => ids.has(picture.id));
+    if (left.length === this.#pictures.length) return;
+    if (left.length) this.#look(left, Math.min(this.#at, left.length - 1));
+    else this.#empty();
   }
 
   async #showStrip() {
@@ -138,10 +152,7 @@ export class Stage {
     this.strip.replaceChildren(...items);
     this.strip.hidden = !items.length;
     const shown = this.#pictures[this.#at];
-    if (shown && this.#over && !pictures.some((picture) => picture.id === shown.id)) {
-      const still = (await all()).some((picture) => picture.id === shown.id);
-      if (!still && this.easel.querySelector(".canvas")) this.#empty();
-    }
+    if (shown && this.#over && this.easel.querySelector(".canvas")) this.#drop(await all());
   }
 }
 

