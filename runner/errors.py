@@ -2,11 +2,13 @@
 
     DiptychError
     ├── BadRequest          400   the request is invalid
-    │   └── TooLarge        413   its body exceeds the limit
+    │   ├── TooLarge        413   its body exceeds the limit
+    │   └── PreviousNotStored 400 the response that it continues is not stored
     ├── KeyNeeded           401   the API key is missing or wrong
     ├── NotAllowed          403   the hub requires a login or accepting terms; a web page without access
     ├── ModelNotFound       404   no such model on this machine or on the hub
     ├── ModelNotSupported   400   the model exists, but Diptych cannot run it, or its files are broken
+    ├── NotStored           404   no such stored response, conversation or item
     ├── UnknownPath         404   there is no such route
     ├── WrongMethod         405   the route exists, but not with this method
     ├── TooSlow             408   its body arrives too slowly
@@ -17,6 +19,7 @@
     ├── HubUnreachable      502   the hub is needed and does not respond
     ├── Busy                503   the queue is full, or the server is stopping
     ├── RunnerFailed        500   a runner died or sent an invalid response
+    ├── StoreFailed         500   stored responses cannot be read or written
     ├── NoGateway           502   a command needs the gateway, which is not running
     └── ConfigInvalid       500   a configuration file or variable is invalid
 
@@ -48,6 +51,10 @@ class TooLarge(BadRequest):
     status = 413
 
 
+class PreviousNotStored(BadRequest):
+    pass
+
+
 class KeyNeeded(DiptychError):
     status = 401
 
@@ -63,6 +70,10 @@ class ModelNotFound(DiptychError):
 
 class ModelNotSupported(DiptychError):
     status = 400
+
+
+class NotStored(DiptychError):
+    status = 404
 
 
 class UnknownPath(DiptychError):
@@ -122,6 +133,10 @@ class Busy(DiptychError):
 
 
 class RunnerFailed(DiptychError):
+    status = 500
+
+
+class StoreFailed(DiptychError):
     status = 500
 
 

@@ -30,7 +30,7 @@ ROOMS = {
         ("distributed",),
         ("engine.text", "engine.image"),
         ("engine",),
-        ("process",),
+        ("process", "store"),
         ("http",),
         ("config",),
         ("library",),

@@ -57,6 +57,13 @@ SERVE: Mapping[str, Option] = MappingProxyType(
         "speculate_tokens": Option(
             whole(1, MOST_DRAFTED), None, "how many tokens to draft ahead at most (default: 16)"
         ),
+        "store": Option(yes_or_no(), True, "keep responses, for clients that continue them by their id"),
+        "store_size": Option(
+            size(), 10**9, "how much may be stored; then the oldest are dropped (default: 1GB)"
+        ),
+        "store_age": Option(
+            duration(1), 30 * 86400.0, "how long responses are stored after they were last continued"
+        ),
         "force": Option(yes_or_no(), False, "load models even if the memory estimate says they do not fit"),
         "api_key": Option(
             text(),

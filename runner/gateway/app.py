@@ -1,7 +1,7 @@
 """The gateway: its resolver, pool and metrics, and the ASGI application assembled from the APIs that it is given."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ from runner.gateway.resolver import ModelResolver
 from runner.gateway.settings import Settings
 from runner.http.middleware import Http10Middleware, RequestContextMiddleware
 from runner.http.openapi import Document
+from runner.store.store import Store
+from runner.store.threads import Limits
 
 # Paths are cut to this length, also in messages.
 LONGEST_PATH = 200
@@ -42,7 +44,21 @@ class Gateway:
         self.resolver = ModelResolver(settings)
         launcher = launcher or ProcessLauncher(settings, self.metrics)
         self.pool = Pool(settings, budget, self.resolver, launcher, self.metrics)
+        limits = Limits(settings.store_size, settings.store_age)
+        self.store = Store(limits) if settings.store else None
+        self._closing: list[Callable[[], Awaitable[None]]] = []
         self._add_gauges()
+
+    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Call this when the gateway closes, before its store is closed."""
+        self._closing.append(close)
+
+    async def close(self) -> None:
+        """Once the pool is closed."""
+        for close in self._closing:
+            await close()
+        if self.store is not None:
+            await self.store.close()
 
     def asgi(self, apis: "Sequence[Api]") -> ASGIApp:
         """Where two APIs have the same path, the earlier one wins; so does its middleware, which is the inner one."""

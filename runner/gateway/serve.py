@@ -68,12 +68,15 @@ class _Process:
         server = HttpServer(gateway.asgi(self._apis), Limits(stall=self._settings.stall))
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
         preloading = asyncio.create_task(self._preload(gateway))
+        if gateway.store is not None:
+            await gateway.store.check()
         with advertise(*self._listener.getsockname()[:2]):
             self._announce(gateway)
             await self._stopping.wait()
         preloading.cancel()
         log.info("stopping: %d requests in flight", gateway.pool.active)
         await gateway.pool.close(self._settings.grace)
+        await gateway.close()
         server.should_exit = True
         await serving
         log.info("stopped")

@@ -26,6 +26,9 @@ class Settings:
     health_every: float = 5.0
     unresponsive: float = 30.0  # seconds without a response after which a runner is killed
     load_timeout: float | None = None  # seconds; 0: no limit; None: DIPTYCH_LOAD_TIMEOUT, or five minutes
+    store: bool = True  # responses and conversations, in the user's state folder
+    store_size: int = 10**9  # bytes, of all of them
+    store_age: float = 30 * 86400.0  # seconds since they were last continued
     keys: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()  # of web pages that may send requests: `https://chat.example.org`
     hosts: tuple[str, ...] = ()  # further names of this machine

@@ -1,5 +1,6 @@
 """Which requests are accepted, by Host, Origin and API key. Browsers let any web page send requests to a local server."""
 
+import hashlib
 import hmac
 import ipaddress
 import re
@@ -157,6 +158,12 @@ def keys_of(scope: Scope) -> list[bytes]:
 def _pattern(origin: str) -> str:
     within, end = re.escape(origin).replace(r"\*", "[^/@:]*"), "[^/@:]*"
     return within.removesuffix(end) + "[^/@]*" if within.endswith(end) else within
+
+
+def owner_of(scope: Scope, keys: Sequence[str]) -> str:
+    """What stands in files for the valid key of a request; empty without keys. The key cannot be read from it."""
+    valid = next((key for key in keys_of(scope) if key in map(str.encode, keys)), None)
+    return "" if valid is None else hashlib.sha256(valid).hexdigest()
 
 
 def _is_address(name: str) -> bool:

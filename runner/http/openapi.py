@@ -20,12 +20,12 @@ PLACE = "#/components/schemas/"
 JSON, FORM = "application/json", "multipart/form-data"
 # Errors of every operation, of those with a body, and of those that use a model.
 EVERY = {
+    400: "The request is invalid; the error names the field, its value and what is allowed.",
     401: "The API key is missing or wrong.",
     403: "The origin or the host is not allowed, or the hub requires a login.",
     500: "A runner died, or the server has an internal error.",
 }
 WITH_BODY = {
-    400: "The request is invalid; the error names the field, its value and what is allowed.",
     413: "The body exceeds the limit.",
 }
 ASKING = {
@@ -88,16 +88,32 @@ def _operation(path: str, method: str, op: Operation, schemas: "Schemas") -> Sch
         "responses": _responses(path, op, schemas),
     }
     names = re.findall(r"{(\w+)}", path)
-    if names:
+    if names or op.query is not None:
         described["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
-        ]
+        ] + _query(op.query)
     if op.body is not None:
         content = {JSON: {"schema": schemas.body(op.body, op)}}
         if op.form is not None:
             content[FORM] = {"schema": schemas.form(op.form, op)}
         described["requestBody"] = {"required": True, "content": content}
     return described
+
+
+def _query(kind: Any) -> list[Schema]:
+    fields = () if kind is None else msgspec.structs.fields(kind)
+    return [
+        {
+            "name": one.encode_name,
+            "in": "query",
+            "schema": msgspec.json.schema(one.type) | _default(one.default),
+        }
+        for one in fields
+    ]
+
+
+def _default(value: Any) -> Schema:
+    return {} if value is None else {"default": value}
 
 
 def _responses(path: str, op: Operation, schemas: "Schemas") -> Schema:

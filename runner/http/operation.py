@@ -24,6 +24,7 @@ class Operation:
 
     summary: str
     body: Any = None
+    query: Any = None  # the parameters behind the path
     form: Any = None  # the body as multipart/form-data, where that is accepted too
     refused: Mapping[str, str] = field(default_factory=dict)  # unsupported fields, and why
     rules: tuple[Mapping[str, Any], ...] = ()  # constraints that types cannot express, as JSON Schema

@@ -30,7 +30,7 @@ def pretend_model(folder: Path, weights: int = 1000, **behaviour: Any) -> Path:
     events, pause: how many events a completion has, and seconds between them; broken: no last event; line: bytes of
     content in every event; say: the contents of a completion's events, or the events; memory: bytes it reports; deaf: seconds after which it answers no health check; slow: seconds that a health check takes;
     stubborn: it takes no interrupt; kill_at: events after which it kills itself; held: it is healthy only once it is
-    told "load". A completion that asks for "held" goes on after its first event once it is told "answer". Told "deaf",
+    told "load". A completion that asks for "held", and every one of a model with waits, goes on after its first event once it is told "answer". Told "deaf",
     it answers no health check any more.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,6 +57,7 @@ class Pretend:
         self.load = float(behaviour.get("load", 0))
         self.never = bool(behaviour.get("never"))
         self.held = bool(behaviour.get("held"))
+        self.waits = bool(behaviour.get("waits"))
         self.still = float(behaviour.get("still", 0))
         self.idle = bool(behaviour.get("idle"))
         self.events = int(behaviour.get("events", 3))
@@ -138,7 +139,7 @@ class Pretend:
             event = said if isinstance(said, dict) else {"content": said}
             self.chunk(writer, {**event, "token": number, "pid": os.getpid()})
             await writer.drain()
-            while request.get("held") and not _has_word("answer"):  # noqa: ASYNC110 - another process tells
+            while (self.waits or request.get("held")) and not _has_word("answer"):  # noqa: ASYNC110 - another process tells
                 await asyncio.sleep(0.01)
             await asyncio.sleep(float(request.get("pause", self.pause)))
         if not self.broken:

@@ -155,6 +155,11 @@ class ChatAnswer:
         logprobs = Logprobs(whole.logprobs) if self._chat.request.logprobs else None
         return Choice(index, _message(whole), logprobs, whole.finish or "stop")
 
+    @property
+    def warnings(self) -> list[str]:
+        """What in the request was ignored or done differently, once the answer is complete."""
+        return list(self._readers[0].warnings or [])
+
     def usage(self) -> Usage:
         done = [reader.done for reader in self._readers if reader.done is not None]
         return usage(done, sum(reader.thoughts for reader in self._readers))

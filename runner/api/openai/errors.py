@@ -17,8 +17,10 @@ from runner.errors import (
     NotAllowed,
     NotEnoughDisk,
     NotEnoughMemory,
+    PreviousNotStored,
     RequestCancelled,
     RunnerFailed,
+    StoreFailed,
     TooLarge,
 )
 from runner.gateway.responses import begin, end, more
@@ -41,6 +43,8 @@ CODES: dict[type[DiptychError], str] = {
     HubUnreachable: "hub_unreachable",
     Busy: "server_overloaded",
     RunnerFailed: "runner_failed",
+    PreviousNotStored: "previous_response_not_found",
+    StoreFailed: "store_failed",
 }
 # Clients look for this code, or for OpenAI's words, to send less.
 CONTEXT_EXCEEDED = "context_length_exceeded"

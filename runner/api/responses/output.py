@@ -4,6 +4,8 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from runner.api.logprobs import TokenLogprob
@@ -11,12 +13,15 @@ from runner.api.openai.chat_stream import ChoiceDelta
 from runner.api.openai.schemas import Call
 from runner.api.responses.schemas import (
     CallItem,
+    CustomCallItem,
     Item,
     MessageItem,
     OutputText,
     ReasoningItem,
     ReasoningText,
 )
+from runner.api.responses.sealed import seal
+from runner.api.responses.tools import Tools
 
 NamedEvent = tuple[str, dict[str, Any]]  # the name and the fields
 Ended = Literal["completed", "incomplete"]
@@ -29,8 +34,11 @@ def new_id(prefix: str) -> str:
 class Output:
     """The output items as they grow. Every change produces a few events."""
 
-    def __init__(self) -> None:
+    def __init__(self, tools: Tools | None = None, encrypt: bool = False) -> None:
+        """`encrypt`: thoughts also as `encrypted_content`."""
         self.items: list[Item] = []
+        self._tools = tools or Tools()
+        self._encrypt = encrypt
 
     def add(self, delta: ChoiceDelta) -> Iterator[NamedEvent]:
         if delta.thinking:
@@ -75,14 +83,17 @@ class Output:
 
     def _at(self, item: Item) -> dict[str, Any]:
         place = {"item_id": item.id, "output_index": len(self.items) - 1}
-        return place if isinstance(item, CallItem) else {**place, "content_index": 0}
+        calls = isinstance(item, CallItem | CustomCallItem)
+        return place if calls else {**place, "content_index": 0}
 
     def close(self, status: Ended = "completed") -> Iterator[NamedEvent]:
         """Finish the current item, if any."""
         item = self._open
-        if item is None or isinstance(item, CallItem):
+        if item is None or isinstance(item, CallItem | CustomCallItem):
             return
         item.status = status
+        if isinstance(item, ReasoningItem) and self._encrypt:
+            item.encrypted_content = seal(item.content[0].text)
         (part,) = item.content
         fields = {**self._at(item), "text": part.text}
         if isinstance(part, OutputText):
@@ -97,13 +108,39 @@ class Output:
 
     def _call(self, call: Call) -> Iterator[NamedEvent]:
         yield from self.close()
-        item = CallItem(new_id("fc"), call.id, call.function.name, call.function.arguments)
-        yield self._added(item, replace(item, arguments=""))
+        item = self._called(call)
+        if isinstance(item, CustomCallItem):
+            name, field, text = "response.custom_tool_call_input", "input", item.input
+        else:
+            name, field, text = "response.function_call_arguments", "arguments", item.arguments
+        yield self._added(item, replace(item, **{field: ""}))
         place = self._at(item)
-        yield "response.function_call_arguments.delta", {**place, "delta": item.arguments}
-        yield "response.function_call_arguments.done", {**place, "arguments": item.arguments}
+        yield f"{name}.delta", {**place, "delta": text}
+        yield f"{name}.done", {**place, field: text}
         item.status = "completed"
         yield self._done(item)
+
+    def _called(self, call: Call) -> CallItem | CustomCallItem:
+        """The call as the client named its tool."""
+        flat, arguments = call.function.name, call.function.arguments
+        namespace, name = self._tools.namespaces.get(flat, (UNSET, flat))
+        if flat in self._tools.custom:
+            return CustomCallItem(new_id("ctc"), call.id, name, custom_input(arguments), namespace=namespace)
+        return CallItem(new_id("fc"), call.id, name, arguments, namespace=namespace)
+
+
+def custom_input(arguments: str) -> str:
+    """What a custom tool is given. Models may put it elsewhere than they were told to."""
+    try:
+        value = msgspec.json.decode(arguments)
+    except msgspec.DecodeError:
+        return arguments
+    if isinstance(value, dict):
+        if isinstance(value.get("input"), str):
+            return str(value["input"])
+        if len(value) == 1 and isinstance(text := next(iter(value.values())), str):
+            return text
+    return arguments
 
 
 def _event_logprobs(logprobs: list[TokenLogprob]) -> list[dict[str, Any]]:

@@ -1,25 +1,27 @@
-"""/v1/responses: the request as a chat. Nothing is stored: clients send the whole conversation each time."""
+"""Requests for responses as types."""
 
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
-from msgspec.structs import replace
 
-from runner.api.openai.chat import Chat, ChatOptions, Effort, Turn, engine_call, engine_message
+from runner.api.openai.chat import Effort
+from runner.api.responses.tools import LEFT_OUT, RUN
 from runner.api.tool_choice import CHOICE_RULE, ChoiceName
 from runner.errors import BadRequest
 from runner.http import rules
-from runner.protocol.text import Message, parse
+from runner.protocol.text import parse
 
 
 class Reasoning(Struct, frozen=True):
     effort: Effort | None = None
     summary: str | None = None
+    generate_summary: str | None = None
 
 
 class Format(Struct, frozen=True, rename={"definition": "schema"}):
     type: Literal["text", "json_object", "json_schema"] = "text"
     name: str | None = None
+    description: str | None = None
     definition: dict[str, Any] | bool | None = None
     strict: bool | None = None
 
@@ -30,174 +32,141 @@ FORMAT_RULE = rules.either(
     {"type": "object"} | rules.has("schema", {"type": ["object", "boolean"]}),
 )
 TOOL_RULE = {
-    "required": ["type", "name"],
-    "properties": {
-        "type": {"const": "function"},
-        "name": {"type": "string", "minLength": 1, "maxLength": 256},
-        "description": {"type": ["string", "null"]},
-        "parameters": {"type": ["object", "null"]},
-        "strict": {"type": ["boolean", "null"]},
-    },
+    "required": ["type"],
+    "properties": {"type": {"enum": [*RUN, *sorted(LEFT_OUT)]}},
+    "anyOf": [
+        {"properties": {"type": {"enum": sorted(LEFT_OUT)}}},
+        {
+            "required": ["name"],
+            "properties": {
+                "type": {"const": "function"},
+                "name": {"type": "string", "minLength": 1, "maxLength": 256},
+                "description": {"type": ["string", "null"]},
+                "parameters": {"type": ["object", "null"]},
+                "strict": {"type": ["boolean", "null"]},
+            },
+        },
+        {
+            "required": ["name"],
+            "properties": {
+                "type": {"const": "custom"},
+                "name": {"type": "string", "minLength": 1, "maxLength": 256},
+                "description": {"type": ["string", "null"]},
+                "format": {"type": "null"},
+            },
+        },
+        {
+            "required": ["name", "tools"],
+            "properties": {
+                "type": {"const": "namespace"},
+                "name": {"type": "string", "minLength": 1, "maxLength": 256},
+                "tools": {"type": "array", "maxItems": 0},
+            },
+        },
+    ],
 }
 
 
-CHOICE_TYPE = {"enum": ["function", "allowed_tools"]}
+CHOICE_TYPE = {"enum": ["function", "custom", "allowed_tools", *sorted(LEFT_OUT)]}
+Key = Annotated[str, Meta(max_length=64)]
+Metadata = Annotated[dict[Key, Annotated[str, Meta(max_length=512)]], Meta(max_length=16)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Tool = Annotated[dict[str, Any], Meta(extra_json_schema=TOOL_RULE)]
+ToolChoice = (
+    ChoiceName
+    | Annotated[
+        dict[str, Any],
+        Meta(extra_json_schema={"properties": {"type": CHOICE_TYPE}, "required": ["type"]}),
+    ]
+)
 
 
 class Text(Struct, frozen=True):
     format: Annotated[Format | None, Meta(extra_json_schema={"allOf": [FORMAT_RULE]})] = None
-    verbosity: str | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
 
 
-class ResponsesRequest(Struct, frozen=True, kw_only=True):
+class ConversationRef(Struct, frozen=True):
+    id: str
+
+
+class StreamOptions(Struct, frozen=True):
+    include_obfuscation: bool | None = None
+
+
+class Prompted(Struct, frozen=True, kw_only=True):
+    """What the model reads: fields that counting tokens shares with creating responses."""
+
     model: Annotated[str, Meta(min_length=1)]
-    input: str | list[dict[str, Any]]
+    input: str | list[dict[str, Any]] | None = None
     instructions: str | None = None
-    max_output_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    tools: list[Annotated[dict[str, Any], Meta(extra_json_schema=TOOL_RULE)]] | None = None
-    tool_choice: (
-        ChoiceName
-        | Annotated[
-            dict[str, Any],
-            Meta(extra_json_schema={"properties": {"type": CHOICE_TYPE}, "required": ["type"]}),
-        ]
-        | None
-    ) = None
+    previous_response_id: str | None = None
+    conversation: str | ConversationRef | None = None
+    tools: list[Tool] | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     text: Text = field(default_factory=Text)
     reasoning: Reasoning | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+
+
+class ResponsesRequest(Prompted, frozen=True, kw_only=True):
+    max_output_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    max_tool_calls: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     include: list[str] | None = None
     stream: bool | None = None
-    metadata: dict[str, str] | None = None
+    stream_options: StreamOptions | None = None
+    store: bool | None = None
+    background: bool | None = None
+    metadata: Metadata | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+    context_management: list[dict[str, Any]] | None = None
 
 
 # Fields that would change the answer, and why they are not supported.
 UNSUPPORTED = {
-    "previous_response_id": "responses are not stored; send the earlier messages as input",
-    "conversation": "conversations are not stored; send the earlier messages as input",
     "prompt": "prompts are not stored; send instructions and input",
-    "background": "background responses are not supported; use stream",
+    "moderation": "this server does not moderate; leave it out",
 }
-# Fields of a chat that mean the same here.
-SAME = (
-    "seed",
-    "think",
-    "chat_template_kwargs",
-    "continue_final_message",
-    "add_generation_prompt",
-    "top_k",
-    "min_p",
-    "repeat_penalty",
-    "speculate",
-    "keep_alive",
-    "priority",
+INPUT_RULE = rules.either(
+    rules.has("input", {"type": "string"}),
+    rules.has("input", {"type": "array", "minItems": 1}),
+    rules.has("previous_response_id", {"type": "string"}),
+    rules.has("conversation", {"type": ["string", "object"]}),
 )
-LOGPROBS = "message.output_text.logprobs"
+RULES = (
+    INPUT_RULE,
+    CHOICE_RULE,
+    rules.excludes("previous_response_id", "conversation"),
+    rules.needs("background", {"properties": {"store": {"enum": [None, True]}}}),
+)
 
 
-RULES = (CHOICE_RULE,)
+def read_request(body: dict[str, Any]) -> ResponsesRequest:
+    for name, why in UNSUPPORTED.items():
+        if body.get(name):
+            raise BadRequest(f"{name}: {why}")
+    request = parse(ResponsesRequest, body)
+    check_input(request)
+    if request.background and request.store is False:
+        raise BadRequest(
+            "store: false is not allowed while background is true; the answer is read from the store"
+        )
+    return request
 
 
-class Responses:
-    """A validated request, and the equivalent chat."""
-
-    def __init__(self, body: dict[str, Any]) -> None:
-        for name, why in UNSUPPORTED.items():
-            if body.get(name):
-                raise BadRequest(f"{name}: {why}")
-        self.request = request = parse(ResponsesRequest, body)
-        fields: dict[str, Any] = {name: body[name] for name in SAME if body.get(name) is not None}
-        fields |= {
-            "model": request.model,
-            "max_completion_tokens": request.max_output_tokens,
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "tools": [_tool(tool) for tool in request.tools or []],
-            "tool_choice": _choice(request.tool_choice),
-            "parallel_tool_calls": request.parallel_tool_calls,
-            "response_format": _format(request.text.format),
-            "reasoning_effort": request.reasoning.effort if request.reasoning else None,
-        }
-        if request.top_logprobs or LOGPROBS in (request.include or []):
-            fields |= {"logprobs": True, "top_logprobs": request.top_logprobs or 0}
-        self.chat = Chat(parse(ChatOptions, fields), messages(request.input, request.instructions))
-
-
-def _tool(tool: dict[str, Any]) -> dict[str, Any]:
-    if tool.get("type") != "function":
-        raise BadRequest(f"tools: type {str(tool.get('type'))[:64]!r} is not supported; only function is")
-    return {"type": "function", "function": {key: tool[key] for key in tool.keys() - {"type"}}}
-
-
-def _choice(choice: str | dict[str, Any] | None) -> Any:
-    if not isinstance(choice, dict):
-        return choice
-    if choice.get("type") == "function":
-        return {"type": "function", "function": {"name": choice.get("name")}}
-    if choice.get("type") == "allowed_tools":
-        return {"type": "allowed_tools", "allowed_tools": choice}
-    return choice
-
-
-def _format(format: Format | None) -> dict[str, Any] | None:
-    if format is None:
-        return None
-    if format.type != "json_schema":
-        return {"type": format.type}
-    return {"type": "json_schema", "json_schema": {"name": format.name, "schema": format.definition}}
-
-
-def messages(input: str | list[dict[str, Any]], instructions: str | None) -> list[Message]:
-    """The input items as messages. Reasoning and calls become part of the assistant's message that follows from them."""
-    items = [{"role": "user", "content": input}] if isinstance(input, str) else input
-    if not items:
-        raise BadRequest("input is empty; some text is needed")
-    conversation = [Message("system", instructions)] if instructions else []
-    for index, item in enumerate(items):
-        kind, place = item.get("type", "message"), f"input[{index}]"
-        if kind == "message":
-            _add_message(conversation, _message(place, role=item.get("role"), content=item.get("content")))
-        elif kind == "function_call":
-            _add_call(conversation, item, place)
-        elif kind == "function_call_output":
-            result = {"tool_call_id": item.get("call_id"), "content": item.get("output")}
-            conversation.append(_message(place, role="tool", **result))
-        elif kind == "reasoning":
-            conversation.append(Message("assistant", "", reasoning_content=_thoughts(item, place)))
-        else:
-            raise BadRequest(f"{place}: type {str(kind)[:64]!r} is not supported")
-    return conversation
-
-
-def _message(place: str, **turn: Any) -> Message:
-    return engine_message(parse(Turn, turn), place)
-
-
-def _thoughts(item: dict[str, Any], place: str) -> str:
-    content = item.get("content") or item.get("summary") or []
-    parts = content if isinstance(content, list) else [content]
-    texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
-    if not all(isinstance(text, str) for text in texts):
-        raise BadRequest(f"{place}.content: a list of parts with text is needed")
-    return "".join(map(str, texts))
-
-
-def _add_message(conversation: list[Message], message: Message) -> None:
-    last = conversation[-1] if conversation else None
-    if message.role == "assistant" and last is not None and last.reasoning_content and not last.content:
-        conversation[-1] = replace(last, content=message.content)
-    else:
-        conversation.append(message)
-
-
-def _add_call(conversation: list[Message], item: dict[str, Any], place: str) -> None:
-    """Add to the assistant's message at the end, or begin one."""
-    if not conversation or conversation[-1].role != "assistant":
-        conversation.append(Message("assistant", ""))
-    function = {"name": item.get("name"), "arguments": item.get("arguments")}
-    call = engine_call({"id": item.get("call_id"), "function": function}, place)
-    last = conversation[-1]
-    conversation[-1] = replace(last, tool_calls=[*(last.tool_calls or []), call])
+def check_input(request: Prompted) -> None:
+    if request.previous_response_id and request.conversation:
+        raise BadRequest("previous_response_id: it cannot be combined with conversation; send one of them")
+    if not request.input and not request.previous_response_id and not request.conversation:
+        state = "is missing" if request.input is None else "is empty"
+        raise BadRequest(f"input {state}; some text is needed")

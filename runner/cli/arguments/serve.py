@@ -8,9 +8,16 @@ from runner.cli.parser import MODEL_HELP, Commands
 from runner.config.options import SERVE
 from runner.units import show_duration
 
-METAVARS = {"host": "ADDRESS", "port": "PORT", "memory": "SIZE", "api_key": "KEY", "api_key_file": "FILE"}
+METAVARS = {
+    "host": "ADDRESS",
+    "port": "PORT",
+    "memory": "SIZE",
+    "store_size": "SIZE",
+    "api_key": "KEY",
+    "api_key_file": "FILE",
+}
 METAVARS |= dict.fromkeys(("max_loaded", "queue", "replicas", "speculate_tokens"), "N")
-METAVARS |= dict.fromkeys(("keep_alive", "load_timeout", "grace", "stall"), "TIME")
+METAVARS |= dict.fromkeys(("keep_alive", "load_timeout", "grace", "stall", "store_age"), "TIME")
 METAVARS |= {"speculate": "{lookup,off}", "allow_origin": "ORIGIN", "allow_host": "NAME"}
 
 
@@ -43,11 +50,13 @@ def add_logging(parser: argparse.ArgumentParser) -> None:
 def add_option(parser: argparse.ArgumentParser, name: str) -> None:
     option = SERVE[name]
     about = option.about
-    if option.default not in (None, False, ()) and "default" not in about:
+    if option.default not in (None, False, True, ()) and "default" not in about:
         default = option.default
         about += f" (default: {show_duration(default) if isinstance(default, float) else default})"
     if option.default is False:
         kind: dict[str, Any] = {"action": "store_true", "default": None}
+    elif option.default is True:
+        kind = {"action": argparse.BooleanOptionalAction, "default": None}
     elif option.kind.many:
         about += "; may be repeated"
         kind = {"action": "append", "type": _reader(name), "metavar": METAVARS[name]}

@@ -7,7 +7,7 @@ import pytest
 
 from runner.api.ollama.requests import Chat as OllamaChat
 from runner.api.openai.chat import Chat as OpenAIChat
-from runner.api.responses.request import Responses
+from runner.api.responses.chat import Responses
 from runner.errors import BadRequest
 from runner.protocol.text import Message, encode
 from runner.protocol.text_rules import parse_text

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from runner.api.openai.chat_stream import ChoiceDelta
+from runner.api.responses.items import Conversation, placed
 from runner.api.responses.output import Output
-from runner.api.responses.request import messages
 from runner.api.responses.schemas import MessageItem, ReasoningItem
 from tests.runner.api.openai.test_chat import LOOK
 from tests.runner.api.typed import checked
@@ -122,7 +122,9 @@ def test_calls_thoughts_and_answers_go_back_as_messages() -> None:
         {"type": "function_call_output", "call_id": "c2", "output": "grey"},
         {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Blue."}]},
     ]
-    chat = messages(items, "Be brief.")
+    conversation = Conversation("Be brief.")
+    conversation.add(placed(items))
+    chat = conversation.messages
     assert [message.role for message in chat] == ["system", "user", "assistant", "tool", "tool", "assistant"]
     assert chat[2].reasoning_content == "Hm"
     assert [call["id"] for call in chat[2].tool_calls or []] == ["c1", "c2"]
@@ -145,11 +147,19 @@ def test_a_whole_exchange_with_a_tool(client: Any) -> None:
     ("fields", "param"),
     [
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"background": True}, "background"),
+        ({"background": True, "store": False}, "store"),
+        ({"previous_response_id": "resp_1", "conversation": "conv_1"}, "previous_response_id"),
+        ({"prompt": {"id": "pmpt_1"}}, "prompt"),
+        ({"moderation": {"model": "omni"}}, "moderation"),
         ({"input": []}, "input"),
         ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "http://x/y.png"}]}]}, "input[0].content"),
-        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),
-        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].id"),
+        ({"input": [{"type": "poem"}]}, "input[0].type"),
+        ({"tools": [{"type": "poem"}]}, "tools[0].type"),
+        ({"tools": [{"type": "custom", "name": "a", "format": {"type": "grammar", "syntax": "lark"}}]}, "tools[0].format"),
+        ({"input": "x " * 9000}, "input"),
+        ({"text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": "poem"}}}}, "text.format"),
+        ({"metadata": {"a": "x" * 600}}, "metadata"),
         ({"temperature": 9}, "temperature"),
     ],
 )  # fmt: skip
@@ -159,10 +169,13 @@ def test_what_cannot_be_done_is_refused_by_name(client: Any, fields: Any, param:
     assert caught.value.param == param
 
 
-def test_a_runner_that_dies_is_the_last_event(tmp_path: Path) -> None:
+def test_a_runner_that_dies_fails_the_response(tmp_path: Path) -> None:
     model = pretend_model(tmp_path / "a", events=5, kill_at=2)
     with Gateway({"a": model}) as gateway:
         client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0)
         events = list(client.responses.create(model="a", input="x", stream=True))
-        assert events[-1].type == "error"
-        assert "out of memory, it says" in events[-1].message
+        error, failed = map(checked, events[-2:])
+        assert (error.type, failed.type, failed.response.status) == ("error", "response.failed", "failed")
+        assert failed.sequence_number == error.sequence_number + 1 == len(events) - 1
+        assert "out of memory, it says" in error.message
+        assert "out of memory, it says" in failed.response.error.message

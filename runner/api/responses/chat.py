@@ -1,0 +1,91 @@
+"""A request for a response as the equivalent chat."""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from runner.api.openai.chat import Chat, ChatOptions
+from runner.api.responses.history import History
+from runner.api.responses.items import Conversation, placed
+from runner.api.responses.names import own_names
+from runner.api.responses.request import Format, Prompted, ResponsesRequest, read_request
+from runner.api.responses.tools import Tools
+from runner.protocol.text import Message, TextRequest, parse
+
+# Fields of a chat that mean the same here.
+SAME = (
+    "seed",
+    "think",
+    "chat_template_kwargs",
+    "continue_final_message",
+    "add_generation_prompt",
+    "top_k",
+    "min_p",
+    "repeat_penalty",
+    "speculate",
+    "keep_alive",
+    "priority",
+)
+LOGPROBS = "message.output_text.logprobs"
+ENCRYPTED = "reasoning.encrypted_content"
+
+
+class Responses:
+    """A validated request, and the equivalent chat."""
+
+    def __init__(
+        self, body: dict[str, Any], request: Prompted | None = None, history: History | None = None
+    ) -> None:
+        request = request or read_request(body)
+        conversation = Conversation(request.instructions)
+        conversation.add(placed(request.input) if history is None else history.all)
+        self.tools = Tools.read(request.tools)
+        choice = self.tools.choice(request.tool_choice)
+        with own_names():
+            options = parse(ChatOptions, _chat_fields(request, body, self.tools, choice))
+            self.chat = ResponsesChat(options, conversation.messages, request.truncation == "auto")
+        self.warnings = [*conversation.warnings, *self.tools.warnings]
+        if isinstance(request, ResponsesRequest) and request.context_management:
+            self.warnings.append(
+                "context_management was ignored; /v1/responses/compact compacts a conversation"
+            )
+
+
+class ResponsesChat(Chat):
+    def __init__(self, request: ChatOptions, messages: list[Message], truncate: bool) -> None:
+        super().__init__(request, messages)
+        self._truncate = truncate
+
+    def engine_requests(self) -> list[TextRequest]:
+        return [replace(one, truncate=self._truncate) for one in super().engine_requests()]
+
+
+def _chat_fields(request: Prompted, body: dict[str, Any], tools: Tools, choice: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = {name: body[name] for name in SAME if body.get(name) is not None}
+    fields |= {
+        "model": request.model,
+        "tools": list(tools.functions.values()),
+        "tool_choice": choice,
+        "parallel_tool_calls": request.parallel_tool_calls,
+        "response_format": _format(request.text.format),
+        "reasoning_effort": request.reasoning.effort if request.reasoning else None,
+    }
+    if isinstance(request, ResponsesRequest):
+        fields |= {
+            "max_completion_tokens": request.max_output_tokens,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "presence_penalty": request.presence_penalty,
+            "frequency_penalty": request.frequency_penalty,
+        }
+        if request.top_logprobs or LOGPROBS in (request.include or []):
+            fields |= {"logprobs": True, "top_logprobs": request.top_logprobs or 0}
+    return fields
+
+
+def _format(format: Format | None) -> dict[str, Any] | None:
+    if format is None:
+        return None
+    if format.type != "json_schema":
+        return {"type": format.type}
+    return {"type": "json_schema", "json_schema": {"name": format.name, "schema": format.definition}}
