@@ -95,7 +95,7 @@ export function offerUndo(text, undo) {
 
 // Says at a field what is wrong with it, until it is changed. Hidden parts that hold it are opened.
 export function complain(input, text) {
-  const field = input.closest(".field") ?? input.parentElement;
+  const field = input.closest(".row, .pair") ?? input.closest(".field") ?? input.parentElement;
   const said = el("p", { class: "wrong", role: "alert", id: `${input.id}-wrong` }, text);
   const described = input.getAttribute("aria-describedby");
   const settle = () => {
@@ -104,8 +104,8 @@ export function complain(input, text) {
     if (described) input.setAttribute("aria-describedby", described);
     else input.removeAttribute("aria-describedby");
   };
-  field.querySelectorAll(".wrong").forEach((other) => other.remove());
-  field.append(said);
+  if (field.nextElementSibling?.matches(".wrong")) field.nextElementSibling.remove();
+  field.after(said);
   input.setAttribute("aria-invalid", "true");
   input.setAttribute("aria-describedby", [described, said.id].filter(Boolean).join(" "));
   input.addEventListener("input", settle, { once: true });
