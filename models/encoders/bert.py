@@ -61,7 +61,7 @@ class Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
     def __call__(self, ids: mx.array, positions: mx.array, types: mx.array | None) -> mx.array:
-        kinds = self.token_type_embeddings.weight[0] if types is None else self.token_type_embeddings(types)
+        kinds = self.token_type_embeddings(mx.zeros(1, mx.int32) if types is None else types)
         return self.LayerNorm(self.word_embeddings(ids) + kinds + self.position_embeddings(positions))
 
 

@@ -53,7 +53,8 @@ def load(
 ) -> EncoderModel:
     """Load everything on the calling thread, which owns the arrays from then on."""
     config = read_json(local.folder / "config.json")
-    tensors = read_shards(local.name, local.shards(""))
+    notes: list[str] = []
+    tensors = read_shards(local.name, local.shards(""), "unpacked" if float32 else "half", notes)
     if reason := why_unsupported(config):
         raise EncoderError(f"{local.name} cannot be run: {reason}")
     network = _build(local.name, config, tensors)
@@ -69,7 +70,7 @@ def load(
     evaluate(network, progress)
     return EncoderModel(
         local.name, local.folder, network, tokenizer, config, network.config.vocab_size,
-        _context(local.folder, config, tokenizer, context), _notes(tensors, float32),
+        _context(local.folder, config, tokenizer, context), [*notes, *_notes(tensors, float32)],
     )  # fmt: skip
 
 

@@ -84,6 +84,7 @@ class GGUFFiles(ModelFiles):
             "config.json": _json({**config, "eos_token_id": vocabulary.stop_ids()}),
             "tokenizer_config.json": _json(vocabulary.config(config["max_position_embeddings"])),
         }
+        texts |= {name: _json(value) for name, value in self.model.pooling_files().items()}
         template = self.chat_template()
         return texts | ({"chat_template.jinja": template.encode()} if template else {})
 

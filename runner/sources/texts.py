@@ -32,6 +32,7 @@ def put_texts(
         fresh = Path(tempfile.mkdtemp(prefix=f".{digest.hexdigest()[:12]}-", dir=folder.parent))
         try:
             for name, content in files.items():
+                (fresh / name).parent.mkdir(exist_ok=True)
                 (fresh / name).write_bytes(content)
             move_into_place(fresh, folder)
         finally:

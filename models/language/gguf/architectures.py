@@ -1,10 +1,22 @@
 """The architectures of a GGUF that run here, and how they differ."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from models.checkpoint.gguf.header import Tensor
+from models.language.gguf.encoders import (
+    BERT_LAYERS,
+    BERT_OUTSIDE,
+    NOMIC_LAYERS,
+    NOMIC_OUTSIDE,
+    bert_fields,
+    nomic_fields,
+)
 from models.language.gguf.metadata import Metadata
+
+# GGUF's names of the layers outside of blocks, and the network's.
+OUTSIDE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 
 # GGUF's names of the layers in a block, and the network's.
 ATTENTION = {
@@ -44,7 +56,8 @@ SHARED_EXPERT = {
 @dataclass(frozen=True)
 class Architecture:
     """`fields` are those of config.json beyond the common ones. `pairs`: the rows of q and k lie in pairs. `plus_one`: one
-    was added to the weights of all norms. `bfloat16`: trained with activations that overflow float16."""
+    was added to the weights of all norms. `bfloat16`: trained with activations that overflow float16. `encoder`: all fields of
+    the config.json of an encoder."""
 
     model_type: str
     class_name: str
@@ -53,6 +66,9 @@ class Architecture:
     pairs: bool = False
     plus_one: bool = False
     bfloat16: bool = False
+    outside: Mapping[str, str] = field(default_factory=lambda: OUTSIDE)
+    blocks: str = "model.layers"
+    encoder: Callable[[Metadata, Mapping[str, Tensor]], dict[str, Any]] | None = None
 
 
 def _mixtral(metadata: Metadata) -> dict[str, Any]:
@@ -164,6 +180,12 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         plus_one=True, bfloat16=True,
     ),
     "phi3": Architecture("phi3", "Phi3ForCausalLM", _PHI3, _phi3),
+    "bert": Architecture(
+        "bert", "BertModel", BERT_LAYERS, outside=BERT_OUTSIDE, blocks="encoder.layer", encoder=bert_fields
+    ),
+    "nomic-bert": Architecture(
+        "nomic_bert", "NomicBertModel", NOMIC_LAYERS, outside=NOMIC_OUTSIDE, blocks="layers", encoder=nomic_fields
+    ),
 }  # fmt: skip
 
 

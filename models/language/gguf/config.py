@@ -17,9 +17,17 @@ def config_json(
     """`names` are those of the tensors in the network."""
     if EMBEDDING not in tensors:
         raise metadata.refused(f"it has no tensor {EMBEDDING}")
+    if architecture.encoder is not None:
+        config = {
+            "architectures": [architecture.class_name],
+            "model_type": architecture.model_type,
+            "dtype": half_precision(architecture, tensors),
+            **architecture.encoder(metadata, tensors),
+        }
+        return _with_quantization(config, tensors, names)
     heads = metadata.count("attention.head_count")
     rope = metadata.rope()
-    config: dict[str, Any] = {
+    config = {
         "architectures": [architecture.class_name],
         "model_type": architecture.model_type,
         "hidden_size": metadata.count("embedding_length"),
@@ -39,9 +47,14 @@ def config_json(
     }
     if "partial_rotary_factor" in rope:
         config["partial_rotary_factor"] = rope["partial_rotary_factor"]
-    if quantized := quantization(tensors, names):
-        config["quantization"] = quantized
-    return config
+    return _with_quantization(config, tensors, names)
+
+
+def _with_quantization(
+    config: dict[str, Any], tensors: Mapping[str, Tensor], names: Mapping[str, str]
+) -> dict[str, Any]:
+    quantized = quantization(tensors, names)
+    return {**config, "quantization": quantized} if quantized else config
 
 
 def half_precision(architecture: Architecture, tensors: Mapping[str, Tensor]) -> str:

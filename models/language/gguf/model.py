@@ -16,6 +16,7 @@ from models.checkpoint.safetensors import TensorInfo
 from models.files import open_regular
 from models.language.gguf.architectures import Architecture, architecture_of
 from models.language.gguf.config import config_json
+from models.language.gguf.encoders import pooling_files
 from models.language.gguf.metadata import GGUFError, Metadata
 from models.language.gguf.names import FACTORS, edits, network_names
 
@@ -95,6 +96,10 @@ class GGUFModel:
     @cached_property
     def config(self) -> dict[str, Any]:
         return config_json(self.metadata, self.architecture, self.tensors, self.names)
+
+    def pooling_files(self) -> dict[str, Any]:
+        """Of an encoder, the files that say how its vectors are made."""
+        return {} if self.architecture.encoder is None else pooling_files(self.metadata)
 
     def main_type(self) -> str:
         """The type that most of its bytes are stored as."""

@@ -1,4 +1,4 @@
-"""The tensors of a GGUF under the names of mlx-lm's network, and what a conversion did to them."""
+"""The tensors of a GGUF under the names of the network, and what a conversion did to them."""
 
 import re
 from collections.abc import Iterable
@@ -7,7 +7,6 @@ from models.checkpoint.gguf.shard import Edit
 from models.language.gguf.architectures import Architecture
 from models.language.gguf.metadata import Metadata
 
-OUTSIDE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 # Factors of rotary embeddings, which become part of config.json.
 FACTORS = {
     "rope_freqs.weight": "all",
@@ -32,12 +31,12 @@ def network_names(tensors: Iterable[str], architecture: Architecture, metadata: 
 
 def _name(key: str, architecture: Architecture) -> str | None:
     outside, _, kind = key.rpartition(".")
-    if outside in OUTSIDE and kind in ("weight", "bias"):
-        return f"{OUTSIDE[outside]}.{kind}"
+    if outside in architecture.outside and kind in ("weight", "bias"):
+        return f"{architecture.outside[outside]}.{kind}"
     block = _IN_BLOCK.fullmatch(key)
     if block is None or block[2] not in architecture.layers:
         return None
-    return f"model.layers.{int(block[1])}.{architecture.layers[block[2]]}.{block[3]}"
+    return f"{architecture.blocks}.{int(block[1])}.{architecture.layers[block[2]]}.{block[3]}"
 
 
 def edits(tensors: Iterable[str], architecture: Architecture, metadata: Metadata) -> dict[str, Edit]:

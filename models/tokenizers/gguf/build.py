@@ -2,7 +2,9 @@
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from models.tokenizers.encoder import WORDPIECE, wordpiece
 from models.tokenizers.gguf.vocabulary import NORMAL, Vocabulary, VocabularyError
+from models.tokenizers.tokenizer import TokenizerError
 
 SPACE = "▁"
 
@@ -14,14 +16,36 @@ def build_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
     if len(ids) != len(tokens):
         ids = _made_unique(tokens)
     try:
+        if vocabulary.model == "bert":
+            return _wordpiece(vocabulary, ids)
         tokenizer = _byte_pairs(vocabulary, ids) if vocabulary.model == "gpt2" else _pieces(vocabulary, ids)
         _add_tokens(tokenizer, vocabulary)
         tokenizer.post_processor = _surroundings(vocabulary)
     except VocabularyError:
         raise
+    except TokenizerError as error:
+        raise VocabularyError(f"{vocabulary.label}: {error}") from error
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise VocabularyError(f"{vocabulary.label}: its tokenizer cannot be built: {error}") from error
     return tokenizer
+
+
+def _wordpiece(vocabulary: Vocabulary, ids: dict[str, int]) -> Tokenizer:
+    """The special tokens are the file's; old ones name those around a text as other models' first and last."""
+    named = {
+        "unk_token": ("unknown",),
+        "pad_token": ("padding",),
+        "cls_token": ("cls", "bos"),
+        "sep_token": ("seperator", "eos"),
+        "mask_token": ("mask",),
+    }
+    tokens = dict(WORDPIECE)
+    for role, names in named.items():
+        id = next((id for id in map(vocabulary.id_of, names) if id is not None), None)
+        if id is not None:
+            tokens[role] = vocabulary.tokens[id]
+    lowercase = vocabulary.flag("normalizer.lowercase", True)
+    return wordpiece(ids, {**tokens, "do_lower_case": lowercase})
 
 
 def _made_unique(tokens: list[str]) -> dict[str, int]:

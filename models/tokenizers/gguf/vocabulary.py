@@ -23,7 +23,10 @@ ENDS = (
     "<eos>",
     "</s>",
 )
-MODELS = ("gpt2", "llama")
+# Of WordPiece's, beside those of all: the last is the format's own spelling.
+WORDPIECE_ROLES = {"cls_token": "cls", "mask_token": "mask", "sep_token": "seperator"}
+MODELS = ("gpt2", "llama", "bert")
+BEGINS_WORD = "▁"
 MOST_TOKENS = 2_000_000
 
 
@@ -40,12 +43,13 @@ class Vocabulary:
 
     @cached_property
     def model(self) -> str:
-        """`gpt2`: pairs of bytes, merged. `llama`: pieces with scores, as SentencePiece has them."""
+        """`gpt2`: pairs of bytes, merged. `llama`: pieces with scores, as SentencePiece has them. `bert`: WordPiece,
+        in which what begins a word is marked, not what continues it."""
         value = self.metadata.get(f"{PREFIX}model")
         if value not in MODELS:
             kind = "it has none" if value is None else f"its tokenizer.ggml.model is {str(value)[:80]!r}"
             raise VocabularyError(
-                f"{self.label} cannot be run: its tokenizer cannot be read, {kind}; {' and '.join(MODELS)} can be read"
+                f"{self.label} cannot be run: its tokenizer cannot be read, {kind}; {', '.join(MODELS)} can be read"
             )
         return str(value)
 
@@ -81,7 +85,8 @@ class Vocabulary:
     @cached_property
     def tokens(self) -> list[str]:
         self.check()
-        return list(self._list("tokens"))
+        tokens = list(self._list("tokens"))
+        return tokens if self.model != "bert" else list(map(_wordpiece, tokens))
 
     @cached_property
     def types(self) -> list[int]:
@@ -136,7 +141,9 @@ class Vocabulary:
     @property
     def adds_bos(self) -> bool:
         """Old files leave it out, and mean what the tokenizer did by default."""
-        return self.flag("add_bos_token", self.model == "llama" or self.splitting.bos)
+        return self.flag(
+            "add_bos_token", self.model == "llama" or (self.model == "gpt2" and self.splitting.bos)
+        )
 
     @property
     def adds_eos(self) -> bool:
@@ -160,7 +167,8 @@ class Vocabulary:
     def config(self, context: int) -> dict[str, Any]:
         """tokenizer_config.json, without the chat template."""
         tokens = self._list("tokens")
-        roles = {role: self.id_of(name) for role, name in ROLES.items()}
+        names = {**ROLES, **(WORDPIECE_ROLES if self.model == "bert" else {})}
+        roles = {role: self.id_of(name) for role, name in names.items()}
         return {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
@@ -171,3 +179,10 @@ class Vocabulary:
                 for id, special in sorted(self.added.items())
             },
         }
+
+
+def _wordpiece(token: str) -> str:
+    """A token as BERT's own files spell it. Special ones, which are in brackets, are the same in both."""
+    if token.startswith(BEGINS_WORD):
+        return token[1:]
+    return token if token.startswith("[") and token.endswith("]") else f"##{token}"

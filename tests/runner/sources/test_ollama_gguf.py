@@ -86,8 +86,8 @@ def test_the_tower_of_a_model_that_sees_is_left_alone_and_an_adapter_is_refused(
 
 
 def test_an_incomplete_or_unknown_model_is_listed_with_its_reason(store: Path) -> None:
-    add(store, **{"general.architecture": "bert"})
-    assert "its architecture is 'bert'" in str(installed().models[0].fault)
+    add(store, **{"general.architecture": "t5encoder"})
+    assert "its architecture is 't5encoder'" in str(installed().models[0].fault)
     add(store)
     blobs = sorted((store / "blobs").iterdir(), key=lambda path: path.stat().st_size)
     blobs[-1].write_bytes(blobs[-1].read_bytes()[:-100])

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from models.language.gguf.architectures import ARCHITECTURES
-from models.language.gguf.names import FACTORS, OUTSIDE
+from models.language.gguf.names import FACTORS
 
 gguf = pytest.importorskip("gguf")
 pytestmark = pytest.mark.weights
@@ -21,7 +21,7 @@ def known(architecture: str) -> set[str]:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_layers_have_the_names_of_the_format(architecture: str) -> None:
     assert set(ARCHITECTURES[architecture].layers) <= known(architecture)
-    assert set(OUTSIDE) - {"output"} <= known(architecture)
+    assert set(ARCHITECTURES[architecture].outside) - {"output"} <= known(architecture)
 
 
 def test_experts_and_factors_have_the_names_of_the_format() -> None:
