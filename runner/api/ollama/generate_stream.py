@@ -62,8 +62,8 @@ class Answer:
         request = self._engine_request(mode)
         async with await self._gateway.pool.acquire(name, self._keep_alive, id=self._id) as lease:
             self._loaded = perf_counter_ns()
-            if isinstance(request, TextRequest) and request.think:
-                await self._catalog.check_thinking(model, self._request.fields.model)
+            if isinstance(request, TextRequest) and request.think and not await self._catalog.thinks(model):
+                self._request.warnings.append("think was ignored: this model does not think")
             self._request.options.warn_of_context(lease.server.context_length)
             async with aclosing(self._events(lease, request)) as lines:
                 async for line in lines:

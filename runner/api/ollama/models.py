@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from runner.api.lease import names
-from runner.errors import BadRequest, ModelNotFound
+from runner.errors import ModelNotFound
 from runner.gateway.app import Gateway
 from runner.gateway.lease import LoadedModel, Phase
 from runner.gateway.resolver import ResolvedModel
@@ -97,9 +97,8 @@ class ModelCatalog:
             return ModelfileDefaults()
         return await self._read(model, _defaults)
 
-    async def check_thinking(self, model: ResolvedModel, name: str) -> None:
-        if "thinking" not in await self._read(model, text_capabilities):
-            raise BadRequest(f"think: {shorten(name)} does not support thinking; send false")
+    async def thinks(self, model: ResolvedModel) -> bool:
+        return "thinking" in await self._read(model, text_capabilities)
 
     async def _read(self, model: ResolvedModel, read: Callable[[ModelFiles], T]) -> T:
         """The result of `read` for a model's files, cached while the model stays loaded."""

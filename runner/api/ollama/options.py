@@ -1,5 +1,6 @@
-"""Translates Ollama's options to the engine's: defaults, options without effect, and unsupported ones."""
+"""Translates Ollama's options to the engine's: defaults, and options that are ignored with a warning."""
 
+import math
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -28,36 +29,34 @@ HINTS = (
     "numa", "num_batch", "num_gpu", "main_gpu", "low_vram", "f16_kv", "use_mmap", "use_mlock", "num_thread",
     "num_gqa", "num_keep", "draft_num_predict", "mirostat_tau", "mirostat_eta",
 )  # fmt: skip
-# Options that would change the answer: only the value that means "off" is accepted.
-ABSENT: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "typical_p": (lambda value: value in (0, 1), "typical sampling is not supported; use 1 (off)"),
-    "tfs_z": (lambda value: value in (0, 1), "tail free sampling is not supported; use 1 (off)"),
-    "mirostat": (lambda value: value == 0, "Mirostat is not supported; use 0 (off)"),
-    "penalize_newline": (
-        lambda value: value is True,
-        "line breaks are always penalized like other tokens; use true",
-    ),
-    "vocab_only": (lambda value: value is False, "models are always loaded whole; use false"),
+# Options that would change the answer. They are ignored with a warning, unless their value means "off".
+IGNORED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "typical_p": (lambda value: value in (0, 1), "typical sampling is not supported"),
+    "tfs_z": (lambda value: value in (0, 1), "tail free sampling is not supported"),
+    "mirostat": (lambda value: value == 0, "Mirostat is not supported"),
+    "penalize_newline": (lambda value: value is True, "line breaks are penalized like other tokens"),
+    "vocab_only": (lambda value: value is False, "models are always loaded whole"),
     "logits_all": (lambda value: value is False, "logits are not returned; use logprobs"),
-    "embedding_only": (lambda value: value is False, "models are always loaded whole; use false"),
+    "embedding_only": (lambda value: value is False, "models are always loaded whole"),
 }
+MOST_WARNINGS = 16
+WHOLE = ("top_k", "repeat_last_n", "num_predict", "num_ctx", "seed")
+NUMBERS = (*DEFAULTS, *WHOLE)
+# Of these, values below 0 mean no limit.
+LIMITS = ("top_k", "num_ctx")
 
-
-# For the OpenAPI document: our own options as in the native API, options without effect with any value.
+# For the OpenAPI document: our own options as in the native API, others with any value.
 _OWN: dict[str, Any] = msgspec.json.schema(Options)["$defs"]["Options"]["properties"]
+
+
+def _lenient_schema(name: str) -> dict[str, Any]:
+    if name not in NUMBERS:
+        return {"anyOf": [_OWN[name], {"type": "null"}]}
+    return {"type": ["number", "string", "null"]}
+
+
 OllamaOptions = Annotated[
-    dict[str, Any],
-    Meta(
-        extra_json_schema={
-            "properties": {name: {"anyOf": [_OWN[name], {"type": "null"}]} for name in SAME}
-            | dict.fromkeys(HINTS, True)
-            | {
-                name: {"enum": [None, *(value for value in (0, 1, True, False) if allowed(value))]}
-                for name, (allowed, _) in ABSENT.items()
-            },
-            "additionalProperties": False,
-        }
-    ),
+    dict[str, Any], Meta(extra_json_schema={"properties": {name: _lenient_schema(name) for name in SAME}})
 ]
 
 
@@ -66,10 +65,10 @@ class ResolvedOptions:
 
     def __init__(self, options: dict[str, Any] | None) -> None:
         values = {name: value for name, value in (options or {}).items() if value is not None}
-        for name, value in values.items():
-            _check(name, value)
-        own = {name: value for name, value in values.items() if name in SAME}
-        self.warnings = [f"options.{name} changes nothing here" for name in values if name in HINTS]
+        own = {name: _number(name, value) for name, value in values.items() if name in SAME}
+        self.warnings = [warning for warning in map(_warning, values, values.values()) if warning][
+            :MOST_WARNINGS
+        ]
         # LiteLLM translates a frequency_penalty of 0 to this.
         if own.get("repeat_penalty") == 0:
             own["repeat_penalty"] = 1.0
@@ -82,7 +81,7 @@ class ResolvedOptions:
 
     def apply_defaults(self, defaults: dict[str, Any], name: str) -> None:
         """The model's own options apply where the request sets none, before Ollama's defaults."""
-        theirs = {option: value for option, value in defaults.items() if option in SAME}
+        theirs = {option: _number(option, value) for option, value in defaults.items() if option in SAME}
         try:
             self.engine = _read({**DEFAULTS, **theirs, **self._own})
         except BadRequest as error:
@@ -108,13 +107,27 @@ class ResolvedOptions:
             self.warnings.append("options.num_ctx has no effect on a picture")
 
 
-def _check(name: str, value: Any) -> None:
-    if name in ABSENT:
-        allowed, why = ABSENT[name]
-        if not allowed(value):
-            raise BadRequest(f"options.{name}: {why}")
-    elif name not in SAME and name not in HINTS:
-        raise BadRequest(f"options.{name[:64]} is not supported; supported are {', '.join(SAME)}")
+def _warning(name: str, value: Any) -> str:
+    if name in IGNORED:
+        is_off, why = IGNORED[name]
+        return "" if is_off(value) else f"options.{name} was ignored: {why}"
+    if name in HINTS:
+        return f"options.{name} changes nothing here"
+    return "" if name in SAME else f"options.{name[:64]} is unknown and was ignored"
+
+
+def _number(name: str, value: Any) -> Any:
+    """A number as Ollama takes it: cut where a whole one is needed; Modelfiles have numbers as text."""
+    if name not in NUMBERS:
+        return value
+    if isinstance(value, str):
+        try:
+            value = int(value) if name in WHOLE else float(value)
+        except ValueError:
+            return value  # the error of its type names it
+    if name in WHOLE and isinstance(value, float) and math.isfinite(value):
+        value = int(value)
+    return 0 if name in LIMITS and isinstance(value, int) and value < 0 else value
 
 
 class _Body(Struct, frozen=True):

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from pipelines.parameters import Side, Steps
 from runner.api.ollama.models import ModelfileDefaults
-from runner.api.ollama.options import OllamaOptions, ResolvedOptions
+from runner.api.ollama.options import MOST_WARNINGS, OllamaOptions, ResolvedOptions
 from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, Toolbox, select_tools
 from runner.errors import BadRequest
 from runner.http import rules
@@ -16,7 +16,6 @@ from runner.protocol.image import ImageCompletionRequest
 from runner.protocol.messages import check_content
 from runner.protocol.text import Message, TextRequest, parse_body
 
-MOST_WARNINGS = 16
 NO_TOOLS = Toolbox()
 ROLES = ("system", "user", "assistant", "tool")
 Model = Annotated[str, Meta(min_length=1)]
@@ -79,10 +78,8 @@ class ChatRequest(CommonFields, frozen=True, kw_only=True):
     tool_choice: ChoiceName | Choice | None = None  # OpenAI's; Ollama has none
 
 
-THINKING = rules.excludes("think", "format")
-CHAT_RULES = (THINKING, CHOICE_RULE, rules.excludes("tools", "format"))
+CHAT_RULES = (CHOICE_RULE, rules.excludes("tools", "format"))
 GENERATE_RULES = (
-    THINKING,
     rules.excludes("raw", "system", "think"),
     rules.is_absent("suffix", "template", "context"),
 )
@@ -104,6 +101,10 @@ class Request:
         self.warnings = [f"{name[:64]} is unknown and was ignored" for name in unknown]
         if isinstance(fields.think, str):
             self.warnings.append(f"think: {fields.think!r} is treated as true")
+        if fields.think and fields.format:
+            self.warnings.append(
+                "think was ignored: format holds for the whole answer, and leaves no room for thoughts"
+            )
         if fields.truncate and self.kind == "generate":
             self.warnings.append(
                 "truncate has no effect: a prompt that does not fit into the context is refused, not shortened"
@@ -120,10 +121,7 @@ class Request:
     def thinks(self) -> bool | None:
         """Whether to think first; None leaves it to the model. A grammar leaves no room for thoughts."""
         think = self.fields.think
-        think = think if think is None or isinstance(think, bool) else True
-        if self.fields.format and think:
-            raise BadRequest("think: it cannot be combined with format, which holds for the whole answer")
-        return False if self.fields.format else think
+        return False if self.fields.format else think if think is None or isinstance(think, bool) else True
 
     def _engine_request(
         self,
