@@ -128,6 +128,7 @@ class Prompt:
             messages=messages,
             options=options or Options(),
             split=True,
+            call_deltas=True,
             format=self._format,
             think=self._think(),
             **self.toolbox.request_fields(),
@@ -145,13 +146,7 @@ class Prompt:
         format = (
             config.format if config is not None and config.format is not None else self.request.output_format
         )
-        if format is None or self.toolbox.must:
-            return None
-        if self.toolbox.tools:
-            raise BadRequest(
-                "output_config.format: it cannot be combined with tools, because it would forbid every call"
-            )
-        return format.definition
+        return None if format is None or self.toolbox.must else format.definition
 
     def _kept_thoughts(self) -> int | None:
         """How many of the assistant's last turns keep their thoughts; None: all."""

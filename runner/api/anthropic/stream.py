@@ -5,7 +5,9 @@ import hashlib
 import uuid
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
+from typing import Any
 
+import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
@@ -43,7 +45,7 @@ from runner.gateway.app import Gateway
 from runner.gateway.lease import Lease
 from runner.gateway.schemas import Tokens
 from runner.protocol.events import TextEvent
-from runner.protocol.text import TextChunk, TextDone, TokenizeRequest, encode
+from runner.protocol.text import CallDelta, TextChunk, TextDone, TokenizeRequest
 from runner.sources import ModelMode
 
 
@@ -57,19 +59,22 @@ class Output:
         self._hides_thoughts = hides_thoughts
         self._open = False
         self._digest = hashlib.sha256()
+        self._calls = 0
+        self._arguments = ""  # of the current call, as JSON
+        self.warnings: list[str] = []
 
     @property
     def called(self) -> bool:
-        return any(isinstance(block, ToolUseBlock) for block in self.blocks)
+        return self._calls > 0
 
     def add(self, event: TextEvent) -> Iterator[StreamEvent]:
         if event.thinking:
             yield from self._think(event.thinking)
         if event.content:
             yield from self._say(event.content)
-        for call in event.tool_calls or []:
-            if not (self._one_call and self.called):
-                yield from self._call(ToolUseBlock(new_id("toolu"), call["name"], call["arguments"]))
+        for delta in event.call_deltas or []:
+            if not (self._one_call and delta.index):
+                yield from self._call(delta)
         if isinstance(event, TextChunk) and self._open and isinstance(self.blocks[-1], ThinkingBlock):
             self.thinking_tokens += 1
 
@@ -92,10 +97,14 @@ class Output:
         block.text += text
         yield ContentBlockDelta(len(self.blocks) - 1, TextDelta(text))
 
-    def _call(self, block: ToolUseBlock) -> Iterator[StreamEvent]:
-        yield from self._begin(block, ToolUseBlock(block.id, block.name, {}))
-        yield ContentBlockDelta(len(self.blocks) - 1, InputJsonDelta(encode(block.input).decode()))
-        yield from self.close()
+    def _call(self, delta: CallDelta) -> Iterator[StreamEvent]:
+        if delta.index == self._calls:
+            call = ToolUseBlock(new_id("toolu"), delta.name, {})
+            yield from self._begin(call, ToolUseBlock(call.id, call.name, {}))
+            self._calls, self._arguments = self._calls + 1, ""
+        self._arguments += delta.arguments
+        if delta.arguments:
+            yield ContentBlockDelta(len(self.blocks) - 1, InputJsonDelta(delta.arguments))
 
     def _begin(self, block: Block, initial: Block) -> Iterator[StreamEvent]:
         yield from self.close()
@@ -113,7 +122,18 @@ class Output:
             # Clients send thoughts back with their signature, and leave out those without one.
             block.signature = base64.b64encode(self._digest.digest()).decode()
             yield ContentBlockDelta(index, SignatureDelta(block.signature))
+        if isinstance(block, ToolUseBlock):
+            block.input = self._read_arguments(block.name)
         yield ContentBlockStop(index)
+
+    def _read_arguments(self, name: str) -> dict[str, Any]:
+        try:
+            return msgspec.json.decode(self._arguments or "{}", type=dict[str, Any])
+        except msgspec.DecodeError:
+            self.warnings.append(
+                f"the call of {name[:64]} was cut: its input is not complete JSON and was left out"
+            )
+            return {}
 
 
 class MessageAnswer:
@@ -203,7 +223,7 @@ class MessageAnswer:
         )
 
     def _warnings(self) -> list[str] | UnsetType:
-        return [*self._messages.warnings, *(self._ended.warnings or [])] or UNSET
+        return [*self._messages.warnings, *self._output.warnings, *(self._ended.warnings or [])] or UNSET
 
     @property
     def _ended(self) -> TextDone:

@@ -78,7 +78,7 @@ class ChatRequest(CommonFields, frozen=True, kw_only=True):
     tool_choice: ChoiceName | Choice | None = None  # OpenAI's; Ollama has none
 
 
-CHAT_RULES = (CHOICE_RULE, rules.excludes("tools", "format"))
+CHAT_RULES = (CHOICE_RULE,)
 GENERATE_RULES = (
     rules.excludes("raw", "system", "think"),
     rules.is_absent("suffix", "template", "context"),
@@ -230,8 +230,6 @@ class Chat(Request):
         first = self.messages[0].role if self.messages else ""
         system = [] if first == "system" else _system(self.system)
         tools = [_tool(tool, index) for index, tool in enumerate(self.fields.tools or [])]
-        if tools and self.fields.format:
-            raise BadRequest("format: it cannot be combined with tools, because it would forbid every call")
         by_name = {tool["function"]["name"]: tool for tool in tools}
         toolbox = select_tools(by_name, self.fields.tool_choice)
         return self._engine_request([*system, *self.messages], tools=toolbox)

@@ -61,10 +61,11 @@ def test_a_message_and_its_stream_say_the_same(client: Any) -> None:
     text = "".join(event.delta.text for event in events if event.type == "content_block_delta")
     assert text == whole.content[0].text
     usage = events[-2].usage
-    assert usage.input_tokens + usage.cache_read_input_tokens == whole.usage.input_tokens
+    read = whole.usage.input_tokens + whole.usage.cache_read_input_tokens
+    assert usage.input_tokens + usage.cache_read_input_tokens == read
     assert (events[-2].delta.stop_reason, usage.output_tokens) == ("max_tokens", 12)
     counted = checked(client.messages.count_tokens(model="toy", messages=ASK))
-    assert counted.input_tokens == whole.usage.input_tokens
+    assert counted.input_tokens == read
 
 
 def test_a_ping_follows_the_start(gateway: Gateway) -> None:
@@ -131,7 +132,8 @@ def test_a_turn_goes_on_with_the_results_of_its_tools(calling: Gateway) -> None:
         {"role": "user", "content": results},
     ]
     second = checked(create(client, model="caller", max_tokens=50, tools=[LOOK], messages=messages))
-    assert second.usage.input_tokens > first.usage.input_tokens
+    read = [one.usage.input_tokens + one.usage.cache_read_input_tokens for one in (first, second)]
+    assert read[1] > read[0]
 
 
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "look"}])
@@ -139,6 +141,39 @@ def test_a_call_that_must_be_made_obeys_its_schema(client: Any, choice: Any) -> 
     message = checked(create(client, tools=[LOOK], tool_choice=choice, max_tokens=99))
     (block,) = message.content
     assert (message.stop_reason, block.name, block.input["at"] in PLACE["enum"]) == ("tool_use", "look", True)
+
+
+def test_a_call_is_streamed_as_it_is_written_and_keeps_its_name_where_it_is_cut(calling: Gateway) -> None:
+    fields: Any = {"model": "told", "tools": [LOOK], "max_tokens": 50}
+    events = list(create(client_of(calling), stream=True, **fields))
+    deltas = [event.delta for event in events if event.type == "content_block_delta"]
+    written = [delta.partial_json for delta in deltas if delta.type == "input_json_delta"]
+    assert len(written) > 1
+    assert json.loads("".join(written)) == {"at": "sea"}
+    message = checked(create(client_of(calling), **{**fields, "max_tokens": 4}))
+    assert [block.type for block in message.content] == ["text", "tool_use"]
+    assert (message.content[1].name, message.content[1].input, message.stop_reason) == (
+        "look",
+        {},
+        "max_tokens",
+    )
+    assert message.warnings[0].startswith("the call of look was cut")
+
+
+def test_tools_stand_beside_a_format_and_models_without_tools_take_them(client: Any) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"at": PLACE},
+        "required": ["at"],
+        "additionalProperties": False,
+    }
+    format = {"format": {"type": "json_schema", "schema": schema}}
+    message = checked(create(client, tools=[LOOK], max_tokens=99, output_config=format))
+    for block in message.content:
+        inside = block.input if block.type == "tool_use" else json.loads(block.text)
+        assert inside["at"] in PLACE["enum"]
+    plain = checked(create(client, model="plain", tools=[LOOK]))
+    assert "described" in plain.warnings[0]
 
 
 def test_an_answer_follows_the_schema_of_its_format(client: Any) -> None:
