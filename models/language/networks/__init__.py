@@ -39,6 +39,7 @@ NETWORKS: Mapping[str, str] = {
     "qwen3_5_moe": "qwen3_5_moe",
     "qwen3_5_moe_text": "qwen3_5_text",
     "qwen3_5_text": "qwen3_5_text",
+    "qwen3_vl": "qwen3_vl",
     "qwen3_vl_moe": "qwen3_vl_moe",
     "recurrent_gemma": "recurrent_gemma",
 }

@@ -89,6 +89,22 @@ def qwen2_5_vl(text: Fields = NO_CHANGES, vision: Fields = NO_CHANGES, **top: An
     } | top  # fmt: skip
 
 
+def qwen3_vl(text: Fields = NO_CHANGES, vision: Fields = NO_CHANGES, **top: Any) -> dict[str, Any]:
+    return {
+        "text_config": {
+            "vocab_size": 83, "hidden_size": 44, "intermediate_size": 36, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 14, "max_position_embeddings": 512, "rms_norm_eps": 3e-5,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 3e4, "mrope_section": [3, 2, 2], "mrope_interleaved": True},
+        } | dict(text),
+        "vision_config": {
+            "depth": 4, "hidden_size": 24, "intermediate_size": 28, "num_heads": 2, "patch_size": 6, "out_hidden_size": 44,
+            "num_position_embeddings": 25, "deepstack_visual_indexes": [0, 2],
+        } | dict(vision),
+        "image_token_id": 77, "video_token_id": 78, "vision_start_token_id": 79, "vision_end_token_id": 80,
+        "tie_word_embeddings": False,
+    } | top  # fmt: skip
+
+
 def gemma3(text: Fields = NO_CHANGES, vision: Fields = NO_CHANGES, **top: Any) -> dict[str, Any]:
     return {
         "text_config": {
@@ -130,6 +146,17 @@ CASES: dict[str, Case] = {
         qwen_pixels(patch_size=4, merge_size=3, temporal_patch_size=3, min_pixels=200, max_pixels=4000, resample=2,
                     image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.3, 0.5]),
         "Qwen2VLImageProcessorPil", names=(("model.visual.", "visual."), ("model.language_model.", "model.")), flat=True, seed=3,
+    ),
+    "qwen3-vl": Case(
+        "Qwen3VLForConditionalGeneration", qwen3_vl(), qwen_pixels(image_mean=[0.5] * 3, image_std=[0.5] * 3), "Qwen2VLImageProcessorPil",
+    ),
+    "qwen3-vl-other": Case(
+        "Qwen3VLForConditionalGeneration",
+        qwen3_vl({"num_hidden_layers": 3, "head_dim": 10, "rope_parameters": {"rope_type": "default", "rope_theta": 2e3, "mrope_section": [1, 2, 1]}},
+                 {"deepstack_visual_indexes": [3, 1, 2], "num_position_embeddings": 49, "hidden_act": "silu", "spatial_merge_size": 3,
+                  "temporal_patch_size": 1, "patch_size": 5, "num_heads": 3}, tie_word_embeddings=True),
+        {"patch_size": 5, "merge_size": 3, "temporal_patch_size": 1, "size": {"shortest_edge": 700, "longest_edge": 4000}},
+        "Qwen2VLImageProcessorPil", seed=4,
     ),
     "gemma3": Case(
         "Gemma3ForConditionalGeneration", gemma3(), {"size": {"height": 24, "width": 24}}, "Gemma3ImageProcessorPil",
