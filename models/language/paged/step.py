@@ -105,18 +105,16 @@ class Group:
         begin = (
             np.zeros_like(self.first) if window is None else np.maximum(self.first - window + 1, 0) // BLOCK
         )
-        if self.two_way and window is not None:
-            begin = np.minimum(begin, min(run for run, _ in self.two_way) // BLOCK)
         width = int((last // BLOCK - begin).max()) + 1
         at = np.minimum(begin[:, None] + np.arange(width), self.tables.shape[1] - 1)
         tables = np.take_along_axis(self.tables, at, axis=1)
         keys = mx.array(begin)[:, None, None] * BLOCK + mx.arange(width * BLOCK)
         queries = mx.array(self.first)[:, None, None] + mx.arange(self.count)[:, None]
         visible = keys <= queries
-        if window is not None:
-            visible = visible & (keys > queries - window)
         for run, end in self.two_way:
             visible = visible | ((keys >= run) & (keys < end) & (queries >= run) & (queries < end))
+        if window is not None:  # of Gemma 3, within pictures as well
+            visible = visible & (keys > queries - window)
         return View(mx.array(tables), visible[:, None, None])
 
 
