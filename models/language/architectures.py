@@ -15,6 +15,9 @@ CONTEXT_KEYS = (
     "seq_length",
 )
 
+# Model types of networks here that mlx-lm has none for.
+OURS = frozenset(("idefics3", "smolvlm"))
+
 # Some configs have huge numbers that mean: no limit.
 LONGEST = 2**31 - 1
 
@@ -30,11 +33,11 @@ def max_context(config: Mapping[str, Any]) -> int | None:
 
 
 def has_architecture(model_type: str) -> bool:
-    """Whether the installed mlx-lm has an architecture for this model_type."""
+    """Whether there is an architecture for this model_type, in the installed mlx-lm or here."""
     package = _package()
     if package is None or (not model_type.isidentifier() and not model_type.replace("-", "_").isidentifier()):
         return False
-    return (package / "models" / f"{model_type}.py").is_file() or model_type in _remapped(package)
+    return (package / "models" / f"{model_type}.py").is_file() or model_type in OURS | _remapped(package)
 
 
 def has_mlx_lm() -> bool:

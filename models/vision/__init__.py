@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 FAMILIES: dict[str, str] = {
     "gemma3": "gemma3",
+    "idefics3": "idefics3",
     "qwen2_5_vl": "qwen2_5_vl",
     "qwen3_vl": "qwen3_vl",
+    "smolvlm": "idefics3",
 }
 
 

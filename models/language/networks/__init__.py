@@ -23,6 +23,7 @@ NETWORKS: Mapping[str, str] = {
     "gpt_oss": "gpt_oss",
     "gptj": "gptj",
     "granitemoehybrid": "granitemoehybrid",
+    "idefics3": "idefics3",
     "jamba": "jamba",
     "kimi_linear": "kimi_linear",
     "llama4_text": "llama4_text",
@@ -42,4 +43,5 @@ NETWORKS: Mapping[str, str] = {
     "qwen3_vl": "qwen3_vl",
     "qwen3_vl_moe": "qwen3_vl_moe",
     "recurrent_gemma": "recurrent_gemma",
+    "smolvlm": "idefics3",
 }

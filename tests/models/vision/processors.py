@@ -24,9 +24,18 @@ def tokenizer(specials: Mapping[str, str]) -> Any:
 QWEN = {word: word for word in ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")}
 GEMMA = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
 
+IDEFICS = {
+    "fake_image_token": "<fake_token_around_image>",
+    "image_token": "<image>",
+    "global_image_token": "<global-img>",
+    "end_of_utterance_token": "<end_of_utterance>",
+    **{word: word for word in (f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))},
+}
+
 
 def processor(case: Case) -> Any:
     """The processor of a case, without what it has for videos, which needs torchvision."""
+    tile = case.tile if "max_image_size" in case.processor else 0
     module, name, specials, options = {
         "Qwen2VLImageProcessorPil": ("qwen2_5_vl", "Qwen2_5_VLProcessor", QWEN, {"video_processor": None}),
         "Gemma3ImageProcessorPil": (
@@ -35,8 +44,18 @@ def processor(case: Case) -> Any:
             GEMMA,
             {"image_seq_length": case.config.get("mm_tokens_per_image")},
         ),
+        "Idefics3ImageProcessorPil": ("idefics3", "Idefics3Processor", IDEFICS, {"image_seq_len": tile}),
+        "SmolVLMImageProcessorPil": (
+            "smolvlm",
+            "SmolVLMProcessor",
+            IDEFICS,
+            {"image_seq_len": tile, "video_processor": None},
+        ),
     }[case.image_processor]
-    base = getattr(importlib.import_module(f"transformers.models.{module}.processing_{module}"), name)
+    processing = importlib.import_module(f"transformers.models.{module}.processing_{module}")
+    if hasattr(processing, "num2words"):
+        processing.num2words = str  # a package for the lengths of videos
+    base = getattr(processing, name)
 
     class Processor(base):  # type: ignore[misc, valid-type]
         def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> None:

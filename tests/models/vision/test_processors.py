@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from models.vision.idefics3 import learned_positions
 from tests.models.vision.vision_cases import CASES, Size, Toy, picture
 from tests.optional import needed
 
@@ -30,6 +31,7 @@ def test_pixels_equal_those_of_the_reference(name: str, size: Size, toys: dict[s
     expected = processors.image_processor(CASES[name])([picture(size)], return_tensors="np")["pixel_values"]
     vision = toys[name].vision
     actual = np.array(vision.processor.numbers(vision.look(picture(size))))  # type: ignore[attr-defined]
+    expected = expected[0] if expected.ndim == 5 else expected  # of the first text
     assert actual.shape == expected.shape
     assert np.array_equal(actual, expected)
 
@@ -45,3 +47,14 @@ def test_prompts_equal_those_of_the_reference(
     expected = processor(text=[prompt], images=pictures or None)["input_ids"][0]
     expanded = vision.expand(prompt, [vision.look(image) for image in pictures])
     assert processor.tokenizer(expanded)["input_ids"] == expected
+
+
+@pytest.mark.parametrize("learned", [1, 2, 14, 26, 27, 32])
+def test_learned_positions_round_as_those_of_the_reference(learned: int) -> None:
+    torch = processors.importlib.import_module("torch")
+    for side in range(1, 70):
+        begins = torch.arange(1 / learned, 1.0, 1 / learned)
+        places = torch.arange(side, dtype=torch.float32) * (1.0 / torch.tensor(side))
+        near = torch.bucketize(torch.clamp(places, max=1.0 - 1e-6), begins, right=True)
+        expected = (near[:, None] * learned + near).flatten().numpy()
+        assert np.array_equal(learned_positions(side, learned), expected)

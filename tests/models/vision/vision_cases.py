@@ -24,6 +24,7 @@ Size = tuple[int, int]
 # Tokens, and pictures by their sizes.
 Prompt = tuple[int | Size, ...]
 GENERATED = 6
+STORED = 20  # rows of logits, the last of a text
 Fields = Mapping[str, Any]
 NO_CHANGES: Fields = {}
 ONE: Prompt = (5, 9, 3, (37, 61), 8, 2, 7, 7, 1)
@@ -56,10 +57,19 @@ class Case:
         """The input by which transformers knows the rows of pictures."""
         return {"qwen2_vl": "mm_token_type_ids", "gemma3": "token_type_ids"}.get(self.package)
 
+    @property
+    def tile(self) -> int:
+        """Rows that a tile of Idefics 3 becomes."""
+        side = self.processor["max_image_size"]["longest_edge"]
+        return (side // self.config["vision_config"]["patch_size"] // self.config["scale_factor"]) ** 2
+
     def rows(self, prepared: Mapping[str, Any]) -> list[int]:
         """Of each picture that transformers' processor has prepared."""
         if self.package == "gemma3":
             return [self.config["mm_tokens_per_image"]] * len(prepared.get("pixel_values", ()))
+        if self.package in ("idefics3", "smolvlm"):
+            tiles = zip(prepared.get("rows", [[]])[0], prepared.get("cols", [[]])[0], strict=True)
+            return [self.tile * (rows * columns + 1) for rows, columns in tiles]
         grids = prepared.get("image_grid_thw", ())
         return [int(grid.prod()) // self.processor["merge_size"] ** 2 for grid in grids]
 
@@ -121,6 +131,21 @@ def gemma3(text: Fields = NO_CHANGES, vision: Fields = NO_CHANGES, **top: Any) -
     } | top  # fmt: skip
 
 
+def idefics3(text: Fields = NO_CHANGES, vision: Fields = NO_CHANGES, **top: Any) -> dict[str, Any]:
+    return {
+        "text_config": {
+            "model_type": "llama", "vocab_size": 83, "hidden_size": 40, "intermediate_size": 36, "num_hidden_layers": 3,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512, "rms_norm_eps": 3e-5,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 3e4}, "pad_token_id": 0,
+        } | dict(text),
+        "vision_config": {
+            "hidden_size": 36, "intermediate_size": 28, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 24,
+            "patch_size": 4, "layer_norm_eps": 1e-5,
+        } | dict(vision),
+        "image_token_id": 77, "scale_factor": 3, "tie_word_embeddings": False,
+    } | top  # fmt: skip
+
+
 def qwen_pixels(**changes: Any) -> dict[str, Any]:
     return {
         "patch_size": 6,
@@ -167,6 +192,19 @@ CASES: dict[str, Case] = {
         gemma3({"sliding_window": 40, "num_hidden_layers": 3, "layer_types": ["full_attention", "sliding_attention", "sliding_attention"], "vocab_size": 97},
                {"image_size": 35, "patch_size": 5, "hidden_act": "quick_gelu", "num_hidden_layers": 1, "vision_use_head": True}, mm_tokens_per_image=49),
         {"size": {"height": 35, "width": 35}, "resample": 3, "image_mean": [0.5, 0.4, 0.3], "do_normalize": False}, "Gemma3ImageProcessorPil", seed=5,
+    ),
+    "idefics3": Case(
+        "Idefics3ForConditionalGeneration", idefics3(), {"size": {"longest_edge": 60}, "max_image_size": {"longest_edge": 24}}, "Idefics3ImageProcessorPil",
+    ),
+    "smolvlm": Case(
+        "SmolVLMForConditionalGeneration",
+        idefics3({"hidden_size": 48, "tie_word_embeddings": True}, {"image_size": 30, "patch_size": 5, "hidden_act": "gelu"}, scale_factor=2, tie_word_embeddings=True),
+        {"size": {"longest_edge": 50}, "max_image_size": {"longest_edge": 20}, "resample": 2, "image_mean": [0.4, 0.5, 0.6]},
+        "SmolVLMImageProcessorPil", seed=6,
+    ),
+    "smolvlm-whole": Case(
+        "SmolVLMForConditionalGeneration", idefics3(scale_factor=2),
+        {"size": {"longest_edge": 70}, "max_image_size": {"longest_edge": 24}, "do_image_splitting": False}, "SmolVLMImageProcessorPil", seed=7,
     ),
 }  # fmt: skip
 
