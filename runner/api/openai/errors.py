@@ -46,7 +46,7 @@ CODES: dict[type[DiptychError], str] = {
     PreviousNotStored: "previous_response_not_found",
     StoreFailed: "store_failed",
 }
-# Clients look for this code, or for OpenAI's words, to send less.
+# Clients look for this code, or for the words of OpenAI, llama.cpp, vLLM or SGLang, to send less.
 CONTEXT_EXCEEDED = "context_length_exceeded"
 CONTEXT = re.compile(r"do not fit into the context of ([0-9]+)")
 FIELD = re.compile(
@@ -74,7 +74,10 @@ def openai_error(error: DiptychError) -> Failure:
             message = OPENAI_NAMES.get(name, name) + field[len(name) :] + message[match.end(1) :]
     if error.status == 400 and (context := CONTEXT.search(message)):
         code = CONTEXT_EXCEEDED
-        message = f"{message}. This model's maximum context length is {context.group(1)} tokens."
+        message = (
+            f"{message}. This model's maximum context length is {context.group(1)} tokens. The prompt exceeds the available "
+            "context size; it is longer than the model's context length."
+        )
     if isinstance(error, ModelNotFound | ModelNotSupported):
         param = "model"
     kind: Kind = "server_error" if error.status >= 500 else "invalid_request_error"

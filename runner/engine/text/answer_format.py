@@ -1,11 +1,14 @@
 """What form an answer takes: the grammar that it is held to, and how calls and thoughts in it are told apart."""
 
+import json
 from collections.abc import Collection
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from runner.engine.text.call_stream import CallDeltas
 from runner.engine.text.chat_prompts import ChatPrompt
+from runner.engine.text.closed_schema import NOTE as CLOSED
+from runner.engine.text.closed_schema import close_objects
 from runner.engine.text.output_parser import Markers, OutputParser, markers_of
 from runner.engine.text.required_calls import RequiredCall, call_schema
 from runner.engine.text.tool_prompts import NOTE, are_described, described_markers
@@ -39,6 +42,9 @@ class AnswerFormats:
         warnings = [NOTE] if described else []
         if request.tool_choice == "required":
             return self._required_call(tools), warnings
+        if isinstance(format, dict):
+            format, closes = _closed(format)
+            warnings += [f"format: {CLOSED}"] if closes else []
         answer = None if format is None else self._grammars.compile(format)
         if not described and (not tools or format is None):
             return answer, warnings
@@ -76,6 +82,14 @@ class AnswerFormats:
         # With a schema there is no thinking: it only allows the answer.
         thinking = thinking and request.format in (None, "")
         return OutputParser(markers, request.tools, thinking=thinking, calls=calls)
+
+
+def _closed(format: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    try:
+        copy: dict[str, Any] = json.loads(json.dumps(format))
+        return copy, close_objects(copy)
+    except RecursionError:
+        raise BadRequest("format: the schema is nested too deeply") from None
 
 
 def _name(tool: dict[str, Any]) -> Any:

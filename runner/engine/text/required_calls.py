@@ -1,19 +1,16 @@
 """Answers that must be a tool call: the JSON schema that constrains them, and the resulting call."""
 
+import json
 from typing import Any
 
 import msgspec
 
 from runner.engine.text.call_stream import CallDeltas
+from runner.engine.text.closed_schema import OPEN_KEYWORDS, close_objects
 from runner.engine.text.output_parser import ParsedDelta
 from runner.errors import BadRequest
 
 Tool = dict[str, Any]
-# With any of these keywords, arguments beyond `properties` may be allowed.
-OPEN_KEYWORDS = {
-    *("additionalProperties", "unevaluatedProperties", "patternProperties", "dependentSchemas"),
-    *("$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if"),
-}
 
 
 class RequiredCall:
@@ -72,10 +69,15 @@ def _signature(tool: Tool, path: str) -> tuple[str, dict[str, Any]]:
 
 
 def _closed(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Forbid arguments beyond those of a plain object: small models invent more and more of them."""
-    if isinstance(parameters.get("properties"), dict) and not OPEN_KEYWORDS & parameters.keys():
-        return {**parameters, "additionalProperties": False}
-    return parameters
+    """A copy in which objects have only what is named. Arguments of which none are named are none."""
+    try:
+        copy: dict[str, Any] = json.loads(json.dumps(parameters))
+        close_objects(copy)
+    except RecursionError:
+        raise BadRequest("tools: the schema is nested too deeply") from None
+    if isinstance(copy.get("properties"), dict) and not OPEN_KEYWORDS & copy.keys():
+        copy["additionalProperties"] = False
+    return copy
 
 
 def _moved(schema: Any, path: str) -> Any:

@@ -261,6 +261,12 @@ def test_a_prompt_that_is_too_long_has_the_code_that_clients_look_for(client: An
     with pytest.raises(openai.BadRequestError) as caught:
         chat(client, messages=[{"role": "user", "content": "sea " * 20000}])
     assert caught.value.code == "context_length_exceeded"
+    for words in (
+        "maximum context length is",
+        "exceeds the available context size",
+        "longer than the model's context length",
+    ):
+        assert words in str(caught.value)
 
 
 def test_models_of_another_kind_and_unknown_ones_are_told_apart(client: Any) -> None:

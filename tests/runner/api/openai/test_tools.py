@@ -54,6 +54,14 @@ def test_a_schema_leaves_room_for_calls(saying: Any) -> None:
         assert not choice.message.content
 
 
+def test_objects_end_after_what_their_schema_names(client: Any) -> None:
+    schema = {"type": "object", "properties": {"open": {"type": "boolean"}}, "required": ["open"]}
+    format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    answer = checked(chat(client, response_format=format, max_completion_tokens=200))
+    assert json.loads(answer.choices[0].message.content).keys() == {"open"}
+    assert "additionalProperties: true" in answer.warnings[0]
+
+
 def first_token(client: Any, model: str) -> int:
     """Of a call."""
     root = str(client.base_url).removesuffix("v1/")
