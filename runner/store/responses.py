@@ -13,13 +13,12 @@ LOST = {"code": "server_error", "message": "the server ended while this response
 
 
 class NewResponse(NamedTuple):
-    """`thread` is the one that it continues, `previous` the response; `writer` the process that will finish it."""
+    """`thread` is the one that it continues, `previous` the response."""
 
     id: str
     owner: str
     thread: str
     previous: str | None
-    writer: str
     body: bytes
     input: Sequence[Item]
 
@@ -32,11 +31,12 @@ class Stored(NamedTuple):
     output: list[bytes]
 
 
-def begin(db: sqlite3.Connection, limits: Limits, new: NewResponse) -> None:
+def begin(db: sqlite3.Connection, limits: Limits, new: NewResponse, writer: str) -> None:
+    """`writer` is the process that will finish it."""
     touch(db, new.thread)
     db.execute(
         "INSERT INTO responses (id, thread, owner, previous, writer, body) VALUES (?, ?, ?, ?, ?, ?)",
-        (new.id, new.thread, new.owner, new.previous, new.writer, new.body),
+        (new.id, new.thread, new.owner, new.previous, writer, new.body),
     )
     add_items(db, new.thread, new.owner, new.input, response=new.id)
     prune(db, limits, new.thread)

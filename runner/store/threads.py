@@ -10,8 +10,6 @@ from runner.errors import StoreFailed
 from runner.store.database import used_bytes
 from runner.units import show_size
 
-DROPPED_AT_ONCE = 16
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -46,8 +44,8 @@ def prune(db: sqlite3.Connection, limits: Limits, thread: str) -> None:
     large."""
     db.execute("DELETE FROM threads WHERE used < ?", (time.time() - limits.age,))
     while used_bytes(db) > limits.size:
-        oldest = "SELECT id FROM threads WHERE id != ? ORDER BY used LIMIT ?"
-        gone = db.execute(f"DELETE FROM threads WHERE id IN ({oldest})", (thread, DROPPED_AT_ONCE))
+        oldest = "SELECT id FROM threads WHERE id != ? ORDER BY used LIMIT 1"
+        gone = db.execute(f"DELETE FROM threads WHERE id = ({oldest})", (thread,))
         if not gone.rowcount:
             raise StoreFailed(
                 f"what this response continues is larger than {show_size(limits.size)}, the most that is stored "

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from runner.api.logprobs import TokenLogprob
 from runner.api.openai.chat_stream import ChoiceDelta
-from runner.api.openai.schemas import Call
+from runner.api.openai.schemas import CallDelta
 from runner.api.responses.schemas import (
     CallItem,
     CustomCallItem,
@@ -25,6 +25,8 @@ from runner.api.responses.tools import Tools
 
 NamedEvent = tuple[str, dict[str, Any]]  # the name and the fields
 Ended = Literal["completed", "incomplete"]
+ARGUMENTS = "response.function_call_arguments"
+INPUT = "response.custom_tool_call_input"
 
 
 def new_id(prefix: str) -> str:
@@ -39,13 +41,14 @@ class Output:
         self.items: list[Item] = []
         self._tools = tools or Tools()
         self._encrypt = encrypt
+        self._arguments = ""  # of the current call, as JSON
 
     def add(self, delta: ChoiceDelta) -> Iterator[NamedEvent]:
         if delta.thinking:
             yield from self._think(delta.thinking)
         if delta.content:
             yield from self._say(delta.content, delta.logprobs)
-        for call in delta.calls:
+        for call in delta.call_deltas:
             yield from self._call(call)
 
     @property
@@ -89,8 +92,12 @@ class Output:
     def close(self, status: Ended = "completed") -> Iterator[NamedEvent]:
         """Finish the current item, if any."""
         item = self._open
-        if item is None or isinstance(item, CallItem | CustomCallItem):
-            return
+        if isinstance(item, CallItem | CustomCallItem):
+            yield from self._close_call(item, status)
+        elif item is not None:
+            yield from self._close_text(item, status)
+
+    def _close_text(self, item: MessageItem | ReasoningItem, status: Ended) -> Iterator[NamedEvent]:
         item.status = status
         if isinstance(item, ReasoningItem) and self._encrypt:
             item.encrypted_content = seal(item.content[0].text)
@@ -103,30 +110,50 @@ class Output:
         yield "response.content_part.done", {**self._at(item), "part": part}
         yield self._done(item)
 
+    def _close_call(self, item: CallItem | CustomCallItem, status: Ended) -> Iterator[NamedEvent]:
+        """A call whose arguments are complete is complete, even if the answer is not."""
+        item.status = "completed" if _is_json(self._arguments) else status
+        place = self._at(item)
+        if isinstance(item, CallItem):
+            yield f"{ARGUMENTS}.done", {**place, "arguments": item.arguments}
+        else:
+            # What it is given is known once its JSON is.
+            item.input = custom_input(self._arguments)
+            yield f"{INPUT}.delta", {**place, "delta": item.input}
+            yield f"{INPUT}.done", {**place, "input": item.input}
+        yield self._done(item)
+
     def _done(self, item: Item) -> NamedEvent:
         return "response.output_item.done", {"output_index": len(self.items) - 1, "item": item}
 
-    def _call(self, call: Call) -> Iterator[NamedEvent]:
-        yield from self.close()
-        item = self._called(call)
-        if isinstance(item, CustomCallItem):
-            name, field, text = "response.custom_tool_call_input", "input", item.input
-        else:
-            name, field, text = "response.function_call_arguments", "arguments", item.arguments
-        yield self._added(item, replace(item, **{field: ""}))
-        place = self._at(item)
-        yield f"{name}.delta", {**place, "delta": text}
-        yield f"{name}.done", {**place, field: text}
-        item.status = "completed"
-        yield self._done(item)
+    def _call(self, delta: CallDelta) -> Iterator[NamedEvent]:
+        function = delta.function
+        if isinstance(delta.id, str) and isinstance(function.name, str):
+            yield from self.close()
+            self._arguments = ""
+            item = self._called(delta.id, function.name)
+            yield self._added(item, replace(item))
+        arguments = function.arguments or ""
+        self._arguments += arguments
+        call = self._open
+        if isinstance(call, CallItem) and arguments:
+            call.arguments = self._arguments
+            yield f"{ARGUMENTS}.delta", {**self._at(call), "delta": arguments}
 
-    def _called(self, call: Call) -> CallItem | CustomCallItem:
+    def _called(self, id: str, flat: str) -> CallItem | CustomCallItem:
         """The call as the client named its tool."""
-        flat, arguments = call.function.name, call.function.arguments
         namespace, name = self._tools.namespaces.get(flat, (UNSET, flat))
         if flat in self._tools.custom:
-            return CustomCallItem(new_id("ctc"), call.id, name, custom_input(arguments), namespace=namespace)
-        return CallItem(new_id("fc"), call.id, name, arguments, namespace=namespace)
+            return CustomCallItem(new_id("ctc"), id, name, "", namespace=namespace)
+        return CallItem(new_id("fc"), id, name, "", namespace=namespace)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def custom_input(arguments: str) -> str:

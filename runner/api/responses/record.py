@@ -40,9 +40,9 @@ class Record:
         """Before its id is told to the client. `must`: a failure is an error."""
         if (store := self._store) is None:
             return
-        new = self._new(store, response)
+        new = self._new(response)
         try:
-            await store.run(lambda db: responses.begin(db, store.limits, new))
+            await store.run(lambda db: responses.begin(db, store.limits, new, store.writer.begin()))
             self._begun = True
         except StoreFailed as error:
             if must:
@@ -74,17 +74,17 @@ class Record:
     def _finishing(self, store: Store, response: Response, complete: bool = True) -> Work[None]:
         body = _body(response)
         output = [Item(item.id, msgspec.json.encode(item)) for item in response.output]
-        new = None if self._begun else self._new(store, response)
+        new = None if self._begun else self._new(response)
         conversation = self._history.conversation if complete else None
 
         def work(db: sqlite3.Connection) -> None:
             if new is not None:
-                responses.begin(db, store.limits, new)
+                responses.begin(db, store.limits, new, store.writer.begin())
             responses.finish(db, store.limits, response.id, body, output, conversation)
 
         return work
 
-    def _new(self, store: Store, response: Response) -> NewResponse:
+    def _new(self, response: Response) -> NewResponse:
         history = self._history
         thread = history.thread or response.id
         return NewResponse(
@@ -92,7 +92,6 @@ class Record:
             self._owner,
             thread,
             history.previous,
-            store.writer.begin(),
             _body(response),
             history.to_store,
         )
