@@ -45,10 +45,11 @@ class Family:
         return Capabilities(tuple(supported), self.max_references)
 
 
+ADAPTERS = ("loras", "lora_tags")
 PIPELINES: dict[str, Family] = {
-    "Flux2KleinPipeline": Family("pipelines.flux2:Flux2Klein", variants.flux2_klein, (), MOST_REFERENCES),
-    "ZImagePipeline": Family("pipelines.z_image:ZImage", variants.z_image, ("cfg_normalization", "cfg_truncation")),
-    "FluxPipeline": Family("pipelines.flux:Flux", variants.flux, ("true_cfg_scale",)),
+    "Flux2KleinPipeline": Family("pipelines.flux2:Flux2Klein", variants.flux2_klein, ADAPTERS, MOST_REFERENCES),
+    "ZImagePipeline": Family("pipelines.z_image:ZImage", variants.z_image, (*ADAPTERS, "cfg_normalization", "cfg_truncation")),
+    "FluxPipeline": Family("pipelines.flux:Flux", variants.flux, (*ADAPTERS, "true_cfg_scale")),
 }  # fmt: skip
 
 

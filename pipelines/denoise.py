@@ -146,6 +146,8 @@ class DenoisingPipeline(InitLatents):
         batch = 2 if run.cfg_steps else 1
         edits = self.defaults.supports_editing
         work = working_bytes(self.dimensions, request, run.plan, batch, strip_bytes, edits)
+        # Adapters are held as their files have them, and once more as the network computes with them, in float32.
+        work += 3 * sum(adapter.path.stat().st_size for adapter in request.adapters if adapter.path.exists())
         return work + (self.unloaded_bytes if self.settings.staged else 0)
 
     def denoise_plan(self, request: ImageRequest, plan: Plan) -> DenoisePlan:

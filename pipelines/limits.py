@@ -9,3 +9,7 @@ MOST_PICTURES = 16
 LONGEST_TEXT = 2**18  # characters
 MAX_SEED = 2**64 - 1
 WIDEST_FEATHER = 256
+MOST_ADAPTERS = 16
+ADAPTER_BYTES = 2**30  # of adapters that a model keeps after their use
+LARGEST_SCALE = 100
+LONGEST_ADAPTER_NAME = 512

@@ -13,8 +13,19 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from msgspec import Meta, Struct
 from msgspec.structs import fields
 
-from pipelines.limits import LONGEST_SIDE, LONGEST_TEXT, MAX_SEED, MOST_PICTURES, MOST_STEPS, WIDEST_FEATHER
+from pipelines.limits import (
+    LARGEST_SCALE,
+    LONGEST_SIDE,
+    LONGEST_TEXT,
+    MAX_SEED,
+    MOST_ADAPTERS,
+    MOST_PICTURES,
+    MOST_STEPS,
+    WIDEST_FEATHER,
+)
+from pipelines.loras import Lora
 
+Loras = Annotated[tuple[Lora, ...], Meta(max_length=MOST_ADAPTERS)]
 Group = Literal["main", "more"]  # where the page has a parameter: beside the seed, or under "More options"
 
 
@@ -76,6 +87,23 @@ class ImageParameters(Struct, frozen=True):
         Margins | None,
         about("pixels to add around the first input picture: for all sides, or above, right, below, left"),
     ] = None
+    loras: Annotated[
+        Loras | None,
+        about(
+            "adapters (LoRA) to draw with, as NAME or NAME:SCALE",
+            label="LoRAs",
+            flag="--lora",
+            family_specific=True,
+        ),
+    ] = None
+    lora_tags: Annotated[
+        bool,
+        about(
+            "read <lora:NAME:SCALE> in the prompt as adapters",
+            label="LoRA tags in the prompt",
+            family_specific=True,
+        ),
+    ] = False
     true_cfg_scale: Annotated[
         Scale | None,
         about(
@@ -144,10 +172,24 @@ def check(parameters: ImageParameters) -> None:
             raise ValueError(
                 f"{parameter.name}: it holds half a character (a lone surrogate); text is needed"
             )
+        if parameter.name == "loras":
+            _check_loras(value or ())
         if value is None or least is None or most is None:
             continue
         if not (math.isfinite(value) and least <= value <= most):
             raise ValueError(f"{parameter.name}: {value} is out of range; {least:g} to {most:g} is allowed")
+
+
+def _check_loras(loras: tuple[Lora, ...]) -> None:
+    for index, lora in enumerate(loras):
+        if not _is_text(lora.name):
+            raise ValueError(
+                f"loras[{index}].name: it holds half a character (a lone surrogate); text is needed"
+            )
+        if not abs(lora.scale) <= LARGEST_SCALE:
+            raise ValueError(
+                f"loras[{index}].scale: {lora.scale} is out of range; -{LARGEST_SCALE} to {LARGEST_SCALE} is allowed"
+            )
 
 
 def _is_text(value: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 
 import msgspec
 
+from pipelines.loras import take_tags, with_tags
 from pipelines.parameters import ImageParameters
 
 # Wider than those of requests: other tools write recipes too.
@@ -28,6 +29,7 @@ A1111 = {
     "Model": "model",
     "Model hash": "model_hash",
     "Denoising strength": "strength",
+    "Lora hashes": "loras",
     "Version": "version",
 }
 
@@ -72,11 +74,12 @@ class Recipe(ImageParameters, frozen=True, kw_only=True, omit_defaults=True):
             "size": f"{self.width}x{self.height}",
             "sampler": "Euler",
             "version": "Diptych",
+            "loras": ", ".join(f"{lora.name}: {lora.hash}" for lora in self.loras or () if lora.hash) or None,
         }
         settings = ((key, values[name]) for key, name in A1111.items())
         line = ", ".join(f"{key}: {_quoted(value)}" for key, value in settings if value is not None)
         negative = f"{NEGATIVE} {self.negative_prompt}\n" if self.negative_prompt else ""
-        return f"{self.prompt}\n{negative}{line}"
+        return f"{with_tags(self.prompt, self.loras or ())}\n{negative}{line}"
 
     @classmethod
     def from_parameters(cls, text: str) -> Self:
@@ -85,8 +88,15 @@ class Recipe(ImageParameters, frozen=True, kw_only=True, omit_defaults=True):
         settings = {key: _unquoted(value) for key, value in SETTING.findall(last)}
         start = next((i for i, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))
         width, _, height = settings.get("Size", "").partition("x")
+        try:
+            prompt, loras = take_tags("\n".join(lines[:start]))
+        except ValueError as error:
+            raise RecipeError(f"the picture's prompt has an adapter that cannot be read: {error}") from None
+        # Other tools compute the hashes of adapters in another way.
+        settings.pop("Lora hashes", None)
         values: dict[str, Any] = {
-            "prompt": "\n".join(lines[:start]),
+            "prompt": prompt,
+            "loras": loras or None,
             "negative_prompt": "\n".join(lines[start:]).removeprefix(NEGATIVE).strip() or None,
             "width": width,
             "height": height,

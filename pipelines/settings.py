@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from models.vae.strips import Strips
+from pipelines.limits import ADAPTER_BYTES
 
 if TYPE_CHECKING:
     from models.checkpoint.quantize import Quantization
@@ -15,9 +16,6 @@ Progress: TypeAlias = Callable[[float], None]  # called with the fraction done, 
 # Working memory of a staged model's autoencoder, in bytes: enough for two megapixels in half precision on a GPU; of larger
 # pictures the last block is recomputed.
 VAE_BYTES = 1_600_000_000
-
-
-ADAPTER_BYTES = 2**30
 
 
 @dataclass(frozen=True)

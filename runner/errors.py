@@ -7,6 +7,7 @@
     ├── KeyNeeded           401   the API key is missing or wrong
     ├── NotAllowed          403   the hub requires a login or accepting terms; a web page without access
     ├── ModelNotFound       404   no such model on this machine or on the hub
+    │   └── AdapterNotFound 404   no such adapter
     ├── ModelNotSupported   400   the model exists, but Diptych cannot run it, or its files are broken
     ├── NotStored           404   no such stored response, conversation or item
     ├── UnknownPath         404   there is no such route
@@ -66,6 +67,10 @@ class NotAllowed(DiptychError):
 class ModelNotFound(DiptychError):
     status = 404
     exit_code = 3
+
+
+class AdapterNotFound(ModelNotFound):
+    """Of a request's `loras`."""
 
 
 class ModelNotSupported(DiptychError):

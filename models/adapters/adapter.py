@@ -9,7 +9,8 @@ from typing import Any
 import mlx.core as mx
 
 from models.adapters.adapter_file import UP, AdapterError, AdapterFile, listed, read_adapter_file
-from models.adapters.names import LayerNames, Target, component_of, guess_model
+from models.adapters.names import LayerNames, Target, component_of
+from models.adapters.spellings import guess_model
 from models.adapters.terms import Kronecker, LowRank, Term, TermError, make_term
 
 METADATA = "lora_adapter_metadata"  # diffusers' name for PEFT's settings

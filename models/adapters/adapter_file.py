@@ -73,7 +73,8 @@ def read_adapter_file(path: Path, name: str) -> AdapterFile:
     try:
         header = read_header(path)
     except WeightsError as error:
-        raise AdapterError(f"{name}: {error}") from error
+        # The folder is nothing to clients.
+        raise AdapterError(f"{name}: {str(error).replace(str(path), path.name)}") from error
     _check(header, name)
     groups: dict[str, dict[str, str]] = {}
     unknown, kinds = [], set()
@@ -139,7 +140,7 @@ def _map(path: Path, name: str) -> dict[str, mx.array]:
     try:
         return cast(dict[str, mx.array], mx.load(str(path), format="safetensors"))
     except RuntimeError as error:
-        raise AdapterError(f"{name}: {path} cannot be read: {error}") from error
+        raise AdapterError(f"{name}: {path.name} cannot be read") from error
 
 
 def _refuse(name: str, unknown: list[str], kinds: set[str], tensors: Mapping[str, mx.array]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import mlx.nn as nn
 
-from models.adapters.spellings import MODELS, Rows, Spellings
+from models.adapters.spellings import Rows, Spellings, plain
 from models.checkpoint.weights import WeightMap, fused_parts
 
 # What stands before a transformer's layers, and before those of the text encoders, by their component.
@@ -27,8 +27,6 @@ ENCODERS: Mapping[str, str] = {
     "text_encoder.": "text_encoder",
     "text_encoder_2.": "text_encoder_2",
 }
-# Written by some exports in place of transformer_blocks.
-ALIASES = {"sformer_blocks_": "transformer_blocks_"}
 
 
 @dataclass(frozen=True)
@@ -58,13 +56,6 @@ def component_of(layer: str) -> tuple[str, str]:
         for prefix in TRANSFORMER:
             layer = layer.removeprefix(prefix)
     return "transformer", layer
-
-
-def plain(name: str) -> str:
-    name = name.replace(".", "_")
-    for alias, real in ALIASES.items():
-        name = real + name.removeprefix(alias) if name.startswith(alias) else name
-    return name
 
 
 class LayerNames:
@@ -116,9 +107,3 @@ def _spelled(whole: Target, parts: Sequence[Target], spellings: Spellings) -> It
 def _rows(whole: Target, parts: Sequence[Target], rows: Rows) -> Target:
     stop = whole.stop if rows.parts is None else parts[rows.parts - 1].stop
     return Target(whole.path, 0, stop, whole.inputs, rows.swapped, foreign=True)
-
-
-def guess_model(layers: Iterable[str]) -> str | None:
-    """The model that layers of these names belong to."""
-    names = [f"_{plain(layer)}_" for layer in layers]
-    return next((model for piece, model in MODELS if any(piece in name for name in names)), None)

@@ -2,10 +2,10 @@
 
 A layer's path is on the left, with {} for the number of its block; on the right are the original repositories' names (BFL's,
 Tongyi's), which kohya, musubi, ComfyUI, fal's trainer and ai-toolkit write, and XLabs's, which names processors. They are
-compared with dots and underscores alike.
+compared with dots and underscores alike. No MLX.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 
@@ -112,3 +112,19 @@ MODELS: tuple[tuple[str, str], ...] = (
     ("_attention_to_", "Z-Image"),
     ("_attention_qkv_", "Z-Image"),
 )
+
+# Written by some exports in place of transformer_blocks.
+ALIASES = {"sformer_blocks_": "transformer_blocks_"}
+
+
+def plain(name: str) -> str:
+    name = name.replace(".", "_")
+    for alias, real in ALIASES.items():
+        name = real + name.removeprefix(alias) if name.startswith(alias) else name
+    return name
+
+
+def guess_model(layers: Iterable[str]) -> str | None:
+    """The model that layers of these names belong to."""
+    names = [f"_{plain(layer)}_" for layer in layers]
+    return next((model for piece, model in MODELS if any(piece in name for name in names)), None)

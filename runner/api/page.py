@@ -3,6 +3,7 @@ parameters that its form is made of."""
 
 import hashlib
 from pathlib import Path
+from typing import get_origin
 
 from msgspec import NODEFAULT
 from starlette.requests import Request
@@ -28,7 +29,7 @@ TYPES = {
     ".json": "application/json",
 }
 PARAMETERS = "parameters.json"
-KINDS = {bool: "boolean", int: "integer", float: "number", str: "text"}
+KINDS = {bool: "boolean", int: "integer", float: "number", str: "text", tuple: "adapters"}
 # Nothing inline, nothing from elsewhere, and no text ever parsed as markup.
 POLICY = (
     "default-src 'none'",
@@ -84,7 +85,7 @@ def parameters_document() -> bytes:
     parameters = [
         {
             "name": one.name,
-            "type": KINDS[one.type],
+            "type": KINDS[get_origin(one.type) or one.type],
             "label": one.label,
             "hint": one.hint,
             "group": one.group,

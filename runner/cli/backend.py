@@ -88,7 +88,9 @@ def local_runner(
     settings = config.model(model)
     mode = check_runnable(files, settings.get("engine", "auto") if engine == "auto" else engine).mode
     # Warming up would take as long as the request itself.
-    options = ["--no-warm-up", *model_arguments(settings), *options]
+    folder = config.serve["loras"].value
+    adapters = ["--loras", folder] if folder else []
+    options = ["--no-warm-up", *adapters, *model_arguments(settings), *options]
     return Server(model, mode, options=options, key=secrets.token_urlsafe())
 
 

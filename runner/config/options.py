@@ -64,6 +64,11 @@ SERVE: Mapping[str, Option] = MappingProxyType(
         "store_age": Option(
             duration(1), 30 * 86400.0, "how long responses are stored after they were last continued"
         ),
+        "loras": Option(
+            text(),
+            None,
+            "folder of adapters (LoRA) for pictures: safetensors files, which requests name by their names",
+        ),
         "force": Option(yes_or_no(), False, "load models even if the memory estimate says they do not fit"),
         "api_key": Option(
             text(),

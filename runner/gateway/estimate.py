@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from pipelines.limits import ADAPTER_BYTES
 from runner.errors import ModelNotSupported
 from runner.gateway.gpus import on_gpu
 from runner.hardware import has_gpu_backend
@@ -11,6 +12,7 @@ from runner.inspect.image_backend import ImageEngine
 from runner.inspect.memory import UNREADABLE_VRAM, MemoryEstimate, allowance, estimate_memory, is_quantized
 from runner.inspect.memory_mode import parse_memory
 from runner.sources import ModelFiles, ModelMode
+from runner.sources.adapters import AdapterSource
 from runner.sources.find import find_here
 
 SMALLEST = "4"
@@ -51,6 +53,13 @@ class Need:
             packed,
         )
 
+    def holding(self, more: int) -> "Need":
+        """With so many bytes beside."""
+        packed = None if self.packed is None else self.packed.holding(more)
+        return Need(
+            self.resident + more, self.staged + more, self.smallest + more, self.allowance + more, packed
+        )
+
     def within(self, budget: int, at_once: bool = False) -> "Need":
         """How it will be held: unpacked where that fits, in turn unless it has to be `at_once`."""
         least = self.resident if at_once else self.staged
@@ -63,6 +72,9 @@ def need(
     """What a model will need, with its draft model if that is on this machine. Raises ModelNotSupported when its weights
     cannot be read: no runner could load them either."""
     total = _need(files, mode, options, engine)
+    folder = option(options, "loras")
+    if folder and mode is ModelMode.IMAGE and engine is ImageEngine.MLX:
+        total = total.holding(min(AdapterSource(folder).bytes, ADAPTER_BYTES))
     draft = option(options, "draft") if mode is ModelMode.TEXT else None
     draft_files = None if draft is None else find_here(draft)
     return total if draft_files is None else total.plus(_need(draft_files, mode, options, engine))

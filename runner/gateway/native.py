@@ -1,5 +1,6 @@
 """The native API through the gateway: as on a runner, with `model` in the body; and the loaded models."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -15,6 +16,8 @@ from runner.gateway.lease import LoadedModel
 from runner.gateway.proxy import LoadRequest, ProxyResponse, RoutingFields, keep_alive_seconds, parse_routing
 from runner.gateway.responses import cancel_on_disconnect
 from runner.gateway.schemas import (
+    Adapter,
+    Adapters,
     AllLoaded,
     Cancelled,
     Content,
@@ -30,6 +33,7 @@ from runner.gateway.schemas import (
 from runner.http import rules
 from runner.http.bodies import PICTURES_LIMIT, JsonResponse, read_body
 from runner.http.operation import operation
+from runner.library.adapters import installed_adapters
 from runner.protocol.image import (
     ImageChunk,
     ImageCompletionRequest,
@@ -51,6 +55,7 @@ from runner.protocol.text import (
     TokenizeRequest,
     parse_body,
 )
+from runner.sources.adapters import AdapterSource
 
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 TEXT_EVENTS = [TextChunk, TextDone]
@@ -74,6 +79,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         Route("/healthz", native.health),
         Route("/metrics", native.prometheus),
         Route("/models", native.models),
+        Route("/loras", native.loras),
         Route("/models/load", native.load, methods=["POST"]),
         Route("/models/stop", native.stop, methods=["POST"]),
         Route("/cancel", native.cancel, methods=["POST"]),
@@ -102,6 +108,13 @@ class Native:
         pool = self._gateway.pool
         states = [state(loaded, pool.waiting_for(loaded.model)) for loaded in pool.loaded]
         return JsonResponse(AllLoaded(states, pool.budget, pool.held, pool.queued))
+
+    @operation("List the adapters (LoRA) that requests for pictures may name", answer=Adapters)
+    async def loras(self, request: Request) -> Response:
+        source = AdapterSource(self._gateway.settings.loras)
+        found = await asyncio.to_thread(installed_adapters, source)
+        adapters = [Adapter(one.name, one.source, one.bytes, one.model) for one in found if one.fault is None]
+        return JsonResponse(Adapters(adapters))
 
     @operation("Load a model; responds once it is loaded", body=LoadRequest, answer=Ready, asks=True)
     async def load(self, request: Request) -> Any:

@@ -38,6 +38,19 @@ class AllLoaded(Struct, frozen=True):
     queue: int
 
 
+class Adapter(Struct, frozen=True):
+    """A LoRA on this machine; `model` is the family that its tensors' names belong to."""
+
+    name: str
+    source: Literal["folder", "hub"]
+    bytes: int
+    model: str | None
+
+
+class Adapters(Struct, frozen=True):
+    loras: list[Adapter]
+
+
 class Ready(Struct, frozen=True):
     model: str
     status: Literal["loaded"] = "loaded"

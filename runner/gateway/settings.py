@@ -29,6 +29,7 @@ class Settings:
     store: bool = True  # responses and conversations, in the user's state folder
     store_size: int = 10**9  # bytes, of all of them
     store_age: float = 30 * 86400.0  # seconds since they were last continued
+    loras: str | None = None  # the folder of adapters
     keys: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()  # of web pages that may send requests: `https://chat.example.org`
     hosts: tuple[str, ...] = ()  # further names of this machine

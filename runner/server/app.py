@@ -22,6 +22,7 @@ from runner.http.middleware import RequestContextMiddleware
 from runner.process.stalls import Activity
 from runner.protocol.text import CancelRequest, parse_body
 from runner.server.text_api import TextApi, TextService
+from runner.sources.adapters import AdapterSource
 from runner.sources.base import ModelMode
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Loaded(Protocol):
 
 class RunnerApp:
     """The HTTP interface of one model. `stop` ends the process as a signal would; `activity` shows whether a load is
-    making progress."""
+    making progress; `adapters` are those that requests for pictures may name."""
 
     def __init__(
         self,
@@ -64,7 +65,9 @@ class RunnerApp:
         hosts: Sequence[str] = (),
         origins: Sequence[str] = (),
         activity: Activity | None = None,
+        adapters: AdapterSource | None = None,
     ) -> None:
+        self._adapters = adapters or AdapterSource()
         self.engine = engine
         self._activity = activity
         self.model = model
@@ -173,7 +176,7 @@ class RunnerApp:
         # Imports NumPy and Pillow: late, so that the port opens sooner.
         from runner.server.image_api import ImageApi
 
-        return ImageApi(self.engine, self.metrics)
+        return ImageApi(self.engine, self.metrics, self._adapters)
 
     async def cancel(self, request: Request) -> Response:
         id = parse_body(CancelRequest, await read_body(request)).id

@@ -8,18 +8,21 @@ from msgspec import UNSET, Struct
 from msgspec.structs import asdict
 from starlette.requests import Request
 
+from pipelines.base import AdapterChoice
 from runner.engine.engine import Engine
-from runner.engine.image.jobs import PlannedRequest, Planner, UndecodedRequest, prepare
+from runner.engine.image.jobs import PlannedRequest, Planner, choose_adapters, prepare
 from runner.engine.jobs import Job
 from runner.errors import Busy
 from runner.http.bodies import PICTURES_LIMIT, read_body
 from runner.http.metrics import Metrics
 from runner.http.middleware import request_context
-from runner.protocol.image import ImageChunk, ImageDone, ImageWhole, parse_image
+from runner.protocol.image import ImageChunk, ImageCompletionRequest, ImageDone, ImageWhole, parse_image
 from runner.protocol.text import encode, read_json
 from runner.server.streaming import JobResponse, while_connected
+from runner.sources.adapters import AdapterSource
 
 MIB = 1024**2
+NONE: tuple[AdapterChoice, ...] = ()
 # The memory limit for the input pictures of all requests, from their arrival until they are drawn.
 MOST_HELD = 1024 * MIB
 
@@ -32,9 +35,12 @@ class ImageService(Protocol):
 
 
 class ImageApi:
-    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, metrics: Metrics, adapters: AdapterSource) -> None:
         self._engine = engine
         self._metrics = metrics
+        self._adapters = adapters
+        # Adapters may have to be downloaded, which holds up nothing else.
+        self._finders = ThreadPoolExecutor(2, thread_name_prefix="find")
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
         # Decodes one picture at a time, alternating between requests.
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
@@ -57,7 +63,15 @@ class ImageApi:
         """When cancelled, at most one picture is still decoded. The body, which may be large, is taken out of `raw`, so
         that it can be freed."""
         loop = asyncio.get_running_loop()
-        undecoded, stream = await loop.run_in_executor(self._readers, _read, raw.pop(), planner)
+        body, warnings = await loop.run_in_executor(self._readers, _read, raw.pop())
+        stream, adapters = body.stream, NONE
+        if body.loras or body.lora_tags:
+            body, adapters, more = await loop.run_in_executor(
+                self._finders, choose_adapters, body, self._adapters
+            )
+            warnings += more
+        undecoded = await loop.run_in_executor(self._readers, prepare, body, warnings, planner, adapters)
+        del body
         self._check_held(undecoded.bytes)
         self._preparing += undecoded.bytes
         try:
@@ -87,13 +101,13 @@ class ImageApi:
             self._metrics.count_drawn(event, pictures)
 
     def close(self) -> None:
+        self._finders.shutdown(wait=False, cancel_futures=True)
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._decoder.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(raw: bytes, planner: Planner) -> tuple[UndecodedRequest, bool]:
-    body, warnings = parse_image(read_json(raw))
-    return prepare(body, warnings, planner), body.stream
+def _read(raw: bytes) -> tuple[ImageCompletionRequest, list[str]]:
+    return parse_image(read_json(raw))
 
 
 def _whole(events: list[Struct]) -> bytes:

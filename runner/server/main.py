@@ -31,6 +31,7 @@ from runner.process.stalls import Activity
 from runner.protocol.speculate import DRAFTED
 from runner.server.app import RunnerApp
 from runner.sources import ModelFiles, ModelMode, find
+from runner.sources.adapters import AdapterSource
 
 log = logging.getLogger("diptych.serve")
 
@@ -58,6 +59,8 @@ class RunnerSettings:
     quantize: str | None = None
     memory: str | int = "auto"
     engine: str = "auto"
+    loras: str | None = None  # the folder of adapters
+    lora_file: Sequence[str] | None = None  # more of them, given by the local user
     api_key: str | None = None
     allow_host: Sequence[str] | None = None
     allow_origin: Sequence[str] | None = None
@@ -112,6 +115,7 @@ class _Process:
             hosts=settings.allow_host or (),
             origins=settings.allow_origin or (),
             activity=activity,
+            adapters=AdapterSource(settings.loras, settings.lora_file or ()),
         )
 
     async def main(self) -> int:

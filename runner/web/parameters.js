@@ -45,6 +45,7 @@ export class Parameters {
       const input = this.#input({ name });
       const value = recipe[name] ?? usual;
       if (type === "boolean") input.checked = value;
+      else if (type === "adapters") input.value = written(value ?? []);
       else if (input.type !== "range" || value !== null) input.value = value ?? "";
     }
   }
@@ -94,6 +95,8 @@ function limit(input, { type, default: usual, least, most }) {
   } else if (usual !== null) {
     if (type !== "text") Object.assign(input, { type: "number", min: least, max: most, step: type === "integer" ? 1 : "any" });
     input.value = usual;
+  } else if (type === "adapters") {
+    input.placeholder = "name:0.8, another";
   } else if (type !== "text") {
     input.inputMode = type === "integer" ? "numeric" : "decimal";
     input.placeholder ||= "Auto";
@@ -102,11 +105,26 @@ function limit(input, { type, default: usual, least, most }) {
 
 function read(input, { type }) {
   if (type === "boolean") return input.checked;
+  if (type === "adapters") return adapters(input.value);
   return type === "text" ? input.value.trim() || null : number(input);
 }
 
+// Adapters are written as NAME or NAME:SCALE, with commas between them.
+function adapters(text) {
+  const names = text.split(",").map((one) => one.trim()).filter(Boolean);
+  const loras = names.map((one) => {
+    const [, name, scale] = one.match(/^(.+):([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))$/) ?? [null, one, "1"];
+    return { name, scale: Number(scale) };
+  });
+  return loras.length ? loras : null;
+}
+
+export function written(loras) {
+  return loras.map(({ name, scale = 1 }) => (scale === 1 ? name : `${name}:${scale}`)).join(", ");
+}
+
 function faultOf(input, { type, label, least, most }) {
-  if (type === "boolean" || type === "text") return "";
+  if (type === "boolean" || type === "text" || type === "adapters") return "";
   const text = input.value.trim();
   if (!text && !input.validity.badInput) return "";
   const value = Number(text);

@@ -1,7 +1,7 @@
 // A picture at full size, its recipe, and the actions on it.
 
 import { $, button, el, offerUndo } from "./dom.js";
-import { parameters } from "./parameters.js";
+import { parameters, written } from "./parameters.js";
 import { address, keep, remove } from "./pictures.js";
 
 // Parameters that the recipe shows in places of their own.
@@ -68,7 +68,8 @@ function recipe(picture) {
     Seed: made.seed,
   };
   for (const { name, label } of parameters) {
-    if (!PLACED.includes(name) && made[name] !== false) rows[label] = made[name] === true ? "yes" : made[name];
+    const value = Array.isArray(made[name]) ? written(made[name]) : made[name];
+    if (!PLACED.includes(name) && value !== false) rows[label] = value === true ? "yes" : value;
   }
   rows.Picture = made.n > 1 ? `${picture.index + 1} of ${made.n}` : null;
   rows.Drawn = new Date(picture.made).toLocaleString();

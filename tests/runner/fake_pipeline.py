@@ -4,7 +4,7 @@ import base64
 import contextlib
 import io
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import httpx2
@@ -13,12 +13,23 @@ import numpy as np
 from PIL import Image
 
 from pipelines import Capabilities
-from pipelines.base import Event, ImageRequest, Picture, PipelineError, Pixels, Plan, Report, Step
+from pipelines.base import (
+    AdapterChoice,
+    Event,
+    ImageRequest,
+    Picture,
+    PipelineError,
+    Pixels,
+    Plan,
+    Report,
+    Step,
+)
 from pipelines.mlx_memory import MlxMemory
 from runner.engine.engine import Engine, State
 from runner.engine.image.worker import ImageWorker
 from runner.inspect.identity import ModelIdentity
 from runner.server.app import RunnerApp
+from runner.sources.adapters import AdapterSource
 from tests.waiting import PATIENCE, until
 
 HELD = 8 * 1024**2  # bytes that a drawing holds while it is made
@@ -51,6 +62,9 @@ class FakePipeline:
     def working_bytes(self, request: ImageRequest, plan: Plan) -> int | None:
         return self.needed
 
+    def use_adapters(self, adapters: Sequence[AdapterChoice]) -> tuple[str, ...]:
+        return ()
+
     def generate(self, request: ImageRequest, plan: Plan | None = None) -> Iterator[Event]:
         self.requests.append(request)
         plan = plan or self.plan(request)
@@ -79,27 +93,30 @@ def noise(request: ImageRequest, width: int, height: int, index: int) -> Pixels:
     return random.integers(0, 256, (height, width, 3), np.uint8)
 
 
-def engine_of(pipeline: FakePipeline, **options: Any) -> Engine:
+def engine_of(pipeline: Any, **options: Any) -> Engine:
     return Engine(lambda progress: ImageWorker(pipeline, ModelIdentity("toy"), load_seconds=2.0), **options)
 
 
 @contextlib.asynccontextmanager
-async def running(pipeline: FakePipeline, **options: Any) -> AsyncIterator[Engine]:
+async def running(pipeline: Any, **options: Any) -> AsyncIterator[Engine]:
     engine = engine_of(pipeline, **options)
     engine.start()
     try:
         await until(lambda: engine.state is not State.LOADING)
         yield engine
     finally:
-        pipeline.gate.set()
+        if isinstance(pipeline, FakePipeline):
+            pipeline.gate.set()
         await engine.close()
 
 
 @contextlib.asynccontextmanager
-async def client_of(pipeline: FakePipeline, **options: Any) -> AsyncIterator[httpx2.AsyncClient]:
+async def client_of(
+    pipeline: Any, adapters: AdapterSource | None = None, **options: Any
+) -> AsyncIterator[httpx2.AsyncClient]:
     """The runner's app over such a pipeline, without the socket."""
     async with running(pipeline, **options) as engine:
-        app = RunnerApp(engine, "toy", stop=lambda: None)
+        app = RunnerApp(engine, "toy", stop=lambda: None, adapters=adapters)
         transport = httpx2.ASGITransport(app.asgi)
         async with httpx2.AsyncClient(
             transport=transport, base_url="http://localhost", timeout=PATIENCE

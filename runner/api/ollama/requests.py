@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 from msgspec import Meta, Struct
 
-from pipelines.parameters import Side, Steps
+from pipelines.parameters import Loras, Side, Steps
 from runner.api.ollama.models import ModelfileDefaults
 from runner.api.ollama.options import MOST_WARNINGS, OllamaOptions, ResolvedOptions
 from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, Toolbox, select_tools
@@ -49,6 +49,7 @@ class GenerateRequest(CommonFields, frozen=True, kw_only=True):
     width: Side | None = None
     height: Side | None = None
     steps: Steps | None = None
+    loras: Loras | None = None  # ours
 
 
 Call = Annotated[
@@ -169,6 +170,7 @@ class Generate(Request):
                 "width": "this model writes text",
                 "height": "this model writes text",
                 "steps": "this model writes text",
+                "loras": "adapters are for models that draw pictures",
                 "suffix": "filling in between is not supported; put all that comes before into prompt",
                 "template": "models keep their own chat template; raw takes a prompt as it is",
                 "context": "answers carry none; send the conversation to /api/chat",
@@ -208,6 +210,7 @@ class Generate(Request):
             steps=fields.steps,
             images=fields.images or [],
             mask=fields.mask,
+            loras=fields.loras,
         )
 
     def _refuse(self, reasons: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta
 
 from pipelines.parameters import ImageParameters, values
@@ -69,6 +70,8 @@ class ImagesCall:
         for name, why in (UNSUPPORTED if kind == "image_edit" else NOT_GENERATED).items():
             if fields.get(name) is not None:
                 raise BadRequest(f"{name}: {why}")
+        if loose and isinstance(loras := fields.get("loras"), str):
+            fields = fields | {"loras": json_field("loras", loras)}
         self.body = parse(ImagesRequest, fields, strict=not loose)
         self.kind = kind
         self.pictures = pictures
@@ -109,6 +112,14 @@ class ImagesCall:
             compression=body.output_compression,
             quality=self.quality,
         )
+
+
+def json_field(name: str, text: str) -> Any:
+    """A field of a form that is not a plain value."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"{name}: {text[:64]!r} is not JSON: {error}") from None
 
 
 def size(text: str | None) -> dict[str, int]:

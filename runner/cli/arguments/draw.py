@@ -3,13 +3,13 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from msgspec import NODEFAULT
 
 from models.checkpoint.quantization_formats import FORMATS
 from pipelines.parameters import ImageParameters, Parameter, parameters_of
-from runner.cli.arguments.types import integer, natural, number
+from runner.cli.arguments.types import integer, lora, natural, number
 from runner.cli.parser import MODEL_HELP, Commands, add_json
 from runner.inspect.image_backend import CHOICES
 
@@ -76,6 +76,11 @@ def _add_parameter(add: Callable[..., Any], parameter: Parameter) -> None:
         return
     if parameter.type is bool:
         about["action"] = "store_true"
+    elif get_origin(parameter.type) is tuple:
+        about |= {"action": "append", "type": lora, "metavar": "NAME[:SCALE]"}
+        about["help"] += (
+            "; a hub repository, a safetensors file or a name in the folder of adapters; may be repeated"
+        )
     else:
         bounded = parameter.type is int and parameter.least is not None
         about |= {

@@ -19,6 +19,8 @@ def _add_list(commands: Commands) -> None:
         "List the models in the Hugging Face cache, in the Ollama store, and in folders that have an alias.",
     )
     parser.add_argument("--all", action="store_true", help="include models that cannot be run, and say why")
+    parser.add_argument("--loras", action="store_true", help="list adapters (LoRA) instead: those in the folder `loras` of "
+        "the configuration, and those of hub repositories in the cache")  # fmt: skip
     add_json(parser)
 
 

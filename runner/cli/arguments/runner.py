@@ -47,6 +47,9 @@ def _add_runner(commands: Commands) -> None:
     _add_text(parser)
     draw.add_loading(parser)
     parser.set_defaults(engine=None, memory=None)
+    add_option(parser, "loras")
+    # For `diptych draw`: adapters that the local user gives as files.
+    add("--lora-file", action="append", metavar="FILE", help=argparse.SUPPRESS)
     # For a parent process: standard input is a pipe that closes when it ends.
     add("--supervised", action="store_true", help=argparse.SUPPRESS)
     # For a gateway: the memory of all its models together.

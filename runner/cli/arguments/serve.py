@@ -18,7 +18,7 @@ METAVARS = {
 }
 METAVARS |= dict.fromkeys(("max_loaded", "queue", "replicas", "speculate_tokens"), "N")
 METAVARS |= dict.fromkeys(("keep_alive", "load_timeout", "grace", "stall", "store_age"), "TIME")
-METAVARS |= {"speculate": "{lookup,off}", "allow_origin": "ORIGIN", "allow_host": "NAME"}
+METAVARS |= {"loras": "FOLDER", "speculate": "{lookup,off}", "allow_origin": "ORIGIN", "allow_host": "NAME"}
 
 
 def add(commands: Commands) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 
+from pipelines.loras import Lora, parse_lora
 from runner.config.options import SPECULATE
 from runner.protocol.speculate import MOST_DRAFTED
 from runner.units import parse_size
@@ -19,6 +20,13 @@ def number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a number") from None
+
+
+def lora(text: str) -> Lora:
+    try:
+        return parse_lora(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r}: {error}") from None
 
 
 def natural(text: str) -> int:

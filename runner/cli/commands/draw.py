@@ -5,6 +5,7 @@ import asyncio
 import base64
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 
 from pipelines.images import PictureError
+from pipelines.loras import Lora
 from pipelines.packing import read_recipe
 from pipelines.parameters import ImageParameters, values
 from pipelines.recipe import Recipe, RecipeError
@@ -35,6 +37,7 @@ from runner.protocol.image import (
 )
 from runner.protocol.text import parse
 from runner.sources import ModelMode, find
+from runner.sources.adapters import SUFFIX
 from runner.terminal import print_json
 
 PREVIEWS = 8
@@ -56,6 +59,7 @@ class DrawOptions:
     quantize: str | None = None
     memory: str | int = "auto"
     engine: str = "auto"
+    lora_files: tuple[Path, ...] = ()  # adapters given as files, which a runner of our own is told of
     verbose: bool = False
     json: bool = False
 
@@ -68,7 +72,26 @@ def options_of(options: argparse.Namespace) -> DrawOptions:
     values = {name: value for name, value in vars(options).items() if value is not None}
     parameters = {name: values[name] for name in ImageParameters.__struct_fields__ if name in values}
     others = {field.name: values[field.name] for field in fields(DrawOptions) if field.name in values}
-    return DrawOptions(parameters, **{**others, "images": tuple(options.images or ())})
+    parameters, files = with_adapter_files(parameters)
+    return DrawOptions(parameters, **{**others, "images": tuple(options.images or ()), "lora_files": files})
+
+
+def with_adapter_files(parameters: dict[str, Any]) -> tuple[dict[str, Any], tuple[Path, ...]]:
+    """Adapters that are files go by the files' names; only here may a name be a path."""
+    if "loras" not in parameters:
+        return parameters, ()
+    named: list[Lora] = []
+    files: dict[str, Path] = {}
+    for lora in parameters["loras"]:
+        path = Path(os.path.expanduser(lora.name))
+        if lora.name.endswith(SUFFIX) and path.is_file():
+            if files.setdefault(path.stem, path) != path:
+                raise BadRequest(
+                    f"--lora: {files[path.stem]} and {path} have the same name; rename one of them"
+                )
+            lora = msgspec.structs.replace(lora, name=path.stem)
+        named.append(lora)
+    return parameters | {"loras": tuple(named)}, tuple(files.values())
 
 
 def draw(options: DrawOptions, config: Config) -> int:
@@ -157,6 +180,8 @@ def _arguments(options: DrawOptions) -> list[str]:
     arguments = ["--memory", str(options.memory)] if options.memory != "auto" else []
     if options.engine != "auto":
         arguments += ["--engine", options.engine]
+    for path in options.lora_files:
+        arguments += ["--lora-file", str(path.absolute())]
     if options.quantize:
         arguments += ["--quantize", options.quantize]
     if options.verbose:

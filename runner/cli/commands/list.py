@@ -8,6 +8,8 @@ from runner.cli.model_names import shown
 from runner.config import Config
 from runner.inspect.sample import PATHS
 from runner.library import Installed, Library, installed
+from runner.library.adapters import installed_adapters
+from runner.sources.adapters import AdapterSource
 from runner.terminal import ago, paragraph, print_json, stamp, table, warn
 from runner.units import show_size
 
@@ -17,6 +19,8 @@ PIPELINE = "Pipeline"
 
 def run(options: argparse.Namespace) -> int:
     config: Config = options.configuration
+    if options.loras:
+        return _list_adapters(config, options.json)
     library = installed(config.aliases)
     if options.json:
         print_json(as_json(library))
@@ -29,6 +33,28 @@ def run(options: argparse.Namespace) -> int:
     _print_faults(library, options.all)
     for warning in library.warnings if options.all else ():
         warn(warning)
+    return 0
+
+
+def _list_adapters(config: Config, as_json: bool) -> int:
+    folder = config.serve["loras"].value
+    adapters = installed_adapters(AdapterSource(folder))
+    if as_json:
+        print_json({"loras": [asdict(adapter) for adapter in adapters]})
+        return 0
+    good = [adapter for adapter in adapters if adapter.fault is None]
+    if good:
+        print(
+            table(
+                ("NAME", "FOR", "SIZE"), ((one.name, one.model or "?", show_size(one.bytes)) for one in good)
+            )
+        )
+    for adapter in adapters:
+        if adapter.fault is not None:
+            warn(f"{adapter.name}: {adapter.fault}")
+    if not adapters:
+        where = f"in {folder}" if folder else "(set loras in the configuration to a folder of them)"
+        print(f"there are no adapters {where}; `diptych draw --lora owner/name` downloads one")
     return 0
 
 

@@ -42,6 +42,10 @@ def render(recipe: Recipe) -> str:
         )
     if recipe.masked:
         values["masked"] = "one, not in this file"
+    if recipe.loras:
+        values["loras"] = ", ".join(
+            f"{lora} ({lora.hash})" if lora.hash else str(lora) for lora in recipe.loras
+        )
     rest = (name for name in values if name not in (*FIRST, *LAST))
     names = [name for name in (*FIRST, *rest, *LAST) if values.get(name, "") != ""]
     width = max(len(LABELS.get(name, name)) for name in names)

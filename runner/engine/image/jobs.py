@@ -12,13 +12,15 @@ import numpy as np
 from msgspec import structs
 
 from pipelines import Capabilities, inpaint
-from pipelines.base import ImageRequest, Mask, PipelineError, Pixels, Plan, Size
+from pipelines.base import AdapterChoice, ImageRequest, Mask, PipelineError, Pixels, Plan, Size
 from pipelines.images import PictureError
-from pipelines.limits import MOST_STEPS
+from pipelines.limits import MOST_ADAPTERS, MOST_STEPS
+from pipelines.loras import take_tags
 from pipelines.parameters import values
 from pipelines.picture_files import PictureFile, from_base64
 from runner.errors import BadRequest
 from runner.protocol.image import Format, ImageCompletionRequest, Quality
+from runner.sources.adapters import AdapterSource
 
 # What share of the model's own steps is run for a quality, where the request has no number of steps.
 STEP_SHARES: dict[Quality, float] = {"low": 0.5, "medium": 1, "high": 1.5, "xhigh": 2, "max": 3}
@@ -94,7 +96,39 @@ class UndecodedRequest:
         return replace(self.planned, request=request)
 
 
-def prepare(body: ImageCompletionRequest, warnings: list[str], planner: Planner) -> UndecodedRequest:
+def choose_adapters(
+    body: ImageCompletionRequest, source: AdapterSource
+) -> tuple[ImageCompletionRequest, tuple[AdapterChoice, ...], list[str]]:
+    """The request with every adapter under `loras`, their files, and warnings. May download; an error says which adapter
+    does not exist."""
+    loras = body.loras or ()
+    if body.lora_tags:
+        try:
+            prompt, tags = take_tags(body.prompt)
+        except ValueError as error:
+            raise BadRequest(f"prompt: <lora:…>: {error}") from None
+        loras = (*loras, *tags)
+        body = structs.replace(body, prompt=prompt, lora_tags=False)
+    if len(loras) > MOST_ADAPTERS:
+        raise BadRequest(f"loras: {len(loras)} were given; at most {MOST_ADAPTERS} are allowed")
+    choices, warnings = [], []
+    for lora in loras:
+        found = source.find(lora.name)
+        hash = source.hash(found.path)
+        if lora.hash and not (hash.startswith(lora.hash) or lora.hash.startswith(hash)):
+            warnings.append(
+                f"{lora.name} is another file than the one that the picture was made with (SHA-256 {hash}, not {lora.hash})"
+            )
+        choices.append(AdapterChoice(found.name, found.path, lora.scale, hash))
+    return structs.replace(body, loras=loras or None), tuple(choices), warnings
+
+
+def prepare(
+    body: ImageCompletionRequest,
+    warnings: list[str],
+    planner: Planner,
+    adapters: tuple[AdapterChoice, ...] = (),
+) -> UndecodedRequest:
     """The request as this model draws it, or a BadRequest that says why it cannot."""
     files = tuple(_read(text, f"images[{index}]") for index, text in enumerate(body.images))
     mask = _read(body.mask, "mask") if body.mask else None
@@ -105,6 +139,7 @@ def prepare(body: ImageCompletionRequest, warnings: list[str], planner: Planner)
         images=_placeholders(sizes),
         mask=None if mask is None else np.broadcast_to(np.True_, mask.size[::-1]),
         previews=body.previews,
+        adapters=adapters,
     )
     try:
         plan = planner.plan(request)

@@ -15,12 +15,13 @@ from msgspec.structs import replace
 
 from pipelines.base import Event, Picture, Pipeline, PipelineError, Pixels, Report, Step
 from pipelines.images import PictureError
+from pipelines.loras import Lora
 from pipelines.packing import pack
 from pipelines.parameters import values
 from pipelines.recipe import Recipe
 from runner.engine.image.jobs import PlannedRequest
 from runner.engine.jobs import Job, JobEvent
-from runner.errors import NotEnoughMemory
+from runner.errors import BadRequest, NotEnoughMemory
 from runner.hardware import available_memory
 from runner.inspect.identity import ModelIdentity
 from runner.protocol.image import ImageChunk, ImageDone, ImageStarted, ImageStep, to_base64
@@ -85,6 +86,7 @@ class ImageWorker:
         if not isinstance(planned, PlannedRequest):
             raise TypeError(f"an image worker does not know {type(planned).__name__}")
         self._check_room(planned)
+        self._use_adapters(planned)
         self.pipeline.memory.begin()
         self._run = _Run(job, planned, iter(self.pipeline.generate(planned.request, planned.plan)))
 
@@ -141,6 +143,14 @@ class ImageWorker:
         close = getattr(run.events, "close", None) if run else None
         if close is not None:
             close()
+
+    def _use_adapters(self, planned: PlannedRequest) -> None:
+        """Before the first event, so that what is wrong with one has a status of its own."""
+        try:
+            if planned.request.adapters:
+                self.pipeline.use_adapters(planned.request.adapters)
+        except PipelineError as error:
+            raise BadRequest(str(error)) from None
 
     def _check_room(self, planned: PlannedRequest) -> None:
         """NotEnoughMemory, before any work, for what would end the process."""
@@ -214,7 +224,9 @@ def _nanoseconds(seconds: float) -> int:
 
 def _recipe(planned: PlannedRequest, model: ModelIdentity, index: int) -> Recipe:
     request, plan = planned.request, planned.plan
+    loras = tuple(Lora(one.name, one.scale, one.hash) for one in request.adapters)
     parameters = values(request) | {
+        "loras": loras or None,
         "width": plan.size[0],
         "height": plan.size[1],
         "steps": plan.num_inference_steps,

@@ -79,7 +79,8 @@ def test_a_parser_that_the_checkpoint_names_counts(tmp_path: Path) -> None:
     assert text_capabilities(find(f"folder:{tmp_path}", folders=True)) == ["completion", "tools"]
 
 
-GUIDED = ("prompt", "seed", "negative_prompt", "width", "height", "steps", "guidance", "strength", "n")
+GUIDED = ("prompt", "seed", "negative_prompt", "width", "height", "steps", "guidance", "strength", "n", "feather", "outpaint",
+          "loras", "lora_tags")  # fmt: skip
 DISTILLED = tuple(name for name in GUIDED if name not in ("guidance", "negative_prompt"))
 
 
