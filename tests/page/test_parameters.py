@@ -92,9 +92,10 @@ def form(browser: Any, families: Gateway) -> Iterator[Any]:
 def test_the_form_has_what_has_an_effect_on_the_model(form: Any) -> None:
     model, more = form.locator("#draw-model"), form.get_by_text("More options")
     model.select_option("shapes")
-    expect(more).to_be_hidden()
-    model.select_option("base")
     more.click()
+    expect(form.get_by_label("Feather")).to_be_visible()
+    expect(form.get_by_label("Guidance")).to_be_hidden()
+    model.select_option("base")
     for label, shown in (("Negative prompt", True), ("Guidance", True), ("CFG truncation", False)):
         expect(form.get_by_label(label)).to_be_visible(visible=shown)
     form.get_by_label("Guidance").fill("2")
