@@ -14,7 +14,7 @@ from mlx_lm.models import cache as mlx_cache
 from models.checkpoint.gguf.shard import GGUFShard, Precision
 from models.checkpoint.gguf.tensors import packed_layers, unpacked_size
 from models.checkpoint.unpack import still_packed, unpacked_note
-from models.checkpoint.weights import evaluate
+from models.checkpoint.weights import evaluate, read_shards
 from models.files import LocalModel
 from models.kernels.gpu import on_cuda
 from models.language.architectures import max_context
@@ -24,7 +24,10 @@ from models.language.cache.kv_cache import Cache
 from models.language.cache.quantized_kv import KVCacheNotQuantizable, check_quantizable, quantized_row
 from models.language.decode.matmul import patch_matmul
 from models.language.distributed.sharding import shard
+from models.language.pictures.inputs import embedding_of
 from models.language.unpack import is_quantized, unpack, unpacked_bytes
+from models.vision import loader, sees
+from models.vision.interface import VisionModel
 
 
 @dataclass
@@ -43,6 +46,7 @@ class LanguageModel:
     kv_group: int = 64
     notes: list[str] = field(default_factory=list)  # decisions made while loading
     warnings: list[str] = field(default_factory=list)  # problems worth reporting
+    vision: VisionModel | None = None  # of a model that sees pictures
 
     def bytes_per_token(self) -> int:
         """What one token of a text takes in its cache; on one rank, in that rank's share."""
@@ -77,7 +81,8 @@ def load(
     model, config = build(local, precision, notes)
     adapted, warnings = _adapt(local.name, model, float32, group, room)
     notes += adapted
-    tokenizer = _read(local.folder, config, model, progress)
+    vision = None if group is not None else _vision(local, model, precision)
+    tokenizer = _read(local.folder, config, _Networks(model, vision), progress)
     model.eval()
     if group is not None:  # ready when all are
         mx.eval(mx.distributed.all_sum(mx.zeros(1), group=group))
@@ -94,6 +99,7 @@ def load(
         kv_bits=kv_bits,
         notes=notes,
         warnings=warnings,
+        vision=vision,
     )
     if kv_bits is not None:
         _choose_group(loaded)
@@ -127,6 +133,31 @@ def _adapt(
     if on_cuda():
         patch_matmul(model)
     return notes, warnings
+
+
+class _Networks(nn.Module):
+    """All that is read from the files."""
+
+    def __init__(self, text: nn.Module, vision: VisionModel | None) -> None:
+        super().__init__()
+        self.text = text
+        if vision is not None:
+            self.vision = vision.network
+
+
+def _vision(local: LocalModel, model: nn.Module, precision: Precision) -> VisionModel | None:
+    """What the model sees pictures with, if it is of a kind that does."""
+    config = read_config(local.folder / "config.json")
+    if not sees(config):
+        return None
+    dtype = embedding_of(model)(mx.zeros((1,), mx.uint32)).dtype  # known without evaluation
+    weights = read_shards(local.name, local.shards(""), precision)
+    try:
+        vision = loader(config)(config, local.folder, weights, dtype)
+    except (ValueError, LookupError, TypeError) as error:
+        raise LoadError(f"{local.name}: what it sees pictures with cannot be loaded: {error}") from error
+    vision.network.eval()
+    return vision
 
 
 def _read(folder: Path, config: dict[str, Any], model: nn.Module, progress: Callable[[float], None]) -> Any:

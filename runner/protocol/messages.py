@@ -21,7 +21,7 @@ def check_content(message: Struct, place: str) -> None:
     """Calls, thoughts and a tool's result may stand without content; any other message without it is a mistake."""
     role, content = getattr(message, "role", ""), getattr(message, "content", None)
     instead = any(getattr(message, name, None) for name in INSTEAD_OF_CONTENT)
-    if content is None and role != "tool" and not instead:
+    if content is None and role != "tool" and not instead and not getattr(message, "images", None):
         raise BadRequest(
             f"{place}.content is missing; text is needed, unless the message has tool_calls or is a tool's result"
         )

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct, field
 
+from pipelines.limits import MOST_REFERENCES
 from runner.errors import BadRequest
 from runner.protocol.speculate import Speculate
 from runner.protocol.validation import check_finite, convert, explained, kind_of
@@ -46,21 +47,38 @@ class Options(Struct, frozen=True, omit_defaults=True):
     speculate: Speculate = None
 
 
-class TextPart(Struct, frozen=True):
-    type: Literal["text"]
-    text: str
+Detail = Literal["auto", "low", "high"]
+
+
+class Part(Struct, frozen=True, omit_defaults=True):
+    """A part of a message: text, or the place of the next of its `images`."""
+
+    type: Literal["text", "image"]
+    text: str | None = None
+    detail: Detail = "auto"  # how closely a picture is looked at
 
 
 class Message(Struct, frozen=True, omit_defaults=True):
-    """One turn of a chat, as chat templates know it."""
+    """One turn of a chat, as chat templates know it. `images`: pictures in base64. They stand where the content has parts of
+    type image, or else before its text."""
 
     role: Annotated[str, Meta(min_length=1, max_length=64)]
-    content: str | list[TextPart] | None = None
+    content: str | list[Part] | None = None
+    images: Annotated[list[str], Meta(max_length=MOST_REFERENCES)] | None = None
     tool_calls: list[dict[str, Any]] | None = None
     tool_call_id: str | None = None
     name: str | None = None
     thinking: str | None = None
     reasoning_content: str | None = None
+
+
+def content_parts(message: Message) -> list[Part]:
+    """Text and places of pictures in their order."""
+    content = message.content
+    parts = [Part("text", content)] if isinstance(content, str) else list(content or [])
+    if message.images and not any(part.type == "image" for part in parts):
+        return [Part("image")] * len(message.images) + parts
+    return parts
 
 
 class TextRequest(Struct, frozen=True, omit_defaults=True):

@@ -6,10 +6,20 @@ from typing import Any
 import msgspec
 from msgspec import field
 
+from pipelines.limits import MOST_REFERENCES
 from runner.errors import BadRequest
 from runner.protocol.messages import check_messages
 from runner.protocol.speculate import read_speculate
-from runner.protocol.text import MAX_SEED, OPTION_NAMES, Options, TextRequest, parse, read_json, stop_strings
+from runner.protocol.text import (
+    MAX_SEED,
+    OPTION_NAMES,
+    Message,
+    Options,
+    TextRequest,
+    parse,
+    read_json,
+    stop_strings,
+)
 from runner.protocol.validation import shown
 
 
@@ -43,6 +53,10 @@ def parse_text(value: dict[str, Any]) -> TextRequest:
         value = {**value, "options": {**loose, **nested}}
     request = parse(TextRequest, value)
     _check_text(request)
+    if value.get("images"):
+        raise BadRequest(
+            "images: pictures belong to a message; send messages, and the pictures as images of one"
+        )
     return request
 
 
@@ -57,6 +71,7 @@ def _check_prompt(request: TextRequest) -> None:
         raise BadRequest("prompt and messages are both given; send one of them")
     if request.messages is not None:
         check_messages(request.messages)
+        _check_parts(request.messages)
         return
     if not request.prompt:
         state = "is missing" if request.prompt is None else "is empty"
@@ -65,6 +80,23 @@ def _check_prompt(request: TextRequest) -> None:
         raise BadRequest(
             "tools: they need messages, which the chat template renders with them; send messages instead of prompt"
         )
+
+
+def _check_parts(messages: list[Message]) -> None:
+    pictures = sum(len(message.images or []) for message in messages)
+    if pictures > MOST_REFERENCES:
+        raise BadRequest(f"messages: they have {pictures} pictures; at most {MOST_REFERENCES} are allowed")
+    for at, message in enumerate(messages):
+        parts = message.content if isinstance(message.content, list) else []
+        for index, part in enumerate(parts):
+            if part.type == "text" and part.text is None:
+                raise BadRequest(f"messages[{at}].content[{index}].text is missing")
+        places, images = sum(part.type == "image" for part in parts), len(message.images or [])
+        if places and places != images:
+            raise BadRequest(
+                f"messages[{at}].images: {images} are given, and the content has {places} parts of type image; as many "
+                "are needed"
+            )
 
 
 def _check_tool_choice(request: TextRequest) -> None:

@@ -1,9 +1,10 @@
 """The text endpoints: request bodies become jobs, and events become responses."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from msgspec import UNSET, Struct
 from msgspec.structs import asdict
@@ -11,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runner.engine.engine import Engine
-from runner.engine.text.prompts import Prompts, unknown_options
-from runner.errors import BadRequest
+from runner.engine.text.pictures import Looked, Picture
+from runner.engine.text.prompts import Generate, Prompts, unknown_options
+from runner.errors import BadRequest, Busy
 from runner.http.bodies import JsonResponse, read_body
 from runner.http.metrics import Metrics
 from runner.http.middleware import request_context
@@ -29,8 +31,11 @@ from runner.protocol.text import (
     parse_body,
 )
 from runner.protocol.text_rules import parse_text_body
-from runner.server.streaming import JobResponse
+from runner.server.streaming import JobResponse, while_connected
 from runner.threads import run_in_daemon_thread
+
+if TYPE_CHECKING:
+    from models.vision.interface import SeenPicture
 
 T = TypeVar("T")
 
@@ -39,6 +44,9 @@ SMALL = 4096
 MOST_EMBEDDINGS = 2048
 # Chat templates rendered at the same time.
 TEMPLATES = 8
+MIB = 1024**2
+# Of pixels, in all requests that wait or are answered.
+MOST_HELD = 1024 * MIB
 
 
 class TextService(Protocol):
@@ -53,13 +61,18 @@ class TextApi:
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="tokenize")
         self._templates = asyncio.Semaphore(TEMPLATES)
+        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")  # of pictures
+        self._looking = 0  # bytes of pictures whose requests are not in the engine yet
 
     async def completion(self, request: Request, service: TextService, raw: bytes) -> JobResponse:
         text_request, body = parse_text_body(raw)
-        work = await self._prepare(
-            text_request, len(raw), lambda: service.prompts.generate(text_request, unknown_options(body))
-        )
-        job = self._engine.submit(request_context(request.scope).id, work, work.priority)
+        async with self._looked(request, text_request, service.prompts) as looked:
+            work = await self._prepare(
+                text_request,
+                len(raw),
+                lambda: service.prompts.generate(text_request, unknown_options(body), looked),
+            )
+            job = self._engine.submit(request_context(request.scope).id, work, work.priority)
         return JobResponse(
             self._engine,
             job,
@@ -86,9 +99,48 @@ class TextApi:
     async def apply_template(self, request: Request, service: TextService) -> Response:
         raw = await read_body(request)
         text_request, _ = parse_text_body(raw)
-        return JsonResponse(
-            await self._prepare(text_request, len(raw), lambda: service.prompts.render(text_request))
-        )
+        async with self._looked(request, text_request, service.prompts) as looked:
+            rendered = await self._prepare(
+                text_request, len(raw), lambda: service.prompts.render(text_request, looked)
+            )
+        return JsonResponse(rendered)
+
+    @asynccontextmanager
+    async def _looked(
+        self, request: Request, text_request: TextRequest, prompts: Prompts
+    ) -> AsyncIterator[Looked]:
+        """The pictures of a request, whose pixels are counted until it is in the engine."""
+        looks = prompts.sight.looks(text_request)
+        looked: dict[Picture, SeenPicture] = {}
+        try:
+            if looks:
+                await while_connected(request, self._look(looks, looked))
+            yield looked
+        finally:
+            self._looking -= sum(one.pixels.nbytes for one in looked.values())
+
+    async def _look(
+        self,
+        looks: "Mapping[Picture, Callable[[], SeenPicture]]",
+        looked: "dict[Picture, SeenPicture]",
+    ) -> None:
+        """Decode one picture at a time, in turn with those of other requests. When cancelled, at most one is still
+        decoded."""
+        for picture, look in looks.items():
+            one = await asyncio.get_running_loop().run_in_executor(self._decoder, look)
+            self._check_held(one.pixels.nbytes)
+            looked[picture] = one
+            self._looking += one.pixels.nbytes
+
+    def _check_held(self, more: int) -> None:
+        jobs = (job.request for job in self._engine.in_flight())
+        held = self._looking + sum(work.bytes for work in jobs if isinstance(work, Generate))
+        if held and held + more > MOST_HELD:
+            raise Busy(
+                f"messages: pictures of requests in flight take {held // MIB} MiB; {MOST_HELD // MIB} MiB are allowed "
+                "together",
+                retry_after=10,
+            )
 
     async def tokenize(self, request: Request, service: TextService) -> Response:
         raw = await read_body(request)
@@ -135,7 +187,8 @@ class TextApi:
             request_context(request.scope).tokens = event.eval_count
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._decoder):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _whole(events: list[Struct]) -> bytes:

@@ -70,7 +70,7 @@ class Turn(Struct, frozen=True):
     tool_call_id: str | None = None
 
 
-TURN_RULE = {"allOf": [rules.needs_content("tool_calls", "thinking"), rules.is_absent("images")]}
+TURN_RULE = {"allOf": [rules.needs_content("tool_calls", "thinking", "images")]}
 
 
 class ChatRequest(CommonFields, frozen=True, kw_only=True):
@@ -165,7 +165,6 @@ class Generate(Request):
         fields = self.fields
         self._refuse(
             {
-                "images": "this model reads text alone",
                 "mask": "this model reads text alone",
                 "width": "this model writes text",
                 "height": "this model writes text",
@@ -181,9 +180,13 @@ class Generate(Request):
                 raise BadRequest(
                     "raw: it cannot be combined with system or think, which need the chat template"
                 )
+            if fields.images:
+                raise BadRequest("raw: it cannot be combined with images, which need the chat template")
             return self._engine_request(prompt=fields.prompt)
         system = _system(fields.system or self.system)
-        return self._engine_request([*system, Message("user", fields.prompt)])
+        return self._engine_request(
+            [*system, Message("user", fields.prompt or "", images=fields.images or None)]
+        )
 
     def picture(self) -> ImageCompletionRequest:
         """The request as a picture request for the engine."""
@@ -249,14 +252,11 @@ def engine_message(turn: Turn, index: int) -> Message:
         raise BadRequest(
             f"{place}.role: {turn.role[:64]!r} is not supported; supported are {', '.join(ROLES)}"
         )
-    if turn.images:
-        raise BadRequest(
-            f"{place}.images: pictures are not supported in a chat: language models here read only text"
-        )
     check_content(turn, place)
     return Message(
         role=turn.role,
         content=turn.content or "",
+        images=turn.images or None,
         reasoning_content=turn.thinking or None,
         name=turn.tool_name or None,
         tool_call_id=turn.tool_call_id or None,

@@ -141,7 +141,7 @@ class Ollama:
         asks=True,
     )
     async def chat(self, request: Request) -> Any:
-        return self._answer(request, Chat(await read_body(request)))
+        return self._answer(request, Chat(await read_body(request, PICTURES_LIMIT)))
 
     def _answer(self, request: Request, parsed: Generate | Chat) -> Any:
         answer = Answer(self._gateway, self._catalog, parsed, request_context(request.scope).id)

@@ -14,26 +14,40 @@ from runner.api.openai.sampling import (
     options,
 )
 from runner.api.openai.tools import TOOL_RULE, Tool, toolbox
+from runner.api.pictures import picture_data, picture_part
 from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, Toolbox
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.messages import check_content
 from runner.protocol.text import Message, TextRequest, parse_body
+from runner.protocol.text import Part as EnginePart
 from runner.protocol.validation import shown
 
 ROLES = ("developer", "system", "user", "assistant", "tool")
 
 
-PARTS = ("text", "refusal", "input_text", "output_text")
+TEXTS = ("text", "refusal", "input_text", "output_text")
+PICTURES = ("image_url", "input_image")
+PARTS = (*TEXTS, *PICTURES)
 Call = Annotated[
     dict[str, Any], Meta(extra_json_schema=rules.function(arguments={"type": ["string", "null"]}))
 ]
 
 
+class ImageUrl(Struct, frozen=True):
+    url: str
+    detail: str | None = None
+
+
 class Part(Struct, frozen=True):
+    """Text, or a picture as a data URI. The Responses API has `detail` beside the URI."""
+
     type: Annotated[str, Meta(extra_json_schema={"enum": PARTS})]
     text: str | None = None
     refusal: str | None = None
+    image_url: ImageUrl | str | None = None
+    detail: str | None = None
+    file_id: str | None = None
 
 
 class Turn(Struct, frozen=True):
@@ -245,9 +259,11 @@ def engine_message(turn: Turn, place: str) -> Message:
     if turn.audio is not None or turn.function_call is not None:
         raise BadRequest(f"{place}: audio and function_call are not supported; use text and tool_calls")
     check_content(turn, place)
+    content, images = content_of(turn.content, place)
     return Message(
         role="system" if turn.role == "developer" else turn.role,
-        content=text_of(turn.content, place) or turn.refusal or "",
+        content=content or turn.refusal or "",
+        images=images or None,
         name=turn.name or None,
         tool_call_id=turn.tool_call_id or None,
         reasoning_content=turn.reasoning_content or None,
@@ -255,16 +271,38 @@ def engine_message(turn: Turn, place: str) -> Message:
     )
 
 
-def text_of(content: str | list[Part] | None, place: str) -> str:
-    """The text of a turn. Pictures and sound are refused, since the model would not see or hear them."""
+def content_of(content: str | list[Part] | None, place: str) -> tuple[str | list[EnginePart], list[str]]:
+    """The content of a turn: its text, or parts if there are pictures, which come in base64."""
     if content is None or isinstance(content, str):
-        return content or ""
-    for part in content:
-        if part.type not in PARTS:
+        return content or "", []
+    parts, images = list[EnginePart](), list[str]()
+    for index, part in enumerate(content):
+        where = f"{place}.content[{index}]"
+        if part.type in TEXTS:
+            parts.append(EnginePart("text", part.text or part.refusal or ""))
+            continue
+        if part.type not in PICTURES:
             raise BadRequest(
-                f"{place}.content: a part of type {part.type[:64]!r} is not supported: this model reads only text"
+                f"{where}.type: {part.type[:64]!r} is not supported; models here read text and pictures, no sound, "
+                "video or files"
             )
-    return "".join(part.text or part.refusal or "" for part in content)
+        detail, url = part.detail, part.image_url
+        if isinstance(url, ImageUrl):
+            detail, url = url.detail, url.url
+        if url is None:
+            kept = "files are not kept; " if part.file_id else ""
+            raise BadRequest(f"{where}.image_url is missing; {kept}a data URI with the picture is needed")
+        images.append(picture_data(url, f"{where}.image_url"))
+        parts.append(picture_part(detail, f"{where}.detail"))
+    return parts if images else "".join(part.text or "" for part in parts), images
+
+
+def text_of(content: str | list[Part] | None, place: str) -> str:
+    """Content that may only be text."""
+    text, images = content_of(content, place)
+    if images or not isinstance(text, str):
+        raise BadRequest(f"{place}.content: pictures are not allowed here; send text")
+    return text
 
 
 def engine_call(call: dict[str, Any], place: str) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class OpenAI:
         sentinel=DONE,
     )
     async def chat(self, request: Request) -> Any:
-        chat = Chat.read(await read_body(request))
+        chat = Chat.read(await read_body(request, PICTURES_LIMIT))
         answer = ChatAnswer(self._gateway, chat, request_context(request.scope).id)
         return Stream(answer.stream(), MEDIA, _last) if chat.request.stream else DeferredJson(answer.whole)
 

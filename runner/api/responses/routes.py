@@ -36,7 +36,7 @@ from runner.api.responses.stored import (
 from runner.errors import BadRequest, DiptychError
 from runner.gateway.app import Gateway
 from runner.gateway.responses import Stream
-from runner.http.bodies import JsonResponse, read_body
+from runner.http.bodies import PICTURES_LIMIT, JsonResponse, read_body
 from runner.http.middleware import request_context
 from runner.protocol.text import read_json
 from runner.store import responses, threads
@@ -74,7 +74,7 @@ class ResponsesApi:
         error_piece=ResponseEvent,
     )
     async def create(self, request: Request) -> Any:
-        body = read_json(await read_body(request))
+        body = read_json(await read_body(request, PICTURES_LIMIT))
         asked = read_request(body)
         owned = owner(self._gateway, request)
         history = await read_history(self._gateway.store, owned, asked)
@@ -160,13 +160,13 @@ class ResponsesApi:
 
     @asking("Count the tokens of an input", body=InputTokensRequest, rules=(INPUT_RULE,), answer=InputTokens)
     async def input_tokens(self, request: Request) -> Any:
-        body = read_json(await read_body(request))
+        body = read_json(await read_body(request, PICTURES_LIMIT))
         id, owned = request_context(request.scope).id, owner(self._gateway, request)
         return DeferredJson(named(lambda: count(self._gateway, owned, body, id)))
 
     @asking("Make a conversation shorter", body=CompactRequest, rules=(INPUT_RULE,), answer=Compacted)
     async def compact(self, request: Request) -> Any:
-        body = read_json(await read_body(request))
+        body = read_json(await read_body(request, PICTURES_LIMIT))
         id, owned = request_context(request.scope).id, owner(self._gateway, request)
         return DeferredJson(named(lambda: compact(self._gateway, owned, body, id)))
 

@@ -1,5 +1,7 @@
 """Renders a chat with the model's chat template, ready for the answer to be generated or continued."""
 
+import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +19,11 @@ from runner.engine.text.tool_prompts import (
     supports_tools,
 )
 from runner.errors import BadRequest
-from runner.protocol.text import Message, TextRequest
+from runner.protocol.text import Message, TextRequest, content_parts
 
 # A template is a program that comes with the model; it needs milliseconds even for a long chat.
 RENDER_SECONDS = 10.0
+PROBE = "What is there to see?"
 
 TemplateMessage = dict[str, Any]
 
@@ -33,18 +36,74 @@ class ChatPrompt:
     begun: str | None = None
 
 
-def render_chat(tokenizer: Any, request: TextRequest) -> ChatPrompt:
-    """An assistant message at the end is continued, unless the request asks for a new turn."""
+@dataclass(frozen=True)
+class ContentForm:
+    """How the template of a model that sees takes the content of a message: as text, as a list of parts, or either.
+    `marker`: what stands for a picture in text."""
+
+    text: bool
+    parts: bool
+    marker: str
+
+    @classmethod
+    def of(cls, tokenizer: Any, marker: str) -> "ContentForm":
+        """By what the template makes of each. One that is neither gets text, and says itself what it does not take."""
+        parts = _tried(tokenizer, [{"type": "image"}, {"type": "text", "text": PROBE}])
+        takes_parts = PROBE in parts and "'type'" not in parts and '"type"' not in parts
+        return cls(PROBE in _tried(tokenizer, PROBE) or not takes_parts, takes_parts, marker)
+
+    def content(self, pieces: Sequence[str]) -> str | list[dict[str, str]]:
+        """The texts before, between and after pictures."""
+        if self.text and (len(pieces) == 1 or not self.parts):
+            return self.marker.join(pieces)
+        parts: list[dict[str, str]] = []
+        for at, text in enumerate(pieces):
+            parts += [{"type": "image"}] if at else []
+            parts += [{"type": "text", "text": text}] if text or len(pieces) == 1 else []
+        return parts
+
+
+def _tried(tokenizer: Any, content: Any) -> str:
+    try:
+        message = {"role": "user", "content": content}
+        render = partial(tokenizer.apply_chat_template, [message], add_generation_prompt=True, tokenize=False)
+        return str(within(RENDER_SECONDS, render))
+    except Exception:  # whatever a template does with content of another form
+        return ""
+
+
+def render_chat(tokenizer: Any, request: TextRequest, form: ContentForm | None = None) -> ChatPrompt:
+    """An assistant message at the end is continued, unless the request asks for a new turn. `form`: for a model that sees."""
     if not tokenizer.has_chat_template:
         raise BadRequest("messages: this model does not have a chat template; send a prompt instead")
-    messages = [_template_message(message) for message in request.messages or []]
+    place = f"<picture {secrets.token_hex(8)}>"  # unlike anything that a message may say
+    messages = [_template_message(message, place) for message in request.messages or []]
     if request.continue_final_message is None and _is_placeholder(messages):
         del messages[-1]
     begun = messages[-1]["content"] if _continues(messages, request.continue_final_message) else None
+    if form is not None:
+        tokenizer = _WithParts(tokenizer, form, place)
     text = _render_tools(tokenizer, messages, request, begun)
     if begun is not None and not text.rstrip().endswith(begun.strip()):
         raise _cannot_continue(messages)
     return ChatPrompt(text, begun)
+
+
+class _WithParts:
+    """A tokenizer whose template gets the content of messages in the form that it takes."""
+
+    def __init__(self, tokenizer: Any, form: ContentForm, place: str) -> None:
+        self._tokenizer, self._form, self._place = tokenizer, form, place
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def apply_chat_template(self, messages: list[TemplateMessage], **options: Any) -> Any:
+        formed = [
+            {**message, "content": self._form.content(message["content"].split(self._place))}
+            for message in messages
+        ]
+        return self._tokenizer.apply_chat_template(formed, **options)
 
 
 def _continues(messages: list[TemplateMessage], choice: bool | None) -> bool:
@@ -121,11 +180,13 @@ def _cannot_continue(messages: list[TemplateMessage]) -> BadRequest:
     )
 
 
-def _template_message(message: Message) -> TemplateMessage:
-    """A message as templates expect it: text parts joined, tool arguments as objects if they are JSON."""
-    plain: TemplateMessage = msgspec.to_builtins(message)
-    if not isinstance(message.content, str):
-        plain["content"] = "".join(part.text for part in message.content or [])
+def _template_message(message: Message, place: str) -> TemplateMessage:
+    """A message as templates expect it: its parts joined, with `place` where pictures are, tool arguments as objects
+    if they are JSON."""
+    plain: TemplateMessage = msgspec.to_builtins(replace(message, images=None))
+    if not isinstance(message.content, str) or message.images:
+        parts = content_parts(message)
+        plain["content"] = "".join(place if part.type == "image" else part.text or "" for part in parts)
     for call in plain.get("tool_calls") or []:
         function = call.get("function")
         if isinstance(function, dict) and isinstance(function.get("arguments"), str):

@@ -12,6 +12,7 @@ from models.language.batch.options import Drafting, Sampling
 from runner.engine.text.answer_format import AnswerFormats
 from runner.engine.text.chat_prompts import ChatPrompt, render_chat
 from runner.engine.text.output_parser import OutputParser
+from runner.engine.text.pictures import NO_PICTURES, Looked, Sight, seen_in
 from runner.engine.text.required_calls import RequiredCall
 from runner.engine.text.tokens import Tokens
 from runner.engine.text.truncation import note, truncate
@@ -27,6 +28,7 @@ from runner.protocol.text import (
 )
 
 if TYPE_CHECKING:
+    from models.language.pictures.prompt import PromptPictures
     from runner.engine.text.grammar import Grammar
 
 DEFAULT_MAX_TOKENS = 16384  # of an answer, if the request does not limit it
@@ -49,6 +51,12 @@ class Generate:
     context: list[int] = field(default_factory=list)  # the last tokens of a text that the answer continues
     warnings: list[str] = field(default_factory=list)
     priority: int = 0  # lower ones begin earlier
+    pictures: "PromptPictures | None" = None
+
+    @property
+    def bytes(self) -> int:
+        """Of the pixels that it holds until it ends."""
+        return 0 if self.pictures is None else self.pictures.nbytes
 
 
 class Prompts(Tokens):
@@ -64,6 +72,7 @@ class Prompts(Tokens):
         why_shorter: str = "",
         drafting: Drafting = NO_DRAFTS,
         why_no_drafts: str = "",
+        sight: Sight | None = None,
     ) -> None:
         """`why_shorter`: why the context is not all of the model's, for messages. `drafting`: of requests that do not
         say; `why_no_drafts`: why there is none whatever they say."""
@@ -71,19 +80,24 @@ class Prompts(Tokens):
         self._why_shorter = why_shorter
         self._default_drafting = drafting
         self._why_no_drafts = why_no_drafts
+        self.sight = sight or Sight()
         self._formats = AnswerFormats(tokenizer, vocab, stop_tokens)
 
-    def generate(self, request: TextRequest, unknown: Sequence[str] = ()) -> Generate:
+    def generate(
+        self, request: TextRequest, unknown: Sequence[str] = (), looked: Looked = NO_PICTURES
+    ) -> Generate:
+        """`looked`: what was made of the request's pictures."""
         grammar, warnings = self._formats.grammar(request)
         context = self._context(request.options.num_ctx)
         warnings += [f"options.{name} is unknown and was ignored" for name in unknown]
-        chat, prompt = self._prompt(request)
+        chat, prompt = self._prompt(request, looked)
         if request.truncate and chat:
             answer = self._max_tokens(request.options, context)
-            shorter = truncate(request, len(prompt), self._count, context, answer)
+            shorter = truncate(request, len(prompt), lambda one: self._count(one, looked), context, answer)
             if shorter is not request:
                 warnings.append(note(request, shorter, context))
-                chat, prompt = self._prompt(shorter)
+                request = shorter
+                chat, prompt = self._prompt(request, looked)
         if not prompt:
             raise BadRequest("prompt: the text has no tokens; at least one is needed")
         if len(prompt) >= context:
@@ -96,8 +110,12 @@ class Prompts(Tokens):
         if drafting.enabled and self._why_no_drafts:
             drafting = NO_DRAFTS
             warnings.append(f"speculate is off: {self._why_no_drafts}")
+        tokens, pictures = self.sight.with_pictures(prompt, seen_in(request, looked))
+        if pictures and drafting.model:
+            drafting = replace(drafting, model=False)
+            warnings.append("speculate: the draft model does not see pictures, so it drafts nothing here")
         return Generate(
-            prompt=prompt,
+            prompt=tokens,
             max_tokens=self._max_tokens(request.options, context - len(prompt)),
             sampling=self._sampling(request.options),
             stops=stop_strings(request.options),
@@ -108,21 +126,24 @@ class Prompts(Tokens):
             context=prompt[-CONTEXT_TOKENS:] if chat and chat.begun else [],
             warnings=warnings,
             priority=request.options.priority,
+            pictures=pictures,
         )
 
-    def _prompt(self, request: TextRequest) -> tuple[ChatPrompt | None, list[int]]:
+    def _prompt(self, request: TextRequest, looked: Looked) -> tuple[ChatPrompt | None, list[int]]:
+        """The prompt, in which a placeholder stands for each row of a picture."""
         if request.messages is None:
             return None, self.encode_prompt(request.prompt or "")
-        chat = render_chat(self.tokenizer, request)
-        return chat, self._encode(chat.text, special=False)
+        chat = render_chat(self.tokenizer, request, self.sight.form)
+        text = self.sight.expand(chat.text, seen_in(request, looked))
+        return chat, self._encode(text, special=False)
 
-    def render(self, request: TextRequest) -> RenderedPrompt:
+    def render(self, request: TextRequest, looked: Looked = NO_PICTURES) -> RenderedPrompt:
         """The prompt of a request, however long it is."""
-        chat, tokens = self._prompt(request)
+        chat, tokens = self._prompt(request, looked)
         return RenderedPrompt(request.prompt or "" if chat is None else chat.text, len(tokens))
 
-    def _count(self, request: TextRequest) -> int:
-        return len(self._prompt(request)[1])
+    def _count(self, request: TextRequest, looked: Looked) -> int:
+        return len(self._prompt(request, looked)[1])
 
     def _max_tokens(self, options: Options, left: int) -> int:
         limit = options.num_predict if options.num_predict is not None else options.max_tokens

@@ -30,6 +30,7 @@ from runner.engine.text.embeddings import Embedding, Embeddings
 from runner.engine.text.kv_disk import KVDisk, open_disk
 from runner.engine.text.kv_memory import kv_memory
 from runner.engine.text.output_parser import OutputParser, ParsedDelta
+from runner.engine.text.pictures import Sight
 from runner.engine.text.prompts import Generate, Prompts
 from runner.engine.text.required_calls import RequiredCall
 from runner.engine.text.stop_strings import StopMatcher
@@ -155,6 +156,7 @@ class TextWorker:
             self._kv.tokens,
             self._kv.most_padding,
             RowDrafter(None if draft is None else self._draft_model(draft)),
+            model.vision,
         )
         self.notes += reports  # of kernels that do not work here: they are tried by now
         self.prompts = Prompts(
@@ -166,6 +168,7 @@ class TextWorker:
             self._kv.why_shorter,
             Drafting(settings.drafted, settings.lookup, draft is not None),
             self._batch.why_no_drafts,
+            Sight(model.tokenizer, model.vision, self._batch.why_no_pictures),
         )
         if self._batch.why_no_drafts and (settings.lookup or settings.draft is not None):
             self.notes.append(f"speculative decoding is off: {self._batch.why_no_drafts}")
@@ -213,6 +216,7 @@ class TextWorker:
             priority=request.priority,
             matcher=request.grammar.matcher() if request.grammar is not None else None,
             drafting=request.drafting,
+            pictures=request.pictures,
         )
         answer = _Answer(
             job,

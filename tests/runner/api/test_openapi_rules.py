@@ -21,6 +21,8 @@ URI = "data:image/png;base64,AAAA"
 ALLOWED: list[tuple[str, dict[str, Any]]] = [
     ("/api/show", {"name": "x"}),
     ("/api/chat", {"messages": [{"role": "tool"}]}),
+    ("/api/chat", {"messages": [SAID | {"images": ["AAAA"]}]}),
+    ("/api/chat", {"messages": [{"role": "user", "images": ["AAAA"]}]}),
     ("/api/chat", {"messages": [SAID], "options": {"num_predict": 3.0, "num_gpu": 1}, "format": "json"}),
     ("/api/chat", {"messages": [{"role": "assistant", "tool_calls": [TOOL]}], "tools": [TOOL]}),
     ("/api/generate", {"prompt": "Why?", "suffix": "", "raw": True}),
@@ -58,7 +60,6 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("/api/pull", {"model": "gemma3"}),
     ("/api/copy", {"source": "x", "destination": "a name"}),
     ("/api/chat", {"messages": [{"role": "user"}]}),
-    ("/api/chat", {"messages": [SAID | {"images": ["AAAA"]}]}),
     ("/api/chat", {"messages": [{"role": "assistant", "tool_calls": [{"type": "function"}]}]}),
     ("/api/embed", {"input": "x", "dimensions": 3.5}),
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": None}]}),

@@ -230,8 +230,8 @@ def test_a_thought_stands_apart(client: Any, gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x/y.png"}}]}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}]}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x/y.png"}}]}]}, "messages[0].content[0].image_url"),
+        ({"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}]}]}, "messages[0].content[0].type"),
         ({"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}, "audio"),
         ({"functions": [{"name": "old"}]}, "functions"),
         ({"temperature": 3}, "temperature"),
@@ -245,7 +245,7 @@ def test_a_thought_stands_apart(client: Any, gateway: Gateway) -> None:
         ({"extra_body": {"speculate": "mtp"}}, "speculate"),
         ({"extra_body": {"speculate": 1.5}}, "speculate"),
         ({"prediction": {"type": "text", "content": "x"}}, "prediction.type"),
-        ({"prediction": {"type": "content", "content": [{"type": "image_url", "text": "x"}]}}, "prediction.content"),
+        ({"prediction": {"type": "content", "content": [{"type": "image_url", "text": "x"}]}}, "prediction.content[0].image_url"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}}, "response_format"),
     ],
 )  # fmt: skip

@@ -152,7 +152,7 @@ def test_a_whole_exchange_with_a_tool(client: Any) -> None:
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
         ({"moderation": {"model": "omni"}}, "moderation"),
         ({"input": []}, "input"),
-        ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "http://x/y.png"}]}]}, "input[0].content"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "http://x/y.png"}]}]}, "input[0].content[0].image_url"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].id"),
         ({"input": [{"type": "poem"}]}, "input[0].type"),
         ({"tools": [{"type": "poem"}]}, "tools[0].type"),
