@@ -4,11 +4,13 @@ from abc import ABC
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
+
 from models.files import read_regular
 from runner.errors import ModelNotSupported
 from runner.sources.base import JSON_LIMIT, ModelFiles, parse_object
 from runner.sources.name import OllamaName, Source
-from runner.sources.ollama_store import LICENSE, PARAMS, SYSTEM, Layer, Manifest, in_store
+from runner.sources.ollama_store import LICENSE, MESSAGES, PARAMS, SYSTEM, Layer, Manifest, in_store
 
 
 class OllamaModel(ModelFiles, ABC):
@@ -16,6 +18,7 @@ class OllamaModel(ModelFiles, ABC):
 
     def __init__(self, name: OllamaName, manifest: Manifest) -> None:
         ModelFiles.__init__(self, str(name))  # not what follows in a class of two bases
+        self.ollama_name = name
         self.manifest = manifest
 
     @property
@@ -32,6 +35,16 @@ class OllamaModel(ModelFiles, ABC):
     def system(self) -> str:
         """The system message in its Modelfile."""
         return self._text(SYSTEM)
+
+    def messages(self) -> list[dict[str, str]]:
+        """The messages in its Modelfile, with which every chat begins."""
+        messages: list[dict[str, str]] = []
+        for layer in self.manifest.of_type(MESSAGES):
+            try:
+                messages += msgspec.json.decode(self._blob(layer), type=list[dict[str, str]])
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise ModelNotSupported(f"the messages of {self.place} cannot be read: {error}") from None
+        return messages
 
     def license(self) -> str:
         return self._text(LICENSE)

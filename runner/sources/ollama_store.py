@@ -19,6 +19,7 @@ ADAPTER = "application/vnd.ollama.image.adapter"
 TEMPLATE = "application/vnd.ollama.image.template"
 PARAMS = "application/vnd.ollama.image.params"
 SYSTEM = "application/vnd.ollama.image.system"
+MESSAGES = "application/vnd.ollama.image.messages"
 LICENSE = "application/vnd.ollama.image.license"
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

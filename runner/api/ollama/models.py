@@ -47,6 +47,7 @@ class ModelfileDefaults:
     options: dict[str, Any] = field(default_factory=dict)
     system: str = ""
     license: str = ""
+    messages: list[dict[str, str]] = field(default_factory=list)
 
 
 class ModelCatalog:
@@ -191,7 +192,9 @@ def modified(model: Installed) -> str:
 def _defaults(files: ModelFiles) -> ModelfileDefaults:
     if not isinstance(files, OllamaModel):
         return ModelfileDefaults()
-    return ModelfileDefaults(files.name, files.parameters(), files.system(), files.license())
+    return ModelfileDefaults(
+        files.name, files.parameters(), files.system(), files.license(), files.messages()
+    )
 
 
 def describe(model: Installed, name: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Ollama's /api/generate and /api/chat: translates requests to the engine's."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, cast
 
 import msgspec
@@ -93,6 +94,7 @@ class Request:
     kind: Literal["generate", "chat"]
     empty: bool
     system = ""
+    earlier: Sequence[Message] = ()  # with which every conversation begins
 
     def _read(self, fields: CommonFields, body: bytes) -> None:
         self.fields = fields
@@ -117,6 +119,7 @@ class Request:
         """Use the model's own options and system message where the request sets none."""
         self.options.apply_defaults(defaults.options, defaults.name)
         self.system = defaults.system
+        self.earlier = [Message(one.get("role", "user"), one.get("content", "")) for one in defaults.messages]
 
     @property
     def thinks(self) -> bool | None:
@@ -184,9 +187,8 @@ class Generate(Request):
                 raise BadRequest("raw: it cannot be combined with images, which need the chat template")
             return self._engine_request(prompt=fields.prompt)
         system = _system(fields.system or self.system)
-        return self._engine_request(
-            [*system, Message("user", fields.prompt or "", images=fields.images or None)]
-        )
+        prompt = Message("user", fields.prompt or "", images=fields.images or None)
+        return self._engine_request([*system, *self.earlier, prompt])
 
     def picture(self) -> ImageCompletionRequest:
         """The request as a picture request for the engine."""
@@ -238,7 +240,7 @@ class Chat(Request):
         tools = [_tool(tool, index) for index, tool in enumerate(self.fields.tools or [])]
         by_name = {tool["function"]["name"]: tool for tool in tools}
         toolbox = select_tools(by_name, self.fields.tool_choice)
-        return self._engine_request([*system, *self.messages], tools=toolbox)
+        return self._engine_request([*system, *self.earlier, *self.messages], tools=toolbox)
 
 
 def _system(content: str) -> list[Message]:

@@ -1,5 +1,7 @@
 """Ollama's API: its routes and their handlers."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from functools import partial
 from importlib import metadata
 from typing import Annotated, Any
@@ -11,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from runner.api.lease import DeferredJson
 from runner.api.ollama.copy_delete import Changes, CopyRequest
+from runner.api.ollama.create import CreateRequest, Creations, receive_blob
 from runner.api.ollama.embeddings import EmbeddingsRequest, EmbedRequest, embed, embeddings
 from runner.api.ollama.generate_stream import Answer
 from runner.api.ollama.models import ModelCatalog
@@ -34,7 +37,7 @@ from runner.api.ollama.schemas import (
     Tags,
     Version,
 )
-from runner.errors import BadRequest, DiptychError
+from runner.errors import BadRequest, DiptychError, KeyNeeded
 from runner.gateway.app import Gateway
 from runner.gateway.responses import Stream
 from runner.http import rules
@@ -87,7 +90,8 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         Route("/api/delete", api.delete, methods=["DELETE"]),
         Route("/api/copy", api.copy, methods=["POST"]),
         Route("/api/create", api.create, methods=["POST"]),
-        Route("/api/blobs/{digest}", api.create, methods=["HEAD", "POST"]),
+        Route("/api/blobs/{digest}", receive_blob, methods=["HEAD", "POST"]),
+        Route("/api/me", api.me, methods=["POST"]),
         Route("/api/push", api.push, methods=["POST"]),
     ]
 
@@ -98,6 +102,7 @@ class Ollama:
         self._catalog = ModelCatalog(gateway)
         self._pulls = Pulls(gateway, self._catalog)
         self._changes = Changes(gateway, self._catalog)
+        self._creations = Creations(gateway, self._catalog)
 
     @described(
         "Report that Ollama's API is available; show the page to browsers", plain=("text/plain", "text/html")
@@ -174,11 +179,23 @@ class Ollama:
         await self._changes.copy(await read_body(request))
         return Response()
 
-    async def create(self, request: Request) -> Response:
-        raise BadRequest(
-            "models cannot be created here, and blobs are not accepted: download one with /api/pull, quantize one with "
-            "`diptych quantize`, or name one with an alias in the configuration"
-        )
+    @described(
+        "Create a model of another one, or of uploaded blobs",
+        body=CreateRequest,
+        answer=Arriving,
+        pieces=Arriving,
+        asks=True,
+    )
+    async def create(self, request: Request) -> Any:
+        new, fields = await self._creations.read(await read_body(request))
+        lines = self._creations.lines(new, fields)
+        if fields.stream is False:
+            return DeferredJson(lambda: _last_line(lines))
+        return Stream(_encoded(lines), NDJSON, _last)
+
+    @described("Show the account at ollama.com, of which there is none here")
+    async def me(self, request: Request) -> Response:
+        raise KeyNeeded("unauthorized: this server has no account at ollama.com")
 
     async def push(self, request: Request) -> Response:
         raise BadRequest("models cannot be published from here; `hf upload` uploads one to the hub")
@@ -205,6 +222,16 @@ def model_name(body: bytes) -> str:
     if name := named.model or named.name:
         return name
     raise BadRequest("model is missing")
+
+
+async def _encoded(lines: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(lines):
+        async for line in lines:
+            yield encode(line) + b"\n"
+
+
+async def _last_line(lines: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any]:
+    return [line async for line in lines][-1]
 
 
 def _last(error: DiptychError) -> bytes:
