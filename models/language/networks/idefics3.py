@@ -48,7 +48,9 @@ class Model(nn.Module):
 
 
 def _name(name: str) -> str:
-    for prefix in ("model.text_model.", "text_model.", "language_model.model."):
+    """Files of MLX-VLM have the head inside the language model."""
+    for prefix in ("model.text_model.", "text_model.", "language_model.model.", "language_model."):
         if name.startswith(prefix):
-            return f"model.{name.removeprefix(prefix)}"
-    return name.removeprefix("language_model.")
+            inner = name.removeprefix(prefix)
+            return inner if inner.startswith("lm_head.") else f"model.{inner}"
+    return name

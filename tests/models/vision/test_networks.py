@@ -36,14 +36,18 @@ def test_logits_and_text_equal_the_stored_reference(
 
 @pytest.mark.reference
 @pytest.mark.parametrize("name", CASES)
-def test_logits_and_text_equal_the_live_reference(name: str, toys: dict[str, Toy]) -> None:
+def test_logits_and_text_equal_the_live_reference_from_its_own_files(name: str, tmp_path: Path) -> None:
     needed("torch", "compares with transformers, which needs the group reference")
     from tests.models.references import make_vision
+    from tests.models.vision.processors import image_processor
 
     case = CASES[name]
     model = make_vision.reference(case)
+    model.save_pretrained(tmp_path)
+    image_processor(case).save_pretrained(tmp_path)
+    toy = Toy.load(tmp_path)
     for prompt in LIVE:
-        logits, written = toys[name].run(prompt)
+        logits, written = toy.run(prompt)
         expected, text = make_vision.outputs(case, model, prompt)
         assert relative_error(logits, expected) < TOLERANCE
         assert written == text

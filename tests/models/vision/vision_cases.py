@@ -43,6 +43,10 @@ class Case:
     prompts: tuple[Prompt, ...] = (ONE, TWO, NONE)
     names: tuple[tuple[str, str], ...] = ()
     flat: bool = False  # the fields of text_config beside the others
+    one_file: bool = (
+        False  # the settings of the pictures inside those of prompts, as transformers 5 writes them
+    )
+    channels_last: bool = False  # kernels of convolutions, as MLX writes them
     seed: int = 0
 
     @property
@@ -156,6 +160,19 @@ def qwen_pixels(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+# As MLX-VLM writes them.
+MLX_QWEN = (
+    ("model.visual.", "vision_tower."),
+    ("model.language_model.", "language_model.model."),
+    ("lm_head.", "language_model.lm_head."),
+)
+MLX_IDEFICS = (
+    ("model.vision", "vision"),
+    ("model.connector.", "connector."),
+    ("model.text_model.", "language_model."),
+    ("lm_head.", "language_model.lm_head."),
+)
+
 CASES: dict[str, Case] = {
     "qwen2.5-vl": Case(
         "Qwen2_5_VLForConditionalGeneration", qwen2_5_vl(), qwen_pixels(), "Qwen2VLImageProcessorPil",
@@ -181,7 +198,7 @@ CASES: dict[str, Case] = {
                  {"deepstack_visual_indexes": [3, 1, 2], "num_position_embeddings": 49, "hidden_act": "silu", "spatial_merge_size": 3,
                   "temporal_patch_size": 1, "patch_size": 5, "num_heads": 3}, tie_word_embeddings=True),
         {"patch_size": 5, "merge_size": 3, "temporal_patch_size": 1, "size": {"shortest_edge": 700, "longest_edge": 4000}},
-        "Qwen2VLImageProcessorPil", seed=4,
+        "Qwen2VLImageProcessorPil", names=MLX_QWEN, one_file=True, channels_last=True, seed=4,
     ),
     "gemma3": Case(
         "Gemma3ForConditionalGeneration", gemma3(), {"size": {"height": 24, "width": 24}}, "Gemma3ImageProcessorPil",
@@ -191,7 +208,7 @@ CASES: dict[str, Case] = {
         "Gemma3ForConditionalGeneration",
         gemma3({"sliding_window": 40, "num_hidden_layers": 3, "layer_types": ["full_attention", "sliding_attention", "sliding_attention"], "vocab_size": 97},
                {"image_size": 35, "patch_size": 5, "hidden_act": "quick_gelu", "num_hidden_layers": 1, "vision_use_head": True}, mm_tokens_per_image=49),
-        {"size": {"height": 35, "width": 35}, "resample": 3, "image_mean": [0.5, 0.4, 0.3], "do_normalize": False}, "Gemma3ImageProcessorPil", seed=5,
+        {"size": {"height": 35, "width": 35}, "resample": 3, "image_mean": [0.5, 0.4, 0.3], "do_normalize": False}, "Gemma3ImageProcessorPil", channels_last=True, seed=5,
     ),
     "idefics3": Case(
         "Idefics3ForConditionalGeneration", idefics3(), {"size": {"longest_edge": 60}, "max_image_size": {"longest_edge": 24}}, "Idefics3ImageProcessorPil",
@@ -204,7 +221,8 @@ CASES: dict[str, Case] = {
     ),
     "smolvlm-whole": Case(
         "SmolVLMForConditionalGeneration", idefics3(scale_factor=2),
-        {"size": {"longest_edge": 70}, "max_image_size": {"longest_edge": 24}, "do_image_splitting": False}, "SmolVLMImageProcessorPil", seed=7,
+        {"size": {"longest_edge": 70}, "max_image_size": {"longest_edge": 24}, "do_image_splitting": False}, "SmolVLMImageProcessorPil",
+        names=MLX_IDEFICS, one_file=True, channels_last=True, seed=7,
     ),
 }  # fmt: skip
 
@@ -233,11 +251,17 @@ def write_checkpoint(folder: Path, case: Case, described: Mapping[str, Any], **c
     if case.flat:
         config |= {key: value for key, value in config.pop("text_config").items() if key != "model_type"}
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "preprocessor_config.json").write_text(json.dumps(dict(case.processor)))
+    settings = {"image_processor": dict(case.processor)} if case.one_file else dict(case.processor)
+    file = "processor_config.json" if case.one_file else "preprocessor_config.json"
+    (folder / file).write_text(json.dumps(settings))
     tensors = {
         renamed(name, case): mx.array(value)
         for name, value in weights(described["shapes"], case.seed).items()
     }
+    if case.channels_last:
+        tensors = {
+            name: mx.moveaxis(value, 1, -1) if value.ndim > 3 else value for name, value in tensors.items()
+        }
     mx.save_safetensors(str(folder / "model.safetensors"), tensors)
     return folder
 
