@@ -2,6 +2,7 @@
 
 from runner.api import page
 from runner.api.anthropic import routes as anthropic
+from runner.api.automatic1111 import routes as automatic1111
 from runner.api.ollama import routes as ollama
 from runner.api.openai import routes as openai
 from runner.api.responses import routes as responses
@@ -15,4 +16,5 @@ APIS = (
     Api(openai.routes, openai.middleware),
     Api(responses.routes),
     Api(ollama.routes),
+    Api(automatic1111.routes),
 )

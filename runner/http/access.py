@@ -1,5 +1,6 @@
 """Which requests are accepted, by Host, Origin and API key. Browsers let any web page send requests to a local server."""
 
+import base64
 import hashlib
 import hmac
 import ipaddress
@@ -152,7 +153,17 @@ def keys_of(scope: Scope) -> list[bytes]:
         scheme = KEY_HEADERS.get(name)
         if scheme is not None and value.lower().startswith(scheme):
             keys.append(value[len(scheme) :].strip())
+        elif name == b"authorization" and value.lower().startswith(b"basic "):
+            keys.append(_password(value[len(b"basic ") :].strip()))
     return keys
+
+
+def _password(encoded: bytes) -> bytes:
+    """Of a user and a password as browsers send them. The user may be any."""
+    try:
+        return base64.b64decode(encoded, validate=True).partition(b":")[2]
+    except ValueError:
+        return b""
 
 
 def _pattern(origin: str) -> str:

@@ -12,6 +12,9 @@ from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.text import parse
 
+# What /v1/images/variations, which take no prompt, ask a model for.
+VARIATION = "a variation of the picture: the same subject in the same style, composed differently"
+
 File = Annotated[str, Meta(extra_json_schema={"contentMediaType": "application/octet-stream"})]
 
 
@@ -49,6 +52,14 @@ class EditForm(ImagesRequest, frozen=True, kw_only=True):
     mask: File | None = None
 
 
+class VariationRequest(EditRequest, frozen=True, kw_only=True):
+    prompt: str = VARIATION
+
+
+class VariationForm(EditForm, frozen=True, kw_only=True):
+    prompt: str = VARIATION
+
+
 def edit_of_form(form: Form) -> ImagesCall:
     if "markup" in form.files:
         raise BadRequest(f"markup: {UNSUPPORTED['markup']}")
@@ -60,6 +71,11 @@ def edit_of_form(form: Form) -> ImagesCall:
         raise BadRequest(f"mask: {len(masks)} were sent; one is allowed, for the first picture")
     body = {name: values[-1] for name, values in form.fields.items() if values[-1] != ""}
     return ImagesCall(body, "image_edit", pictures, masks[0] if masks else None, loose=True)
+
+
+def variation_of_form(form: Form) -> ImagesCall:
+    form.fields.setdefault("prompt", [VARIATION])
+    return edit_of_form(form)
 
 
 def _of_form(form: Form, name: str) -> list[str]:

@@ -21,7 +21,16 @@ from runner.api.openai.completions import CompletionAnswer, CompletionRequest
 from runner.api.openai.embeddings import EmbeddingsRequest, embeddings
 from runner.api.openai.errors import OpenAIErrors, openai_error
 from runner.api.openai.image_edits import RULE as EDIT_RULE
-from runner.api.openai.image_edits import EditForm, EditRequest, edit_of_form, edit_of_json
+from runner.api.openai.image_edits import (
+    VARIATION,
+    EditForm,
+    EditRequest,
+    VariationForm,
+    VariationRequest,
+    edit_of_form,
+    edit_of_json,
+    variation_of_form,
+)
 from runner.api.openai.images import NOT_GENERATED, ImagesCall, ImagesRequest
 from runner.api.openai.images import RULES as DRAWING_RULES
 from runner.api.openai.images import UNSUPPORTED as EDITS_LACK
@@ -68,6 +77,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         Route("/v1/embeddings", api.embeddings, methods=["POST"]),
         Route("/v1/images/generations", api.generations, methods=["POST"]),
         Route("/v1/images/edits", api.edits, methods=["POST"]),
+        Route("/v1/images/variations", api.variations, methods=["POST"]),
         Route(FOLDER + "{name}", api.picture),
     ]
 
@@ -154,6 +164,20 @@ class OpenAI:
             request, await asyncio.to_thread(_edit, request.headers.get("content-type", ""), raw)
         )
 
+    @asking(
+        "Draw variations of a picture",
+        body=VariationRequest,
+        form=VariationForm,
+        rules=(*DRAWING_RULES, EDIT_RULE),
+        refused=EDITS_LACK,
+        answer=Drawn,
+        pieces=PictureEvent,
+    )
+    async def variations(self, request: Request) -> Any:
+        raw = await read_body(request, PICTURES_LIMIT)
+        kind = request.headers.get("content-type", "")
+        return self._draw(request, await asyncio.to_thread(_variation, kind, raw))
+
     def _draw(self, request: Request, drawing: ImagesCall) -> Any:
         base = str(request.base_url).rstrip("/")
         answer = DrawingAnswer(
@@ -171,6 +195,12 @@ def _edit(content_type: str, raw: bytes) -> ImagesCall:
     if is_form(content_type):
         return edit_of_form(read_form(content_type, raw))
     return edit_of_json(read_json(raw))
+
+
+def _variation(content_type: str, raw: bytes) -> ImagesCall:
+    if is_form(content_type):
+        return variation_of_form(read_form(content_type, raw))
+    return edit_of_json({"prompt": VARIATION, **read_json(raw)})
 
 
 def _models(aliases: Mapping[str, str]) -> list[Model]:
