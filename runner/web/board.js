@@ -6,6 +6,7 @@ import { $, complain } from "./dom.js";
 import { randomSeed } from "./format.js";
 import { jobs } from "./jobs.js";
 import { machine } from "./machine.js";
+import { Mask } from "./mask.js";
 import { MOST_IMAGES, Parameters } from "./parameters.js";
 import { References } from "./references.js";
 import { Sizes } from "./sizes.js";
@@ -18,6 +19,7 @@ export class Board {
     this.choice = new Choice($("draw-model"), "draw");
     this.parameters = new Parameters($("board"));
     this.references = new References($("view-draw"));
+    this.mask = new Mask();
     this.sizes = new Sizes($("shapes"), $("custom-size"), $("width"), $("height"));
     this.choice.addEventListener("change", () => this.#fit());
     machine.addEventListener("change", () => this.#fit());
@@ -46,7 +48,7 @@ export class Board {
     $("start").addEventListener("change", () => this.#showStrength());
     $("strength").addEventListener("input", () => this.#showStrength());
     this.references.addEventListener("change", () => this.#showStrength());
-    this.references.addEventListener("fault", () => hint(this.references.fault));
+    for (const files of [this.references, this.mask]) files.addEventListener("fault", () => hint(files.fault));
   }
 
   #fit() {
@@ -80,6 +82,7 @@ export class Board {
       seed: $("seed").value.trim(),
       strength: blobs.length && this.starts ? values.strength : null,
       references: [...blobs],
+      mask: blobs.length ? this.mask.blob : null,
     };
   }
 
@@ -89,6 +92,7 @@ export class Board {
     this.sizes.value = [recipe.width, recipe.height];
     $("start").checked = recipe.strength !== null && recipe.strength !== undefined;
     this.references.set(recipe.references ?? []);
+    this.mask.set(recipe.mask ?? null);
     this.#seed(recipe.seed ?? "");
   }
 
@@ -171,6 +175,7 @@ export class Board {
 
   #showStrength() {
     $("strength-field").hidden = !this.references.blobs.length;
+    this.mask.shown = this.references.blobs.length > 0;
     $("start-field").hidden = !this.edits;
     $("strength-slide").hidden = !this.starts;
     $("strength-value").textContent = $("strength").value;

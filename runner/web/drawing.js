@@ -7,8 +7,9 @@ import { keep } from "./pictures.js";
 const PREVIEWS = 8;
 
 // A recipe has the parameters by name, with pictures as blobs; empty values are left to the model.
-export function request({ model, seed, references, ...parameters }, images) {
+export function request({ model, seed, references, mask, ...parameters }, images, masked) {
   const body = { model, previews: PREVIEWS, progress: true, images };
+  if (masked) body.mask = masked;
   for (const [name, value] of Object.entries(parameters)) {
     if (value !== null && value !== undefined && value !== "") body[name] = value;
   }
@@ -24,9 +25,10 @@ function withSeed(body, seed) {
 // Draw, store the pictures, and return them.
 export async function draw(recipe, job) {
   const images = await Promise.all(recipe.references.map(base64));
+  const masked = recipe.mask && (await base64(recipe.mask));
   const clock = new Clock();
   const found = [];
-  for await (const event of events("completion", { body: request(recipe, images), signal: job.signal, id: job.id })) {
+  for await (const event of events("completion", { body: request(recipe, images, masked), signal: job.signal, id: job.id })) {
     if (event.status === "loading") job.tell({ state: "loading", progress: event.progress });
     if (event.total && !event.done) {
       const left = clock.step(event.step ?? 0, event.total);

@@ -77,13 +77,14 @@ function recipe(picture) {
   for (const [name, value] of Object.entries(rows)) {
     if (value !== null && value !== undefined && value !== "") list.append(el("dt", {}, name), el("dd", {}, String(value)));
   }
-  if (made.references.length) list.append(el("dt", {}, "Input pictures"), el("dd", { class: "from" }, ...made.references.map(small)));
+  if (made.references.length) list.append(el("dt", {}, "Input pictures"), el("dd", { class: "from" }, ...made.references.map((blob) => small(blob, "An input picture"))));
+  if (made.mask) list.append(el("dt", {}, "Mask"), el("dd", { class: "from" }, small(made.mask, "The mask")));
   return list;
 }
 
-function small(blob) {
+function small(blob, alt) {
   const url = URL.createObjectURL(blob);
-  const image = el("img", { src: url, alt: "An input picture" });
+  const image = el("img", { src: url, alt });
   image.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
   return image;
 }

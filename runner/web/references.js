@@ -88,7 +88,7 @@ export class References extends EventTarget {
 }
 
 // As an element of the page: its two events are certain, while a bitmap made of an unreadable file may stay pending.
-async function readable(file) {
+export async function readable(file) {
   const url = URL.createObjectURL(file);
   try {
     const image = new Image();

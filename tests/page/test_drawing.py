@@ -127,6 +127,30 @@ def test_a_picture_starts_from_another_with_the_given_strength(opened: Any, tmp_
     expect(recipe.get_by_alt_text("An input picture")).to_be_visible()
 
 
+def test_a_mask_keeps_the_rest_of_the_picture(opened: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (128, 128), "blue").save(tmp_path / "blue.png")
+    mask = Image.new("L", (128, 128))
+    mask.paste(255, (0, 0, 128, 32))
+    mask.save(tmp_path / "mask.png")
+    expect(opened.get_by_role("button", name="Choose a mask")).to_be_hidden()
+    opened.locator("#file").set_input_files(tmp_path / "blue.png")
+    opened.locator("#mask-file").set_input_files({"name": "a.txt", "mimeType": "image/png", "buffer": b"no"})
+    expect(opened.locator("#prompt-hint")).to_have_text("a.txt is not a readable picture.")
+    opened.locator("#mask-file").set_input_files(tmp_path / "mask.png")
+    expect(opened.get_by_alt_text("Mask", exact=True)).to_be_visible()
+    draw(opened, CIRCLE, Seed="7", Steps="1")
+    picture = finished(opened, CIRCLE)
+    assert middle(picture) == "blue"
+    picture.click()
+    recipe = opened.get_by_role("dialog")
+    expect(recipe.get_by_alt_text("The mask")).to_be_visible()
+    recipe.get_by_role("button", name="Close").click()
+    opened.get_by_role("button", name="Remove the mask").click()
+    expect(opened.get_by_alt_text("Mask", exact=True)).to_be_hidden()
+    opened.get_by_role("button", name="Remove picture 1").click()
+    expect(opened.get_by_role("button", name="Choose a mask")).to_be_hidden()
+
+
 def test_pictures_are_added_by_drop_and_paste_and_removed(opened: Any) -> None:
     give = """([place, event, kind]) => {
         const canvas = document.createElement("canvas");

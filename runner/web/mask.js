@@ -1,0 +1,44 @@
+// The mask of the first input picture: a file whose white, or transparent, part is drawn anew.
+
+import { $ } from "./dom.js";
+import { readable } from "./references.js";
+
+export class Mask extends EventTarget {
+  blob = null;
+  #url = "";
+
+  constructor() {
+    super();
+    $("choose-mask").addEventListener("click", () => $("mask-file").click());
+    $("mask-file").addEventListener("change", async () => {
+      const [file] = $("mask-file").files;
+      $("mask-file").value = "";
+      if (file) await this.#read(file);
+    });
+    $("remove-mask").addEventListener("click", () => {
+      this.set(null);
+      $("choose-mask").focus();
+    });
+  }
+
+  // Shown beside an input picture; without one a mask has no meaning.
+  set shown(shown) {
+    $("mask-field").hidden = !shown;
+    if (!shown && this.blob) this.set(null);
+  }
+
+  set(blob) {
+    URL.revokeObjectURL(this.#url);
+    this.blob = blob;
+    this.#url = blob ? URL.createObjectURL(blob) : "";
+    if (blob) $("mask-image").src = this.#url;
+    $("mask-shown").hidden = !blob;
+  }
+
+  async #read(file) {
+    const blob = await readable(file);
+    if (blob) this.set(blob);
+    this.fault = blob ? "" : `${file.name || "The file"} is not a readable picture.`;
+    this.dispatchEvent(new Event("fault"));
+  }
+}
