@@ -26,7 +26,8 @@ from pipelines.limits import (
 from pipelines.loras import Lora
 
 Loras = Annotated[tuple[Lora, ...], Meta(max_length=MOST_ADAPTERS)]
-Group = Literal["main", "more"]  # where the page has a parameter: beside the seed, or under "More options"
+# Where the page has a parameter: beside the seed, beside the mask, or under "More options".
+Group = Literal["main", "mask", "more"]
 
 
 def about(
@@ -81,11 +82,16 @@ class ImageParameters(Struct, frozen=True):
     ] = 1
     feather: Annotated[
         Feather | None,
-        about("pixels around the mask over which the new picture fades into the old", unset="0"),
+        about(
+            "pixels around the mask over which the new picture fades into the old", unset="0", group="mask"
+        ),
     ] = None
     outpaint: Annotated[
         Margins | None,
-        about("pixels to add around the first input picture: for all sides, or above, right, below, left"),
+        about(
+            "pixels to add around the first input picture: for all sides, or above, right, below, left",
+            group="mask",
+        ),
     ] = None
     loras: Annotated[
         Loras | None,

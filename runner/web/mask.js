@@ -24,7 +24,9 @@ export class Mask extends EventTarget {
   // Shown beside an input picture; without one a mask has no meaning.
   set shown(shown) {
     $("mask-field").hidden = !shown;
-    if (!shown && this.blob) this.set(null);
+    if (shown) return;
+    this.set(null);
+    for (const input of $("mask-parameters").querySelectorAll("input, textarea")) input.value = "";
   }
 
   set(blob) {
