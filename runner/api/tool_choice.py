@@ -28,8 +28,9 @@ ChoiceName = Annotated[str, Meta(extra_json_schema={"enum": CHOICES})]
 
 
 class Choice(Struct, frozen=True):
-    type: Annotated[str, Meta(extra_json_schema={"enum": ["function", "allowed_tools"]})]
+    type: Annotated[str, Meta(extra_json_schema={"enum": ["function", "custom", "allowed_tools"]})]
     function: Named | None = None
+    custom: Named | None = None
     allowed_tools: Allowed | None = None
 
 
@@ -72,8 +73,12 @@ def _select(choice: str | Choice | None, tools: list[str]) -> tuple[list[str], b
         return tools, True
     if isinstance(choice, Choice) and choice.type == "function" and choice.function:
         return [_check_name(choice.function.name, tools)], True
+    if isinstance(choice, Choice) and choice.type == "custom" and choice.custom:
+        return [_check_name(choice.custom.name, tools)], True
     if isinstance(choice, Choice) and choice.type == "allowed_tools" and choice.allowed_tools:
-        functions = [tool.get("function") or tool for tool in choice.allowed_tools.tools]
+        functions = [
+            tool.get("function") or tool.get("custom") or tool for tool in choice.allowed_tools.tools
+        ]
         names = [_check_name(str(function.get("name")), tools) for function in functions]
         return names, choice.allowed_tools.mode == "required"
     name = choice if isinstance(choice, str) else choice.type

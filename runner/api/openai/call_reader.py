@@ -34,7 +34,7 @@ class CallReader:
         if delta.index == len(self._calls):
             call = Call(f"call_{uuid.uuid4().hex[:24]}", CalledFunction(delta.name, delta.arguments))
             self._calls.append(call)
-            return CallDelta(delta.index, FunctionDelta(delta.name, delta.arguments), call.id, "function")
+            return CallDelta(delta.index, FunctionDelta(delta.name, delta.arguments), call.id)
         call = self._calls[delta.index]
         function = CalledFunction(call.function.name, call.function.arguments + delta.arguments)
         self._calls[delta.index] = msgspec.structs.replace(call, function=function)

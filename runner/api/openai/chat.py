@@ -13,13 +13,13 @@ from runner.api.openai.sampling import (
     check_stream_options,
     options,
 )
-from runner.api.openai.tools import TOOL_RULE, Tool, toolbox
+from runner.api.openai.tools import TOOL_RULE, Tool, read_tools, toolbox
 from runner.api.pictures import picture_data, picture_part
 from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, Toolbox
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.messages import check_content
-from runner.protocol.text import Message, TextRequest, parse_body
+from runner.protocol.text import Message, TextRequest, encode, parse_body
 from runner.protocol.text import Part as EnginePart
 from runner.protocol.validation import shown
 
@@ -29,9 +29,11 @@ ROLES = ("developer", "system", "user", "assistant", "tool")
 TEXTS = ("text", "refusal", "input_text", "output_text")
 PICTURES = ("image_url", "input_image")
 PARTS = (*TEXTS, *PICTURES)
-Call = Annotated[
-    dict[str, Any], Meta(extra_json_schema=rules.function(arguments={"type": ["string", "null"]}))
-]
+CALL_RULE = rules.either(
+    rules.function(arguments={"type": ["string", "null"]}),
+    rules.has("type", {"const": "custom"}) | {"required": ["type", "custom"]},
+)
+Call = Annotated[dict[str, Any], Meta(extra_json_schema=CALL_RULE)]
 
 
 class ImageUrl(Struct, frozen=True):
@@ -163,7 +165,9 @@ class Chat:
         self.request = request
         self.messages = messages
         self._check()
-        self.toolbox: Toolbox = toolbox(request.tools, request.tool_choice)
+        tools = read_tools(request.tools)
+        self.custom_tools = frozenset(tools.custom)
+        self.toolbox: Toolbox = toolbox(tools, request.tool_choice)
         self.format = self._format()
 
     @classmethod
@@ -306,10 +310,14 @@ def text_of(content: str | list[Part] | None, place: str) -> str:
 
 
 def engine_call(call: dict[str, Any], place: str) -> dict[str, Any]:
-    function = call.get("function")
-    if call.get("type", "function") != "function" or not isinstance(function, dict):
-        raise BadRequest(f"{place}.tool_calls: only calls of type function are supported")
-    if not isinstance(function.get("name"), str):
-        raise BadRequest(f"{place}.tool_calls: function.name is missing; a string is needed")
-    fields = {"name": function["name"], "arguments": function.get("arguments") or "{}"}
+    kind = call.get("type") or "function"
+    called = call.get(kind)
+    if kind not in ("function", "custom") or not isinstance(called, dict):
+        raise BadRequest(f"{place}.tool_calls: only calls of type function and custom are supported")
+    if not isinstance(called.get("name"), str):
+        raise BadRequest(f"{place}.tool_calls: {kind}.name is missing; a string is needed")
+    arguments = called.get("arguments") or "{}"
+    if kind == "custom":
+        arguments = encode({"input": called.get("input") or ""}).decode()
+    fields = {"name": called["name"], "arguments": arguments}
     return {"id": str(call.get("id") or ""), "type": "function", "function": fields}

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -12,6 +12,7 @@ from runner.api.lease import leased, side_by_side, sse
 from runner.api.logprobs import TokenLogprob, without_id
 from runner.api.openai.call_reader import CallReader
 from runner.api.openai.chat import Chat
+from runner.api.openai.custom_calls import CallStream, any_call
 from runner.api.openai.sampling import usage
 from runner.api.openai.schemas import (
     Call,
@@ -116,12 +117,13 @@ class ChatAnswer:
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         begun: set[int] = set()
+        calls = [CallStream(self._chat.custom_tools) for _ in self._readers]
         async with aclosing(self.deltas()) as deltas:
             async for index, delta in deltas:
                 if index not in begun:
                     begun.add(index)
                     yield self._chunk(ChunkChoice(index, Delta("assistant", "")))
-                chunk = _chunk_delta(delta)
+                chunk = _chunk_delta(delta, calls[index])
                 if chunk != Delta() or delta.logprobs:
                     logprobs = Logprobs(delta.logprobs) if delta.logprobs else None
                     yield self._chunk(ChunkChoice(index, chunk, logprobs))
@@ -153,7 +155,7 @@ class ChatAnswer:
 
     def _choice(self, index: int, whole: ChoiceDelta) -> Choice:
         logprobs = Logprobs(whole.logprobs) if self._chat.request.logprobs else None
-        return Choice(index, _message(whole), logprobs, whole.finish or "stop")
+        return Choice(index, _message(whole, self._chat.custom_tools), logprobs, whole.finish or "stop")
 
     @property
     def warnings(self) -> list[str]:
@@ -165,14 +167,15 @@ class ChatAnswer:
         return usage(done, sum(reader.thoughts for reader in self._readers))
 
 
-def _chunk_delta(delta: ChoiceDelta) -> Delta:
+def _chunk_delta(delta: ChoiceDelta, calls: CallStream) -> Delta:
     return Delta(
         content=delta.content or UNSET,
         reasoning_content=delta.thinking or UNSET,
-        tool_calls=delta.call_deltas or UNSET,
+        tool_calls=calls.pieces(delta.call_deltas, delta.calls) or UNSET,
     )
 
 
-def _message(whole: ChoiceDelta) -> Message:
+def _message(whole: ChoiceDelta, custom_tools: Collection[str]) -> Message:
     content = None if whole.calls and not whole.content else whole.content
-    return Message(content, whole.thinking or UNSET, whole.calls or UNSET)
+    calls = [any_call(call, custom_tools) for call in whole.calls]
+    return Message(content, whole.thinking or UNSET, calls or UNSET)

@@ -85,10 +85,26 @@ class Call(Struct, frozen=True):
 # -- chat
 
 
+class CalledTool(Struct, frozen=True):
+    """A custom tool."""
+
+    name: str
+    input: str
+
+
+class AnyCall(Struct, frozen=True):
+    """A call of a function, or of a custom tool."""
+
+    id: str
+    type: Literal["function", "custom"]
+    function: CalledFunction | UnsetType = UNSET
+    custom: CalledTool | UnsetType = UNSET
+
+
 class Message(Struct, frozen=True):
     content: str | None
     reasoning_content: str | UnsetType = UNSET
-    tool_calls: list[Call] | UnsetType = UNSET
+    tool_calls: list[AnyCall] | UnsetType = UNSET
     role: Literal["assistant"] = "assistant"
     refusal: None = None
 
@@ -121,14 +137,28 @@ class CallDelta(Struct, frozen=True):
     index: int
     function: FunctionDelta
     id: str | UnsetType = UNSET
-    type: Literal["function"] | UnsetType = UNSET
+
+
+class CustomDelta(Struct, frozen=True):
+    name: str | UnsetType = UNSET
+    input: str | UnsetType = UNSET
+
+
+class AnyCallDelta(Struct, frozen=True):
+    """A piece of a call, as a stream has it."""
+
+    index: int
+    id: str | UnsetType = UNSET
+    type: Literal["function", "custom"] | UnsetType = UNSET
+    function: FunctionDelta | UnsetType = UNSET
+    custom: CustomDelta | UnsetType = UNSET
 
 
 class Delta(Struct, frozen=True):
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
     reasoning_content: str | UnsetType = UNSET
-    tool_calls: list[CallDelta] | UnsetType = UNSET
+    tool_calls: list[AnyCallDelta] | UnsetType = UNSET
 
 
 class ChunkChoice(Struct, frozen=True):

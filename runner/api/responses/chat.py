@@ -5,11 +5,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from runner.api.openai.chat import Chat, ChatOptions
+from runner.api.openai.tool_types import Tools
 from runner.api.responses.history import History
 from runner.api.responses.items import Conversation, placed
 from runner.api.responses.names import own_names
 from runner.api.responses.request import Format, Prompted, ResponsesRequest, read_request
-from runner.api.responses.tools import Tools
 from runner.protocol.text import Message, TextRequest, parse
 
 # Fields of a chat that mean the same here.

@@ -8,8 +8,8 @@ import msgspec
 from msgspec.structs import replace
 
 from runner.api.openai.chat import Turn, engine_call, engine_message
+from runner.api.openai.tool_types import flat_name
 from runner.api.responses.sealed import unseal
-from runner.api.responses.tools import flat_name
 from runner.errors import BadRequest
 from runner.protocol.text import Message, parse
 from runner.protocol.validation import shown

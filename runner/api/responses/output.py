@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from runner.api.logprobs import TokenLogprob
 from runner.api.openai.chat_stream import ChoiceDelta
 from runner.api.openai.schemas import CallDelta
+from runner.api.openai.tool_types import Tools, custom_input
 from runner.api.responses.schemas import (
     CallItem,
     CustomCallItem,
@@ -21,7 +22,6 @@ from runner.api.responses.schemas import (
     ReasoningText,
 )
 from runner.api.responses.sealed import seal
-from runner.api.responses.tools import Tools
 
 NamedEvent = tuple[str, dict[str, Any]]  # the name and the fields
 Ended = Literal["completed", "incomplete"]
@@ -154,20 +154,6 @@ def _is_json(text: str) -> bool:
     except msgspec.DecodeError:
         return False
     return True
-
-
-def custom_input(arguments: str) -> str:
-    """What a custom tool is given. Models may put it elsewhere than they were told to."""
-    try:
-        value = msgspec.json.decode(arguments)
-    except msgspec.DecodeError:
-        return arguments
-    if isinstance(value, dict):
-        if isinstance(value.get("input"), str):
-            return str(value["input"])
-        if len(value) == 1 and isinstance(text := next(iter(value.values())), str):
-            return text
-    return arguments
 
 
 def _event_logprobs(logprobs: list[TokenLogprob]) -> list[dict[str, Any]]:

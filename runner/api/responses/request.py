@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from runner.api.openai.chat import Effort
-from runner.api.responses.tools import LEFT_OUT, RUN
+from runner.api.openai.tool_types import LEFT_OUT, RUN
 from runner.api.tool_choice import CHOICE_RULE, ChoiceName
 from runner.errors import BadRequest
 from runner.http import rules

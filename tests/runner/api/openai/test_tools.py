@@ -125,3 +125,44 @@ def test_earlier_calls_that_were_cut_go_back_to_the_model(saying: Any) -> None:
     called = {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": function}]}
     for model in ("caller", "told"):
         assert chat(saying, model=model, messages=[*ASK, called, *ASK], tools=[LOOK]).usage.prompt_tokens
+
+
+def test_tools_that_other_servers_run_are_left_out_which_a_warning_says(client: Any) -> None:
+    namespace = {"type": "namespace", "name": "crm", "tools": [LOOK, {"type": "web_search"}]}
+    tools = [LOOK, {"type": "web_search_preview"}, namespace]
+    answer = checked(chat(client, tools=tools))
+    left_out = [warning.split(" ")[0] for warning in answer.warnings]
+    assert left_out == ["tools[1]:", "tools[2].tools[1]:"]
+    assert answer.usage.prompt_tokens > chat(client, tools=[LOOK]).usage.prompt_tokens
+    nothing = checked(chat(client, tools=[{"type": "mcp"}], tool_choice="required"))
+    assert "tool_choice: required has no effect" in nothing.warnings[1]
+
+
+def test_a_custom_tool_is_called_with_text(saying: Any, client: Any) -> None:
+    look = {"type": "custom", "custom": {"name": "look", "description": "Looks somewhere"}}
+    fields: Any = {"model": "caller", "tools": [look, WAIT], "max_completion_tokens": 60}
+    first, second = checked(chat(saying, **fields)).choices[0].message.tool_calls
+    assert (first.type, first.custom.name, first.custom.input) == (
+        "custom",
+        "look",
+        '{"at": "sea", "far": true}',
+    )
+    assert (second.type, second.function.name) == ("function", "wait")
+    _, deltas = pieces(saying, **fields)
+    assert [delta.type for delta in deltas if delta.type] == ["custom", "function"]
+    inputs = [delta.custom["input"] for delta in deltas if getattr(delta, "custom", None)]
+    assert "".join(inputs) == first.custom.input
+    result = {"role": "tool", "tool_call_id": first.id, "content": "blue"}
+    called = {"role": "assistant", "tool_calls": [first.model_dump()]}
+    again = chat(saying, **{**fields, "messages": [*ASK, called, result]})
+    assert again.usage.prompt_tokens > chat(saying, **fields).usage.prompt_tokens
+    pattern = {"type": "grammar", "grammar": {"syntax": "regex", "definition": "[ab]{2}"}}
+    held = {"type": "custom", "custom": {"name": "look", "format": pattern}}
+    choice = {"type": "custom", "custom": {"name": "look"}}
+    (call,) = (
+        checked(chat(client, tools=[held], tool_choice=choice, max_completion_tokens=200))
+        .choices[0]
+        .message.tool_calls
+    )
+    assert set(call.custom.input) <= {"a", "b"}
+    assert len(call.custom.input) == 2

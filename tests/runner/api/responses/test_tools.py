@@ -7,10 +7,10 @@ import pytest
 
 from runner.api.openai.chat_stream import ChoiceDelta
 from runner.api.openai.schemas import CallDelta, FunctionDelta
+from runner.api.openai.tool_types import Tools
 from runner.api.responses.chat import Responses
 from runner.api.responses.items import Conversation, placed
 from runner.api.responses.output import Output, custom_input
-from runner.api.responses.tools import Tools
 from tests.runner.api.responses.test_responses import FLAT, client, respond
 from tests.runner.api.typed import checked
 from tests.runner.gateway.live import Gateway

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
 from runner.errors import BadRequest
@@ -160,3 +161,17 @@ class Tools:
         if isinstance(namespace, str) and isinstance(name, str):
             return flat_name(namespace, name)
         return name
+
+
+def custom_input(arguments: str) -> str:
+    """What a custom tool is given. Models may put it elsewhere than they were told to."""
+    try:
+        value = msgspec.json.decode(arguments)
+    except msgspec.DecodeError:
+        return arguments
+    if isinstance(value, dict):
+        if isinstance(value.get("input"), str):
+            return str(value["input"])
+        if len(value) == 1 and isinstance(text := next(iter(value.values())), str):
+            return text
+    return arguments
