@@ -92,7 +92,7 @@ def test_arguments_arrive_while_they_are_written(client: Any) -> None:
 
 def test_a_call_that_is_cut_is_incomplete() -> None:
     output = Output()
-    first = CallDelta(0, FunctionDelta("look", '{"at": "se'), "call_1", "function")
+    first = CallDelta(0, FunctionDelta("look", '{"at": "se'), "call_1")
     for delta in (
         ChoiceDelta(call_deltas=[first]),
         ChoiceDelta(call_deltas=[CallDelta(0, FunctionDelta(arguments="a"))]),
