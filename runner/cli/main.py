@@ -32,11 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _open_standard_files()
     try:
         _check_current_folder()
-        options = _parser().parse_args(arguments)
-        if not getattr(options, "loads_configuration", False):
-            _configure(options)
-        command: Command = options.command
-        code = command(options)
+        code = _run(arguments)
         sys.stdout.flush()
     except DiptychError as error:
         print(f"diptych: {error.message}", file=sys.stderr)
@@ -61,6 +57,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _discard_output()
         code = 1
     raise SystemExit(code)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if not arguments:
+        from runner.cli.commands import welcome
+
+        return welcome.run()
+    options = _parser().parse_args(arguments)
+    if not getattr(options, "loads_configuration", False):
+        _configure(options)
+    command: Command = options.command
+    return command(options)
 
 
 def _open_standard_files() -> None:

@@ -12,7 +12,7 @@ Command = Callable[[argparse.Namespace], int]
 
 # As `diptych --help` lists them.
 GROUPS = {
-    "use": ("draw", "chat", "serve"),
+    "use": ("run", "draw", "chat", "serve"),
     "models": ("list", "show", "pull", "rm", "quantize", "recipe", "ps", "stop"),
     "advanced": ("detect", "doctor", "config", "bench", "runner"),
 }

@@ -4,6 +4,7 @@ from runner.cli.parser import MODEL_HELP, Commands, add_json
 
 
 def add(commands: Commands) -> None:
+    _add_run(commands)
     _add_chat(commands)
     _add_ps(commands)
     _add_stop(commands)
@@ -29,6 +30,22 @@ def _add_chat(commands: Commands) -> None:
         "num_predict=100; may be repeated")  # fmt: skip
     add("--verbose", action="store_true", help="show the speed of every answer")
     add("--json", action="store_true", help="answer standard input once, as JSON")
+
+
+def _add_run(commands: Commands) -> None:
+    parser = commands.add(
+        "run",
+        "chat or draw with a model, whichever it does",
+        "Chat with a language model, or draw with a picture model. With a prompt (also on standard input) once, otherwise until "
+        "Ctrl-D. `diptych chat` and `diptych draw` have more options.",
+        "Qwen/Qwen3-0.6B",
+        'Qwen/Qwen3-0.6B "Why is the sky blue?"',
+        'black-forest-labs/FLUX.2-klein-4B "a lighthouse in the rain"',
+    )
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("prompt", metavar="PROMPT", nargs="*", help="what to answer or to draw")
+    parser.add_argument("--verbose", action="store_true", help="show the speed of every answer")
+    parser.set_defaults(system=None, set=None, json=False)
 
 
 def _add_ps(commands: Commands) -> None:

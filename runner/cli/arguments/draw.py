@@ -9,7 +9,7 @@ from msgspec import NODEFAULT
 
 from models.checkpoint.quantization_formats import FORMATS
 from pipelines.parameters import ImageParameters, Parameter, parameters_of
-from runner.cli.arguments.types import integer, lora, natural, number
+from runner.cli.arguments.types import integer, lora, natural, number, picture_size
 from runner.cli.parser import MODEL_HELP, Commands, add_json
 from runner.inspect.image_backend import CHOICES
 
@@ -55,6 +55,7 @@ def _add_draw(commands: Commands) -> None:
     add("--model", metavar="MODEL", help=f"{MODEL_HELP} (default: Diptych's sample model)")
     add("--image", dest="images", action="append", type=Path, metavar="PATH", help="picture to edit or to start "
         "from; may be repeated")  # fmt: skip
+    add_option("--size", type=picture_size, metavar="WxH", help="width and height in one, such as 1024x768")
     add("--mask", type=Path, metavar="PATH", help="picture in the size of the first --image that shows what to change: the "
         "white part, or, if it has one, the transparent part")  # fmt: skip
     add("--format", choices=("png", "jpeg", "webp"), help="file format (default: that of -o, else png)")

@@ -22,6 +22,14 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a number") from None
 
 
+def picture_size(text: str) -> dict[str, int]:
+    """`1024x768`, also with the sign ×."""
+    width, times, height = text.lower().replace("×", "x").partition("x")
+    if not times:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a size such as 1024x768")
+    return {"width": natural(width.strip()), "height": natural(height.strip())}
+
+
 def lora(text: str) -> Lora:
     try:
         return parse_lora(text)

@@ -26,8 +26,9 @@ def run(options: argparse.Namespace) -> int:
         if not equals:
             raise BadRequest(f"--set {assignment}: a value is missing; write --set {name or 'NAME'}=VALUE")
         conversation.set(name.strip(), value.strip())
-    terminal = sys.stdin.isatty() and sys.stdout.isatty() and not options.json
-    prompt = "" if terminal else sys.stdin.buffer.read().decode("utf-8", "replace")
+    prompt = getattr(options, "prompt", "")
+    terminal = not prompt and sys.stdin.isatty() and sys.stdout.isatty() and not options.json
+    prompt = prompt or ("" if terminal else sys.stdin.buffer.read().decode("utf-8", "replace"))
     if not terminal and not prompt.strip():
         raise BadRequest("the prompt is empty: give one on standard input")
     files = _text_model(model)
@@ -36,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     with Background() as background:
         backend = background.run(choose(model, files, options.configuration))
         try:
-            _start(background, backend)
+            start(background, backend)
             if terminal:
                 Session(background, backend, conversation, options.verbose).talk()
             elif options.json:
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _start(background: Background, backend: Backend) -> None:
+def start(background: Background, backend: Backend) -> None:
     steps = Steps()
     try:
         background.run(backend.start(steps.loading))

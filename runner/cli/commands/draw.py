@@ -71,6 +71,10 @@ def run(options: argparse.Namespace) -> int:
 def options_of(options: argparse.Namespace) -> DrawOptions:
     values = {name: value for name, value in vars(options).items() if value is not None}
     parameters = {name: values[name] for name in ImageParameters.__struct_fields__ if name in values}
+    if size := getattr(options, "size", None):
+        if {"width", "height"} & parameters.keys():
+            raise BadRequest("--size cannot be combined with --width or --height")
+        parameters |= size
     others = {field.name: values[field.name] for field in fields(DrawOptions) if field.name in values}
     parameters, files = with_adapter_files(parameters)
     return DrawOptions(parameters, **{**others, "images": tuple(options.images or ()), "lora_files": files})
@@ -116,12 +120,12 @@ def draw(options: DrawOptions, config: Config) -> int:
     else:
         # Errors reach the user as exceptions; without any handler Python would print warnings.
         logging.getLogger("diptych").addHandler(logging.NullHandler())
-    asyncio.run(_ask(_Session(target, only, options.json), options, config.resolve(model), config, request))
+    asyncio.run(_ask(Session(target, only, options.json), options, config.resolve(model), config, request))
     return 0
 
 
 async def _ask(
-    session: "_Session", options: DrawOptions, model: str, config: Config, request: ImageCompletionRequest
+    session: "Session", options: DrawOptions, model: str, config: Config, request: ImageCompletionRequest
 ) -> None:
     """Options for the runner need a runner of our own."""
     files = await asyncio.to_thread(find, model)
@@ -189,7 +193,7 @@ def _arguments(options: DrawOptions) -> list[str]:
     return arguments
 
 
-class _Session:
+class Session:
     """Handles the events of one request. With `only`, one picture of a series is written."""
 
     def __init__(self, target: Target, only: int | None, as_json: bool) -> None:
@@ -203,13 +207,19 @@ class _Session:
         try:
             self._steps.loading(0.0)
             await backend.start(self._steps.loading)
+            await self.draw(backend, request)
+        finally:
+            self._steps.clear()
+            await backend.close()
+
+    async def draw(self, backend: Backend, request: ImageCompletionRequest) -> None:
+        try:
             async with contextlib.aclosing(backend.completion(request)) as events:
                 async for event in events:
                     self._take(event)
         finally:
             self._steps.clear()
             self._target.remove_preview()
-            await backend.close()
 
     def _take(self, event: Event) -> None:
         if isinstance(event, ImageStarted):

@@ -16,7 +16,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, st
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "diptych: missing: COMMAND"),
+        ("--config x", "diptych: missing: COMMAND"),
+        ("draw boat --size 64", "diptych draw: --size: '64' is not a size such as 1024x768"),
         ("drwa boat", "diptych: 'drwa' is not a command; did you mean draw?"),
         ("xyzzy", "diptych: 'xyzzy' is not a command"),
         ("draw boat --widht 3", "diptych draw: unknown option --widht; did you mean --width?"),
