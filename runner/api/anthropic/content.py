@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from runner.errors import BadRequest
-from runner.protocol.text import Message
+from runner.protocol.text import Message, Part, content_parts
 
 ROLES = ("user", "assistant", "system")
 # Claude Code's first block of every system prompt: it is for billing, differs between sessions, and would keep
@@ -69,6 +69,43 @@ def engine_messages(
     return conversation.messages, cleared
 
 
+class _Parts:
+    """The text and the pictures of a message, in their order. Texts side by side become one."""
+
+    def __init__(self, separator: str = "\n\n") -> None:
+        self.parts: list[Part] = []
+        self.images: list[str] = []
+        self._separator = separator
+
+    def add_text(self, text: str) -> None:
+        if self.parts and self.parts[-1].type == "text":
+            texts = filter(None, (self.parts.pop().text, text))
+            text = self._separator.join(texts)
+        self.parts.append(Part("text", text))
+
+    def add_image(self, data: str) -> None:
+        self.parts.append(Part("image"))
+        self.images.append(data)
+
+    def of(self, message: Message) -> Self:
+        self.parts, self.images = content_parts(message), list(message.images or [])
+        return self
+
+    def __add__(self, other: "_Parts") -> Self:
+        images = iter(other.images)
+        for part in other.parts:
+            if part.type == "image":
+                self.add_image(next(images))
+            else:
+                self.add_text(part.text or "")
+        return self
+
+    def message(self, role: str = "user") -> Message:
+        if self.images:
+            return Message(role, self.parts, images=self.images)
+        return Message(role, "".join(part.text or "" for part in self.parts))
+
+
 class _Conversation:
     def __init__(self, warnings: list[str]) -> None:
         self.messages: list[Message] = []
@@ -99,31 +136,41 @@ class _Conversation:
             self._append(Message("user", REMINDER.format(text)))
 
     def _ask(self, blocks: list[Block], place: str) -> None:
-        texts: list[str] = []
+        parts, shown = _Parts(), _Parts()
         for index, block in enumerate(blocks):
             where = f"{place}[{index}]"
             if block.type == "tool_result":
-                self._say(texts)
-                texts = []
-                self._return(block, where)
-            elif (text := self._text(block, where)) is not None:
-                texts.append(text)
-        self._say(texts)
+                self._say(parts)
+                parts = _Parts()
+                self._return(block, where, shown)
+            else:
+                self._add(parts, block, where)
+        # Chat templates take no pictures in what tools return, so the user shows them.
+        self._say(shown + parts)
 
-    def _say(self, texts: list[str]) -> None:
-        if texts:
-            self._append(Message("user", "\n\n".join(texts)))
+    def _say(self, parts: "_Parts") -> None:
+        if parts.parts:
+            self._append(parts.message())
 
-    def _return(self, block: Block, place: str) -> None:
-        """The result of a tool."""
+    def _add(self, parts: "_Parts", block: Block, place: str) -> None:
+        if block.type == "image":
+            parts.add_image(_image(block, place))
+        elif (text := self._text(block, place)) is not None:
+            parts.add_text(text)
+
+    def _return(self, block: Block, place: str, shown: "_Parts") -> None:
+        """The result of a tool; its pictures are added to those that are shown afterwards."""
         if not block.tool_use_id:
             raise BadRequest(f"{place}.tool_use_id is missing; it must be the id of a tool_use block")
         content = block.content
         if isinstance(content, dict):
             raise BadRequest(f"{place}.content: an object is not allowed; text or a list of blocks is needed")
-        parts = enumerate(_blocks(content or ""))
-        texts = [self._text(part, f"{place}.content[{index}]") for index, part in parts]
-        text = "\n".join(text for text in texts if text is not None)
+        parts = _Parts("\n")
+        for index, part in enumerate(_blocks(content or "")):
+            self._add(parts, part, f"{place}.content[{index}]")
+        for image in parts.images:
+            shown.add_image(image)
+        text = "\n".join(part.text or "" for part in parts.parts if part.type == "text")
         self.messages.append(
             Message(
                 "tool",
@@ -169,13 +216,12 @@ class _Conversation:
         if last is None or last.role != message.role:
             self.messages.append(message)
             return
-        separator = "" if message.role == "assistant" else "\n\n"
+        parts = _Parts("" if message.role == "assistant" else "\n\n").of(last) + _Parts().of(message)
+        thoughts = filter(None, (last.reasoning_content, message.reasoning_content))
         self.messages[-1] = replace(
-            last,
-            content=separator.join(filter(None, (last.content, message.content))),  # type: ignore[arg-type]
+            parts.message(message.role),
             tool_calls=[*(last.tool_calls or []), *(message.tool_calls or [])] or None,
-            reasoning_content="\n".join(filter(None, (last.reasoning_content, message.reasoning_content)))
-            or None,
+            reasoning_content="\n".join(thoughts) or None,
         )
 
     def _text(self, block: Block, place: str) -> str | None:
@@ -193,11 +239,9 @@ class _Conversation:
         if block.type in SERVER_BLOCKS or block.type.endswith(SERVER_RESULT):
             self._warnings.append(f"{place} was left out: blocks of type {block.type[:64]} are not supported")
             return None
-        if block.type == "image":
-            raise BadRequest(f"{place}: an image is not supported: this model reads only text")
         raise BadRequest(
-            f"{place}.type: {block.type[:64]!r} is not supported; supported are text, document, search_result, "
-            "thinking, tool_use and tool_result"
+            f"{place}.type: {block.type[:64]!r} is not supported here; supported are text, image, document, "
+            "search_result, thinking, tool_use and tool_result"
         )
 
     def clear_thoughts(self, kept: int | None) -> list[str]:
@@ -244,6 +288,21 @@ def _texts(blocks: Iterable[Block], place: str) -> Iterator[str]:
 
 def _source_name(block: Block) -> str:
     return block.source if isinstance(block.source, str) else ""
+
+
+def _image(block: Block, place: str) -> str:
+    """A picture in base64."""
+    source = block.source
+    if not isinstance(source, Source) or source.type != "base64" or not source.data:
+        kind = source.type if isinstance(source, Source) else "none"
+        raise BadRequest(
+            f"{place}.source.type: {kind[:64]!r} is not supported: nothing is fetched; send the picture itself, as base64"
+        )
+    if not (source.media_type or "image/").startswith("image/"):
+        raise BadRequest(
+            f"{place}.source.media_type: {source.media_type!r} is not supported; pictures (image/png, …) are"
+        )
+    return source.data
 
 
 def _document(block: Block, place: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from runner.api.anthropic.requests import Messages
 from runner.errors import BadRequest
-from runner.protocol.text import Message, TextRequest, encode
+from runner.protocol.text import Message, Part, TextRequest, encode
 from tests.runner.fuzzing import VALUES
 
 ASK = {"role": "user", "content": "How is the sea?"}
@@ -85,6 +85,23 @@ def test_documents_and_search_results_are_text() -> None:
     assert only.content == "Log\nCalm.\n\nCalm.\n\nSea\nhttps://x\nBlue."
 
 
+def test_pictures_keep_their_places_and_those_of_results_follow_them() -> None:
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+    other = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "BBBB"}}
+    (only,) = messages(user(said("Look:"), picture, said("And"), said("now?")))
+    assert only.content == [Part("text", "Look:"), Part("image"), Part("text", "And\n\nnow?")]
+    assert only.images == ["AAAA"]
+    shot = {**RESULT, "content": [said("Done."), other]}
+    result, shown = messages(ASK, assistant(CALL), user(shot, picture, said("So?")))[2:]
+    assert (result.role, result.content) == ("tool", "Done.")
+    assert (shown.content, shown.images) == (
+        [Part("image"), Part("image"), Part("text", "So?")],
+        ["BBBB", "AAAA"],
+    )
+    (both,) = messages(user(picture), user(other, said("Which?")))
+    assert both.images == ["AAAA", "BBBB"]
+
+
 def test_thoughts_of_earlier_turns_are_cleared_as_asked() -> None:
     turns = [ASK, assistant({"type": "thinking", "thinking": "A.", "signature": "x"}, said("a"))] * 3
 
@@ -141,7 +158,8 @@ def test_tools_of_the_client_have_a_schema_and_those_of_servers_are_left_out() -
     [
         ({"messages": [{"role": "tool", "content": "x"}]}, r"^messages\[0\]\.role: 'tool' is not supported"),
         ({"messages": [user({"type": "text"})]}, r"^messages\[0\]\.content\[0\]\.text is missing"),
-        ({"messages": [user({"type": "image"})]}, r"^messages\[0\]\.content\[0\]: an image is not supported"),
+        ({"messages": [user({"type": "image"})]}, r"\.source\.type: 'none' is not supported: nothing is fetched"),
+        ({"messages": [user({"type": "image", "source": {"type": "url", "url": "https://x"}})]}, r"\.source\.type: 'url' is not supported"),
         ({"messages": [user({"type": "sound"})]}, r"^messages\[0\]\.content\[0\]\.type: 'sound' is not"),
         ({"messages": [user({"type": "document"})]}, r"\.source\.type: 'none' is not supported"),
         ({"messages": [user({"type": "tool_result"})]}, r"\.tool_use_id is missing"),
