@@ -31,6 +31,7 @@ class Options(Struct, frozen=True, omit_defaults=True):
 
     num_predict: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
     max_tokens: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
+    num_keep: Annotated[int, Meta(ge=-1, le=2**31 - 1)] = 4  # tokens at the beginning that stay; below 0: all
     num_ctx: Count | None = None  # how much of the model's context may be used; 0: all of it
     temperature: Annotated[float, Meta(ge=0, le=100)] = 0.0
     top_p: Share = 1.0
@@ -95,7 +96,10 @@ class TextRequest(Struct, frozen=True, omit_defaults=True):
     prediction: str | None = None
     split: bool = False  # thoughts and tool calls apart from the content
     call_deltas: bool = False  # calls while they are written, in place of whole ones
-    truncate: bool = False  # leave out the oldest messages if all do not fit into the context
+    # Leave out the oldest messages if all do not fit into the context, and if that is not enough, tokens behind num_keep.
+    truncate: bool = False
+    # Tokens that precede the prompt: of an earlier text. If it is given, the last event has the tokens that were read.
+    context: list[TokenId] | None = None
     options: Options = field(default_factory=Options)
     format: Literal["json", ""] | dict[str, Any] | bool | None = None
     logprobs: bool = False
@@ -173,6 +177,9 @@ class TextDone(Struct, frozen=True):
     call_deltas: list[CallDelta] | msgspec.UnsetType = msgspec.UNSET
     warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
     stop_string: str | msgspec.UnsetType = msgspec.UNSET  # the one that ended the text
+    prompt_tokens: list[int] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )  # what was read, if the request has a context
     drafted: int = 0  # tokens of the answer that were drafted ahead of the model
     accepted: int = 0  # of these, the ones that the model chose as well
     done: Literal[True] = True

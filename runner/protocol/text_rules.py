@@ -73,7 +73,7 @@ def _check_prompt(request: TextRequest) -> None:
         check_messages(request.messages)
         _check_parts(request.messages)
         return
-    if not request.prompt:
+    if not request.prompt and not request.context:
         state = "is missing" if request.prompt is None else "is empty"
         raise BadRequest(f"prompt {state}; some text is needed, or messages")
     if request.tools:

@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.api.lease import DOES
 from runner.api.logprobs import without_id
+from runner.api.ollama.context_shift import ContextShift
 from runner.api.ollama.models import ModelCatalog
 from runner.api.ollama.requests import Generate, Request
 from runner.errors import BadRequest, RunnerFailed
@@ -86,16 +87,28 @@ class Answer:
         return self._line() | self._message() | {"done": True, "done_reason": "load"}
 
     async def _events(self, lease: Lease, request: CompletionRequest) -> AsyncGenerator[Line, None]:
-        async with aclosing(lease.server.completion(request, id=self._id)) as events:
+        if not isinstance(request, TextRequest):
+            async with aclosing(lease.server.completion(request, id=self._id)) as steps:
+                async for step in steps:
+                    yield self._image(step)
+            return
+        text = ContextShift(lease, request, self._id, self._request.shifts)
+        async with aclosing(text.events()) as events:
             async for event in events:
-                if not isinstance(event, TextChunk) and not isinstance(event, TextDone):
-                    yield self._image(event)
-                    continue
                 line = self._text(event)
                 if line is not None:
                     yield line
                 if isinstance(event, TextDone):
-                    yield self._line() | self._message() | self._done(event)
+                    yield (
+                        self._line() | self._message() | self._done(event) | self._context(event, text.tokens)
+                    )
+
+    def _context(self, event: TextDone, tokens: list[int]) -> Line:
+        """What a later request may continue; a raw prompt has none."""
+        request = self._request
+        if not isinstance(request, Generate) or request.fields.raw or not event.prompt_tokens:
+            return {}
+        return {"context": tokens}
 
     # -- one line each
 

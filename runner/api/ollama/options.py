@@ -22,12 +22,12 @@ DEFAULTS: dict[str, Any] = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
-SAME = (*DEFAULTS, "num_predict", "num_ctx", "seed", "stop", "priority", "speculate")
+SAME = (*DEFAULTS, "num_predict", "num_keep", "num_ctx", "seed", "stop", "priority", "speculate")
 # Settings of a server, which do not change the answer; clients send them as a matter of course. Accepted, with a
-# warning. A context that never moves on keeps everything, and Mirostat's numbers mean nothing without it.
+# warning. Mirostat's numbers mean nothing without it.
 HINTS = (
     "numa", "num_batch", "num_gpu", "main_gpu", "low_vram", "f16_kv", "use_mmap", "use_mlock", "num_thread",
-    "num_gqa", "num_keep", "draft_num_predict", "mirostat_tau", "mirostat_eta",
+    "num_gqa", "draft_num_predict", "mirostat_tau", "mirostat_eta",
 )  # fmt: skip
 # Options that would change the answer. They are ignored with a warning, unless their value means "off".
 IGNORED: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -40,7 +40,7 @@ IGNORED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "embedding_only": (lambda value: value is False, "models are always loaded whole"),
 }
 MOST_WARNINGS = 16
-WHOLE = ("top_k", "repeat_last_n", "num_predict", "num_ctx", "seed")
+WHOLE = ("top_k", "repeat_last_n", "num_predict", "num_keep", "num_ctx", "seed")
 NUMBERS = (*DEFAULTS, *WHOLE)
 # Of these, values below 0 mean no limit.
 LIMITS = ("top_k", "num_ctx")

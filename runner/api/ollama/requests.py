@@ -15,7 +15,7 @@ from runner.http import rules
 from runner.protocol.duration import Duration
 from runner.protocol.image import ImageCompletionRequest
 from runner.protocol.messages import check_content
-from runner.protocol.text import Message, TextRequest, parse_body
+from runner.protocol.text import Message, TextRequest, TokenId, parse_body
 
 NO_TOOLS = Toolbox()
 ROLES = ("system", "user", "assistant", "tool")
@@ -43,7 +43,7 @@ class GenerateRequest(CommonFields, frozen=True, kw_only=True):
     suffix: str | None = None
     system: str | None = None
     template: str | None = None
-    context: list[int] | None = None
+    context: list[TokenId] | None = None
     raw: bool | None = None
     images: list[str] | None = None
     mask: str | None = None  # ours
@@ -82,8 +82,8 @@ class ChatRequest(CommonFields, frozen=True, kw_only=True):
 
 CHAT_RULES = (CHOICE_RULE,)
 GENERATE_RULES = (
-    rules.excludes("raw", "system", "think"),
-    rules.is_absent("suffix", "template", "context"),
+    rules.excludes("raw", "system", "think", "context"),
+    rules.is_absent("suffix", "template"),
 )
 
 
@@ -108,18 +108,22 @@ class Request:
             self.warnings.append(
                 "think was ignored: format holds for the whole answer, and leaves no room for thoughts"
             )
-        if fields.truncate and self.kind == "generate":
-            self.warnings.append(
-                "truncate has no effect: a prompt that does not fit into the context is refused, not shortened"
-            )
-        if fields.shift:
-            self.warnings.append("shift has no effect: an answer ends when the context is full")
 
     def apply_defaults(self, defaults: ModelfileDefaults) -> None:
         """Use the model's own options and system message where the request sets none."""
         self.options.apply_defaults(defaults.options, defaults.name)
         self.system = defaults.system
         self.earlier = [Message(one.get("role", "user"), one.get("content", "")) for one in defaults.messages]
+
+    @property
+    def context(self) -> list[int]:
+        """The tokens of an earlier text that this one continues."""
+        return []
+
+    @property
+    def shifts(self) -> bool:
+        """Whether a text goes on where the context is full."""
+        return self.fields.shift is not False
 
     @property
     def thinks(self) -> bool | None:
@@ -146,7 +150,8 @@ class Request:
             top_logprobs=fields.top_logprobs or 0,
             think=self.thinks if messages is not None else None,
             split=messages is not None,
-            truncate=self.kind == "chat" and fields.truncate is not False,
+            truncate=fields.truncate is not False,
+            context=self.context,
             **tools.request_fields(),
         )
 
@@ -175,7 +180,6 @@ class Generate(Request):
                 "loras": "adapters are for models that draw pictures",
                 "suffix": "filling in between is not supported; put all that comes before into prompt",
                 "template": "models keep their own chat template; raw takes a prompt as it is",
-                "context": "answers carry none; send the conversation to /api/chat",
             }
         )
         if fields.raw:
@@ -183,12 +187,20 @@ class Generate(Request):
                 raise BadRequest(
                     "raw: it cannot be combined with system or think, which need the chat template"
                 )
+            if fields.context:
+                raise BadRequest(
+                    "raw: it cannot be combined with context, which is what the chat template has written"
+                )
             if fields.images:
                 raise BadRequest("raw: it cannot be combined with images, which need the chat template")
             return self._engine_request(prompt=fields.prompt)
         system = _system(fields.system or self.system)
         prompt = Message("user", fields.prompt or "", images=fields.images or None)
-        return self._engine_request([*system, *self.earlier, prompt])
+        return self._engine_request([*system, *([] if self.context else self.earlier), prompt])
+
+    @property
+    def context(self) -> list[int]:
+        return self.fields.context or []
 
     def picture(self) -> ImageCompletionRequest:
         """The request as a picture request for the engine."""

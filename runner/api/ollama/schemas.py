@@ -91,6 +91,7 @@ class Generated(Line, frozen=True, kw_only=True):
 
     response: str
     thinking: str | UnsetType = UNSET
+    context: list[int] | UnsetType = UNSET
     image: str | UnsetType = UNSET
     completed: int | UnsetType = UNSET
     total: int | UnsetType = UNSET

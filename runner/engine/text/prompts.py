@@ -15,7 +15,7 @@ from runner.engine.text.output_parser import OutputParser
 from runner.engine.text.pictures import NO_PICTURES, Looked, Sight, seen_in
 from runner.engine.text.required_calls import RequiredCall
 from runner.engine.text.tokens import Tokens
-from runner.engine.text.truncation import note, truncate
+from runner.engine.text.truncation import cut, cut_note, note, truncate
 from runner.errors import BadRequest
 from runner.protocol.speculate import read_speculate
 from runner.protocol.text import (
@@ -51,6 +51,7 @@ class Generate:
     context: list[int] = field(default_factory=list)  # the last tokens of a text that the answer continues
     warnings: list[str] = field(default_factory=list)
     priority: int = 0  # lower ones begin earlier
+    shows_prompt: bool = False  # whether the last event has the prompt's tokens
     pictures: "PromptPictures | None" = None
 
     @property
@@ -98,6 +99,10 @@ class Prompts(Tokens):
                 warnings.append(note(request, shorter, context))
                 request = shorter
                 chat, prompt = self._prompt(request, looked)
+        prompt = self._behind(request.context, prompt)
+        if request.truncate and len(prompt) >= context and not looked:
+            whole, prompt = prompt, cut(prompt, context, request.options.num_keep)
+            warnings.append(cut_note(len(whole), len(prompt), context))
         if not prompt:
             raise BadRequest("prompt: the text has no tokens; at least one is needed")
         if len(prompt) >= context:
@@ -114,6 +119,7 @@ class Prompts(Tokens):
         if pictures and drafting.model:
             drafting = replace(drafting, model=False)
             warnings.append("speculate: the draft model does not see pictures, so it drafts nothing here")
+        goes_on = chat.begun if chat else not request.prompt
         return Generate(
             prompt=tokens,
             max_tokens=self._max_tokens(request.options, context - len(prompt)),
@@ -123,11 +129,20 @@ class Prompts(Tokens):
             drafting=drafting,
             grammar=grammar,
             parser=self._formats.parser(request, chat) if request.split else None,
-            context=prompt[-CONTEXT_TOKENS:] if chat and chat.begun else [],
+            context=prompt[-CONTEXT_TOKENS:] if goes_on else [],
+            shows_prompt=request.context is not None and pictures is None,
             warnings=warnings,
             priority=request.options.priority,
             pictures=pictures,
         )
+
+    def _behind(self, context: list[int] | None, prompt: list[int]) -> list[int]:
+        """The prompt behind an earlier text, without a second beginning."""
+        if not context:
+            return prompt
+        self.check_ids(context, "context")
+        start = self.tokenizer.bos_token_id
+        return [*context, *(prompt[1:] if start is not None and prompt[:1] == [start] else prompt)]
 
     def _prompt(self, request: TextRequest, looked: Looked) -> tuple[ChatPrompt | None, list[int]]:
         """The prompt, in which a placeholder stands for each row of a picture."""

@@ -37,6 +37,18 @@ def _without(request: TextRequest, cut: int) -> TextRequest:
     return replace(request, messages=[*system, *messages[cut:]])
 
 
+def cut(tokens: list[int], context: int, keep: int) -> list[int]:
+    """Without tokens behind the first `keep`, so that half of the rest of the context is free."""
+    most = context - 1
+    keep = most if keep < 0 else min(keep, most)
+    rest = (most - keep + 1) // 2
+    return tokens[:keep] + tokens[len(tokens) - rest :]
+
+
+def cut_note(total: int, left: int, context: int) -> str:
+    return f"prompt: {total - left} of its {total} tokens were left out; all do not fit into the context of {context} tokens"
+
+
 def note(request: TextRequest, shorter: TextRequest, context: int) -> str:
     """What was left out, for the answer's warnings."""
     left_out = len(request.messages or []) - len(shorter.messages or [])

@@ -388,6 +388,7 @@ def _done(answer: _Answer, finish: str, rest: ParsedDelta) -> TextDone:
         "call_deltas": rest.call_deltas,
         "warnings": answer.request.warnings,
         "stop_string": answer.stops.matched,
+        "prompt_tokens": answer.sequence.prompt if answer.request.shows_prompt else [],
     }
     extra = {name: value for name, value in optional.items() if value}
     return msgspec.structs.replace(done, **extra) if extra else done

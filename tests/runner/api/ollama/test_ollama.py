@@ -265,14 +265,14 @@ def test_texts_that_are_too_long_are_cut_unless_that_is_forbidden(client: Any) -
     [
         ({"suffix": "end"}, "suffix"),
         ({"template": "{{ .Prompt }}"}, "template"),
-        ({"context": [1, 2]}, "context"),
+        ({"raw": True, "context": [1, 2]}, "raw"),
+        ({"context": [10**6]}, "context: 1000000 is not a token of this model"),
         ({"images": [base64.b64encode(b"picture").decode()]}, "images"),
         ({"width": 64}, "width"),
         ({"raw": True, "system": "Be brief."}, "raw"),
         ({"options": {"speculate": "always"}}, "options.speculate"),
         ({"options": {"speculate": -1}}, "options.speculate"),
         ({"options": {"temperature": "hot"}}, "options.temperature"),
-        ({"options": {"num_ctx": 3}}, "do not fit into the context of 3"),
         ({"keep_alive": "soon"}, "keep_alive"),
     ],
 )
@@ -322,7 +322,9 @@ def test_numbers_are_taken_as_text_and_cut_where_whole_ones_are_needed(client: A
 
 def test_a_context_is_a_limit_and_never_more_than_the_model_has(client: Any) -> None:
     used = generate(client, raw=True).prompt_eval_count
-    short = generate(client, raw=True, options={"seed": 3, "num_ctx": used + 4})
+    short = client.generate(
+        "toy", "The sea", raw=True, options={"seed": 3, "num_ctx": used + 4, "num_predict": 4}
+    )
     assert (short.eval_count, short.done_reason) == (4, "length")
     large = generate(client, raw=True, options={**OPTIONS, "num_ctx": 10**9})
     assert large.response == generate(client, raw=True).response
@@ -334,7 +336,8 @@ def test_a_chat_loses_its_oldest_messages_where_it_exceeds_the_context(gateway: 
     turns = [{"role": role, "content": "The sea is blue and wide."} for role in ("user", "assistant")] * 20
     messages = [{"role": "system", "content": "Be brief."}, *turns, *ASK]
     limit = chat(client).prompt_eval_count + 60
-    body = {"model": "toy", "messages": messages, "stream": False, "options": {"seed": 3, "num_ctx": limit}}
+    options = {"seed": 3, "num_ctx": limit}
+    body = {"model": "toy", "messages": messages, "stream": False, "shift": False, "options": options}
     answer = gateway.http.post("/api/chat", json=body).json()
     assert answer["prompt_eval_count"] <= limit * 7 // 8
     assert answer["prompt_eval_count"] + answer["eval_count"] == limit
@@ -343,6 +346,43 @@ def test_a_chat_loses_its_oldest_messages_where_it_exceeds_the_context(gateway: 
     refused = gateway.http.post("/api/chat", json={**body, "truncate": False})
     assert refused.status_code == 400
     assert f"do not fit into the context of {limit} tokens" in refused.json()["error"]
+
+
+def test_a_prompt_that_is_too_long_loses_tokens_behind_its_beginning(gateway: Gateway) -> None:
+    body = {"model": "toy", "prompt": "sea " * 200, "raw": True, "stream": False, "options": {"num_ctx": 64, "num_predict": 4, "num_keep": 8}}  # fmt: skip
+    answer = gateway.http.post("/api/generate", json=body).json()
+    assert answer["prompt_eval_count"] == 8 + 28
+    assert answer["warnings"][0].endswith("all do not fit into the context of 64 tokens")
+    refused = gateway.http.post("/api/generate", json={**body, "truncate": False})
+    assert (refused.status_code, "do not fit into the context of 64" in refused.json()["error"]) == (
+        400,
+        True,
+    )
+
+
+def test_a_text_goes_on_where_its_context_is_full_unless_that_is_forbidden(gateway: Gateway) -> None:
+    """The toy never ends by itself with this seed."""
+    body = {"model": "toy", "prompt": "The sea", "stream": False, "options": {"seed": 3, "num_ctx": 64, "num_predict": 100}}  # fmt: skip
+    answer = gateway.http.post("/api/generate", json=body).json()
+    assert (answer["eval_count"], answer["done_reason"]) == (100, "length")
+    assert answer["warnings"][-1].startswith("shift: the context of 64 tokens was full ")
+    still = gateway.http.post("/api/generate", json={**body, "shift": False}).json()
+    assert still["prompt_eval_count"] + still["eval_count"] == 64
+    assert answer["response"].startswith(still["response"].rstrip("\ufffd"))
+    chatted = gateway.http.post("/api/chat", json={**body, "messages": ASK}).json()
+    assert chatted["eval_count"] == 100
+
+
+def test_a_context_goes_out_and_comes_back_in(client: Any, gateway: Gateway) -> None:
+    first = generate(client)
+    assert len(first.context) == first.prompt_eval_count + first.eval_count
+    second = generate(client, context=first.context)
+    assert second.prompt_eval_count == len(first.context) + first.prompt_eval_count
+    assert list(second.context[: len(first.context)]) == list(first.context)
+    assert generate(client, raw=True).context is None
+    lines = list(generate(client, stream=True, context=first.context))
+    assert lines[-1].context == second.context
+    assert all(line.context is None for line in lines[:-1])
 
 
 def test_bodies_that_are_no_requests_are_400s(gateway: Gateway) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from runner.engine.text.prompts import Prompts
+from runner.engine.text.truncation import cut
 from runner.errors import BadRequest
 from runner.protocol.text import TextRequest
 from runner.protocol.text_rules import parse_text
@@ -93,14 +94,25 @@ def test_tool_calls_are_not_cut_off_from_their_turn(prompts: Prompts) -> None:
     assert made.prompt[0] == len("user")
 
 
-def test_what_does_not_fit_alone_is_refused_with_both_numbers(prompts: Prompts) -> None:
+def test_what_does_not_fit_alone_loses_tokens_behind_its_beginning(prompts: Prompts) -> None:
     messages = [
         *conversation(3),
         {"role": "assistant", "content": "a"},
         {"role": "user", "content": "u " * 90},
     ]
-    with pytest.raises(BadRequest, match="its 93 tokens do not fit into the context of 80 tokens"):
-        prompts.generate(request(messages))
+    made = prompts.generate(request(messages))
+    assert len(made.prompt) == 4 + (79 - 4 + 1) // 2
+    assert made.warnings[-1] == (
+        "prompt: 51 of its 93 tokens were left out; all do not fit into the context of 80 tokens"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [(0, [5, 6, 7, 8, 9]), (2, [0, 1, 6, 7, 8, 9]), (-1, list(range(9))), (99, list(range(9)))],
+)
+def test_tokens_are_cut_so_that_half_of_the_rest_is_free(keep: int, left: list[int]) -> None:
+    assert cut(list(range(10)), 10, keep) == left
 
 
 def test_nothing_is_left_out_unless_that_is_allowed(prompts: Prompts) -> None:
