@@ -128,7 +128,10 @@ class Qwen3Encoder(nn.Module):
         unused = tuple(f"layers.{index}.*" for index in range(len(self.layers), self.count))
         if self.count not in self.depths:
             unused += ("norm.weight",)
-        return WeightMap(strip=("model.",), drop=("lm_head.*", *unused), fuse=FUSED)
+        # Of Qwen3-VL, whose text network this is too, the tower is left out.
+        return WeightMap(
+            strip=("model.language_model.", "model."), drop=("lm_head.*", "visual.*", *unused), fuse=FUSED
+        )
 
     def __call__(self, ids: mx.array, mask: mx.array | None = None) -> mx.array:
         """`ids` and `mask` are [batch, length]; `mask` is 0 for padding. None: there is no padding."""

@@ -17,6 +17,7 @@ FAMILIES: dict[str, str] = {
     "idefics3": "idefics3",
     "qwen2_5_vl": "qwen2_5_vl",
     "qwen3_vl": "qwen3_vl",
+    "qwen3_vl_moe": "qwen3_vl",
     "smolvlm": "idefics3",
 }
 

@@ -16,8 +16,8 @@ from models.config import ConfigError
 from models.vision.interface import Features, Positions, SeenPicture
 from models.vision.pixels import PixelSettings, digest, rgb
 from models.vision.prompts import expanded
-from models.vision.settings import processor_settings, section, special_token, token_id
-from models.vision.siglip import SiglipConfig, SiglipTower, siglip_weights, under
+from models.vision.settings import processor_settings, section, special_token, token_id, under
+from models.vision.siglip import SiglipConfig, SiglipTower, siglip_weights
 
 
 @dataclass(frozen=True)

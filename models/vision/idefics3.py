@@ -16,8 +16,15 @@ from models.config import ConfigError
 from models.vision.idefics3_processor import Idefics3Processor
 from models.vision.interface import Features, Positions, SeenPicture
 from models.vision.prompts import expanded
-from models.vision.settings import processor_settings, prompt_settings, section, special_token, token_id
-from models.vision.siglip import SiglipConfig, SiglipTower, siglip_weights, under
+from models.vision.settings import (
+    processor_settings,
+    prompt_settings,
+    section,
+    special_token,
+    token_id,
+    under,
+)
+from models.vision.siglip import SiglipConfig, SiglipTower, siglip_weights
 
 
 @dataclass(frozen=True)

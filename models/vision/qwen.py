@@ -12,7 +12,7 @@ from PIL import Image
 from models.vision.interface import Positions, SeenPicture
 from models.vision.prompts import expanded
 from models.vision.qwen_processor import QwenProcessor
-from models.vision.settings import token_id
+from models.vision.settings import token_id, under
 
 IMAGE = "<|image_pad|>"
 BEGIN, END = "<|vision_start|>", "<|vision_end|>"
@@ -21,12 +21,8 @@ PREFIXES = ("model.visual.", "visual.", "vision_tower.")
 
 
 def tower_weights(weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
-    """The tower's tensors out of a checkpoint's."""
-    for prefix in PREFIXES:
-        tower = {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
-        if tower:
-            return tower
-    return {}
+    """The tower's tensors out of a checkpoint's; all, if it is a tower's."""
+    return under(weights, *PREFIXES) or dict(weights)
 
 
 class QwenVision:

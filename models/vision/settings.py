@@ -1,8 +1,10 @@
-"""The files beside config.json that say how pictures are prepared."""
+"""What the files of a checkpoint say about its eyes: settings, special tokens, the names of tensors."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import mlx.core as mx
 
 from models.config import ConfigError, read_json
 
@@ -56,3 +58,12 @@ def special_token(folder: Path, name: str, default: str) -> str:
         if isinstance(value, str) and value:
             return value
     return default
+
+
+def under(weights: Mapping[str, mx.array], *prefixes: str) -> dict[str, mx.array]:
+    """The tensors under the first of these prefixes that a checkpoint has, without it."""
+    for prefix in prefixes:
+        tensors = {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
+        if tensors:
+            return tensors
+    return {}

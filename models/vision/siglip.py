@@ -139,12 +139,3 @@ def siglip_weights(weights: Mapping[str, mx.array], channels: int) -> dict[str, 
         for key, value in tower.items()
         if not key.startswith("head.") and not key.endswith(".position_ids")
     }
-
-
-def under(weights: Mapping[str, mx.array], *prefixes: str) -> dict[str, mx.array]:
-    """The tensors under the first of these prefixes that a checkpoint has, without it."""
-    for prefix in prefixes:
-        tensors = {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
-        if tensors:
-            return tensors
-    return {}

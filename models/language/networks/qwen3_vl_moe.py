@@ -1,15 +1,26 @@
-"""Qwen3-VL MoE with both storage orders of expert weights, and without a head if the files have none."""
+"""The text network of Qwen3-VL with experts, in both orders in which these are stored, and without a head if the files have none."""
+
+from dataclasses import dataclass
 
 import mlx.core as mx
 from mlx_lm.models import qwen3_vl_moe as base
 
+from models.language.networks.deepstack import DeepStack
 from models.language.networks.experts import Weights
 
-ModelArgs = base.ModelArgs
 HEADS = ("lm_head.weight", "language_model.lm_head.weight")
 
 
-class Model(base.Model):
+@dataclass
+class ModelArgs(base.ModelArgs):
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self) -> None:
+        # transformers 5 writes it beside text_config.
+        self.text_config.setdefault("tie_word_embeddings", self.tie_word_embeddings)
+
+
+class Model(DeepStack, base.Model):
     def sanitize(self, weights: Weights) -> Weights:
         args = self.language_model.args
         rows = {

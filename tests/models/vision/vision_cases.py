@@ -200,6 +200,11 @@ CASES: dict[str, Case] = {
         {"patch_size": 5, "merge_size": 3, "temporal_patch_size": 1, "size": {"shortest_edge": 700, "longest_edge": 4000}},
         "Qwen2VLImageProcessorPil", names=MLX_QWEN, one_file=True, channels_last=True, seed=4,
     ),
+    "qwen3-vl-moe": Case(
+        "Qwen3VLMoeForConditionalGeneration",
+        qwen3_vl({"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 20, "decoder_sparse_step": 1, "mlp_only_layers": [1]}),
+        qwen_pixels(), "Qwen2VLImageProcessorPil", seed=8,
+    ),
     "gemma3": Case(
         "Gemma3ForConditionalGeneration", gemma3(), {"size": {"height": 24, "width": 24}}, "Gemma3ImageProcessorPil",
         names=(("model.vision_tower.", "vision_tower.vision_model."), ("model.multi", "multi"), ("model.language_model.", "language_model.model.")),
