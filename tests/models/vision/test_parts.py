@@ -1,5 +1,6 @@
 """Parts of models that see, as picture models use them: the text network alone, by its hidden states, and the tower alone."""
 
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -9,7 +10,7 @@ import pytest
 from models.checkpoint.weights import load_tensors
 from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
 from models.vision.qwen2_5_vl import Qwen25VisionConfig, load_tower
-from tests.models.vision.vision_cases import CASES, Toy, picture, weights
+from tests.models.vision.vision_cases import CASES, Toy, picture, weights, write_checkpoint
 from tests.optional import needed
 
 
@@ -46,3 +47,20 @@ def test_the_tower_of_qwen2_5_vl_loads_alone(
     seen = toy.vision.look(picture((50, 40)))
     rows = tower(toy.vision.processor.numbers(seen), seen.grid)  # type: ignore[attr-defined]
     assert mx.array_equal(rows, toy.vision.features(seen).rows)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_tower_in_half_precision_stays_near_and_in_it(
+    name: str, tmp_path: Path, toys: dict[str, Toy], described: dict[str, Any]
+) -> None:
+    folder = write_checkpoint(tmp_path, CASES[name], described[name])
+    exact = toys[name].vision
+    seen = exact.look(picture((50, 40)))
+    half = Toy.load(folder, mx.bfloat16).vision.features(seen)
+    expected = exact.features(seen)
+    assert len(half.deepstack) == len(expected.deepstack)
+    for rows, reference in zip(
+        (half.rows, *half.deepstack), (expected.rows, *expected.deepstack), strict=True
+    ):
+        assert rows.dtype == mx.bfloat16
+        assert mx.abs(rows - reference).max().item() < 0.05 * mx.abs(reference).max().item()

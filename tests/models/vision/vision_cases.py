@@ -286,10 +286,10 @@ class Toy:
     vision: VisionModel
 
     @classmethod
-    def load(cls, folder: Path) -> "Toy":
+    def load(cls, folder: Path, dtype: mx.Dtype = mx.float32) -> "Toy":
         local = LocalModel("toy", folder, lambda component: (Shard(folder / "model.safetensors"),))
         text, config = build(local)
-        return cls(text, loader(config)(config, folder, read_shards("toy", local.shards("")), mx.float32))
+        return cls(text, loader(config)(config, folder, read_shards("toy", local.shards("")), dtype))
 
     def run(self, prompt: Prompt) -> tuple[NDArray[np.float32], list[int]]:
         """What is written after the prompt if each token is the likeliest, and the logits of the prompt and of all of these but the
