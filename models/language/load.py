@@ -26,7 +26,7 @@ from models.language.decode.matmul import patch_matmul
 from models.language.distributed.sharding import shard
 from models.language.pictures.inputs import embedding_of
 from models.language.unpack import is_quantized, unpack, unpacked_bytes
-from models.vision import loader, sees
+from models.vision import has_tower, loader, sees
 from models.vision.interface import VisionModel
 
 
@@ -81,7 +81,7 @@ def load(
     model, config = build(local, precision, notes)
     adapted, warnings = _adapt(local.name, model, float32, group, room)
     notes += adapted
-    vision = None if group is not None else _vision(local, model, precision)
+    vision = None if group is not None else _vision(local, model, precision, notes)
     tokenizer = _read(local.folder, config, _Networks(model, vision), progress)
     model.eval()
     if group is not None:  # ready when all are
@@ -145,13 +145,18 @@ class _Networks(nn.Module):
             self.vision = vision.network
 
 
-def _vision(local: LocalModel, model: nn.Module, precision: Precision) -> VisionModel | None:
+def _vision(
+    local: LocalModel, model: nn.Module, precision: Precision, notes: list[str]
+) -> VisionModel | None:
     """What the model sees pictures with, if it is of a kind that does."""
     config = read_config(local.folder / "config.json")
     if not sees(config):
         return None
-    dtype = embedding_of(model)(mx.zeros((1,), mx.uint32)).dtype  # known without evaluation
     weights = read_shards(local.name, local.shards(""), precision)
+    if not has_tower(weights):
+        notes.append("its files have no vision tower, so it reads only text")
+        return None
+    dtype = embedding_of(model)(mx.zeros((1,), mx.uint32)).dtype  # known without evaluation
     try:
         vision = loader(config)(config, local.folder, weights, dtype)
     except (ValueError, LookupError, TypeError) as error:

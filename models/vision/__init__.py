@@ -6,7 +6,7 @@ Knows nothing of language models: the text networks are in models/language. Impo
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,9 +22,18 @@ FAMILIES: dict[str, str] = {
 }
 
 
+# In the names of a tower's tensors, in files of all ages.
+TOWERS = ("visual.", "vision_tower.", "vision_model.")
+
+
 def sees(config: Mapping[str, Any]) -> bool:
-    """Whether the model that this config.json describes reads pictures here."""
+    """Whether the model that this config.json describes reads pictures here, if its files have the tower."""
     return config.get("model_type") in FAMILIES and isinstance(config.get("vision_config"), dict)
+
+
+def has_tower(tensors: Iterable[str]) -> bool:
+    """By the names of a checkpoint's tensors; text networks that were converted on their own leave it out."""
+    return any(tower in name for name in tensors for tower in TOWERS)
 
 
 def loader(config: Mapping[str, Any]) -> "Load":

@@ -11,6 +11,7 @@ from models.encoders.architectures import is_encoder
 from models.tokenizers.template_location import TEMPLATE_CONFIGS, TEMPLATE_FILE, find_template
 from pipelines import PIPELINES, Capabilities
 from runner.errors import ModelNotSupported
+from runner.inspect.sight import sees_pictures
 from runner.sources import ModelFiles
 
 # Any of these in a chat template shows how its model calls tools.
@@ -63,7 +64,12 @@ def text_capabilities(files: ModelFiles) -> list[str]:
     calls = called or both or words.issuperset(CALL_WORDS) or bool(config.get("tool_parser_type"))
     templated = bool(template or config.get("chat_template_type"))
     thinks = both or any(words.issuperset(pair) for pair in THOUGHTS)
-    capabilities = {"completion": True, "tools": templated and calls, "thinking": thinks}
+    capabilities = {
+        "completion": True,
+        "vision": sees_pictures(files),
+        "tools": templated and calls,
+        "thinking": thinks,
+    }
     return [name for name, has in capabilities.items() if has]
 
 

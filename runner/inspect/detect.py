@@ -13,6 +13,7 @@ from runner.errors import ModelNotSupported
 from runner.inspect.image_backend import choose_engine, no_engine
 from runner.inspect.memory import MemoryEstimate, allowance, quantization
 from runner.inspect.mode import ModelMode, ModelType, detect_model_mode, detect_model_type, mode_of
+from runner.inspect.sight import sees_pictures
 from runner.inspect.tensor_summary import TensorSummary, summarize
 from runner.sources import ModelFiles, find
 from runner.sources.base import shorten
@@ -48,6 +49,7 @@ class Detection:
     memory: int | None
     least_memory: int | None
     context_length: int | None
+    sees: bool  # a language model that reads pictures
 
 
 def detect(name: str | ModelFiles) -> Detection:
@@ -86,6 +88,7 @@ def detect(name: str | ModelFiles) -> Detection:
         memory=estimate.resident if estimate else None,
         least_memory=(estimate.staged if staged else estimate.resident) if estimate else None,
         context_length=_context_length(files) if mode is ModelMode.TEXT else None,
+        sees=mode is ModelMode.TEXT and reason is None and sees_pictures(files),
     )
 
 

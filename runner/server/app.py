@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from runner.engine.engine import Engine, State
 from runner.errors import BadRequest
 from runner.http.access import Access
-from runner.http.bodies import JsonResponse, read_body
+from runner.http.bodies import LIMIT, PICTURES_LIMIT, JsonResponse, read_body
 from runner.http.metrics import Metrics
 from runner.http.middleware import RequestContextMiddleware
 from runner.process.stalls import Activity
@@ -168,8 +168,9 @@ class RunnerApp:
         worker = self.engine.require_ready()
         if cast(Loaded, worker).mode is ModelMode.IMAGE:
             return await self._image.completion(request, cast("ImageService", worker))
-        raw = await read_body(request)
-        return await self._text.completion(request, cast(TextService, worker), raw)
+        service = cast(TextService, worker)
+        raw = await read_body(request, PICTURES_LIMIT if service.prompts.sight.sees else LIMIT)
+        return await self._text.completion(request, service, raw)
 
     @cached_property
     def _image(self) -> "ImageApi":

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from safetensors.numpy import load_file, save
+
 MEDIA = "application/vnd.ollama.image."
 
 
@@ -34,6 +36,22 @@ def store_model(root: Path, path: str, folder: Path, **beside: Any) -> Path:
         for kind, content in beside.items()
     ]
     return manifest(root, path, [weights, *texts, *others])
+
+
+def store_pipeline(root: Path, path: str, folder: Path) -> Path:
+    """A picture model in the layout of diffusers, put into the store: a blob a tensor."""
+    layers = []
+    for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+        name = file.relative_to(folder).as_posix()
+        if file.suffix == ".safetensors":
+            component = name.rpartition("/")[0]
+            layers += [
+                layer(root, "tensor", f"{component}/{key}", save({"data": value}))
+                for key, value in load_file(file).items()
+            ]
+        else:
+            layers.append(layer(root, "json", name, file.read_bytes()))
+    return manifest(root, path, layers)
 
 
 def manifest(root: Path, path: str, layers: Iterable[Any], **changes: Any) -> Path:

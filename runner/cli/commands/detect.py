@@ -24,6 +24,7 @@ def render(detection: Detection, as_json: bool = False) -> str:
         return json.dumps(asdict(detection), indent=2, ensure_ascii=False)
     rows = [
         ("makes", MAKES[detection.mode]),
+        *([("reads", "text and pictures")] if detection.sees else []),
         ("type", detection.type),
         ("supported", "yes" if detection.supported else f"no: {detection.reason}"),
         *([("engine", ENGINES[detection.engine])] if detection.engine else []),

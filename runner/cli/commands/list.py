@@ -9,6 +9,7 @@ from runner.config import Config
 from runner.inspect.sample import PATHS
 from runner.library import Installed, Library, installed
 from runner.library.adapters import installed_adapters
+from runner.library.facts import capabilities
 from runner.sources.adapters import AdapterSource
 from runner.terminal import ago, paragraph, print_json, stamp, table, warn
 from runner.units import show_size
@@ -67,11 +68,18 @@ def as_json(library: Library) -> dict[str, Any]:
 def _row(model: Installed) -> tuple[str, ...]:
     return (
         shown(model.name, model.aliases),
-        model.mode or "?",
+        _makes(model),
         model.type.removesuffix(PIPELINE) or "?",
         show_size(model.bytes),
         ago(model.modified),
     )
+
+
+def _makes(model: Installed) -> str:
+    """What it makes, and whether it sees pictures."""
+    if "vision" in capabilities(model):
+        return f"{model.mode}, sees"
+    return model.mode or "?"
 
 
 def _print_faults(library: Library, details: bool) -> None:

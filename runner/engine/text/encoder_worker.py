@@ -12,6 +12,7 @@ from models.files import LocalModel
 from runner.engine import device
 from runner.engine.jobs import Job, JobEvent
 from runner.engine.text.embeddings import Embedding, Embeddings
+from runner.engine.text.pictures import Sight
 from runner.engine.text.tokens import Embed, Tokens
 from runner.errors import BadRequest
 from runner.sources import ModelMode
@@ -36,6 +37,8 @@ def load_encoder_worker(
 
 class EncoderPrompts(Tokens):
     """What an encoder can be asked for."""
+
+    sight = Sight()
 
     def __init__(self, model: EncoderModel, embedding_tokens: Callable[[str], list[int]]) -> None:
         super().__init__(model.tokenizer, model.vocab, model.context, embedding_tokens)

@@ -33,6 +33,10 @@ class Sight:
         self._vision = vision
         self._why_not = why_not
 
+    @property
+    def sees(self) -> bool:
+        return self._vision is not None and not self._why_not
+
     @cached_property
     def form(self) -> ContentForm | None:
         """How the chat template takes pictures; None if the model reads only text."""
@@ -41,7 +45,7 @@ class Sight:
     def looks(self, request: TextRequest) -> "dict[Picture, Callable[[], SeenPicture]]":
         """The pictures of a request, with what decodes and prepares each of them, which takes up to seconds."""
         places = _places(request.messages or [])
-        if places and (self._vision is None or self._why_not):
+        if places and not self.sees:
             raise BadRequest(f"{next(iter(places.values()))}: {self._why_not}")
         return {
             picture: partial(look, self._vision, picture, place)
