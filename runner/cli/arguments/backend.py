@@ -26,6 +26,13 @@ def _add_chat(commands: Commands) -> None:
         "model", metavar="MODEL", nargs="?", help=f"{MODEL_HELP} (default: the only language model installed)"
     )
     add("--system", metavar="TEXT", help="system prompt")
+    add(
+        "--image",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="picture that goes with the first prompt; may be repeated",
+    )
     add("--set", metavar="NAME=VALUE", action="append", help="set a generation option, such as temperature=0 or "
         "num_predict=100; may be repeated")  # fmt: skip
     add("--verbose", action="store_true", help="show the speed of every answer")

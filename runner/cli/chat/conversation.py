@@ -1,5 +1,6 @@
 """A conversation: its messages and generation options, and both as a file."""
 
+import base64
 import json
 import os
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from pipelines.limits import MOST_REFERENCES
 from runner.errors import BadRequest, DiptychError
 from runner.protocol.text import OPTION_NAMES, Message, Options, TextRequest, parse
 
@@ -17,9 +19,10 @@ LARGEST = 64 * 1024**2
 DEFAULTS = {"temperature": 0.7}
 
 
-class Turn(msgspec.Struct, frozen=True):
+class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     role: str
     content: str
+    images: list[str] = []  # in base64
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -42,18 +45,26 @@ class Conversation:
     options: dict[str, Any] = field(default_factory=lambda: dict(DEFAULTS))
     think: bool | None = None
     turns: list[Turn] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)  # that go with the next prompt
+
+    def show(self, path: Path) -> None:
+        """Let a picture go with the next prompt."""
+        if sum(len(turn.images) for turn in self.turns) + len(self.pictures) >= MOST_REFERENCES:
+            raise BadRequest(f"{path}: a conversation may have at most {MOST_REFERENCES} pictures")
+        self.pictures.append(_picture(path))
 
     def request(self, prompt: str) -> TextRequest:
         """The request that continues the conversation with a prompt."""
-        turns = [*self.turns, Turn("user", prompt)]
+        turns = [*self.turns, Turn("user", prompt, self.pictures)]
         if self.system:
             turns.insert(0, Turn("system", self.system))
-        messages = [Message(turn.role, turn.content) for turn in turns]
+        messages = [Message(turn.role, turn.content, turn.images or None) for turn in turns]
         return TextRequest(messages=messages, options=parse(Options, self.options), think=self.think)
 
     def add(self, prompt: str, answer: str) -> None:
         """Add a prompt and its answer, which may be incomplete."""
-        self.turns += [Turn("user", prompt), Turn("assistant", answer)]
+        self.turns += [Turn("user", prompt, self.pictures), Turn("assistant", answer)]
+        self.pictures = []
 
     def set(self, name: str, text: str) -> None:
         """Set an option from text; empty text resets it to the model's value. BadRequest says what is allowed."""
@@ -97,15 +108,32 @@ class Conversation:
         self.options, self.think = dict(saved.options), saved.think
 
 
-def _read(path: Path) -> Saved:
+def _picture(path: Path) -> str:
+    """A picture's file in base64, of which the header has been read."""
+    from pipelines.images import PictureError  # imports Pillow
+    from pipelines.picture_files import PictureFile
+
+    data = _content(path, "a picture")
+    try:
+        PictureFile(data)
+    except PictureError as error:
+        raise BadRequest(f"{path}: {error}") from None
+    return base64.b64encode(data).decode()
+
+
+def _content(path: Path, what: str) -> bytes:
     try:
         if not path.is_file():
             raise BadRequest(f"{path} {'is not a file' if path.exists() else 'does not exist'}")
         if path.stat().st_size > LARGEST:
-            raise BadRequest(f"{path} is too large for a conversation; the limit is {LARGEST >> 20} MiB")
-        raw = path.read_bytes()
+            raise BadRequest(f"{path} is too large for {what}; the limit is {LARGEST >> 20} MiB")
+        return path.read_bytes()
     except OSError as error:
         raise DiptychError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _read(path: Path) -> Saved:
+    raw = _content(path, "a conversation")
     try:
         content = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -18,6 +18,7 @@ from runner.terminal import warn
 HELP = '''\
   /set                  show the options; /set NAME VALUE sets one, /set NAME resets it to the model's default
   /system [TEXT]        show or set the system prompt; /system "" removes it
+  /image FILE           show the model a picture with the next prompt; several are shown together
   /save FILE            save the conversation
   /load FILE            continue a saved conversation
   /clear                start over
@@ -46,6 +47,7 @@ class Session:
         self._commands: dict[str, Callable[[str], None]] = {
             "set": self._set,
             "system": self._system,
+            "image": self._image,
             "save": self._save,
             "load": self._load,
             "clear": self._clear,
@@ -101,6 +103,10 @@ class Session:
         parts: list[str] = []
         try:
             done = self._background.run(self._answer(prompt, parts))
+        except DiptychError:
+            if self._conversation.pictures and not parts:
+                self._conversation.pictures.clear()  # a picture that is refused once is refused again
+            raise
         finally:
             if parts:
                 self._conversation.add(prompt, "".join(parts))
@@ -145,6 +151,11 @@ class Session:
             self._conversation.system = "" if rest == '""' else rest
         print(f"  system: {self._conversation.system or '(none)'}")
 
+    def _image(self, rest: str) -> None:
+        self._conversation.show(_path(rest, "/image FILE"))
+        count = len(self._conversation.pictures)
+        print(f"  {count} {'picture goes' if count == 1 else 'pictures go'} with the next prompt")
+
     def _save(self, rest: str) -> None:
         path = _path(rest)
         self._conversation.save(path)
@@ -157,12 +168,13 @@ class Session:
 
     def _clear(self, rest: str) -> None:
         self._conversation.turns.clear()
+        self._conversation.pictures.clear()
         print("  conversation cleared")
 
 
-def _path(text: str) -> Path:
+def _path(text: str, usage: str = "/save FILE or /load FILE") -> Path:
     if not text or "\0" in text:
-        raise BadRequest("no file was given: use /save FILE or /load FILE")
+        raise BadRequest(f"no file was given: use {usage}")
     return Path(os.path.expanduser(text))
 
 

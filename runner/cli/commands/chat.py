@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+from pathlib import Path
 
 import msgspec
 
@@ -26,6 +27,8 @@ def run(options: argparse.Namespace) -> int:
         if not equals:
             raise BadRequest(f"--set {assignment}: a value is missing; write --set {name or 'NAME'}=VALUE")
         conversation.set(name.strip(), value.strip())
+    for path in getattr(options, "image", ()):
+        conversation.show(Path(path))
     prompt = getattr(options, "prompt", "")
     terminal = not prompt and sys.stdin.isatty() and sys.stdout.isatty() and not options.json
     prompt = prompt or ("" if terminal else sys.stdin.buffer.read().decode("utf-8", "replace"))

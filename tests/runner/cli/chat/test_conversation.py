@@ -1,5 +1,6 @@
 """What goes into a request, and a conversation as a file."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from runner.cli.chat.conversation import Conversation
 from runner.cli.chat.prompt import harmless
 from runner.errors import BadRequest, DiptychError
 from runner.protocol.text import Options
+from tests.runner.pictures import sent
 
 
 def talked() -> Conversation:
@@ -115,3 +117,36 @@ def test_saved_files_are_json_for_people(tmp_path: Path) -> None:
 
 def test_a_models_words_do_not_steer_the_terminal() -> None:
     assert harmless("a\x1b[31mb\x07\r\n\tc\x9b2Jé") == "a[31mb\n\tc2Jé"
+
+
+def test_pictures_go_with_the_next_prompt_and_stay_in_the_conversation(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(base64.b64decode(sent(1)))
+    conversation = Conversation("model")
+    conversation.show(file)
+    images = [sent(1)]
+    asked = [{"role": "user", "content": "one", "images": images}]
+    assert msgspec.to_builtins(conversation.request("one"))["messages"] == asked
+    conversation.add("one", "two")
+    later = [*asked, {"role": "assistant", "content": "two"}, {"role": "user", "content": "three"}]
+    assert msgspec.to_builtins(conversation.request("three"))["messages"] == later
+    conversation.save(tmp_path / "saved.json")
+    loaded = Conversation("model")
+    loaded.load(tmp_path / "saved.json")
+    assert loaded.turns == conversation.turns
+    for _ in range(9):
+        conversation.show(file)
+    with pytest.raises(BadRequest, match="at most 10 pictures"):
+        conversation.show(file)
+
+
+def test_what_is_no_picture_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("words")
+    conversation = Conversation("model")
+    with pytest.raises(
+        BadRequest, match=r"a.txt: the picture is of an unknown format; PNG, JPEG and WebP are accepted"
+    ):
+        conversation.show(tmp_path / "a.txt")
+    with pytest.raises(BadRequest, match=r"b.png does not exist"):
+        conversation.show(tmp_path / "b.png")
+    assert not conversation.pictures
