@@ -18,29 +18,27 @@ def run() -> int:
     memory = device_memory() or UNKNOWN_MEMORY
     models = [model for model in installed(load(None).aliases).models if model.fault is None]
     print(
-        f"Diptych runs models that draw and models that write. This machine has {show_size(memory)} of memory.\n"
+        f"Diptych runs models that draw and models that write.\nThis machine has {show_size(memory)} of memory.\n"
     )
-    lines = _with(models[0].name) if models else _first(memory)
-    width = max(len(command) for command, _ in lines)
-    for command, about in lines:
-        print(f"  {command:<{width}}  {about}".rstrip())
-    print("\n`diptych --help` lists all commands.")
+    for command, about in _with(models[0].name) if models else _first(memory):
+        print(f"  {about}:\n    {command}\n")
+    print("`diptych --help` lists all commands.")
     return 0
 
 
 def _with(name: str) -> list[tuple[str, str]]:
     return [
-        ("diptych list", "the models on this machine"),
-        (f"diptych run {name}", "chat or draw"),
-        ("diptych serve", "a web page, and APIs for other programs"),
+        ("diptych list", "The models on this machine"),
+        (f"diptych run {name}", "Chat or draw"),
+        ("diptych serve", "A web page, and APIs for other programs"),
     ]
 
 
 def _first(memory: int) -> list[tuple[str, str]]:
     """Without any model: the sample, and a first model of each kind that fits."""
     lines = [
-        ('diptych draw "a red circle"', "draws with a small sample, without a download"),
-        ("diptych serve", "a web page for it"),
+        ('diptych draw "a red circle"', "Draw with a small sample, without a download"),
+        ("diptych serve", "A web page for it"),
     ]
     for mode, choices in ((ModelMode.IMAGE, DRAWS), (ModelMode.TEXT, CHATS)):
         model, options = next(
@@ -50,9 +48,9 @@ def _first(memory: int) -> list[tuple[str, str]]:
             lines.append(
                 (
                     f'diptych draw "a lighthouse" --model {model}{options}',
-                    "downloads a model that fits, and draws",
+                    "Download a model that fits, and draw",
                 )
             )
         elif model:
-            lines.append((f"diptych chat {model}", "downloads a model that fits, and chats"))
+            lines.append((f"diptych chat {model}", "Download a model that fits, and chat"))
     return lines
