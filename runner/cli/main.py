@@ -65,6 +65,7 @@ def _run(arguments: Sequence[str]) -> int:
 
         return welcome.run()
     options = _parser().parse_args(arguments)
+    options.parser = _parser
     if not getattr(options, "loads_configuration", False):
         _configure(options)
     command: Command = options.command

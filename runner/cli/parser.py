@@ -4,6 +4,7 @@ import argparse
 import importlib
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any, NoReturn
@@ -14,7 +15,7 @@ Command = Callable[[argparse.Namespace], int]
 GROUPS = {
     "use": ("run", "draw", "chat", "serve"),
     "models": ("list", "show", "pull", "rm", "quantize", "recipe", "ps", "stop"),
-    "advanced": ("detect", "doctor", "config", "bench", "runner"),
+    "advanced": ("detect", "doctor", "config", "bench", "runner", "completion"),
 }
 
 MODEL_HELP = (
@@ -40,7 +41,10 @@ class Formatter(argparse.HelpFormatter):
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         lines = ((line.lstrip(), line[: len(line) - len(line.lstrip())]) for line in text.splitlines())
-        return "\n".join(super(Formatter, self)._fill_text(line, width, indent + own) for line, own in lines)
+        return "\n".join(
+            textwrap.fill(line, width, initial_indent=indent + own, subsequent_indent=indent + own)
+            for line, own in lines
+        )
 
 
 class Parser(argparse.ArgumentParser):
@@ -93,6 +97,7 @@ class Commands:
         epilog = "\n  ".join(["examples:", *(f"diptych {name} {example}" for example in examples)])
         parser: Parser = self._parsers.add_parser(
             name,
+            help=summary,
             description=description or f"{summary[0].upper()}{summary[1:]}.",
             epilog=epilog if examples else None,
             formatter_class=Formatter,

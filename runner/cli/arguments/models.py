@@ -10,6 +10,7 @@ def add(commands: Commands) -> None:
     _add_rm(commands)
     add_json(commands.add("config", "show the configuration and where each value comes from"))
     _add_doctor(commands)
+    _add_completion(commands)
 
 
 def _add_list(commands: Commands) -> None:
@@ -18,6 +19,7 @@ def _add_list(commands: Commands) -> None:
         "list the models on this machine",
         "List the models in the Hugging Face cache, in the Ollama store, and in folders that have an alias.",
     )
+    parser.add_argument("--names", action="store_true", help="print names only, one per line")
     parser.add_argument("--all", action="store_true", help="include models that cannot be run, and say why")
     parser.add_argument("--loras", action="store_true", help="list adapters (LoRA) instead: those in the folder `loras` of "
         "the configuration, and those of hub repositories in the cache")  # fmt: skip
@@ -68,3 +70,16 @@ def _add_doctor(commands: Commands) -> None:
     )
     parser.set_defaults(loads_configuration=True)
     add_json(parser)
+
+
+def _add_completion(commands: Commands) -> None:
+    parser = commands.add(
+        "completion",
+        "print a script with which a shell completes commands, options and models",
+        "Print a script with which a shell completes commands, options and names of models.\n\n"
+        "bash: diptych completion bash > ~/.local/share/bash-completion/completions/diptych\n"
+        "zsh:  diptych completion zsh > a folder of $fpath, as _diptych\n"
+        "fish: diptych completion fish > ~/.config/fish/completions/diptych.fish",
+    )
+    parser.set_defaults(loads_configuration=True)
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"))

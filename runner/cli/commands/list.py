@@ -1,6 +1,7 @@
 """`diptych list`: the models on this machine."""
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +24,9 @@ def run(options: argparse.Namespace) -> int:
     if options.loras:
         return _list_adapters(config, options.json)
     library = installed(config.aliases)
+    if options.names:
+        print(*sorted({*_names(library), *PATHS}), sep="\n")
+        return 0
     if options.json:
         print_json(as_json(library))
         return 0
@@ -57,6 +61,12 @@ def _list_adapters(config: Config, as_json: bool) -> int:
         where = f"in {folder}" if folder else "(set loras in the configuration to a folder of them)"
         print(f"there are no adapters {where}; `diptych draw --lora owner/name` downloads one")
     return 0
+
+
+def _names(library: Library) -> Iterator[str]:
+    for model in library.models:
+        if model.fault is None:
+            yield from model.aliases if model.source == "folder" else (model.name, *model.aliases)
 
 
 def as_json(library: Library) -> dict[str, Any]:
