@@ -130,7 +130,8 @@ class ModelResolver:
         return self._closed
 
     def _describe(self, target: str, files: ModelFiles) -> ResolvedModel:
-        options = tuple(self._settings.options(target))
+        folder = self._settings.loras
+        options = (*(("--loras", folder) if folder else ()), *self._settings.options(target))
         keep_alive = self._settings.keep_alive_of(target)
         mode, _, engine = check_runnable(files, option(options, "engine") or "auto")
         replicas = self._replicas(target, mode)

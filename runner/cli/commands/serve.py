@@ -17,7 +17,6 @@ from runner.sources import ModelMode
 
 # Options of [serve] that are its runners', and that a model's own entry overrides.
 SPECULATION = ("speculate", "speculate_tokens")
-RUNNERS = (*SPECULATION, "loras")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -42,12 +41,11 @@ def settings(config: Config, models: tuple[str, ...] = ()) -> Settings:
     values: dict[str, Any] = {
         name: setting.value for name, setting in config.serve.items() if name not in API_KEY_OPTIONS
     }
-    common = {name: value for name in RUNNERS if (value := values[name]) is not None}
-    values = {name: value for name, value in values.items() if name not in SPECULATION}
+    speculate = {name: value for name in SPECULATION if (value := values.pop(name)) is not None}
     return Settings(
         models=models,
         aliases=samples | config.aliases,
-        options=lambda model: model_arguments(common | config.model(model)),
+        options=lambda model: model_arguments(speculate | config.model(model)),
         keep_alive_of=lambda model: config.model(model).get("keep_alive"),
         replicas_of=lambda model: config.model(model).get("replicas"),
         keys=config.api_keys,

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.pipelines import toys
+from tests.pipelines.adapter_files import FORMATS
 from tests.runner.gateway.live import Gateway
 from tests.saying import make_saying_model
 from tests.toys import toy_text
@@ -19,15 +21,18 @@ def drawing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def gateway(drawing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Models of nobody's but ours: `toy` writes (nonsense), `plain` knows no tools, `klein` draws."""
+    """Models of nobody's but ours: `toy` writes (nonsense), `plain` knows no tools, `klein` draws, also with the adapter `ink`."""
     patch = pytest.MonkeyPatch()
     home = tmp_path_factory.mktemp("home")
     patch.setenv("HF_HOME", str(home))
     patch.setenv("HF_HUB_OFFLINE", "1")
     patch.setenv("OLLAMA_MODELS", str(home / "store"))
     folders = {"toy": toy_text(), "plain": toy_text("gemma3"), "klein": drawing}
+    loras = tmp_path_factory.mktemp("loras")
+    FORMATS["klein, kohya"].write(loras / "ink.safetensors")
+    settings: dict[str, Any] = {"memory": 64 * 1024**3, "force": True, "loras": str(loras)}
     try:
-        with Gateway(folders, pretend=False, memory=64 * 1024**3, force=True) as gateway:
+        with Gateway(folders, pretend=False, **settings) as gateway:
             yield gateway
     finally:
         patch.undo()

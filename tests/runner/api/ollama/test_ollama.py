@@ -391,3 +391,25 @@ def test_bodies_that_are_no_requests_are_400s(gateway: Gateway) -> None:
             answer = gateway.http.post(path, content=body)
             assert answer.status_code == 400, (path, body, answer.text)
             assert isinstance(answer.json()["error"], str)
+
+
+def test_a_picture_is_drawn_with_adapters(gateway: Gateway) -> None:
+    body = {"model": "klein", "prompt": "a boat", "width": 64, "height": 64, "steps": 1, "stream": False,
+            "options": {"seed": 7}}  # fmt: skip
+    plain, inked = (
+        gateway.http.post("/api/generate", json=body | more).json()["image"]
+        for more in ({}, {"loras": [{"name": "ink"}]})
+    )
+    assert plain != inked
+    answer = gateway.http.post("/api/generate", json=body | {"loras": [{"name": "/etc/passwd"}]})
+    assert (answer.status_code, "there is no adapter" in answer.text) == (404, True)
+    text = gateway.http.post(
+        "/api/generate", json={"model": "toy", "prompt": "hi", "loras": [{"name": "ink"}]}
+    )
+    assert (text.status_code, "loras: adapters are for models that draw pictures" in text.text) == (400, True)
+
+
+def test_the_adapters_of_the_machine_are_listed(gateway: Gateway) -> None:
+    (ink,) = gateway.http.get("/loras").json()["loras"]
+    assert (ink["name"], ink["source"], ink["model"]) == ("ink", "folder", "FLUX")
+    assert ink["bytes"] > 1000

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import struct
 from typing import Any
 
@@ -261,3 +262,22 @@ def test_a_picture_too_large_to_read_is_a_413(gateway: Gateway) -> None:
     )
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "request_too_large"
+
+
+def test_adapters_are_fields_of_our_own(client: Any) -> None:
+    loras = [{"name": "ink", "scale": 0.8}]
+    (plain,), (inked,) = draw(client).data, draw(client, {**EXTRA, "loras": loras}).data
+    assert plain.b64_json != inked.b64_json
+    (lora,) = read_recipe(base64.b64decode(inked.b64_json)).loras or ()
+    assert (lora.name, lora.scale) == ("ink", 0.8)
+    (tagged,) = draw(client, {**EXTRA, "lora_tags": True}, prompt="a boat <lora:ink:0.8>").data
+    assert tagged.b64_json == inked.b64_json
+    edited = edit(client, photo(), {**EXTRA, "loras": json.dumps(loras)}).data[0]
+    assert read_recipe(base64.b64decode(edited.b64_json)).loras == (lora,)
+
+
+def test_an_unknown_adapter_is_not_found(client: Any) -> None:
+    with pytest.raises(openai.NotFoundError, match="there is no adapter 'inc'; did you mean ink"):
+        draw(client, {**EXTRA, "loras": [{"name": "inc"}]})
+    with pytest.raises(openai.BadRequestError, match="loras: 'ink' is not JSON"):
+        edit(client, photo(), {**EXTRA, "loras": "ink"})

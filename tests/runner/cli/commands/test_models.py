@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.sources.hub import cache_folder
-from tests.runner.checkpoints import text_files, write
+from tests.runner.checkpoints import safetensors, text_files, write
 from tests.runner.cli.commands.run import Diptych
 from tests.runner.hub_cache import add_repo
 
@@ -77,6 +77,20 @@ def test_list_on_an_empty_machine_says_how_models_come(diptych: Diptych) -> None
 
 
 # show
+
+
+def test_list_of_adapters_has_the_folders_and_the_hubs(diptych: Diptych, machine: Path) -> None:
+    adapter = safetensors({"transformer_blocks.0.ff.linear_in.lora_A.weight": ("F32", (2, 4))})
+    assert "there are no adapters" in diptych("list", "--loras").out
+    write(machine / "loras", {"ink.safetensors": adapter, "broken.safetensors": b"broken"})
+    configure(machine, f"[serve]\nloras = '{machine / 'loras'}'")
+    add_repo("owner/wash", {"wash.safetensors": adapter})
+    done = diptych("list", "--loras")
+    lines = [line.split()[:2] for line in done.out.splitlines()]
+    assert lines == [["NAME", "FOR"], ["ink", "FLUX.2"], ["owner/wash", "FLUX.2"]]
+    assert "broken: " in done.err
+    names = [one["name"] for one in json.loads(diptych("list", "--loras", "--json").out)["loras"]]
+    assert names == ["broken", "ink", "owner/wash"]
 
 
 def test_show_says_what_a_model_is_and_how_it_is_set_up(diptych: Diptych, machine: Path) -> None:
