@@ -5,8 +5,11 @@ import { button, el, fault } from "./dom.js";
 import { plural } from "./format.js";
 import { Markdown } from "./markdown.js";
 
-export function question(text) {
-  return el("article", { class: "message yours", "aria-label": "You" }, el("p", {}, text));
+// `pictures`: blobs that go with it.
+export function question(text, pictures) {
+  const shown = pictures.map((picture, index) => el("img", { src: URL.createObjectURL(picture), alt: `Picture ${index + 1}` }));
+  const beside = shown.length > 0 && el("div", { class: "shown" }, shown);
+  return el("article", { class: "message yours", "aria-label": "You" }, beside, text && el("p", {}, text));
 }
 
 export class Answer {

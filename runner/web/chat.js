@@ -4,16 +4,21 @@ import { Answer, figures, question } from "./answer.js";
 import { events, stopped } from "./api.js";
 import { Choice } from "./choice.js";
 import { $, announce, el } from "./dom.js";
+import { base64 } from "./drawing.js";
 import { jobs } from "./jobs.js";
+import { MOST_IMAGES } from "./parameters.js";
+import { References } from "./references.js";
 import { number } from "./sizes.js";
 
 export class Chat {
-  #messages = []; // {role, content}, without the system prompt
+  #messages = []; // {role, content, pictures}, without the system prompt; pictures are blobs
   #job = null;
   #follows = true;
 
   constructor() {
     this.choice = new Choice($("chat-model"), "chat");
+    this.pictures = new References($("view-chat"), { add: "show-picture", file: "chat-file", list: "chat-pictures" });
+    this.pictures.addEventListener("fault", () => this.#hint(this.pictures.fault));
     this.choice.addEventListener("change", () => this.#capable());
     $("composer").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -41,27 +46,44 @@ export class Chat {
   }
 
   #capable() {
-    $("think-field").hidden = !this.choice.model?.capabilities.includes("thinking");
+    const capabilities = this.choice.model?.capabilities ?? [];
+    $("think-field").hidden = !capabilities.includes("thinking");
+    $("show-picture").hidden = !capabilities.includes("vision");
+    const shown = this.#messages.reduce((count, message) => count + (message.pictures?.length ?? 0), 0);
+    this.pictures.most = capabilities.includes("vision") ? MOST_IMAGES - shown : 0;
+  }
+
+  #hint(text) {
+    $("chat-hint").textContent = text;
+    $("chat-hint").hidden = !text;
   }
 
   #clear() {
     this.#job?.stop();
     this.#messages = [];
+    for (const picture of $("transcript").querySelectorAll(".shown img")) URL.revokeObjectURL(picture.src);
+    this.pictures.set([]);
+    this.#hint("");
+    this.#capable();
     $("transcript").replaceChildren(el("p", { class: "hint begin" }, "Start a conversation. It is forgotten when you close the page."));
     this.focus();
   }
 
   #send() {
     const text = $("message").value.trim();
-    if (!text || this.#job || !this.choice.select.value) return;
+    const pictures = this.pictures.blobs;
+    if ((!text && !pictures.length) || this.#job || !this.choice.select.value) return;
     if (!this.#messages.length) $("transcript").replaceChildren();
     // Only the last answer can be regenerated; a message without an answer is dropped from the conversation.
     for (const made of $("transcript").querySelectorAll(".retry")) made.remove();
     if (this.#messages.at(-1)?.role === "user") this.#messages.pop();
     $("message").value = "";
     fit();
-    this.#messages.push({ role: "user", content: text });
-    $("transcript").append(question(text));
+    this.#messages.push({ role: "user", content: text, pictures });
+    $("transcript").append(question(text, pictures));
+    this.pictures.set([]);
+    this.#hint("");
+    this.#capable();
     this.#answer();
   }
 
@@ -72,7 +94,7 @@ export class Chat {
     $("transcript").append(answer.node);
     this.#follows = true;
     this.#scroll();
-    const job = jobs.add("chat", messages.at(-1).content, model, (one) => this.#write(one, answer, [...messages]));
+    const job = jobs.add("chat", messages.at(-1).content || "a picture", model, (one) => this.#write(one, answer, [...messages]));
     this.#going(job);
     // A conversation that was left for a new one is not kept.
     const over = (note, kept) => {
@@ -100,7 +122,8 @@ export class Chat {
   }
 
   async #write(job, answer, messages) {
-    for await (const event of events("completion", { body: this.#request(job.model, messages), signal: job.signal, id: job.id })) {
+    const body = await this.#request(job.model, messages);
+    for await (const event of events("completion", { body, signal: job.signal, id: job.id })) {
       if (event.status === "loading") {
         job.tell({ state: "loading", note: "loading the model" });
         answer.say(`Loading the model, ${Math.round(event.progress * 100)}%`);
@@ -114,7 +137,7 @@ export class Chat {
     return null;
   }
 
-  #request(model, messages) {
+  async #request(model, messages) {
     const system = $("system").value.trim();
     const instructions = system ? [{ role: "system", content: system }] : [];
     const options = {};
@@ -122,7 +145,8 @@ export class Chat {
     if ($("most").value.trim()) options.num_predict = number($("most"));
     const think = $("think-field").hidden ? "" : $("think").value;
     const thinking = think ? { think: think === "on" } : {};
-    return { model, messages: [...instructions, ...messages], options, split: true, progress: true, ...thinking };
+    const sent = await Promise.all(messages.map(written));
+    return { model, messages: [...instructions, ...sent], options, split: true, progress: true, ...thinking };
   }
 
   #going(job) {
@@ -135,6 +159,12 @@ export class Chat {
   #scroll() {
     if (this.#follows) $("transcript").scrollTop = $("transcript").scrollHeight;
   }
+}
+
+// A message as the gateway reads it, its pictures in base64.
+async function written({ role, content, pictures = [] }) {
+  const images = await Promise.all(pictures.map(base64));
+  return images.length ? { role, content, images } : { role, content };
 }
 
 function fit() {

@@ -11,13 +11,17 @@ export class References extends EventTarget {
   blobs = [];
   most = MOST_IMAGES; // that the model takes
   #urls = [];
+  #parts;
 
-  constructor(where) {
+  // `parts`: the ids of the button that adds a picture, of its file input, and of the list.
+  constructor(where, parts = { add: "add-picture", file: "file", list: "references" }) {
     super();
-    $("add-picture").addEventListener("click", () => $("file").click());
-    $("file").addEventListener("change", () => {
-      this.add(Array.from($("file").files));
-      $("file").value = "";
+    this.#parts = parts;
+    const chosen = $(parts.file);
+    $(parts.add).addEventListener("click", () => chosen.click());
+    chosen.addEventListener("change", () => {
+      this.add(Array.from(chosen.files));
+      chosen.value = "";
     });
     this.#takeDrops(where);
     document.addEventListener("paste", (event) => {
@@ -34,8 +38,8 @@ export class References extends EventTarget {
   }
 
   async add(files) {
-    const faults = [];
-    for (const file of files) {
+    const faults = this.most ? [] : ["This model reads only text."];
+    for (const file of this.most ? files : []) {
       if (this.blobs.length >= this.most) {
         faults.push(`This model takes at most ${plural(this.most, "input picture")}.`);
         break;
@@ -71,8 +75,8 @@ export class References extends EventTarget {
   #show() {
     this.#urls.forEach((url) => URL.revokeObjectURL(url));
     this.#urls = this.blobs.map((blob) => URL.createObjectURL(blob));
-    $("references").replaceChildren(...this.#urls.map((url, index) => this.#item(url, index)));
-    $("references").hidden = !this.blobs.length;
+    $(this.#parts.list).replaceChildren(...this.#urls.map((url, index) => this.#item(url, index)));
+    $(this.#parts.list).hidden = !this.blobs.length;
     announce(this.blobs.length ? plural(this.blobs.length, "input picture") : "");
     this.dispatchEvent(new Event("change"));
   }
@@ -80,7 +84,7 @@ export class References extends EventTarget {
   #item(url, index) {
     const removed = () => {
       this.set(this.blobs.filter((_, place) => place !== index));
-      $("add-picture").focus();
+      $(this.#parts.add).focus();
     };
     const remove = button(`Remove picture ${index + 1}`, "close", removed, { bare: true });
     return el("li", {}, el("img", { src: url, alt: `Input picture ${index + 1}` }), remove);

@@ -10,7 +10,7 @@ import pytest
 
 from tests.runner.gateway.live import Gateway
 from tests.runner.live import ROOT
-from tests.toys import toy_text
+from tests.toys import toy_text, toy_vision
 from tests.waiting import PATIENCE
 
 SAMPLE = ROOT / "samples" / "shapes"
@@ -24,8 +24,8 @@ def chromium() -> str | None:
 
 @pytest.fixture(scope="package")
 def folders() -> dict[str, Path]:
-    """`shapes` draws, `talk` writes about it, `toy` writes nonsense and finds no end."""
-    return {"shapes": SAMPLE, "talk": SAMPLE / "text_encoder", "toy": toy_text()}
+    """`shapes` draws, `talk` writes about it, `toy` writes nonsense and finds no end; so does `sees`, about pictures."""
+    return {"shapes": SAMPLE, "talk": SAMPLE / "text_encoder", "toy": toy_text(), "sees": toy_vision()}
 
 
 @pytest.fixture(scope="package")
