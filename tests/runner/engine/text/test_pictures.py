@@ -4,6 +4,7 @@ import asyncio
 import base64
 import functools
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,8 +13,10 @@ from mlx_lm.utils import load_tokenizer
 from PIL import Image
 
 from runner.engine.text.chat_prompts import ContentForm, render_chat
+from runner.engine.text.worker import TextSettings
 from runner.protocol.text_rules import parse_text
 from runner.server import text_api
+from runner.sources import ModelMode, find
 from tests.runner.live import in_process
 from tests.runner.pictures import encoded, noise, sent
 from tests.toys import toy_text, toy_vision
@@ -252,6 +255,36 @@ async def test_a_model_that_reads_only_text_refuses_pictures(loop: asyncio.Runne
             await Chats(client).refused(user("?", sent(1)))
             == "messages[0].images[0]: this model reads only text"
         )
+
+
+@awaited
+async def test_blocks_on_disk_do_not_mix_pictures(loop: asyncio.Runner, tmp_path: Path) -> None:
+    settings = TextSettings(kv_disk=2**24, kv_disk_folder=str(tmp_path / "kv"))
+    tall = (54, 54)
+    expected = []
+    for expects_hits in (False, True):
+        async with in_process(toy_vision(), settings) as client:
+            chats = Chats(client)
+            other = await chats.written(user("What is it, of these words?", sent(8, tall)))
+            assert (other["cached"] > 0) == expects_hits
+            if expects_hits:
+                assert (await chats.written(user("What is it, of these words?", sent(9, tall))))[
+                    "cached"
+                ] < 32
+            expected.append(other["tokens"])
+    assert expected[0] == expected[1]
+
+
+@awaited
+async def test_a_draft_model_drafts_nothing_where_pictures_are(loop: asyncio.Runner, chats: Chats) -> None:
+    plain = await chats.written(user("?", sent(1)))
+    settings = TextSettings(draft=find(str(toy_vision())).fetch(ModelMode.TEXT))
+    async with in_process(toy_vision(), settings) as client:
+        answer = await Chats(client).written(user("?", sent(1)))
+        assert answer["tokens"] == plain["tokens"]
+        assert answer["drafted"] == 0
+        assert "the draft model does not see pictures" in answer["warnings"][0]
+        assert (await Chats(client).written(user("?")))["drafted"] > 0
 
 
 @pytest.mark.parametrize(
