@@ -50,6 +50,9 @@ PIPELINES: dict[str, Family] = {
     "Flux2KleinPipeline": Family("pipelines.flux2:Flux2Klein", variants.flux2_klein, ADAPTERS, MOST_REFERENCES),
     "ZImagePipeline": Family("pipelines.z_image:ZImage", variants.z_image, (*ADAPTERS, "cfg_normalization", "cfg_truncation")),
     "FluxPipeline": Family("pipelines.flux:Flux", variants.flux, (*ADAPTERS, "true_cfg_scale")),
+    "FluxKontextPipeline": Family("pipelines.flux_kontext:FluxKontext", variants.flux_kontext, (*ADAPTERS, "true_cfg_scale"), 1),
+    "FluxFillPipeline": Family("pipelines.flux_fill:FluxFill", variants.flux_fill, (*ADAPTERS, "true_cfg_scale")),
+    "FluxControlPipeline": Family("pipelines.flux_control:FluxControl", variants.flux_control, (*ADAPTERS, "true_cfg_scale"), 1),
 }  # fmt: skip
 
 

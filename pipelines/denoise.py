@@ -26,7 +26,7 @@ from pipelines.base import Event, ImageRequest, Picture, Plan, Report, Step
 from pipelines.denoise_state import (
     Conditioning,
     DenoisePlan,
-    KeptLatents,
+    PictureInputs,
     StepResult,
     Stopwatch,
     TransformerInputs,
@@ -107,6 +107,10 @@ class DenoisingPipeline(InitLatents):
         """Latents of the reference pictures."""
         return []
 
+    def warmup_request(self) -> ImageRequest:
+        """A picture of the model's own size in one step."""
+        return ImageRequest("", seed=1, steps=1)
+
     def warmup_lengths(self) -> Sequence[int]:
         """Prompt lengths in tokens, where kernels are compiled for each."""
         return ()
@@ -127,7 +131,7 @@ class DenoisingPipeline(InitLatents):
         mx.clear_cache()
 
     def _warmup(self) -> Iterator[None]:
-        for _ in self.generate(ImageRequest("", seed=1, steps=1)):
+        for _ in self.generate(self.warmup_request()):
             yield
         for length in self.warmup_lengths():
             mx.eval(self.warmup_length(length))
@@ -201,11 +205,11 @@ class DenoisingPipeline(InitLatents):
         is evaluated while it is built, so it is built after the last step too."""
         steps = run.plan.denoise_steps
         before, total = index * steps, steps * run.request.n
-        tokens, kept = self.first_tokens(run, conditioning, index)
-        result = self._step(run, conditioning, tokens, kept, 0)
+        tokens, picture_inputs = self.first_tokens(run, conditioning, index)
+        result = self._step(run, conditioning, tokens, picture_inputs, 0)
         mx.async_eval(result)
         for step in range(1, steps):
-            next_result = self._step(run, conditioning, result.latents, kept, step)
+            next_result = self._step(run, conditioning, result.latents, picture_inputs, step)
             mx.async_eval(next_result)
             yield result.event(before + step, total)
             result = next_result
@@ -232,10 +236,13 @@ class DenoisingPipeline(InitLatents):
             references.insert(0, init_latents)  # a picture with a mask is looked at as well
         mx.async_eval(init_latents, references)
         dtype = self.latent_dtype(run, prompts[0])
-        drawn = self.draw_noise(run, noise, dtype)
+        drawn, sample = self.draw_control(run, noise, dtype)
+        control = self.control(run, canvas, sample)
+        mx.async_eval(control)
         cfg = self._inputs(run, prompts, references) if run.cfg_steps else None
         cond = self._inputs(run, prompts[:1], references) if run.cfg_steps < run.plan.denoise_steps else None
-        return Conditioning(cfg, cond, drawn, init_latents, dtype, canvas, self.mask_tokens(run, canvas))
+        mask = self.mask_tokens(run, canvas)
+        return Conditioning(cfg, cond, drawn, init_latents, dtype, canvas, mask, control)
 
     def _inputs(
         self, run: DenoisePlan, prompts: Sequence[PromptEmbeds], references: Sequence[mx.array]
@@ -253,19 +260,15 @@ class DenoisingPipeline(InitLatents):
         run: DenoisePlan,
         conditioning: Conditioning,
         tokens: mx.array,
-        kept: KeptLatents | None,
+        picture: PictureInputs,
         step: int,
     ) -> StepResult:
         sigma, next_sigma = (float(value) for value in run.schedule.sigmas[step : step + 2])
-        velocity = self._velocity(run, conditioning, tokens, step)
-        moved = euler_step(tokens, velocity, sigma, next_sigma)
-        if kept is not None:
-            moved = kept.put_back(moved, next_sigma)
+        velocity = self._velocity(run, conditioning, picture.beside(tokens), step)
+        moved = picture.put_back(euler_step(tokens, velocity, sigma, next_sigma), next_sigma)
         if step + 1 not in planning.preview_steps(run.plan.denoise_steps, run.request.previews):
             return StepResult(moved, None)
-        clean = predict_clean(tokens, velocity, sigma)
-        if kept is not None:
-            clean = kept.put_back(clean, 0.0)
+        clean = picture.put_back(predict_clean(tokens, velocity, sigma), 0.0)
         return StepResult(moved, to_bytes(self.codec.preview(self.to_latents(run, clean), PREVIEW_SIDE))[0])
 
     def _velocity(

@@ -48,12 +48,13 @@ class Conditioning:
     dtype: mx.Dtype
     canvas: Canvas | None = None  # of a request with a mask
     mask: mx.array | None = None  # [1, token, feature]; 1 is drawn anew
+    control: mx.array | None = None  # [1 or picture, token, feature], beside each token's latents
 
     @property
     def arrays(self) -> list[Any]:
         """Everything that is computed before the first step."""
         inputs = [(each.prepared, each.modulation) for each in (self.cfg, self.cond) if each]
-        return [self.init_latents, self.mask, *inputs]
+        return [self.init_latents, self.mask, self.control, *inputs]
 
 
 class KeptLatents(NamedTuple):
@@ -66,6 +67,22 @@ class KeptLatents(NamedTuple):
     def put_back(self, tokens: mx.array, sigma: float) -> mx.array:
         kept = add_noise(self.clean, self.noise, sigma)
         return ((1 - self.mask) * kept + self.mask * tokens).astype(tokens.dtype)
+
+
+class PictureInputs(NamedTuple):
+    """What the steps of one picture take beside its tokens."""
+
+    kept: KeptLatents | None
+    control: mx.array | None
+
+    def put_back(self, tokens: mx.array, sigma: float) -> mx.array:
+        return tokens if self.kept is None else self.kept.put_back(tokens, sigma)
+
+    def beside(self, tokens: mx.array) -> mx.array:
+        """The transformer's input."""
+        if self.control is None:
+            return tokens
+        return mx.concatenate([tokens, self.control.astype(tokens.dtype)], axis=-1)
 
 
 class StepResult(NamedTuple):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import mlx.core as mx
+import numpy as np
 
 from models.adapters.spellings import FLUX
 from models.files import LocalModel
@@ -23,7 +24,7 @@ from pipelines.base import ImageRequest, Plan
 from pipelines.components import Component, require_equal, tokenizer_of
 from pipelines.denoise import DenoisingPipeline
 from pipelines.denoise_state import DenoisePlan
-from pipelines.latents import flux_image_ids, flux_text_ids
+from pipelines.latents import flux_image_ids, flux_reference_ids, flux_text_ids
 from pipelines.planning import sample_side
 from pipelines.prompt_embeds import PromptEmbeds, cut_warning
 from pipelines.sampling import Schedule
@@ -46,7 +47,9 @@ class Flux(DenoisingPipeline):
         config = self.config = FluxConfig.from_dict(transformer)
         clip = CLIPTextConfig.from_dict(config_of(model, "text_encoder"))
         t5 = T5Config.from_dict(config_of(model, "text_encoder_2"))
-        _check(config, clip, t5, vae_config)
+        _check(config, clip, t5)
+        in_channels, expression = self.in_channels(vae_config)
+        require_equal("the transformer's in_channels", config.in_channels, expression, in_channels)
         self.clip_tokenizer = tokenizer_of(model, "tokenizer", "text_encoder", clip.vocab_size)
         self.t5_tokenizer = tokenizer_of(model, "tokenizer_2", "text_encoder_2", t5.vocab_size)
         self.clip_tokens = min(self.clip_tokenizer.max_length or CLIP_TOKENS, clip.max_position_embeddings)
@@ -71,6 +74,11 @@ class Flux(DenoisingPipeline):
             multiple=self.defaults.size_multiple,
             channels=vae_config.outermost,
         )
+
+    @classmethod
+    def in_channels(cls, vae: AutoencoderKLConfig) -> tuple[int, str]:
+        """The features of a token that the transformer takes, and what they are."""
+        return 4 * vae.latent_channels, "a patch of the autoencoder's latent_channels"
 
     def adaptable(self) -> dict[str, Adaptable]:
         return {
@@ -132,7 +140,13 @@ class Flux(DenoisingPipeline):
     ) -> Prepared:
         text, _ = PromptEmbeds.batch(prompts).states
         network: FluxTransformer = self.transformer()
-        return network.prepare(text, flux_text_ids(text.shape[1]), flux_image_ids(run.rows, run.columns))
+        positions, tokens = [flux_image_ids(run.rows, run.columns)], None
+        if references:
+            (reference,) = references
+            rows, columns = (side // self.patch for side in reference.shape[1:3])
+            positions.append(flux_reference_ids(rows, columns))
+            tokens = self.to_tokens(reference)
+        return network.prepare(text, flux_text_ids(text.shape[1]), np.concatenate(positions), tokens)
 
     def modulation(self, run: DenoisePlan, prompts: Sequence[PromptEmbeds]) -> Modulation:
         _, pooled = PromptEmbeds.batch(prompts).states
@@ -143,7 +157,7 @@ class Flux(DenoisingPipeline):
         return uncond + self._cfg_scale(run.request) * (cond - uncond)
 
 
-def _check(config: FluxConfig, clip: CLIPTextConfig, t5: T5Config, vae: AutoencoderKLConfig) -> None:
+def _check(config: FluxConfig, clip: CLIPTextConfig, t5: T5Config) -> None:
     require_equal(
         "the transformer's pooled_projection_dim", config.pooled_projection_dim,
         "text_encoder's hidden_size", clip.hidden_size,
@@ -151,8 +165,4 @@ def _check(config: FluxConfig, clip: CLIPTextConfig, t5: T5Config, vae: Autoenco
     require_equal(
         "the transformer's joint_attention_dim", config.joint_attention_dim,
         "text_encoder_2's d_model", t5.d_model,
-    )  # fmt: skip
-    require_equal(
-        "the transformer's in_channels", config.in_channels,
-        "a patch of the autoencoder's latent_channels", 4 * vae.latent_channels,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from PIL import Image
 
 from models.layers.patchify import patchify, unpatchify
 from pipelines.base import Mask
-from pipelines.denoise_state import Conditioning, DenoisePlan, KeptLatents
+from pipelines.denoise_state import Conditioning, DenoisePlan, KeptLatents, PictureInputs
 from pipelines.images import to_start
 from pipelines.inpaint import Canvas
 from pipelines.latents import Noise
@@ -39,10 +39,24 @@ class InitLatents(ModelParts):
 
     def encode_image(self, picture: mx.array, noise: Noise) -> mx.array:
         """Latents of the picture to start from, sampled from the codec's distribution."""
-        codec, (_, height, width, _) = self.codec, picture.shape
-        half = codec.dtype in HALVES
-        sample = noise.pictures(1, codec.channels, height // codec.scale, width // codec.scale, half)
-        return codec.encode(picture, mx.array(sample), self.strips)
+        _, height, width, _ = picture.shape
+        return self.codec.encode(picture, mx.array(self.draw_sample(noise, 1, width, height)), self.strips)
+
+    def draw_sample(self, noise: Noise, count: int, width: int, height: int) -> np.ndarray:
+        """Numbers to sample the latents of so many pictures with."""
+        codec = self.codec
+        rows, columns = height // codec.scale, width // codec.scale
+        return noise.pictures(count, codec.channels, rows, columns, codec.dtype in HALVES)
+
+    def draw_control(
+        self, run: DenoisePlan, noise: Noise, dtype: mx.Dtype
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """The noise of all pictures, and numbers to sample the control latents with, in the reference's order."""
+        return self.draw_noise(run, noise, dtype), None
+
+    def control(self, run: DenoisePlan, canvas: Canvas | None, sample: np.ndarray | None) -> mx.array | None:
+        """What the transformer is given of a picture beside each token, [1 or picture, token, feature]."""
+        return None
 
     def mask_latents(self, mask: Mask) -> np.ndarray:
         """[row, column], from 0 (kept) to 1 (drawn anew): as the mask's first pixel in each latent."""
@@ -76,16 +90,19 @@ class InitLatents(ModelParts):
 
     def first_tokens(
         self, run: DenoisePlan, conditioning: Conditioning, index: int
-    ) -> tuple[mx.array, KeptLatents | None]:
-        """One picture's tokens at the first noise level, [1, token, feature], and those that a mask keeps."""
-        dtype = conditioning.dtype
+    ) -> tuple[mx.array, PictureInputs]:
+        """One picture's tokens at the first noise level, [1, token, feature], and what its steps take beside them."""
+        dtype, control = conditioning.dtype, conditioning.control
+        if control is not None and len(control) > 1:
+            control = control[index : index + 1]
         noise = self.to_tokens(mx.array(conditioning.noise[index : index + 1]).astype(dtype))
         if conditioning.init_latents is None:
-            return noise, None
+            return noise, PictureInputs(None, control)
         clean = self.to_tokens(conditioning.init_latents.astype(dtype))
         tokens = add_noise(clean, noise, float(run.schedule.sigmas[0])).astype(dtype)
         mask = conditioning.mask
-        return tokens, None if mask is None else KeptLatents(mask.astype(dtype), clean, noise)
+        kept = None if mask is None else KeptLatents(mask.astype(dtype), clean, noise)
+        return tokens, PictureInputs(kept, control)
 
     def to_tokens(self, latents: mx.array) -> mx.array:
         return patchify(latents, self.patch, self.channels_first).flatten(1, 2)

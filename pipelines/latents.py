@@ -123,6 +123,10 @@ def flux_image_ids(rows: int, columns: int) -> Ids:
     return grid(range(1), range(rows), range(columns))
 
 
+def flux_reference_ids(rows: int, columns: int) -> Ids:
+    return grid(range(1, 2), range(rows), range(columns))
+
+
 def flux2_text_ids(tokens: int) -> Ids:
     """(T, H, W, L): text counts in L."""
     return grid(range(1), range(1), range(1), range(tokens))

@@ -53,10 +53,26 @@ def z_image(model: Checkpoint) -> Variant:
 def flux(model: Checkpoint) -> Variant:
     """`guidance_embeds`: dev. A schedule with a static shift, or the name: schnell. Otherwise undistilled."""
     if config_of(model, "transformer").get("guidance_embeds", False):
-        return Variant(28, 3.5, 512, distilled=False)
+        return Variant(28, 4.5 if "krea" in model.name.lower() else 3.5, 512, distilled=False)
     if "schnell" in model.name.lower() or not scheduler_config(model).get("use_dynamic_shifting", False):
         return Variant(4, None, 256, distilled=True)
     return Variant(28, None, 512, distilled=False)
+
+
+def flux_kontext(model: Checkpoint) -> Variant:
+    return Variant(28, 2.5, 512, distilled=False)
+
+
+def flux_fill(model: Checkpoint) -> Variant:
+    return Variant(50, 30.0, 512, distilled=False)
+
+
+def flux_control(model: Checkpoint) -> Variant:
+    """Canny and Depth share everything but their weights; the model cards' steps and guidance go by the name."""
+    name = model.name.lower()
+    if "canny" in name:
+        return Variant(50, 30.0, 512, distilled=False)
+    return Variant(30, 10.0, 512, distilled=False)
 
 
 def config_of(model: Checkpoint, component: str) -> dict[str, Any]:

@@ -75,9 +75,11 @@ class FluxConfig(Config):
 
 
 class Prepared(NamedTuple):
-    """Inputs shared by the steps of one picture: the embedded text (batch, token, width) and the rotations of all tokens."""
+    """Inputs shared by the steps of one picture: the embedded text and reference pictures (1 or batch, token, width), and the
+    rotations of all tokens."""
 
     text: mx.array
+    references: mx.array | None
     table: mx.array
 
 
@@ -218,11 +220,19 @@ class FluxTransformer(nn.Module):
     def dtype(self) -> mx.Dtype:
         return stream_dtype(self)
 
-    def prepare(self, text: mx.array, text_positions: Positions, picture_positions: Positions) -> Prepared:
-        """Embed the inputs that the steps share. `text` (batch, token, joint_attention_dim); positions (token, axis)."""
+    def prepare(
+        self,
+        text: mx.array,
+        text_positions: Positions,
+        picture_positions: Positions,
+        references: mx.array | None = None,
+    ) -> Prepared:
+        """Embed the inputs that the steps share. `text` (batch, token, joint_attention_dim); `references` (1 or batch, token,
+        in_channels); `picture_positions` are the noise's, then the references', (token, axis)."""
         positions = np.concatenate([text_positions, picture_positions])
         table = rotary_table(positions, self.config.axes_dims_rope, ROPE_THETA)
-        return Prepared(self.context_embedder(text.astype(self.dtype)), table)
+        embedded = None if references is None else self.x_embedder(references.astype(self.dtype))
+        return Prepared(self.context_embedder(text.astype(self.dtype)), embedded, table)
 
     def modulation(
         self, timesteps: Sequence[float], pooled: mx.array, guidance: float | None = None
@@ -242,13 +252,16 @@ class FluxTransformer(nn.Module):
 
     def step(self, latents: mx.array, prepared: Prepared, modulation: Modulation) -> mx.array:
         """The velocity at `latents` (batch, token, in_channels), with the modulation of one step."""
-        text, table = prepared
+        text, references, table = prepared
         image = self.x_embedder(latents.astype(text.dtype))
+        if references is not None:
+            repeated = mx.broadcast_to(references, (len(image), *references.shape[1:]))
+            image = mx.concatenate([image, repeated], axis=1)
         doubles = zip(self.transformer_blocks, modulation.text, modulation.image, strict=True)
         for block, text_rows, image_rows in doubles:
             text, image = block(text, image, table, text_rows, image_rows)
         stream = mx.concatenate([text, image], axis=1)
         for single, rows in zip(self.single_transformer_blocks, modulation.single, strict=True):
             stream = single(stream, table, rows)
-        picture = stream[:, text.shape[1] :]
+        picture = stream[:, text.shape[1] : text.shape[1] + latents.shape[1]]
         return self.proj_out(modulated_norm(picture, modulation.out[:, 0], modulation.out[:, 1], EPS))

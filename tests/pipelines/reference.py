@@ -106,6 +106,8 @@ def inpainted(pipeline: Any, request: ImageRequest) -> list[np.ndarray]:
     more = arguments(pipeline, structs.replace(request, images=()))
     if references:
         (more["image_reference"],) = references
+    if "max_area" in more:
+        more |= {"max_area": picture.width * picture.height, "_auto_resize": False}
     made = inpainting(
         prompt=request.prompt,
         image=picture,
@@ -125,6 +127,8 @@ INPAINTING = {
     "Flux2KleinPipeline": "Flux2KleinInpaintPipeline",
     "ZImagePipeline": "ZImageInpaintPipeline",
     "FluxPipeline": "FluxInpaintPipeline",
+    "FluxFillPipeline": "FluxFillPipeline",
+    "FluxKontextPipeline": "FluxKontextInpaintPipeline",
 }
 
 
@@ -202,4 +206,31 @@ def _flux(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
     return options | {"guidance_scale": request.guidance, "true_cfg_scale": request.true_cfg_scale}
 
 
-ARGUMENTS = {"Flux2KleinPipeline": _klein, "ZImagePipeline": _z_image, "FluxPipeline": _flux}
+def _kontext(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
+    """The trained sizes are those of a model of 1024 pixels: for a toy the picture is brought to a smaller one before."""
+    from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RESOLUTIONS
+
+    options = _flux(pipeline, request) | {"max_area": (request.width or 0) * (request.height or 0)}
+    if not request.images:
+        return options
+    picture = PIL.Image.fromarray(request.images[0])
+    height, width = pipeline.image_processor.get_default_height_width(picture)
+    _, *size = min((abs(width / height - w / h), w, h) for w, h in PREFERRED_KONTEXT_RESOLUTIONS)
+    side, multiple = pipeline.vae.config.sample_size, 2 * pipeline.vae_scale_factor
+    width, height = (int(length * side / 1024) // multiple * multiple for length in size)
+    picture = pipeline.image_processor.resize(picture, height, width)
+    return options | {"image": picture, "_auto_resize": False}
+
+
+def _control(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
+    return _flux(pipeline, request) | {"control_image": PIL.Image.fromarray(request.images[0])}
+
+
+ARGUMENTS = {
+    "Flux2KleinPipeline": _klein,
+    "ZImagePipeline": _z_image,
+    "FluxPipeline": _flux,
+    "FluxKontextPipeline": _kontext,
+    "FluxControlPipeline": _control,
+    "FluxFillPipeline": _flux,
+}

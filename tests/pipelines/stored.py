@@ -65,6 +65,20 @@ STORED = {
         "flux schnell",
         ImageRequest("a red circle", 3, steps=3, images=(painted(48, 64),), mask=mask_of(48, 64), n=2),
     ),
+    "flux kontext, edited": Stored(
+        "flux kontext",
+        ImageRequest("make it blue", 6, width=36, height=28, steps=3, guidance=2.5, images=(painted(90, 66),)),
+    ),
+    "flux control": Stored(
+        "flux control",
+        ImageRequest("a red circle", 6, width=36, height=28, steps=3, guidance=10.0, images=(painted(72, 64),), n=2),
+    ),
+    "flux fill": Stored(
+        "flux fill",
+        ImageRequest(
+            "a red circle", 6, steps=3, guidance=30.0, images=(painted(48, 36),), mask=mask_of(48, 36), n=2
+        ),
+    ),
 }  # fmt: skip
 
 

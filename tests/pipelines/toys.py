@@ -9,7 +9,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,13 @@ FLUX_DEV = Part("diffusers", "FluxTransformer2DModel", {
     "in_channels": 20, "num_layers": 2, "num_single_layers": 1, "attention_head_dim": 12, "num_attention_heads": 3,
     "joint_attention_dim": 20, "pooled_projection_dim": 28, "guidance_embeds": True, "axes_dims_rope": [2, 4, 6],
 })  # fmt: skip
+# Beside each token's twenty features: as many of a picture, or these and the sixteen pixels of its mask.
+FLUX_CONTROL = Part(
+    "diffusers", "FluxTransformer2DModel", {**FLUX_DEV.config, "in_channels": 40, "out_channels": 20}
+)
+FLUX_FILL = Part(
+    "diffusers", "FluxTransformer2DModel", {**FLUX_DEV.config, "in_channels": 56, "out_channels": 20}
+)
 
 
 def clip(hidden: int, heads: int, layers: int, end: int) -> Part:
@@ -272,4 +279,14 @@ TOYS = {
         DYNAMIC,
         FLUX_TOKENIZERS,
     ),
+}
+TOYS |= {
+    name: replace(
+        TOYS["flux dev"], pipeline=pipeline, parts={**TOYS["flux dev"].parts, "transformer": transformer}
+    )
+    for name, pipeline, transformer in (
+        ("flux kontext", "FluxKontextPipeline", FLUX_DEV),
+        ("flux control", "FluxControlPipeline", FLUX_CONTROL),
+        ("flux fill", "FluxFillPipeline", FLUX_FILL),
+    )
 }
