@@ -121,7 +121,7 @@ class Bert(nn.Module):
     """Token ids [batch, length] to hidden states. Of each row the first `lengths` tokens count; None: all of them."""
 
     weight_map = WEIGHTS
-    headless = HEADLESS
+    headless: tuple[str, ...] = HEADLESS
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()

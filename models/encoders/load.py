@@ -9,8 +9,16 @@ import mlx.core as mx
 
 from models.checkpoint.weights import evaluate, load_tensors, read_shards
 from models.config import Config, ConfigError, read_json
-from models.encoders.architectures import MODERNBERT, NOMIC, ROBERTA, max_context, why_unsupported
+from models.encoders.architectures import (
+    MODERNBERT,
+    NOMIC,
+    ROBERTA,
+    is_classifier,
+    max_context,
+    why_unsupported,
+)
 from models.encoders.bert import Bert, BertConfig, Roberta
+from models.encoders.classifiers import BertClassifier, ModernBertClassifier, RobertaClassifier
 from models.encoders.modernbert import ModernBert, ModernBertConfig
 from models.encoders.nomic_bert import NomicBert, NomicBertConfig
 from models.files import LocalModel
@@ -23,6 +31,11 @@ NETWORKS: Mapping[str, tuple[type[Config], Callable[[Any], Network]]] = {
     **dict.fromkeys(ROBERTA, (BertConfig, Roberta)),
     **dict.fromkeys(NOMIC, (NomicBertConfig, NomicBert)),
     **dict.fromkeys(MODERNBERT, (ModernBertConfig, ModernBert)),
+}
+CLASSIFIERS: Mapping[str, tuple[type[Config], Callable[[Any], Network]]] = {
+    "bert": (BertConfig, BertClassifier),
+    **dict.fromkeys(ROBERTA, (BertConfig, RobertaClassifier)),
+    **dict.fromkeys(MODERNBERT, (ModernBertConfig, ModernBertClassifier)),
 }
 # Of an encoder whose config names no length.
 DEFAULT_CONTEXT = 512
@@ -75,7 +88,8 @@ def load(
 
 
 def _build(name: str, config: Mapping[str, Any], tensors: Mapping[str, mx.array]) -> Network:
-    config_class, network_class = NETWORKS[str(config.get("model_type"))]
+    networks = CLASSIFIERS if is_classifier(config) else NETWORKS
+    config_class, network_class = networks[str(config.get("model_type"))]
     layers = config.get("num_hidden_layers", config.get("n_layer"))
     # Layers are created one by one: a billion of them would fill the memory.
     if isinstance(layers, int) and layers > len(tensors):

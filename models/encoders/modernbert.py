@@ -139,7 +139,7 @@ class ModernBert(nn.Module):
     """The same interface as Bert's; there are no token types."""
 
     weight_map = WEIGHTS
-    headless = ("head.*", "classifier.*")
+    headless: tuple[str, ...] = ("head.*", "classifier.*")
     padding = 0
 
     def __init__(self, config: ModernBertConfig) -> None:

@@ -145,7 +145,7 @@ class NomicBert(nn.Module):
     """The same interface as Bert's."""
 
     weight_map = WEIGHTS
-    headless = ("pooler.*",)
+    headless: tuple[str, ...] = ("pooler.*",)
     padding = 0
 
     def __init__(self, config: NomicBertConfig) -> None:

@@ -32,6 +32,13 @@ def max_context(config: Mapping[str, Any]) -> int | None:
     return None
 
 
+def scores_documents(config: Mapping[str, Any], name: str) -> bool:
+    """Whether a model is one of Qwen3's rerankers. Their files are those of a language model that writes; what tells them
+    apart is their name."""
+    last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return config.get("model_type") == "qwen3" and "rerank" in last.lower()
+
+
 def has_architecture(model_type: str) -> bool:
     """Whether there is an architecture for this model_type, in the installed mlx-lm or here."""
     package = _package()

@@ -5,6 +5,7 @@ from runner.api.anthropic import routes as anthropic
 from runner.api.automatic1111 import routes as automatic1111
 from runner.api.ollama import routes as ollama
 from runner.api.openai import routes as openai
+from runner.api.rerank import routes as rerank
 from runner.api.responses import routes as responses
 from runner.gateway import native
 from runner.gateway.app import Api
@@ -15,6 +16,7 @@ APIS = (
     Api(anthropic.routes, anthropic.middleware),
     Api(openai.routes, openai.middleware),
     Api(responses.routes),
+    Api(rerank.routes),
     Api(ollama.routes),
     Api(automatic1111.routes),
 )

@@ -1,4 +1,4 @@
-"""A model's capabilities, by its files: thinking, calling tools, or only making vectors; the parameters of pictures. No MLX.
+"""A model's capabilities, by its files: thinking, calling tools, or only making vectors or scores; the parameters of pictures. No MLX.
 
 The markers are mlx-lm's: output that it cannot parse is not a capability. They are repeated here because importing mlx-lm
 imports MLX; a test compares them with those of the installed version.
@@ -7,7 +7,8 @@ imports MLX; a test compares them with those of the installed version.
 from typing import Any
 
 from models.config import ConfigError
-from models.encoders.architectures import is_encoder
+from models.encoders.architectures import is_classifier, is_encoder
+from models.language.architectures import scores_documents
 from models.tokenizers.template_location import TEMPLATE_CONFIGS, TEMPLATE_FILE, find_template
 from pipelines import PIPELINES, Capabilities
 from runner.errors import ModelNotSupported
@@ -52,7 +53,10 @@ def chat_template(files: ModelFiles) -> str:
 
 def text_capabilities(files: ModelFiles) -> list[str]:
     """In Ollama's terms."""
-    if is_encoder(files.read_json("config.json") or {}):
+    model = files.read_json("config.json") or {}
+    if scores_documents(model, files.name) or (is_encoder(model) and is_classifier(model)):
+        return ["rerank"]
+    if is_encoder(model):
         return ["embedding"]
     if "modules.json" in files.listing():  # sentence-transformers': trained for vectors, not for writing
         return ["embedding"]

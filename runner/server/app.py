@@ -103,6 +103,7 @@ class RunnerApp:
             Route("/v1/tokenize", self._for_text(text.tokenize_plain), methods=["POST"]),
             Route("/detokenize", self._for_text(text.detokenize), methods=["POST"]),
             Route("/embedding", self._for_text(text.embedding), methods=["POST"]),
+            Route("/rerank", self._for_text(text.rerank), methods=["POST"]),
             Route("/cancel", self.cancel, methods=["POST"]),
             Route("/metrics", self.prometheus),
         ]

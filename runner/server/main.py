@@ -239,7 +239,7 @@ class _Process:
             "--tensor-parallel": settings.tensor_parallel > 1,
         }.items():
             if used:
-                raise BadRequest(f"{option} is for models that write text; {settings.model} makes vectors")
+                raise BadRequest(f"{option} is for models that write text; {settings.model} is an encoder")
         from runner.engine.text.encoder_worker import load_encoder_worker
 
         return load_encoder_worker(local, self._float32(), settings.context, progress)

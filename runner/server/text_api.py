@@ -18,6 +18,7 @@ from runner.errors import BadRequest, Busy
 from runner.http.bodies import JsonResponse, read_body
 from runner.http.metrics import Metrics
 from runner.http.middleware import request_context
+from runner.protocol.rerank import RerankRequest
 from runner.protocol.text import (
     DetokenizeRequest,
     EmbeddingDone,
@@ -95,6 +96,13 @@ class TextApi:
         return JobResponse(
             self._engine, job, collect=lambda events: _vectors(events, isinstance(content, str))
         )
+
+    async def rerank(self, request: Request, service: TextService) -> JobResponse:
+        raw = await read_body(request)
+        rerank = parse_body(RerankRequest, raw)
+        work = await self._prepare_text(len(raw), lambda: service.prompts.rerank(rerank))
+        job = self._engine.submit(request_context(request.scope).id, work)
+        return JobResponse(self._engine, job, collect=lambda events: encode(events[-1]))
 
     async def apply_template(self, request: Request, service: TextService) -> Response:
         raw = await read_body(request)

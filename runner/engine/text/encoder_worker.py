@@ -1,19 +1,23 @@
-"""The worker of an encoder, which makes vectors and writes no text. Runs on the GPU thread."""
+"""The worker of an encoder, which makes vectors or scores and writes no text. Runs on the GPU thread."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import mlx.core as mx
 
+from models.embedding.reranker import RerankError
+from models.embedding.sentence_transformers import EmbeddingError
+from models.encoders.architectures import is_classifier
+from models.encoders.cross_encoder import CrossEncoder
 from models.encoders.embedder import EncoderEmbedder
 from models.encoders.load import EncoderModel, load
 from models.files import LocalModel
 from runner.engine import device
 from runner.engine.jobs import Job, JobEvent
-from runner.engine.text.embeddings import Embedding, Embeddings
 from runner.engine.text.pictures import Sight
-from runner.engine.text.tokens import Embed, Tokens
+from runner.engine.text.pooling import Pooling, PoolingJob
+from runner.engine.text.tokens import Embed, Rerank, Tokens
 from runner.errors import BadRequest
 from runner.sources import ModelMode
 
@@ -40,17 +44,25 @@ class EncoderPrompts(Tokens):
 
     sight = Sight()
 
-    def __init__(self, model: EncoderModel, embedding_tokens: Callable[[str], list[int]]) -> None:
-        super().__init__(model.tokenizer, model.vocab, model.context, embedding_tokens)
-        self._type = model.config["model_type"]
+    def __init__(self, model: EncoderModel, pooling: Pooling) -> None:
+        super().__init__(model.tokenizer, model.vocab, model.context, pooling.tokens, pooling.pair)
+        self._config = model.config
 
     def generate(self, *_: Any) -> NoReturn:
         raise BadRequest(
-            f"model: this is an encoder ({self._type}), which makes vectors and cannot write text; use it with "
-            "/v1/embeddings or /api/embed"
+            f"model: this is {what_it_is(self._config)} and cannot write text; use it with {route(self._config)}"
         )
 
     render = generate
+
+
+def what_it_is(config: Mapping[str, Any]) -> str:
+    does = "scores documents" if is_classifier(config) else "makes vectors"
+    return f"an encoder ({config['model_type']}), which {does}"
+
+
+def route(config: Mapping[str, Any]) -> str:
+    return "/v1/rerank" if is_classifier(config) else "/v1/embeddings or /api/embed"
 
 
 class EncoderWorker:
@@ -61,40 +73,44 @@ class EncoderWorker:
     def __init__(self, model: EncoderModel) -> None:
         self.context = model.context
         self.notes = list(model.notes)
-        embedder = EncoderEmbedder(model, GPU_TOKENS if device.has_gpu() else PROCESSOR_TOKENS)
-        self._embeddings = Embeddings(embedder)
-        self.prompts = EncoderPrompts(model, embedder.tokens)
+        budget = GPU_TOKENS if device.has_gpu() else PROCESSOR_TOKENS
+        wrong = f"model: this is {what_it_is(model.config)}; use it with {route(model.config)}"
+        if is_classifier(model.config):
+            self._pooling = Pooling(EmbeddingError(wrong), CrossEncoder(model, budget))
+        else:
+            self._pooling = Pooling(EncoderEmbedder(model, budget), RerankError(wrong))
+        self.prompts = EncoderPrompts(model, self._pooling)
 
     @property
     def busy(self) -> bool:
-        return len(self._embeddings) > 0
+        return len(self._pooling) > 0
 
     @property
     def room(self) -> int:
-        return JOBS - len(self._embeddings)
+        return JOBS - len(self._pooling)
 
     def admit(self, job: Job) -> None:
-        if not isinstance(job.request, Embed):
+        if not isinstance(job.request, Embed | Rerank):
             raise TypeError(f"an encoder cannot handle {type(job.request).__name__}")
-        self._embeddings.admit(job, job.request)
+        self._pooling.admit(job, job.request)
 
     def step(self) -> Iterable[JobEvent]:
-        return self._embeddings.step()
+        return self._pooling.step()
 
     def background(self) -> Iterator[None]:
         """Nothing: kernels are compiled by the first texts."""
         return iter(())
 
     def drop(self, job: Job) -> None:
-        if isinstance(job.state, Embedding):
-            self._embeddings.drop(job.state)
+        if isinstance(job.state, PoolingJob):
+            self._pooling.drop(job.state)
         job.state = None
 
     def recover(self) -> list[Job]:
-        return self._embeddings.clear()
+        return self._pooling.clear()
 
     def close(self) -> None:
-        self._embeddings.clear()
+        self._pooling.clear()
         mx.clear_streams()
 
     def stats(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from runner.engine.text.chat_prompts import ChatPrompt, render_chat
 from runner.engine.text.output_parser import OutputParser
 from runner.engine.text.pictures import NO_PICTURES, Looked, Sight, seen_in
 from runner.engine.text.required_calls import RequiredCall
-from runner.engine.text.tokens import Tokens
+from runner.engine.text.tokens import PairTokens, Tokens, no_pairs
 from runner.engine.text.truncation import cut, cut_note, note, truncate
 from runner.errors import BadRequest
 from runner.protocol.speculate import read_speculate
@@ -74,10 +74,11 @@ class Prompts(Tokens):
         drafting: Drafting = NO_DRAFTS,
         why_no_drafts: str = "",
         sight: Sight | None = None,
+        pair_tokens: PairTokens = no_pairs,
     ) -> None:
         """`why_shorter`: why the context is not all of the model's, for messages. `drafting`: of requests that do not
         say; `why_no_drafts`: why there is none whatever they say."""
-        super().__init__(tokenizer, vocab, context, embedding_tokens)
+        super().__init__(tokenizer, vocab, context, embedding_tokens, pair_tokens)
         self._why_shorter = why_shorter
         self._default_drafting = drafting
         self._why_no_drafts = why_no_drafts

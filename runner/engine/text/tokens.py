@@ -1,4 +1,4 @@
-"""Texts to token ids and back, and the checks that can refuse texts to embed before they reach the GPU.
+"""Texts to token ids and back, and the checks that can refuse texts to embed or to rank before they reach the GPU.
 
 Uses the tokenizer and the model's limits, not MLX. Safe to call from any thread; long texts would block the event loop.
 """
@@ -7,8 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from models.embedding.pair import Pair
 from runner.errors import BadRequest, RunnerFailed
 from runner.panics import is_panic
+from runner.protocol.rerank import RerankRequest
+
+UNLIMITED = 2**31
 
 
 @dataclass(frozen=True)
@@ -18,16 +22,36 @@ class Embed:
     prompts: list[list[int]]
 
 
+@dataclass(frozen=True)
+class Rerank:
+    """A query with each of its documents."""
+
+    pairs: list[Pair]
+
+
+PairTokens = Callable[[str, str, int, str | None], Pair]
+
+
+def no_pairs(query: str, document: str, limit: int, instruction: str | None) -> Pair:
+    raise BadRequest("this model scores no documents; a reranker is needed")
+
+
 class Tokens:
     """A model's tokenizer and limits: `vocab` is the number of ids that it knows, `context` the maximum text length."""
 
     def __init__(
-        self, tokenizer: Any, vocab: int, context: int, embedding_tokens: Callable[[str], list[int]]
+        self,
+        tokenizer: Any,
+        vocab: int,
+        context: int,
+        embedding_tokens: Callable[[str], list[int]],
+        pair_tokens: PairTokens = no_pairs,
     ) -> None:
         self.tokenizer = tokenizer
         self.vocab = vocab
         self.context = context
         self._embedding_tokens = embedding_tokens
+        self._pair_tokens = pair_tokens
 
     def tokenize(self, text: str) -> list[int]:
         """Without special tokens."""
@@ -65,6 +89,23 @@ class Tokens:
             self.check_ids(ids, name)
             prompts.append(ids)
         return Embed(prompts)
+
+    def rerank(self, request: RerankRequest) -> Rerank:
+        limit = self.context if request.truncate else UNLIMITED
+        pairs = []
+        for index, document in enumerate(request.documents):
+            try:
+                pair = self._pair_tokens(request.query, document, limit, request.instruction)
+            except BaseException as error:
+                raise tokenizer_error(error, "text") from error
+            if len(pair.ids) > self.context:
+                raise BadRequest(
+                    f"documents[{index}]: with the query its {len(pair.ids)} tokens do not fit into the context of "
+                    f"{self.context} tokens"
+                )
+            self.check_ids(pair.ids, f"documents[{index}]")
+            pairs.append(pair)
+        return Rerank(pairs)
 
     def check_ids(self, tokens: list[int], name: str) -> None:
         """Refuse ids beyond the vocabulary: they may crash the process."""

@@ -10,9 +10,13 @@ from typing import Any, NoReturn
 import mlx.core as mx
 import msgspec
 
+from models.config import ConfigError
+from models.embedding.reranker import Reranker, RerankError
+from models.embedding.sentence_transformers import EmbeddingError
 from models.files import LocalModel
 from models.kernels.checked import reports
 from models.kernels.gpu import on_cuda
+from models.language.architectures import scores_documents
 from models.language.batch.batch import Batch
 from models.language.batch.options import Drafting
 from models.language.batch.sequence import Output, Sequence, TokenLogprob
@@ -20,21 +24,22 @@ from models.language.batch.warmup import WarmUp
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.distributed.coordinator import Ranks
 from models.language.embedding.model import embedder_of
+from models.language.embedding.reranker import AnswerReranker
 from models.language.load import LanguageModel, load
 from models.language.speculate.draft_model import DraftModel, check_tokenizer
 from models.language.speculate.drafter import RowDrafter
 from runner.engine import device
 from runner.engine.jobs import Job, JobEvent
 from runner.engine.text.detokenizer import Detokenizer, TokenText
-from runner.engine.text.embeddings import Embedding, Embeddings
 from runner.engine.text.kv_disk import KVDisk, open_disk
 from runner.engine.text.kv_memory import kv_memory
 from runner.engine.text.output_parser import OutputParser, ParsedDelta
 from runner.engine.text.pictures import Sight
+from runner.engine.text.pooling import Pooling, PoolingJob
 from runner.engine.text.prompts import Generate, Prompts
 from runner.engine.text.required_calls import RequiredCall
 from runner.engine.text.stop_strings import StopMatcher
-from runner.engine.text.tokens import Embed
+from runner.engine.text.tokens import Embed, Rerank
 from runner.engine.warmup import warming_up
 from runner.errors import RunnerFailed
 from runner.hardware import room_to_unpack
@@ -100,6 +105,18 @@ def _load_draft(local: LocalModel, settings: TextSettings, model: LanguageModel)
     return draft
 
 
+def _reranker(model: LanguageModel, ranks: Ranks) -> Reranker | RerankError:
+    """The reranker that a model is, or why it is not one."""
+    if not scores_documents(model.config, model.name):
+        return RerankError("this model writes text and scores no documents; a reranker is needed")
+    if ranks.spread:
+        return RerankError("a model over several processes (--tensor-parallel) scores no documents")
+    try:
+        return AnswerReranker(model.model, model.folder, model.tokenizer)
+    except (EmbeddingError, ConfigError, RerankError) as error:
+        return RerankError(str(error))
+
+
 def cache_limit(settings: TextSettings) -> int:
     """The size of the prefix cache in bytes."""
     return device.memory() // 10 if settings.cache_bytes is None else settings.cache_bytes
@@ -143,7 +160,7 @@ class TextWorker:
         self.notes = [*model.notes, *model.warnings]
         self._kv.report()
         embedder = embedder_of(model.model, model.folder, model.tokenizer, ranks)
-        self._embeddings = Embeddings(embedder, ranks.spread)
+        self._pooling = Pooling(embedder, _reranker(model, ranks), ranks.spread)
         self._prefix = PrefixCache(cache_limit(settings))
         self._batch = Batch(
             model.model,
@@ -164,11 +181,12 @@ class TextWorker:
             model.vocab,
             self.context,
             model.stop_tokens,
-            self._embeddings.tokens,
+            self._pooling.tokens,
             self._kv.why_shorter,
             Drafting(settings.drafted, settings.lookup, draft is not None),
             self._batch.why_no_drafts,
             Sight(model.tokenizer, model.vision, self._batch.why_no_pictures),
+            self._pooling.pair,
         )
         if self._batch.why_no_drafts and (settings.lookup or settings.draft is not None):
             self.notes.append(f"speculative decoding is off: {self._batch.why_no_drafts}")
@@ -193,16 +211,16 @@ class TextWorker:
 
     @property
     def busy(self) -> bool:
-        return self._batch.busy or len(self._embeddings) > 0
+        return self._batch.busy or len(self._pooling) > 0
 
     @property
     def room(self) -> int:
-        return self._batch.max_rows - len(self._batch) - len(self._embeddings)
+        return self._batch.max_rows - len(self._batch) - len(self._pooling)
 
     def admit(self, job: Job) -> None:
         request = job.request
-        if isinstance(request, Embed):
-            self._embeddings.admit(job, request)
+        if isinstance(request, Embed | Rerank):
+            self._pooling.admit(job, request)
             return
         if not isinstance(request, Generate):
             raise TypeError(f"a text worker cannot handle {type(request).__name__}")
@@ -230,7 +248,7 @@ class TextWorker:
         self._batch.add(sequence)
 
     def step(self) -> Iterable[JobEvent]:
-        yield from self._embeddings.step()
+        yield from self._pooling.step()
         if not self._batch.busy:
             return
         for output in self._batch.step():
@@ -253,8 +271,8 @@ class TextWorker:
         mx.clear_cache()
 
     def drop(self, job: Job) -> None:
-        if isinstance(job.state, Embedding):
-            self._embeddings.drop(job.state)
+        if isinstance(job.state, PoolingJob):
+            self._pooling.drop(job.state)
         elif isinstance(job.state, _Answer):
             self._batch.remove(job.state.sequence)
         job.state = None
@@ -268,7 +286,7 @@ class TextWorker:
         if self._ranks.spread:
             self.give_up()
         lost = [_job(sequence) for sequence in self._batch.clear()]
-        return lost + self._embeddings.clear()
+        return lost + self._pooling.clear()
 
     def close(self) -> None:
         if self._disk is not None:
