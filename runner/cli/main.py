@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from runner.cli.arguments import backend, bench, draw, models, runner, serve
+from runner.cli.arguments import backend, bench, draw, mcp, models, runner, serve
 from runner.cli.parser import Command, Commands, Formatter, Parser
 from runner.config import load
 from runner.errors import DiptychError
@@ -103,7 +103,7 @@ def _parser() -> Parser:
         help="configuration file (default: $DIPTYCH_CONFIG, else ~/.config/diptych/config.toml)",
     )
     commands = Commands(parser)
-    for arguments in (runner, models, draw, backend, serve, bench):
+    for arguments in (runner, models, draw, backend, serve, mcp, bench):
         arguments.add(commands)
     parser.description = f"Run text and picture models on this machine, with MLX.\n\n{commands.overview()}"
     return parser

@@ -13,7 +13,7 @@ Command = Callable[[argparse.Namespace], int]
 
 # As `diptych --help` lists them.
 GROUPS = {
-    "use": ("run", "draw", "chat", "serve"),
+    "use": ("run", "draw", "chat", "serve", "mcp"),
     "models": ("list", "show", "pull", "rm", "quantize", "recipe", "ps", "stop"),
     "advanced": ("detect", "doctor", "config", "bench", "runner", "completion"),
 }

@@ -48,8 +48,12 @@ class Remote:
 
     async def name_of(self, path: Path) -> str | None:
         """What it calls a model of a folder or file; None where it was not given that."""
-        models = (await self._request("GET", "/library"))["models"]
-        return next((str(model["name"]) for model in models if model["model"] == str(path)), None)
+        return next((str(one["name"]) for one in await self.library() if one["model"] == str(path)), None)
+
+    async def library(self) -> list[State]:
+        """GET /library: the models of this machine."""
+        models: list[State] = (await self._request("GET", "/library"))["models"]
+        return models
 
     async def load(self, model: str) -> None:
         """Return once it is loaded."""
