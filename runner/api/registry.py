@@ -1,6 +1,6 @@
 """The APIs that `diptych serve` offers. Where two have the same path, the earlier one wins."""
 
-from runner.api import page
+from runner.api import page, server_info
 from runner.api.anthropic import routes as anthropic
 from runner.api.automatic1111 import routes as automatic1111
 from runner.api.ollama import routes as ollama
@@ -18,5 +18,6 @@ APIS = (
     Api(responses.routes),
     Api(rerank.routes),
     Api(ollama.routes),
+    Api(server_info.routes),
     Api(automatic1111.routes),
 )

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from runner.gateway.app import Gateway
+from runner.gateway.default_model import read_named_body
 from runner.gateway.lease import LoadedModel
 from runner.gateway.proxy import LoadRequest, ProxyResponse, RoutingFields, keep_alive_seconds, parse_routing
 from runner.gateway.responses import cancel_on_disconnect
@@ -192,7 +193,9 @@ class Native:
         return await self._pass_on(request)
 
     async def _pass_on(self, request: Request) -> Any:
-        raw = await read_body(request, PICTURES_LIMIT)  # the runner enforces the smaller limit for text
+        raw = await read_named_body(
+            request, self._gateway, PICTURES_LIMIT
+        )  # the runner enforces the smaller limit for text
         return ProxyResponse(self._gateway, request.url.path, raw, parse_routing(raw))
 
 

@@ -90,6 +90,14 @@ class Pool:
         loaded = self._fleet.of(called) if called is not None else None
         return loaded.model if loaded is not None else None
 
+    @property
+    def only_name(self) -> str | None:
+        """A name of the loaded model, if there is just one."""
+        if len(self.loaded) != 1:
+            return None
+        model = self.loaded[0].model
+        return next((name for name in self._resolved if self.loaded_as(name) is model), None)
+
     async def stop(self, name: str) -> LoadedModel | None:
         """Unload a model: at once when it is idle, otherwise as soon as it is. None when it is not loaded.
 

@@ -7,8 +7,10 @@ from typing import Any
 
 from models.language.architectures import max_context
 from runner.inspect.capabilities import image_capabilities, text_capabilities
+from runner.inspect.detect import Detection, detect
 from runner.library.installed import Installed
 from runner.sources import ModelFiles, ModelMode, find
+from runner.sources.gguf import GGUFFiles
 from runner.sources.name import ModelName
 
 
@@ -26,6 +28,17 @@ def context_length(model: Installed) -> int | None:
     if model.fault is not None or model.mode is not ModelMode.TEXT:
         return None
     return max_context(files_of(model).read_json("config.json") or {})
+
+
+@lru_cache(256)
+def detected(model: Installed) -> Detection:
+    return detect(files_of(model))
+
+
+def quantization(model: Installed) -> str:
+    """How its weights are stored, in the words of their format; "" where that is not known."""
+    files = files_of(model)
+    return files.model.main_type() if isinstance(files, GGUFFiles) else detected(model).quantization or ""
 
 
 @lru_cache(256)

@@ -18,9 +18,10 @@ from runner.api.anthropic.stream import MessageAnswer
 from runner.api.lease import DeferredJson, ask, leased
 from runner.errors import ModelNotFound
 from runner.gateway.app import Gateway
+from runner.gateway.default_model import read_named_body
 from runner.gateway.responses import Stream
 from runner.http.access import header
-from runner.http.bodies import PICTURES_LIMIT, JsonResponse, read_body
+from runner.http.bodies import PICTURES_LIMIT, JsonResponse
 from runner.http.middleware import request_context
 from runner.http.operation import SSE, operation
 from runner.protocol.text import RenderedPrompt, parse_body
@@ -60,7 +61,7 @@ class Anthropic:
 
     @asking("Create a message", body=MessagesRequest, answer=Message, pieces=list(StreamEvent.__args__))
     async def messages(self, request: Request) -> Any:
-        messages = Messages(await read_body(request, PICTURES_LIMIT))
+        messages = Messages(await read_named_body(request, self._gateway, PICTURES_LIMIT))
         answer = MessageAnswer(self._gateway, messages, request_context(request.scope).id)
         if messages.request.stream:
             return Stream(answer.stream(), MEDIA, answer.last)
@@ -68,7 +69,9 @@ class Anthropic:
 
     @asking("Count the tokens of a message's prompt", body=CountRequest, answer=TokenCount)
     async def count_tokens(self, request: Request) -> Any:
-        prompt = Prompt(parse_body(CountRequest, await read_body(request, PICTURES_LIMIT)))
+        prompt = Prompt(
+            parse_body(CountRequest, await read_named_body(request, self._gateway, PICTURES_LIMIT))
+        )
         return DeferredJson(lambda: self._count(prompt, request_context(request.scope).id))
 
     async def _count(self, prompt: Prompt, id: str) -> TokenCount:

@@ -15,9 +15,8 @@ from runner.gateway.app import Gateway
 from runner.gateway.lease import LoadedModel, Phase
 from runner.gateway.resolver import ResolvedModel
 from runner.inspect.capabilities import chat_template, text_capabilities
-from runner.inspect.detect import Detection, detect
 from runner.library import Installed, installed, lookup
-from runner.library.facts import capabilities, files_of, picture_fields
+from runner.library.facts import capabilities, detected, files_of, picture_fields, quantization
 from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.base import shorten
 from runner.sources.gguf import GGUFFiles
@@ -225,7 +224,7 @@ def _parameter(name: str, value: Any) -> str:
 
 
 def details(model: Installed) -> dict[str, Any]:
-    detection, files = _detected(model), files_of(model)
+    detection, files = detected(model), files_of(model)
     gguf = files.model if isinstance(files, GGUFFiles) else None
     return {
         "parent_model": "",
@@ -233,7 +232,7 @@ def details(model: Installed) -> dict[str, Any]:
         "family": model.type,
         "families": [model.type],
         "parameter_size": parameters(detection.parameters),
-        "quantization_level": gguf.main_type() if gguf else detection.quantization or "",
+        "quantization_level": quantization(model),
     }
 
 
@@ -246,7 +245,7 @@ def parameters(count: int | None) -> str:
 
 
 def _numbers(model: Installed, files: ModelFiles, name: str) -> dict[str, Any]:
-    detection = _detected(model)
+    detection = detected(model)
     info: dict[str, Any] = {
         "general.architecture": model.type,
         "general.basename": name,  # shown by VS Code
@@ -259,8 +258,3 @@ def _numbers(model: Installed, files: ModelFiles, name: str) -> dict[str, Any]:
         info |= {f"{model.type}.{ours}": config.get(theirs) for theirs, ours in NUMBERS.items()}
     # Clients expect a number if the key is present.
     return {name: value for name, value in info.items() if value is not None}
-
-
-@lru_cache(256)
-def _detected(model: Installed) -> Detection:
-    return detect(files_of(model))

@@ -1,7 +1,6 @@
 """OpenAI's API: its routes and their handlers."""
 
 import asyncio
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 from runner.api.forms import is_form, read_form
 from runner.api.images import FOLDER, Pictures
-from runner.api.lease import DeferredJson, names, sse
+from runner.api.lease import DeferredJson, sse
 from runner.api.openai.chat import RULES as CHAT_RULES
 from runner.api.openai.chat import UNSUPPORTED as CHAT_LACKS
 from runner.api.openai.chat import Chat, ChatRequest
@@ -35,6 +34,7 @@ from runner.api.openai.images import NOT_GENERATED, ImagesCall, ImagesRequest
 from runner.api.openai.images import RULES as DRAWING_RULES
 from runner.api.openai.images import UNSUPPORTED as EDITS_LACK
 from runner.api.openai.images_stream import DrawingAnswer
+from runner.api.openai.models import ModelsQuery, list_models
 from runner.api.openai.schemas import (
     ChatChunk,
     ChatCompletion,
@@ -48,13 +48,12 @@ from runner.api.openai.schemas import (
 from runner.api.openai.schemas import Pictures as Drawn
 from runner.errors import DiptychError, ModelNotFound
 from runner.gateway.app import Gateway
+from runner.gateway.default_model import read_named_body
 from runner.gateway.responses import Stream
 from runner.http.bodies import PICTURES_LIMIT, JsonResponse, read_body
 from runner.http.middleware import request_context
 from runner.http.operation import SSE, operation
-from runner.library import Installed, installed
-from runner.library.facts import capabilities, picture_fields
-from runner.protocol.text import read_json
+from runner.protocol.text import parse, read_json
 
 MEDIA = f"{SSE}; charset=utf-8"
 TAG = "OpenAI"
@@ -72,9 +71,9 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     return [
         Route("/v1/models", api.models),
         Route("/v1/models/{name:path}", api.model),
-        Route("/v1/chat/completions", api.chat, methods=["POST"]),
-        Route("/v1/completions", api.completions, methods=["POST"]),
-        Route("/v1/embeddings", api.embeddings, methods=["POST"]),
+        *_with_and_without_version("/chat/completions", api.chat),
+        *_with_and_without_version("/completions", api.completions),
+        *_with_and_without_version("/embeddings", api.embeddings),
         Route("/v1/images/generations", api.generations, methods=["POST"]),
         Route("/v1/images/edits", api.edits, methods=["POST"]),
         Route("/v1/images/variations", api.variations, methods=["POST"]),
@@ -82,14 +81,20 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     ]
 
 
+def _with_and_without_version(path: str, handler: Any) -> list[BaseRoute]:
+    """Clients of llama-server and mlx-lm's server may leave out /v1."""
+    return [Route(f"/v1{path}", handler, methods=["POST"]), Route(path, handler, methods=["POST"])]
+
+
 class OpenAI:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._pictures = Pictures()
 
-    @described("List models that can be run", answer=Models)
+    @described("List models that can be run", query=ModelsQuery, answer=Models)
     async def models(self, request: Request) -> Response:
-        return JsonResponse(Models(await self._listed()))
+        query = parse(ModelsQuery, dict(request.query_params), strict=False)
+        return JsonResponse(Models([model for model in await self._listed() if query.takes(model)]))
 
     @described("Show a model", answer=Model)
     async def model(self, request: Request) -> Response:
@@ -101,7 +106,7 @@ class OpenAI:
 
     async def _listed(self) -> list[Model]:
         """The models that can be run, by every name that a client may use."""
-        return await asyncio.to_thread(_models, self._gateway.resolver.aliases)
+        return await asyncio.to_thread(list_models, self._gateway.resolver.aliases)
 
     @asking(
         "Continue a chat",
@@ -113,7 +118,7 @@ class OpenAI:
         sentinel=DONE,
     )
     async def chat(self, request: Request) -> Any:
-        chat = Chat.read(await read_body(request, PICTURES_LIMIT))
+        chat = Chat.read(await read_named_body(request, self._gateway, PICTURES_LIMIT))
         answer = ChatAnswer(self._gateway, chat, request_context(request.scope).id)
         return Stream(answer.stream(), MEDIA, _last) if chat.request.stream else DeferredJson(answer.whole)
 
@@ -126,13 +131,13 @@ class OpenAI:
         sentinel=DONE,
     )
     async def completions(self, request: Request) -> Any:
-        body = await read_body(request)
+        body = await read_named_body(request, self._gateway)
         answer = CompletionAnswer(self._gateway, body, request_context(request.scope).id)
         return Stream(answer.stream(), MEDIA, _last) if answer.request.stream else DeferredJson(answer.whole)
 
     @asking("Create embeddings", body=EmbeddingsRequest, answer=Embeddings)
     async def embeddings(self, request: Request) -> Any:
-        body = await read_body(request)
+        body = await read_named_body(request, self._gateway)
         id = request_context(request.scope).id
         return DeferredJson(lambda: embeddings(self._gateway, body, id))
 
@@ -201,19 +206,6 @@ def _variation(content_type: str, raw: bytes) -> ImagesCall:
     if is_form(content_type):
         return variation_of_form(read_form(content_type, raw))
     return edit_of_json({"prompt": VARIATION, **read_json(raw)})
-
-
-def _models(aliases: Mapping[str, str]) -> list[Model]:
-    usable = [model for model in installed(aliases).models if model.fault is None]
-    return [openai_model(model, name) for model in usable for name in names(model)]
-
-
-def openai_model(model: Installed, name: str) -> Model:
-    owner, slash, _ = model.name.partition("/")
-    owned_by = owner if slash and model.source != "folder" else model.source
-    return Model(
-        name, int(model.modified), owned_by, capabilities=capabilities(model), **picture_fields(model)
-    )
 
 
 def _last(error: DiptychError) -> bytes:

@@ -24,13 +24,22 @@ class Failure(Struct, frozen=True):
     error: Error
 
 
+ModelType = Literal["llm", "vlm", "embeddings", "image"]
+
+
 class Model(Struct, frozen=True):
     id: str
     created: int
     owned_by: str
     object: Literal["model"] = "model"
-    # Ours: in Ollama's terms, and of picture models what has an effect on them.
+    # Ours: in Ollama's terms, and of picture models what has an effect on them. Types are LM Studio's, and the context has
+    # the name that it has there, at vLLM and at OpenRouter.
     capabilities: tuple[str, ...] = ()
+    type: ModelType = "llm"
+    quantization: str | None = None
+    context_length: int | UnsetType = UNSET
+    max_context_length: int | UnsetType = UNSET
+    max_model_len: int | UnsetType = UNSET
     supported_parameters: tuple[str, ...] | UnsetType = UNSET
     max_references: int | UnsetType = UNSET
 

@@ -31,6 +31,8 @@ LENGTHS = {
     "/v1/chat/completions": {"max_completion_tokens": 3},
     "/v1/responses": {"max_output_tokens": 3},
     "/v1/completions": {"max_tokens": 3},
+    "/chat/completions": {"max_completion_tokens": 3},
+    "/completions": {"max_tokens": 3},
     "/v1/messages": {"max_tokens": 3},
     "/v1/images/generations": {"size": "32x32"},
     "/v1/images/edits": {"size": "32x32"},
