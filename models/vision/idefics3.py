@@ -91,11 +91,12 @@ class Idefics3Vision:
 
     def _rows_of_a_tile(self, prompts: Mapping[str, Any]) -> int:
         factor = self.network.connector.factor
-        patches, rest = divmod(self.processor.side, self.network.config.patch_size)
-        if rest or not patches or patches % factor:
+        # Pixels of a tile beyond its last whole patch are not seen.
+        patches = self.processor.side // self.network.config.patch_size
+        if not patches or patches % factor:
             raise ConfigError(
-                f"Idefics3Processor: longest_edge of max_image_size is {self.processor.side}; a multiple of patch_size "
-                f"times scale_factor, {self.network.config.patch_size * factor}, is needed"
+                f"Idefics3Processor: longest_edge of max_image_size is {self.processor.side}, {patches} patches of "
+                f"{self.network.config.patch_size}; a multiple of scale_factor, {factor}, is needed"
             )
         rows = (patches // factor) ** 2
         if prompts.get("image_seq_len", rows) != rows:

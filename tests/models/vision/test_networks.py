@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
 from models.checkpoint.weights import WeightsError
+from models.vision import loader
 from tests import ROOT
 from tests.models.vision.vision_cases import CASES, Toy, picture, write_checkpoint
 from tests.optional import needed
@@ -90,7 +92,7 @@ def test_missing_and_wrong_tensors_of_a_tower_are_named(
         ("qwen3-vl", "preprocessor_config.json", {"patch_size": 7}, "patch_size is 7, but that of vision_config is 6"),
         ("idefics3", "config.json", {"scale_factor": 0}, "scale_factor is 0; a whole number above 0"),
         ("idefics3", "config.json", {"text_config": {"model_type": "mamba"}}, "model_type of text_config is 'mamba'; only 'llama'"),
-        ("idefics3", "preprocessor_config.json", {"max_image_size": {"longest_edge": 26}}, "longest_edge of max_image_size is 26; a multiple of .*, 12,"),
+        ("idefics3", "preprocessor_config.json", {"max_image_size": {"longest_edge": 23}}, "longest_edge of max_image_size is 23, 5 patches of 4; a multiple of scale_factor, 3"),
         ("idefics3", "preprocessor_config.json", {"size": {"longest_edge": -2}}, "size: longest_edge is -2; a whole number above 0"),
         ("gemma3", "config.json", {"mm_tokens_per_image": 16}, "mm_tokens_per_image is 16; the square of a divisor of 6"),
         ("gemma3", "config.json", {"vision_config": {"num_attention_heads": 5}}, "num_attention_heads is 5; it has to divide"),
@@ -133,3 +135,58 @@ def test_pictures_are_told_apart_by_what_is_seen(name: str, toys: dict[str, Toy]
     assert digests[0] == digests[1]
     assert len({len(digest) for digest in digests}) == 1
     assert len(set(digests)) == 3
+
+
+REAL: dict[str, tuple[str, dict[str, Any]]] = {
+    "Qwen2.5-VL 7B": (
+        "Qwen2_5_VLForConditionalGeneration",
+        {"vision_config": {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "patch_size": 14, "window_size": 112,
+                           "out_hidden_size": 3584, "fullatt_block_indexes": [7, 15, 23, 31]},
+         "text_config": {"hidden_size": 3584, "num_hidden_layers": 1}},
+    ),
+    "Qwen3-VL 4B": (
+        "Qwen3VLForConditionalGeneration",
+        {"vision_config": {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "num_heads": 16, "out_hidden_size": 2560,
+                           "deepstack_visual_indexes": [5, 11, 17]},
+         "text_config": {"hidden_size": 2560, "num_hidden_layers": 1}},
+    ),
+    "Gemma 3 4B": (
+        "Gemma3ForConditionalGeneration",
+        {"vision_config": {"model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27,
+                           "num_attention_heads": 16, "image_size": 896, "patch_size": 14, "vision_use_head": False},
+         "text_config": {"hidden_size": 2560, "num_hidden_layers": 1}},
+    ),
+    "SmolVLM2 2.2B": (
+        "SmolVLMForConditionalGeneration",
+        {"vision_config": {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
+                           "image_size": 384, "patch_size": 14},
+         "text_config": {"model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 1, "vocab_size": 49280},
+         "scale_factor": 3, "image_token_id": 49190},
+    ),
+}  # fmt: skip
+# Of a picture of 1000 x 700 pixels.
+REAL_SETTINGS: dict[str, tuple[dict[str, Any], int]] = {
+    "Qwen2.5-VL 7B": ({"min_pixels": 3136, "max_pixels": 12845056}, 25 * 36),
+    "Qwen3-VL 4B": ({"patch_size": 16, "size": {"shortest_edge": 65536, "longest_edge": 16777216}}, 22 * 31),
+    "Gemma 3 4B": ({"size": {"height": 896, "width": 896}, "do_pan_and_scan": None}, 256),
+    "SmolVLM2 2.2B": (
+        {"size": {"longest_edge": 1536}, "max_image_size": {"longest_edge": 384}},
+        81 * (3 * 4 + 1),
+    ),
+}
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", REAL)
+def test_towers_of_real_dimensions_have_the_reference_names_and_shapes(name: str, tmp_path: Path) -> None:
+    torch, transformers = (needed(package, "the group reference") for package in ("torch", "transformers"))
+    cls = getattr(transformers, REAL[name][0])
+    with torch.device("meta"):
+        model = cls(cls.config_class(**REAL[name][1]))
+    # Zeros are not made before they are evaluated, and nothing here is.
+    stored = {key: mx.zeros(tuple(value.shape), mx.bfloat16) for key, value in model.state_dict().items()}
+    settings, rows = REAL_SETTINGS[name]
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    config = json.loads(model.config.to_json_string())
+    vision = loader(config)(config, tmp_path, stored, mx.bfloat16)
+    assert vision.look(picture((1000, 700))).tokens == rows
