@@ -22,7 +22,7 @@ from models.kernels.checked import report
 from models.kernels.gpu import on_cuda, ours_compile
 from models.language.decode import kernels, reference_ops
 from models.language.decode.fused_projections import group_of, product, weights
-from models.language.decode.layers import is_supported, layer_of
+from models.language.decode.layers import is_supported, layer_of, text_network
 from models.language.decode.reference_ops import Places
 
 Ints: TypeAlias = NDArray[np.int32]
@@ -74,6 +74,7 @@ class Decoder:
     @classmethod
     def of(cls, model: nn.Module, pool: Pool) -> "Decoder | None":
         """A decoder, if the model and its pool are supported and the device is an NVIDIA card."""
+        model = text_network(model)
         if not (on_cuda() and is_supported(model) and is_supported_pool(pool)):
             return None
         ours_compile()  # runs a kernel to find out, which cannot happen while a step is traced

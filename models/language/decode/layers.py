@@ -1,6 +1,6 @@
 """The layers of a model in the layout of the kernels of a decoding step, and which models have such layers.
 
-Llama, Qwen 2, Qwen 3 and models that use their architectures, in half precision or quantized, whole or sharded.
+Llama, Qwen 2, Qwen 3 and models that use their architectures (Qwen2.5-VL and Qwen3-VL), in half precision or quantized, whole or sharded.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,13 @@ from mlx_lm.models.rope_utils import Llama3RoPE
 
 from models.kernels.checked import HALVES
 from models.kernels.paged_attention import LARGEST_HEAD
+from models.language.corrections.sections import SectionedRotary
 from models.language.decode.fused_projections import Weights, can_fuse, fuse, is_head, weights
 from models.language.decode.reference_ops import HeadLayout
 
 FAMILIES = frozenset(f"mlx_lm.models.{name}" for name in ("llama", "qwen2", "qwen3"))
+# Models that see, which do nothing but call their `language_model` where there are no pictures.
+SEEING = frozenset(f"mlx_lm.models.{name}" for name in ("qwen2_vl", "qwen3_vl"))
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,20 @@ class Layer:
     down: Weights
 
 
+def text_network(model: Any) -> Any:
+    """What decodes of a model that sees; other models themselves."""
+    return model.language_model if _module(model) in SEEING else model
+
+
+def _module(model: Any) -> str:
+    """mlx-lm's, that a network is of or builds upon."""
+    modules = (cls.__module__ for cls in type(model).__mro__)
+    return next((name for name in modules if name.startswith("mlx_lm.")), "")
+
+
 def is_supported(model: Any) -> bool:
     """Whether `Decoder` computes the same as the model: checks its class and everything its config can change."""
-    base = next((cls for cls in type(model).__mro__ if cls.__module__.startswith("mlx_lm.")), None)
-    if base is None or base.__module__ not in FAMILIES:
+    if _module(model) not in FAMILIES:
         return False
     arrays = [array for _, array in _parameters(model)]
     dtypes = {array.dtype for array in arrays if mx.issubdtype(array.dtype, mx.floating)}
@@ -73,7 +86,9 @@ def _inv_freq(rope: Any, size: int) -> mx.array | None:
     if type(rope) is nn.RoPE:
         exponents = mx.arange(0, size, 2, dtype=mx.float32) / size
         return float(rope.scale) * mx.power(mx.array(float(rope.base)), -exponents)
-    return 1.0 / rope._freqs.astype(mx.float32) if type(rope) is Llama3RoPE else None
+    # In text, positions over three axes are equal: pictures in a prompt are not decoded.
+    plain = type(rope) is Llama3RoPE or (type(rope) is SectionedRotary and rope.factor == 1.0)
+    return 1.0 / rope._freqs.astype(mx.float32) if plain else None
 
 
 def layer_of(block: Any) -> Layer:

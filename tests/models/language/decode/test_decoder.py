@@ -16,11 +16,14 @@ from mlx_lm.models.cache import make_prompt_cache
 from models.kernels import checked, gpu, nvrtc
 from models.language.cache import kv_cache
 from models.language.cache.kv_cache import Cache
+from models.language.corrections.rope import RopeConfig
+from models.language.corrections.sections import use_sections
 from models.language.decode import decoder as decoder_module
 from models.language.decode import kernels, matmul, reference_ops
 from models.language.decode.decoder import Decoder, TrialPool, padded
-from models.language.decode.layers import is_supported
+from models.language.decode.layers import is_supported, text_network
 from models.language.decode.matmul import patch_matmul
+from models.language.networks import qwen2_5_vl
 from models.layers import quantized
 
 on_a_card = pytest.mark.skipif(not gpu.on_cuda(), reason="needs an NVIDIA card")
@@ -54,9 +57,23 @@ def _llama(**more: Any) -> nn.Module:
     return llama.Model(llama.ModelArgs(model_type="llama", **given))
 
 
+def _seeing() -> nn.Module:
+    """The text network of Qwen2.5-VL."""
+    text = {"model_type": "qwen2_5_vl_text", **SIZES, "hidden_size": 256}
+    model = qwen2_5_vl.Model(
+        qwen2_5_vl.ModelArgs.from_dict({"model_type": "qwen2_5_vl", "text_config": text})
+    )
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [16, 8, 8]}
+    use_sections(model, qwen2_5_vl.Model.sections, RopeConfig(rope, None, 4096, 64))
+    inner: nn.Module = text_network(model)
+    assert inner is not model
+    return inner
+
+
 FAMILIES = {
     "qwen3": _qwen3,
     "qwen2, with biases": _qwen2,
+    "qwen2.5-vl, with positions over three axes": _seeing,
     "llama, with a head of its own": lambda: _llama(rope_theta=500.0),
     "llama 3.1, with stretched rotations": lambda: _llama(rope_scaling=LLAMA3),
 }
