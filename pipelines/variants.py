@@ -36,8 +36,12 @@ class Variant:
 
 def flux2_klein(model: Checkpoint) -> Variant:
     if _is_distilled(model):
-        return Variant(4, None, 512, distilled=True, ignored_params=("guidance", "negative_prompt"))
+        return flux2_klein_kv(model)
     return Variant(50, 4.0, 512, distilled=False)
+
+
+def flux2_klein_kv(model: Checkpoint) -> Variant:
+    return Variant(4, None, 512, distilled=True, ignored_params=("guidance", "negative_prompt"))
 
 
 def z_image(model: Checkpoint) -> Variant:

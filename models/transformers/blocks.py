@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -56,6 +57,11 @@ class Projection(nn.Module):
         return rows + mx.array(ones, dtype=rows.dtype)
 
 
+KeysValues: TypeAlias = tuple[
+    mx.array, mx.array
+]  # (1 or batch, head, token, channel), after rotary embeddings
+
+
 def modulated_norm(x: mx.array, scale: mx.array, shift: mx.array | None, eps: float) -> mx.array:
     """Layer norm of (batch, token, channel), scaled and shifted by (1 or batch, channel).
 
@@ -68,14 +74,25 @@ def modulated_norm(x: mx.array, scale: mx.array, shift: mx.array | None, eps: fl
 
 
 def attend(
-    parts: Sequence[Part], table: mx.array, heads: int, head_dim: int, lengths: Sequence[int] | None = None
+    parts: Sequence[Part],
+    table: mx.array,
+    heads: int,
+    head_dim: int,
+    lengths: Sequence[int] | None = None,
+    kept: KeysValues | None = None,
 ) -> mx.array:
     """Attention among the tokens of all parts, after rotary embeddings; (batch, token, channels).
 
-    `lengths`, where the members of a batch differ in length: each attends to so many tokens, the first ones.
+    `lengths`, where the members of a batch differ in length: each attends to so many tokens, the first ones. `kept`: keys
+    and values of further tokens that all attend to.
     """
     q, k, v = heads_first(parts, table, heads, head_dim)
     scale = head_dim**-0.5
+    if kept is not None:
+        k, v = (
+            mx.concatenate([new, mx.broadcast_to(old, (len(new), *old.shape[1:]))], axis=2)
+            for new, old in zip((k, v), kept, strict=True)
+        )
     if lengths is None:
         out = softmax_attention(q, k, v, scale)
     else:
@@ -85,6 +102,13 @@ def attend(
             [softmax_attention(q[i], k[i, :, tokens], v[i, :, tokens], scale) for i, tokens in members]
         )
     return out.transpose(0, 2, 1, 3).flatten(2)
+
+
+def attend_alone(part: Part, table: mx.array, heads: int, head_dim: int) -> tuple[mx.array, KeysValues]:
+    """Attention among the tokens of one part, and their keys and values for others to attend to."""
+    q, k, v = heads_first([part], table, heads, head_dim)
+    out = softmax_attention(q, k, v, head_dim**-0.5)
+    return out.transpose(0, 2, 1, 3).flatten(2), (k, v)
 
 
 class JointAttention(nn.Module):
@@ -103,12 +127,14 @@ class JointAttention(nn.Module):
         self.to_out = [nn.Linear(width, width, bias=bias)]
         self.to_add_out = nn.Linear(width, width, bias=bias)
 
-    def __call__(self, text: mx.array, image: mx.array, table: mx.array) -> tuple[mx.array, mx.array]:
+    def __call__(
+        self, text: mx.array, image: mx.array, table: mx.array, kept: KeysValues | None = None
+    ) -> tuple[mx.array, mx.array]:
         parts = [
             Part(self.to_added_qkv(text), self.norm_added_q, self.norm_added_k),
             Part(self.to_qkv(image), self.norm_q, self.norm_k),
         ]
-        out = attend(parts, table, self.heads, self.head_dim)
+        out = attend(parts, table, self.heads, self.head_dim, kept=kept)
         length = text.shape[1]
         return self.to_add_out(out[:, :length]), self.to_out[0](out[:, length:])
 

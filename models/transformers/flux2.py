@@ -22,8 +22,10 @@ from models.layers.rope import Positions, rotary_table
 from models.transformers.blocks import (
     Embedding,
     JointAttention,
+    KeysValues,
     Projection,
     attend,
+    attend_alone,
     clamp_float16,
     modulated_norm,
     sinusoid,
@@ -67,11 +69,12 @@ class Flux2Config(Config):
 
 class Prepared(NamedTuple):
     """Inputs shared by the steps of one picture: the embedded text (batch, token, width), the embedded reference pictures
-    if there are any, and the rotations of all tokens."""
+    if there are any, and the rotations of all tokens. `kept`: the references' keys and values in each block instead."""
 
     text: mx.array
     references: mx.array | None
     table: mx.array
+    kept: tuple[KeysValues, ...] = ()
 
 
 class Modulation(NamedTuple):
@@ -114,16 +117,31 @@ class DoubleBlock(nn.Module):
         self.ff_context = FeedForward(config)
 
     def __call__(
-        self, text: mx.array, image: mx.array, table: mx.array, rows: Modulation
+        self,
+        text: mx.array,
+        image: mx.array,
+        table: mx.array,
+        rows: Modulation,
+        kept: KeysValues | None = None,
     ) -> tuple[mx.array, mx.array]:
         text_out, image_out = self.attn(
-            shifted(text, rows.text, self.eps), shifted(image, rows.image, self.eps), table
+            shifted(text, rows.text, self.eps), shifted(image, rows.image, self.eps), table, kept
         )
-        image = image + rows.image[2] * image_out
-        image = image + rows.image[5] * self.ff(shifted(image, rows.image[3:], self.eps))
+        image = self._image(image, image_out, rows)
         text = text + rows.text[2] * text_out
         text = text + rows.text[5] * self.ff_context(shifted(text, rows.text[3:], self.eps))
         return clamp_float16(text), image
+
+    def alone(self, image: mx.array, table: mx.array, rows: Modulation) -> tuple[mx.array, KeysValues]:
+        """Pictures that attend to themselves, and their keys and values."""
+        attn = self.attn
+        part = Part(attn.to_qkv(shifted(image, rows.image, self.eps)), attn.norm_q, attn.norm_k)
+        out, kept = attend_alone(part, table, attn.heads, attn.head_dim)
+        return self._image(image, attn.to_out[0](out), rows), kept
+
+    def _image(self, image: mx.array, attended: mx.array, rows: Modulation) -> mx.array:
+        image = image + rows.image[2] * attended
+        return image + rows.image[5] * self.ff(shifted(image, rows.image[3:], self.eps))
 
 
 class ParallelAttention(nn.Module):
@@ -138,10 +156,18 @@ class ParallelAttention(nn.Module):
         self.norm_k = nn.RMSNorm(head_dim, eps=config.eps)
         self.to_out = nn.Linear(width + config.mlp_width, width, bias=False)
 
-    def __call__(self, x: mx.array, table: mx.array) -> mx.array:
+    def __call__(self, x: mx.array, table: mx.array, kept: KeysValues | None = None) -> mx.array:
         projected = self.to_qkv_mlp_proj(x)
         part = Part(projected, self.norm_q, self.norm_k)
-        out = attend([part], table, self.heads, self.head_dim)
+        return self._out(attend([part], table, self.heads, self.head_dim, kept=kept), projected)
+
+    def alone(self, x: mx.array, table: mx.array) -> tuple[mx.array, KeysValues]:
+        projected = self.to_qkv_mlp_proj(x)
+        part = Part(projected, self.norm_q, self.norm_k)
+        out, kept = attend_alone(part, table, self.heads, self.head_dim)
+        return self._out(out, projected), kept
+
+    def _out(self, out: mx.array, projected: mx.array) -> mx.array:
         return self.to_out(concat_mlp(out, projected, 3 * self.heads * self.head_dim, gated=True))
 
 
@@ -153,8 +179,15 @@ class SingleBlock(nn.Module):
         self.eps = config.eps
         self.attn = ParallelAttention(config)
 
-    def __call__(self, stream: mx.array, table: mx.array, rows: mx.array) -> mx.array:
-        return clamp_float16(stream + rows[2] * self.attn(shifted(stream, rows, self.eps), table))
+    def __call__(
+        self, stream: mx.array, table: mx.array, rows: mx.array, kept: KeysValues | None = None
+    ) -> mx.array:
+        return clamp_float16(stream + rows[2] * self.attn(shifted(stream, rows, self.eps), table, kept))
+
+    def alone(self, stream: mx.array, table: mx.array, rows: mx.array) -> tuple[mx.array, KeysValues]:
+        """Tokens that attend to themselves, and their keys and values."""
+        out, kept = self.attn.alone(shifted(stream, rows, self.eps), table)
+        return clamp_float16(stream + rows[2] * out), kept
 
 
 class TimeGuidance(nn.Module):
@@ -206,6 +239,20 @@ class Flux2Transformer(nn.Module):
         embedded = None if references is None else self.x_embedder(references.astype(self.dtype))
         return Prepared(self.context_embedder(text.astype(self.dtype)), embedded, table)
 
+    def keep(self, references: mx.array, positions: Positions) -> tuple[KeysValues, ...]:
+        """Keys and values in each block of references (1, token, in_channels) that attend to themselves alone, at time 0: the
+        same for all steps."""
+        table = rotary_table(positions, self.config.axes_dims_rope, self.config.rope_theta)
+        rows = self.modulation([0.0]).at(0)
+        stream, keys_values = self.x_embedder(references.astype(self.dtype)), []
+        for block in self.transformer_blocks:
+            stream, kept = block.alone(stream, table, rows)
+            keys_values.append(kept)
+        for single in self.single_transformer_blocks:
+            stream, kept = single.alone(stream, table, rows.single)
+            keys_values.append(kept)
+        return tuple(keys_values)
+
     def modulation(self, timesteps: Sequence[float], guidance: float | None = None) -> Modulation:
         """For all steps, with timesteps from 1 (noise) to 0 (picture)."""
         activated = nn.silu(self.time_guidance_embed(timesteps, guidance, self.dtype))
@@ -218,16 +265,17 @@ class Flux2Transformer(nn.Module):
 
     def step(self, latents: mx.array, prepared: Prepared, modulation: Modulation) -> mx.array:
         """The velocity at `latents` (batch, token, in_channels), with the modulation of one step."""
-        text, references, table = prepared
+        text, references, table, kept = prepared
+        of_block = iter(kept or [None] * (len(self.transformer_blocks) + len(self.single_transformer_blocks)))
         image = self.x_embedder(latents.astype(text.dtype))
         if references is not None:
             repeated = mx.broadcast_to(references, (len(image), *references.shape[1:]))
             image = mx.concatenate([image, repeated], axis=1)
         for block in self.transformer_blocks:
-            text, image = block(text, image, table, modulation)
+            text, image = block(text, image, table, modulation, next(of_block))
         stream = mx.concatenate([text, image], axis=1)
         for single in self.single_transformer_blocks:
-            stream = single(stream, table, modulation.single)
+            stream = single(stream, table, modulation.single, next(of_block))
         noise = stream[:, text.shape[1] : text.shape[1] + latents.shape[1]]
         scale, shift = modulation.out[0:1], modulation.out[1:2]
         return self.proj_out(modulated_norm(noise, scale, shift, self.config.eps))

@@ -228,6 +228,7 @@ def _control(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
 
 ARGUMENTS = {
     "Flux2KleinPipeline": _klein,
+    "Flux2KleinKVPipeline": _klein,
     "ZImagePipeline": _z_image,
     "FluxPipeline": _flux,
     "FluxKontextPipeline": _kontext,

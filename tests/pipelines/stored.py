@@ -65,6 +65,10 @@ STORED = {
         "flux schnell",
         ImageRequest("a red circle", 3, steps=3, images=(painted(48, 64),), mask=mask_of(48, 64), n=2),
     ),
+    "klein kv, edited": Stored(
+        "klein kv",
+        ImageRequest("make it blue", 6, steps=3, images=(painted(66, 75), painted(90, 64, seed=1)), n=2),
+    ),
     "flux kontext, edited": Stored(
         "flux kontext",
         ImageRequest("make it blue", 6, width=36, height=28, steps=3, guidance=2.5, images=(painted(90, 66),)),

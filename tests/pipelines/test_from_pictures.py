@@ -53,7 +53,7 @@ def test_several_pictures_start_alike_and_differ_in_their_noise(saved, name):
     [(((75, 93),), None, None), (((75, 93), (130, 66), (64, 64)), 64, 48), (((160, 70),), None, 32)],
     ids=["one, its size", "three, another size", "one, half a size"],
 )
-@pytest.mark.parametrize("name", ["klein", "klein base"])
+@pytest.mark.parametrize("name", ["klein", "klein base", "klein kv"])
 def test_klein_looks_at_its_references(saved, name, sizes, width, height):
     from tests.pipelines import reference
 

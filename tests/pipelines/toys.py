@@ -290,3 +290,4 @@ TOYS |= {
         ("flux fill", "FluxFillPipeline", FLUX_FILL),
     )
 }
+TOYS["klein kv"] = replace(TOYS["klein"], pipeline="Flux2KleinKVPipeline")
