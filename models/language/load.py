@@ -26,6 +26,7 @@ from models.language.decode.matmul import patch_matmul
 from models.language.distributed.sharding import shard
 from models.language.pictures.inputs import embedding_of
 from models.language.unpack import is_quantized, unpack, unpacked_bytes
+from models.tokenizers.template_location import TEMPLATE_FILE, find_template
 from models.vision import has_tower, loader, sees
 from models.vision.interface import VisionModel
 
@@ -211,12 +212,24 @@ def _widen(model: nn.Module) -> bool:
 
 
 def _tokenizer(folder: Path, config: dict[str, Any]) -> Any:
+    settings: dict[str, Any] = {"trust_remote_code": False}
+    if (template := processor_template(folder)) is not None:
+        settings["chat_template"] = template
     try:
-        return mlx_utils.load_tokenizer(
-            folder, {"trust_remote_code": False}, eos_token_ids=config.get("eos_token_id")
-        )
+        return mlx_utils.load_tokenizer(folder, settings, eos_token_ids=config.get("eos_token_id"))
     except Exception as error:
         raise LoadError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
+
+
+def processor_template(folder: Path) -> str | None:
+    """The chat template of models that see, where only the file of their processor has one, which tokenizers do not read."""
+    own, file = folder / "tokenizer_config.json", folder / "chat_template.json"
+    if not file.is_file() or (folder / TEMPLATE_FILE).exists():
+        return None
+    if own.is_file() and "chat_template" in read_config(own):
+        return None
+    template = read_config(file)
+    return find_template(None, [template]) if isinstance(template, dict) else None
 
 
 def _vocabulary(name: str, model: nn.Module) -> int:

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import functools
+import json
+import shutil
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ import httpx2
 import pytest
 from mlx_lm.utils import load_tokenizer
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from runner.engine.text.chat_prompts import ContentForm, render_chat
 from runner.engine.text.worker import TextSettings
+from runner.inspect.capabilities import text_capabilities
 from runner.protocol.text_rules import parse_text
 from runner.server import text_api
 from runner.sources import ModelMode, find
@@ -255,6 +259,31 @@ async def test_a_model_that_reads_only_text_refuses_pictures(loop: asyncio.Runne
             await Chats(client).refused(user("?", sent(1)))
             == "messages[0].images[0]: this model reads only text"
         )
+
+
+@awaited
+async def test_a_template_beside_the_picture_processor_is_used(loop: asyncio.Runner, tmp_path: Path) -> None:
+    folder = shutil.copytree(toy_vision(), tmp_path / "toy")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": config.pop("chat_template")}))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    async with in_process(folder) as client:
+        assert (await Chats(client).written(user("?", sent(1))))["tokens"]
+
+
+@awaited
+async def test_a_model_without_its_tower_reads_only_text(loop: asyncio.Runner, tmp_path: Path) -> None:
+    """As mlx-lm converts it."""
+    folder = shutil.copytree(toy_vision(), tmp_path / "toy")
+    tensors = {
+        key: value for key, value in load_file(folder / "model.safetensors").items() if "visual" not in key
+    }
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "mlx"})
+    assert "vision" not in text_capabilities(find(str(folder)))
+    assert "vision" in text_capabilities(find(str(toy_vision())))
+    async with in_process(folder) as client:
+        assert "this model reads only text" in await Chats(client).refused(user("?", sent(1)))
+        assert (await Chats(client).written(user("?")))["tokens"]
 
 
 @awaited
