@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from runner.errors import BadRequest, RunnerFailed
 from runner.gateway.app import Gateway
 from runner.gateway.lease import Lease
+from runner.gateway.resolver import ResolvedModel
 from runner.gateway.responses import cancel_on_disconnect
 from runner.http.bodies import JsonResponse
 from runner.library import Installed
@@ -29,14 +30,29 @@ DOES = {ModelMode.TEXT: "writes text", ModelMode.IMAGE: "draws pictures"}
 
 @asynccontextmanager
 async def leased(
-    gateway: Gateway, name: str, mode: ModelMode, keep_alive: float | None, id: str
+    gateway: Gateway,
+    name: str,
+    mode: ModelMode,
+    keep_alive: float | None,
+    id: str,
+    request: TextRequest | None = None,
 ) -> AsyncIterator[Lease]:
-    """A lease on a model of this mode; a model of the other mode is refused before it is loaded."""
+    """A lease on a model of this mode; a model of the other mode is refused before it is loaded, and so is one that does
+    not see if the request has pictures."""
     model = await gateway.pool.resolve(name)
     if model.mode is not mode:
         raise BadRequest(f"model: {name} {DOES[model.mode]}; this route needs one that {DOES[mode]}")
+    if request is not None:
+        check_sight(model, request)
     async with await gateway.pool.acquire(name, keep_alive, id=id) as lease:
         yield lease
+
+
+def check_sight(model: ResolvedModel, request: TextRequest) -> None:
+    """Refuse pictures that the model would not see."""
+    for at, message in enumerate(request.messages or []):
+        if message.images and not model.sees:
+            raise BadRequest(f"messages[{at}].images[0]: this model reads only text")
 
 
 async def side_by_side(

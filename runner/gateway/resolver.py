@@ -13,6 +13,7 @@ from runner.gateway.gpus import cards_for
 from runner.gateway.settings import Settings
 from runner.inspect.detect import check_runnable
 from runner.inspect.image_backend import ImageEngine
+from runner.inspect.sight import sees_pictures
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.find import ask_hub, find_here
 from runner.sources.name import ModelName
@@ -37,6 +38,7 @@ class ResolvedModel:
     keep_alive: float | None = None  # seconds, as configured for this model
     engine: ImageEngine = ImageEngine.MLX
     replicas: int = 1
+    sees: bool = False  # pictures in chats
     cards: tuple[str, ...] = ()  # one for each replica; empty where they share a processor
 
     @property
@@ -138,7 +140,10 @@ class ModelResolver:
         cards = cards_for(replicas, engine)
         total = need(files, mode, options, engine).times(1 if cards else replicas)
         argument = _argument(files)
-        return ResolvedModel(files.name, argument, mode, total, options, keep_alive, engine, replicas, cards)
+        sees = mode is ModelMode.TEXT and sees_pictures(files)
+        return ResolvedModel(
+            files.name, argument, mode, total, options, keep_alive, engine, replicas, sees, cards
+        )
 
     def _replicas(self, target: str, mode: ModelMode) -> int:
         configured = self._settings.replicas_of(target)

@@ -150,7 +150,7 @@ class MessageAnswer:
         messages = self._messages
         request = messages.text()
         async with leased(
-            self._gateway, messages.request.model, ModelMode.TEXT, messages.keep_alive, self._id
+            self._gateway, messages.request.model, ModelMode.TEXT, messages.keep_alive, self._id, request
         ) as lease:
             self._edits = await applied_edits(lease, messages)
             async with aclosing(lease.server.completion(request, id=self._id)) as events:

@@ -109,7 +109,7 @@ class ChatAnswer:
         model = self._chat.request.model
         requests = self._chat.engine_requests()
         async with (
-            leased(self._gateway, model, ModelMode.TEXT, self._keep_alive, self._id) as lease,
+            leased(self._gateway, model, ModelMode.TEXT, self._keep_alive, self._id, requests[0]) as lease,
             aclosing(side_by_side(lease, requests, self._id)) as events,
         ):
             async for index, event in events:

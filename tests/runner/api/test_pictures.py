@@ -145,6 +145,8 @@ def test_what_is_no_picture_is_refused_and_the_model_lives(gateway: Gateway, wor
 
 def test_a_model_that_reads_only_text_refuses_pictures_in_every_api(gateway: Gateway) -> None:
     message = {"role": "user", "content": ASK, "images": [sent(1)]}
+    source = {"type": "base64", "media_type": "image/png", "data": sent(1)}
+    anthropic = {"messages": [{"role": "user", "content": [{"type": "image", "source": source}]}]}
     requests = {
         "/v1/chat/completions": {"messages": [{"role": "user", "content": shown(uri(1))}]},
         "/v1/responses": {
@@ -154,7 +156,13 @@ def test_a_model_that_reads_only_text_refuses_pictures_in_every_api(gateway: Gat
         "/api/generate": {"prompt": ASK, "images": [sent(1)]},
         "/completion": {"messages": [message]},
     }
+    assert (
+        gateway.http.post("/v1/messages", json={"model": "toy", "max_tokens": 4, **anthropic}).status_code
+        == 400
+    )
     for path, body in requests.items():
+        # It is not loaded to be asked, but for the native route.
+        assert toy_text().name not in gateway.models()
         answer = gateway.http.post(path, json={"model": "toy", **body})
         assert (answer.status_code, "this model reads only text" in answer.text) == (400, True), (
             path,
