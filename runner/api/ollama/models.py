@@ -17,6 +17,7 @@ from runner.gateway.resolver import ResolvedModel
 from runner.inspect.capabilities import chat_template, text_capabilities
 from runner.library import Installed, installed, lookup
 from runner.library.facts import capabilities, detected, files_of, picture_fields, quantization
+from runner.library.installed import described
 from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.base import shorten
 from runner.sources.gguf import GGUFFiles
@@ -122,7 +123,13 @@ class ModelCatalog:
         return {"models": [_entry(model, name) for model in usable for name in names(model)]}
 
     async def show(self, name: str) -> dict[str, Any]:
-        return await asyncio.to_thread(lambda: describe(self._find(name), name))
+        """A model by any name that a chat takes, also if it is not on this machine yet."""
+        try:
+            model = await self.find(name)
+        except ModelNotFound:
+            _, resolved = await self.resolve(name)
+            model = await asyncio.to_thread(_elsewhere, resolved)
+        return await asyncio.to_thread(describe, model, name)
 
     async def loaded(self) -> dict[str, Any]:
         ready = [loaded for loaded in self._gateway.pool.loaded if loaded.phase is Phase.READY]
@@ -133,6 +140,14 @@ class ModelCatalog:
         )
         expiries = [expires(loaded) for loaded in ready]
         return {"models": [entry | {"expires_at": at} for entry, at in zip(entries, expiries, strict=True)]}
+
+
+def _elsewhere(resolved: ResolvedModel) -> Installed:
+    """A model that is in none of the lists: of the hub, or a folder that was named at the start."""
+    files, name = find(resolved.argument), ModelName.parse(resolved.argument)
+    assert name.source is not None, "the argument of a model has a prefix"
+    size = sum(files.listing().values())
+    return described(Installed(str(name), name.source, size, 0.0), files)
 
 
 def _loaded_entry(loaded: LoadedModel, model: Installed | None) -> dict[str, Any]:

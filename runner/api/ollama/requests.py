@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from pipelines.parameters import Loras, Side, Steps
 from runner.api.ollama.models import ModelfileDefaults
 from runner.api.ollama.options import MOST_WARNINGS, OllamaOptions, ResolvedOptions
+from runner.api.ollama.template import render
 from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, Toolbox, select_tools
 from runner.errors import BadRequest
 from runner.http import rules
@@ -82,8 +83,8 @@ class ChatRequest(CommonFields, frozen=True, kw_only=True):
 
 CHAT_RULES = (CHOICE_RULE,)
 GENERATE_RULES = (
-    rules.excludes("raw", "system", "think", "context"),
-    rules.is_absent("suffix", "template"),
+    rules.excludes("raw", "system", "think", "context", "template"),
+    rules.is_absent("suffix"),
 )
 
 
@@ -179,7 +180,6 @@ class Generate(Request):
                 "steps": "this model writes text",
                 "loras": "adapters are for models that draw pictures",
                 "suffix": "filling in between is not supported; put all that comes before into prompt",
-                "template": "models keep their own chat template; raw takes a prompt as it is",
             }
         )
         if fields.raw:
@@ -187,6 +187,8 @@ class Generate(Request):
                 raise BadRequest(
                     "raw: it cannot be combined with system or think, which need the chat template"
                 )
+            if fields.template:
+                raise BadRequest("raw: it cannot be combined with template; the prompt is taken as it is")
             if fields.context:
                 raise BadRequest(
                     "raw: it cannot be combined with context, which is what the chat template has written"
@@ -194,6 +196,11 @@ class Generate(Request):
             if fields.images:
                 raise BadRequest("raw: it cannot be combined with images, which need the chat template")
             return self._engine_request(prompt=fields.prompt)
+        if fields.template:
+            if fields.images:
+                raise BadRequest("template: it cannot be combined with images, which need the chat template")
+            values = {"System": fields.system or self.system, "Prompt": fields.prompt or ""}
+            return self._engine_request(prompt=render(fields.template, values))
         system = _system(fields.system or self.system)
         prompt = Message("user", fields.prompt or "", images=fields.images or None)
         return self._engine_request([*system, *([] if self.context else self.earlier), prompt])

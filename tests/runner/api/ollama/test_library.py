@@ -79,6 +79,9 @@ def stored(place: Path, name: str, **config: Any) -> Path:
 def test_a_model_is_pulled_asked_and_deleted(client: Any, hub: HubServer) -> None:
     files = {path.name: path.read_bytes() for path in toy_text().iterdir()}
     hub.add("owner/toy", files)
+    shown = client.show("hf:owner/toy:latest")
+    assert shown.modelinfo["qwen3.context_length"] == 4096, "by any name that a chat takes, before it is here"
+    assert "owner/toy" not in names(client)
     assert client.pull("owner/toy").status == "success"
     assert "owner/toy" in names(client)
     answer = client.generate("owner/toy", "The sea", options={"num_predict": 4, "seed": 1})

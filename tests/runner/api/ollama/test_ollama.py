@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runner.api.ollama.template import render
 from tests.runner.gateway.live import Gateway
 from tests.waiting import PATIENCE
 
@@ -183,6 +184,27 @@ def test_a_prompt_is_answered_as_a_chat_is_and_raw_as_it_stands(client: Any, gat
     assert lines[-1].done_reason == "length"
 
 
+def test_a_template_makes_the_prompt(client: Any) -> None:
+    raw = generate(client, prompt="Be brief. USER: The sea\nASSISTANT:", raw=True)
+    template = "{{ if .System }}{{ .System }} {{ end }}USER: {{ .Prompt }}\nASSISTANT:{{ .Response }}</s>"
+    assert generate(client, template=template, system="Be brief.").response == raw.response
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt"),
+    [
+        ("{{ .Prompt }}", "p"),
+        ("a {{- .Prompt -}} b", "apb"),
+        ("{{ if .System }}{{ .System }}{{ else }}none{{ end }}!", "none!"),
+        ("{{ if .System }}s{{ else if .Prompt }}p{{ else }}n{{ end }}", "p"),
+        ("{{ if .Prompt }}{{ if .System }}x{{ end }}y{{ end }}", "y"),
+        ("{{ .Prompt }}{{ .Response }}{{ if .System }}", "p"),
+    ],
+)
+def test_templates_are_read_as_go_reads_them(template: str, prompt: str) -> None:
+    assert render(template, {"System": "", "Prompt": "p"}) == prompt
+
+
 def test_a_text_ends_before_a_stop_string(client: Any) -> None:
     text = generate(client).response
     stop = text[5:8]
@@ -264,7 +286,9 @@ def test_texts_that_are_too_long_are_cut_unless_that_is_forbidden(client: Any) -
     ("fields", "words"),
     [
         ({"suffix": "end"}, "suffix"),
-        ({"template": "{{ .Prompt }}"}, "template"),
+        ({"template": "{{ range .Messages }}"}, "template: {{ range .Messages }} is not supported"),
+        ({"template": "{{ if .System }}"}, "template: an if has no end"),
+        ({"raw": True, "template": "{{ .Prompt }}"}, "raw"),
         ({"raw": True, "context": [1, 2]}, "raw"),
         ({"context": [10**6]}, "context: 1000000 is not a token of this model"),
         ({"images": [base64.b64encode(b"picture").decode()]}, "images"),
