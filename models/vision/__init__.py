@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FAMILIES: dict[str, str] = {
     "gemma3": "gemma3",
     "idefics3": "idefics3",
+    "mistral3": "mistral3",
     "qwen2_5_vl": "qwen2_5_vl",
     "qwen3_vl": "qwen3_vl",
     "qwen3_vl_moe": "qwen3_vl",

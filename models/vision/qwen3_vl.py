@@ -24,10 +24,9 @@ from models.vision.qwen_layers import (
     Rotation,
     by_squares,
     check_heads,
-    flat_kernel,
     rotation,
 )
-from models.vision.settings import processor_settings, section
+from models.vision.settings import flat_kernel, processor_settings, section
 
 EPS = 1e-6  # of all norms; not in any configuration
 
@@ -180,7 +179,9 @@ def load_tower(
 ) -> Qwen3VisionTower:
     """`weights`: all tensors of a checkpoint, or those of the tower alone."""
     tower = Qwen3VisionTower(config)
-    load_tensors(tower, flat_kernel(tower_weights(weights), config.in_channels), WeightMap(), dtype)
+    load_tensors(
+        tower, flat_kernel(tower_weights(weights), "patch_embed.proj", config.in_channels), WeightMap(), dtype
+    )
     return tower
 
 

@@ -1,6 +1,6 @@
 """What the towers of Qwen2.5-VL and Qwen3-VL share: attention with positions of rows and columns, and the order of patches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -65,19 +65,8 @@ class Attention(nn.Module):
         return mx.concatenate(parts, axis=1)[:, order]
 
 
-def flat_kernel(weights: Mapping[str, mx.array], channels: int) -> dict[str, mx.array]:
-    """The convolution over patches as the matrix that it is; files that MLX has written have the channels last."""
-    flat = dict(weights)
-    for name, value in weights.items():
-        if name.endswith("patch_embed.proj.weight") and value.ndim == 5:
-            if value.shape[1] != channels == value.shape[-1]:
-                value = mx.moveaxis(value, -1, 1)
-            flat[name] = value.flatten(1)
-    return flat
-
-
-def check_heads(where: str, size: int, heads: int) -> None:
+def check_heads(where: str, size: int, heads: int, name: str = "num_heads") -> None:
     if size % heads or (size // heads) % 4:
         raise ConfigError(
-            f"{where}: num_heads is {heads}; hidden_size, {size}, has to be a multiple of four times as many"
+            f"{where}: {name} is {heads}; hidden_size, {size}, has to be a multiple of four times as many"
         )

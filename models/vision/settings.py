@@ -67,3 +67,15 @@ def under(weights: Mapping[str, mx.array], *prefixes: str) -> dict[str, mx.array
         if tensors:
             return tensors
     return {}
+
+
+def flat_kernel(weights: Mapping[str, mx.array], layer: str, channels: int) -> dict[str, mx.array]:
+    """The same tensors, with the convolution over patches as the matrix that it is; files that MLX has written have the
+    channels last."""
+    flat, name = dict(weights), f"{layer}.weight"
+    kernel = flat.get(name)
+    if kernel is not None and kernel.ndim > 2:
+        if kernel.shape[1] != channels == kernel.shape[-1]:
+            kernel = mx.moveaxis(kernel, -1, 1)
+        flat[name] = kernel.flatten(1)
+    return flat

@@ -10,6 +10,7 @@ from models.config import Config, ConfigError
 from models.layers.attention import softmax_attention
 from models.layers.basic import activation, merge_heads, split_heads
 from models.vision.pixels import positive
+from models.vision.settings import flat_kernel
 
 
 @dataclass(frozen=True)
@@ -125,17 +126,10 @@ def patches(pixels: mx.array, size: int) -> mx.array:
 
 
 def siglip_weights(weights: Mapping[str, mx.array], channels: int) -> dict[str, mx.array]:
-    """A tower's tensors under this network's names: without the pooling head, the convolution over patches as the matrix that
-    it is (files that MLX has written have the channels last)."""
+    """A tower's tensors under this network's names, without those of the pooling head."""
     tower = {name.removeprefix("vision_model."): value for name, value in weights.items()}
-    name = "embeddings.patch_embedding.weight"
-    kernel = tower.get(name)
-    if kernel is not None and kernel.ndim == 4:
-        if kernel.shape[1] != channels == kernel.shape[-1]:
-            kernel = mx.moveaxis(kernel, -1, 1)
-        tower[name] = kernel.flatten(1)
     return {
-        key: value
-        for key, value in tower.items()
-        if not key.startswith("head.") and not key.endswith(".position_ids")
+        name: value
+        for name, value in flat_kernel(tower, "embeddings.patch_embedding", channels).items()
+        if not name.startswith("head.") and not name.endswith(".position_ids")
     }

@@ -1,6 +1,7 @@
 """transformers' processors of prompts with pictures, around a toy tokenizer."""
 
 import importlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +45,15 @@ def processor(case: Case) -> Any:
             GEMMA,
             {"image_seq_length": case.config.get("mm_tokens_per_image")},
         ),
+        "PixtralImageProcessorPil": (
+            "pixtral",
+            "PixtralProcessor",
+            {token: token for token in ("[IMG]", "[IMG_BREAK]", "[IMG_END]")},
+            {
+                "patch_size": case.config["vision_config"].get("patch_size"),
+                "spatial_merge_size": case.config.get("spatial_merge_size"),
+            },
+        ),
         "Idefics3ImageProcessorPil": ("idefics3", "Idefics3Processor", IDEFICS, {"image_seq_len": tile}),
         "SmolVLMImageProcessorPil": (
             "smolvlm",
@@ -52,6 +62,9 @@ def processor(case: Case) -> Any:
             {"image_seq_len": tile, "video_processor": None},
         ),
     }[case.image_processor]
+    if module == "pixtral":  # whose processor imports a function from the file for torchvision
+        package = "transformers.models.pixtral.image_processing"
+        sys.modules[f"{package}_pixtral"] = importlib.import_module(f"{package}_pil_pixtral")
     processing = importlib.import_module(f"transformers.models.{module}.processing_{module}")
     if hasattr(processing, "num2words"):
         processing.num2words = str  # a package for the lengths of videos

@@ -60,7 +60,11 @@ def test_missing_and_wrong_tensors_of_a_tower_are_named(
     name: str, tmp_path: Path, described: dict[str, Any]
 ) -> None:
     shapes = dict(described[name]["shapes"])
-    tower = [key for key in shapes if key.startswith(TOWERS) and "mlp" in key and ".head." not in key]
+    tower = [
+        key
+        for key in shapes
+        if key.startswith(TOWERS) and ("mlp" in key or "feed_forward" in key) and ".head." not in key
+    ]
     missing, wrong = tower[0], tower[-1]
     shapes[wrong] = [2, *shapes[wrong]]
     del shapes[missing]
@@ -94,6 +98,10 @@ def test_missing_and_wrong_tensors_of_a_tower_are_named(
         ("idefics3", "config.json", {"text_config": {"model_type": "mamba"}}, "model_type of text_config is 'mamba'; only 'llama'"),
         ("idefics3", "preprocessor_config.json", {"max_image_size": {"longest_edge": 23}}, "longest_edge of max_image_size is 23, 5 patches of 4; a multiple of scale_factor, 3"),
         ("idefics3", "preprocessor_config.json", {"size": {"longest_edge": -2}}, "size: longest_edge is -2; a whole number above 0"),
+        ("mistral3", "config.json", {"vision_feature_layer": [-2, -1]}, r"vision_feature_layer is \[-2, -1\]; only -1"),
+        ("mistral3", "config.json", {"spatial_merge_size": 0}, "spatial_merge_size is 0; a whole number above 0"),
+        ("mistral3", "config.json", {"vision_config": {"num_attention_heads": 5}}, "num_attention_heads is 5; hidden_size, 36, has to be"),
+        ("mistral3", "preprocessor_config.json", {"size": {"longest_edge": 0}}, "size: longest_edge is 0; a whole number above 0"),
         ("gemma3", "config.json", {"mm_tokens_per_image": 16}, "mm_tokens_per_image is 16; the square of a divisor of 6"),
         ("gemma3", "config.json", {"vision_config": {"num_attention_heads": 5}}, "num_attention_heads is 5; it has to divide"),
         ("gemma3", "config.json", {"vision_config": {"image_size": 3}}, "image_size is 3; at least patch_size, 4"),

@@ -25,8 +25,12 @@ SIZES: tuple[Size, ...] = (
 )
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("size", SIZES)
+# Where transformers makes a line of no pixels, there is nothing to compare with.
+NONE = {"mistral3": (200, 3), "mistral3-other": (200, 3)}
+PICTURES = [(name, size) for name in CASES for size in SIZES if NONE.get(name) != size]
+
+
+@pytest.mark.parametrize(("name", "size"), PICTURES)
 def test_pixels_equal_those_of_the_reference(name: str, size: Size, toys: dict[str, Toy]) -> None:
     expected = processors.image_processor(CASES[name])([picture(size)], return_tensors="np")["pixel_values"]
     vision = toys[name].vision
@@ -45,6 +49,7 @@ def test_prompts_equal_those_of_the_reference(
     pictures = [picture(size) for size in sizes]
     prompt = "a " + "".join(f"{vision.marker} b " for _ in sizes) + "c"
     expected = processor(text=[prompt], images=pictures or None)["input_ids"][0]
+    expected = [int(token) for token in expected]
     expanded = vision.expand(prompt, [vision.look(image) for image in pictures])
     assert processor.tokenizer(expanded)["input_ids"] == expected
 

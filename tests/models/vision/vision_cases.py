@@ -52,9 +52,13 @@ class Case:
     @property
     def package(self) -> str:
         """transformers' module of the picture processor."""
-        return {"Qwen2VL": "qwen2_vl", "Gemma3": "gemma3", "Idefics3": "idefics3", "SmolVLM": "smolvlm"}[
-            self.image_processor.removesuffix("ImageProcessorPil")
-        ]
+        return {
+            "Qwen2VL": "qwen2_vl",
+            "Gemma3": "gemma3",
+            "Idefics3": "idefics3",
+            "SmolVLM": "smolvlm",
+            "Pixtral": "pixtral",
+        }[self.image_processor.removesuffix("ImageProcessorPil")]
 
     @property
     def token_types(self) -> str | None:
@@ -71,6 +75,12 @@ class Case:
         """Of each picture that transformers' processor has prepared."""
         if self.package == "gemma3":
             return [self.config["mm_tokens_per_image"]] * len(prepared.get("pixel_values", ()))
+        if self.package == "pixtral":
+            unit = self.processor["patch_size"]["height"]
+            return [
+                int(height) // unit * (int(width) // unit)
+                for height, width in prepared.get("image_sizes", ())
+            ]
         if self.package in ("idefics3", "smolvlm"):
             tiles = zip(prepared.get("rows", [[]])[0], prepared.get("cols", [[]])[0], strict=True)
             return [self.tile * (rows * columns + 1) for rows, columns in tiles]
@@ -147,6 +157,21 @@ def idefics3(text: Fields = NO_CHANGES, vision: Fields = NO_CHANGES, **top: Any)
             "patch_size": 4, "layer_norm_eps": 1e-5,
         } | dict(vision),
         "image_token_id": 77, "scale_factor": 3, "tie_word_embeddings": False,
+    } | top  # fmt: skip
+
+
+def mistral3(text: Fields = NO_CHANGES, vision: Fields = NO_CHANGES, **top: Any) -> dict[str, Any]:
+    return {
+        "text_config": {
+            "model_type": "mistral", "vocab_size": 83, "hidden_size": 44, "intermediate_size": 36, "num_hidden_layers": 3,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 14, "max_position_embeddings": 512, "rms_norm_eps": 3e-5,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 3e4}, "sliding_window": None,
+        } | dict(text),
+        "vision_config": {
+            "model_type": "pixtral", "hidden_size": 36, "intermediate_size": 28, "num_hidden_layers": 2, "num_attention_heads": 3,
+            "image_size": 60, "patch_size": 5,
+        } | dict(vision),
+        "image_token_index": 77, "spatial_merge_size": 2, "tie_word_embeddings": False,
     } | top  # fmt: skip
 
 
@@ -228,6 +253,17 @@ CASES: dict[str, Case] = {
         "SmolVLMForConditionalGeneration", idefics3(scale_factor=2),
         {"size": {"longest_edge": 70}, "max_image_size": {"longest_edge": 24}, "do_image_splitting": False}, "SmolVLMImageProcessorPil",
         names=MLX_IDEFICS, one_file=True, channels_last=True, seed=7,
+    ),
+    "mistral3": Case(
+        "Mistral3ForConditionalGeneration", mistral3(), {"size": {"longest_edge": 55}, "patch_size": {"height": 10, "width": 10}}, "PixtralImageProcessorPil", seed=9,
+    ),
+    "mistral3-other": Case(
+        "Mistral3ForConditionalGeneration",
+        mistral3({"hidden_size": 40}, {"patch_size": 4, "hidden_act": "silu", "num_attention_heads": 9, "rope_parameters": {"rope_type": "axial", "rope_theta": 300.0}},
+                 spatial_merge_size=3, multimodal_projector_bias=True, projector_hidden_act="silu"),
+        {"size": {"longest_edge": 50}, "patch_size": {"height": 12, "width": 12}, "resample": 2}, "PixtralImageProcessorPil",
+        names=(("model.vision_tower.", "vision_tower."), ("model.multi", "multi"), ("model.language_model.", "language_model.model."), ("lm_head", "language_model.lm_head")),
+        channels_last=True, seed=10,
     ),
 }  # fmt: skip
 
