@@ -163,6 +163,10 @@ class Prompt:
                 self.warnings.append(f"{name} was ignored: {why}")
         if request.output_config is not None and request.output_config.task_budget is not None:
             self.warnings.append("output_config.task_budget was ignored: only max_tokens limits an answer")
+        if request.thinking is not None and request.thinking.type == "enabled":
+            self.warnings.append("thinking.budget_tokens was ignored: only max_tokens limits thoughts")
+        if request.thinking is not None and request.thinking.type == "between_tools":
+            self.warnings.append("thinking: between_tools is treated as adaptive")
         management = request.context_management
         for edit in (management.edits if management else None) or []:
             if edit.type != CLEAR_THINKING:

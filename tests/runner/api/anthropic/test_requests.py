@@ -127,7 +127,11 @@ def test_thoughts_of_earlier_turns_are_cleared_as_asked() -> None:
     ],
 )
 def test_whether_a_model_thinks_is_said_by_the_request(thinking: Any, think: bool | None) -> None:
-    assert text(thinking=thinking).think is think
+    request = read(thinking=thinking)
+    assert request.text().think is think
+    assert [warning.split(" was ")[0] for warning in request.warnings] == (
+        ["thinking.budget_tokens"] if think else []
+    )
     assert text(thinking=thinking, tools=[LOOK], tool_choice={"type": "any"}).think is False
 
 
