@@ -211,4 +211,4 @@ def test_what_a_family_and_its_variant_can_do_is_known_without_mlx(toy):
         "print(variant.steps, variant.distilled, *family.supported_params, {'mlx', 'numpy'} & set(sys.modules))"
     )
     printed = subprocess.check_output([sys.executable, "-c", script, str(toy("flux dev").folder)], text=True)
-    assert printed.split() == ["28", "False", "true_cfg_scale", "set()"]
+    assert printed.split() == ["28", "False", "loras", "lora_tags", "true_cfg_scale", "set()"]
