@@ -160,6 +160,12 @@ def idefics3(text: Fields = NO_CHANGES, vision: Fields = NO_CHANGES, **top: Any)
     } | top  # fmt: skip
 
 
+MINISTRAL_ROPE = {
+    "rope_type": "yarn", "rope_theta": 1e4, "factor": 16.0, "original_max_position_embeddings": 32, "beta_fast": 32.0,
+    "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1,
+}  # fmt: skip
+
+
 def mistral3(text: Fields = NO_CHANGES, vision: Fields = NO_CHANGES, **top: Any) -> dict[str, Any]:
     return {
         "text_config": {
@@ -259,7 +265,7 @@ CASES: dict[str, Case] = {
     ),
     "mistral3-other": Case(
         "Mistral3ForConditionalGeneration",
-        mistral3({"hidden_size": 40}, {"patch_size": 4, "hidden_act": "silu", "num_attention_heads": 9, "rope_parameters": {"rope_type": "axial", "rope_theta": 300.0}},
+        mistral3({"hidden_size": 40, "model_type": "ministral3", "rope_parameters": MINISTRAL_ROPE}, {"patch_size": 4, "hidden_act": "silu", "num_attention_heads": 9, "rope_parameters": {"rope_type": "axial", "rope_theta": 300.0}},
                  spatial_merge_size=3, multimodal_projector_bias=True, projector_hidden_act="silu"),
         {"size": {"longest_edge": 50}, "patch_size": {"height": 12, "width": 12}, "resample": 2}, "PixtralImageProcessorPil",
         names=(("model.vision_tower.", "vision_tower."), ("model.multi", "multi"), ("model.language_model.", "language_model.model."), ("lm_head", "language_model.lm_head")),
