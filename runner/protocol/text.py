@@ -82,6 +82,14 @@ def content_parts(message: Message) -> list[Part]:
     return parts
 
 
+class Grammar(Struct, frozen=True):
+    """What an answer must match, from its first character to its last: a grammar in Lark's notation, as llguidance reads it,
+    or a regular expression."""
+
+    syntax: Literal["lark", "regex"]
+    definition: Annotated[str, Meta(min_length=1, max_length=128 * 1024)]
+
+
 class TextRequest(Struct, frozen=True, omit_defaults=True):
     """POST /completion in text mode."""
 
@@ -102,6 +110,7 @@ class TextRequest(Struct, frozen=True, omit_defaults=True):
     context: list[TokenId] | None = None
     options: Options = field(default_factory=Options)
     format: Literal["json", ""] | dict[str, Any] | bool | None = None
+    grammar: Grammar | None = None  # in place of a format
     logprobs: bool = False
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] = 0
     stream: bool = True

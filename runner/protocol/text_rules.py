@@ -63,6 +63,7 @@ def parse_text(value: dict[str, Any]) -> TextRequest:
 def _check_text(request: TextRequest) -> None:
     _check_prompt(request)
     _check_tool_choice(request)
+    _check_grammar(request)
     _check_options(request.options)
 
 
@@ -97,6 +98,12 @@ def _check_parts(messages: list[Message]) -> None:
                 f"messages[{at}].images: {images} are given, and the content has {places} parts of type image; as many "
                 "are needed"
             )
+
+
+def _check_grammar(request: TextRequest) -> None:
+    other = next((name for name in ("format", "tools") if getattr(request, name)), None)
+    if request.grammar is not None and other is not None:
+        raise BadRequest(f"grammar: it cannot be combined with {other}; send one of them")
 
 
 def _check_tool_choice(request: TextRequest) -> None:

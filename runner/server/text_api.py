@@ -176,7 +176,7 @@ class TextApi:
     async def _prepare(self, request: TextRequest, weight: int, work: Callable[[], T]) -> T:
         """Schemas and chat templates are programs, and even small ones may take long. Requests with a schema queue
         where schemas are compiled (schema_trials.py), not here."""
-        if request.format:
+        if request.format or request.grammar:
             return await run_in_daemon_thread(work)
         if request.messages is None:
             return await self._prepare_text(weight, work)

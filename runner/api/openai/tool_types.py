@@ -130,6 +130,16 @@ class Tools:
         )
         self.custom[name] = custom
 
+    def held(self, choice: str | dict[str, Any] | None) -> str | None:
+        """The custom tool that must be called and whose grammar is in Lark's notation, which JSON cannot hold: the answer
+        is its input. Regular expressions are held inside the JSON of a call."""
+        name = self._flat(choice) if isinstance(choice, dict) and choice.get("type") == "custom" else None
+        if choice == "required" and len(self.functions) == 1:
+            (name,) = self.functions
+        custom = self.custom.get(name) if isinstance(name, str) else None
+        lark = custom is not None and custom.format is not None and custom.format.syntax == "lark"
+        return name if lark else None
+
     def choice(self, choice: str | dict[str, Any] | None) -> Any:
         """`tool_choice` in the format of a chat."""
         if not isinstance(choice, dict):

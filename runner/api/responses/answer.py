@@ -40,7 +40,7 @@ class ResponsesAnswer:
         self._responses = responses
         self._record = record
         self._chat = ChatAnswer(gateway, responses.chat, id or self.id)
-        self._output = Output(responses.tools, ENCRYPTED in (request.include or []))
+        self._output = Output(responses.tools, ENCRYPTED in (request.include or []), responses.held)
         self._created = int(time.time())
         self._completed: int | None = None
         self._error: Fault | None = None

@@ -5,12 +5,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from runner.api.openai.chat import Chat, ChatOptions
-from runner.api.openai.tool_types import Tools
+from runner.api.openai.tool_types import CustomTool, Tools
 from runner.api.responses.history import History
 from runner.api.responses.items import Conversation, placed
 from runner.api.responses.names import own_names
 from runner.api.responses.request import Format, Prompted, ResponsesRequest, read_request
-from runner.protocol.text import Message, TextRequest, parse
+from runner.protocol.text import Grammar, Message, TextRequest, parse
 
 # Fields of a chat that mean the same here.
 SAME = (
@@ -26,6 +26,7 @@ SAME = (
     "keep_alive",
     "priority",
 )
+HELD = "Write the input of the tool {name}, and nothing else. {description}"
 LOGPROBS = "message.output_text.logprobs"
 ENCRYPTED = "reasoning.encrypted_content"
 
@@ -44,6 +45,9 @@ class Responses:
         with own_names():
             options = parse(ChatOptions, _chat_fields(request, body, self.tools, choice))
             self.chat = ResponsesChat(options, conversation.messages, request.truncation == "auto")
+        self.held = self.tools.held(request.tool_choice)
+        if self.held is not None:
+            self.chat.hold(self.tools.functions[self.held]["function"], self.tools.custom[self.held])
         self.warnings = [*conversation.warnings, *self.tools.warnings]
         if isinstance(request, ResponsesRequest) and request.context_management:
             self.warnings.append(
@@ -55,9 +59,27 @@ class ResponsesChat(Chat):
     def __init__(self, request: ChatOptions, messages: list[Message], truncate: bool) -> None:
         super().__init__(request, messages)
         self._truncate = truncate
+        self._grammar: Grammar | None = None
+
+    def hold(self, function: dict[str, Any], tool: CustomTool) -> None:
+        """Hold the answer to the input of this tool."""
+        assert tool.format is not None
+        self._grammar = parse(Grammar, {"syntax": tool.format.syntax, "definition": tool.format.definition})
+        self.messages = _with_note(self.messages, HELD.format(**function))
 
     def engine_requests(self) -> list[TextRequest]:
-        return [replace(one, truncate=self._truncate) for one in super().engine_requests()]
+        requests = [replace(one, truncate=self._truncate) for one in super().engine_requests()]
+        if self._grammar is None:
+            return requests
+        return [replace(one, tools=None, tool_choice=None, grammar=self._grammar) for one in requests]
+
+
+def _with_note(messages: list[Message], note: str) -> list[Message]:
+    """In the user's last message: templates differ in where they allow others."""
+    last = messages[-1] if messages else None
+    if last is None or last.role != "user" or not isinstance(last.content, str):
+        return [*messages, Message("user", note)]
+    return [*messages[:-1], replace(last, content=f"{last.content}\n\n{note}")]
 
 
 def _chat_fields(request: Prompted, body: dict[str, Any], tools: Tools, choice: Any) -> dict[str, Any]:

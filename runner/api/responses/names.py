@@ -16,6 +16,7 @@ NAMES = {
     "response_format.json_schema": "text.format",
     "response_format": "text.format",
     "format": "text.format",
+    "grammar": "tools.format.definition",
     "reasoning_effort": "reasoning.effort",
     "messages": "input",
     "prompt": "input",

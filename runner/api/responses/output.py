@@ -36,17 +36,20 @@ def new_id(prefix: str) -> str:
 class Output:
     """The output items as they grow. Every change produces a few events."""
 
-    def __init__(self, tools: Tools | None = None, encrypt: bool = False) -> None:
-        """`encrypt`: thoughts also as `encrypted_content`."""
+    def __init__(self, tools: Tools | None = None, encrypt: bool = False, held: str | None = None) -> None:
+        """`encrypt`: thoughts also as `encrypted_content`. `held`: the content is the input of this tool."""
         self.items: list[Item] = []
         self._tools = tools or Tools()
         self._encrypt = encrypt
+        self._held = held
         self._arguments = ""  # of the current call, as JSON
 
     def add(self, delta: ChoiceDelta) -> Iterator[NamedEvent]:
         if delta.thinking:
             yield from self._think(delta.thinking)
-        if delta.content:
+        if delta.content and self._held is not None:
+            yield from self._put(delta.content, self._held)
+        elif delta.content:
             yield from self._say(delta.content, delta.logprobs)
         for call in delta.call_deltas:
             yield from self._call(call)
@@ -75,6 +78,18 @@ class Output:
         item.content[0].logprobs += logprobs
         fields = {"delta": text, "logprobs": _event_logprobs(logprobs)}
         yield "response.output_text.delta", {**self._at(item), **fields}
+
+    def _put(self, text: str, tool: str) -> Iterator[NamedEvent]:
+        """Add to the input of a tool."""
+        item = self._open
+        if not isinstance(item, CustomCallItem):
+            yield from self.close()
+            called = self._called(f"call_{uuid.uuid4().hex[:24]}", tool)
+            assert isinstance(called, CustomCallItem)
+            item = called
+            yield self._added(item, replace(item))
+        item.input += text
+        yield f"{INPUT}.delta", {**self._at(item), "delta": text}
 
     def _begin(self, item: MessageItem | ReasoningItem) -> Iterator[NamedEvent]:
         yield self._added(item, replace(item, content=[]))
@@ -116,6 +131,9 @@ class Output:
         place = self._at(item)
         if isinstance(item, CallItem):
             yield f"{ARGUMENTS}.done", {**place, "arguments": item.arguments}
+        elif self._held is not None:
+            item.status = status
+            yield f"{INPUT}.done", {**place, "input": item.input}
         else:
             # What it is given is known once its JSON is.
             item.input = custom_input(self._arguments)

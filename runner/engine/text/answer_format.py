@@ -1,9 +1,12 @@
 """What form an answer takes: the grammar that it is held to, and how calls and thoughts in it are told apart."""
 
 import json
+import re
 from collections.abc import Collection
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from runner.engine.text.call_stream import CallDeltas
 from runner.engine.text.chat_prompts import ChatPrompt
@@ -13,6 +16,7 @@ from runner.engine.text.output_parser import Markers, OutputParser, markers_of
 from runner.engine.text.required_calls import RequiredCall, call_schema
 from runner.engine.text.tool_prompts import NOTE, are_described, described_markers
 from runner.errors import BadRequest
+from runner.protocol.text import Grammar as TextGrammar
 from runner.protocol.text import TextRequest
 
 if TYPE_CHECKING:
@@ -37,6 +41,8 @@ class AnswerFormats:
 
     def grammar(self, request: TextRequest) -> tuple["Grammar | None", list[str]]:
         """The grammar of an answer, if it is held to one, and warnings."""
+        if request.grammar is not None:
+            return self._own(request.grammar), []
         tools, format = request.tools or [], None if request.format == "" else request.format
         described = are_described(self._tokenizer, request)
         warnings = [NOTE] if described else []
@@ -55,6 +61,16 @@ class AnswerFormats:
             warnings.append(f"tools: the arguments of calls are not held to their schemas: {reason}")
         names = [{"function": {"name": _name(tool), "parameters": UNHELD}} for tool in tools]
         return self._with_calls(self._markers(request), call_schema(names), format), warnings
+
+    def _own(self, grammar: TextGrammar) -> "Grammar":
+        definition = (
+            grammar.definition if grammar.syntax == "lark" else f"start: /{_slashed(grammar.definition)}/"
+        )
+        text = msgspec.json.encode({"grammars": [{"name": "main", "lark_grammar": definition}]}).decode()
+        try:
+            return self._grammars.compile_text(text, trial=text)
+        except BadRequest as error:
+            raise BadRequest(f"grammar: {error.message.removeprefix('format: ')}") from None
 
     def _required_call(self, tools: list[dict[str, Any]]) -> "Grammar":
         schema = call_schema(tools)
@@ -80,7 +96,7 @@ class AnswerFormats:
         markers = self._markers(request)
         thinking = _starts_thinking(markers, chat or ChatPrompt(request.prompt or ""))
         # With a schema there is no thinking: it only allows the answer.
-        thinking = thinking and request.format in (None, "")
+        thinking = thinking and request.format in (None, "") and request.grammar is None
         return OutputParser(markers, request.tools, thinking=thinking, calls=calls)
 
 
@@ -90,6 +106,11 @@ def _closed(format: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         return copy, close_objects(copy)
     except RecursionError:
         raise BadRequest("format: the schema is nested too deeply") from None
+
+
+def _slashed(expression: str) -> str:
+    """A regular expression that can stand between slashes."""
+    return re.sub(r"\\.|/", lambda match: "\\/" if match[0] == "/" else match[0], expression, flags=re.DOTALL)
 
 
 def _name(tool: dict[str, Any]) -> Any:

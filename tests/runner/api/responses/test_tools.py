@@ -1,6 +1,7 @@
 """Tools of the Responses API by the real openai package: what is called, flattened, left out, passed on as text."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -80,6 +81,43 @@ def test_the_input_of_a_custom_tool_matches_its_expression(client: Any) -> None:
     letters, _, digits = call.input.partition("-")
     assert set(letters) <= set("abc")
     assert (len(letters), len(digits), digits.isdigit()) == (3, 2, True)
+
+
+LARK = """start: command+
+command: ("look" | "wait") " " NUMBER "\\n"
+NUMBER: /[0-9]{1,2}/
+"""
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "custom", "name": "patch"}])
+def test_the_input_of_a_custom_tool_matches_its_grammar(client: Any, choice: Any) -> None:
+    tool = PATCH | {"format": {"type": "grammar", "syntax": "lark", "definition": LARK}}
+    events = [checked(one) for one in respond(client, tools=[tool], tool_choice=choice, max_output_tokens=40, stream=True)]  # fmt: skip
+    (call,) = events[-1].response.output
+    assert (call.type, call.name) == ("custom_tool_call", "patch")
+    assert re.match(r"(look|wait) [0-9]{1,2}", call.input), call.input
+    assert re.fullmatch(r"((look|wait) [0-9]{1,2}\n)*.*", call.input), call.input
+    deltas = [event.delta for event in events if event.type == "response.custom_tool_call_input.delta"]
+    assert len(deltas) > 1
+    assert "".join(deltas) == call.input
+    broken = tool | {"format": {"type": "grammar", "syntax": "lark", "definition": "start: ("}}
+    with pytest.raises(openai.BadRequestError, match=r"tools\.format\.definition"):
+        respond(client, tools=[broken], tool_choice=choice)
+
+
+def test_a_native_text_matches_its_expression(gateway: Gateway) -> None:
+    body: Any = {"model": "toy", "prompt": "x", "stream": False, "options": {"num_predict": 40}}
+    grammar = {"syntax": "regex", "definition": r"[a-c]{2}/\/[0-9]{2}"}
+    answer = gateway.http.post("/completion", json=body | {"grammar": grammar})
+    assert re.fullmatch(r"[a-c]{2}//[0-9]{2}", answer.json()["content"]), answer.text
+    for fields, error in (
+        ({"grammar": grammar, "format": "json"}, "grammar: it cannot be combined with format"),
+        ({"grammar": grammar | {"definition": "("}}, "grammar"),
+        ({"grammar": grammar | {"syntax": "poem"}}, "grammar.syntax"),
+    ):
+        refused = gateway.http.post("/completion", json=body | fields)
+        assert refused.status_code == 400
+        assert refused.json()["error"].startswith(error), refused.text
 
 
 def test_arguments_arrive_while_they_are_written(client: Any) -> None:
