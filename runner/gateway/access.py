@@ -9,7 +9,7 @@ from runner.gateway.settings import Settings
 from runner.http.access import Access, Origins, header
 
 # Health checks need no key; neither does the web page, because it is where users enter theirs.
-OPEN_PATHS = ("/healthz", "/health", "/")
+OPEN_PATHS = ("/healthz", "/health", "/livez", "/readyz", "/")
 # Browsers send no key with an <img>. The names of generated pictures cannot be guessed.
 OPEN_PREFIXES = ("/v1/images/files/", "/page/")
 METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD")

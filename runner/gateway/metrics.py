@@ -2,6 +2,7 @@
 
 from prometheus_client import Counter, Histogram
 
+from runner.gateway.model_load import LoadGauges
 from runner.http.metrics import HttpMetrics
 
 SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0)
@@ -35,4 +36,5 @@ class GatewayMetrics(HttpMetrics):
         self.ended = Counter(
             "diptych_unloads", "Models unloaded, by reason", ("model", "why"), registry=self.registry
         )
+        self.model_loads = LoadGauges(self.registry)
         self.crashes = Counter("diptych_crashes", "Runners that died", ("model",), registry=self.registry)

@@ -11,9 +11,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from runner.errors import Busy
 from runner.gateway.app import Gateway
 from runner.gateway.default_model import read_named_body
-from runner.gateway.lease import LoadedModel
+from runner.gateway.lease import LoadedModel, Phase
+from runner.gateway.model_load import runner_load
 from runner.gateway.proxy import LoadRequest, ProxyResponse, RoutingFields, keep_alive_seconds, parse_routing
 from runner.gateway.responses import cancel_on_disconnect
 from runner.gateway.schemas import (
@@ -78,6 +80,8 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     native = Native(gateway)
     return [
         Route("/healthz", native.health),
+        Route("/livez", native.health),
+        Route("/readyz", native.ready),
         Route("/metrics", native.prometheus),
         Route("/models", native.models),
         Route("/loras", native.loras),
@@ -100,9 +104,24 @@ class Native:
     async def health(self, request: Request) -> Response:
         return JsonResponse(Health())
 
+    @operation("Check that the models named at the start are loaded; needs no key", answer=Health)
+    async def ready(self, request: Request) -> Response:
+        gateway = self._gateway
+        loaded = {one.model.argument for one in gateway.pool.loaded if one.phase is Phase.READY}
+        names = gateway.settings.models
+        missing = [name for name in names if loaded.isdisjoint(gateway.resolver.arguments(name))]
+        if missing:
+            raise Busy(f"not loaded: {', '.join(missing)}", retry_after=5)
+        return JsonResponse(Health())
+
     @operation("Metrics in Prometheus format", plain=(METRICS,))
     async def prometheus(self, request: Request) -> Response:
-        return Response(self._gateway.metrics.text(), media_type=METRICS)
+        pool, metrics = self._gateway.pool, self._gateway.metrics
+        models = list(pool.loaded)
+        loads = await asyncio.gather(*map(runner_load, models))
+        waiting = [pool.waiting_for(loaded.model) for loaded in models]
+        metrics.model_loads.set(zip([loaded.model.name for loaded in models], waiting, loads, strict=True))
+        return Response(metrics.text(), media_type=METRICS)
 
     @operation("List loaded models", answer=AllLoaded)
     async def models(self, request: Request) -> Response:

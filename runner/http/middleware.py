@@ -19,7 +19,7 @@ log = logging.getLogger("diptych.http")
 
 CLIENT_LEFT = "client left"
 # Polled by monitoring and by the web page.
-QUIET = ("/health", "/healthz", "/metrics", "/models", "/v1/status", "/page/{name}")
+QUIET = ("/health", "/healthz", "/livez", "/readyz", "/metrics", "/models", "/v1/status", "/page/{name}")
 
 ID = re.compile(r"[\x21-\x7e]{1,200}")
 

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,11 +17,13 @@ from PIL import Image
 
 from tests.pipelines import toys
 from tests.processes import RUN
+from tests.runner.cli.commands.terminal import endless
 from tests.runner.gateway.live import gone
 from tests.runner.live import ROOT, events
 from tests.toys import toy_text
 from tests.waiting import PATIENCE, wait_until
 
+GAUGE = re.compile(r'diptych_model_(\w+)\{model="([^"]+)"\} (\S+)')
 CONFIG = """
 [serve]
 port = 0
@@ -28,6 +31,7 @@ keep_alive = "10m"
 
 [aliases]
 draws = "{klein}"
+long = "{long}"
 
 [models.draws]
 memory = "staged"
@@ -40,7 +44,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A gateway as its command starts it, with a folder named at the start and one as an alias."""
     folder = tmp_path_factory.mktemp("gateway")
     klein = toys.write("klein", folder / "klein").folder
-    (folder / "config.toml").write_text(CONFIG.format(klein=klein))
+    (folder / "config.toml").write_text(CONFIG.format(klein=klein, long=endless()))
     command = [
         *RUN,
         "--config",
@@ -105,7 +109,7 @@ def test_a_refusal_after_the_loading_was_told_is_a_last_event(url: str) -> None:
 
 
 def test_a_request_in_flight_is_cancelled_by_its_id(url: str) -> None:
-    body = {"model": str(toy_text()), "prompt": "x", "options": {"num_predict": 4000}}
+    body = {"model": str(toy_text()), "prompt": "x", "options": {"num_predict": 100_0000}}
     with httpx2.stream(
         "POST", f"{url}/completion", json=body, headers={"X-Request-Id": "mine"}, timeout=PATIENCE
     ) as response:
@@ -121,7 +125,7 @@ def test_a_client_that_leaves_ends_its_work_in_the_runner(url: str) -> None:
     def active() -> int:
         return sum(model["active"] for model in httpx2.get(f"{url}/models").json()["models"])
 
-    body = {"model": str(toy_text()), "prompt": "x", "options": {"num_predict": 4000}}
+    body = {"model": str(toy_text()), "prompt": "x", "options": {"num_predict": 100_0000}}
     with httpx2.stream("POST", f"{url}/completion", json=body, timeout=PATIENCE) as response:
         seen = response.iter_lines()
         next(seen)
@@ -130,7 +134,7 @@ def test_a_client_that_leaves_ends_its_work_in_the_runner(url: str) -> None:
 
 
 def test_a_runner_that_is_killed_in_mid_stream_is_told_of_and_started_again(url: str) -> None:
-    body = {"model": str(toy_text()), "prompt": "x", "options": {"num_predict": 4000}}
+    body = {"model": str(toy_text()), "prompt": "x", "options": {"num_predict": 100_0000}}
     with httpx2.stream("POST", f"{url}/completion", json=body, timeout=PATIENCE) as response:
         seen = response.iter_lines()
         next(seen)
@@ -164,3 +168,22 @@ def test_a_model_that_is_not_there_stops_the_command(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 3
     assert "nothing" in done.stderr
+
+
+def test_schedulers_read_how_busy_each_model_is(url: str) -> None:
+    wait_until(lambda: httpx2.get(f"{url}/readyz").status_code == 200)
+    assert httpx2.get(f"{url}/livez").json() == httpx2.get(f"{url}/healthz").json()
+    body = {"model": "long", "prompt": "a", "options": {"num_predict": 100_000, "ignore_eos": True}}
+
+    def gauges() -> dict[str, float]:
+        found = GAUGE.findall(httpx2.get(f"{url}/metrics").text)
+        return {name: float(value) for name, model, value in found if model == str(endless())}
+
+    assert gauges() == {}
+    with httpx2.stream("POST", f"{url}/completion", json=body, timeout=PATIENCE) as answer:
+        lines = answer.iter_lines()  # kept: when it goes, the connection is closed
+        assert "content" in next(lines)
+        wait_until(lambda: 0 < gauges()["kv_cache_usage_ratio"] < 1)
+        busy = gauges()
+        assert (busy["requests_running"], busy["requests_waiting"]) == (1, 0)
+    wait_until(lambda: gauges()["requests_running"] == 0)
