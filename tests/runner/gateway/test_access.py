@@ -141,7 +141,7 @@ def test_a_folder_that_is_a_model_cannot_be_reached_by_its_path(gateway: Gateway
     [
         (b"", 400, "not JSON"),
         (b"[]", 400, "a list"),
-        (b"{}", 400, "model is missing"),
+        (b"{}", 400, "is missing"),
         (b'{"model": 3}', 400, "model: 3 is not allowed"),
         (b'{"model": "a", "keep_alive": "soon"}', 400, "keep_alive: 'soon' is not a duration"),
         (b'{"model": "a", "keep_alive": []}', 400, "keep_alive"),
