@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from tests import ROOT
-from tests.models.vision.vision_cases import CASES, Toy, write_checkpoint
+from tests.models.vision.toy import Toy, write_checkpoint
+from tests.models.vision.vision_cases import CASES
 
 REFERENCES = ROOT / "tests" / "models" / "references"
 

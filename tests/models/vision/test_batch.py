@@ -12,7 +12,8 @@ from models.language.batch.sequence import Sequence
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.pictures.prompt import with_pictures
 from tests import ROOT
-from tests.models.vision.vision_cases import CASES, GENERATED, Prompt, Toy, picture, tokens_of
+from tests.models.vision.toy import Toy
+from tests.models.vision.vision_cases import CASES, GENERATED, Prompt, picture, tokens_of
 
 LOGITS = ROOT / "tests" / "models" / "references" / "vision.npz"
 ALTERNATIVES = 5

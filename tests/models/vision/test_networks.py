@@ -11,7 +11,8 @@ import pytest
 from models.checkpoint.weights import WeightsError
 from models.vision import loader
 from tests import ROOT
-from tests.models.vision.vision_cases import CASES, Toy, picture, write_checkpoint
+from tests.models.vision.toy import Toy, write_checkpoint
+from tests.models.vision.vision_cases import CASES, picture
 from tests.optional import needed
 
 REFERENCES = ROOT / "tests" / "models" / "references"

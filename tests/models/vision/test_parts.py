@@ -10,7 +10,8 @@ import pytest
 from models.checkpoint.weights import load_tensors
 from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder
 from models.vision.qwen2_5_vl import Qwen25VisionConfig, load_tower
-from tests.models.vision.vision_cases import CASES, Toy, picture, weights, write_checkpoint
+from tests.models.vision.toy import Toy, write_checkpoint
+from tests.models.vision.vision_cases import CASES, picture, weights
 from tests.optional import needed
 
 

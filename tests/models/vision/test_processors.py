@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from models.vision.idefics3 import learned_positions
-from tests.models.vision.vision_cases import CASES, Size, Toy, picture
+from tests.models.vision.toy import Toy
+from tests.models.vision.vision_cases import CASES, Size, picture
 from tests.optional import needed
 
 processors = needed(
