@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from models.checkpoint.safetensors import read_header
 from pipelines.limits import MOST_STEPS
 from tests.page.conftest import SAMPLE, serving
 from tests.page.test_drawing import CIRCLE, draw, finished, tab
 from tests.page.window import Window
-from tests.runner.checkpoints import image_files, write
+from tests.runner.checkpoints import image_files, safetensors, write
 from tests.runner.gateway.live import Gateway
 from tests.runner.live import ROOT
 
@@ -78,8 +79,21 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     index = json.loads((base / "model_index.json").read_text())
     (base / "model_index.json").write_text(json.dumps(index | {"is_distilled": False}))
     z_image = write(home / "z-image", image_files("ZImagePipeline"))
-    with serving({"shapes": SAMPLE, "base": base, "z-image": z_image}, home) as gateway:
+    write(home / "loras", {"ink.safetensors": adapter(), "wash.safetensors": adapter()})
+    models = {"shapes": SAMPLE, "base": base, "z-image": z_image}
+    with serving(models, home, loras=str(home / "loras")) as gateway:
         yield gateway
+
+
+def adapter() -> bytes:
+    """An adapter of the sample, which changes nothing."""
+    layer = "single_transformer_blocks.0.attn.to_out"
+    weights = SAMPLE / "transformer" / "diffusion_pytorch_model.safetensors"
+    outputs, inputs = read_header(weights).tensors[f"{layer}.weight"].shape
+    shapes = {"lora_A": (2, inputs), "lora_B": (outputs, 2)}
+    return safetensors(
+        {f"transformer.{layer}.{name}.weight": ("F32", shape) for name, shape in shapes.items()}
+    )
 
 
 @pytest.fixture
@@ -110,6 +124,26 @@ def test_the_form_has_what_has_an_effect_on_the_model(form: Any) -> None:
         finished(form, CIRCLE)
         expect(form.locator("#stage")).not_to_contain_text("no effect")
     assert [one.get("guidance") for one in sent] == [2, None]
+
+
+def test_adapters_are_written_with_commas_and_come_back_with_the_recipe(form: Any) -> None:
+    sent: list[dict[str, Any]] = []
+    form.on("request", lambda one: sent.append(one.post_data_json) if "/completion" in one.url else None)
+    form.locator("#draw-model").select_option("shapes")
+    form.get_by_text("More options").click()
+    loras = form.get_by_label("LoRAs")
+    loras.fill(" ink:0.5,wash ")
+    draw(form, CIRCLE, Steps="1")
+    finished(form, CIRCLE).click()
+    recipe = form.get_by_role("dialog", name="Recipe")
+    expect(recipe).to_contain_text("LoRAsink:0.5, wash")
+    loras.evaluate("field => field.value = ''")
+    recipe.get_by_role("button", name="Again").click()
+    expect(loras).to_have_value("ink:0.5, wash")
+    finished(form, CIRCLE)
+    assert [one["loras"] for one in sent] == [
+        [{"name": "ink", "scale": 0.5}, {"name": "wash", "scale": 1}]
+    ] * 2
 
 
 def test_a_model_that_looks_at_no_pictures_starts_from_one(form: Any, tmp_path: Path) -> None:
