@@ -4,8 +4,6 @@ from abc import ABC
 from pathlib import Path
 from typing import Any, ClassVar
 
-import msgspec
-
 from models.files import read_regular
 from runner.errors import ModelNotSupported
 from runner.sources.base import JSON_LIMIT, ModelFiles, parse_object
@@ -38,6 +36,8 @@ class OllamaModel(ModelFiles, ABC):
 
     def messages(self) -> list[dict[str, str]]:
         """The messages in its Modelfile, with which every chat begins."""
+        import msgspec  # slow to import, and a model is looked at without
+
         messages: list[dict[str, str]] = []
         for layer in self.manifest.of_type(MESSAGES):
             try:
