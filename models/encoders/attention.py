@@ -2,7 +2,8 @@
 
 import mlx.core as mx
 
-from models.layers.attention import on_cpu, softmax_attention
+from models.layers.attention import CHUNK, on_cpu, softmax_attention
+from models.layers.basic import attention
 
 # Queries at a time where a processor attends within a window: it holds the scores of all of them.
 QUERIES = 128
@@ -17,7 +18,8 @@ def attend(
     if window is not None and window >= length - 1:
         window = None
     if lengths is None and window is None:
-        return softmax_attention(q, k, v, scale)
+        few = q.shape[0] * q.shape[1] * length * length * q.itemsize <= CHUNK
+        return attention(q, k, v) if few else softmax_attention(q, k, v, scale)
     if lengths is None and window is not None and on_cpu():
         return _within(q, k, v, scale, window)
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=_visible(length, lengths, window))

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from models.checkpoint.weights import WeightMap
 from models.config import Config, ConfigError
 from models.encoders.attention import attend
-from models.layers.basic import activation, merge_heads, split_heads
+from models.encoders.gelu import activation
+from models.layers.basic import merge_heads, split_heads
 
 WEIGHTS = WeightMap(
     strip=("bert.", "roberta."),

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.encoders.bert import Bert, BertConfig, Roberta
+from models.encoders.gelu import activation
 from models.encoders.modernbert import ModernBert, ModernBertConfig
-from models.layers.basic import activation
 
 Ids = NDArray[np.int32]
 

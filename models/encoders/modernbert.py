@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from models.checkpoint.weights import WeightMap
 from models.config import Config, ConfigError
 from models.encoders.attention import attend
+from models.encoders.gelu import activation
 from models.encoders.nomic_bert import rotated
-from models.layers.basic import activation, merge_heads, split_heads
+from models.layers.basic import merge_heads, split_heads
 
 WEIGHTS = WeightMap(strip=("model.",), drop=("decoder.*", "*inv_freq"))
 FULL, SLIDING = "full_attention", "sliding_attention"

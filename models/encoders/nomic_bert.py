@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from models.checkpoint.weights import WeightMap
 from models.config import Config, ConfigError, read_config
 from models.encoders.attention import attend
-from models.layers.basic import activation, merge_heads, split_heads
+from models.encoders.gelu import activation
+from models.layers.basic import merge_heads, split_heads
 
 WEIGHTS = WeightMap(
     strip=("nomic_bert.", "bert."),
