@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.errors import BadRequest, Busy
+from runner.errors import BadRequest, Busy, ModelNotFound
 from runner.gateway.estimate import Need, need, option
 from runner.gateway.gpus import cards_for
 from runner.gateway.settings import Settings
@@ -46,6 +46,9 @@ class ResolvedModel:
         """Whether it is ours to choose how a picture model is held in memory: no option says so."""
         has_modes = self.mode is ModelMode.IMAGE and self.engine is ImageEngine.MLX
         return has_modes and option(self.options, "memory") in (None, "auto")
+
+
+LATEST = ":latest"
 
 
 class ModelResolver:
@@ -98,11 +101,18 @@ class ModelResolver:
             self._closing().set_result(None)
 
     def _target(self, name: str) -> str:
-        return self._aliases.get(name, name)
+        """What a name stands for. Clients of Ollama add a tag to any name."""
+        return self._aliases.get(name) or self._aliases.get(name.removesuffix(LATEST), name)
 
     def _find_here(self, name: str) -> ResolvedModel | None:
         target = self._target(name)
-        files = find_here(target, folders=target in self._trusted)
+        try:
+            files = find_here(target, folders=target in self._trusted)
+        except ModelNotFound:
+            if not target.endswith(LATEST) or "/" not in target:
+                raise
+            target = target.removesuffix(LATEST)
+            files = find_here(target)
         return None if files is None else self._describe(target, files)
 
     async def _find_on_hub(self, name: str) -> ResolvedModel:

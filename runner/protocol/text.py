@@ -19,11 +19,15 @@ from runner.protocol.validation import check_finite, convert, explained, kind_of
 T = TypeVar("T")
 
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Limit = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-100, le=100)]
 Priority = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 MAX_SEED = 2**64 - 1
+
+
+Prompt = str | list[TokenId | str]  # in a list, token ids and texts may alternate
 
 
 class Options(Struct, frozen=True, omit_defaults=True):
@@ -32,10 +36,10 @@ class Options(Struct, frozen=True, omit_defaults=True):
     num_predict: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
     max_tokens: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
     num_keep: Annotated[int, Meta(ge=-1, le=2**31 - 1)] = 4  # tokens at the beginning that stay; below 0: all
-    num_ctx: Count | None = None  # how much of the model's context may be used; 0: all of it
+    num_ctx: Limit | None = None  # how much of the model's context may be used; 0 or -1: all of it
     temperature: Annotated[float, Meta(ge=0, le=100)] = 0.0
     top_p: Share = 1.0
-    top_k: Count = 0
+    top_k: Limit = 0  # 0 or -1: no limit
     min_p: Share = 0.0
     repeat_last_n: Annotated[int, Meta(ge=-1, le=2**31 - 1)] = 64
     repeat_penalty: Annotated[float, Meta(gt=0, le=100)] = 1.0
@@ -44,6 +48,7 @@ class Options(Struct, frozen=True, omit_defaults=True):
     seed: int | None = None
     stop: list[str] | str = field(default_factory=list)
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] = field(default_factory=dict)
+    ignore_eos: bool = False  # go on to the limit of tokens
     priority: Priority = 0  # among requests that wait; lower ones begin earlier
     speculate: Speculate = None
 
@@ -84,7 +89,7 @@ def content_parts(message: Message) -> list[Part]:
 
 class Grammar(Struct, frozen=True):
     """What an answer must match, from its first character to its last: a grammar in Lark's notation, as llguidance reads it,
-    or a regular expression."""
+    or in llama.cpp's, both as `lark`; or a regular expression."""
 
     syntax: Literal["lark", "regex"]
     definition: Annotated[str, Meta(min_length=1, max_length=128 * 1024)]
@@ -93,7 +98,7 @@ class Grammar(Struct, frozen=True):
 class TextRequest(Struct, frozen=True, omit_defaults=True):
     """POST /completion in text mode."""
 
-    prompt: str | None = None
+    prompt: Prompt | None = None
     messages: list[Message] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: Literal["auto", "required"] | None = None
@@ -109,8 +114,10 @@ class TextRequest(Struct, frozen=True, omit_defaults=True):
     # Tokens that precede the prompt: of an earlier text. If it is given, the last event has the tokens that were read.
     context: list[TokenId] | None = None
     options: Options = field(default_factory=Options)
+    # What the answer is held to, at most one of these: a JSON schema, a grammar, or one of several texts.
     format: Literal["json", ""] | dict[str, Any] | bool | None = None
-    grammar: Grammar | None = None  # in place of a format
+    grammar: Grammar | None = None
+    choice: Annotated[list[str], Meta(min_length=1)] | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] = 0
     stream: bool = True
@@ -124,12 +131,19 @@ class DetokenizeRequest(Struct, frozen=True):
     tokens: list[TokenId]
 
 
+class ScoreRequest(Struct, frozen=True):
+    """For the log probabilities of a prompt's own tokens."""
+
+    prompt: Prompt
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] = 0
+
+
 class EmbeddingRequest(Struct, frozen=True):
     """`truncate`: a text that exceeds the context (or `num_ctx` of it) is cut, not refused."""
 
     content: str | list[str]
     truncate: bool = False
-    num_ctx: Count | None = None
+    num_ctx: Limit | None = None
 
 
 class CancelRequest(Struct, frozen=True):
@@ -207,6 +221,15 @@ class RenderedPrompt(Struct, frozen=True):
 
     prompt: str
     tokens: int
+
+
+class ScoreDone(Struct, frozen=True):
+    """Of every token but the first, which follows nothing."""
+
+    tokens: list[int]
+    first: str  # the text of the first token
+    logprobs: list[Logprob]
+    done: Literal[True] = True
 
 
 class EmbeddingDone(Struct, frozen=True):

@@ -63,7 +63,6 @@ def parse_text(value: dict[str, Any]) -> TextRequest:
 def _check_text(request: TextRequest) -> None:
     _check_prompt(request)
     _check_tool_choice(request)
-    _check_grammar(request)
     _check_options(request.options)
 
 
@@ -100,20 +99,24 @@ def _check_parts(messages: list[Message]) -> None:
             )
 
 
-def _check_grammar(request: TextRequest) -> None:
-    other = next((name for name in ("format", "tools") if getattr(request, name)), None)
-    if request.grammar is not None and other is not None:
-        raise BadRequest(f"grammar: it cannot be combined with {other}; send one of them")
+def held_to(request: TextRequest) -> str | None:
+    """The name of the field that holds the answer to a form, if there is one."""
+    names = ("format", "grammar", "choice")
+    given = [name for name in names if getattr(request, name) not in (None, "")]
+    if len(given) > 1:
+        raise BadRequest(f"{given[1]}: it cannot be combined with {given[0]}; an answer has one form")
+    return given[0] if given else None
 
 
 def _check_tool_choice(request: TextRequest) -> None:
+    form = held_to(request)
     if request.tool_choice != "required":
         return
     if not request.tools:
         raise BadRequest("tool_choice: a call is required, but tools is empty")
-    if request.format not in (None, ""):
+    if form:
         raise BadRequest(
-            "format: it cannot be combined with a required tool call, which follows the tool's schema"
+            f"{form}: it cannot be combined with a required tool call, which follows the tool's schema"
         )
 
 

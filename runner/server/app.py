@@ -104,6 +104,7 @@ class RunnerApp:
             Route("/detokenize", self._for_text(text.detokenize), methods=["POST"]),
             Route("/embedding", self._for_text(text.embedding), methods=["POST"]),
             Route("/rerank", self._for_text(text.rerank), methods=["POST"]),
+            Route("/score", self._for_text(text.score), methods=["POST"]),
             Route("/cancel", self.cancel, methods=["POST"]),
             Route("/metrics", self.prometheus),
         ]

@@ -23,6 +23,7 @@ from runner.protocol.text import (
     DetokenizeRequest,
     EmbeddingDone,
     EmbeddingRequest,
+    ScoreRequest,
     TextChunk,
     TextDone,
     TextRequest,
@@ -31,7 +32,7 @@ from runner.protocol.text import (
     encode,
     parse_body,
 )
-from runner.protocol.text_rules import parse_text_body
+from runner.protocol.text_rules import held_to, parse_text_body
 from runner.server.streaming import JobResponse, while_connected
 from runner.threads import run_in_daemon_thread
 
@@ -101,6 +102,15 @@ class TextApi:
         raw = await read_body(request)
         rerank = parse_body(RerankRequest, raw)
         work = await self._prepare_text(len(raw), lambda: service.prompts.rerank(rerank))
+        job = self._engine.submit(request_context(request.scope).id, work)
+        return JobResponse(self._engine, job, collect=lambda events: encode(events[-1]))
+
+    async def score(self, request: Request, service: TextService) -> JobResponse:
+        raw = await read_body(request)
+        body = parse_body(ScoreRequest, raw)
+        work = await self._prepare_text(
+            len(raw), lambda: service.prompts.score(body.prompt, body.top_logprobs)
+        )
         job = self._engine.submit(request_context(request.scope).id, work)
         return JobResponse(self._engine, job, collect=lambda events: encode(events[-1]))
 
@@ -176,7 +186,7 @@ class TextApi:
     async def _prepare(self, request: TextRequest, weight: int, work: Callable[[], T]) -> T:
         """Schemas and chat templates are programs, and even small ones may take long. Requests with a schema queue
         where schemas are compiled (schema_trials.py), not here."""
-        if request.format or request.grammar:
+        if held_to(request):
             return await run_in_daemon_thread(work)
         if request.messages is None:
             return await self._prepare_text(weight, work)
@@ -210,6 +220,7 @@ def _whole(events: list[Struct]) -> bytes:
         "content": "".join(part.content or "" for part in parts),
         "thinking": "".join(part.thinking or "" for part in parts) or UNSET,
         "tool_calls": [call for part in parts for call in part.tool_calls or []] or UNSET,
+        "call_deltas": [delta for part in parts for delta in part.call_deltas or []] or UNSET,
         "tokens": [chunk.token for chunk in chunks],
         "logprobs": logprobs or UNSET,
     }

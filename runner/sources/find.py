@@ -83,6 +83,8 @@ def _remote(hub: HubName) -> ModelFiles:
     except HubUnreachable as error:
         snapshot = cached_snapshot(hub)
         if snapshot is None:
+            if offline():  # on purpose: trying again would not help
+                raise ModelNotFound(error.message) from None
             raise
         missing = missing_part(snapshot, strict=False)
         if missing is None:

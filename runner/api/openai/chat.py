@@ -10,10 +10,12 @@ from runner.api.openai.sampling import (
     STREAM_RULE,
     Length,
     Sampling,
+    check_length,
     check_speculate,
     check_stream_options,
     options,
 )
+from runner.api.openai.structured import form_of
 from runner.api.openai.tools import TOOL_RULE, Tool, read_tools, toolbox
 from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, Toolbox
 from runner.errors import BadRequest
@@ -42,25 +44,6 @@ class Turn(Struct, frozen=True):
     reasoning_content: str | None = None
     audio: Any = None
     function_call: Any = None
-
-
-class JsonSchema(Struct, frozen=True, rename={"definition": "schema"}):
-    name: str | None = None
-    definition: dict[str, Any] | bool | None = None
-    strict: bool | None = None
-
-
-SCHEMA_RULE = rules.either(
-    {"type": "null"},
-    {"type": "object", "properties": {"type": {"enum": ["text", "json_object"]}}},
-    {"type": "object"}
-    | rules.has("json_schema", {"type": "object"} | rules.has("schema", {"type": ["object", "boolean"]})),
-)
-
-
-class ResponseFormat(Struct, frozen=True):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
 
 
 class Prediction(Struct, frozen=True):
@@ -93,7 +76,6 @@ class ChatOptions(Sampling, frozen=True, kw_only=True):
     max_completion_tokens: Length | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    response_format: Annotated[ResponseFormat | None, Meta(extra_json_schema={"allOf": [SCHEMA_RULE]})] = None
     tools: list[Annotated[Tool, Meta(extra_json_schema=TOOL_RULE)]] | None = None
     tool_choice: ChoiceName | Choice | None = None
     parallel_tool_calls: bool | None = None
@@ -109,6 +91,7 @@ class ChatOptions(Sampling, frozen=True, kw_only=True):
     functions: Any = None
     function_call: Any = None
     web_search_options: Any = None
+    prompt_logprobs: Any = None
 
 
 class ChatRequest(ChatOptions, frozen=True, kw_only=True):
@@ -120,6 +103,7 @@ UNSUPPORTED = {
     "audio": "audio is not supported; this server answers in text",
     "functions": "functions are not supported; use tools",
     "function_call": "function_call is not supported; use tool_choice",
+    "prompt_logprobs": "log probabilities of a prompt are not supported in a chat; use /v1/completions",
     "web_search_options": "web search is not supported; this server fetches nothing",
 }
 
@@ -148,7 +132,7 @@ class Chat:
         tools = read_tools(request.tools)
         self.custom_tools = frozenset(tools.custom)
         self.toolbox: Toolbox = toolbox(tools, request.tool_choice)
-        self.format = self._format()
+        self.form = {} if self.toolbox.must else form_of(request)
 
     @classmethod
     def read(cls, body: bytes) -> Self:
@@ -171,12 +155,12 @@ class Chat:
             options=options(request, length, 0),
             split=True,
             call_deltas=True,
-            format=self.format,
             continue_final_message=self._continues(),
             think=self._think(),
             prediction=self._prediction(),
             logprobs=bool(request.logprobs),
             top_logprobs=request.top_logprobs or 0,
+            **self.form,
             **self.toolbox.request_fields(),
         )
         others = [
@@ -197,7 +181,7 @@ class Chat:
     def _think(self) -> bool | None:
         """Whether to think first; None leaves it to the model. A grammar leaves no room for thoughts."""
         request = self.request
-        if self.format is not None or self.toolbox.must:
+        if self.form or self.toolbox.must:
             return False
         if request.think is not None:
             return request.think
@@ -209,19 +193,11 @@ class Chat:
         prediction = self.request.prediction
         return text_of(prediction.content, "prediction") or None if prediction else None
 
-    def _format(self) -> Literal["json"] | dict[str, Any] | bool | None:
-        format = self.request.response_format
-        if self.toolbox.must or format is None or format.type == "text":
-            return None
-        if format.type == "json_object":
-            return "json"
-        if format.json_schema is None or format.json_schema.definition is None:
-            raise BadRequest("response_format.json_schema.schema is missing; it must be a JSON schema")
-        return format.json_schema.definition
-
     def _check(self) -> None:
         request = self.request
         check_stream_options(request)
+        check_length(request.max_tokens, "max_tokens")
+        check_length(request.max_completion_tokens, "max_completion_tokens")
         check_speculate(request)
         for name, why in UNSUPPORTED.items():
             if getattr(request, name) is not None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from runner.api.lease import ask, leased
-from runner.api.openai.completions import Prompt, inputs, texts
+from runner.api.openai.completion_prompts import TextInput, inputs, texts
 from runner.api.openai.schemas import Embedding, Embeddings, EmbeddingsUsage
 from runner.api.vectors import cut
 from runner.gateway.app import Gateway
@@ -20,7 +20,7 @@ from runner.sources import ModelMode
 
 class EmbeddingsRequest(Struct, frozen=True):
     model: Annotated[str, Meta(min_length=1)]
-    input: Prompt
+    input: TextInput
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     truncate: bool = False  # cut texts that are too long; OpenAI's API has no such field

@@ -49,6 +49,7 @@ from runner.api.openai.schemas import Pictures as Drawn
 from runner.errors import DiptychError, ModelNotFound
 from runner.gateway.app import Gateway
 from runner.gateway.default_model import read_named_body
+from runner.gateway.resolver import LATEST
 from runner.gateway.responses import Stream
 from runner.http.bodies import PICTURES_LIMIT, JsonResponse, read_body
 from runner.http.middleware import request_context
@@ -100,7 +101,7 @@ class OpenAI:
     async def model(self, request: Request) -> Response:
         name = request.path_params["name"]
         for model in await self._listed():
-            if model.id == name:
+            if model.id in (name, name.removesuffix(LATEST)):
                 return JsonResponse(model)
         raise ModelNotFound(f"no model {name[:200]!r} on this machine; GET /v1/models lists those that are")
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from runner.api.openai.schemas import CompletionDetails, PromptDetails, Usage
+from runner.api.openai.structured import Structured
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.duration import Duration
@@ -14,7 +15,7 @@ from runner.protocol.text import MAX_SEED, Options, Priority, TextDone
 
 MOST_CHOICES = 128
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
-Length = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Length = Annotated[int, Meta(ge=-1, le=2**31 - 1, extra_json_schema={"not": {"const": 0}})]  # -1: no limit
 
 
 class StreamOptions(Struct, frozen=True):
@@ -27,8 +28,9 @@ STREAM_RULE = rules.either(
 )
 
 
-class Sampling(Struct, frozen=True, kw_only=True):
-    """Fields of a request for text. top_k, min_p, repeat_penalty, speculate and keep_alive are Diptych's own; priority is vLLM's."""
+class Sampling(Structured, frozen=True, kw_only=True):
+    """Fields of a request for text. top_k, min_p, repeat_penalty, speculate and keep_alive are Diptych's own; priority and
+    ignore_eos are vLLM's."""
 
     model: Annotated[str, Meta(min_length=1)]
     n: Annotated[int, Meta(ge=1, le=MOST_CHOICES)] | None = None
@@ -52,6 +54,7 @@ class Sampling(Struct, frozen=True, kw_only=True):
     min_p: float | None = None
     repeat_penalty: float | None = None
     repetition_penalty: float | None = None
+    ignore_eos: bool | None = None
     speculate: Speculate = None
     keep_alive: Duration | None = None
     priority: Priority | None = None
@@ -70,6 +73,7 @@ SAME = (
     "stop",
     "top_k",
     "min_p",
+    "ignore_eos",
     "priority",
     "speculate",
 )
@@ -87,6 +91,11 @@ def options(request: Sampling, length: int | None, index: int) -> Options:
     # OpenAI's default is to sample, the native contract's is greedy.
     temperature = 1.0 if request.temperature is None else request.temperature
     return Options(num_predict=length, temperature=temperature, seed=seed, **fields)
+
+
+def check_length(length: int | None, name: str) -> None:
+    if length == 0:
+        raise BadRequest(f"{name}: 0 is not allowed; 1 or more are, or -1 for no limit")
 
 
 def check_stream_options(request: Sampling) -> None:

@@ -1,13 +1,20 @@
 """OpenAI's responses as types, for the responses themselves and the OpenAPI document. docs/clients.md lists the fields
 beyond OpenAI's."""
 
+import hashlib
+from importlib.metadata import version
 from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
 from runner.api.logprobs import TokenLogprob
 from runner.protocol.image import Base64
+from runner.protocol.text import Logprob
 
+# Changes whenever the same seed may give another text.
+FINGERPRINT = (
+    "fp_" + hashlib.sha256("".join(map(version, ("diptych", "mlx", "mlx-lm"))).encode()).hexdigest()[:10]
+)
 Kind = Literal["invalid_request_error", "server_error"]
 Stop = Literal["stop", "length"]
 Finish = Literal["stop", "length", "tool_calls"]
@@ -132,6 +139,7 @@ class ChatCompletion(Struct, frozen=True):
     choices: list[Choice]
     usage: Usage
     object: Literal["chat.completion"] = "chat.completion"
+    system_fingerprint: str = FINGERPRINT
     warnings: list[str] | UnsetType = UNSET
 
 
@@ -184,6 +192,7 @@ class ChatChunk(Struct, frozen=True):
     choices: list[ChunkChoice]
     usage: Usage | UnsetType | None = UNSET
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    system_fingerprint: str = FINGERPRINT
     warnings: list[str] | UnsetType = UNSET
 
 
@@ -191,10 +200,30 @@ class ChatChunk(Struct, frozen=True):
 
 
 class LegacyLogprobs(Struct, frozen=True):
+    """The first token of a prompt has no log probability: it follows nothing."""
+
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
+
+    def add(self, token: str, logprob: float | None, top: dict[str, float] | None, offset: int) -> None:
+        self.tokens.append(token)
+        self.token_logprobs.append(logprob)
+        self.top_logprobs.append(top)
+        self.text_offset.append(offset)
+
+    def add_token(self, token: Logprob, most: int, offset: int) -> None:
+        top = {other.token: other.logprob for other in token.top_logprobs[:most]}
+        self.add(token.token, token.logprob, top, offset)
+
+
+class PromptLogprob(Struct, frozen=True):
+    """`rank`: among all tokens, where it is known."""
+
+    logprob: float
+    rank: int | None
+    decoded_token: str
 
 
 class TextChoice(Struct, frozen=True):
@@ -202,6 +231,7 @@ class TextChoice(Struct, frozen=True):
     text: str
     logprobs: LegacyLogprobs | None
     finish_reason: Stop | None
+    prompt_logprobs: list[dict[str, PromptLogprob] | None] | UnsetType = UNSET
 
 
 class Completion(Struct, frozen=True):
@@ -213,6 +243,7 @@ class Completion(Struct, frozen=True):
     choices: list[TextChoice]
     usage: Usage | UnsetType | None = UNSET
     object: Literal["text_completion"] = "text_completion"
+    system_fingerprint: str = FINGERPRINT
 
 
 # -- embeddings

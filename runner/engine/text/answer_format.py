@@ -1,12 +1,11 @@
 """What form an answer takes: the grammar that it is held to, and how calls and thoughts in it are told apart."""
 
 import json
-import re
 from collections.abc import Collection
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import msgspec
+from msgspec.structs import replace
 
 from runner.engine.text.call_stream import CallDeltas
 from runner.engine.text.chat_prompts import ChatPrompt
@@ -16,8 +15,8 @@ from runner.engine.text.output_parser import Markers, OutputParser, markers_of
 from runner.engine.text.required_calls import RequiredCall, call_schema
 from runner.engine.text.tool_prompts import NOTE, are_described, described_markers
 from runner.errors import BadRequest
-from runner.protocol.text import Grammar as TextGrammar
 from runner.protocol.text import TextRequest
+from runner.protocol.text_rules import held_to
 
 if TYPE_CHECKING:
     from runner.engine.text.grammar import Grammar, Grammars
@@ -41,36 +40,37 @@ class AnswerFormats:
 
     def grammar(self, request: TextRequest) -> tuple["Grammar | None", list[str]]:
         """The grammar of an answer, if it is held to one, and warnings."""
-        if request.grammar is not None:
-            return self._own(request.grammar), []
-        tools, format = request.tools or [], None if request.format == "" else request.format
+        tools, form = request.tools or [], held_to(request)
         described = are_described(self._tokenizer, request)
         warnings = [NOTE] if described else []
         if request.tool_choice == "required":
             return self._required_call(tools), warnings
-        if isinstance(format, dict):
-            format, closes = _closed(format)
+        if isinstance(request.format, dict):
+            format, closes = _closed(request.format)
+            request = replace(request, format=format)
             warnings += [f"format: {CLOSED}"] if closes else []
-        answer = None if format is None else self._grammars.compile(format)
-        if not described and (not tools or format is None):
-            return answer, warnings
+        answer, grammar = self._own(request, form) if form else (None, None)
+        if not described and (not tools or form is None):
+            return grammar, warnings
         try:
-            return self._with_calls(self._markers(request), call_schema(tools), format), warnings
+            return self._with_calls(self._markers(request), call_schema(tools), answer), warnings
         except BadRequest as error:
             reason = error.message.removeprefix("format: ")
             warnings.append(f"tools: the arguments of calls are not held to their schemas: {reason}")
         names = [{"function": {"name": _name(tool), "parameters": UNHELD}} for tool in tools]
-        return self._with_calls(self._markers(request), call_schema(names), format), warnings
+        return self._with_calls(self._markers(request), call_schema(names), answer), warnings
 
-    def _own(self, grammar: TextGrammar) -> "Grammar":
-        definition = (
-            grammar.definition if grammar.syntax == "lark" else f"start: /{_slashed(grammar.definition)}/"
-        )
-        text = msgspec.json.encode({"grammars": [{"name": "main", "lark_grammar": definition}]}).decode()
+    def _own(self, request: TextRequest, form: str) -> tuple[str, "Grammar"]:
+        """The grammar that a request brings: as text, and compiled."""
+        from runner.engine.text.answer_grammar import own_grammar
+        from runner.engine.text.json_schema import SchemaError
+
         try:
-            return self._grammars.compile_text(text, trial=text)
-        except BadRequest as error:
-            raise BadRequest(f"grammar: {error.message.removeprefix('format: ')}") from None
+            text = own_grammar(request) or ""
+            return text, self._grammars.compile_text(text, trial="" if request.format == "json" else text)
+        except (SchemaError, BadRequest) as error:
+            reason = error.message if isinstance(error, BadRequest) else str(error)
+            raise BadRequest(f"{form}: {reason.removeprefix('format: ')}") from None
 
     def _required_call(self, tools: list[dict[str, Any]]) -> "Grammar":
         schema = call_schema(tools)
@@ -79,11 +79,11 @@ class AnswerFormats:
         except BadRequest as error:
             raise BadRequest(f"tools{error.message.removeprefix('format')}") from None
 
-    def _with_calls(self, markers: Markers, calls: dict[str, Any], format: Any) -> "Grammar":
+    def _with_calls(self, markers: Markers, calls: dict[str, Any], answer: str | None) -> "Grammar":
         from runner.engine.text.answer_grammar import answer_grammar
 
-        text = answer_grammar(markers, calls, format, self._grammars.special_tokens)
-        return self._grammars.compile_text(text, trial=answer_grammar(markers, calls, format, {}))
+        text = answer_grammar(markers, calls, answer, self._grammars.special_tokens)
+        return self._grammars.compile_text(text, trial=answer_grammar(markers, calls, answer, {}))
 
     def _markers(self, request: TextRequest) -> Markers:
         markers = markers_of(self._tokenizer)
@@ -94,10 +94,15 @@ class AnswerFormats:
         if request.tool_choice == "required":
             return RequiredCall(calls)
         markers = self._markers(request)
-        thinking = _starts_thinking(markers, chat or ChatPrompt(request.prompt or ""))
-        # With a schema there is no thinking: it only allows the answer.
-        thinking = thinking and request.format in (None, "") and request.grammar is None
+        thinking = _starts_thinking(markers, chat or ChatPrompt(_text(request.prompt)))
+        # With a grammar there is no thinking: it only allows the answer.
+        thinking = thinking and held_to(request) is None
         return OutputParser(markers, request.tools, thinking=thinking, calls=calls)
+
+
+def _text(prompt: str | list[int | str] | None) -> str:
+    """A prompt as far as it is text."""
+    return prompt or "" if not isinstance(prompt, list) else str(prompt[-1])
 
 
 def _closed(format: dict[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -106,11 +111,6 @@ def _closed(format: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         return copy, close_objects(copy)
     except RecursionError:
         raise BadRequest("format: the schema is nested too deeply") from None
-
-
-def _slashed(expression: str) -> str:
-    """A regular expression that can stand between slashes."""
-    return re.sub(r"\\.|/", lambda match: "\\/" if match[0] == "/" else match[0], expression, flags=re.DOTALL)
 
 
 def _name(tool: dict[str, Any]) -> Any:

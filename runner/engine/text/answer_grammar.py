@@ -5,23 +5,56 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from runner.engine.text.grammar import schema_text
-from runner.engine.text.json_schema import schema_grammar
+from llguidance import LLMatcher
+from llguidance.gbnf_to_lark import any_to_lark
+
+from runner.engine.text.grammar import SCHEMA_BYTES, schema_text
+from runner.engine.text.json_schema import SchemaError, schema_grammar
 from runner.engine.text.output_parser import Markers
+from runner.protocol.text import TextRequest
 
 # Around a call's JSON, and between calls.
 GAP = r"GAP: /[ \t\r\n]{1,8}/"
 TEXT = "TEXT: /(?s:.*)/"
 
 
+def own_grammar(request: TextRequest) -> str | None:
+    """The grammar that a request brings itself, in llguidance's format."""
+    if request.grammar is not None:
+        definition = request.grammar.definition
+        if request.grammar.syntax == "regex":
+            return str(LLMatcher.grammar_from_regex(definition))
+        text = _lark(definition)
+    elif request.choice is not None:
+        text = "start: " + " | ".join(json.dumps(choice, ensure_ascii=False) for choice in request.choice)
+        if len(text.encode()) > SCHEMA_BYTES:
+            raise SchemaError(
+                f"the texts are too long; at most {SCHEMA_BYTES // 1024} KiB are allowed together"
+            )
+    else:
+        return None if request.format in (None, "") else schema_grammar(schema_text(request.format))
+    return json.dumps({"grammars": [{"lark_grammar": text}]})
+
+
+def _lark(definition: str) -> str:
+    """A grammar in Lark's notation, from llama.cpp's if it has that one's sign for a rule."""
+    if "::=" not in definition:
+        return definition
+    try:
+        return str(any_to_lark(definition))
+    except Exception as error:  # the converter has errors of many kinds
+        raise SchemaError(f"neither in Lark's syntax nor in llama.cpp's: {error}"[:300]) from None
+
+
 def answer_grammar(
-    markers: Markers, calls: dict[str, Any], format: Any, special_tokens: Mapping[str, int]
+    markers: Markers, calls: dict[str, Any], answer: str | None, special_tokens: Mapping[str, int]
 ) -> str:
-    """In llguidance's format. `calls`: the schema of a call. `format` None: any text, with calls anywhere in it."""
+    """In llguidance's format. `calls`: the schema of a call. `answer`: the grammar of an answer without calls; None: any text,
+    with calls anywhere in it."""
     named = {"call": schema_grammar(schema_text(calls))}
-    if format is not None:
-        named["answer"] = schema_grammar(schema_text(format))
-    write = _text_or_calls if format is None else _schema_or_calls
+    if answer is not None:
+        named["answer"] = answer
+    write = _text_or_calls if answer is None else _schema_or_calls
     grammars: list[dict[str, Any]] = [{"name": "main", "lark_grammar": write(markers, special_tokens)}]
     for name, grammar in named.items():
         (content,) = json.loads(grammar)["grammars"]

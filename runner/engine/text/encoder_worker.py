@@ -53,7 +53,7 @@ class EncoderPrompts(Tokens):
             f"model: this is {what_it_is(self._config)} and cannot write text; use it with {route(self._config)}"
         )
 
-    render = generate
+    render = score = generate
 
 
 def what_it_is(config: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from runner.engine.text.chat_prompts import ChatPrompt, render_chat
 from runner.engine.text.output_parser import OutputParser
 from runner.engine.text.pictures import NO_PICTURES, Looked, Sight, seen_in
 from runner.engine.text.required_calls import RequiredCall
-from runner.engine.text.tokens import PairTokens, Tokens, no_pairs
+from runner.engine.text.tokens import PairTokens, Score, Tokens, no_pairs
 from runner.engine.text.truncation import cut, cut_note, note, truncate
 from runner.errors import BadRequest
 from runner.protocol.speculate import read_speculate
@@ -52,6 +52,7 @@ class Generate:
     warnings: list[str] = field(default_factory=list)
     priority: int = 0  # lower ones begin earlier
     shows_prompt: bool = False  # whether the last event has the prompt's tokens
+    ignore_eos: bool = False
     pictures: "PromptPictures | None" = None
 
     @property
@@ -134,6 +135,8 @@ class Prompts(Tokens):
             shows_prompt=request.context is not None and pictures is None,
             warnings=warnings,
             priority=request.options.priority,
+            # A grammar decides itself when the answer ends.
+            ignore_eos=request.options.ignore_eos and grammar is None,
             pictures=pictures,
         )
 
@@ -148,7 +151,7 @@ class Prompts(Tokens):
     def _prompt(self, request: TextRequest, looked: Looked) -> tuple[ChatPrompt | None, list[int]]:
         """The prompt, in which a placeholder stands for each row of a picture."""
         if request.messages is None:
-            return None, self.encode_prompt(request.prompt or "")
+            return None, self.encode_mixed(request.prompt or "")
         chat = render_chat(self.tokenizer, request, self.sight.form)
         text = self.sight.expand(chat.text, seen_in(request, looked))
         return chat, self._encode(text, special=False)
@@ -156,7 +159,8 @@ class Prompts(Tokens):
     def render(self, request: TextRequest, looked: Looked = NO_PICTURES) -> RenderedPrompt:
         """The prompt of a request, however long it is."""
         chat, tokens = self._prompt(request, looked)
-        return RenderedPrompt(request.prompt or "" if chat is None else chat.text, len(tokens))
+        text = self.detokenize(tokens) if isinstance(request.prompt, list) else request.prompt or ""
+        return RenderedPrompt(text if chat is None else chat.text, len(tokens))
 
     def _count(self, request: TextRequest, looked: Looked) -> int:
         return len(self._prompt(request, looked)[1])
@@ -169,7 +173,7 @@ class Prompts(Tokens):
         seeded = options.seed is not None and options.seed >= 0
         return Sampling(
             temperature=options.temperature,
-            top_k=options.top_k,
+            top_k=max(options.top_k, 0),
             top_p=options.top_p,
             min_p=options.min_p,
             repeat_last_n=options.repeat_last_n,
@@ -205,6 +209,29 @@ class Prompts(Tokens):
         return bias
 
     # -- text to ids and back
+
+    def encode_mixed(self, prompt: str | Sequence[int | str]) -> list[int]:
+        """The ids of a prompt in which ids and texts may alternate."""
+        if isinstance(prompt, str):
+            return self.encode_prompt(prompt)
+        ids = list[int]()
+        for index, part in enumerate(prompt):
+            if isinstance(part, int):
+                ids.append(part)
+            else:
+                ids += self._encode(part, special=False) if index else self.encode_prompt(part)
+        return ids
+
+    def score(self, prompt: str | Sequence[int | str], top: int) -> Score:
+        ids = self.encode_mixed(prompt)
+        if not ids:
+            raise BadRequest("prompt: the text has no tokens; at least one is needed")
+        if len(ids) > self.context:
+            raise BadRequest(
+                f"prompt: its {len(ids)} tokens do not fit into the context of {self.context} tokens"
+            )
+        self.check_ids(ids, "prompt")
+        return Score(ids, top)
 
     def encode_prompt(self, text: str) -> list[int]:
         """With the special tokens that the tokenizer adds by default, unless the text already begins with one."""

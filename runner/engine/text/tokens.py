@@ -23,6 +23,14 @@ class Embed:
 
 
 @dataclass(frozen=True)
+class Score:
+    """A text whose own tokens' log probabilities are needed, with the `top` likeliest ones."""
+
+    prompt: list[int]
+    top: int
+
+
+@dataclass(frozen=True)
 class Rerank:
     """A query with each of its documents."""
 
@@ -121,7 +129,7 @@ class Tokens:
 
     def _context(self, num_ctx: int | None) -> int:
         """How much of the model's context a request may use."""
-        return min(self.context, num_ctx or self.context)
+        return min(self.context, num_ctx) if num_ctx is not None and num_ctx > 0 else self.context
 
     def _truncate(self, ids: list[int], length: int) -> list[int]:
         """Truncate a text but keep the special tokens at its end: some models pool only the last one."""

@@ -38,8 +38,9 @@ from runner.engine.text.pictures import Sight
 from runner.engine.text.pooling import Pooling, PoolingJob
 from runner.engine.text.prompts import Generate, Prompts
 from runner.engine.text.required_calls import RequiredCall
+from runner.engine.text.scores import Scores, Scoring
 from runner.engine.text.stop_strings import StopMatcher
-from runner.engine.text.tokens import Embed, Rerank
+from runner.engine.text.tokens import Embed, Rerank, Score
 from runner.engine.warmup import warming_up
 from runner.errors import RunnerFailed
 from runner.hardware import room_to_unpack
@@ -191,6 +192,7 @@ class TextWorker:
         if self._batch.why_no_drafts and (settings.lookup or settings.draft is not None):
             self.notes.append(f"speculative decoding is off: {self._batch.why_no_drafts}")
         self._token_text = TokenText(model.tokenizer)
+        self._scores = Scores(model, ranks.spread, self._token_text.text, self._described)
         self._warms_up = warms_up
         self._warm_up = WarmUp(model.model, self._batch, model.vocab)
         self._disk: KVDisk | None = None
@@ -211,16 +213,19 @@ class TextWorker:
 
     @property
     def busy(self) -> bool:
-        return self._batch.busy or len(self._pooling) > 0
+        return self._batch.busy or len(self._pooling) > 0 or len(self._scores) > 0
 
     @property
     def room(self) -> int:
-        return self._batch.max_rows - len(self._batch) - len(self._pooling)
+        return self._batch.max_rows - len(self._batch) - len(self._pooling) - len(self._scores)
 
     def admit(self, job: Job) -> None:
         request = job.request
         if isinstance(request, Embed | Rerank):
             self._pooling.admit(job, request)
+            return
+        if isinstance(request, Score):
+            self._scores.admit(job, request)
             return
         if not isinstance(request, Generate):
             raise TypeError(f"a text worker cannot handle {type(request).__name__}")
@@ -229,7 +234,7 @@ class TextWorker:
             prompt=request.prompt,
             max_tokens=request.max_tokens,
             sampling=request.sampling,
-            stop_tokens=self.model.stop_tokens,
+            stop_tokens=frozenset() if request.ignore_eos else self.model.stop_tokens,
             logprobs=request.logprobs,
             priority=request.priority,
             matcher=request.grammar.matcher() if request.grammar is not None else None,
@@ -249,6 +254,7 @@ class TextWorker:
 
     def step(self) -> Iterable[JobEvent]:
         yield from self._pooling.step()
+        yield from self._scores.step()
         if not self._batch.busy:
             return
         for output in self._batch.step():
@@ -273,6 +279,8 @@ class TextWorker:
     def drop(self, job: Job) -> None:
         if isinstance(job.state, PoolingJob):
             self._pooling.drop(job.state)
+        elif isinstance(job.state, Scoring):
+            self._scores.drop(job.state)
         elif isinstance(job.state, _Answer):
             self._batch.remove(job.state.sequence)
         job.state = None
@@ -286,7 +294,7 @@ class TextWorker:
         if self._ranks.spread:
             self.give_up()
         lost = [_job(sequence) for sequence in self._batch.clear()]
-        return lost + self._pooling.clear()
+        return lost + self._pooling.clear() + self._scores.clear()
 
     def close(self) -> None:
         if self._disk is not None:
@@ -361,17 +369,14 @@ class TextWorker:
             job.state = None
 
     def _logprobs(self, token: int, logprob: TokenLogprob | None) -> list[Logprob] | None:
-        if logprob is None:
-            return None
+        return None if logprob is None else [self._described(token, logprob)]
+
+    def _described(self, token: int, logprob: TokenLogprob) -> Logprob:
+        text = self._token_text
         top = [
-            LogprobAlternative(self._token_text.text(id), value, list(self._token_text.bytes(id)), id)
-            for id, value in logprob.top
+            LogprobAlternative(text.text(id), value, list(text.bytes(id)), id) for id, value in logprob.top
         ]
-        return [
-            Logprob(
-                self._token_text.text(token), logprob.logprob, list(self._token_text.bytes(token)), token, top
-            )
-        ]
+        return Logprob(text.text(token), logprob.logprob, list(text.bytes(token)), token, top)
 
 
 def _job(sequence: Sequence) -> Job:

@@ -112,6 +112,7 @@ def test_a_native_text_matches_its_expression(gateway: Gateway) -> None:
     assert re.fullmatch(r"[a-c]{2}//[0-9]{2}", answer.json()["content"]), answer.text
     for fields, error in (
         ({"grammar": grammar, "format": "json"}, "grammar: it cannot be combined with format"),
+        ({"grammar": grammar, "choice": ["a"]}, "choice: it cannot be combined with grammar"),
         ({"grammar": grammar | {"definition": "("}}, "grammar"),
         ({"grammar": grammar | {"syntax": "poem"}}, "grammar.syntax"),
     ):

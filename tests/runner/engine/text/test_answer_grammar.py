@@ -1,15 +1,18 @@
 """Answers that may be calls: a call follows its tool's schema, and what is not a call is text, or follows a schema."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
 from tokenizers import AddedToken, Tokenizer
 
-from runner.engine.text.answer_grammar import answer_grammar
+from runner.engine.text.answer_grammar import answer_grammar, own_grammar
 from runner.engine.text.grammar import Grammars, Matcher
+from runner.engine.text.json_schema import SchemaError, schema_grammar
 from runner.engine.text.output_parser import Markers
 from runner.engine.text.required_calls import call_schema
+from runner.protocol.text import Grammar, TextRequest
 from tests.runner.engine.text.test_grammar import allowed, end
 from tests.runner.engine.text.vocabularies import byte_level
 
@@ -40,7 +43,8 @@ def outcome(text: str, markers: Markers, format: Any = BOATS, tokenizer: Tokeniz
     tokenizer = tokenizer or byte_level()
     grammars = Grammars(tokenizer, tokenizer.get_vocab_size(), [end(tokenizer)])
     special = grammars.special_tokens
-    grammar = grammars.compile_text(answer_grammar(markers, CALLS, format, special), trial="")
+    answer = None if format is None else schema_grammar(json.dumps(format))
+    grammar = grammars.compile_text(answer_grammar(markers, CALLS, answer, special), trial="")
     return accepts(grammar.matcher(), tokenizer, text)
 
 
@@ -114,3 +118,34 @@ def test_without_a_schema_an_answer_is_any_text_in_which_calls_are_held(text: st
     special = tokenizer_with("<tool_call>", "</tool_call>", "<think>", "</think>")
     assert outcome(text, thinking, None, special) is fits
     assert outcome(f"<think>So.</think>{text}", thinking, None, special) is fits
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        TextRequest(grammar=Grammar("lark", '?start: "sea" | land\nland: "dry/land"')),
+        TextRequest(grammar=Grammar("lark", 'start: "sea" | "dry/land" | "::="')),
+        TextRequest(grammar=Grammar("lark", 'root ::= "sea" | land\nland ::= "dry/" "land"')),
+        TextRequest(grammar=Grammar("regex", r"sea|dry\/land")),
+        TextRequest(choice=["sea", "dry/land", 'a "new\nline\x01"']),
+    ],
+)
+def test_an_answer_follows_the_grammar_of_its_bodyalso_beside_calls(body: TextRequest) -> None:
+    tokenizer, own = byte_level(), own_grammar(body)
+    assert own is not None
+    grammars = Grammars(tokenizer, tokenizer.get_vocab_size(), [end(tokenizer)])
+    call = f"<tool_call>{WAIT}</tool_call>"
+    for text, fits in (("sea", True), ("dry/land", True), ("seas", False), ("dry", False)):
+        assert accepts(grammars.compile_text(own, own).matcher(), tokenizer, text) is fits
+        beside = grammars.compile_text(answer_grammar(JSON, CALLS, own, grammars.special_tokens), own)
+        assert accepts(beside.matcher(), tokenizer, text) is fits
+        assert accepts(beside.matcher(), tokenizer, call)
+    for text in body.choice or []:
+        assert accepts(grammars.compile_text(own, own).matcher(), tokenizer, text)
+
+
+def test_grammars_that_cannot_be_read_and_texts_that_are_too_long_are_refused() -> None:
+    with pytest.raises(SchemaError, match="neither in Lark's syntax"):
+        own_grammar(TextRequest(grammar=Grammar("lark", 'root ::= ("sea"')))
+    with pytest.raises(SchemaError, match="at most 128 KiB"):
+        own_grammar(TextRequest(choice=["sea" * 30_000, "land" * 30_000]))
