@@ -8,9 +8,10 @@ from msgspec import Raw, Struct
 from runner.errors import RunnerFailed
 from runner.protocol.events import decode_event
 from runner.protocol.image import ImageChunk, ImageDone, ImageStarted, ImageStep, from_base64, to_base64
-from runner.protocol.text import Failed, Logprob, LogprobAlternative, TextChunk, TextDone, line
+from runner.protocol.text import CallDelta, Failed, Logprob, LogprobAlternative, TextChunk, TextDone, line
 
 PNG = bytes(range(256))
+DELTA = CallDelta(0, "wait", "{}")
 LOGPROB = Logprob("a", -0.5, [97], 3, [LogprobAlternative("b", -1.5, [98], 4)])
 
 
@@ -20,7 +21,7 @@ LOGPROB = Logprob("a", -0.5, [97], 3, [LogprobAlternative("b", -1.5, [98], 4)])
         TextChunk("", 0),
         TextChunk("The sea", 17, [LOGPROB], "Hm", [{"name": "look", "arguments": {"at": "sea"}}]),
         TextDone(1, "length", 3, 40, 5, 60, 0),
-        TextDone(0, "stop", 3, 40, 5, 60, 2, "end", "thought", [{"name": "wait"}], ["careful"]),
+        TextDone(0, "stop", 3, 40, 5, 60, 2, "end", "thought", [{"name": "wait"}], [DELTA], ["careful"]),
         ImageStarted(4),
         ImageStep(0, 4),
         ImageStep(2, 4, to_base64(PNG)),
