@@ -58,6 +58,7 @@ function card(model, use) {
 }
 
 function makes(model) {
+  if (model.capabilities.includes("rerank")) return "reranking";
   if (model.capabilities.includes("embedding")) return "embeddings";
   return MAKES[model.mode] ?? "unknown";
 }

@@ -48,6 +48,8 @@ def _type(model: Installed) -> ModelType:
     if model.mode is ModelMode.IMAGE:
         return "image"
     known = capabilities(model)
+    if "rerank" in known:
+        return "reranker"
     if "completion" not in known:
         return "embeddings"
     return "vlm" if "vision" in known else "llm"

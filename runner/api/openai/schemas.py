@@ -31,7 +31,7 @@ class Failure(Struct, frozen=True):
     error: Error
 
 
-ModelType = Literal["llm", "vlm", "embeddings", "image"]
+ModelType = Literal["llm", "vlm", "embeddings", "reranker", "image"]
 
 
 class Model(Struct, frozen=True):

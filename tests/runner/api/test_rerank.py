@@ -154,5 +154,7 @@ def test_a_cross_encoder_makes_no_vectors_and_writes_nothing(gateway: Gateway) -
 
 
 def test_their_capability_is_shown(gateway: Gateway) -> None:
-    models = {model["id"]: model["capabilities"] for model in gateway.http.get("/v1/models").json()["data"]}
-    assert (models["cross"], models["qwen"], models["embeds"]) == (["rerank"], ["rerank"], ["embedding"])
+    listed = gateway.http.get("/v1/models").json()["data"]
+    models = {model["id"]: (model["type"], model["capabilities"]) for model in listed}
+    assert models["cross"] == models["qwen"] == ("reranker", ["rerank"])
+    assert models["embeds"] == ("embeddings", ["embedding"])
