@@ -107,7 +107,7 @@ def test_the_form_has_what_has_an_effect_on_the_model(form: Any) -> None:
     model, more = form.locator("#draw-model"), form.get_by_text("More options")
     model.select_option("shapes")
     more.click()
-    expect(form.get_by_label("Feather")).to_be_visible()
+    expect(form.get_by_label("LoRAs")).to_be_visible()
     expect(form.get_by_label("Guidance")).to_be_hidden()
     model.select_option("base")
     for label, shown in (("Negative prompt", True), ("Guidance", True), ("CFG truncation", False)):

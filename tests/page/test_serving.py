@@ -82,7 +82,7 @@ def test_the_page_needs_no_key_and_what_it_calls_does(folders: dict[str, Path], 
 
 def test_the_library_tells_what_each_model_does(gateway: Gateway) -> None:
     found = {model["name"]: model for model in gateway.http.get("/library").json()["models"]}
-    assert set(found) == {"shapes", "talk", "toy"}
+    assert set(found) == {"shapes", "talk", "toy", "sees"}
     assert found["shapes"]["mode"] == "image"
     assert found["shapes"]["side"] == 128
     assert found["talk"]["mode"] == "text"
@@ -90,6 +90,7 @@ def test_the_library_tells_what_each_model_does(gateway: Gateway) -> None:
         "shapes": True,
         "talk": True,
         "toy": False,
+        "sees": False,
     }
     assert "completion" in found["talk"]["capabilities"]
     assert all(model["fault"] is None and model["bytes"] > 0 for model in found.values())

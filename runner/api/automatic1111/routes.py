@@ -48,6 +48,10 @@ class Options(Struct, frozen=True):
     live_previews_enable: bool | None = None
 
 
+class OptionsChange(Options, frozen=True):
+    """Those that are null or missing stay as they are; others than these have no effect."""
+
+
 class Sampler(Struct, frozen=True):
     name: str
     aliases: list[str]
@@ -166,9 +170,9 @@ class Automatic1111:
             model = models[0].title if models else ""
         return JsonResponse(Options(model, self._options.live_previews_enable))
 
-    @described("Choose the model for all clients of this API", body=Options, answer=None)
+    @described("Choose the model for all clients of this API", body=OptionsChange, answer=None)
     async def set_options(self, request: Request) -> Response:
-        options = parse_body(Options, await read_body(request))
+        options = parse_body(OptionsChange, await read_body(request))
         model = options.sd_model_checkpoint or self._options.sd_model_checkpoint
         if options.sd_model_checkpoint:
             titles = [one.title for one in await self._picture_models()]

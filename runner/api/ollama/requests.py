@@ -252,12 +252,12 @@ class Chat(Request):
         self._read(self.fields, body)
         self.empty = not self.fields.messages
         self.messages = [engine_message(turn, index) for index, turn in enumerate(self.fields.messages or [])]
+        self.tools = [_tool(tool, index) for index, tool in enumerate(self.fields.tools or [])]
 
     def text(self) -> TextRequest:
         first = self.messages[0].role if self.messages else ""
         system = [] if first == "system" else _system(self.system)
-        tools = [_tool(tool, index) for index, tool in enumerate(self.fields.tools or [])]
-        by_name = {tool["function"]["name"]: tool for tool in tools}
+        by_name = {tool["function"]["name"]: tool for tool in self.tools}
         toolbox = select_tools(by_name, self.fields.tool_choice)
         return self._engine_request([*system, *self.earlier, *self.messages], tools=toolbox)
 
@@ -291,6 +291,8 @@ def _tool(tool: dict[str, Any], index: int) -> dict[str, Any]:
         raise BadRequest(f"tools[{index}]: only tools of type function, with a function, are supported")
     if not isinstance(function.get("name"), str) or not function["name"]:
         raise BadRequest(f"tools[{index}].function.name is missing; a string is needed")
+    if not isinstance(function.get("parameters") or {}, dict) or isinstance(function.get("parameters"), bool):
+        raise BadRequest(f"tools[{index}].function.parameters: an object is needed")
     fields = {
         "name": function["name"],
         "description": function.get("description") or "",

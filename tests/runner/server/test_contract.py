@@ -320,7 +320,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def test_without_model_or_port_it_says_how_it_is_used_and_exits_2() -> None:
-    for arguments in ([], ["runner"], ["runner", "--model", "x"], ["runner", "--model", "x", "--port", "x"]):
+    for arguments in (["runner"], ["runner", "--model", "x"], ["runner", "--model", "x", "--port", "x"]):
         done = subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 2
         assert "usage: diptych" in done.stderr

@@ -54,7 +54,8 @@ def test_silly_tavern_asks_for_lists_draws_and_polls(gateway: Gateway) -> None:
     assert sdapi(gateway, "GET", "samplers")[0]["name"] == "Euler"
     assert sdapi(gateway, "GET", "schedulers")[0]["label"] == "Automatic"
     assert sdapi(gateway, "GET", "upscalers")[0]["name"] == "None"
-    for empty in ("loras", "sd-vae", "latent-upscale-modes"):
+    assert [lora["name"] for lora in sdapi(gateway, "GET", "loras")] == ["ink"]
+    for empty in ("sd-vae", "latent-upscale-modes"):
         assert sdapi(gateway, "GET", empty) == []
     first, second = (sdapi(gateway, "POST", "txt2img", **SILLY_TAVERN) for _ in range(2))
     assert first["images"] == second["images"]

@@ -53,7 +53,7 @@ try {
 for (const [name, call] of Object.entries({
   missing: () => client.chat({ ...ask, model: "nobody" }),
   pull: () => client.pull({ model: "qwen3:4b" }),
-  create: () => client.create({ model: "mine", from: "toy" }),
+  create: () => client.create({ model: "mine", from: "no-such-model" }),
   push: () => client.push({ model: "toy" }),
   copy: () => client.copy({ source: "toy", destination: "mine" }),
   delete: () => client.delete({ model: "toy" }),

@@ -38,5 +38,5 @@ def test_the_javascript_client_gets_what_it_asks_for(gateway: Gateway, calling: 
     assert actual["thinking"] == "The sea, then."
     assert actual["aborted"] == "AbortError"
     statuses = {name: status for name, (status, _) in actual["errors"].items()}
-    assert statuses == {"missing": 404, "pull": 400, "create": 400, "push": 400, "copy": 400, "delete": 400}
+    assert statuses == {"missing": 404, "pull": 400, "create": 404, "push": 400, "copy": 400, "delete": 400}
     assert "owner/name" in actual["errors"]["pull"][1]
