@@ -4,6 +4,7 @@ import { Answer, figures, question } from "./answer.js";
 import { events, stopped } from "./api.js";
 import { Choice } from "./choice.js";
 import { $, announce, el } from "./dom.js";
+import { forget, keep, recall } from "./conversation.js";
 import { base64 } from "./drawing.js";
 import { jobs } from "./jobs.js";
 import { MOST_IMAGES } from "./parameters.js";
@@ -11,7 +12,7 @@ import { References } from "./references.js";
 import { number } from "./sizes.js";
 
 export class Chat {
-  #messages = []; // {role, content, pictures}, without the system prompt; pictures are blobs
+  #messages = []; // {role, content, pictures; of answers also model and thinking}, without the system prompt; pictures are blobs
   #job = null;
   #follows = true;
 
@@ -32,13 +33,17 @@ export class Chat {
     });
     $("message").addEventListener("input", fit);
     $("stop-chat").addEventListener("click", () => this.#job?.stop());
-    $("new-chat").addEventListener("click", () => this.#clear());
+    $("new-chat").addEventListener("click", () => {
+      forget();
+      this.#clear();
+    });
     $("transcript").addEventListener("scroll", () => {
       const { scrollTop, scrollHeight, clientHeight } = $("transcript");
       this.#follows = scrollHeight - scrollTop - clientHeight < 40;
     });
     $("transcript").addEventListener("grown", () => this.#scroll());
     this.#clear();
+    this.#restore(recall());
   }
 
   focus() {
@@ -65,8 +70,25 @@ export class Chat {
     this.pictures.set([]);
     this.#hint("");
     this.#capable();
-    $("transcript").replaceChildren(el("p", { class: "hint begin" }, "Start a conversation. It is forgotten when you close the page."));
+    $("transcript").replaceChildren(el("p", { class: "hint begin" }, "Start a conversation. It is forgotten when you close this tab."));
     this.focus();
+  }
+
+  #restore(messages) {
+    if (!messages.length) return;
+    this.#messages = messages;
+    $("transcript").replaceChildren();
+    for (const message of messages) {
+      if (message.role === "user") {
+        $("transcript").append(question(message.content, message.pictures));
+        continue;
+      }
+      const answer = new Answer(message.model);
+      $("transcript").append(answer.node);
+      answer.add(message.content, message.thinking);
+      answer.end("", message === messages.at(-1) && (() => this.#again(messages, answer)));
+    }
+    this.#capable();
   }
 
   #send() {
@@ -98,7 +120,8 @@ export class Chat {
     this.#going(job);
     // A conversation that was left for a new one is not kept.
     const over = (note, kept) => {
-      if (kept) messages.push({ role: "assistant", content: answer.text });
+      if (kept) messages.push({ role: "assistant", content: answer.text, model, thinking: answer.thinking });
+      if (kept && messages === this.#messages) keep(messages);
       answer.end(note, kept && (() => this.#again(messages, answer)));
     };
     job.done

@@ -11,7 +11,8 @@ function kept(area) {
   };
   return {
     get: (name) => within((store) => store.getItem(name), () => instead.get(name) ?? null),
-    set: (name, value) => within((store) => store.setItem(name, value), () => instead.set(name, value)),
+    // Whether it will be there after a reload.
+    set: (name, value) => within((store) => (store.setItem(name, value), true), () => (instead.set(name, value), false)),
     remove: (name) => within((store) => store.removeItem(name), () => instead.delete(name)),
   };
 }

@@ -58,7 +58,17 @@ def test_a_conversation_is_written_as_it_comes_and_can_be_copied(opened: Any) ->
     expect(last(opened).get_by_role("button", name="Copied")).to_be_visible()
     assert "blue circle" in opened.evaluate("() => navigator.clipboard.readText()")
     expect(opened.get_by_role("button", name="Regenerate")).to_have_count(1)
+    opened.reload()
+    tab(opened, "Chat")
+    expect(opened.get_by_role("log")).to_contain_text("make it blue")
+    expect(last(opened)).to_contain_text("blue circle")
+    expect(opened.get_by_role("button", name="Regenerate")).to_have_count(1)
+    say(opened, "talk", "a green square")
+    expect(last(opened)).to_contain_text("tokens")
     opened.get_by_role("button", name="New chat").click()
+    expect(opened.get_by_role("log")).to_contain_text("Start a conversation")
+    opened.reload()
+    tab(opened, "Chat")
     expect(opened.get_by_role("log")).to_contain_text("Start a conversation")
 
 
