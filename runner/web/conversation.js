@@ -1,6 +1,6 @@
 // The conversation of this tab, kept over a reload as long as the tab is open.
 
-import { base64 } from "./drawing.js";
+import { base64, blob } from "./drawing.js";
 import { forTab } from "./store.js";
 
 const NAME = "conversation";
@@ -24,8 +24,3 @@ export function recall() {
 }
 
 export const forget = () => forTab.remove(NAME);
-
-function blob(text) {
-  const letters = atob(text);
-  return new Blob([Uint8Array.from(letters, (letter) => letter.charCodeAt(0))]);
-}

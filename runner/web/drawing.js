@@ -70,7 +70,8 @@ class Clock {
   }
 }
 
-function blob(text) {
+// The picture of a text in base64.
+export function blob(text) {
   const letters = atob(text);
   return new Blob([Uint8Array.from(letters, (letter) => letter.charCodeAt(0))], { type: "image/png" });
 }

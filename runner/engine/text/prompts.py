@@ -113,14 +113,8 @@ class Prompts(Tokens):
                 f"answer{self._why_shorter and f' ({self._why_shorter})'}"
             )
         self.check_ids(prompt, "prompt")
-        drafting = self._drafting(request)
-        if drafting.enabled and self._why_no_drafts:
-            drafting = NO_DRAFTS
-            warnings.append(f"speculate is off: {self._why_no_drafts}")
         tokens, pictures = self.sight.with_pictures(prompt, seen_in(request, looked))
-        if pictures and drafting.model:
-            drafting = replace(drafting, model=False)
-            warnings.append("speculate: the draft model does not see pictures, so it drafts nothing here")
+        drafting = self._drafting_with(request, bool(pictures), warnings)
         goes_on = chat.begun if chat else not request.prompt
         return Generate(
             prompt=tokens,
@@ -139,6 +133,17 @@ class Prompts(Tokens):
             ignore_eos=request.options.ignore_eos and grammar is None,
             pictures=pictures,
         )
+
+    def _drafting_with(self, request: TextRequest, pictures: bool, warnings: list[str]) -> Drafting:
+        """As asked for; `warnings` gets what cannot be done."""
+        drafting = self._drafting(request)
+        if drafting.enabled and self._why_no_drafts:
+            drafting = NO_DRAFTS
+            warnings.append(f"speculate is off: {self._why_no_drafts}")
+        if pictures and drafting.model:
+            drafting = replace(drafting, model=False)
+            warnings.append("speculate: the draft model does not see pictures, so it drafts nothing here")
+        return drafting
 
     def _behind(self, context: list[int] | None, prompt: list[int]) -> list[int]:
         """The prompt behind an earlier text, without a second beginning."""
