@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.checkpoint.gguf.blocks import Bytes, Floats, Groups, unpack_blocks
+from models.checkpoint.gguf.blocks import unpack_blocks
+from models.checkpoint.gguf.groups import Bytes, Floats, Groups
 from models.checkpoint.gguf.types import GROUP, TensorType
 
 
@@ -50,13 +51,16 @@ def _regroup(groups: Groups) -> tuple[Groups, float]:
 
 def _pack_codes(codes: Bytes, bits: int) -> NDArray[np.uint32]:
     """[groups, 32] to words, the first code in the lowest bits."""
-    if bits == 4:
-        return np.ascontiguousarray(codes[:, ::2] | (codes[:, 1::2] << 4)).view("<u4")
-    if bits == 5:
-        pairs = codes[:, ::2] | (codes[:, 1::2].astype(np.uint16) << 5)
-        fours = pairs[:, ::2] | (pairs[:, 1::2].astype(np.uint32) << 10)
-        eights = fours[:, ::2] | (fours[:, 1::2].astype(np.uint64) << 20)
-        octets = np.ascontiguousarray(eights)[..., None].view(np.uint8)[..., :5]
-        return np.ascontiguousarray(octets).reshape(len(codes), -1).view("<u4")
-    assert bits == 8
-    return np.ascontiguousarray(codes).view("<u4")
+    if bits == 8:
+        return np.ascontiguousarray(codes).view("<u4")
+    if bits in (2, 4):
+        packed = codes[:, ::2] | (codes[:, 1::2] << bits)
+        if bits == 2:
+            packed = packed[:, ::2] | (packed[:, 1::2] << 4)
+        return np.ascontiguousarray(packed).view("<u4")
+    assert bits in (5, 6)
+    pairs = codes[:, ::2] | (codes[:, 1::2].astype(np.uint16) << bits)
+    fours = pairs[:, ::2] | (pairs[:, 1::2].astype(np.uint32) << 2 * bits)
+    eights = fours[:, ::2] | (fours[:, 1::2].astype(np.uint64) << 4 * bits)
+    octets = np.ascontiguousarray(eights)[..., None].view(np.uint8)[..., :bits]
+    return np.ascontiguousarray(octets).reshape(len(codes), -1).view("<u4")

@@ -14,7 +14,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from models.checkpoint.gguf.blocks import Bytes, dequantize
+from models.checkpoint.gguf.blocks import dequantize
+from models.checkpoint.gguf.groups import Bytes
 from models.checkpoint.gguf.header import Tensor, read_gguf_header
 from models.checkpoint.gguf.pack import pack_rows
 from models.checkpoint.gguf.shard import Edit, GGUFShard, Precision

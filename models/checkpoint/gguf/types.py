@@ -42,14 +42,23 @@ TYPES = {
     12: TensorType("Q4_K", 256, 144, Packing(4)),
     13: TensorType("Q5_K", 256, 176, Packing(5)),
     14: TensorType("Q6_K", 256, 210, Packing(8, exact=False)),
-    # Steps of a table of whole numbers, which a wider code holds as they are.
+    # Rows of a codebook, and steps of a table: whole numbers times a scale, which a code holds as they are where the
+    # scale is that of 32 values.
+    16: TensorType("IQ2_XXS", 256, 66, Packing(8)),
+    17: TensorType("IQ2_XS", 256, 74, Packing(8, exact=False)),
+    18: TensorType("IQ3_XXS", 256, 98, Packing(6)),
+    19: TensorType("IQ1_S", 256, 50, Packing(2)),
     20: TensorType("IQ4_NL", 32, 18, Packing(8)),
+    21: TensorType("IQ3_S", 256, 110, Packing(4)),
+    22: TensorType("IQ2_S", 256, 82, Packing(8, exact=False)),
     23: TensorType("IQ4_XS", 256, 136, Packing(8)),
+    29: TensorType("IQ1_M", 256, 56, Packing(8, exact=False)),
     30: BF16,
+    34: TensorType("TQ1_0", 256, 54, Packing(2)),
+    35: TensorType("TQ2_0", 256, 66, Packing(2)),
     39: TensorType("MXFP4", 32, 17, Packing(5)),
 }
 # Types that the format defines and this reader does not: named in errors.
 OTHER_TYPES = {
-    9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S", 22: "IQ2_S",
-    24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 40: "NVFP4",
+    9: "Q8_1", 15: "Q8_K", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 40: "NVFP4",
 }  # fmt: skip

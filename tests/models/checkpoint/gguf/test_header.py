@@ -121,7 +121,7 @@ HOSTILE = {
     "has the shape [4611686018427387904, 4]": header({}, {"t": (F32, [2**62, 4], 0)}) + bytes(64),
     "has the shape [0]": header({}, {"t": (F32, [0], 0)}) + bytes(64),
     "needs rows of a multiple of 32": header({}, {"t": (NUMBERS["Q4_0"], [2, 48], 0)}) + bytes(64),
-    "stored as IQ2_XXS, which cannot be read": header({}, {"t": (16, [256], 0)}) + bytes(128),
+    "stored as NVFP4, which cannot be read": header({}, {"t": (40, [256], 0)}) + bytes(128),
     "stored as number 200": header({}, {"t": (200, [256], 0)}) + bytes(128),
     "not aligned to 32": header({}, {"t": (F32, [4], 8)}) + bytes(128),
     "overlaps 't'": header({}, {"t": (F32, [16], 0), "u": (F32, [16], 32)}) + bytes(256),
