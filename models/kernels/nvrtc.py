@@ -26,6 +26,7 @@ log = logging.getLogger("diptych.kernels")
 
 Template: TypeAlias = Sequence[tuple[str, Any]]
 
+OLDEST = 80  # first architecture whose tensor cores support bfloat16
 COMPILERS = ("libnvrtc.so.13", "libnvrtc.so.12")  # whichever is installed with MLX
 SHAPE = re.compile(r"\b(\w+)_shape\[(\d+)\]")
 TYPES = {
@@ -145,6 +146,12 @@ def usable() -> bool:
 @cache
 def architecture() -> str:
     return str(mx.device_info()["architecture"])
+
+
+def has_tensor_cores() -> bool:
+    """Whether they support bfloat16."""
+    number = architecture().removeprefix("sm_").rstrip("af")
+    return number.isdecimal() and int(number) >= OLDEST
 
 
 def compiled(name: str, text: str, architecture: str) -> bytes:

@@ -15,7 +15,6 @@ from models.language.decode.packed_matmul_source import QUANTIZED_PRODUCT
 from models.layers.fused import BLOCK, WARP
 
 MOST = 32  # rows
-OLDEST = 80  # first architecture whose tensor cores support bfloat16
 TILE = 8
 WARPS = BLOCK // WARP
 CHUNK = {4: 64, 8: 32}  # channels per warp and iteration, by bits
@@ -24,11 +23,6 @@ CHUNK = {4: 64, 8: 32}  # channels per warp and iteration, by bits
 def takes(rows: int, layer: nn.Module, dtype: mx.Dtype) -> bool:
     """Whether the kernel can be used, on a card."""
     return rows <= MOST and fits(layer, dtype) and QUANTIZED_ROWS.works(dtype)
-
-
-def has_tensor_cores() -> bool:
-    number = nvrtc.architecture().removeprefix("sm_").rstrip("af")
-    return number.isdecimal() and int(number) >= OLDEST
 
 
 def fits(layer: nn.Module, dtype: mx.Dtype) -> bool:
@@ -77,4 +71,4 @@ def _cases(dtype: mx.Dtype) -> Iterator[Case]:
             yield product(x, layer, gated=True), half * mx.sigmoid(half) * up
 
 
-QUANTIZED_ROWS = CheckedKernel("quantized_product", has_tensor_cores, HALVES, _cases)
+QUANTIZED_ROWS = CheckedKernel("quantized_product", nvrtc.has_tensor_cores, HALVES, _cases)

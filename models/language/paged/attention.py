@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from models.kernels import paged_attention
+from models.kernels import paged_attention, prompt_attention
 from models.kernels.paged_attention import Shape
 from models.language.decode.attention import attention, round_up
 from models.language.paged.blocks import BLOCK
@@ -32,6 +32,19 @@ def attend(
 ) -> mx.array:
     """`queries` [token, head, 1, channel] over the keys and values of their texts, those of this step included. `written`: the
     zero that writing these has returned, if they were written in place."""
+    prompts = step.prompts
+    if prompts is not None and of_prompts_by_kernel(queries, pool, layer):
+        return prompt_attention.attention(
+            queries[:, :, 0],
+            pool.keys[layer],
+            pool.values[layer],
+            prompts.tables if written is None else prompts.tables + written,
+            prompts.tiles(queries.shape[1] // pool.layers[layer].heads),
+            scale,
+            window=window,
+            sinks=sinks,
+            softcap=softcap,
+        )[:, :, None]
     parts = []
     for group in step.groups:
         if not group.two_way and by_kernel(queries, pool, layer, group.count):
@@ -45,8 +58,18 @@ def attend(
         else:
             out = _gathered(mine, pool, layer, group, view, scale, window, sinks, softcap)
         parts.append(out.swapaxes(1, 2).reshape(-1, out.shape[1], 1, out.shape[3]))
+    if step.padding:
+        parts.append(mx.zeros((step.padding, *parts[0].shape[1:]), parts[0].dtype))
     joined = parts[0] if len(parts) == 1 else mx.concatenate(parts)
     return joined if step.order is None else joined[step.order]
+
+
+def of_prompts_by_kernel(queries: mx.array, pool: KeyValuePool, at: int) -> bool:
+    """Whether the kernel for NVIDIA cards reads prompts, all texts together."""
+    layer = pool.layers[at]
+    if layer.key_size != layer.value_size or layer.dtype != queries.dtype:
+        return False
+    return prompt_attention.works(Shape.of(queries[:, :, 0], pool.keys[at]))
 
 
 def by_kernel(queries: mx.array, pool: KeyValuePool, at: int, count: int) -> bool:

@@ -13,6 +13,7 @@ from mlx_lm.models.cache import KVCache
 from models.kernels.gpu import on_gpu
 from models.language.cache.kv_cache import Cache
 from models.language.corrections.rope import prompt_lengths
+from models.language.decode.attention import round_up
 from models.language.decode.decoder import Decoder
 from models.language.paged.attention import contiguous
 from models.language.paged.blocks import BLOCK, BlockManager, Table, needed
@@ -182,12 +183,15 @@ class PagedNetwork:
         place of the tokens if there are pictures; `two_way`: see `Step.of_prompts`."""
         self.pool.reserve(self.manager.touched)
         counts = [len(run) for run in runs]
+        padding = 0
         if inputs is None:
-            inputs = Inputs(mx.array([token for run in runs for token in run], mx.uint32), {})
-        with prompt_lengths(
-            [length for length, count in zip(lengths, counts, strict=True) for _ in range(count)]
-        ):
-            step = Step.of_prompts(tables, first, counts, two_way)
+            fed = [token for run in runs for token in run]
+            # To few lengths: libraries choose a product's kernel anew for each.
+            padding = round_up(len(fed)) - len(fed)
+            inputs = Inputs(mx.array(fed + [0] * padding, mx.uint32), {})
+        by_token = [length for length, count in zip(lengths, counts, strict=True) for _ in range(count)]
+        with prompt_lengths(by_token + [lengths[-1]] * padding):
+            step = Step.of_prompts(tables, first, counts, two_way, padding)
             self._forward(inputs.tokens, step, inputs.arguments)
 
     def _forward(self, tokens: mx.array, step: Step, arguments: Mapping[str, Any] | None = None) -> mx.array:

@@ -8,7 +8,9 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from models.language.paged.blocks import BLOCK
+from models.kernels import prompt_attention
+from models.kernels.prompt_attention import PADDING, Run
+from models.language.paged.blocks import BLOCK, TRASH
 
 Ints = NDArray[np.int32]
 
@@ -118,8 +120,42 @@ class Group:
         return View(mx.array(tables), visible[:, None, None])
 
 
+@dataclass(eq=False)
+class Prompts:
+    """All runs of a step together, as the kernel for prompts takes them. Those of padding come last."""
+
+    runs: Sequence[Run]
+    whole: Ints  # tables, [text, block]
+    _tiles: dict[int, mx.array] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, tables: Sequence[Sequence[int]], first: Sequence[int], counts: Sequence[int], padding: int
+    ) -> "Prompts":
+        runs = [Run(text, *run) for text, run in enumerate(zip(counts, first, strict=True))]
+        widths = [(start + count - 1) // BLOCK + 1 for _, count, start in runs]
+        # As few widths as there are powers of two: arrays of a size that was there before are not allocated anew.
+        whole = np.full((len(tables), 1 << (max(widths) - 1).bit_length()), TRASH, np.int32)
+        for row, table, width in zip(whole, tables, widths, strict=True):
+            row[:width] = table[:width]
+        return cls([*runs, Run(PADDING, padding, 0)] if padding else runs, whole)
+
+    @cached_property
+    def tables(self) -> mx.array:
+        return mx.array(self.whole)
+
+    def tiles(self, heads: int) -> mx.array:
+        """For so many query heads per key head."""
+        if heads not in self._tiles:
+            self._tiles[heads] = mx.array(prompt_attention.tiles(self.runs, heads))
+        return self._tiles[heads]
+
+
 class Step:
     """Where a step's tokens are in their texts and in the pool."""
+
+    prompts: Prompts | None = None  # if the step is one of prompts
+    padding = 0  # tokens at the end that belong to no text
 
     def __init__(
         self, places: Ints, blocks: Ints, groups: Sequence[Group], shifts: Ints | None = None
@@ -167,8 +203,10 @@ class Step:
         first: Sequence[int],
         counts: Sequence[int],
         two_way: Sequence[Sequence[tuple[int, int]]] = (),
+        padding: int = 0,
     ) -> "Step":
-        """A run of tokens for each text. `two_way`: runs of each text's tokens that see each other in both directions."""
+        """A run of tokens for each text. `two_way`: runs of each text's tokens that see each other in both directions;
+        `padding`: so many tokens more, whose results are zeros or anything finite."""
         positions: list[Ints] = []
         places: list[Ints] = []
         groups: list[Group] = []
@@ -180,11 +218,18 @@ class Step:
             run = np.arange(start, start + count, dtype=np.int32)
             positions.append(run)
             places.append(blocks[run // BLOCK])
-            rows = None if len(counts) == 1 else np.arange(begin, begin + count, dtype=np.int32)
+            alone = len(counts) == 1 and not padding
+            rows = None if alone else np.arange(begin, begin + count, dtype=np.int32)
             inside = [run for run in seen if run[0] < start + count and run[1] > start]
             groups.append(Group(rows, count, blocks[None], np.array([start], np.int32), inside))
             begin += count
-        return cls(np.concatenate(positions), np.concatenate(places), groups)
+        places.append(np.full(padding, TRASH, np.int32))
+        positions.append(np.zeros(padding, np.int32))
+        step = cls(np.concatenate(positions), np.concatenate(places), groups)
+        step.padding = padding
+        if not any(group.two_way for group in groups):
+            step.prompts = Prompts.of(tables, first, counts, padding)
+        return step
 
 
 def _alike(tables: Ints, first: Ints, count: int) -> list[Group]:

@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.kernels import nvrtc, portable
+from models.kernels.gpu import on_cuda
 from models.kernels.portable import rendered
 
-COMPILER = shutil.which("g++")
+# A card runs the kernels themselves, and the emulator reads arrays in the processor's memory.
+COMPILER = None if on_cuda() else shutil.which("g++")
 ATTRIBUTE = re.compile(r" ?\[\[.*?\]\]")
 Text: TypeAlias = Callable[..., str]
 Array: TypeAlias = NDArray[Any]

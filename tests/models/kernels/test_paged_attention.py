@@ -12,6 +12,7 @@ import pytest
 from models.kernels import checked as checked_module
 from models.kernels import paged_attention, portable
 from models.kernels.checked import KernelError
+from models.kernels.gpu import on_cuda
 from models.kernels.paged_attention import Shape, attention, checked, plain, random_pool, works
 from models.kernels.paged_source import ATTENTION, JOIN
 from models.kernels.portable import METAL, WORDS, rendered
@@ -143,3 +144,9 @@ def test_a_kernel_that_fails_is_reported_once_and_not_used(
         "plain operations replace the kernel paged_attention (7 x 128) (mlx.core.float16): no compiler"
     ]
     assert reports == [record.message for record in caplog.records]
+
+
+@pytest.mark.skipif(not on_cuda(), reason="needs an NVIDIA card")
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.heads}x{shape.size}-{shape.bits}")
+def test_on_a_card_it_gives_what_plain_operations_give(shape: Shape) -> None:
+    assert checked.__wrapped__(shape).self_test(shape.dtype) < 1e-2

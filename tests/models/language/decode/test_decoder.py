@@ -142,7 +142,8 @@ def _feed(decoder: Decoder, pool: TrialPool, prompts: list[list[int]]) -> None:
     for table, prompt in zip(_tables(len(prompts)), prompts, strict=True):
         ends = np.arange(len(prompt), dtype=np.int32)
         tokens = mx.array(prompt, dtype=mx.uint32)
-        decoder.logits(tokens, np.repeat(table[None], len(prompt), axis=0), ends, pool)
+        # Evaluated: steps that write in place are only ordered by that.
+        mx.eval(decoder.logits(tokens, np.repeat(table[None], len(prompt), axis=0), ends, pool))
 
 
 def _follow(model: nn.Module, lengths: list[int]) -> None:
