@@ -4,7 +4,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from models.kernels import paged_attention, paged_write
+from models.kernels import paged_attention, paged_write, prompt_attention
 from models.kernels.checked import CheckedKernel
 from models.kernels.paged_attention import Shape
 from models.layers.fused import CONCAT_MLP, HEADS_FIRST
@@ -15,6 +15,7 @@ SHAPES = [Shape(128, 4, mx.bfloat16, 32, bits, 64 if bits else 0) for bits in (0
 PAGED = (
     *map(paged_attention.checked, SHAPES),
     *map(paged_write.checked, SHAPES),
+    prompt_attention.checked(SHAPES[0]),
     paged_write.REPLACE_ROWS,
 )
 PICTURES = (HEADS_FIRST, CONCAT_MLP, ROW_MOMENTS, JOINED_MOMENTS)

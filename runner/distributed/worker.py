@@ -44,7 +44,7 @@ def _explain(error: Exception) -> str:
 
 def _serve(config: WorkerConfig, wire: MessageSocket) -> None:
     os.environ.update(config.environment)
-    log.info("%s", device.prepare())
+    log.info("%s", device.prepare(texts=True))
     local = find(config.model).fetch(ModelMode.TEXT)
     _follow(config, local, wire)
 

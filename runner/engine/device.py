@@ -73,14 +73,17 @@ def leave_torch_out() -> None:
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
 
 
-def prepare() -> str:
-    """Prepare fast arithmetic; returns a sentence for the log. Call before importing MLX."""
+def prepare(texts: bool = False) -> str:
+    """Prepare fast arithmetic; returns a sentence for the log. Call before importing MLX. `texts`: for a language model."""
     if sys.platform == "darwin":
         return "computing on Metal"
     if any(is_installed(name) for name in GPU_BACKENDS):
         keep_kernels()
         # Otherwise MLX counts all shapes in its caches of plans, and after some hundreds refuses new ones for good.
         os.environ.setdefault("MLX_ENABLE_CACHE_THRASHING_CHECK", "0")
+        if texts:
+            # Collecting the hundreds of small kernels of a step in CUDA graphs takes the processor longer than launching them.
+            os.environ.setdefault("MLX_USE_CUDA_GRAPHS", "0")
         if _lacks_card():
             _compile_nothing()
             return "computing on the processor, slowly: MLX's backend for CUDA finds no NVIDIA card"

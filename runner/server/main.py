@@ -169,7 +169,12 @@ class _Process:
         files = find(settings.model)
         mode = check_runnable(files, settings.engine)
         uses_mlx = mode.engine is ImageEngine.MLX
-        log.info("%s", device.prepare() if uses_mlx else "computing with diffusers on PyTorch")
+        log.info(
+            "%s",
+            device.prepare(texts=mode.mode is ModelMode.TEXT)
+            if uses_mlx
+            else "computing with diffusers on PyTorch",
+        )
         local = files.fetch(mode.mode, lambda done, total: progress(0.5 * done / max(total, 1)))
 
         def report(done: float) -> None:

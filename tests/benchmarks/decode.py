@@ -131,7 +131,7 @@ WAYS: dict[str, Callable[[nn.Module, Prompts, int], float]] = {
 
 
 def main() -> None:
-    device.prepare()
+    device.prepare(texts=True)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

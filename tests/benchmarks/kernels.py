@@ -19,7 +19,7 @@ from typing import Any
 
 from runner.engine import device
 
-device.prepare()
+device.prepare(texts=True)
 
 import mlx.core as mx  # noqa: E402
 

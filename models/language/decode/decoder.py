@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from models.kernels.checked import report
 from models.kernels.gpu import on_cuda, ours_compile
 from models.language.decode import kernels, reference_ops
-from models.language.decode.fused_projections import group_of, product, weights
+from models.language.decode.fused_projections import Weights, group_of, normed_product, product, weights
 from models.language.decode.layers import is_supported, layer_of, text_network
 from models.language.decode.reference_ops import Places
 
@@ -148,21 +148,23 @@ class Decoder:
         splits = ops.splits(rows, kv_heads, places.tables.shape[1] * block)
         places = Places(*places)
         h = self._embed(tokens)
-        normed = mx.fast.rms_norm(h, self._layers[0].norm_in, self._eps)
-        next_norms = [*(layer.norm_in for layer in self._layers[1:]), self._norm]
+        # What is computed next with the sum of a layer: the next layer's projections, and at last the logits.
+        following: list[tuple[mx.array, Weights]] = [(layer.norm_in, layer.qkv) for layer in self._layers]
+        following.append((self._norm, self._vocabulary))
+        norm, fused = following[0]
+        qkv = product(ops, mx.fast.rms_norm(h, norm, self._eps), fused)
         new_keys: list[mx.array] = []
         new_values: list[mx.array] = []
-        for layer, k, v, next_norm in zip(self._layers, keys, values, next_norms, strict=True):
-            q, k, v = ops.heads(product(ops, normed, layer.qkv), layer.layout, k, v, places)
+        for layer, k, v, (norm, fused) in zip(self._layers, keys, values, following[1:], strict=True):
+            q, k, v = ops.heads(qkv, layer.layout, k, v, places)
             new_keys += k
             new_values += v
             attended = ops.attention(q, k, v, places, splits, self._scale).reshape(rows, -1)
             out = self._all_sum(product(ops, attended, layer.out))
-            h, normed = ops.sum_and_norm(h, out, layer.norm_mlp, self._eps)
-            inner = product(ops, normed, layer.gate_up, gated=True)
+            h, inner = normed_product(ops, h, out, layer.norm_mlp, self._eps, layer.gate_up, gated=True)
             down = self._all_sum(product(ops, inner, layer.down))
-            h, normed = ops.sum_and_norm(h, down, next_norm, self._eps)
-        logits = product(ops, normed, self._vocabulary)
+            h, qkv = normed_product(ops, h, down, norm, self._eps, fused)
+        logits = qkv
         return [logits] if ops.IN_PLACE else [logits, *new_keys, *new_values]
 
     def _all_sum(self, x: mx.array) -> mx.array:

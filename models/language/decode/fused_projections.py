@@ -83,3 +83,14 @@ def product(ops: ModuleType, x: mx.array, w: Weights, gated: bool = False) -> mx
     if isinstance(w, mx.array):
         return ops.product(x, w, gated)
     return ops.quantized_product(x, w, gated)
+
+
+def normed_product(
+    ops: ModuleType, h: mx.array, r: mx.array, norm: mx.array, eps: float, w: Weights, gated: bool = False
+) -> tuple[mx.array, mx.array]:
+    """h + r, and the product of its RMS norm."""
+    if isinstance(w, mx.array):
+        total, y = ops.normed_product(h, r, norm, eps, w, gated)
+        return total, y
+    total, normed = ops.sum_and_norm(h, r, norm, eps)
+    return total, product(ops, normed, w, gated)

@@ -36,6 +36,16 @@ def _products(dtype: mx.Dtype) -> Iterator[Case]:
             yield kernels.product(x, w, gated), plain
 
 
+def _normed_products(dtype: mx.Dtype) -> Iterator[Case]:
+    w, weight = _random((46, 320), 1, dtype), _random((320,), 2, dtype)
+    for rows in (1, 2, 3):
+        h, r = (_random((rows, 320), seed, dtype) for seed in (rows + 2, rows + 7))
+        for gated in (False, True):
+            total, normed = reference_ops.sum_and_norm(h, r, weight, 1e-6)
+            plain = reference_ops.product(normed.astype(mx.float32), w.astype(mx.float32), gated)
+            yield from zip(kernels.normed_product(h, r, weight, 1e-6, w, gated), (total, plain), strict=True)
+
+
 def _heads(dtype: mx.Dtype) -> Iterator[Case]:
     """Tokens within a block, at its end and in a later one, with whole and with quantized pools. Results are dequantized: a
     key between two levels may go to either."""
@@ -68,5 +78,6 @@ def _whole(pool: Sequence[mx.array], bits: int) -> mx.array:
 DECODING = (
     CheckedKernel("sum_and_norm", on_cuda, HALVES, _sums),
     CheckedKernel("product", on_cuda, HALVES, _products),
+    CheckedKernel("normed_product", on_cuda, HALVES, _normed_products),
     CheckedKernel("heads", on_cuda, HALVES, _heads),
 )

@@ -26,27 +26,32 @@ SUM_AND_NORM = """
 """
 
 # x W^T for up to ROWS rows: a warp takes two rows of W at a time and reads them once. GATED: the two rows are a
-# gate and its feature, and the output is SiLU(gate) x feature.
+# gate and its feature, and the output is SiLU(gate) x feature. NORMED: x is the RMS norm of h + r, which every block of
+# threads computes while its first weights are on their way; the first block writes the sum.
 PRODUCT = """
-    constexpr int AHEAD = ROWS > 2 ? 2 : 4;
-    const int lane = threadIdx.x % 32, rows = x_shape[0], width = w_shape[1];
+    constexpr int AHEAD = ROWS > 2 ? 2 : 4, LANES = 32;
+    const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES, rows = x_shape[0], width = w_shape[1];
     const int outputs = GATED ? w_shape[0] / 2 : w_shape[0];
-    const int pair = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
-    const int first = GATED ? pair : 2 * pair;
-    if (first >= outputs) return;
-    const int second = GATED ? outputs + pair : min(first + 1, outputs - 1);
-    const T* wa = w + (size_t)first * width;
+    const int pair = blockIdx.x * (blockDim.x / LANES) + warp, first = GATED ? pair : 2 * pair;
+    const int low = min(first, outputs - 1), second = GATED ? outputs + low : min(first + 1, outputs - 1);
+    const T* wa = w + (size_t)low * width;
     const T* wb = w + (size_t)second * width;
-    float a[ROWS], b[ROWS];
-    for (int r = 0; r < ROWS; r++) a[r] = b[r] = 0;
-    for (int chunk = lane * 8; chunk < width; chunk += 256 * AHEAD) {
-        uint4 la[AHEAD], lb[AHEAD];  // all loads are in flight before the first is used
+    uint4 la[AHEAD], lb[AHEAD];
+    auto load = [&](int chunk) {  // all loads are in flight before the first is used
         #pragma unroll
         for (int n = 0; n < AHEAD; n++) {
-            int at = min(chunk + 256 * n, width - 8);
+            const int at = min(chunk + 256 * n, width - 8);
             la[n] = __ldcs(reinterpret_cast<const uint4*>(wa + at));
             lb[n] = __ldcs(reinterpret_cast<const uint4*>(wb + at));
         }
+    };
+    if (lane * 8 < width) load(lane * 8);
+    INPUT
+    if (first >= outputs) return;
+    float a[ROWS], b[ROWS];
+    for (int r = 0; r < ROWS; r++) a[r] = b[r] = 0;
+    for (int chunk = lane * 8; chunk < width; chunk += 256 * AHEAD) {
+        if (chunk >= 256) load(chunk);
         #pragma unroll
         for (int n = 0; n < AHEAD; n++) {
             int at = chunk + 256 * n;
@@ -57,7 +62,7 @@ PRODUCT = """
             #pragma unroll
             for (int r = 0; r < ROWS; r++) {
                 if (r >= rows) break;
-                uint4 lx = *reinterpret_cast<const uint4*>(x + (size_t)r * width + at);
+                uint4 lx = *reinterpret_cast<const uint4*>(input + (size_t)r * width + at);
                 const T* hx = reinterpret_cast<const T*>(&lx);
                 for (int i = 0; i < 8; i++) {
                     float fx = (float)hx[i];
@@ -83,6 +88,38 @@ PRODUCT = """
             if (second > first) y[(size_t)r * outputs + second] = (T)b[r];
         }
     }
+"""
+GIVEN = "const T* input = x;"
+# WIDTH is a constant: how much memory a block of threads shares must be known.
+NORMED = """
+    __shared__ alignas(16) T input[ROWS * WIDTH];
+    __shared__ float parts[ROWS][32];
+    for (int row = 0; row < rows; row++) {
+        float squares = 0;
+        for (int at = threadIdx.x * 8; at < WIDTH; at += blockDim.x * 8) {
+            uint4 of_x = *reinterpret_cast<const uint4*>(x + (size_t)row * WIDTH + at);
+            uint4 of_r = *reinterpret_cast<const uint4*>(r + (size_t)row * WIDTH + at);
+            const T *hx = reinterpret_cast<const T*>(&of_x), *hr = reinterpret_cast<const T*>(&of_r);
+            for (int i = 0; i < 8; i++) {
+                const T both = (T)((float)hx[i] + (float)hr[i]);
+                input[row * WIDTH + at + i] = both;
+                if (blockIdx.x == 0) sum[(size_t)row * WIDTH + at + i] = both;
+                squares += (float)both * (float)both;
+            }
+        }
+        for (int step = 16; step; step >>= 1) squares += __shfl_xor_sync(0xffffffff, squares, step);
+        if (lane == 0) parts[row][warp] = squares;
+    }
+    __syncthreads();
+    for (int row = 0; row < rows; row++) {
+        float squares = 0;
+        for (int i = 0; i < blockDim.x / LANES; i++) squares += parts[row][i];
+        const float scale = rsqrtf(squares / WIDTH + EPS);
+        for (int at = threadIdx.x * 8; at < WIDTH; at += blockDim.x * 8)
+            for (int i = 0; i < 8; i++)
+                input[row * WIDTH + at + i] = (T)((float)input[row * WIDTH + at + i] * scale * (float)weight[at + i]);
+    }
+    __syncthreads();
 """
 
 # Splits a projection into queries, and a key and a value that are written to the pools: one warp per head. The pools are

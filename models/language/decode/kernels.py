@@ -16,13 +16,15 @@ from models.kernels.paged_attention import attention as attention_over_blocks
 from models.kernels.paged_source import STORE_QUANTIZED, STORE_WHOLE
 from models.kernels.portable import CUDA, rendered
 from models.language.decode import packed_matmul, reference_ops
-from models.language.decode.kernel_sources import HEADS, PRODUCT, SUM_AND_NORM
+from models.language.decode.kernel_sources import GIVEN, HEADS, NORMED, PRODUCT, SUM_AND_NORM
 from models.language.decode.reference_ops import HeadLayout, Places, gated_half
 from models.layers.fused import BLOCK, WARP
 
 IN_PLACE = True  # pools are written to, and `heads` returns the arrays that it is given
 FEW = 4  # rows that the product kernel is used for: with 8, cuBLAS was a third faster (H100)
 WARPS = BLOCK // WARP
+# Bytes of inputs that a block of threads may hold, and how many blocks may compute the same norm.
+MOST_SHARED, MOST_NORMS = 40 * 2**10, 4096
 
 
 def sum_and_norm(h: mx.array, r: mx.array, weight: mx.array, eps: float) -> tuple[mx.array, mx.array]:
@@ -45,17 +47,48 @@ def product(x: mx.array, w: mx.array, gated: bool = False) -> mx.array:
     if rows > FEW or x.shape[1] % 8:
         y = x @ w.T
         return gated_half(y) if gated else y
-    slots = next(size for size in (1, 2, FEW) if size >= rows)
-    pairs = outputs if gated else -(-outputs // 2)
-    (y,) = _kernel("product", ("x", "w"), ("y",), PRODUCT)(
+    (y,) = _kernel("product", ("x", "w"), ("y",), PRODUCT.replace("INPUT", GIVEN))(
         inputs=[x, w],
-        template=[("T", x.dtype), ("ROWS", slots), ("GATED", gated)],
-        grid=(-(-pairs // WARPS) * BLOCK, 1, 1),
+        template=[("T", x.dtype), ("ROWS", _slots(rows)), ("GATED", gated)],
+        grid=(_pair_blocks(outputs, gated) * BLOCK, 1, 1),
         threadgroup=(BLOCK, 1, 1),
         output_shapes=[(rows, outputs)],
         output_dtypes=[x.dtype],
     )
     return y
+
+
+def normed_product(
+    h: mx.array, r: mx.array, weight: mx.array, eps: float, w: mx.array, gated: bool = False
+) -> tuple[mx.array, mx.array]:
+    """h + r, and the product of its RMS norm."""
+    (rows, width), outputs = h.shape, w.shape[0] // (2 if gated else 1)
+    blocks, slots = _pair_blocks(outputs, gated), _slots(rows)
+    if rows > FEW or width % 8 or slots * width * h.itemsize > MOST_SHARED or blocks > MOST_NORMS:
+        total, normed = sum_and_norm(h, r, weight, eps)
+        return total, product(normed, w, gated)
+    kernel = _kernel(
+        "normed_product", ("x", "r", "weight", "w"), ("sum", "y"), PRODUCT.replace("INPUT", NORMED), eps
+    )
+    total, y = kernel(
+        inputs=[h, r, weight, w],
+        template=[("T", h.dtype), ("ROWS", slots), ("GATED", gated), ("WIDTH", width)],
+        grid=(blocks * BLOCK, 1, 1),
+        threadgroup=(BLOCK, 1, 1),
+        output_shapes=[h.shape, (rows, outputs)],
+        output_dtypes=[h.dtype, h.dtype],
+    )
+    return total, y
+
+
+def _slots(rows: int) -> int:
+    """How many rows the product is compiled for; few."""
+    return next((size for size in (1, 2) if size >= rows), FEW)
+
+
+def _pair_blocks(outputs: int, gated: bool) -> int:
+    """Blocks of threads, each of whose warps takes two rows of the weights."""
+    return -(-(outputs if gated else -(-outputs // 2)) // WARPS)
 
 
 def quantized_product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.array:

@@ -46,6 +46,14 @@ def product(x: mx.array, w: mx.array, gated: bool = False) -> mx.array:
     return gated_half(y) if gated else y
 
 
+def normed_product(
+    h: mx.array, r: mx.array, weight: mx.array, eps: float, w: mx.array, gated: bool = False
+) -> tuple[mx.array, mx.array]:
+    """h + r, and the product of its RMS norm."""
+    total, normed = sum_and_norm(h, r, weight, eps)
+    return total, product(normed, w, gated)
+
+
 def quantized_product(x: mx.array, layer: nn.Module, gated: bool = False) -> mx.array:
     """The same with a quantized layer."""
     y = matmul.product(x, layer)

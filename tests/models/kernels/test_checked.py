@@ -9,7 +9,7 @@ import mlx.nn as nn
 import pytest
 
 from models import kernel_checks
-from models.kernels import checked, gpu, paged_attention, paged_write
+from models.kernels import checked, gpu, paged_attention, paged_write, prompt_attention
 from models.kernels.checked import HALVES, CheckedKernel, KernelError
 from models.language.decode import kernel_cases, kernels, matmul, packed_matmul, reference_ops
 from models.layers import fused
@@ -82,6 +82,26 @@ def by_plain_operations(*given: Any, splits: int, **options: Any) -> mx.array:
     return paged_attention.plain(*given, **options)
 
 
+def prompts_by_plain_operations(
+    queries: mx.array,
+    keys: list[mx.array],
+    values: list[mx.array],
+    tables: mx.array,
+    parts: mx.array,
+    scale: float,
+    **options: Any,
+) -> mx.array:
+    """Row by row, as tiles say which text and place each is of."""
+    rows = [
+        (text, place + at if text >= 0 else -1)
+        for text, _, count, place in parts.tolist()
+        for at in range(count)
+    ]
+    texts, ends = (mx.array(column, mx.int32) for column in zip(*rows, strict=True))
+    by_row = tables[mx.maximum(texts, 0)]
+    return paged_attention.plain(queries, keys, values, by_row, ends, scale, **options)
+
+
 def written(
     keys: list[mx.array],
     values: list[mx.array],
@@ -113,9 +133,10 @@ def as_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(packed_matmul, "product", multiplied)
     monkeypatch.setattr(paged_attention, "attention", by_plain_operations)
+    monkeypatch.setattr(prompt_attention, "attention", prompts_by_plain_operations)
     monkeypatch.setattr(paged_write, "write", written)
     monkeypatch.setattr(paged_write, "replace", replaced)
-    for name in ("sum_and_norm", "product", "heads"):
+    for name in ("sum_and_norm", "product", "normed_product", "heads"):
         monkeypatch.setattr(kernels, name, getattr(reference_ops, name))
 
 

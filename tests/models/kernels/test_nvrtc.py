@@ -8,7 +8,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from models.kernels import CACHE_VARIABLE, nvrtc
+from models.kernels import CACHE_VARIABLE, nvrtc, prompt_attention
 from models.kernels.checked import CheckedKernel
 from models.kernels.nvrtc import CompilerError, Kernel, compiled
 from models.language.decode import kernels
@@ -134,6 +134,9 @@ def test_the_compiler_takes_the_kernels_of_texts(calls: list[dict[str, Any]], dt
                 rows,
                 6 if gated else 12,
             )
+            x, w = mx.zeros((rows, 64), dtype), mx.zeros((12, 64), dtype)
+            _, y = kernels.normed_product(x, x, mx.zeros(64, dtype), 1e-6, w, gated)
+            assert y.shape == (rows, 6 if gated else 12)
             for bits in (4, 8):
                 layer = nn.QuantizedLinear(64, 12, bias=False, group_size=32, bits=bits)
                 layer.set_dtype(dtype)
@@ -142,6 +145,7 @@ def test_the_compiler_takes_the_kernels_of_texts(calls: list[dict[str, Any]], dt
                     6 if gated else 12,
                 )
     kernels.sum_and_norm(mx.zeros((2, 64), dtype), mx.zeros((2, 64), dtype), mx.zeros(64, dtype), 1e-6)
+    tiles = mx.array(prompt_attention.tiles([prompt_attention.Run(0, 2, 0)], 8))
     at = mx.zeros(2, mx.int32)
     for size, heads, norm, bias in ((128, 8, True, False), (64, 2, False, True)):
         weight = mx.zeros(size, dtype) if norm else None
@@ -159,8 +163,10 @@ def test_the_compiler_takes_the_kernels_of_texts(calls: list[dict[str, Any]], dt
         q, k, v = kernels.heads(projected, layout, pool, pool, places)
         for splits in (1, 3):
             assert kernels.attention(q, k, v, places, splits, 0.1).shape == (2, heads, size)
+        assert prompt_attention.attention(q, k, v, places.tables, tiles, 0.1, window=size).shape == q.shape
     assert {call["name"].rsplit("_", 1)[0] for call in calls} == {
-        "product_0", "quantized_product", "sum_and_norm_1e_06", "heads_1e_06", "paged_attention", "paged_attention_part", "paged_attention_join",
+        "product_0", "normed_product_1e_06", "quantized_product", "sum_and_norm_1e_06", "heads_1e_06", "paged_attention", "paged_attention_part", "paged_attention_join",
+        "prompt_attention",
     }  # fmt: skip
 
 
