@@ -45,6 +45,7 @@ class WeightMap:
     `tied`: second names of tensors, used where the checkpoint lacks the first.
     `fuse`: layers of the network and the checkpoint's layers that they consist of, in order, with the same parent:
     {"to_qkv": ("to_q", "to_k", "to_v")}; applied where the checkpoint does not have the fused layer itself.
+    `last_frame`: of kernels over time and plane, those of the network in the plane are the last slice in time.
     """
 
     strip: tuple[str, ...] = ()
@@ -52,6 +53,7 @@ class WeightMap:
     rename: tuple[tuple[str, str], ...] = ()
     tied: Mapping[str, str] = field(default_factory=dict)
     fuse: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    last_frame: bool = False
 
     def name(self, name: str) -> str | None:
         """The network's name of a checkpoint's tensor; None: it is dropped."""
@@ -86,6 +88,8 @@ def load_tensors(
     _spread_global_scales(tensors)
     _fuse(module, tensors, weight_map.fuse)
     _quantize_as_stored(owner, module, tensors)
+    if weight_map.last_frame:
+        _take_last_frame(module, tensors)
     _channels_last(module, tensors)
     _check(owner, dict(tree_flatten(module.parameters())), tensors)
     if dtype is not None:
@@ -249,6 +253,13 @@ def _quantize_as_stored(owner: str, module: nn.Module, tensors: dict[str, mx.arr
             except QuantizationError as error:
                 raise WeightsError(f"{owner}: {path}: {error}") from error
     replace_layers(module, plan, scaled={path for path in plan if f"{path}.global_scale" in tensors})
+
+
+def _take_last_frame(module: nn.Module, tensors: dict[str, mx.array]) -> None:
+    for path, layer in module.named_modules():
+        kernel = tensors.get(f"{path}.weight")
+        if isinstance(layer, nn.Conv2d) and kernel is not None and kernel.ndim == 5:
+            tensors[f"{path}.weight"] = kernel[:, :, -1]
 
 
 def _channels_last(module: nn.Module, tensors: dict[str, mx.array]) -> None:

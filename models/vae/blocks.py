@@ -4,13 +4,15 @@ block keeps no intermediate results, and computes them as often as they are need
 Parameter names are the checkpoints'; arrays are channels-last.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from models.layers.attention import on_cpu, softmax_attention
-from models.vae.group_norm import FittedNorm, GroupNorm
+from models.vae.group_norm import GroupNorm
 from models.vae.tiling import (
     Lazy,
     Materialized,
@@ -30,12 +32,26 @@ def _added(x: mx.array, y: mx.array, bias: mx.array) -> mx.array:
     return (x.astype(mx.float32) + y.astype(mx.float32) + bias.astype(mx.float32)).astype(x.dtype)
 
 
+class Fitted(Protocol):
+    """A norm that is ready for any rows of the image it was fitted to."""
+
+    def __call__(self, rows: mx.array) -> mx.array: ...
+
+    def silu(self, rows: mx.array) -> mx.array:
+        """Normed, then through SiLU."""
+
+
+class Norm(Protocol):
+    def fit(self, image: TiledImage, offset: mx.array | None = None) -> Fitted:
+        """`offset` is a convolution's bias that the image still lacks."""
+
+
 class ResnetBlock(nn.Module):
-    def __init__(self, inputs: int, outputs: int, groups: int) -> None:
+    def __init__(self, inputs: int, outputs: int, norm: Callable[[int], Norm]) -> None:
         super().__init__()
-        self.norm1 = GroupNorm(groups, inputs)
+        self.norm1 = norm(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.norm2 = GroupNorm(groups, outputs)
+        self.norm2 = norm(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         if inputs != outputs:
             self.conv_shortcut = nn.Conv2d(inputs, outputs, 1)
@@ -61,7 +77,7 @@ class ResnetBlock(nn.Module):
         hidden, residual = materialize_together([hidden, Lazy(self._residual, (x, halo(0)))])
         return hidden, residual
 
-    def _hidden(self, norm: FittedNorm, x: RowWindow) -> RowWindow:
+    def _hidden(self, norm: Fitted, x: RowWindow) -> RowWindow:
         """Without conv1's bias, which the second norm adds."""
         return x.map(norm.silu).convolve(self.conv1.weight)
 
@@ -71,12 +87,27 @@ class ResnetBlock(nn.Module):
             return x
         return x.map(lambda rows: mx.conv2d(rows, self.conv_shortcut.weight))
 
-    def _output(self, norm: FittedNorm, hidden: RowWindow, residual: RowWindow) -> RowWindow:
+    def _output(self, norm: Fitted, hidden: RowWindow, residual: RowWindow) -> RowWindow:
         out = hidden.map(norm.silu).convolve(self.conv2.weight)
         top, bottom = max(residual.top, out.top), min(residual.bottom, out.bottom)
         bias = self.conv2.bias + self.conv_shortcut.bias if "conv_shortcut" in self else self.conv2.bias
         added = residual.crop(top, bottom).rows
         return out.crop(top, bottom).map(lambda rows: _added(rows, added, bias))
+
+
+def attend_pixels(q: mx.array, k: mx.array, v: mx.array, scheduler: TileScheduler | None) -> mx.array:
+    """No device has a fused kernel for a head this wide, so scores are held in memory: chunks of queries bound them."""
+    scale = q.shape[-1] ** -0.5
+    if on_cpu():
+        return softmax_attention(q, k, v, scale)
+    chunk = max(1, (SCORES // 4 if scheduler else SCORES) // (q.shape[0] * q.shape[2]))
+    attended = []
+    for first in range(0, q.shape[2], chunk):
+        queries = q[:, :, first : first + chunk]
+        attended.append(mx.fast.scaled_dot_product_attention(queries, k, v, scale=scale))
+        if scheduler:
+            scheduler.submit(attended[-1])
+    return attended[0] if len(attended) == 1 else mx.concatenate(attended, axis=2)
 
 
 class Attention(nn.Module):
@@ -95,30 +126,16 @@ class Attention(nn.Module):
         n, height, width, channels = picture.shape
         tokens = self.group_norm.fit(x)(picture).reshape(n, 1, height * width, channels)
         q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
-        out = self.to_out[0](self._attend(q, k, v, x.scheduler))
+        out = self.to_out[0](attend_pixels(q, k, v, x.scheduler))
         return Materialized([picture + out.reshape(picture.shape)], x.scheduler)
-
-    def _attend(self, q: mx.array, k: mx.array, v: mx.array, scheduler: TileScheduler | None) -> mx.array:
-        """No device has a fused kernel for a head this wide, so scores are held in memory: chunks of queries bound them."""
-        scale = q.shape[-1] ** -0.5
-        if on_cpu():
-            return softmax_attention(q, k, v, scale)
-        chunk = max(1, (SCORES // 4 if scheduler else SCORES) // (q.shape[0] * q.shape[2]))
-        attended = []
-        for first in range(0, q.shape[2], chunk):
-            queries = q[:, :, first : first + chunk]
-            attended.append(mx.fast.scaled_dot_product_attention(queries, k, v, scale=scale))
-            if scheduler:
-                scheduler.submit(attended[-1])
-        return attended[0] if len(attended) == 1 else mx.concatenate(attended, axis=2)
 
 
 class MidBlock(nn.Module):
-    def __init__(self, channels: int, groups: int, attention: bool) -> None:
+    def __init__(self, channels: int, norm: Callable[[int], Norm], attention: nn.Module | None) -> None:
         super().__init__()
-        self.resnets = [ResnetBlock(channels, channels, groups) for _ in range(2)]
-        if attention:
-            self.attentions = [Attention(channels, groups)]
+        self.resnets = [ResnetBlock(channels, channels, norm) for _ in range(2)]
+        if attention is not None:
+            self.attentions = [attention]
 
     def __call__(self, x: TiledImage) -> Materialized:
         out = self.resnets[0](x)
@@ -153,9 +170,9 @@ class Upsample(nn.Module):
     made.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
 
     def __call__(self, x: TiledImage) -> TiledImage:
         make = partial(self._doubled, self._kernels())
@@ -177,7 +194,7 @@ class Upsample(nn.Module):
 
     def _doubled(self, kernels: mx.array, x: RowWindow) -> RowWindow:
         padded, top = x.padded(), x.top + (x.top > 0)
-        n, _, width, channels = x.rows.shape
+        n, width, channels = len(x.rows), x.rows.shape[2], len(self.conv.weight)
         length = padded.shape[1] - 2
         sums = mx.conv2d(padded, kernels, padding=(0, 1))
         # Place (y, x) of square (row, column) lies in sums at (row + y, column + x), as that place's features. A view can
@@ -194,3 +211,9 @@ class Upsample(nn.Module):
         )
         doubled = (squares + self.conv.bias).reshape(n, 2 * length, 2 * width, channels)
         return RowWindow(doubled, 2 * top, 2 * x.height)
+
+
+def finish(x: Materialized, norm: Norm, conv: nn.Conv2d) -> Materialized:
+    """The last norm and convolution of an encoder or a decoder."""
+    fitted = norm.fit(x)
+    return materialize(Lazy(lambda w: w.map(fitted.silu).convolve(conv.weight, conv.bias), (x, halo(1))))

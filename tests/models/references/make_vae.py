@@ -25,11 +25,14 @@ def reference(kind: str, name: str) -> torch.nn.Module:
 
 
 def channels_last(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().permute(0, 2, 3, 1).contiguous().numpy()
+    """Of a picture, or of a film of one frame."""
+    picture = tensor.squeeze(2) if tensor.ndim == 5 else tensor
+    return picture.detach().permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def channels_first(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(array).permute(0, 3, 1, 2)
+def channels_first(array: np.ndarray, kind: str) -> torch.Tensor:
+    picture = torch.from_numpy(array).permute(0, 3, 1, 2)
+    return picture.unsqueeze(2) if kind == "QwenImage" else picture
 
 
 @torch.no_grad()
@@ -37,10 +40,11 @@ def main() -> None:
     kept: dict[str, np.ndarray] = {}
     for kind, name in ALL:
         vae = reference(kind, name)
-        encoded = vae.encode(channels_first(pictures(kind, name))).latent_dist
+        encoded = vae.encode(channels_first(pictures(kind, name), kind)).latent_dist
         kept[f"encoded {kind} {name}"] = channels_last(encoded.mode())
         kept[f"spread {kind} {name}"] = channels_last(encoded.std)
-        kept[f"decoded {kind} {name}"] = channels_last(vae.decode(channels_first(latents(kind, name))).sample)
+        decoded = vae.decode(channels_first(latents(kind, name), kind)).sample
+        kept[f"decoded {kind} {name}"] = channels_last(decoded)
     np.savez_compressed(HERE / "vae.npz", **kept)
     shapes = {}
     for name, config in REAL.items():

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from models.checkpoint.weights import WeightsError, load_component
+from models.checkpoint.weights import WeightMap, WeightsError, load_component, load_tensors
 from models.config import ConfigError
 from models.files import Shard
 from models.vae import blocks, tiled_statistics
+from models.vae.autoencoder import Autoencoder, _averages
 from models.vae.autoencoder_kl import (
     WEIGHTS,
-    Autoencoder,
     AutoencoderKL,
     AutoencoderKLFlux2,
-    _averages,
 )
+from models.vae.autoencoder_kl_qwen_image import WEIGHTS as QWEN_IMAGE_WEIGHTS
+from models.vae.autoencoder_kl_qwen_image import AutoencoderKLQwenImage, AutoencoderKLQwenImageConfig
 from models.vae.config import AutoencoderKLConfig, AutoencoderKLFlux2Config
 from models.vae.strips import Strips
 from tests import ROOT
@@ -33,21 +34,38 @@ toys = pytest.mark.parametrize(("kind", "name"), ALL)
 def empty(config: dict[str, Any]) -> Autoencoder:
     if config["_class_name"] == "AutoencoderKL":
         return AutoencoderKL(AutoencoderKLConfig.from_dict(config))
+    if config["_class_name"] == "AutoencoderKLQwenImage":
+        return AutoencoderKLQwenImage(AutoencoderKLQwenImageConfig.from_dict(config))
     return AutoencoderKLFlux2(AutoencoderKLFlux2Config.from_dict(config))
+
+
+def weight_map(vae: Autoencoder) -> WeightMap:
+    return QWEN_IMAGE_WEIGHTS if isinstance(vae, AutoencoderKLQwenImage) else WEIGHTS
 
 
 def toy(kind: str, name: str) -> Autoencoder:
     vae = empty(checkpoint_config(kind, name))
-    vae.load_weights([(key, mx.array(as_ours(key, value))) for key, value in tree_flatten(vae.parameters())])
+    load_tensors(vae, stored(vae), weight_map(vae))
     return vae
 
 
-def as_ours(key: str, value: mx.array) -> np.ndarray:
-    """The weight of a name is made in the checkpoint's layout, where a kernel's channels come second."""
-    shape = tuple(value.shape)
-    if len(shape) < 4:
-        return weight(key, shape)
-    return np.moveaxis(weight(key, (shape[0], shape[3], *shape[1:3])), 1, -1)
+def stored(vae: Autoencoder) -> dict[str, mx.array]:
+    """What the reference's checkpoint has for each parameter, but for what it has in addition."""
+    shapes = (as_stored(vae, key, value.shape) for key, value in tree_flatten(vae.parameters()))
+    return {key: mx.array(weight(key, shape)) for key, shape in shapes}
+
+
+def as_stored(vae: Autoencoder, key: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """A parameter's name and shape in the checkpoint, where a kernel's channels come second, and in Qwen-Image's, beside
+    steps between sizes and attention, a time before its rows."""
+    is_kernel = len(shape) == 4 and not key.endswith("gamma")
+    kernel = (shape[0], shape[3], *shape[1:3]) if is_kernel else tuple(shape)
+    if not isinstance(vae, AutoencoderKLQwenImage):
+        return key, kernel
+    name = key.replace(".conv.", ".resample.1.")
+    if is_kernel and "resample" not in name and "attentions" not in name:
+        kernel = (*kernel[:2], kernel[2], *kernel[2:])
+    return name, kernel
 
 
 def error(actual: mx.array, expected: Any) -> float:
@@ -158,7 +176,9 @@ def test_flux2_latents_are_patches_normalised_by_the_checkpoints_statistics() ->
     assert error(seen[0, 1, 2], expected) < 1e-5
 
 
-@pytest.mark.parametrize(("kind", "name"), [("KL", "plain"), ("Flux2", "plain")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("KL", "plain"), ("Flux2", "plain"), ("QwenImage", "wider outside")]
+)
 def test_a_preview_is_small_and_shows_the_same(kind: str, name: str) -> None:
     vae = toy(kind, name)
     seen = vae.to_transformer(mx.array(latents(kind, name)))
@@ -182,34 +202,30 @@ def test_a_preview_of_an_odd_size_averages_by_share() -> None:
 
 @pytest.mark.parametrize("name", REAL)
 def test_the_real_ones_have_the_checkpoints_tensors(name: str) -> None:
+    vae = empty(REAL[name])  # described, never allocated
     expected = {
         key: tuple(shape)
         for key, shape in json.loads((REFERENCES / "vae_shapes.json").read_text())[name].items()
-        if WEIGHTS.name(key) is not None
+        if weight_map(vae).name(key) is not None
     }
-    actual = {}
-    for key, value in tree_flatten(empty(REAL[name]).parameters()):  # described, never allocated
-        n, *rest = value.shape
-        actual[key] = (n, rest[-1], *rest[:-1]) if len(rest) == 3 else tuple(value.shape)
-    assert actual == expected
+    assert dict(as_stored(vae, key, value.shape) for key, value in tree_flatten(vae.parameters())) == expected
 
 
 def save(path: Path, kind: str, name: str) -> list[Shard]:
     """The toy as a checkpoint stores it."""
-    stored = {}
-    for key, value in tree_flatten(empty(checkpoint_config(kind, name)).parameters()):
-        shape = tuple(value.shape)
-        stored[key] = mx.array(weight(key, (shape[0], shape[3], *shape[1:3]) if len(shape) == 4 else shape))
+    tensors = stored(empty(checkpoint_config(kind, name)))
     if kind == "Flux2":
-        stored["bn.num_batches_tracked"] = mx.array(3)
-    mx.save_safetensors(str(path / "model.safetensors"), stored)
+        tensors["bn.num_batches_tracked"] = mx.array(3)
+    if kind == "QwenImage":
+        tensors["decoder.up_blocks.0.upsamplers.0.time_conv.bias"] = mx.zeros(36)
+    mx.save_safetensors(str(path / "model.safetensors"), tensors)
     return [Shard(path / "model.safetensors")]
 
 
-@pytest.mark.parametrize(("kind", "name"), [("KL", "plain"), ("Flux2", "plain")])
+@pytest.mark.parametrize(("kind", "name"), [("KL", "plain"), ("Flux2", "plain"), ("QwenImage", "plain")])
 def test_a_checkpoint_loads(tmp_path: Path, kind: str, name: str) -> None:
     vae = empty(checkpoint_config(kind, name))
-    load_component(vae, save(tmp_path, kind, name), WEIGHTS)
+    load_component(vae, save(tmp_path, kind, name), weight_map(vae))
     decoded = vae.decode(vae.to_transformer(mx.array(latents(kind, name))))
     assert error(decoded, STORED[f"decoded {kind} {name}"]) < 2e-5
 
@@ -263,6 +279,23 @@ def test_a_flux2_config_that_cannot_be_built_is_an_error(changed: dict[str, Any]
         empty(checkpoint_config("Flux2", "plain") | changed)
 
 
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"attn_scales": [0.5]}, "attn_scales"),
+        ({"input_channels": 4}, "input_channels is 4"),
+        ({"dim_mult": [1, 2]}, "temperal_downsample has 3 values, and dim_mult 2"),
+        ({"dim_mult": [1, 2, 0, 3]}, "above 0"),
+        ({"base_dim": 7, "dim_mult": [1, 1, 2, 2]}, "even numbers"),
+        ({"latents_mean": [0.0]}, "latents_mean has 1 values"),
+        ({"latents_std": [1.0, 2.0, 0.0, 1.0, 1.0]}, "latents_std has a 0"),
+    ],
+)
+def test_a_config_of_qwen_image_that_cannot_be_built_is_an_error(changed: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        empty(checkpoint_config("QwenImage", "plain") | changed)
+
+
 @pytest.mark.reference
 @toys
 def test_any_size_is_what_the_reference_gives_live(kind: str, name: str) -> None:
@@ -277,8 +310,8 @@ def test_any_size_is_what_the_reference_gives_live(kind: str, name: str) -> None
         raw = rng.standard_normal((n, rows, columns, channels), dtype=np.float32)
         picture = rng.uniform(-1, 1, (n, rows * scale, columns * scale, 3)).astype(np.float32)
         with torch.no_grad():
-            decoded = channels_last(theirs.decode(channels_first(raw)).sample)
-            encoded = channels_last(theirs.encode(channels_first(picture)).latent_dist.mode())
+            decoded = channels_last(theirs.decode(channels_first(raw, kind)).sample)
+            encoded = channels_last(theirs.encode(channels_first(picture, kind)).latent_dist.mode())
         for strips in (None, Strips(4), Strips(4, recompute=True)):
             assert error(ours.decode(ours.to_transformer(mx.array(raw)), strips), decoded) < 1e-4
             assert error(ours.from_transformer(ours.encode(mx.array(picture), strips=strips)), encoded) < 1e-4

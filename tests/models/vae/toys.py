@@ -67,6 +67,26 @@ FLUX2: dict[str, dict[str, Any]] = {
         "mid_block_add_attention": False,
     },
 }
+QWEN_IMAGE: dict[str, dict[str, Any]] = {
+    "plain": {
+        "base_dim": 6,
+        "z_dim": 5,
+        "dim_mult": [1, 2, 3, 3],
+        "num_res_blocks": 2,
+        "temperal_downsample": [False, True, True],
+        "latents_mean": [0.1, 0.2, -0.3, 0.4, 0.5],
+        "latents_std": [1.5, 2.0, 0.7, 1.1, 0.4],
+    },
+    "wider outside": {
+        "base_dim": 4,
+        "z_dim": 3,
+        "dim_mult": [3, 1],
+        "num_res_blocks": 1,
+        "temperal_downsample": [True],
+        "latents_mean": [0.0, -1.0, 2.0],
+        "latents_std": [0.5, 3.0, 1.0],
+    },
+}
 BLOCKS = {
     "down_block_types": ["DownEncoderBlock2D"] * 4,
     "up_block_types": ["UpDecoderBlock2D"] * 4,
@@ -91,13 +111,17 @@ REAL: dict[str, dict[str, Any]] = {
         "decoder_block_out_channels": [96, 192, 384, 384],
     }
     | BLOCKS,
+    "Qwen-Image": {"_class_name": "AutoencoderKLQwenImage"},
 }
-ALL = [("KL", name) for name in KL] + [("Flux2", name) for name in FLUX2]
+KINDS = {"KL": KL, "Flux2": FLUX2, "QwenImage": QWEN_IMAGE}
+ALL = [(kind, name) for kind, toys in KINDS.items() for name in toys]
 
 
 def checkpoint_config(kind: str, name: str) -> dict[str, Any]:
     """As config.json states it."""
-    config = dict((KL if kind == "KL" else FLUX2)[name])
+    config = dict(KINDS[kind][name])
+    if kind == "QwenImage":
+        return config | {"_class_name": "AutoencoderKLQwenImage"}
     blocks = len(config["block_out_channels"])
     return config | {
         "_class_name": "AutoencoderKL" if kind == "KL" else "AutoencoderKLFlux2",
@@ -118,16 +142,20 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return 0.2 * noise
 
 
+def blocks(kind: str, name: str) -> int:
+    config = KINDS[kind][name]
+    return len(config["dim_mult" if kind == "QwenImage" else "block_out_channels"])
+
+
 def size(kind: str, name: str) -> tuple[int, int]:
     """Rows and columns of the toy's latents: few, and rows that no strip divides."""
-    blocks = len(checkpoint_config(kind, name)["block_out_channels"])
-    return {1: (22, 18), 2: (14, 10), 3: (10, 6), 4: (6, 4)}[blocks]
+    return {1: (22, 18), 2: (14, 10), 3: (10, 6), 4: (6, 4)}[blocks(kind, name)]
 
 
 def pictures(kind: str, name: str) -> np.ndarray:
     """A smooth one between -1 and 1, [1, height, width, 3]."""
     rows, columns = size(kind, name)
-    scale = 2 ** (len(checkpoint_config(kind, name)["block_out_channels"]) - 1)
+    scale = 2 ** (blocks(kind, name) - 1)
     y, x = np.mgrid[: rows * scale, : columns * scale].astype(np.float32)
     phases = np.array([0.3, 1.7, 4.1], np.float32)
     waves = np.sin(x[None, ..., None] / 5 + phases) * np.cos(y[None, ..., None] / 7 + 2 * phases)
@@ -135,5 +163,5 @@ def pictures(kind: str, name: str) -> np.ndarray:
 
 
 def latents(kind: str, name: str) -> np.ndarray:
-    channels = checkpoint_config(kind, name)["latent_channels"]
+    channels = KINDS[kind][name]["z_dim" if kind == "QwenImage" else "latent_channels"]
     return np.random.default_rng(5).standard_normal((1, *size(kind, name), channels), dtype=np.float32)
