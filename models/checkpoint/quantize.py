@@ -19,9 +19,9 @@ from models.checkpoint.quantization_formats import FLOAT_FORMATS, FORMATS
 from models.layers.quantized import QuantizedLinear, ScaledLinear
 
 Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
-# Words in a layer's path, and endings of the top-level layers after the last block.
+# Words in a layer's path, and endings of the top-level layers before the first block and after the last one.
 KEPT_WORDS = frozenset({"embed", "embeds", "embedder", "embedding", "embeddings", "modulation"})
-KEPT_ENDS = ("proj_out", "norm_out", "final_layer")
+KEPT_ENDS = ("img_in", "txt_in", "proj_out", "norm_out", "final_layer")
 
 
 class QuantizationError(ValueError):

@@ -9,7 +9,7 @@ import mlx.nn as nn
 import numpy as np
 
 from models.layers.attention import softmax_attention
-from models.layers.fused import Part, heads_first
+from models.layers.fused import Part, gelu, heads_first
 
 MAX_PERIOD = 10000
 TIME_SCALE = 1000.0  # of timesteps and guidance in FLUX; Z-Image's is in its config
@@ -51,10 +51,36 @@ class Projection(nn.Module):
 
     def __call__(self, activated: mx.array) -> mx.array:
         """(…, width) to (…, row, width)."""
-        ones = np.zeros((self.rows, 1), dtype=np.float32)
-        ones[list(self.scales)] = 1
-        rows = self.linear(activated).reshape(*activated.shape[:-1], self.rows, -1)
-        return rows + mx.array(ones, dtype=rows.dtype)
+        return modulation_rows(self.linear(activated), self.rows, self.scales)
+
+
+def modulation_rows(projected: mx.array, rows: int, scales: Sequence[int]) -> mx.array:
+    """(…, row x width) as (…, row, width), with 1 added to rows that are scales."""
+    ones = np.zeros((rows, 1), dtype=np.float32)
+    ones[list(scales)] = 1
+    split = projected.reshape(*projected.shape[:-1], rows, -1)
+    return split + mx.array(ones, dtype=split.dtype)
+
+
+class Gelu(nn.Module):
+    """The approximate one, after a projection."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width, hidden)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return gelu(self.proj(x))
+
+
+class GeluFeedForward(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        # The reference has a dropout in the middle.
+        self.net = [Gelu(width, hidden), nn.Identity(), nn.Linear(hidden, width)]
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.net[2](self.net[0](x))
 
 
 KeysValues: TypeAlias = tuple[

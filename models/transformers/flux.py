@@ -17,10 +17,11 @@ import numpy as np
 
 from models.checkpoint.weights import WeightMap
 from models.config import Config, ConfigError
-from models.layers.fused import Part, concat_mlp, gelu
+from models.layers.fused import Part, concat_mlp
 from models.layers.rope import Positions, rotary_table
 from models.transformers.blocks import (
     Embedding,
+    GeluFeedForward,
     JointAttention,
     Projection,
     attend,
@@ -106,31 +107,6 @@ def gated(x: mx.array, gate: mx.array) -> mx.array:
     return gate[:, None] * x
 
 
-class Gelu(nn.Module):
-    """The approximate one, after a projection."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.proj = nn.Linear(width, hidden)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return gelu(self.proj(x))
-
-
-class FeedForward(nn.Module):
-    def __init__(self, config: FluxConfig) -> None:
-        super().__init__()
-        # The reference has a dropout in the middle.
-        self.net = [
-            Gelu(config.width, config.mlp_width),
-            nn.Identity(),
-            nn.Linear(config.mlp_width, config.width),
-        ]
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return self.net[2](self.net[0](x))
-
-
 class DoubleBlock(nn.Module):
     """Text and picture side by side. A modulation's rows: shift, scale, gate of attention, then of the MLP."""
 
@@ -139,8 +115,8 @@ class DoubleBlock(nn.Module):
         self.norm1 = Projection(config.width, 6, scales=(1, 4), bias=True)
         self.norm1_context = Projection(config.width, 6, scales=(1, 4), bias=True)
         self.attn = JointAttention(config.num_attention_heads, config.attention_head_dim, EPS, bias=True)
-        self.ff = FeedForward(config)
-        self.ff_context = FeedForward(config)
+        self.ff = GeluFeedForward(config.width, config.mlp_width)
+        self.ff_context = GeluFeedForward(config.width, config.mlp_width)
 
     def __call__(
         self, text: mx.array, image: mx.array, table: mx.array, text_rows: mx.array, image_rows: mx.array

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import numpy as np
 
-from models.transformers import flux, flux2, z_image
+from models.transformers import flux, flux2, qwen_image, z_image
 from pipelines.latents import (
     flux2_image_ids,
     flux2_reference_ids,
@@ -161,6 +161,49 @@ def _z_image_theirs(model: Any, inputs: Arrays, time: float) -> torch.Tensor:
     return split.reshape(tokens.shape)
 
 
+def _qwen_image_inputs(
+    random: np.random.Generator, config: Mapping[str, Any], call: Mapping[str, Any]
+) -> Arrays:
+    """`texts`: the tokens of each member of the batch."""
+    grids, texts = call["grids"], call["texts"]
+    sizes = [rows * columns for rows, columns in grids]
+    shape = len(texts), max(texts), config["joint_attention_dim"]
+    return {
+        "latents": _normal(random, len(texts), sizes[0], config["in_channels"]),
+        "text": _normal(random, *shape),
+        "texts": texts,
+        "grids": grids,
+        "references": _normal(random, 1, sum(sizes[1:]), config["in_channels"]) if sizes[1:] else None,
+    }
+
+
+def _qwen_image_prepare(network: Any, inputs: Arrays) -> tuple[Any, Any]:
+    references = None if inputs["references"] is None else mx.array(inputs["references"])
+    prepared = network.prepare(mx.array(inputs["text"]), inputs["texts"], inputs["grids"], references)
+    return prepared, network.modulation(TIMES)
+
+
+def _qwen_image_theirs(model: Any, inputs: Arrays, time: float) -> torch.Tensor:
+    """Texts of different lengths are padded and masked."""
+    import torch
+
+    latents, texts = torch.tensor(inputs["latents"]), inputs["texts"]
+    batch, tokens = latents.shape[:2]
+    if inputs["references"] is not None:
+        references = torch.tensor(inputs["references"]).expand(batch, -1, -1)
+        latents = torch.cat([latents, references], dim=1)
+    mask = torch.arange(max(texts))[None] < torch.tensor(texts)[:, None]
+    out = model(
+        hidden_states=latents,
+        encoder_hidden_states=torch.tensor(inputs["text"]),
+        encoder_hidden_states_mask=None if mask.all() else mask,
+        timestep=torch.full((batch,), time),
+        img_shapes=[[(1, *grid) for grid in inputs["grids"]]] * batch,
+        return_dict=False,
+    )[0]
+    return out[:, :tokens]
+
+
 FLUX2 = Family(
     "Flux2Transformer2DModel",
     flux2,
@@ -187,4 +230,13 @@ FLUX = Family(
     _flux_inputs,
     _flux_prepare,
     _flux_theirs,
+)
+QWEN_IMAGE = Family(
+    "QwenImageTransformer2DModel",
+    qwen_image,
+    qwen_image.QwenImageTransformer,
+    qwen_image.QwenImageConfig,
+    _qwen_image_inputs,
+    _qwen_image_prepare,
+    _qwen_image_theirs,
 )

@@ -17,7 +17,7 @@ import numpy as np
 from models.checkpoint.weights import load_component
 from models.files import Shard
 from tests import ROOT
-from tests.models.transformers.families import FLUX, FLUX2, Z_IMAGE, Arrays, Family
+from tests.models.transformers.families import FLUX, FLUX2, QWEN_IMAGE, Z_IMAGE, Arrays, Family
 
 REFERENCES = ROOT / "tests" / "models" / "references"
 
@@ -127,6 +127,14 @@ FLUX_C = {
     "num_attention_heads": 1, "joint_attention_dim": 40, "pooled_projection_dim": 4, "guidance_embeds": False,
     "axes_dims_rope": (8, 4, 4),
 }  # fmt: skip
+QWEN_IMAGE_A = {
+    "patch_size": 2, "in_channels": 12, "out_channels": 3, "num_layers": 2, "attention_head_dim": 20,
+    "num_attention_heads": 3, "joint_attention_dim": 22, "axes_dims_rope": (4, 6, 10), "zero_cond_t": False,
+}  # fmt: skip
+QWEN_IMAGE_B = {
+    "patch_size": 1, "in_channels": 5, "out_channels": None, "num_layers": 3, "attention_head_dim": 12,
+    "num_attention_heads": 5, "joint_attention_dim": 9, "axes_dims_rope": (2, 8, 2), "zero_cond_t": True,
+}  # fmt: skip
 
 TOYS = {
     "flux2 alone": Toy(FLUX2, FLUX2_A, {"batch": 1, "text": 7, "grid": (3, 5)}),
@@ -149,4 +157,13 @@ TOYS = {
     "flux for two": Toy(FLUX, FLUX_A, {"batch": 2, "text": 4, "grid": (4, 2)}),
     "flux guided": Toy(FLUX, FLUX_B, {"batch": 2, "text": 6, "grid": (2, 5), "guidance": 3.5}),
     "flux without double blocks": Toy(FLUX, FLUX_C, {"batch": 1, "text": 3, "grid": (5, 3)}),
+    "qwen_image alone": Toy(QWEN_IMAGE, QWEN_IMAGE_A, {"texts": (7,), "grids": ((3, 5),)}),
+    "qwen_image with texts of two lengths": Toy(QWEN_IMAGE, QWEN_IMAGE_A, {"texts": (4, 9), "grids": ((4, 2),)}),
+    "qwen_image with two references": Toy(
+        QWEN_IMAGE, QWEN_IMAGE_A, {"texts": (6, 6), "grids": ((2, 3), (5, 1), (1, 2))}
+    ),
+    "qwen_image with references at time 0": Toy(
+        QWEN_IMAGE, QWEN_IMAGE_B, {"texts": (3, 8), "grids": ((4, 3), (2, 2), (3, 7))}
+    ),
+    "qwen_image at time 0 without references": Toy(QWEN_IMAGE, QWEN_IMAGE_B, {"texts": (1,), "grids": ((1, 9),)}),
 }  # fmt: skip
