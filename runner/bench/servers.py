@@ -37,6 +37,8 @@ def environment() -> dict[str, str]:
     """For every process that is measured: all preload the same BLAS, so that it makes no difference."""
     blas = fast_blas()
     variables = {**runner_environment(), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    # mlx_lm.server asks for other ranks as it starts: an MPI that is installed but cannot start would end it.
+    variables["MLX_MPI_LIBNAME"] = "none"
     return variables | ({"LD_PRELOAD": blas} if blas else {})
 
 

@@ -20,6 +20,7 @@ JOBS = {"library": "write", "raw": "decode"}
 DIRECT = {"mlx-lm": ("library", "raw"), "torch-compile": ("raw",)}
 SPREAD = "mlx-spread"  # our runner over several devices
 LOOKUP = "mlx-lookup"  # our runner, asked for prompt lookup
+OURS = ("mlx", SPREAD)  # whose failure ends the measurement
 SERVER_KINDS = {"mlx": DIPTYCH, SPREAD: DIPTYCH, LOOKUP: DIPTYCH, "mlx_lm.server": MLX_LM}
 TOLD_OF_MEMORY = ("http", "long prompt, first token")  # the parts whose records say what memory grew by
 START = Case(0)  # of what is measured before any client comes
@@ -63,7 +64,7 @@ def measure(spec: Spec, folder: str, options: Options, report: Report, log: Log)
         names.append(LOOKUP)
     measured: Measured = {}
     prompts = Prompts(Path(folder), options.seed)
-    with _running(names, folder, options, measured, log) as engines:
+    with _running(names, folder, options, measured, report, log) as engines:
         try:
             for case in cases(options):
                 _in_rounds(engines, case, prompts, options, measured, report)
@@ -87,7 +88,7 @@ def _in_rounds(
             try:
                 figures = _once(name, engines[name], case, prompts, number, options)
             except RunnerFailed as error:
-                if name in ("mlx", SPREAD):
+                if name in OURS:
                     raise
                 report.missing[f"{name}, {case}"] = error.message
                 able = [other for other in able if other != name]
@@ -102,8 +103,9 @@ def _in_rounds(
 
 @contextlib.contextmanager
 def _running(
-    names: Sequence[str], folder: str, options: Options, measured: Measured, log: Log
+    names: Sequence[str], folder: str, options: Options, measured: Measured, report: Report, log: Log
 ) -> Iterator[dict[str, Process | Engine]]:
+    """A peer that does not start is named, and the others go on."""
     with contextlib.ExitStack() as stack:
         engines: dict[str, Process | Engine] = {}
         for name in names:
@@ -111,20 +113,32 @@ def _running(
                 engines[name] = engines["mlx"]
                 continue
             log(f"starting {name}")
-            if name in DIRECT:
-                engine = stack.enter_context(running(name if name == "mlx-lm" else f"{name}-text"))
-                built = engine.ask("build", folder=folder, dtype=options.dtype)
-                measured[name, "load", START] = Series(built["load"])
-                engines[name] = engine
-                continue
-            process = engines[name] = _started(name, folder, options)
-            stack.callback(process.stop)
-            measured[name, "load", START] = Series([process.healthy_after])
-            if process.warm_after is not None:
-                measured[name, "warm", START] = Series([process.warm_after])
-            at_rest = int(process.status()["Memory"]) if process.kind is DIPTYCH else 0
-            measured[name, "first", START] = Series([process.answers_after], growth=at_rest)
+            try:
+                engines[name] = _engine(name, folder, options, measured, stack)
+            except RunnerFailed as error:
+                if name in OURS:
+                    raise
+                report.missing[name] = error.message
         yield engines
+
+
+def _engine(
+    name: str, folder: str, options: Options, measured: Measured, stack: contextlib.ExitStack
+) -> Process | Engine:
+    """Start one, which ends with `stack`; how long it took is measured."""
+    if name in DIRECT:
+        engine = stack.enter_context(running(name if name == "mlx-lm" else f"{name}-text"))
+        built = engine.ask("build", folder=folder, dtype=options.dtype)
+        measured[name, "load", START] = Series(built["load"])
+        return engine
+    process = _started(name, folder, options)
+    stack.callback(process.stop)
+    measured[name, "load", START] = Series([process.healthy_after])
+    if process.warm_after is not None:
+        measured[name, "warm", START] = Series([process.warm_after])
+    at_rest = int(process.status()["Memory"]) if process.kind is DIPTYCH else 0
+    measured[name, "first", START] = Series([process.answers_after], growth=at_rest)
+    return process
 
 
 def _started(name: str, folder: str, options: Options) -> Process:

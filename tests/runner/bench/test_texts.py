@@ -54,6 +54,23 @@ def test_a_peer_that_fails_costs_its_own_figures_alone(failing: dict[Any, BaseEx
     assert not report.failed
 
 
+def test_a_peer_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def engine(name: str, *_: Any) -> Any:
+        if name in broken:
+            raise RunnerFailed(f"{name} ended (1)")
+        return name
+
+    monkeypatch.setattr(texts, "_engine", engine)
+    report = Report(date="", command="", machine={}, versions={})
+    broken, names = {"mlx_lm.server"}, ["mlx", "mlx_lm.server", "mlx-lm"]
+    with texts._running(names, "", OPTIONS, {}, report, print) as engines:
+        assert list(engines) == ["mlx", "mlx-lm"]
+    assert report.missing == {"mlx_lm.server": "mlx_lm.server ended (1)"}
+    broken = {"mlx"}
+    with pytest.raises(RunnerFailed), texts._running(names, "", OPTIONS, {}, report, print):
+        pass
+
+
 @pytest.mark.parametrize(
     ("error", "told"), [(RunnerFailed("it ended"), "it ended"), (KeyboardInterrupt(), "interrupted")]
 )
