@@ -184,7 +184,7 @@ class PagedPrefill:
             [row.pictures.two_way if row.pictures else () for row, _ in chunks],
         )
         self._all_cores(True)
-        with limit_inflight_memory(ROOM + self._network.pool.nbytes):
+        with limit_inflight_memory(ROOM + self._network.pool.bytes_written_anew):
             self._network.evaluate()
         self._all_cores(False)
         for (row, chunk), table in zip(chunks, tables, strict=True):

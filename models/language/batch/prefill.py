@@ -23,8 +23,9 @@ from models.waiting_queue import WaitingQueue
 
 GROUP = 32
 SMALLEST, LARGEST = 32, 2048
-# How long one call may take, in seconds, while other sequences decode and while none does.
-PREFILL_BUDGET_BUSY_S, PREFILL_BUDGET_IDLE_S = 0.06, 0.4
+# How long one call may take, in seconds, while other sequences decode and while none does. A long prompt's later calls take
+# half as long again, before the estimate follows, and a step of the others comes on top.
+PREFILL_BUDGET_BUSY_S, PREFILL_BUDGET_IDLE_S = 0.04, 0.4
 # A prompt with this many new tokens goes into the prefix cache at once, not only when its answer is finished.
 WORTH_KEEPING = 256
 

@@ -74,8 +74,8 @@ def layers_of(cache: Cache) -> list[Layer] | None:
 
 
 class KeyValuePool:
-    """`limit`: blocks there may ever be. Kernels write to the arrays in place on a card. The arrays double with what is written, up to the limit, layer by layer; on a card
-    they begin with what most need."""
+    """`limit`: blocks there may ever be. Kernels write to the arrays in place on a card. The arrays double with what is
+    written, up to the limit, layer by layer; on a card they begin with what most need."""
 
     def __init__(self, layers: Sequence[Layer], limit: int) -> None:
         self.layers = list(layers)
@@ -117,6 +117,11 @@ class KeyValuePool:
     @property
     def nbytes(self) -> int:
         return sum(array.nbytes for array in self.arrays)
+
+    @property
+    def bytes_written_anew(self) -> int:
+        """What may be in memory twice until writes are evaluated: all of it, where they are not in place."""
+        return 0 if self._in_place else self.nbytes
 
     def reserve(self, blocks: int) -> None:
         """Have at least so many."""
