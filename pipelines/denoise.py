@@ -14,6 +14,7 @@ queued while the one before it runs.
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import mlx.core as mx
@@ -167,7 +168,7 @@ class DenoisingPipeline(InitLatents):
         run = self.denoise_plan(request, plan or self.plan(request))
         mx.reset_peak_memory()
         warnings = self.use_adapters(request.adapters)
-        yield Step(0, run.plan.denoise_steps * request.n)
+        yield Step(0, run.plan.denoise_steps * request.count)
         try:
             yield from self._generate(run, warnings)
         finally:
@@ -178,13 +179,17 @@ class DenoisingPipeline(InitLatents):
         stopwatch = Stopwatch()
         negative = [run.request.negative_prompt or ""] if run.cfg_steps else []
         prompts = self.encode_prompts([run.request.prompt, *negative])
-        conditioning = self._conditioning(run, prompts)
+        first, *others = run.apart()
+        conditioning = self._conditioning(first, prompts)
         mx.eval([embeds.arrays for embeds in prompts])
         stopwatch.encode = stopwatch.lap()
         mx.eval(conditioning.arrays)  # nothing may be in flight when the limit is set by what is held
         with inflight_limit(run.plan.width * run.plan.height, self.settings.staged):
             for index in range(run.request.n):
-                yield from self._denoise(run, conditioning, index, stopwatch)
+                yield from self._denoise(first, conditioning, index, run.request.count, stopwatch)
+            for other in others:
+                conditioning = self._conditioning(other, prompts, conditioning)
+                yield from self._denoise(other, conditioning, 0, run.request.count, stopwatch)
         prompt_warnings = dict.fromkeys(warning for embeds in prompts for warning in embeds.warnings)
         yield Report(
             run.plan,
@@ -196,15 +201,15 @@ class DenoisingPipeline(InitLatents):
         )
 
     def _denoise(
-        self, run: DenoisePlan, conditioning: Conditioning, index: int, stopwatch: Stopwatch
+        self, run: DenoisePlan, conditioning: Conditioning, index: int, count: int, stopwatch: Stopwatch
     ) -> Iterator[Event]:
-        """One picture. Yields step N after queueing step N+1, so the GPU never idles. The memory limit keeps at most one
+        """One picture of `count`. Yields step N after queueing step N+1, so the GPU never idles. The memory limit keeps at most one
         step in flight; closing the generator therefore abandons at most one.
 
         The decoder's graph is built during the last step but queued after it, or their times would be one; in strips it
         is evaluated while it is built, so it is built after the last step too."""
         steps = run.plan.denoise_steps
-        before, total = index * steps, steps * run.request.n
+        before, total = (run.first + index) * steps, steps * count
         tokens, picture_inputs = self.first_tokens(run, conditioning, index)
         result = self._step(run, conditioning, tokens, picture_inputs, 0)
         mx.async_eval(result)
@@ -221,14 +226,19 @@ class DenoisingPipeline(InitLatents):
         mx.async_eval(pixels)
         yield last
         drawn, canvas = np.array(pixels), conditioning.canvas
-        picture = Picture(drawn if canvas is None else canvas.paste(drawn), index)
+        picture = Picture(drawn if canvas is None else canvas.paste(drawn), run.first + index)
         stopwatch.decode += stopwatch.lap()
         yield picture
 
-    def _conditioning(self, run: DenoisePlan, prompts: Sequence[PromptEmbeds]) -> Conditioning:
+    def _conditioning(
+        self, run: DenoisePlan, prompts: Sequence[PromptEmbeds], earlier: Conditioning | None = None
+    ) -> Conditioning:
         """Everything that does not depend on the step, computed once. Random numbers are drawn in the reference's order:
-        those that sample the initial latents, then the noise of all pictures."""
+        those that sample the initial latents, then the noise of all pictures. `earlier`: that of another seed, which has the
+        same inputs unless some are sampled from pictures."""
         noise = Noise(run.request.seed)
+        if earlier is not None and not run.request.images:
+            return replace(earlier, noise=self.draw_control(run, noise, earlier.dtype)[0])
         canvas = Canvas.of(run.request, run.plan) if inpaints(run.request) else None
         init_latents = self.init_latents(run, canvas, noise)
         references = self.references(run)

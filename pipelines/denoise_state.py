@@ -1,20 +1,23 @@
 """State of one denoising run: the plan, the inputs shared by all steps, the result of a step, and timings."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
+from msgspec import structs
 
 from pipelines.base import ImageRequest, Plan, Step
 from pipelines.inpaint import Canvas
 from pipelines.sampling import Schedule, add_noise
+from pipelines.variations import Variation
 
 
 @dataclass(frozen=True)
 class DenoisePlan:
-    """A request, its plan and its schedule. `rows` and `columns` count the transformer's tokens."""
+    """A request, its plan and its schedule. `rows` and `columns` count the transformer's tokens. Of a series, each picture
+    has its own, `first` of all."""
 
     request: ImageRequest
     plan: Plan
@@ -22,6 +25,20 @@ class DenoisePlan:
     rows: int
     columns: int
     cfg_steps: int  # the first steps, which run classifier-free guidance: prompt and negative prompt as a batch of two
+    variation: Variation | None = None
+    first: int = 0
+
+    def apart(self) -> list["DenoisePlan"]:
+        """For each seed and variation the plan of its picture alone; the plan itself where all pictures share one noise."""
+        request = self.request
+        if not request.is_series:
+            return [self]
+        plans = []
+        for index in range(request.count):
+            seed, variation = request.drawing(index, request.seed)
+            alone = structs.replace(request, seed=seed, seeds=None, variations=None)
+            plans.append(replace(self, request=alone, variation=variation, first=index))
+        return plans
 
     @property
     def timesteps(self) -> list[float]:

@@ -16,6 +16,7 @@ from pipelines.model_parts import ModelParts
 from pipelines.planning import Defaults
 from pipelines.prompt_embeds import PromptEmbeds
 from pipelines.sampling import add_noise
+from pipelines.variations import slerp
 
 HALVES = (mx.float16, mx.bfloat16)
 
@@ -63,9 +64,13 @@ class InitLatents(ModelParts):
         return mask[:: self.codec.scale, :: self.codec.scale].astype(np.float32)
 
     def draw_noise(self, run: DenoisePlan, noise: Noise, dtype: mx.Dtype) -> np.ndarray:
-        """Of all pictures, [picture, row, column, channel]."""
+        """Of all pictures, [picture, row, column, channel]. A variation's is turned towards that of its seed."""
         rows, columns = run.rows * self.patch, run.columns * self.patch
-        return noise.pictures(run.request.n, self.codec.channels, rows, columns, dtype in HALVES)
+        shape = (run.request.n, self.codec.channels, rows, columns, dtype in HALVES)
+        drawn = noise.pictures(*shape)
+        if run.variation is None:
+            return drawn
+        return slerp(drawn, Noise(run.variation.seed).pictures(*shape), run.variation.strength)
 
     def init_latents(self, run: DenoisePlan, canvas: Canvas | None, noise: Noise) -> mx.array | None:
         """Latents of the picture to start from, if there is one."""

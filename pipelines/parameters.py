@@ -24,8 +24,11 @@ from pipelines.limits import (
     WIDEST_FEATHER,
 )
 from pipelines.loras import Lora
+from pipelines.variations import Variation
 
 Loras = Annotated[tuple[Lora, ...], Meta(max_length=MOST_ADAPTERS)]
+Seeds = Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1, max_length=MOST_PICTURES)]
+Variations = Annotated[tuple[Variation, ...], Meta(min_length=1, max_length=MOST_PICTURES)]
 # Where the page has a parameter: beside the seed, beside the mask, or under "More options".
 Group = Literal["main", "mask", "more"]
 
@@ -80,6 +83,17 @@ class ImageParameters(Struct, frozen=True):
     n: Annotated[
         Count, about("how many pictures, all from one seed", unset="1", label="Pictures", group="main")
     ] = 1
+    seeds: Annotated[
+        Seeds | None, about("a picture for each of these seeds, in place of a seed and a number of pictures")
+    ] = None
+    variations: Annotated[
+        Variations | None,
+        about(
+            "a picture for each of these variations of the seed: SEED:STRENGTH turns its noise towards that of "
+            "another, by 0 to 1",
+            flag="--variation",
+        ),
+    ] = None
     feather: Annotated[
         Feather | None,
         about(
@@ -138,6 +152,31 @@ class ImageParameters(Struct, frozen=True):
     def __post_init__(self) -> None:
         if (self.seed or 0) > MAX_SEED:  # more than Meta can bound
             raise ValueError(f"seed: {_short(self.seed or 0)} is out of range; 1 to {MAX_SEED} are allowed")
+        for index, seed in enumerate(self.seeds or ()):
+            if seed > MAX_SEED:
+                raise ValueError(
+                    f"seeds[{index}]: {_short(seed)} is out of range; 1 to {MAX_SEED} are allowed"
+                )
+        _check_series(self)
+
+    @property
+    def is_series(self) -> bool:
+        """Whether each picture has noise of its own, so that it is what its seed alone would draw."""
+        return bool(self.seeds or self.variations)
+
+    @property
+    def count(self) -> int:
+        """How many pictures there will be."""
+        return len(self.seeds or (0,)) * len(self.variations or (0,)) if self.is_series else self.n
+
+    def drawing(self, index: int, seed: int) -> tuple[int, Variation | None]:
+        """The seed and the variation of one picture of a series, which has all variations of a seed after another; `seed`
+        is the request's, where it has no list."""
+        row, column = divmod(index, len(self.variations or (0,)))
+        return (
+            self.seeds[row] if self.seeds else seed,
+            self.variations[column] if self.variations else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -155,6 +194,11 @@ class Parameter:
     family_specific: bool = False
     least: float | None = None
     most: float | None = None
+
+    @property
+    def item(self) -> Any:
+        """The type of the items of a list; None of what is not one."""
+        return _taken_apart(get_args(self.type)[0])[0] if get_origin(self.type) is tuple else None
 
 
 @cache
@@ -184,6 +228,26 @@ def check(parameters: ImageParameters) -> None:
             continue
         if not (math.isfinite(value) and least <= value <= most):
             raise ValueError(f"{parameter.name}: {value} is out of range; {least:g} to {most:g} is allowed")
+
+
+def _check_series(parameters: ImageParameters) -> None:
+    """`seeds` and `variations` say how many pictures there are, and what they start from."""
+    seeds, variations = parameters.seeds, parameters.variations
+    for name in ("seeds", "variations"):
+        # None, or 1, are what clients send who say nothing about it.
+        if getattr(parameters, name) and (parameters.n or 1) > 1:
+            raise ValueError(
+                f"n: {parameters.n} cannot be combined with {name}, which say how many pictures there are"
+            )
+    if seeds and parameters.seed not in (None, 0, seeds[0]):
+        raise ValueError(
+            f"seed: {_short(parameters.seed or 0)} is not the first of seeds; give one or the other"
+        )
+    if seeds and variations and parameters.count > MOST_PICTURES:
+        raise ValueError(
+            f"variations: {len(variations)} of each of {len(seeds)} seeds are too many; "
+            f"{MOST_PICTURES} pictures are allowed"
+        )
 
 
 def _check_loras(loras: tuple[Lora, ...]) -> None:

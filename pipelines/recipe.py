@@ -29,6 +29,8 @@ A1111 = {
     "Model": "model",
     "Model hash": "model_hash",
     "Denoising strength": "strength",
+    "Variation seed": "variation_seed",
+    "Variation seed strength": "variation_strength",
     "Lora hashes": "loras",
     "Version": "version",
 }
@@ -67,8 +69,11 @@ class Recipe(ImageParameters, frozen=True, kw_only=True, omit_defaults=True):
             raise RecipeError(f"the picture's recipe cannot be read: {error}") from error
 
     def to_parameters(self) -> str:
+        variation = self.variations[0] if self.variations else None
         values = {
             **msgspec.structs.asdict(self),
+            "variation_seed": variation and variation.seed,
+            "variation_strength": variation and variation.strength,
             "model": self.model or None,
             "model_hash": self.model_hash or None,
             "size": f"{self.width}x{self.height}",
@@ -94,9 +99,12 @@ class Recipe(ImageParameters, frozen=True, kw_only=True, omit_defaults=True):
             raise RecipeError(f"the picture's prompt has an adapter that cannot be read: {error}") from None
         # Other tools compute the hashes of adapters in another way.
         settings.pop("Lora hashes", None)
+        seed, strength = (settings.pop(name, None) for name in ("Variation seed", "Variation seed strength"))
+        variation = {"seed": seed, "strength": strength} if seed and strength else None
         values: dict[str, Any] = {
             "prompt": prompt,
             "loras": loras or None,
+            "variations": [variation] if variation else None,
             "negative_prompt": "\n".join(lines[start:]).removeprefix(NEGATIVE).strip() or None,
             "width": width,
             "height": height,

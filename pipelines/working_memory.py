@@ -53,7 +53,7 @@ def working_bytes(
     convolving = _convolving(model, [(plan.width, plan.height), *shown], strips)
     # Each picture as bytes, and packed; its noise before it is drawn.
     finished = math.prod(plan.size)
-    pictures = request.n * finished * 3 * 2
+    pictures = request.count * finished * 3 * 2
     inputs = sum(picture.nbytes for picture in request.images) + (CANVAS * finished if masked else 0)
     return max(denoising, convolving) + pictures + inputs + FLOOR
 

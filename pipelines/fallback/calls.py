@@ -165,6 +165,10 @@ class Call:
                 raise PipelineError(
                     f"{field}: diffusers' {self.name} does not take {' or '.join(names)}; leave it out"
                 )
+        if request.variations:
+            raise PipelineError(
+                "variations: the torch engine draws the noise itself; leave them out, or use seeds"
+            )
         if len(request.images) > self.pictures:
             raise PipelineError(
                 f"images: {len(request.images)} are too many; diffusers' {self.name} takes {self.pictures}"

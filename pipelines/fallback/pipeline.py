@@ -94,7 +94,7 @@ class TorchPipeline:
         self.use_adapters(request.adapters)
         call = self._call(request)
         plan = plan or call.plan(request)
-        yield Step(0, plan.denoise_steps * request.n)
+        yield Step(0, plan.denoise_steps * request.count)
         try:
             with LoggedWarnings() as logged:
                 yield from self._draw(call, request, plan, logged)
@@ -105,7 +105,10 @@ class TorchPipeline:
         generator = torch.Generator("cpu").manual_seed(request.seed)
         seconds, warnings = _Seconds(), list(plan.warnings)
         canvas = Canvas.of(request, plan) if inpaints(request) else None
-        for index in range(request.n):
+        for index in range(request.count):
+            if request.is_series:
+                seed, _ = request.drawing(index, request.seed)
+                generator = torch.Generator("cpu").manual_seed(seed)
             run = _Run(call, request, plan, index)
             picture, hidden = yield from run.steps(generator)
             seconds.add(run)
@@ -163,7 +166,7 @@ class _Run:
                 if index + 1 in preview_steps(total, self.request.previews):
                     preview = previews.show(clean)
             self.marks.append(time.perf_counter())
-            report(Step(self.index * total + index + 1, total * self.request.n, preview))
+            report(Step(self.index * total + index + 1, total * self.request.count, preview))
 
         def on_step_end(pipeline: Any, index: int, moment: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             step(index, tensors.get("latents"))

@@ -3,7 +3,6 @@ parameters that its form is made of."""
 
 import hashlib
 from pathlib import Path
-from typing import get_origin
 
 from msgspec import NODEFAULT
 from starlette.requests import Request
@@ -12,7 +11,9 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
 from pipelines.limits import MOST_REFERENCES
+from pipelines.loras import Lora
 from pipelines.parameters import ImageParameters, parameters_of
+from pipelines.variations import Variation
 from runner.api.catalog import Listing
 from runner.errors import UnknownPath
 from runner.gateway.app import Gateway
@@ -29,7 +30,8 @@ TYPES = {
     ".json": "application/json",
 }
 PARAMETERS = "parameters.json"
-KINDS = {bool: "boolean", int: "integer", float: "number", str: "text", tuple: "adapters"}
+KINDS = {bool: "boolean", int: "integer", float: "number", str: "text"}
+LISTS = {Lora: "adapters", Variation: "variations", int: "integers"}
 # Nothing inline, nothing from elsewhere, and no text ever parsed as markup.
 POLICY = (
     "default-src 'none'",
@@ -85,7 +87,7 @@ def parameters_document() -> bytes:
     parameters = [
         {
             "name": one.name,
-            "type": KINDS[get_origin(one.type) or one.type],
+            "type": LISTS[one.item] if one.item else KINDS[one.type],
             "label": one.label,
             "hint": one.hint,
             "group": one.group,

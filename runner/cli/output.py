@@ -43,6 +43,12 @@ class Target:
         path = self._path
         if self._count > 1:
             path = path.with_name(f"{path.stem}-{index + 1}{path.suffix}")
+        return self._write(path, data)
+
+    def write_grid(self, data: bytes) -> Path:
+        return self._write(self._path.with_name(f"{self._path.stem}-grid{self._path.suffix}"), data)
+
+    def _write(self, path: Path, data: bytes) -> Path:
         if self._named:
             replace(path, data)
             return path

@@ -51,7 +51,8 @@ class ImageChunk(Struct, frozen=True):
 
 
 class ImageDone(Struct, frozen=True):
-    """The last event. Durations are nanoseconds; `image` is present if the request is for one picture."""
+    """The last event. Durations are nanoseconds; `image` is present if the request is for one picture, `seeds`
+    if each picture has its own."""
 
     seed: int
     width: int
@@ -65,6 +66,7 @@ class ImageDone(Struct, frozen=True):
     format: Format
     image: Base64 | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
+    seeds: list[int] | UnsetType = UNSET
     done: Literal[True] = True
 
 

@@ -54,7 +54,7 @@ class ImageApi:
             job,
             collect=None if stream else _whole,
             on_first=self._metrics.first.observe,
-            on_event=lambda event: self._count(event, planned.request.n),
+            on_event=lambda event: self._count(event, planned.request.count),
         )
 
     async def _submit(

@@ -41,6 +41,13 @@ export async function draw(recipe, job) {
   throw new Refused("The response ended without a picture");
 }
 
+// By what one picture of several seeds, or of several variations, is drawn again.
+function alone({ seeds, variations }, index, done) {
+  if (!seeds && !variations) return {};
+  const seed = String(done.seeds?.[index] ?? done.seed);
+  return { seed, seeds: null, variations: variations && [variations[index % variations.length]], n: 1 };
+}
+
 async function save(recipe, blobs, done) {
   const made = { ...recipe, seed: String(done.seed), width: done.width, height: done.height };
   const seconds = (done.prompt_eval_duration + done.eval_duration + done.decode_duration) / 1e9;
@@ -48,7 +55,7 @@ async function save(recipe, blobs, done) {
   // "Again" repeats the request, so size and steps are kept as they were requested.
   const requested = { width: recipe.width, height: recipe.height, steps: recipe.steps };
   const pictures = blobs.map((picture, index) => ({
-    id: randomId(), blob: picture, index, recipe: { ...made, ...requested }, size: [done.width, done.height], ...about,
+    id: randomId(), blob: picture, index, recipe: { ...made, ...requested, ...alone(recipe, index, done) }, size: [done.width, done.height], ...about,
     warnings: done.warnings ?? [],
   }));
   for (const picture of pictures) await keep(picture);

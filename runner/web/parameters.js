@@ -6,6 +6,29 @@ import { number } from "./sizes.js";
 
 export const { parameters, most_images: MOST_IMAGES } = await (await fetch("page/parameters.json")).json();
 
+// Lists are written with commas between their items.
+const LISTS = {
+  adapters: {
+    example: "name:0.8, another",
+    item: (text) => {
+      const [, name, scale] = text.match(/^(.+):([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))$/) ?? [null, text, "1"];
+      return { name, scale: Number(scale) };
+    },
+    written: ({ name, scale = 1 }) => (scale === 1 ? name : `${name}:${scale}`),
+  },
+  integers: { example: "1, 2, 3", item: Number, written: String, valid: /^[0-9]{1,15}$/, needed: "whole numbers with commas between them are" },
+  variations: {
+    example: "7:0.1, 7:0.3",
+    item: (text) => {
+      const [seed, strength] = text.split(":").map(Number);
+      return { seed, strength };
+    },
+    written: ({ seed, strength }) => `${seed}:${strength}`,
+    valid: /^[0-9]{1,15}:(?:[0-9]+\.?[0-9]*|\.[0-9]+)$/,
+    needed: "seeds with strengths, such as 7:0.2, are",
+  },
+};
+
 export class Parameters {
   #fields = new Map(); // those made here, by name
   #unsupported = new Set();
@@ -45,7 +68,7 @@ export class Parameters {
       const input = this.#input({ name });
       const value = recipe[name] ?? usual;
       if (type === "boolean") input.checked = value;
-      else if (type === "adapters") input.value = written(value ?? []);
+      else if (type in LISTS) input.value = (value ?? []).map(LISTS[type].written).join(", ");
       else if (input.type !== "range" || value !== null) input.value = value ?? "";
     }
   }
@@ -95,8 +118,8 @@ function limit(input, { type, default: usual, least, most }) {
   } else if (usual !== null) {
     if (type !== "text") Object.assign(input, { type: "number", min: least, max: most, step: type === "integer" ? 1 : "any" });
     input.value = usual;
-  } else if (type === "adapters") {
-    input.placeholder = "name:0.8, another";
+  } else if (type in LISTS) {
+    input.placeholder = LISTS[type].example;
   } else if (type !== "text") {
     input.inputMode = type === "integer" ? "numeric" : "decimal";
     input.placeholder ||= "Auto";
@@ -105,26 +128,28 @@ function limit(input, { type, default: usual, least, most }) {
 
 function read(input, { type }) {
   if (type === "boolean") return input.checked;
-  if (type === "adapters") return adapters(input.value);
+  if (type in LISTS) return listed(input.value, LISTS[type]);
   return type === "text" ? input.value.trim() || null : number(input);
 }
 
-// Adapters are written as NAME or NAME:SCALE, with commas between them.
-function adapters(text) {
-  const names = text.split(",").map((one) => one.trim()).filter(Boolean);
-  const loras = names.map((one) => {
-    const [, name, scale] = one.match(/^(.+):([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))$/) ?? [null, one, "1"];
-    return { name, scale: Number(scale) };
-  });
-  return loras.length ? loras : null;
+const items = (text) => text.split(",").map((one) => one.trim()).filter(Boolean);
+
+function listed(text, { item }) {
+  const found = items(text);
+  return found.length ? found.map(item) : null;
 }
 
-export function written(loras) {
-  return loras.map(({ name, scale = 1 }) => (scale === 1 ? name : `${name}:${scale}`)).join(", ");
+export function written(values, { type }) {
+  return values.map(LISTS[type].written).join(", ");
 }
 
 function faultOf(input, { type, label, least, most }) {
-  if (type === "boolean" || type === "text" || type === "adapters") return "";
+  if (type in LISTS) {
+    const { valid, needed } = LISTS[type];
+    const wrong = valid && items(input.value).find((one) => !valid.test(one));
+    return wrong ? `${label}: ${wrong} is not allowed; ${needed} needed.` : "";
+  }
+  if (type === "boolean" || type === "text") return "";
   const text = input.value.trim();
   if (!text && !input.validity.badInput) return "";
   const value = Number(text);

@@ -67,8 +67,9 @@ function recipe(picture) {
     Steps: String(picture.steps),
     Seed: made.seed,
   };
-  for (const { name, label } of parameters) {
-    const value = Array.isArray(made[name]) ? written(made[name]) : made[name];
+  for (const parameter of parameters) {
+    const { name, label } = parameter;
+    const value = Array.isArray(made[name]) ? written(made[name], parameter) : made[name];
     if (!PLACED.includes(name) && value !== false) rows[label] = value === true ? "yes" : value;
   }
   rows.Picture = made.n > 1 ? `${picture.index + 1} of ${made.n}` : null;

@@ -146,6 +146,25 @@ def test_adapters_are_written_with_commas_and_come_back_with_the_recipe(form: An
     ] * 2
 
 
+def test_several_seeds_and_variations_are_asked_for_and_each_picture_has_its_own(form: Any) -> None:
+    sent: list[dict[str, Any]] = []
+    form.on("request", lambda one: sent.append(one.post_data_json) if "/completion" in one.url else None)
+    form.locator("#draw-model").select_option("shapes")
+    form.get_by_text("More options").click()
+    seeds, variations = form.get_by_label("Seeds"), form.get_by_label("Variations")
+    seeds.fill("5, x")
+    draw(form, CIRCLE, Steps="1")
+    expect(form.get_by_text("Seeds: x is not allowed")).to_be_visible()
+    seeds.fill("5, 6")
+    variations.fill("7:0.2")
+    draw(form, CIRCLE, Steps="1")
+    finished(form, CIRCLE).first.click()
+    recipe = form.get_by_role("dialog", name="Recipe")
+    expect(recipe).to_contain_text("Variations7:0.2")
+    expect(recipe).not_to_contain_text("Seeds")
+    assert [(one["seeds"], one["variations"]) for one in sent] == [([5, 6], [{"seed": 7, "strength": 0.2}])]
+
+
 def test_a_model_that_looks_at_no_pictures_starts_from_one(form: Any, tmp_path: Path) -> None:
     for colour in ("blue", "red"):
         Image.new("RGB", (128, 128), colour).save(tmp_path / f"{colour}.png")

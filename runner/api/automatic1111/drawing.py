@@ -129,18 +129,24 @@ def _info(
     model: str, request: ImageCompletionRequest, done: ImageDone | None, count: int, warnings: list[str]
 ) -> dict[str, Any]:
     seed = -1 if done is None else done.seed
+    seeds = (done.seeds if done else UNSET) or [seed] * count
+    variations = request.variations or ()
+    subseeds = [variation.seed for variation in variations] or [-1] * count
     return {
         "prompt": request.prompt,
         "all_prompts": [request.prompt] * count,
         "negative_prompt": request.negative_prompt or "",
         "seed": seed,
-        "all_seeds": [seed] * count,
+        "all_seeds": seeds,
+        "subseed": subseeds[0] if subseeds else -1,
+        "all_subseeds": subseeds,
+        "subseed_strength": variations[0].strength if variations else 0,
         "width": done.width if done else request.width,
         "height": done.height if done else request.height,
         "sampler_name": "Euler",
         "cfg_scale": request.guidance,
         "steps": request.steps,
-        "batch_size": request.n,
+        "batch_size": request.count,
         "denoising_strength": request.strength,
         "sd_model_name": model,
         "infotexts": [],

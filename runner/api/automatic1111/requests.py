@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
+from pipelines.limits import MOST_PICTURES
+from pipelines.variations import random_seed
 from runner.api.openai.image_edits import data_of
 from runner.errors import BadRequest
 from runner.protocol.image import ImageCompletionRequest
@@ -20,7 +22,8 @@ IGNORED: dict[str, tuple[Any, ...]] = {
     "script_name": ("",),
     "script_args": ([],),
     "alwayson_scripts": ({},),
-    "subseed_strength": (0,),
+    "seed_resize_from_w": (-1, 0),
+    "seed_resize_from_h": (-1, 0),
     "clip_skip": (0, 1),
     "refiner_checkpoint": ("",),
     "hr_upscaler": ("", "None"),
@@ -40,6 +43,8 @@ class Txt2Img(Struct, frozen=True, kw_only=True):
     prompt: str = ""
     negative_prompt: str | None = None
     seed: Annotated[int, Meta(ge=-1)] | None = None
+    subseed: Annotated[int, Meta(ge=-1)] | None = None
+    subseed_strength: Annotated[float, Meta(ge=0, le=1)] | None = None
     steps: Number | None = None
     cfg_scale: float | None = None
     width: Number | None = None
@@ -69,17 +74,33 @@ def engine_request(request: Txt2Img, previews: int) -> ImageCompletionRequest:
         "prompt": prompt,
         "loras": loras or None,
         "negative_prompt": request.negative_prompt or None,
-        "seed": None if request.seed in (None, -1) else request.seed,
         "steps": request.steps,
         "guidance": request.cfg_scale,
         "width": request.width,
         "height": request.height,
-        "n": (request.batch_size or 1) * (request.n_iter or 1),
         "previews": previews,
     }
+    fields |= _seeds(request, (request.batch_size or 1) * (request.n_iter or 1))
     if isinstance(request, Img2Img):
         fields |= _picture_fields(request)
     return _parsed({name: value for name, value in fields.items() if value is not None})
+
+
+def _seeds(request: Txt2Img, count: int) -> dict[str, Any]:
+    """Several pictures have seeds that follow each other, or the one seed and subseeds that do."""
+    if count > MOST_PICTURES:
+        raise BadRequest(f"batch_size: {count} pictures are too many; {MOST_PICTURES} are allowed")
+    strength = request.subseed_strength
+    if count == 1 and not strength:
+        return {"seed": request.seed if request.seed and request.seed > 0 else None}
+    seed = request.seed if request.seed and request.seed > 0 else random_seed()
+    if not strength:
+        return {"seeds": [seed + index for index in range(count)]}
+    subseed = request.subseed if request.subseed and request.subseed > 0 else random_seed()
+    return {
+        "seed": seed,
+        "variations": [{"seed": subseed + index, "strength": strength} for index in range(count)],
+    }
 
 
 def _without_loras(prompt: str) -> tuple[str, list[dict[str, Any]]]:
@@ -104,7 +125,8 @@ def _picture_fields(request: Img2Img) -> dict[str, Any]:
 
 NAMES = {
     "guidance": "cfg_scale",
-    "n": "batch_size",
+    "seeds": "seed",
+    "variations": "subseed",
     "images": "init_images",
     "strength": "denoising_strength",
 }

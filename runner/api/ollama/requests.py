@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 from msgspec import Meta, Struct
 
-from pipelines.parameters import Loras, Side, Steps
+from pipelines.parameters import ImageParameters, Loras, Side, Steps, values
 from runner.api.ollama.models import ModelfileDefaults
 from runner.api.ollama.options import MOST_WARNINGS, OllamaOptions, ResolvedOptions
 from runner.api.ollama.template import render
@@ -16,7 +16,7 @@ from runner.http import rules
 from runner.protocol.duration import Duration
 from runner.protocol.image import ImageCompletionRequest
 from runner.protocol.messages import check_content
-from runner.protocol.text import Message, TextRequest, TokenId, parse_body
+from runner.protocol.text import Message, TextRequest, TokenId, parse, parse_body
 
 NO_TOOLS = Toolbox()
 ROLES = ("system", "user", "assistant", "tool")
@@ -62,6 +62,13 @@ Tool = Annotated[
 ]
 
 
+# The other parameters of a picture, all of our own. An answer holds one picture, so there is one seed: that of the options.
+SEVERAL = ("n", "seeds")
+PICTURE_FIELDS = (
+    set(ImageParameters.__struct_fields__) - set(GenerateRequest.__struct_fields__) - {"seed", *SEVERAL}
+)
+
+
 class Turn(Struct, frozen=True):
     role: Annotated[str, Meta(extra_json_schema={"enum": ROLES})]
     content: str | None = None
@@ -100,8 +107,9 @@ class Request:
     def _read(self, fields: CommonFields, body: bytes) -> None:
         self.fields = fields
         self.options = ResolvedOptions(fields.options)
-        names = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).keys()
-        unknown = sorted(names - set(fields.__struct_fields__))[:MOST_WARNINGS]
+        self._raw = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        known = {*fields.__struct_fields__, *(PICTURE_FIELDS if isinstance(fields, GenerateRequest) else ())}
+        unknown = sorted(self._raw.keys() - known)[:MOST_WARNINGS]
         self.warnings = [f"{name[:64]} is unknown and was ignored" for name in unknown]
         if isinstance(fields.think, str):
             self.warnings.append(f"think: {fields.think!r} is treated as true")
@@ -172,6 +180,10 @@ class Generate(Request):
 
     def text(self) -> TextRequest:
         fields = self.fields
+        if foreign := sorted(
+            name for name in PICTURE_FIELDS & self._raw.keys() if self._raw[name] != b"null"
+        ):
+            raise BadRequest(f"{foreign[0]}: it is for models that draw pictures")
         self._refuse(
             {
                 "mask": "this model reads text alone",
@@ -226,15 +238,25 @@ class Generate(Request):
         )
         self._refuse(dict.fromkeys(names, text_alone))
         self.options.check_picture()
+        more = {name: msgspec.json.decode(self._raw[name]) for name in PICTURE_FIELDS & self._raw.keys()}
+        parameters = parse(
+            ImageParameters,
+            {name: value for name, value in more.items() if value is not None}
+            | {"prompt": fields.prompt or ""},
+        )
+        if parameters.count > 1:
+            raise BadRequest(f"variations: {parameters.count} were given; an answer here holds one picture")
         return ImageCompletionRequest(
-            prompt=fields.prompt or "",
-            seed=self.options.seed,
-            width=fields.width,
-            height=fields.height,
-            steps=fields.steps,
+            **values(parameters)
+            | {
+                "seed": self.options.seed,
+                "width": fields.width,
+                "height": fields.height,
+                "steps": fields.steps,
+                "loras": fields.loras,
+            },
             images=fields.images or [],
             mask=fields.mask,
-            loras=fields.loras,
         )
 
     def _refuse(self, reasons: dict[str, str]) -> None:

@@ -46,6 +46,7 @@ UNSUPPORTED = {
     "frame_count": "animations are not supported",
     "frame_duration_ms": "animations are not supported",
 }
+LISTS = ("loras", "seeds", "variations")  # JSON in forms
 NOT_GENERATED = {**UNSUPPORTED, "mask": "it belongs to a picture; send both to /v1/images/edits"}
 
 RULES = (
@@ -53,6 +54,8 @@ RULES = (
     rules.needs("stream", {"properties": {"response_format": {"enum": [None, "b64_json"]}}}),
     {"properties": {"background": {"enum": [None, "auto", "opaque"]}}},
     rules.excludes("size", "width", "height"),
+    rules.needs("seeds", {"properties": {"n": {"enum": [None, 1]}, "seed": {"enum": [None, 0]}}}),
+    rules.needs("variations", {"properties": {"n": {"enum": [None, 1]}}}),
 )
 
 
@@ -70,8 +73,9 @@ class ImagesCall:
         for name, why in (UNSUPPORTED if kind == "image_edit" else NOT_GENERATED).items():
             if fields.get(name) is not None:
                 raise BadRequest(f"{name}: {why}")
-        if loose and isinstance(loras := fields.get("loras"), str):
-            fields = fields | {"loras": json_field("loras", loras)}
+        if loose:
+            lists = {name: fields[name] for name in LISTS if isinstance(fields.get(name), str)}
+            fields = fields | {name: json_field(name, text) for name, text in lists.items()}
         self.body = parse(ImagesRequest, fields, strict=not loose)
         self.kind = kind
         self.pictures = pictures

@@ -58,6 +58,7 @@ class DrawingAnswer:
             size=f"{done.width}x{done.height}",
             usage=usage(done, len(images), detailed=True),
             seed=done.seed,
+            seeds=done.seeds,
             warnings=done.warnings or [],
         )
 
@@ -68,7 +69,7 @@ class DrawingAnswer:
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """Partial pictures as they arrive. Finished ones are held until the last event, which has their size and seed."""
-        count = self._drawing.body.n or 1
+        count = self._drawing.engine_request().count
         images: list[Raw] = []
         previews, each = 0, 1
         async with aclosing(self._events()) as events:
@@ -81,16 +82,16 @@ class DrawingAnswer:
                     previews += 1
                 images += image_of(event)
                 if isinstance(event, ImageDone):
-                    for image in images:
-                        yield self._completed(image, event)
+                    for image, seed in zip(images, event.seeds or [event.seed] * len(images), strict=True):
+                        yield self._completed(image, event, seed)
 
     def _partial(self, image: Raw, index: int) -> bytes:
         size = self._drawing.body.size or "auto"
         return self._event("partial_image", image, size, partial_image_index=index)
 
-    def _completed(self, image: Raw, done: ImageDone) -> bytes:
+    def _completed(self, image: Raw, done: ImageDone, seed: int) -> bytes:
         size = f"{done.width}x{done.height}"
-        return self._event("completed", image, size, usage=usage(done, 1), seed=done.seed)
+        return self._event("completed", image, size, usage=usage(done, 1), seed=seed)
 
     def _event(
         self, what: Literal["partial_image", "completed"], image: Raw, size: str, **more: Any

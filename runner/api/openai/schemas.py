@@ -297,6 +297,7 @@ class Pictures(Struct, frozen=True):
     usage: PicturesUsage
     seed: int
     warnings: list[str]
+    seeds: list[int] | UnsetType = UNSET
     background: Literal["opaque"] = "opaque"
 
 

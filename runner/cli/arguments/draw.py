@@ -3,17 +3,28 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 from msgspec import NODEFAULT
 
 from models.checkpoint.quantization_formats import FORMATS
+from pipelines.loras import Lora
 from pipelines.parameters import ImageParameters, Parameter, parameters_of
-from runner.cli.arguments.types import integer, lora, natural, number, picture_size
+from pipelines.variations import Variation
+from runner.cli.arguments.types import integer, integers, lora, natural, number, picture_size, variation
 from runner.cli.parser import MODEL_HELP, Commands, add_json
 from runner.inspect.image_backend import CHOICES
 
 METAVARS = {int: "N", float: "X", str: "TEXT"}
+LISTS: dict[Any, dict[str, Any]] = {
+    Lora: {"action": "append", "type": lora, "metavar": "NAME[:SCALE]"},
+    Variation: {"action": "append", "type": variation, "metavar": "SEED:STRENGTH"},
+    int: {"type": integers, "metavar": "N,N,..."},
+}
+MORE_HELP: dict[Any, str] = {
+    Lora: "; a hub repository, a safetensors file or a name in the folder of adapters; may be repeated",
+    Variation: "; may be repeated",
+}
 READERS = {int: integer, float: number, str: str}
 
 
@@ -45,6 +56,7 @@ def _add_draw(commands: Commands) -> None:
         '"make it night" --model black-forest-labs/FLUX.2-klein-4B --image lighthouse.png',
         '"a sailing boat" --model black-forest-labs/FLUX.2-klein-4B --image sea.png --mask where.png',
         "--from lighthouse.png --seed 7",
+        '"a lighthouse" --seeds 1,2,3 --variation 7:0.1 --variation 7:0.3 --grid',
     )
     add_option = parser.add_argument_group("picture").add_argument
     add = parser.add_argument
@@ -55,6 +67,13 @@ def _add_draw(commands: Commands) -> None:
     add("--model", metavar="MODEL", help=f"{MODEL_HELP} (default: Diptych's sample model)")
     add("--image", dest="images", action="append", type=Path, metavar="PATH", help="picture to edit or to start "
         "from; may be repeated")  # fmt: skip
+    add("--grid", action="store_true", help="also write all pictures as one, NAME-grid: a row for each seed if there are "
+        "variations, otherwise nearly a square")  # fmt: skip
+    add(
+        "--grid-labels",
+        action="store_true",
+        help="write under each picture of the grid its seed and variation",
+    )
     add_option("--size", type=picture_size, metavar="WxH", help="width and height in one, such as 1024x768")
     add("--mask", type=Path, metavar="PATH", help="picture in the size of the first --image that shows what to change: the "
         "white part, or, if it has one, the transparent part")  # fmt: skip
@@ -77,11 +96,9 @@ def _add_parameter(add: Callable[..., Any], parameter: Parameter) -> None:
         return
     if parameter.type is bool:
         about["action"] = "store_true"
-    elif get_origin(parameter.type) is tuple:
-        about |= {"action": "append", "type": lora, "metavar": "NAME[:SCALE]"}
-        about["help"] += (
-            "; a hub repository, a safetensors file or a name in the folder of adapters; may be repeated"
-        )
+    elif parameter.item is not None:
+        about |= LISTS[parameter.item]
+        about["help"] += MORE_HELP.get(parameter.item, "")
     else:
         bounded = parameter.type is int and parameter.least is not None
         about |= {

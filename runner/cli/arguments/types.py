@@ -3,6 +3,7 @@
 import argparse
 
 from pipelines.loras import Lora, parse_lora
+from pipelines.variations import Variation, parse_variation
 from runner.config.options import SPECULATE
 from runner.protocol.speculate import MOST_DRAFTED
 from runner.units import parse_size
@@ -35,6 +36,18 @@ def lora(text: str) -> Lora:
         return parse_lora(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text[:80]!r}: {error}") from None
+
+
+def variation(text: str) -> Variation:
+    try:
+        return parse_variation(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r}: {error}") from None
+
+
+def integers(text: str) -> tuple[int, ...]:
+    """`1,2,3`."""
+    return tuple(integer(part.strip()) for part in text.split(","))
 
 
 def natural(text: str) -> int:

@@ -21,6 +21,7 @@ from pipelines.parameters import ImageParameters, values
 from pipelines.recipe import Recipe, RecipeError
 from runner import logs
 from runner.cli.backend import Backend, choose, local_runner
+from runner.cli.grid import Grid
 from runner.cli.model_names import model_of, only_model, remember_folder
 from runner.cli.output import Target, format_of
 from runner.cli.progress import Steps
@@ -59,6 +60,8 @@ class DrawOptions:
     quantize: str | None = None
     memory: str | int = "auto"
     engine: str = "auto"
+    grid: bool = False
+    grid_labels: bool = False
     lora_files: tuple[Path, ...] = ()  # adapters given as files, which a runner of our own is told of
     verbose: bool = False
     json: bool = False
@@ -113,14 +116,17 @@ def draw(options: DrawOptions, config: Config) -> int:
     model = options.model or only_model(config, ModelMode.IMAGE, "--model")
     format = format_of(options.out, options.format)
     request = request_of(options, format)
-    count = 1 if only is not None else options.parameters.get("n", 1)
+    count = 1 if only is not None else request.count
+    grid = Grid(request, options.grid_labels) if options.grid or options.grid_labels else None
     target = Target(options.out, prompt, format, count)
     if options.verbose:
         logs.setup(verbose=True)
     else:
         # Errors reach the user as exceptions; without any handler Python would print warnings.
         logging.getLogger("diptych").addHandler(logging.NullHandler())
-    asyncio.run(_ask(Session(target, only, options.json), options, config.resolve(model), config, request))
+    asyncio.run(
+        _ask(Session(target, only, options.json, grid), options, config.resolve(model), config, request)
+    )
     return 0
 
 
@@ -157,7 +163,10 @@ def follow(options: DrawOptions, recipe: Recipe) -> DrawOptions:
         raise BadRequest(
             f"{options.source} was made with a mask, which it does not contain; give the same with --mask"
         )
-    parameters = {**values(recipe), **options.parameters}
+    own = values(recipe)
+    if "seeds" in options.parameters:
+        del own["seed"]
+    parameters = {**own, **options.parameters}
     return replace(options, parameters=parameters)
 
 
@@ -196,10 +205,11 @@ def _arguments(options: DrawOptions) -> list[str]:
 class Session:
     """Handles the events of one request. With `only`, one picture of a series is written."""
 
-    def __init__(self, target: Target, only: int | None, as_json: bool) -> None:
+    def __init__(self, target: Target, only: int | None, as_json: bool, grid: Grid | None = None) -> None:
         self._as_json = as_json
         self._target = target
         self._only = only
+        self._grid = grid
         self._steps = Steps()
         self._written: list[Path] = []
 
@@ -237,10 +247,15 @@ class Session:
 
     def _write(self, image: msgspec.Raw, index: int) -> None:
         if self._only in (None, index):
-            self._written.append(self._target.write(from_base64(image), index))
+            data = from_base64(image)
+            self._written.append(self._target.write(data, index))
+            if self._grid is not None:
+                self._grid.add(data)
 
     def _finish(self, done: ImageDone) -> None:
         self._steps.clear()
+        seeds = [*(done.seeds or [done.seed] * len(self._written))]
+        grid = None if self._grid is None else self._target.write_grid(self._grid.file(done))
         for warning in done.warnings or []:
             print(f"diptych: {warning}", file=sys.stderr)
         if self._as_json:
@@ -249,7 +264,12 @@ class Session:
                 del report[name]
             if not done.warnings:
                 del report["warnings"]
-            print_json({"paths": [str(path) for path in self._written], **report})
+            if not done.seeds:
+                del report["seeds"]
+            shown = {} if grid is None else {"grid": str(grid)}
+            print_json({"paths": [str(path) for path in self._written], **shown, **report})
             return
-        for path in self._written:
-            print(f"{path}  seed {done.seed}")
+        for path, seed in zip(self._written, seeds, strict=True):
+            print(f"{path}  seed {seed}")
+        if grid is not None:
+            print(f"{grid}  all of them")

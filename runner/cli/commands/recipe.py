@@ -46,6 +46,8 @@ def render(recipe: Recipe) -> str:
         values["loras"] = ", ".join(
             f"{lora} ({lora.hash})" if lora.hash else str(lora) for lora in recipe.loras
         )
+    if recipe.variations:
+        values["variations"] = ", ".join(str(variation) for variation in recipe.variations)
     rest = (name for name in values if name not in (*FIRST, *LAST))
     names = [name for name in (*FIRST, *rest, *LAST) if values.get(name, "") != ""]
     width = max(len(LABELS.get(name, name)) for name in names)

@@ -4,7 +4,6 @@
 decoded on its own, to the size that the model looks at.
 """
 
-import secrets
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from pipelines.limits import MOST_ADAPTERS, MOST_STEPS
 from pipelines.loras import take_tags
 from pipelines.parameters import values
 from pipelines.picture_files import PictureFile, from_base64
+from pipelines.variations import random_seed
 from runner.errors import BadRequest
 from runner.protocol.image import Format, ImageCompletionRequest, Quality
 from runner.sources.adapters import AdapterSource
@@ -133,7 +133,8 @@ def prepare(
     files = tuple(_read(text, f"images[{index}]") for index, text in enumerate(body.images))
     mask = _read(body.mask, "mask") if body.mask else None
     sizes = tuple(file.size for file in files)
-    seed = body.seed if body.seed and body.seed > 0 else draw_seed()
+    first = body.seeds[0] if body.seeds else body.seed
+    seed = first if first and first > 0 else random_seed()
     request = ImageRequest(
         **{**values(body), "seed": seed},
         images=_placeholders(sizes),
@@ -157,11 +158,6 @@ def prepare(
             "allowed per request; send fewer or smaller ones"
         )
     return UndecodedRequest(planned, files, mask)
-
-
-def draw_seed() -> int:
-    """A random seed. Noise depends on the low 32 bits alone."""
-    return 1 + secrets.randbelow(2**32 - 1)
 
 
 def _placeholders(sizes: tuple[Size, ...]) -> tuple[Pixels, ...]:

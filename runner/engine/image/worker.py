@@ -10,10 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from msgspec import UNSET, Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
-from pipelines.base import Event, Picture, Pipeline, PipelineError, Pixels, Report, Step
+from pipelines.base import Event, ImageRequest, Picture, Pipeline, PipelineError, Pixels, Report, Step
 from pipelines.images import PictureError
 from pipelines.loras import Lora
 from pipelines.packing import pack
@@ -180,14 +180,14 @@ class ImageWorker:
     def _picture(self, run: _Run, picture: Picture) -> Iterable[JobEvent]:
         """One of several is packed and sent at once; a single one is sent with the last event."""
         run.drawn += 1
-        if run.planned.request.n == 1:
+        if run.planned.request.count == 1:
             run.single = picture
             return
         recipe = _recipe(run.planned, self._identity, picture.index)
         yield JobEvent(run.job, self._packers.submit(_packed_part, picture, recipe, run.planned))
 
     def _finish(self, run: _Run, report: Report | None) -> Iterable[JobEvent]:
-        count = run.planned.request.n
+        count = run.planned.request.count
         if report is None or run.drawn != count:
             message = f"the pipeline ended with {run.drawn} of {count} pictures"
             yield JobEvent(run.job, Failed(message), last=True)
@@ -205,6 +205,7 @@ class ImageWorker:
         warnings = list(dict.fromkeys([*planned.warnings, *report.plan.warnings, *report.warnings]))
         return ImageDone(
             seed=planned.request.seed,
+            seeds=_seeds(planned),
             width=report.plan.size[0],
             height=report.plan.size[1],
             total=run.total,
@@ -222,6 +223,22 @@ def _nanoseconds(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
+def _seeds(planned: PlannedRequest) -> list[int] | UnsetType:
+    """Of each picture, where they have seeds of their own."""
+    request = planned.request
+    if not request.seeds:
+        return UNSET
+    return [request.drawing(index, request.seed)[0] for index in range(request.count)]
+
+
+def _alone(request: ImageRequest, index: int) -> dict[str, Any]:
+    """What one picture of a series is drawn again by."""
+    if not request.is_series:
+        return {"index": index}
+    seed, variation = request.drawing(index, request.seed)
+    return {"seed": seed, "seeds": None, "variations": (variation,) if variation else None}
+
+
 def _recipe(planned: PlannedRequest, model: ModelIdentity, index: int) -> Recipe:
     request, plan = planned.request, planned.plan
     loras = tuple(Lora(one.name, one.scale, one.hash) for one in request.adapters)
@@ -234,10 +251,9 @@ def _recipe(planned: PlannedRequest, model: ModelIdentity, index: int) -> Recipe
         "strength": plan.strength,
     }
     return Recipe(
-        **parameters,
+        **parameters | _alone(request, index),
         model=model.name,
         model_hash=model.hash,
-        index=index,
         images=len(request.images),
         masked=request.mask is not None,
     )

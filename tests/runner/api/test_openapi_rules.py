@@ -51,6 +51,7 @@ ALLOWED: list[tuple[str, dict[str, Any]]] = [
     ("/v1/images/generations", {"prompt": "x", "size": "auto", "background": "opaque"}),
     ("/v1/images/generations", {"prompt": "x", "stream": True, "partial_images": 2}),
     ("/v1/images/generations", {"prompt": "x", "width": 32, "height": 32, "cfg_truncation": 1}),
+    ("/v1/images/generations", {"prompt": "x", "seeds": [1, 2], "variations": [{"seed": 1, "strength": 1}]}),
     ("/v1/images/edits", {"prompt": "x", "image": URI}),
     (
         "/v1/images/edits",
@@ -90,6 +91,8 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("/v1/messages/count_tokens", {"messages": []}),
     ("/v1/images/generations", {"prompt": "x", "partial_images": 2}),
     ("/v1/images/generations", {"prompt": "x", "size": "0x10"}),
+    ("/v1/images/generations", {"prompt": "x", "seeds": [1, 2], "n": 2}),
+    ("/v1/images/generations", {"prompt": "x", "variations": [{"seed": 1, "strength": 0.5}], "n": 2}),
     ("/v1/images/generations", {"prompt": "x", "size": "32x32", "width": 32}),
     ("/v1/images/generations", {"prompt": "x", "guidance": -1}),
     ("/v1/images/generations", {"prompt": "x", "background": "transparent"}),

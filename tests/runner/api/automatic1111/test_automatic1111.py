@@ -10,6 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from pipelines.packing import read_recipe
+from pipelines.recipe import Recipe
+from pipelines.variations import Variation
 from runner.api.automatic1111.png_text import png_texts
 from runner.api.automatic1111.requests import Img2Img, Txt2Img, engine_request, ignored
 from runner.errors import BadRequest
@@ -129,7 +132,12 @@ def test_fields_are_translated() -> None:
         "enable_hr": True,
     }
     request = engine_request(parse(Txt2Img, body), 0)
-    assert (request.prompt, request.n, request.guidance, request.seed) == ("a ship  at sea", 4, 1, 7)
+    assert (request.prompt, request.n, request.guidance, request.seeds) == (
+        "a ship  at sea",
+        1,
+        1,
+        (7, 8, 9, 10),
+    )
     assert [(lora.name, lora.scale) for lora in request.loras or ()] == [("sea", 0.5)]
     assert [warning.split()[0] for warning in ignored(body)] == ["enable_hr", "sampler_name:"]
     picture: Any = {
@@ -149,6 +157,30 @@ def test_fields_are_translated() -> None:
     )
     with pytest.raises(BadRequest, match="inpainting_mask_invert"):
         engine_request(parse(Img2Img, picture | {"inpainting_mask_invert": 1}), 0)
+
+
+def test_a_batch_has_seeds_that_follow_each_other_or_subseeds_that_do(gateway: Gateway) -> None:
+    body = {**OPEN_WEBUI, "seed": 5, "batch_size": 2, "steps": 1, "width": 64, "height": 64}
+    drawn = gateway.http.post("/sdapi/v1/txt2img", json=body).json()
+    info = json.loads(drawn["info"])
+    assert (info["seed"], info["all_seeds"], info["all_subseeds"]) == (5, [5, 6], [-1, -1])
+    assert [recipe(image).seed for image in drawn["images"]] == [5, 6]
+    alone = gateway.http.post("/sdapi/v1/txt2img", json=body | {"seed": 6, "batch_size": 1}).json()
+    assert alone["images"][0] == drawn["images"][1]
+    turned = body | {"subseed": 90, "subseed_strength": 0.25}
+    drawn = gateway.http.post("/sdapi/v1/txt2img", json=turned).json()
+    info = json.loads(drawn["info"])
+    assert (info["all_seeds"], info["all_subseeds"], info["subseed_strength"]) == ([5, 5], [90, 91], 0.25)
+    assert [recipe(image).variations for image in drawn["images"]] == [
+        (Variation(90, 0.25),), (Variation(91, 0.25),)
+    ]  # fmt: skip
+    random = engine_request(parse(Txt2Img, turned | {"seed": -1, "subseed": -1}), 0)
+    assert random.seed
+    assert random.count == 2
+
+
+def recipe(image: str) -> Recipe:
+    return read_recipe(base64.b64decode(image))
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:

@@ -246,6 +246,28 @@ def test_a_picture_is_drawn_step_by_step(client: Any, gateway: Gateway) -> None:
     )
     assert (before[:, 32:] == after[:, 32:]).all()
     assert (before[:, :32] != after[:, :32]).any()
+    wider = gateway.http.post(
+        "/api/generate", json=body | {"width": None, "height": None, "outpaint": "16", "feather": 4}
+    ).json()
+    assert (wider["width"], wider["height"]) == (96, 96)
+    assert "warnings" not in wider
+    del body["images"], body["mask"]
+    turned, other = (
+        gateway.http.post("/api/generate", json=body | more).json()["image"]
+        for more in (
+            {"variations": [{"seed": 9, "strength": 1}]},
+            {"options": {"seed": 9}},
+        )
+    )
+    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in (turned, other)]
+    assert (pictures[0] == pictures[1]).all()
+    for more, complaint in (
+        ({"variations": [{"seed": 9, "strength": 1}] * 2}, "variations: 2 were given"),
+        ({"feather": "soft"}, "feather: "),
+    ):
+        assert complaint in gateway.http.post("/api/generate", json=body | more).json()["error"]
+    feathered = gateway.http.post("/api/generate", json={"model": "toy", "prompt": "hi", "feather": 3})
+    assert feathered.json()["error"] == "feather: it is for models that draw pictures"
     on_text = gateway.http.post("/api/generate", json={"model": "toy", "prompt": "The sea", "mask": "x"})
     assert on_text.json()["error"] == "mask: this model reads text alone"
 

@@ -68,6 +68,28 @@ def test_a_picture_names_no_path_and_its_model_is_found_where_it_was_moved(
     assert list(Image.open("one.png").getdata()) == list(Image.open("two.png").getdata())
 
 
+def test_each_seed_and_variation_is_drawn_as_alone_and_all_are_a_grid(diptych: Diptych, klein: str) -> None:
+    series = ("--seeds", "5,6", "--variation", "7:0.2", "--variation", "7:0.6")
+    several = diptych("draw", "boats", "--model", klein, *SMALL, *series, "--grid", "-o", "x.png")
+    assert several.code == 0, several.err
+    assert several.out == (
+        "x-1.png  seed 5\nx-2.png  seed 5\nx-3.png  seed 6\nx-4.png  seed 6\nx-grid.png  all of them\n"
+    )
+    alone = diptych("draw", "--from", "x-3.png", "-o", "alone.png")
+    assert alone.out == "alone.png  seed 6\n"
+    assert Path("alone.png").read_bytes() == Path("x-3.png").read_bytes()
+    assert "7:0.2" in diptych("recipe", "x-3.png").out
+    grid, third = (np.asarray(Image.open(name)) for name in ("x-grid.png", "x-3.png"))
+    assert grid.shape == (2 * 48 + 4, 2 * 64 + 4, 3)
+    assert (grid[52:, :64] == third).all()
+    labelled = ("--grid-labels", "--json", "--from", "x-1.png", "--seeds", "1,2,3", "-o", "y.png")
+    report = diptych("draw", *labelled).json
+    assert (report["grid"], report["seeds"]) == ("y-grid.png", [1, 2, 3])
+    assert Image.open("y-grid.png").height > 2 * 48 + 4 + 10
+    assert "cannot be combined" in diptych("draw", "x", "--model", klein, "--seeds", "1,2", "--n", "2").err
+    assert "7:0.2" in diptych("draw", "x", "--model", klein, "--variation", "7").err
+
+
 def test_one_of_several_is_repeated_alone_and_what_is_given_comes_first(diptych: Diptych, klein: str) -> None:
     several = diptych(
         "draw", "two boats", "--model", klein, *SMALL, "--n", "2", "--seed", "5", "-o", "x.webp"
