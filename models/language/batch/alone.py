@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-from models.language.paged.blocks import Table
 from models.language.paged.network import PagedNetwork
+from models.language.paged.table import Table
 
 LONGEST = 2048  # tokens; what such a row holds, it holds twice
 

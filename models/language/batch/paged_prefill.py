@@ -17,8 +17,8 @@ from models.language.batch.prefill import (
 from models.language.batch.sequence import Sequence
 from models.language.decode.matmul import ROOM
 from models.language.distributed.coordinator import Ranks
-from models.language.paged.blocks import BLOCK, Table
 from models.language.paged.network import PagedNetwork
+from models.language.paged.table import BLOCK, Table
 from models.language.pictures.inputs import Chunk, Inputs, PictureReader
 from models.waiting_queue import WaitingQueue
 

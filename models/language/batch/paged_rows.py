@@ -8,9 +8,9 @@ import numpy as np
 from models.language.batch.alone import LONGEST, Alone, maker
 from models.language.batch.prefill import Prefilled
 from models.language.batch.sequence import Sequence
-from models.language.paged.blocks import BLOCK, TRASH, Table, needed
 from models.language.paged.network import PagedNetwork
 from models.language.paged.step import Ints
+from models.language.paged.table import BLOCK, TRASH, Table, needed
 
 GROWTH = 8  # blocks that the arrays of tables grow by
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.language.batch.options import Drafting, Sampling
-from models.language.paged.blocks import Table
+from models.language.paged.table import Table
 from models.language.pictures.prompt import PromptPictures
 
 _numbers = count()

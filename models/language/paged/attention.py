@@ -12,9 +12,9 @@ import mlx.core as mx
 from models.kernels import paged_attention, prompt_attention
 from models.kernels.paged_attention import Shape
 from models.language.decode.attention import attention, round_up
-from models.language.paged.blocks import BLOCK
 from models.language.paged.pool import KeyValuePool, Layer
 from models.language.paged.step import FEW, Group, Step, View
+from models.language.paged.table import BLOCK
 
 Arrays = Sequence[mx.array]
 

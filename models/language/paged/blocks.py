@@ -6,17 +6,13 @@ text that diverges within a block gets a copy. Blocks that no table has stay unt
 used first.
 """
 
-import hashlib
-from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Protocol
 
-BLOCK = 32  # tokens
-PICTURE_TOKEN_BYTES = 24
-TRASH = 0  # a block that is never handed out: padding is written there
+from models.language.paged.table import BLOCK, TRASH, Table, chained, common_length, needed, root
 
 
 class OutOfBlocks(RuntimeError):
@@ -39,52 +35,11 @@ class Tier(Protocol):
 
 
 @dataclass(eq=False)
-class Table:
-    """The blocks of one text in order. `length`: tokens written; `digests`: of its registered full blocks."""
-
-    salt: bytes
-    blocks: list[int] = field(default_factory=list)
-    length: int = 0
-    # Positions are so much more than places: what follows pictures with positions of their own.
-    shift: int = 0
-    digests: list[bytes] = field(default_factory=list)
-
-    @property
-    def room(self) -> int:
-        return len(self.blocks) * BLOCK
-
-    @property
-    def parent(self) -> bytes:
-        """The digest of all registered blocks."""
-        return self.digests[-1] if self.digests else root(self.salt)
-
-
-@dataclass(eq=False)
 class _Block:
     references: int = 0
     digest: bytes | None = None  # of a full registered block
     parent: bytes | None = None  # None: not registered
     tokens: tuple[int, ...] = ()
-
-
-def root(salt: bytes) -> bytes:
-    return hashlib.blake2b(salt, digest_size=16, person=b"diptych keys").digest()
-
-
-def chained(parent: bytes, tokens: Sequence[int]) -> bytes:
-    return hashlib.blake2b(parent + _bytes(tokens), digest_size=16).digest()
-
-
-def _bytes(tokens: Sequence[int]) -> bytes:
-    try:
-        return array("q", tokens).tobytes()
-    except OverflowError:  # tokens of pictures; as many bytes in all as no block of words has
-        return b"".join(token.to_bytes(PICTURE_TOKEN_BYTES, "little") for token in tokens)
-
-
-def needed(length: int) -> int:
-    """How many blocks hold so many tokens."""
-    return -(-length // BLOCK)
 
 
 class BlockManager:
@@ -102,9 +57,7 @@ class BlockManager:
         self._blocks: dict[int, _Block] = {}
         self._free: list[int] = []  # handed out before; a heap
         self._fresh = TRASH + 1  # never handed out, from here on
-        self._idle: OrderedDict[int, None] = (
-            OrderedDict()
-        )  # registered, in no table; least recently used first
+        self._idle: OrderedDict[int, None] = OrderedDict()  # registered, in no table; least recent first
         self._by_digest: dict[bytes, int] = {}
         self._children: dict[bytes, list[int]] = {}
         self._used = 0
@@ -250,7 +203,7 @@ class BlockManager:
         """Add the block that shares most of what comes next, as a copy, unless it is free to be continued."""
         best, shared = None, 0
         for block in self._children.get(table.parent, ()):
-            common = _common(self._blocks[block].tokens, rest)
+            common = common_length(self._blocks[block].tokens, rest)
             if common > shared:
                 best, shared = block, common
         if best is None:
@@ -273,7 +226,7 @@ class BlockManager:
     def _covered(self, parent: bytes, tokens: Sequence[int]) -> bool:
         """Whether another block holds all of these already. Shorter ones, in no table, make place for them."""
         for block in list(self._children.get(parent, ())):
-            common = _common(self._blocks[block].tokens, tokens)
+            common = common_length(self._blocks[block].tokens, tokens)
             if common == len(tokens):
                 return True
             if common == len(self._blocks[block].tokens) and block in self._idle:
@@ -345,11 +298,3 @@ class BlockManager:
         if entry.digest is not None:
             del self._by_digest[entry.digest]
         entry.parent = entry.digest = None
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """The length of the common beginning."""
-    for at, (one, other) in enumerate(zip(a, b, strict=False)):
-        if one != other:
-            return at
-    return min(len(a), len(b))

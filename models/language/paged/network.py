@@ -16,10 +16,11 @@ from models.language.corrections.rope import prompt_lengths
 from models.language.decode.attention import round_up
 from models.language.decode.decoder import Decoder
 from models.language.paged.attention import contiguous
-from models.language.paged.blocks import BLOCK, BlockManager, Table, needed
+from models.language.paged.blocks import BlockManager
 from models.language.paged.cache import PagedLayer
 from models.language.paged.pool import KeyValuePool, layers_of
 from models.language.paged.step import Ints, Step
+from models.language.paged.table import BLOCK, Table, needed
 from models.language.pictures.inputs import Inputs
 
 log = logging.getLogger("diptych.paged")

@@ -12,7 +12,7 @@ from models.kernels import paged_write
 from models.kernels.gpu import on_cuda
 from models.kernels.paged_attention import Shape
 from models.language.cache.kv_cache import Cache
-from models.language.paged.blocks import BLOCK
+from models.language.paged.table import BLOCK
 
 # What a pool begins with; it grows with what is written to it.
 SMALLEST = 64  # blocks

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.kernels import prompt_attention
 from models.kernels.prompt_attention import PADDING, Run
-from models.language.paged.blocks import BLOCK, TRASH
+from models.language.paged.table import BLOCK, TRASH
 
 Ints = NDArray[np.int32]
 

@@ -17,8 +17,9 @@ from models.language.batch.sequence import Sequence
 from models.language.batch.verification import Run
 from models.language.build import LoadError
 from models.language.load import LanguageModel
-from models.language.paged.blocks import TRASH, OutOfBlocks, Table
+from models.language.paged.blocks import OutOfBlocks
 from models.language.paged.network import PagedNetwork
+from models.language.paged.table import TRASH, Table
 
 # Tokens of texts that are read in one call: a long prompt is read over several steps, in which nothing is drafted for it.
 CHUNK = 512

@@ -9,7 +9,7 @@ from models.language.batch.prefill import PrefillBudget
 from models.language.batch.sequence import Sequence
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.load import LanguageModel
-from models.language.paged.blocks import BLOCK
+from models.language.paged.table import BLOCK
 from models.waiting_queue import MOST_OVERTAKING
 from tests.models.language.batch.test_batch import prompt, reference_without_stop, toy
 

@@ -10,7 +10,7 @@ from models.language.batch.paged_prefill import shared_out
 from models.language.batch.sequence import Sequence
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.load import LanguageModel
-from models.language.paged.blocks import BLOCK
+from models.language.paged.table import BLOCK
 from tests.models.language.batch.test_batch import prompt, reference_without_stop, toy, written
 
 MUCH = 10**9

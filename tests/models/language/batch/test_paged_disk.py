@@ -11,8 +11,8 @@ from models.language.batch.batch import Batch
 from models.language.batch.sequence import Sequence
 from models.language.cache.prefix_cache import PrefixCache
 from models.language.load import LanguageModel
-from models.language.paged.blocks import BLOCK
 from models.language.paged.disk import DiskTier
+from models.language.paged.table import BLOCK
 from models.language.paged.tier import PooledTier, layout
 from tests.models.language.batch.test_batch import prompt, reference_without_stop, toy, written
 

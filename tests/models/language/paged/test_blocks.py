@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from models.language.paged.blocks import BLOCK, TRASH, BlockManager, OutOfBlocks, Table, needed
+from models.language.paged.blocks import BlockManager, OutOfBlocks
+from models.language.paged.table import BLOCK, TRASH, Table, needed
 
 
 def text(length: int, seed: int = 0) -> list[int]:

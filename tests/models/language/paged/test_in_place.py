@@ -9,8 +9,8 @@ from models.kernels import paged_write
 from models.language.batch.batch import Batch
 from models.language.batch.sequence import Sequence
 from models.language.cache.prefix_cache import PrefixCache
-from models.language.paged.blocks import BLOCK
 from models.language.paged.pool import KeyValuePool, Layer
+from models.language.paged.table import BLOCK
 from tests.models.kernels.test_checked import replaced
 from tests.models.kernels.test_checked import written as write
 from tests.models.language.batch.test_batch import prompt, reference_without_stop, toy, written

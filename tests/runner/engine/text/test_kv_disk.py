@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from models.language.paged.blocks import BLOCK
+from models.language.paged.table import BLOCK
 from runner.engine.text import kv_disk
 from runner.engine.text.kv_disk import folder_name
 from runner.engine.text.worker import TextSettings
