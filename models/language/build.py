@@ -34,7 +34,7 @@ from models.language.networks import NETWORKS
 log = logging.getLogger("diptych.language")
 
 DEFAULT_CONTEXT = 4096
-TEXT_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
+TEXT_SUFFIXES = (".json", ".jinja", ".gotmpl", ".txt", ".model", ".tiktoken")
 MAX_TEXT_BYTES = 256 * 1024**2
 
 Tensors: TypeAlias = dict[str, mx.array]

@@ -26,6 +26,7 @@ from models.language.decode.matmul import patch_matmul
 from models.language.distributed.sharding import shard
 from models.language.pictures.inputs import embedding_of
 from models.language.unpack import is_quantized, unpack, unpacked_bytes
+from models.tokenizers.ollama_tokenizer import read_go_template, use_go_template
 from models.tokenizers.template_location import TEMPLATE_FILE, find_template
 from models.vision import has_tower, loader, sees
 from models.vision.interface import VisionModel
@@ -213,12 +214,14 @@ def _widen(model: nn.Module) -> bool:
 
 def _tokenizer(folder: Path, config: dict[str, Any]) -> Any:
     settings: dict[str, Any] = {"trust_remote_code": False}
-    if (template := processor_template(folder)) is not None:
-        settings["chat_template"] = template
     try:
-        return mlx_utils.load_tokenizer(folder, settings, eos_token_ids=config.get("eos_token_id"))
+        go_template = read_go_template(folder)
+        if (template := go_template or processor_template(folder)) is not None:
+            settings["chat_template"] = template
+        tokenizer = mlx_utils.load_tokenizer(folder, settings, eos_token_ids=config.get("eos_token_id"))
     except Exception as error:
         raise LoadError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
+    return tokenizer if go_template is None else use_go_template(tokenizer, go_template)
 
 
 def processor_template(folder: Path) -> str | None:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 TEMPLATE_FILE = "chat_template.jinja"
+# Ollama's, in the language of Go's templates; read where there is none in Jinja.
+GO_TEMPLATE_FILE = "chat_template.gotmpl"
 # Without that file, the first of these that has a `chat_template`.
 TEMPLATE_CONFIGS = ("tokenizer_config.json", "chat_template.json")
 

@@ -9,7 +9,12 @@ from typing import Any
 from models.config import ConfigError
 from models.encoders.architectures import is_classifier, is_encoder
 from models.language.architectures import scores_documents
-from models.tokenizers.template_location import TEMPLATE_CONFIGS, TEMPLATE_FILE, find_template
+from models.tokenizers.template_location import (
+    GO_TEMPLATE_FILE,
+    TEMPLATE_CONFIGS,
+    TEMPLATE_FILE,
+    find_template,
+)
 from pipelines import PIPELINES, Capabilities
 from runner.errors import ModelNotSupported
 from runner.inspect.sight import sees_pictures
@@ -46,9 +51,10 @@ BOTH = ("<|open|>", "<|close|>", "<|sep|>", "<|end_of_msg|>")
 
 
 def chat_template(files: ModelFiles) -> str:
-    """The chat template; "" where there is none."""
+    """The chat template, in Jinja or, of models of Ollama's, in Go's language; "" where there is none."""
     configs = (files.read_json(path) or {} for path in TEMPLATE_CONFIGS)
-    return find_template(files.read_text(TEMPLATE_FILE), configs) or ""
+    jinja = find_template(files.read_text(TEMPLATE_FILE), configs)
+    return jinja or files.read_text(GO_TEMPLATE_FILE) or ""
 
 
 def text_capabilities(files: ModelFiles) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from models.checkpoint.safetensors import Header, TensorInfo
 from models.files import LocalModel, Shard, open_regular
+from models.tokenizers.template_location import GO_TEMPLATE_FILE
 from runner.errors import ModelNotSupported
 from runner.paths import cache_folder
 from runner.sources.base import ModelMode, Progress, some, tensor_header
@@ -17,6 +18,7 @@ from runner.sources.ollama_model import OllamaModel
 from runner.sources.ollama_store import (
     GGUF,
     JSON,
+    TEMPLATE,
     TENSOR,
     Layer,
     Manifest,
@@ -49,7 +51,9 @@ class OllamaFiles(OllamaModel):
 
     @cached_property
     def _json(self) -> dict[str, Layer]:
-        return {layer.name: layer for layer in self.manifest.of_type(JSON)}
+        templates = self.manifest.of_type(TEMPLATE)
+        template = {GO_TEMPLATE_FILE: templates[-1]} if templates else {}
+        return template | {layer.name: layer for layer in self.manifest.of_type(JSON)}
 
     def _size(self, layer: Layer) -> int:
         return self._file(layer).stat().st_size

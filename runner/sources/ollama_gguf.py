@@ -1,7 +1,10 @@
 """A GGUF model in Ollama's store: one blob, and the layers of its Modelfile beside it."""
 
+import json
+
 from models.files import LocalModel
-from models.tokenizers.go_template import jinja_template
+from models.tokenizers.go_template import calls_as_json
+from models.tokenizers.template_location import GO_TEMPLATE_FILE, TEMPLATE_FILE
 from runner.errors import ModelNotSupported
 from runner.sources.base import ModelMode, Progress
 from runner.sources.gguf import GGUFFiles
@@ -22,9 +25,18 @@ class OllamaGGUF(OllamaModel, GGUFFiles):
             )
         self.paths = tuple(self._file(layer) for layer in manifest.of_type(GGUF))
 
-    def chat_template(self) -> str:
-        """The Jinja template in the GGUF itself, else Ollama's own, where its form is known."""
-        return super().chat_template() or jinja_template(self._text(TEMPLATE)) or ""
+    def _make_texts(self) -> dict[str, bytes]:
+        """With Ollama's own template where the GGUF has none in Jinja."""
+        texts = super()._make_texts()
+        template = self._text(TEMPLATE)
+        if template and TEMPLATE_FILE not in texts:
+            texts |= {GO_TEMPLATE_FILE: template.encode()}
+            if calls_as_json(template):
+                config = json.loads(texts["tokenizer_config.json"])
+                texts["tokenizer_config.json"] = json.dumps(
+                    config | {"tool_parser_type": "json_tools"}
+                ).encode()
+        return texts
 
     def fetch(self, mode: ModelMode, progress: Progress | None = None) -> LocalModel:
         for layer in self.manifest.layers:

@@ -9,7 +9,7 @@ from runner.errors import ModelNotSupported
 from runner.sources.base import ModelFiles, ModelMode, some
 
 # Tokenizers and configs. Never code (*.py), never pickles (*.bin, *.pt).
-TEXTS = (".json", ".jinja", ".txt", ".model", ".tiktoken")
+TEXTS = (".json", ".jinja", ".gotmpl", ".txt", ".model", ".tiktoken")
 # Beside the weights of some checkpoints, and not read here.
 UNREAD = re.compile(r"(?i)^(license|readme|notice|requirements)")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")

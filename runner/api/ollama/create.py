@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
+from models.tokenizers.go_template import GoTemplateError, OllamaTemplate
 from runner.api.ollama.models import ModelCatalog
 from runner.api.ollama.options import HINTS, IGNORED, SAME, ResolvedOptions
 from runner.errors import BadRequest, Busy, TooSlow
@@ -105,6 +106,7 @@ def _check(request: CreateRequest) -> None:
         raise BadRequest("modelfile: it is not supported; send from, system, parameters and messages")
     if request.adapters:
         raise BadRequest("adapters: adapters of language models are not supported")
+    _check_template(request.template)
     if request.quantize:
         raise BadRequest(
             f"quantize: {shorten(request.quantize)} cannot be made here; `diptych quantize` writes a quantized folder"
@@ -119,6 +121,13 @@ def _check(request: CreateRequest) -> None:
         ResolvedOptions(request.parameters)
     except BadRequest as error:
         raise BadRequest(error.message.replace("options.", "parameters.", 1)) from None
+
+
+def _check_template(template: str | None) -> None:
+    try:
+        OllamaTemplate(template or "").check()
+    except GoTemplateError as error:
+        raise BadRequest(f"template: {error}") from None
 
 
 async def receive_blob(request: Request) -> Response:

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 from msgspec import Meta, Struct
 
+from models.tokenizers.go_template import GoTemplateError, Limits, OllamaTemplate
 from pipelines.parameters import ImageParameters, Loras, Side, Steps, values
 from runner.api.ollama.models import ModelfileDefaults
 from runner.api.ollama.options import MOST_WARNINGS, OllamaOptions, ResolvedOptions
-from runner.api.ollama.template import render
 from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, Toolbox, select_tools
 from runner.errors import BadRequest
 from runner.http import rules
@@ -19,6 +19,7 @@ from runner.protocol.messages import check_content
 from runner.protocol.text import Message, TextRequest, TokenId, parse, parse_body
 
 NO_TOOLS = Toolbox()
+TEMPLATE_LIMITS = Limits(steps=100_000)  # the event loop waits meanwhile
 ROLES = ("system", "user", "assistant", "tool")
 Model = Annotated[str, Meta(min_length=1)]
 Format = Annotated[str, Meta(extra_json_schema={"enum": ["", "json"]})] | dict[str, Any] | None
@@ -212,7 +213,11 @@ class Generate(Request):
             if fields.images:
                 raise BadRequest("template: it cannot be combined with images, which need the chat template")
             values = {"System": fields.system or self.system, "Prompt": fields.prompt or ""}
-            return self._engine_request(prompt=render(fields.template, values))
+            try:
+                text = OllamaTemplate(fields.template, limits=TEMPLATE_LIMITS).prompt(values)
+            except GoTemplateError as error:
+                raise BadRequest(f"template: {error}") from None
+            return self._engine_request(prompt=text)
         system = _system(fields.system or self.system)
         prompt = Message("user", fields.prompt or "", images=fields.images or None)
         return self._engine_request([*system, *([] if self.context else self.earlier), prompt])

@@ -24,7 +24,10 @@ NOTE = (
 
 
 def supports_tools(tokenizer: Any) -> bool:
-    """Whether a model's chat template renders tools and calls. A template that is Python code does."""
+    """Whether a model's chat template renders tools and calls. A template that is Python code does; one of Ollama's is known."""
+    known = getattr(tokenizer, "renders_tools", None)
+    if known is not None:
+        return bool(known)
     template = getattr(tokenizer, "chat_template", None)
     return "tool" in template if isinstance(template, str) else True
 

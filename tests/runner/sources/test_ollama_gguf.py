@@ -66,15 +66,19 @@ def test_its_modelfile_is_read(store: Path) -> None:
     assert detect(files).parameters == detect(str(path)).parameters
 
 
-def test_its_template_is_the_gguf_s_own_and_else_ollama_s_where_that_is_known(store: Path) -> None:
+def test_its_template_is_the_gguf_s_own_and_else_ollama_s(store: Path) -> None:
     beside = {"template": CHATML}
     path = add(store, beside=beside)
     assert chat_template(find("toy:8b")) == chat_template(find(str(path)))
     add(store, beside=beside, **{"tokenizer.chat_template": None})
     loaded = load(find("toy:8b").fetch(ModelMode.TEXT))
-    assert "<|im_start|>" in (loaded.folder / "chat_template.jinja").read_text()
+    assert "<|im_start|>" in (loaded.folder / "chat_template.gotmpl").read_text()
+    tokenizer = loaded.tokenizer
+    chat = [{"role": "user", "content": "Hi"}]
+    shown = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    assert shown.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
     add(store, beside={"template": "### {{ .Prompt }}"}, **{"tokenizer.chat_template": None})
-    assert chat_template(find("toy:8b")) == ""
+    assert chat_template(find("toy:8b")) == "### {{ .Prompt }}"
 
 
 def test_the_tower_of_a_model_that_sees_is_left_alone_and_an_adapter_is_refused(store: Path) -> None:

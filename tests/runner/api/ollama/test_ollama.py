@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runner.api.ollama.template import render
+from models.tokenizers.go_template import OllamaTemplate
 from tests.runner.gateway.live import Gateway
 from tests.waiting import PATIENCE
 
@@ -198,11 +198,11 @@ def test_a_template_makes_the_prompt(client: Any) -> None:
         ("{{ if .System }}{{ .System }}{{ else }}none{{ end }}!", "none!"),
         ("{{ if .System }}s{{ else if .Prompt }}p{{ else }}n{{ end }}", "p"),
         ("{{ if .Prompt }}{{ if .System }}x{{ end }}y{{ end }}", "y"),
-        ("{{ .Prompt }}{{ .Response }}{{ if .System }}", "p"),
+        ("{{ .Prompt }}{{ .Response }}{{ if .System }}{{ end }}x", "p"),
     ],
 )
 def test_templates_are_read_as_go_reads_them(template: str, prompt: str) -> None:
-    assert render(template, {"System": "", "Prompt": "p"}) == prompt
+    assert OllamaTemplate(template).prompt({"System": "", "Prompt": "p"}) == prompt
 
 
 def test_a_text_ends_before_a_stop_string(client: Any) -> None:
@@ -308,8 +308,8 @@ def test_texts_that_are_too_long_are_cut_unless_that_is_forbidden(client: Any) -
     ("fields", "words"),
     [
         ({"suffix": "end"}, "suffix"),
-        ({"template": "{{ range .Messages }}"}, "template: {{ range .Messages }} is not supported"),
-        ({"template": "{{ if .System }}"}, "template: an if has no end"),
+        ({"template": "{{ foo .Prompt }}"}, "template: line 1: the function 'foo' is not supported"),
+        ({"template": "{{ if .System }}"}, "template: it ends inside of a block"),
         ({"raw": True, "template": "{{ .Prompt }}"}, "raw"),
         ({"raw": True, "context": [1, 2]}, "raw"),
         ({"context": [10**6]}, "context: 1000000 is not a token of this model"),
