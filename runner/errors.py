@@ -9,7 +9,7 @@
     ├── ModelNotFound       404   no such model on this machine or on the hub
     │   └── AdapterNotFound 404   no such adapter
     ├── ModelNotSupported   400   the model exists, but Diptych cannot run it, or its files are broken
-    ├── NotStored           404   no such stored response, conversation or item
+    ├── NotStored           404   no such stored response, conversation, item or picture
     ├── UnknownPath         404   there is no such route
     ├── WrongMethod         405   the route exists, but not with this method
     ├── TooSlow             408   its body arrives too slowly

@@ -56,7 +56,7 @@ HEADERS = {
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
-    page = Page()
+    page = Page(gateway)
     return [
         ForReaders("/", page.index),
         Route("/page/{name}", page.file),
@@ -82,8 +82,8 @@ def is_for_reading(scope: Scope) -> bool:
     return accept == "*/*" and not fetched
 
 
-def parameters_document() -> bytes:
-    """The parameters of a picture, for the form; and how many input pictures a request may have."""
+def parameters_document(gallery: bool) -> bytes:
+    """The parameters of a picture, for the form; how many input pictures a request may have; and whether there is a gallery."""
     parameters = [
         {
             "name": one.name,
@@ -97,7 +97,7 @@ def parameters_document() -> bytes:
         }
         for one in parameters_of(ImageParameters)
     ]
-    return encode({"parameters": parameters, "most_images": MOST_REFERENCES})
+    return encode({"parameters": parameters, "most_images": MOST_REFERENCES, "gallery": gallery})
 
 
 class File:
@@ -110,14 +110,15 @@ class File:
 
 
 class Page:
-    def __init__(self) -> None:
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
         # Read once: names that clients send are looked up here, and never become paths.
         self._files = {
             path.name: File(path.read_bytes(), path.suffix)
             for path in FOLDER.iterdir()
             if path.suffix in TYPES
         }
-        self._files[PARAMETERS] = File(parameters_document(), ".json")
+        self._parameters = {has: File(parameters_document(has), ".json") for has in (False, True)}
 
     async def index(self, request: Request) -> Response:
         return self._answer(request, INDEX)
@@ -126,7 +127,8 @@ class Page:
         return self._answer(request, request.path_params["name"])
 
     def _answer(self, request: Request, name: str) -> Response:
-        file = self._files.get(name)
+        has_gallery = self._gateway.gallery is not None
+        file = self._parameters[has_gallery] if name == PARAMETERS else self._files.get(name)
         if file is None:
             raise UnknownPath(f"{request.url.path[:200]} does not exist; the page is at /")
         if request.headers.get("if-none-match") == file.headers["ETag"]:

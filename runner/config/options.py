@@ -64,6 +64,13 @@ SERVE: Mapping[str, Option] = MappingProxyType(
         "store_age": Option(
             duration(1), 30 * 86400.0, "how long responses are stored after they were last continued"
         ),
+        "gallery": Option(yes_or_no(), True, "keep the pictures that the page draws, and their recipes"),
+        "gallery_size": Option(
+            size(),
+            10 * 10**9,
+            "how large the gallery may become; then the oldest pictures are dropped (default: 10GB)",
+        ),
+        "gallery_pictures": Option(whole(1), 10_000, "how many pictures the gallery may hold"),
         "loras": Option(
             text(),
             None,

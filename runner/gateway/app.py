@@ -14,6 +14,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from runner.errors import DiptychError, UnknownPath, WrongMethod
+from runner.gallery.gallery import Gallery
+from runner.gallery.picture import Limits as GalleryLimits
 from runner.gateway.access import Cors, access
 from runner.gateway.admission import default_budget
 from runner.gateway.backend import Launcher
@@ -46,6 +48,8 @@ class Gateway:
         self.pool = Pool(settings, budget, self.resolver, launcher, self.metrics)
         limits = Limits(settings.store_size, settings.store_age)
         self.store = Store(limits) if settings.store else None
+        bounds = GalleryLimits(settings.gallery_size, settings.gallery_pictures)
+        self.gallery = Gallery(bounds) if settings.gallery else None
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self._add_gauges()
 
@@ -53,12 +57,20 @@ class Gateway:
         """Call this when the gateway closes, before its store is closed."""
         self._closing.append(close)
 
+    async def check_gallery(self) -> None:
+        """Go without the gallery if it cannot be used."""
+        if self.gallery is not None and not await self.gallery.check():
+            gallery, self.gallery = self.gallery, None
+            await gallery.close()
+
     async def close(self) -> None:
         """Once the pool is closed."""
         for close in self._closing:
             await close()
         if self.store is not None:
             await self.store.close()
+        if self.gallery is not None:
+            await self.gallery.close()
 
     def asgi(self, apis: "Sequence[Api]") -> ASGIApp:
         """Where two APIs have the same path, the earlier one wins; so does its middleware, which is the inner one."""

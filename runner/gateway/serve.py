@@ -70,6 +70,7 @@ class _Process:
         preloading = asyncio.create_task(self._preload(gateway))
         if gateway.store is not None:
             await gateway.store.check()
+        await gateway.check_gallery()
         with advertise(*self._listener.getsockname()[:2]):
             self._announce(gateway)
             await self._stopping.wait()

@@ -29,6 +29,9 @@ class Settings:
     store: bool = True  # responses and conversations, in the user's state folder
     store_size: int = 10**9  # bytes, of all of them
     store_age: float = 30 * 86400.0  # seconds since they were last continued
+    gallery: bool = True  # pictures that the page draws, in the user's state folder
+    gallery_size: int = 10 * 10**9  # bytes, of all of them
+    gallery_pictures: int = 10_000
     loras: str | None = None  # the folder of adapters
     keys: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()  # of web pages that may send requests: `https://chat.example.org`

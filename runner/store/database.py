@@ -1,4 +1,4 @@
-"""The SQLite file: opened privately, used from one thread, replaced when it is corrupt, shared by several processes."""
+"""A SQLite file: opened privately, used from one thread, replaced when it is corrupt, shared by several processes."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,57 +22,30 @@ log = logging.getLogger("diptych.store")
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
-VERSION = 1
 BUSY_SECONDS = 30.0  # how long to wait while another process writes
 WAL_BYTES = 16 * 1024**2  # what is left of the write-ahead log once it has been copied into the file
 CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-# A thread is what is kept or dropped as a whole: responses that continue each other, or a conversation. An item without a
-# body refers to the one of the same id.
-SCHEMA = """
-CREATE TABLE threads (id TEXT PRIMARY KEY, used REAL NOT NULL);
-CREATE INDEX threads_used ON threads (used);
-CREATE TABLE responses (
-    id TEXT PRIMARY KEY,
-    thread TEXT NOT NULL REFERENCES threads ON DELETE CASCADE,
-    owner TEXT NOT NULL,
-    previous TEXT,
-    writer TEXT,
-    deleted INTEGER NOT NULL DEFAULT 0,
-    body BLOB NOT NULL
-);
-CREATE INDEX responses_thread ON responses (thread);
-CREATE INDEX responses_previous ON responses (previous);
-CREATE TABLE conversations (
-    id TEXT PRIMARY KEY,
-    thread TEXT NOT NULL REFERENCES threads ON DELETE CASCADE,
-    owner TEXT NOT NULL,
-    body BLOB NOT NULL
-);
-CREATE INDEX conversations_thread ON conversations (thread);
-CREATE TABLE items (
-    number INTEGER PRIMARY KEY,
-    id TEXT NOT NULL,
-    thread TEXT NOT NULL REFERENCES threads ON DELETE CASCADE,
-    owner TEXT NOT NULL,
-    response TEXT,
-    output INTEGER NOT NULL,
-    conversation TEXT,
-    place INTEGER,
-    body BLOB
-);
-CREATE INDEX items_id ON items (id, owner);
-CREATE INDEX items_thread ON items (thread);
-CREATE INDEX items_response ON items (response);
-CREATE INDEX items_conversation ON items (conversation, place);
-"""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is in the file: `name.db`, in a folder of that name in the user's state folder. `what` are its contents in
+    messages, and `without` is the option that goes without them."""
+
+    name: str
+    version: int
+    schema: str
+    what: str
+    without: str
 
 
 class Database:
     """Every piece of work is one transaction, on a thread that does nothing else."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or state_folder() / "responses"
-        self.path = self.folder / "responses.db"
+    def __init__(self, layout: Layout, folder: Path | None = None) -> None:
+        self.layout = layout
+        self.folder = folder or state_folder() / layout.name
+        self.path = self.folder / f"{layout.name}.db"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
@@ -100,7 +74,7 @@ class Database:
                 return self._transact(work)
         except (sqlite3.Error, OSError) as error:
             self._disconnect()
-            raise StoreFailed(f"stored responses cannot be used: {self.path}: {error}") from error
+            raise StoreFailed(f"{self.layout.what} cannot be used: {self.path}: {error}") from error
 
     def _transact(self, work: Work[T]) -> T:
         connection = self._connect()
@@ -138,7 +112,7 @@ class Database:
             self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
-            _configure(connection)
+            _configure(connection, self.layout)
         except BaseException:
             connection.close()
             raise
@@ -151,7 +125,7 @@ class Database:
             if os.stat(self.path).st_ino != self._inode:
                 return
             aside = f"{self.path}.corrupt-{time.strftime('%Y%m%d-%H%M%S')}"
-            log.warning("stored responses are corrupt (%s); they were moved to %s", error, aside)
+            log.warning("%s are corrupt (%s); they were moved to %s", self.layout.what, error, aside)
             for suffix in ("-wal", "-shm", ""):
                 with contextlib.suppress(FileNotFoundError):
                     os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
@@ -163,7 +137,7 @@ class Database:
                 connection.close()
 
 
-def _configure(connection: sqlite3.Connection) -> None:
+def _configure(connection: sqlite3.Connection, layout: Layout) -> None:
     # In this order: a file is given its layout before its first table, and its journal.
     for pragma in (
         "auto_vacuum = INCREMENTAL",
@@ -175,10 +149,12 @@ def _configure(connection: sqlite3.Connection) -> None:
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        raise sqlite3.NotSupportedError("a newer version of Diptych wrote this file; --no-store goes without")
+    if version > layout.version:
+        raise sqlite3.NotSupportedError(
+            f"a newer version of Diptych wrote this file; {layout.without} goes without"
+        )
     if version == 0:
-        connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+        connection.executescript(f"BEGIN; {layout.schema} PRAGMA user_version = {layout.version}; COMMIT;")
 
 
 def _is_corrupt(error: sqlite3.DatabaseError) -> bool:

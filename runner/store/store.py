@@ -6,6 +6,7 @@ from pathlib import Path
 from runner.errors import StoreFailed
 from runner.store.database import Database
 from runner.store.locks import Writer
+from runner.store.schema import RESPONSES
 from runner.store.threads import Limits
 
 log = logging.getLogger("diptych.store")
@@ -16,7 +17,7 @@ class Store:
 
     def __init__(self, limits: Limits, folder: Path | None = None) -> None:
         self.limits = limits
-        self.database = Database(folder)
+        self.database = Database(RESPONSES, folder)
         self.writer = Writer(self.database.folder / "writers")
         self.run = self.database.run
         self.submit = self.database.submit

@@ -18,13 +18,12 @@ const AWAY = "The gateway is not responding. If it was stopped, start it again w
 const CUT = "The connection was lost before the answer was complete";
 
 // The response to a request. With `ask: false`, used in the background, the dialog for the key is not opened.
-async function send(path, { body, signal, id, ask = true } = {}) {
+async function send(path, { body, method = body === undefined ? "GET" : "POST", signal, id, ask = true } = {}) {
   for (;;) {
     const headers = keyed();
     if (body !== undefined) headers["Content-Type"] = "application/json";
     if (id) headers["X-Request-Id"] = id;
     const text = body === undefined ? undefined : JSON.stringify(body);
-    const method = body === undefined ? "GET" : "POST";
     let answer;
     try {
       answer = await fetch(new URL(path, BASE), { method, headers, body: text, signal, cache: "no-store" });
@@ -60,6 +59,17 @@ export async function call(path, options) {
   } catch (error) {
     throw stopped(error) ? error : new Refused(CUT);
   }
+}
+
+// A file, as a blob.
+export async function fetched(path, options) {
+  const answer = await send(path, options);
+  return answer.blob();
+}
+
+// The lines of an answer that does not end by itself.
+export async function* stream(path, options) {
+  for await (const line of lines(await send(path, options))) yield JSON.parse(line);
 }
 
 // The events of a completion, up to the one with `done`. Aborting the signal cancels it.

@@ -7,8 +7,10 @@ import { randomSeed } from "./format.js";
 import { jobs } from "./jobs.js";
 import { machine } from "./machine.js";
 import { Mask } from "./mask.js";
-import { MOST_IMAGES, Parameters } from "./parameters.js";
+import { HAS_GALLERY, MOST_IMAGES, Parameters } from "./parameters.js";
+import { blobOf, wholeRecipe } from "./pictures.js";
 import { References } from "./references.js";
+import { serverJobs } from "./server_jobs.js";
 import { Sizes } from "./sizes.js";
 
 export class Board {
@@ -142,7 +144,7 @@ export class Board {
   }
 
   draw(recipe) {
-    const job = jobs.add("draw", recipe.prompt, recipe.model, (one) => draw(recipe, one));
+    const job = jobs.add("draw", recipe.prompt, recipe.model, (one) => (HAS_GALLERY ? serverJobs.draw(recipe, one) : draw(recipe, one)));
     job.recipe = recipe;
     job.done.catch((error) => {
       job.refused = error.status === 400 && this.parameters.refuse(error.message);
@@ -151,19 +153,19 @@ export class Board {
   }
 
   // The same picture again; `vary` takes another seed.
-  again(picture) {
-    this.recipe = picture.recipe;
+  async again(picture) {
+    this.recipe = await wholeRecipe(picture);
     this.draw(this.recipe);
   }
 
-  vary(picture) {
-    this.recipe = { ...picture.recipe, seed: "" };
+  async vary(picture) {
+    this.recipe = { ...(await wholeRecipe(picture)), seed: "" };
     this.draw({ ...this.recipe, seed: String(randomSeed()) });
   }
 
-  edit(picture) {
+  async edit(picture) {
     const { model } = picture.recipe;
-    this.recipe = { model, references: [picture.blob] };
+    this.recipe = { model, references: [await blobOf(picture)] };
     hint("Describe the change, such as: make the circle green.");
     $("prompt").focus();
   }

@@ -35,6 +35,7 @@ const ICONS = {
   plus: "M12 5v14M5 12h14",
   queue: "M4 6h16M4 12h16M4 18h10",
   send: "M12 19V5M6 11l6-6 6 6",
+  star: "M12 4l2.500 5.200 5.500.7-4 3.900 1 5.700-5-2.800-5 2.800 1-5.700-4-3.900 5.500-.7z",
   stop: "M7 7h10v10H7z",
   trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
   vary: "M4 7h4l8 10h4M4 17h4l2-2.500M14 9.500L16 7h4M18 4.500L20.5 7 18 9.500M18 14.500l2.5 2.5-2.5 2.5",
@@ -115,5 +116,5 @@ export function complain(input, text) {
 
 // An error message, and buttons for what can be done about it.
 export function fault(text, ...actions) {
-  return el("div", { class: "fault", role: "alert" }, el("p", {}, text), ...actions);
+  return el("div", { class: "fault", role: "alert" }, el("p", {}, text), ...actions.filter(Boolean));
 }

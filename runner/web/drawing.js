@@ -63,7 +63,7 @@ async function save(recipe, blobs, done) {
 }
 
 // Estimates the seconds left from the steps after the first, which includes encoding the prompt and compiling.
-class Clock {
+export class Clock {
   #first = null; // the first completed step, and when
 
   step(step, total) {

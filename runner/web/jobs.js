@@ -3,8 +3,10 @@
 
 import { stopped } from "./api.js";
 import { randomId } from "./format.js";
+import { HAS_GALLERY } from "./parameters.js";
 
-const AT_ONCE = { draw: 2, chat: 2 };
+// The gateway keeps the queue of drawings, if it keeps what they draw.
+const AT_ONCE = { draw: HAS_GALLERY ? 1000 : 2, chat: 2 };
 const REMEMBERED = 8;
 export const GOING = ["queued", "waiting", "loading", "working"];
 

@@ -9,6 +9,7 @@ import { jobs } from "./jobs.js";
 import { machine } from "./machine.js";
 import { showModels } from "./models.js";
 import { showQueue } from "./queue.js";
+import { serverJobs } from "./server_jobs.js";
 import { Stage } from "./stage.js";
 
 const VIEWS = ["draw", "chat", "gallery", "models", "queue"];
@@ -20,6 +21,8 @@ const stage = new Stage($("stage"), board);
 const gallery = new Gallery(board, () => go("draw"));
 board.begun = (job) => stage.show(job);
 const chat = new Chat();
+serverJobs.adopted = (job) => stage.show(job);
+serverJobs.watch();
 
 function current() {
   const view = location.hash.slice(1);
@@ -91,7 +94,7 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 });
 document.addEventListener("visibilitychange", () => !document.hidden && machine.ask());
 // Unfinished work would be lost with the page.
-window.addEventListener("beforeunload", (event) => jobs.going.length && event.preventDefault());
+window.addEventListener("beforeunload", (event) => jobs.going.some((job) => !job.stays) && event.preventDefault());
 showModels($("models"), go, board.choice, chat.choice);
 showQueue($("queue"));
 route(false);

@@ -4,7 +4,7 @@
 import { $, complain, el } from "./dom.js";
 import { number } from "./sizes.js";
 
-export const { parameters, most_images: MOST_IMAGES } = await (await fetch("page/parameters.json")).json();
+export const { parameters, most_images: MOST_IMAGES, gallery: HAS_GALLERY } = await (await fetch("page/parameters.json")).json();
 
 // Lists are written with commas between their items.
 const LISTS = {

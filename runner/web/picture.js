@@ -2,32 +2,44 @@
 
 import { $, button, el, offerUndo } from "./dom.js";
 import { parameters, written } from "./parameters.js";
-import { address, keep, remove } from "./pictures.js";
+import { download, imageOf, inputImage, isHere, keep, mark, remove } from "./pictures.js";
 
 // Parameters that the recipe shows in places of their own.
 const PLACED = ["prompt", "negative_prompt", "width", "height", "steps", "seed", "n"];
 
 // The form and the way to its view; the gallery sets them.
-export const hands = { board: null, go: () => undefined };
+export const hands = { board: null, go: () => undefined, failed: () => undefined };
 
 export function actions(picture, over = () => undefined) {
   const onBoard = (what) => () => {
     over();
     hands.go();
-    hands.board[what](picture);
+    hands.board[what](picture).catch((error) => hands.failed(error.message));
   };
   const away = async () => {
     over();
-    await remove(picture.id);
+    await remove(picture);
     offerUndo("Deleted", () => keep(picture));
   };
   return [
     button("Again", "again", onBoard("again"), { title: "Draw the same picture again" }),
     button("Vary", "vary", onBoard("vary"), { title: "Draw it with another seed" }),
     button("Edit this", "edit", onBoard("edit"), { title: "Use it as the input picture" }),
-    button("Download", "download", () => download(picture), { bare: true }),
+    favourite(picture),
+    button("Download", "download", () => download(picture, fileName(picture)), { bare: true }),
     button("Delete", "trash", away, { bare: true }),
   ];
+}
+
+function favourite(picture) {
+  const named = () => (picture.favourite ? "Remove from favourites" : "Add to favourites");
+  const made = button(named(), "star", () => {
+    mark(picture, !picture.favourite).catch((error) => hands.failed(error.message));
+    made.setAttribute("aria-pressed", String(Boolean(picture.favourite)));
+    made.title = named();
+  }, { bare: true, "aria-pressed": String(Boolean(picture.favourite)) });
+  made.setAttribute("aria-label", "Favourite");
+  return made;
 }
 
 // Opens a picture; the arrow keys move through `others`.
@@ -46,7 +58,7 @@ export function openPicture(picture, others = []) {
 function show(picture) {
   const dialog = $("picture");
   const close = button("Close", "close", () => dialog.close(), { bare: true, class: "quiet icon close", autofocus: true });
-  const image = el("img", { src: address(picture), alt: picture.recipe.prompt });
+  const image = imageOf(picture, picture.recipe.prompt);
   const about = el("div", { class: "about" },
     el("h2", { id: "picture-title" }, "Recipe"),
     recipe(picture),
@@ -78,8 +90,10 @@ function recipe(picture) {
   for (const [name, value] of Object.entries(rows)) {
     if (value !== null && value !== undefined && value !== "") list.append(el("dt", {}, name), el("dd", {}, String(value)));
   }
-  if (made.references.length) list.append(el("dt", {}, "Input pictures"), el("dd", { class: "from" }, ...made.references.map((blob) => small(blob, "An input picture"))));
-  if (made.mask) list.append(el("dt", {}, "Mask"), el("dd", { class: "from" }, small(made.mask, "The mask")));
+  const { references, mask } = isHere(picture) ? made : picture;
+  const shown = isHere(picture) ? small : inputImage;
+  if (references.length) list.append(el("dt", {}, "Input pictures"), el("dd", { class: "from" }, ...references.map((one) => shown(one, "An input picture"))));
+  if (mask) list.append(el("dt", {}, "Mask"), el("dd", { class: "from" }, shown(mask, "The mask")));
   return list;
 }
 
@@ -90,11 +104,7 @@ function small(blob, alt) {
   return image;
 }
 
-function download(picture) {
+export function fileName(picture) {
   const words = picture.recipe.prompt.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? ["picture"];
-  const name = `${words.join("-").slice(0, 60)}-${picture.recipe.seed}.png`;
-  const link = el("a", { href: address(picture), download: name, hidden: true });
-  document.body.append(link);
-  link.click();
-  link.remove();
+  return `${words.join("-").slice(0, 60)}-${picture.recipe.seed}.${picture.format ?? "png"}`;
 }

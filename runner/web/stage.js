@@ -4,7 +4,7 @@ import { announce, button, el, fault } from "./dom.js";
 import { plural, span } from "./format.js";
 import { GOING, jobs } from "./jobs.js";
 import { machine } from "./machine.js";
-import { address, all, changes } from "./pictures.js";
+import { changes, imageOf, latest } from "./pictures.js";
 import { actions, openPicture } from "./picture.js";
 
 const IDEAS = [
@@ -27,7 +27,10 @@ export class Stage {
       if (detail === this.#job) this.#follow();
       else if (detail.kind === "draw" && this.#over && detail.state === "working") this.#watch(detail);
     });
-    changes.addEventListener("change", () => this.#showStrip());
+    changes.addEventListener("change", ({ detail }) => {
+      if (detail.removed) this.#drop(detail.removed);
+      this.#showStrip();
+    });
     board.choice.addEventListener("change", () => {
       this.ideas.hidden = !board.choice.model?.sample;
     });
@@ -93,7 +96,7 @@ export class Stage {
     this.#at = at;
     const picture = pictures[at];
     this.easel.removeAttribute("aria-busy");
-    const image = el("img", { src: address(picture), alt: picture.recipe.prompt });
+    const image = imageOf(picture, picture.recipe.prompt);
     const large = el("button", { type: "button", class: "canvas", "aria-label": `Enlarge: ${picture.recipe.prompt}` }, image);
     large.addEventListener("click", () => openPicture(picture));
     const others = pictures.length > 1 ? this.#others() : null;
@@ -104,7 +107,7 @@ export class Stage {
 
   #others() {
     const choices = this.#pictures.map((picture, index) => {
-      const image = el("img", { src: address(picture), alt: "" });
+      const image = imageOf(picture, "", true);
       const choose = () => this.#look(this.#pictures, index);
       const pressed = { "aria-label": `Picture ${index + 1}`, "aria-pressed": String(index === this.#at) };
       return el("button", { type: "button", class: "thumb", ...pressed, on: { click: choose } }, image);
@@ -122,7 +125,8 @@ export class Stage {
     // The notice above the form, or the field, says why already.
     const told = job.refused || error.message === machine.fault?.message;
     const said = told ? "The picture was not drawn." : error.message;
-    this.easel.replaceChildren(fault(said, button("Try again", "again", () => this.board.draw(job.recipe))));
+    const again = job.recipe && button("Try again", "again", () => this.board.draw(job.recipe));
+    this.easel.replaceChildren(fault(said, again));
   }
 
   #empty(said = "Your picture will appear here.") {
@@ -134,25 +138,22 @@ export class Stage {
   }
 
   // Deleted pictures leave the stage; the others of their drawing stay.
-  #drop(kept) {
-    const ids = new Set(kept.map((picture) => picture.id));
-    const left = this.#pictures.filter((picture) => ids.has(picture.id));
-    if (left.length === this.#pictures.length) return;
+  #drop(id) {
+    const left = this.#pictures.filter((picture) => picture.id !== id);
+    if (left.length === this.#pictures.length || !this.#over || !this.easel.querySelector(".canvas")) return;
     if (left.length) this.#look(left, Math.min(this.#at, left.length - 1));
     else this.#empty();
   }
 
   async #showStrip() {
-    const pictures = (await all()).slice(0, 12);
+    const pictures = await latest(12).catch(() => []);
     const items = pictures.map((picture) => {
-      const image = el("img", { src: address(picture), alt: "", loading: "lazy" });
+      const image = imageOf(picture, "", true);
       const look = () => (this.#over ? this.#look([picture], 0) : openPicture(picture));
       return el("li", {}, el("button", { type: "button", class: "thumb", "aria-label": picture.recipe.prompt, on: { click: look } }, image));
     });
     this.strip.replaceChildren(...items);
     this.strip.hidden = !items.length;
-    const shown = this.#pictures[this.#at];
-    if (shown && this.#over && this.easel.querySelector(".canvas")) this.#drop(await all());
   }
 }
 

@@ -37,6 +37,7 @@ def gateway(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 def serving(folders: dict[str, Path], home: Path, **settings: Any) -> Gateway:
     """Only these models, whatever else this machine has."""
     environment = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "OLLAMA_MODELS": str(home / "store")}
+    environment["XDG_STATE_HOME"] = str(home / "state")
     environment |= settings.pop("environment", {})
     how = {"pretend": False, "memory": 64 * 1024**3, "force": True}
     return Gateway(folders, environment=environment, **(how | settings))
@@ -61,6 +62,7 @@ def opened(browser: Any, gateway: Gateway) -> Iterator[Any]:
     """The page, fresh, in a window of its own; what it complains about, or asks of others, fails the test."""
     from tests.page.window import Window
 
+    gateway.http.delete("/gallery")
     with Window(browser, gateway.url) as window:
         yield window.page
     assert not window.complaints

@@ -236,7 +236,7 @@ def test_the_gallery_keeps_pictures_and_their_recipes_until_they_are_deleted(ope
     tab(opened, "Gallery")
     opened.get_by_role("button", name=CIRCLE).click()
     recipe.get_by_role("button", name="Delete").click()
-    expect(opened.locator("#gallery-note")).to_contain_text("No pictures yet")
+    expect(opened.locator("#gallery-note")).to_contain_text("No prompts match")
     opened.get_by_role("button", name="Undo").click()
     expect(opened.get_by_role("button", name=CIRCLE)).to_have_count(1)
     expect(opened.locator("#undo")).to_be_hidden()
@@ -265,7 +265,7 @@ def test_a_refusal_is_a_sentence_and_drawing_goes_on(opened: Any) -> None:
 
 def test_what_the_gateway_says_of_a_parameter_stands_at_its_field(opened: Any) -> None:
     refusal = {"status": 400, "json": {"error": "steps: 3 is not allowed; this model needs an even number"}}
-    opened.route("**/completion", lambda route: route.fulfill(**refusal), times=1)
+    opened.route("**/gallery/jobs", lambda route: route.fulfill(**refusal), times=1)
     draw(opened, CIRCLE, Steps="3")
     expect(opened.locator(".wrong")).to_have_text("Steps: 3 is not allowed; this model needs an even number.")
     expect(opened.get_by_label("Steps")).to_be_focused()

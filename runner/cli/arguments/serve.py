@@ -13,10 +13,11 @@ METAVARS = {
     "port": "PORT",
     "memory": "SIZE",
     "store_size": "SIZE",
+    "gallery_size": "SIZE",
     "api_key": "KEY",
     "api_key_file": "FILE",
 }
-METAVARS |= dict.fromkeys(("max_loaded", "queue", "replicas", "speculate_tokens"), "N")
+METAVARS |= dict.fromkeys(("max_loaded", "queue", "replicas", "speculate_tokens", "gallery_pictures"), "N")
 METAVARS |= dict.fromkeys(("keep_alive", "load_timeout", "grace", "stall", "store_age"), "TIME")
 METAVARS |= {"loras": "FOLDER", "speculate": "{lookup,off}", "allow_origin": "ORIGIN", "allow_host": "NAME"}
 
