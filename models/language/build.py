@@ -15,7 +15,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm import utils as mlx_utils
 
-from models.checkpoint.gguf.shard import Precision
+from models.checkpoint.gguf.shard import Precision, of_text
 from models.checkpoint.weights import read_shards
 from models.files import LocalModel
 from models.language.architectures import max_context
@@ -49,7 +49,7 @@ def build(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """mlx-lm's loader creates and quantizes the network; reading the weights and checking them is done here. `precision` is
     that of a GGUF's weights, and `notes` gets what is lost when they are converted."""
-    weights = _Weights(read_shards(local.name, local.shards(""), precision, notes))
+    weights = _Weights(read_shards(local.name, of_text(local.shards("")), precision, notes))
     check_texts(local.folder)
     try:
         config = _config(local.folder)

@@ -11,7 +11,7 @@ import mlx.nn as nn
 from mlx_lm import utils as mlx_utils
 from mlx_lm.models import cache as mlx_cache
 
-from models.checkpoint.gguf.shard import GGUFShard, Precision
+from models.checkpoint.gguf.shard import GGUFShard, Precision, of_tower
 from models.checkpoint.gguf.tensors import packed_layers, unpacked_size
 from models.checkpoint.unpack import still_packed, unpacked_note
 from models.checkpoint.weights import evaluate, read_shards
@@ -154,11 +154,19 @@ def _vision(
     config = read_config(local.folder / "config.json")
     if not sees(config):
         return None
-    weights = read_shards(local.name, local.shards(""), precision)
+    shards = of_tower(local.shards(""))
+    weights = read_shards(local.name, shards, precision) if shards else {}
     if not has_tower(weights):
         notes.append("its files have no vision tower, so it reads only text")
         return None
     dtype = embedding_of(model)(mx.zeros((1,), mx.uint32)).dtype  # known without evaluation
+    declared = config["vision_config"]
+    for name in ("depth", "num_hidden_layers"):
+        # The tower creates its layers one by one: a billion of them would fill the memory.
+        if isinstance(declared.get(name), int) and declared[name] > len(weights):
+            raise LoadError(
+                f"{local.name}: what it sees pictures with has {declared[name]} layers, but its files have {len(weights)} tensors"
+            )
     try:
         vision = loader(config)(config, local.folder, weights, dtype)
     except (ValueError, LookupError, TypeError) as error:

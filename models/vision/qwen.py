@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.checkpoint.weights import WeightMap
 from models.vision.interface import Positions, SeenPicture
 from models.vision.prompts import expanded
 from models.vision.qwen_processor import QwenProcessor
-from models.vision.settings import token_id, under
+from models.vision.settings import flat_kernel, token_id, under
 
 IMAGE = "<|image_pad|>"
 BEGIN, END = "<|vision_start|>", "<|vision_end|>"
@@ -20,9 +21,20 @@ BEGIN, END = "<|vision_start|>", "<|vision_end|>"
 PREFIXES = ("model.visual.", "visual.", "vision_tower.")
 
 
-def tower_weights(weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
-    """The tower's tensors out of a checkpoint's; all, if it is a tower's."""
-    return under(weights, *PREFIXES) or dict(weights)
+# Of attention, which some files have in three.
+FUSED = WeightMap(fuse={"attn.qkv": ("attn.q", "attn.k", "attn.v")})
+PATCHES, SECOND_FRAME = "patch_embed.proj.weight", "patch_embed.proj.weight.1"
+
+
+def tower_weights(weights: Mapping[str, mx.array], channels: int) -> dict[str, mx.array]:
+    """The tower's tensors out of a checkpoint's; all, if it is a tower's. In a GGUF, whose tensors have four axes at most,
+    the kernel over patches is one for each frame, or its first two axes are one."""
+    tower = under(weights, *PREFIXES) or dict(weights)
+    if SECOND_FRAME in tower:
+        tower[PATCHES] = mx.stack([tower[PATCHES], tower.pop(SECOND_FRAME)], axis=2)
+    elif PATCHES in tower and tower[PATCHES].ndim == 4 and len(tower[PATCHES]) % channels == 0:
+        tower[PATCHES] = tower[PATCHES].reshape(-1, channels, *tower[PATCHES].shape[1:])
+    return flat_kernel(tower, PATCHES.removesuffix(".weight"), channels)
 
 
 class QwenVision:

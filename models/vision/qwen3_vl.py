@@ -11,12 +11,12 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from models.checkpoint.weights import WeightMap, load_tensors
+from models.checkpoint.weights import load_tensors
 from models.config import Config, ConfigError
 from models.layers.basic import activation
 from models.vision.interface import Features, SeenPicture
 from models.vision.pixels import positive
-from models.vision.qwen import QwenVision, tower_weights
+from models.vision.qwen import FUSED, QwenVision, tower_weights
 from models.vision.qwen_layers import (
     Attention,
     Grid,
@@ -26,7 +26,7 @@ from models.vision.qwen_layers import (
     check_heads,
     rotation,
 )
-from models.vision.settings import flat_kernel, processor_settings, section
+from models.vision.settings import processor_settings, section
 
 EPS = 1e-6  # of all norms; not in any configuration
 
@@ -179,9 +179,7 @@ def load_tower(
 ) -> Qwen3VisionTower:
     """`weights`: all tensors of a checkpoint, or those of the tower alone."""
     tower = Qwen3VisionTower(config)
-    load_tensors(
-        tower, flat_kernel(tower_weights(weights), "patch_embed.proj", config.in_channels), WeightMap(), dtype
-    )
+    load_tensors(tower, tower_weights(weights, config.in_channels), FUSED, dtype)
     return tower
 
 

@@ -4,6 +4,8 @@ from models.vision import has_tower, sees
 from runner.errors import ModelNotSupported
 from runner.sources import ModelFiles
 
+READS_TEXT = "this model reads only text"
+
 
 def sees_pictures(files: ModelFiles) -> bool:
     """Whether a language model reads pictures."""
@@ -13,3 +15,11 @@ def sees_pictures(files: ModelFiles) -> bool:
         return has_tower(files.tensors(""))
     except ModelNotSupported:  # loading it reports what is wrong
         return False
+
+
+def why_blind(files: ModelFiles) -> str:
+    """Why a language model reads no pictures; "" if it does."""
+    if sees_pictures(files):
+        return ""
+    reason = files.blindness()
+    return f"{READS_TEXT}: {reason}" if reason else READS_TEXT

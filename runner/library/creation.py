@@ -26,6 +26,7 @@ from runner.sources.ollama_store import (
     LICENSE,
     MESSAGES,
     PARAMS,
+    PROJECTOR,
     SYSTEM,
     TEMPLATE,
     TENSOR,
@@ -87,6 +88,8 @@ def _weights(new: NewModel) -> Iterator[Layer]:
     elif isinstance(base, GGUFFiles):
         for path in base.paths:
             yield _layer(GGUF, *put_file(path))
+        if base.projector is not None:
+            yield _layer(PROJECTOR, *put_file(base.projector))
     elif isinstance(base, FolderFiles):
         for name in base.listing():
             if media_type := _media_type(name):

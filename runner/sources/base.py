@@ -69,6 +69,10 @@ class ModelFiles(ABC):
         """The top-level folders of the model."""
         return sorted({path.split("/")[0] for path in self.listing() if path.count("/") == 1})
 
+    def blindness(self) -> str:
+        """Why a language model does not see pictures, though it has files to see with; "" where nothing stands against it."""
+        return ""
+
     def declared_quantization(self, component: str) -> set[str]:
         """The quantization that the files of a component declare (`int4`, `nvfp4`), if any."""
         return set()

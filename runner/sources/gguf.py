@@ -15,6 +15,7 @@ from models.language.gguf.model import GGUFModel
 from models.tokenizers.gguf.vocabulary import Vocabulary, VocabularyError
 from runner.errors import ModelNotSupported
 from runner.sources.base import ModelFiles, ModelMode, Progress, shorten, some
+from runner.sources.gguf_projector import projector_of
 from runner.sources.name import ModelName, Source
 from runner.sources.texts import TOKENIZER, put_texts
 
@@ -31,13 +32,15 @@ _PART = re.compile(r"(?i)(.*)-(\d{5})-of-(\d{5})\.gguf")
 
 
 class GGUFFiles(ModelFiles):
-    """`paths` are the files of one model, in their order."""
+    """`paths` are the files of one model, in their order; `projector` is the file with what it sees with, if it has one."""
 
     source: ClassVar[Source] = "folder"
+    projector: Path | None = None
 
-    def __init__(self, name: str, paths: Sequence[Path]) -> None:
+    def __init__(self, name: str, paths: Sequence[Path], projector: Path | None = None) -> None:
         super().__init__(name)
         self.paths = tuple(paths)
+        self.projector = projector
 
     @property
     def path(self) -> Path:
@@ -51,7 +54,7 @@ class GGUFFiles(ModelFiles):
     @cached_property
     def model(self) -> GGUFModel:
         """Raises ModelNotSupported, which says what is wrong with the files."""
-        return self._checked(lambda: GGUFModel.open(self.paths, self.place))
+        return self._checked(lambda: GGUFModel.open(self.paths, self.place, self.projector))
 
     def _checked(self, read: Callable[[], T]) -> T:
         try:
@@ -69,7 +72,14 @@ class GGUFFiles(ModelFiles):
 
     def sizes(self) -> dict[str, int]:
         """Its files and their bytes."""
-        return {path.name: path.stat().st_size for path in self.paths}
+        return {path.name: path.stat().st_size for path in self._all}
+
+    @property
+    def _all(self) -> tuple[Path, ...]:
+        return self.paths if self.projector is None else (*self.paths, self.projector)
+
+    def blindness(self) -> str:
+        return self._checked(lambda: self.model.blindness)
 
     @cached_property
     def _texts(self) -> dict[str, bytes]:
@@ -82,15 +92,17 @@ class GGUFFiles(ModelFiles):
         vocabulary.check()
         texts = {
             "config.json": _json({**config, "eos_token_id": vocabulary.stop_ids()}),
-            "tokenizer_config.json": _json(vocabulary.config(config["max_position_embeddings"])),
+            "tokenizer_config.json": _json(vocabulary.config(self.model.metadata.context)),
         }
+        if self.model.eyes is not None:
+            texts["preprocessor_config.json"] = _json(self.model.eyes.pixels())
         texts |= {name: _json(value) for name, value in self.model.pooling_files().items()}
         template = self.chat_template()
         return texts | ({"chat_template.jinja": template.encode()} if template else {})
 
     @property
     def vocabulary(self) -> Vocabulary:
-        return Vocabulary(self.model.metadata.values, self.place)
+        return Vocabulary(self.model.vocabulary, self.place)
 
     def chat_template(self) -> str:
         """The template in Jinja; "" where there is none."""
@@ -110,7 +122,7 @@ class GGUFFiles(ModelFiles):
         return set() if component else set(self.model.types())
 
     def fetch(self, mode: ModelMode, progress: Progress | None = None) -> LocalModel:
-        shards = self._checked(lambda: self.model.shards(self.paths))
+        shards = self._checked(lambda: self.model.shards(self.paths, self.projector))
         folder = put_texts(self._texts, self._tokenizer, self.model.headers[0].raw, self.place)
         return LocalModel(self.name, folder, lambda component: () if component else shards)
 
@@ -201,7 +213,8 @@ def find_gguf(name: ModelName) -> GGUFFiles | None:
     try:
         if path.is_file() and path.name.lower().endswith(SUFFIX):
             path = path.absolute()
-            return GGUFFiles(name.text, beside(path))
+            files = {entry.name: 0 for entry in path.parent.iterdir()}
+            return GGUFFiles(name.text, beside(path), _projector(path, files))
         if not path.is_dir():
             return None
         files = {entry.name: 0 for entry in path.iterdir()}
@@ -210,4 +223,10 @@ def find_gguf(name: ModelName) -> GGUFFiles | None:
     if not files.keys().isdisjoint(("config.json", "model_index.json")) or not has_gguf(files):
         return None
     label = f"folder {shorten(path, 300)}"
-    return GGUFFiles(name.text, [path.resolve() / file for file in model_files(files, label)])
+    paths = [path.resolve() / file for file in model_files(files, label)]
+    return GGUFFiles(name.text, paths, _projector(paths[0], files))
+
+
+def _projector(model: Path, files: Mapping[str, int]) -> Path | None:
+    found = projector_of(model.name, files)
+    return None if found is None else model.parent / found

@@ -7,9 +7,11 @@ from typing import ClassVar
 from models.checkpoint.gguf.header import FIRST_READ, GGUFHeader, HeaderCut, Tensor, parse_gguf_header
 from models.files import LocalModel
 from models.language.gguf.model import GGUFModel
+from models.language.gguf.projector import Projector
 from runner.errors import HubUnreachable
 from runner.sources.base import ModelMode, Progress
 from runner.sources.gguf import GGUFFiles, model_files
+from runner.sources.gguf_projector import projector_of
 from runner.sources.hub_api import RemoteFiles
 from runner.sources.hub_cached_gguf import USUAL, CachedGGUF, holds_gguf
 from runner.sources.hub_errors import explained
@@ -27,6 +29,7 @@ class RemoteGGUF(GGUFFiles):
         self.hub = hub
         self.remote = remote
         self.names = names
+        self.projector_name = projector_of(names[0], remote.listing())
         self.commit = remote.commit
 
     @property
@@ -36,9 +39,12 @@ class RemoteGGUF(GGUFFiles):
     @cached_property
     def model(self) -> GGUFModel:
         with explained(self.hub):
-            return self._checked(
-                lambda: GGUFModel.of(tuple(map(self._header, self.names)), self._small_tensor, self.place)
-            )
+            return self._checked(self._open)
+
+    def _open(self) -> GGUFModel:
+        name = self.projector_name
+        projector = None if name is None else Projector.of(self._header(name), f"{self.place} with {name}")
+        return GGUFModel.of(tuple(map(self._header, self.names)), self._small_tensor, self.place, projector)
 
     def _header(self, name: str) -> GGUFHeader:
         size, label = self.remote.listing()[name], f"{name} in {self.place}"
@@ -56,12 +62,17 @@ class RemoteGGUF(GGUFFiles):
         return self.remote.read_range(self.names[number], tensor.start, tensor.start + tensor.nbytes)
 
     def sizes(self) -> dict[str, int]:
-        return {name: self.remote.listing()[name] for name in self.names}
+        return {name: self.remote.listing()[name] for name in self._needed}
+
+    @property
+    def _needed(self) -> tuple[str, ...]:
+        return self.names if self.projector_name is None else (*self.names, self.projector_name)
 
     def fetch(self, mode: ModelMode, progress: Progress | None = None) -> LocalModel:
-        self.remote.download(self.names, progress)
+        self.remote.download(self._needed, progress)
         folder = self.remote.snapshot
-        return CachedGGUF(self.hub, [folder / name for name in self.names], folder).fetch(mode)
+        projector = None if self.projector_name is None else folder / self.projector_name
+        return CachedGGUF(self.hub, [folder / name for name in self.names], folder, projector).fetch(mode)
 
 
 def remote_files(hub: HubName) -> RemoteFiles | RemoteGGUF:

@@ -10,12 +10,10 @@ from runner.sources.base import ModelMode, Progress
 from runner.sources.gguf import GGUFFiles
 from runner.sources.name import OllamaName
 from runner.sources.ollama_model import OllamaModel
-from runner.sources.ollama_store import ADAPTER, GGUF, TEMPLATE, Manifest
+from runner.sources.ollama_store import ADAPTER, GGUF, PROJECTOR, TEMPLATE, Manifest
 
 
 class OllamaGGUF(OllamaModel, GGUFFiles):
-    """Its projector, with which some models see, is left alone: these write texts like any other."""
-
     def __init__(self, name: OllamaName, manifest: Manifest) -> None:
         OllamaModel.__init__(self, name, manifest)
         if manifest.of_type(ADAPTER):
@@ -24,6 +22,10 @@ class OllamaGGUF(OllamaModel, GGUFFiles):
                 "from can be run"
             )
         self.paths = tuple(self._file(layer) for layer in manifest.of_type(GGUF))
+        projectors = manifest.of_type(PROJECTOR)
+        if len(projectors) > 1:
+            raise ModelNotSupported(f"{self.place} has {len(projectors)} projectors; a model sees with one")
+        self.projector = self._file(projectors[0]) if projectors else None
 
     def _make_texts(self) -> dict[str, bytes]:
         """With Ollama's own template where the GGUF has none in Jinja."""

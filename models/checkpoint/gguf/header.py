@@ -8,13 +8,13 @@ import os
 import struct
 import sys
 from array import array
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
+from models.checkpoint.gguf.texts import Texts, decode
 from models.checkpoint.gguf.types import OTHER_TYPES, TYPES, TensorType
 from models.checkpoint.safetensors import WeightsError
 from models.files import check_regular, open_regular
@@ -55,29 +55,6 @@ class GGUFHeader:
     metadata: dict[str, Any]
     tensors: dict[str, Tensor]
     raw: memoryview
-
-
-class Texts(Sequence[str]):
-    """An array of strings, decoded one by one: vocabularies have hundreds of thousands, which most readers skip."""
-
-    def __init__(self, raw: memoryview, starts: list[int], file_name: str) -> None:
-        self._raw = raw
-        self._starts = starts  # of the length before each string
-        self._file_name = file_name
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self)))]
-        start = self._starts[index]
-        (length,) = struct.unpack_from("<Q", self._raw, start)
-        return _decode(self._raw[start + 8 : start + 8 + length], self._file_name)
 
 
 class HeaderCut(Exception):
@@ -179,7 +156,7 @@ class _Cursor:
             raise self.damaged(f"{what} has {length:,} bytes; at most {longest:,} are allowed")
         self.need(length, what)
         self.at += length
-        return _decode(self.raw[self.at - length : self.at], self.file_name)
+        return decode(self.raw[self.at - length : self.at], self.file_name)
 
     def value(self, key: str) -> Any:
         kind = self.number("<I")
@@ -228,15 +205,6 @@ def _numbers(code: str, raw: memoryview) -> "array[int] | array[float] | list[bo
     if sys.byteorder == "big":
         values.byteswap()
     return values
-
-
-def _decode(raw: memoryview, file_name: str) -> str:
-    try:
-        return str(raw, "utf-8")
-    except UnicodeDecodeError:
-        raise WeightsError(
-            f"{file_name} is damaged: {bytes(raw[:40])!r} in its header is not UTF-8"
-        ) from None
 
 
 def _tensor_table(cursor: _Cursor, count: int) -> dict[str, tuple[TensorType, tuple[int, ...], int]]:

@@ -1,6 +1,6 @@
 """One GGUF file's tensors under a checkpoint's names. Plain data: no MLX."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -26,7 +26,19 @@ class Edit(NamedTuple):
 
 @dataclass(frozen=True)
 class GGUFShard(Shard):
-    """`names` are those of the tensors that are read; `half` is the precision of what is not quantized."""
+    """`names` are those of the tensors that are read; `half` is the precision of what is not quantized. `is_tower`: of what
+    a model sees with, not of its text network; its quantized layers are unpacked, to the precision of the others."""
 
     edits: Mapping[str, Edit] = field(default_factory=dict)
     half: Half = "bfloat16"
+    is_tower: bool = False
+
+
+def of_text(shards: Sequence[Shard]) -> list[Shard]:
+    """Without those of a tower. A safetensors file may hold both, of which tensors are read when they are needed."""
+    return [shard for shard in shards if not (isinstance(shard, GGUFShard) and shard.is_tower)]
+
+
+def of_tower(shards: Sequence[Shard]) -> list[Shard]:
+    """Those that may have tensors of a tower."""
+    return [shard for shard in shards if not isinstance(shard, GGUFShard) or shard.is_tower]

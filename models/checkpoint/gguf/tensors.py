@@ -55,7 +55,9 @@ def unpacked_size(shards: Sequence[GGUFShard]) -> int:
 
 
 def packed_layers(shards: Sequence[GGUFShard]) -> int:
-    return sum(tensor.type.packing is not None for shard in shards for tensor in _chosen(shard))
+    return sum(
+        tensor.type.packing is not None for shard in shards if not shard.is_tower for tensor in _chosen(shard)
+    )
 
 
 def _chosen(shard: GGUFShard) -> Iterator[Tensor]:
@@ -64,7 +66,7 @@ def _chosen(shard: GGUFShard) -> Iterator[Tensor]:
 
 
 def _read(source: "_Source", name: str, shard: GGUFShard, precision: Precision) -> tuple[Tensors, float]:
-    if precision == "unpacked" or source.tensor.type.packing is None:
+    if precision == "unpacked" or shard.is_tower or source.tensor.type.packing is None:
         value = _floats(source, name, shard, precision)
         mx.eval(value)
         return {name: value}, 0.0

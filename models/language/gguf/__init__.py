@@ -4,6 +4,9 @@
     config.py         metadata -> config.json
     names.py          tensors -> the network's weights, and what is undone to them
     model.py          the files of one model together
+    projector.py      what a model sees with, beside its text network or in a file of its own
+    towers.py         the kinds of projectors that run, and how they differ
+    ollama.py         the names in files that Ollama has converted
 
 Imports neither MLX nor transformers.
 """

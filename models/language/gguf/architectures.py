@@ -142,6 +142,15 @@ def _phi3(metadata: Metadata) -> dict[str, Any]:
     return {"sliding_window": window or None, "original_max_position_embeddings": trained}
 
 
+def _ministral3(metadata: Metadata) -> dict[str, Any]:
+    """Its queries grow with their position; both magnitudes of its rotation are the same, and cancel out."""
+    rope = metadata.rope()
+    rope["mscale"] = rope.setdefault("mscale_all_dim", 1.0)
+    rope["llama_4_scaling_beta"] = metadata.number(TEMPERATURE, 0.0)
+    return {"rope_parameters": rope, "sliding_window": None}
+
+
+TEMPERATURE = "attention.temperature_scale"
 _QWEN3 = {**ATTENTION, **HEAD_NORMS, **ONE_NORM}
 _PHI3 = {
     "attn_norm": "input_layernorm",
@@ -159,16 +168,29 @@ _MIXTRAL = Architecture(
     _mixtral,
     pairs=True,
 )
+_MISTRAL = Architecture(
+    "mistral", "MistralForCausalLM", _LLAMA.layers, lambda metadata: {"sliding_window": None}, pairs=True
+)
+_MINISTRAL = Architecture("ministral3", "Ministral3ForCausalLM", _LLAMA.layers, _ministral3, pairs=True)
+_QWEN2_DENSE = Architecture("qwen2", "Qwen2ForCausalLM", {**ATTENTION, **ONE_NORM, **DENSE}, bfloat16=True)
+_QWEN3_DENSE = Architecture("qwen3", "Qwen3ForCausalLM", {**_QWEN3, **DENSE}, bfloat16=True)
+_QWEN3_MOE = Architecture(
+    "qwen3_moe", "Qwen3MoeForCausalLM", {**_QWEN3, **_experts("mlp")}, _qwen3_moe, bfloat16=True
+)
 _QWEN2_MOE = {**ATTENTION, **ONE_NORM, **_experts("mlp"), **SHARED_EXPERT}
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "llama": _LLAMA,
-    "qwen2": Architecture("qwen2", "Qwen2ForCausalLM", {**ATTENTION, **ONE_NORM, **DENSE}, bfloat16=True),
+    "mistral3": _MISTRAL,
+    "qwen2": _QWEN2_DENSE,
+    # Of models that see; without their towers they are the same networks.
+    "qwen2vl": _QWEN2_DENSE,
+    "qwen25vl": _QWEN2_DENSE,
     "qwen2moe": Architecture("qwen2_moe", "Qwen2MoeForCausalLM", _QWEN2_MOE, _qwen2_moe, bfloat16=True),
-    "qwen3": Architecture("qwen3", "Qwen3ForCausalLM", {**_QWEN3, **DENSE}, bfloat16=True),
-    "qwen3moe": Architecture(
-        "qwen3_moe", "Qwen3MoeForCausalLM", {**_QWEN3, **_experts("mlp")}, _qwen3_moe, bfloat16=True
-    ),
+    "qwen3": _QWEN3_DENSE,
+    "qwen3vl": _QWEN3_DENSE,
+    "qwen3moe": _QWEN3_MOE,
+    "qwen3vlmoe": _QWEN3_MOE,
     "gemma": Architecture(
         "gemma", "GemmaForCausalLM", {**ATTENTION, **ONE_NORM, **DENSE}, _gemma, plus_one=True, bfloat16=True
     ),
@@ -192,10 +214,16 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 def architecture_of(metadata: Metadata) -> Architecture:
     """The architecture that a file names. Mistral's models are llamas to GGUF, and so are those with Mixtral's experts."""
     name = metadata.architecture
+    if name == "clip":
+        raise metadata.refused(
+            "it is what a model sees pictures with, not a model; name the model's file, or a folder with both"
+        )
     if name not in ARCHITECTURES:
         raise metadata.refused(
             f"its architecture is {name[:80]!r}, which does not run from a GGUF here; these do: {', '.join(ARCHITECTURES)}"
         )
     if name == "llama" and metadata.whole("expert_count", 0):
         return _MIXTRAL
+    if name == "mistral3" and metadata.number(TEMPERATURE, None) is not None:
+        return _MINISTRAL
     return ARCHITECTURES[name]

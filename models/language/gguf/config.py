@@ -25,13 +25,14 @@ def config_json(
             **architecture.encoder(metadata, tensors),
         }
         return _with_quantization(config, tensors, names)
+    layers = metadata.blocks("block_count", len(tensors))
     heads = metadata.count("attention.head_count")
     rope = metadata.rope()
     config = {
         "architectures": [architecture.class_name],
         "model_type": architecture.model_type,
         "hidden_size": metadata.count("embedding_length"),
-        "num_hidden_layers": metadata.count("block_count"),
+        "num_hidden_layers": layers,
         "intermediate_size": metadata.count("feed_forward_length", metadata.count("embedding_length")),
         "num_attention_heads": heads,
         "num_key_value_heads": metadata.count("attention.head_count_kv", heads),

@@ -2,11 +2,12 @@
 
 import math
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 MOST = 2**31
+MOST_IN_LIST = 4096
 
 
 class GGUFError(ValueError):
@@ -48,6 +49,13 @@ class Metadata:
             raise self._wrong(f"{self.architecture}.{key}", value, "1 or more")
         return value
 
+    def blocks(self, key: str, tensors: int) -> int:
+        """How many blocks there are, of which each has tensors: whatever goes through them ends."""
+        count = self.count(key)
+        if count > tensors:
+            raise self.refused(f"{self.architecture}.{key} is {count}, but there are {tensors} tensors")
+        return count
+
     def number(self, key: str, default: T) -> float | T:
         value = self._get(key)
         if value is None:
@@ -55,6 +63,23 @@ class Metadata:
         if type(value) not in (int, float) or not math.isfinite(value):
             raise self._wrong(f"{self.architecture}.{key}", value, "a number")
         return float(value)
+
+    def wholes(self, key: str, default: list[int]) -> list[int]:
+        """A list of whole numbers."""
+        value = self._get(key)
+        if value is None:
+            return default
+        if not isinstance(value, array) or value.typecode not in "bBhHiIqQ" or len(value) > MOST_IN_LIST:
+            raise self._wrong(f"{self.architecture}.{key}", value, "a list of whole numbers")
+        return list(value)
+
+    def numbers(self, key: str, default: Sequence[float]) -> list[float]:
+        value = self._get(key)
+        if value is None:
+            return list(default)
+        if not isinstance(value, array) or len(value) != len(default) or not all(map(math.isfinite, value)):
+            raise self._wrong(f"{self.architecture}.{key}", value, f"a list of {len(default)} numbers")
+        return list(value)
 
     def _get(self, key: str) -> Any:
         return self.values.get(f"{self.architecture}.{key}")
@@ -113,7 +138,11 @@ class Metadata:
     def _yarn(self, factor: float) -> dict[str, Any]:
         yarn: dict[str, Any] = {"rope_type": "yarn", "factor": factor}
         yarn["original_max_position_embeddings"] = self.count("rope.scaling.original_context_length")
-        for key, name in (("yarn_beta_fast", "beta_fast"), ("yarn_beta_slow", "beta_slow")):
+        for key, name in (
+            ("yarn_beta_fast", "beta_fast"),
+            ("yarn_beta_slow", "beta_slow"),
+            ("yarn_log_multiplier", "mscale_all_dim"),
+        ):
             value = self.number(f"rope.scaling.{key}", None)
             if value is not None:
                 yarn[name] = value

@@ -19,6 +19,8 @@ from models.language.gguf.config import config_json
 from models.language.gguf.encoders import pooling_files
 from models.language.gguf.metadata import GGUFError, Metadata
 from models.language.gguf.names import FACTORS, edits, network_names
+from models.language.gguf.ollama import text_metadata
+from models.language.gguf.projector import TEXT, Projector
 
 MOST_FACTORS = 4096
 
@@ -26,20 +28,29 @@ MOST_FACTORS = 4096
 @dataclass(frozen=True)
 class GGUFModel:
     """`headers` are those of its files, the one with the metadata first; `factors` the contents of its small tensors of
-    rotary factors; `label` names the model in errors."""
+    rotary factors; `label` names the model in errors; `projector` is what it may see with."""
 
     headers: tuple[GGUFHeader, ...]
     factors: Mapping[str, list[float]]
     label: str
+    projector: Projector | None = None
 
     @classmethod
-    def open(cls, paths: Sequence[Path], label: str) -> "GGUFModel":
+    def open(cls, paths: Sequence[Path], label: str, beside: Path | None = None) -> "GGUFModel":
+        """`beside`: the file with its projector."""
         headers = tuple(read_gguf_header(path) for path in paths)
-        return cls.of(headers, lambda number, tensor: _read_bytes(paths[number], tensor), label)
+        projector = None
+        if beside is not None:
+            projector = Projector.of(read_gguf_header(beside), f"{label} with {beside.name}")
+        return cls.of(headers, lambda number, tensor: _read_bytes(paths[number], tensor), label, projector)
 
     @classmethod
     def of(
-        cls, headers: tuple[GGUFHeader, ...], read: Callable[[int, Tensor], bytes], label: str
+        cls,
+        headers: tuple[GGUFHeader, ...],
+        read: Callable[[int, Tensor], bytes],
+        label: str,
+        projector: Projector | None = None,
     ) -> "GGUFModel":
         """`read` reads a small tensor of the file with a number."""
         factors = {
@@ -48,7 +59,7 @@ class GGUFModel:
             for key, tensor in header.tensors.items()
             if key in FACTORS
         }
-        model = cls(headers, factors, label)
+        model = cls(headers, factors, label, projector or Projector.inside(headers[0], label))
         model.check_parts()
         return model
 
@@ -70,16 +81,33 @@ class GGUFModel:
             and declared != sum(len(header.tensors) for header in self.headers)
         ):
             raise GGUFError(f"{self.label} has {declared} tensors by its first file, and others in its files")
-        if len(self.tensors) != sum(len(header.tensors) for header in self.headers):
+        if len({key for header in self.headers for key in header.tensors}) != sum(
+            len(header.tensors) for header in self.headers
+        ):
             raise GGUFError(f"{self.label} has a tensor in two of its files")
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        return {key: tensor for header in self.headers for key, tensor in header.tensors.items()}
+        """Of the text network."""
+        tower = () if self.projector is None or self.projector.own_file else self.projector.keys.values()
+        tensors = {key: tensor for header in self.headers for key, tensor in header.tensors.items()}
+        return {key: tensor for key, tensor in tensors.items() if key not in frozenset(tower)}
 
     @cached_property
     def metadata(self) -> Metadata:
-        return Metadata(self.headers[0].metadata, self.factors, self.label)
+        """Of the text network."""
+        first = self.headers[0]
+        return Metadata(text_metadata(first.metadata, first.tensors), self.factors, self.label)
+
+    @cached_property
+    def blindness(self) -> str:
+        """Why it cannot see with the projector that it has; "" if it can, or has none."""
+        return "" if self.projector is None else self.projector.why_not(self.metadata)
+
+    @property
+    def eyes(self) -> Projector | None:
+        """What it sees with."""
+        return None if self.blindness else self.projector
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -87,7 +115,8 @@ class GGUFModel:
 
     @cached_property
     def names(self) -> dict[str, str]:
-        return network_names(self.tensors, self.architecture, self.metadata)
+        names = network_names(self.tensors, self.architecture, self.metadata)
+        return names if self.eyes is None else {key: TEXT + name for key, name in names.items()}
 
     @cached_property
     def edits(self) -> dict[str, Edit]:
@@ -95,7 +124,13 @@ class GGUFModel:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        return config_json(self.metadata, self.architecture, self.tensors, self.names)
+        config = config_json(self.metadata, self.architecture, self.tensors, self.names)
+        return config if self.eyes is None else self.eyes.config(config, self.metadata)
+
+    @property
+    def vocabulary(self) -> Mapping[str, Any]:
+        """The metadata, as the tokenizer needs it."""
+        return self.metadata.values if self.eyes is None else self.eyes.vocabulary(self.metadata)
 
     def pooling_files(self) -> dict[str, Any]:
         """Of an encoder, the files that say how its vectors are made."""
@@ -112,14 +147,18 @@ class GGUFModel:
         """The types that its tensors are stored as, those of its small ones left out."""
         return {tensor.type.name for tensor in self.tensors.values() if len(tensor.shape) > 1}
 
-    def shards(self, paths: Sequence[Path]) -> tuple[GGUFShard, ...]:
+    def shards(self, paths: Sequence[Path], beside: Path | None = None) -> tuple[GGUFShard, ...]:
+        """`beside`: the file with its projector."""
         half: Half = self.config["dtype"]
-        return tuple(
+        shards = tuple(
             GGUFShard(
                 path, {key: self.names[key] for key in header.tensors if key in self.names}, self.edits, half
             )
             for path, header in zip(paths, self.headers, strict=True)
         )
+        if self.eyes is None:
+            return shards
+        return (*shards, self.eyes.shard(beside if self.eyes.own_file and beside else paths[0], half))
 
     def loaded_tensors(self) -> dict[str, TensorInfo]:
         """What the tensors become when they are loaded, for estimates: sizes, not places."""
@@ -136,6 +175,9 @@ class GGUFModel:
             infos[name] = _info("U32", (*rows, columns * packing.bits // 32))
             for part in ("scales", "biases"):
                 infos[layer + part] = _info(half, (*rows, columns // GROUP))
+        if self.eyes is not None:
+            seen = self.eyes.header.tensors
+            infos |= {name: _info(half, seen[key].shape) for key, name in self.eyes.names.items()}
         return infos
 
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from runner.engine.text.chat_prompts import ContentForm
 from runner.errors import BadRequest
+from runner.inspect.sight import READS_TEXT
 from runner.protocol.text import Detail, Message, TextRequest, content_parts
 
 if TYPE_CHECKING:
     from models.language.pictures.prompt import PromptPictures
     from models.vision.interface import SeenPicture, VisionModel
 
-READS_TEXT = "this model reads only text"
 # Of a picture that is sent with `detail: low`: the longer side.
 LOW_SIDE = 512
 

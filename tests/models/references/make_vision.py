@@ -13,6 +13,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
+from tests.models.language.gguf.vision_files import GGUF_CASES
 from tests.models.references.make_encoders import shapes
 from tests.models.vision.processors import image_processor
 from tests.models.vision.vision_cases import (
@@ -79,7 +80,7 @@ def _inputs(case: Case, model: Any, ids: list[int], prompt: int) -> dict[str, An
 def main() -> None:
     described: dict[str, Any] = {}
     arrays: dict[str, NDArray[Any]] = {}
-    for name, case in CASES.items():
+    for name, case in {**CASES, **GGUF_CASES}.items():
         model = reference(case)
         described[name] = {"config": model.config.to_diff_dict(), "shapes": shapes(model), "written": []}
         for number, prompt in enumerate(case.prompts):

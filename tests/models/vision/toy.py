@@ -11,6 +11,7 @@ import numpy as np
 from mlx_lm.models import cache as mlx_cache
 from numpy.typing import NDArray
 
+from models.checkpoint.gguf.shard import of_tower
 from models.checkpoint.weights import read_shards
 from models.files import LocalModel, Shard
 from models.language.build import build
@@ -57,9 +58,15 @@ class Toy:
 
     @classmethod
     def load(cls, folder: Path, dtype: mx.Dtype = mx.float32) -> "Toy":
-        local = LocalModel("toy", folder, lambda component: (Shard(folder / "model.safetensors"),))
-        text, config = build(local)
-        return cls(text, loader(config)(config, folder, read_shards("toy", local.shards("")), dtype))
+        return cls.of(
+            LocalModel("toy", folder, lambda component: (Shard(folder / "model.safetensors"),)), dtype
+        )
+
+    @classmethod
+    def of(cls, local: LocalModel, dtype: mx.Dtype = mx.float32) -> "Toy":
+        text, config = build(local, "float32")
+        tower = read_shards("toy", of_tower(local.shards("")), "float32")
+        return cls(text, loader(config)(config, local.folder, tower, dtype))
 
     def run(self, prompt: Prompt) -> tuple[NDArray[np.float32], list[int]]:
         """What is written after the prompt if each token is the likeliest, and the logits of the prompt and of all of these but the

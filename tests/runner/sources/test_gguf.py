@@ -88,7 +88,11 @@ def test_weights_are_held_in_half_precision_and_in_float32_if_asked(
 
 def quantized(path: Path) -> Path:
     """A toy whose matrices are Q8_0, and in one layer Q4_0."""
-    source = toy_gguf(path.with_suffix(".f32"))
+    return rewritten(toy_gguf(path.with_suffix(".f32")), path)
+
+
+def rewritten(source: Path, path: Path) -> Path:
+    """A file in F32 with its matrices in blocks."""
     from models.checkpoint.gguf.header import read_gguf_header
 
     read = read_gguf_header(source)
@@ -194,8 +198,9 @@ def test_parts_of_different_models_are_refused(tmp_path: Path) -> None:
 
 def test_of_several_files_in_a_folder_one_has_to_be_named(tmp_path: Path) -> None:
     folder = tmp_path / "models"
-    for name in ("toy.Q8_0.gguf", "toy.F16.gguf", "mmproj-toy.gguf"):
+    for name in ("toy.Q8_0.gguf", "toy.F16.gguf"):
         toy_gguf(folder / name)
+    write_gguf(folder / "mmproj-toy.gguf", {"general.architecture": "clip"}, {})
     with pytest.raises(ModelNotSupported, match=r"toy\.F16\.gguf, toy\.Q8_0\.gguf"):
         find(str(folder))
     (folder / "toy.F16.gguf").unlink()
@@ -217,7 +222,7 @@ def test_a_client_names_no_file(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "architecture": ({"general.architecture": "mamba"}, "its architecture is 'mamba'.*these do: llama, qwen2"),
+    "architecture": ({"general.architecture": "mamba"}, "its architecture is 'mamba'.*these do: llama, mistral3, qwen2"),
     "no architecture": ({"general.architecture": None}, "general.architecture is missing"),
     "no width": ({"llama.embedding_length": None}, "llama.embedding_length is missing"),
     "width of text": ({"llama.embedding_length": "x"}, "llama.embedding_length is 'x'; a whole number"),
@@ -251,8 +256,8 @@ def test_broken_merges_are_refused_when_the_model_is_fetched(tmp_path: Path) -> 
 
 def test_tensors_of_another_network_are_named(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
-    write_gguf(path, {"general.architecture": "llama"}, {"v.patch_embd.weight": stored([1.0])})
-    with pytest.raises(ModelNotSupported, match=r"a llama network does not have: v\.patch_embd\.weight"):
+    write_gguf(path, {"general.architecture": "llama"}, {"enc.patch_embd.weight": stored([1.0])})
+    with pytest.raises(ModelNotSupported, match=r"a llama network does not have: enc\.patch_embd\.weight"):
         detect(str(path))
 
 

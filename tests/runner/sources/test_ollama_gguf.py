@@ -81,9 +81,10 @@ def test_its_template_is_the_gguf_s_own_and_else_ollama_s(store: Path) -> None:
     assert chat_template(find("toy:8b")) == "### {{ .Prompt }}"
 
 
-def test_the_tower_of_a_model_that_sees_is_left_alone_and_an_adapter_is_refused(store: Path) -> None:
+def test_a_damaged_projector_and_an_adapter_are_refused(store: Path) -> None:
     add(store, beside={"projector": b"GGUF"})
-    assert check_runnable(find("toy:8b")).mode is ModelMode.TEXT
+    with pytest.raises(ModelNotSupported, match="cut short or damaged"):
+        check_runnable(find("toy:8b"))
     add(store, beside={"adapter": b"GGUF"})
     with pytest.raises(ModelNotSupported, match="LoRA adapter"):
         find("toy:8b")
