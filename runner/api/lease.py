@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from runner.errors import BadRequest, RunnerFailed
 from runner.gateway.app import Gateway
+from runner.gateway.fitness import check_sight, check_writes
 from runner.gateway.lease import Lease
 from runner.gateway.resolver import ResolvedModel
 from runner.gateway.responses import cancel_on_disconnect
@@ -36,23 +37,28 @@ async def leased(
     keep_alive: float | None,
     id: str,
     request: TextRequest | None = None,
+    *,
+    writes: bool = False,
 ) -> AsyncIterator[Lease]:
-    """A lease on a model of this mode; a model of the other mode is refused before it is loaded, and so is one that does
-    not see if the request has pictures."""
+    """A lease on a model of this mode. Refused before the model is loaded: one of the other mode, one that does not see if the
+    request has pictures, and one that writes no text if `request` or `writes` asks for some."""
     model = await gateway.pool.resolve(name)
     if model.mode is not mode:
         raise BadRequest(f"model: {name} {DOES[model.mode]}; this route needs one that {DOES[mode]}")
     if request is not None:
-        check_sight(model, request)
+        check_request(model, request)
+    elif writes:
+        check_writes(model)
     async with await gateway.pool.acquire(name, keep_alive, id=id) as lease:
         yield lease
 
 
-def check_sight(model: ResolvedModel, request: TextRequest) -> None:
-    """Refuse pictures that the model would not see."""
+def check_request(model: ResolvedModel, request: TextRequest) -> None:
+    """Refuse pictures that the model would not see, and texts that it would not write."""
+    check_writes(model)
     for at, message in enumerate(request.messages or []):
-        if message.images and not model.sees:
-            raise BadRequest(f"messages[{at}].images[0]: this model reads only text")
+        if message.images:
+            check_sight(model, at)
 
 
 async def side_by_side(

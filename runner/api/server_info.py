@@ -144,7 +144,7 @@ def _props(name: str, loaded: LoadedModel) -> Props:
         chat_template=chat_template(files),
         bos_token=_token(config.get("bos_token")),
         eos_token=_token(config.get("eos_token")),
-        modalities=Modalities(isinstance((files.read_json("config.json") or {}).get("vision_config"), dict)),
+        modalities=Modalities(not loaded.model.blind),
         build_info=f"diptych {metadata.version('diptych')}",
     )
 

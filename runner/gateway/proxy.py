@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from runner.errors import BadRequest, DiptychError
 from runner.gateway.app import Gateway
+from runner.gateway.fitness import check_native
 from runner.gateway.lease import Lease
 from runner.gateway.responses import begin, cancel_on_disconnect, end, more
 from runner.gateway.schemas import Loading
@@ -109,6 +110,7 @@ class ProxyResponse:
 
     async def _lease(self, id: str, send: Send) -> Lease:
         acquire, fields = self._gateway.pool.acquire, self._fields
+        check_native(await self._gateway.pool.resolve(fields.model), self._path, self._raw)
         if not (fields.progress and fields.stream):
             return await acquire(fields.model, self._keep_alive, id=id)
         updates: asyncio.Queue[float | None] = asyncio.Queue()

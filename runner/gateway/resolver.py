@@ -12,8 +12,9 @@ from runner.gateway.estimate import Need, need, option
 from runner.gateway.gpus import cards_for
 from runner.gateway.settings import Settings
 from runner.inspect.detect import check_runnable
+from runner.inspect.encoder import why_silent
 from runner.inspect.image_backend import ImageEngine
-from runner.inspect.sight import sees_pictures
+from runner.inspect.sight import READS_TEXT, why_blind
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.find import ask_hub, find_here
 from runner.sources.name import ModelName
@@ -38,7 +39,8 @@ class ResolvedModel:
     keep_alive: float | None = None  # seconds, as configured for this model
     engine: ImageEngine = ImageEngine.MLX
     replicas: int = 1
-    sees: bool = False  # pictures in chats
+    blind: str = READS_TEXT  # why it sees no pictures in chats; "" if it does
+    silent: str = ""  # why it writes no text
     cards: tuple[str, ...] = ()  # one for each replica; empty where they share a processor
 
     @property
@@ -144,15 +146,22 @@ class ModelResolver:
     def _describe(self, target: str, files: ModelFiles) -> ResolvedModel:
         folder = self._settings.loras
         options = (*(("--loras", folder) if folder else ()), *self._settings.options(target))
-        keep_alive = self._settings.keep_alive_of(target)
         mode, _, engine = check_runnable(files, option(options, "engine") or "auto")
         replicas = self._replicas(target, mode)
         cards = cards_for(replicas, engine)
-        total = need(files, mode, options, engine).times(1 if cards else replicas)
-        argument = _argument(files)
-        sees = mode is ModelMode.TEXT and sees_pictures(files)
+        is_text = mode is ModelMode.TEXT
         return ResolvedModel(
-            files.name, argument, mode, total, options, keep_alive, engine, replicas, sees, cards
+            name=files.name,
+            argument=_argument(files),
+            mode=mode,
+            need=need(files, mode, options, engine).times(1 if cards else replicas),
+            options=options,
+            keep_alive=self._settings.keep_alive_of(target),
+            engine=engine,
+            replicas=replicas,
+            blind=why_blind(files) if is_text else READS_TEXT,
+            silent=why_silent(files) if is_text else "",
+            cards=cards,
         )
 
     def _replicas(self, target: str, mode: ModelMode) -> int:

@@ -77,7 +77,7 @@ class Anthropic:
     async def _count(self, prompt: Prompt, id: str) -> TokenCount:
         text = prompt.engine_request()
         model = prompt.request.model
-        async with leased(self._gateway, model, ModelMode.TEXT, prompt.keep_alive, id) as lease:
+        async with leased(self._gateway, model, ModelMode.TEXT, prompt.keep_alive, id, text) as lease:
             rendered = await ask(lease, "/apply-template", text, RenderedPrompt)
         return TokenCount(rendered.tokens, prompt.warnings or UNSET)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from time import perf_counter_ns
 from typing import Any
 
-from runner.api.lease import DOES, check_sight
+from runner.api.lease import DOES, check_request
 from runner.api.logprobs import without_id
 from runner.api.ollama.context_shift import ContextShift
 from runner.api.ollama.models import ModelCatalog
@@ -62,7 +62,7 @@ class Answer:
         self._request.apply_defaults(await self._catalog.defaults(model))
         request = self._engine_request(mode)
         if isinstance(request, TextRequest):
-            check_sight(model, request)
+            check_request(model, request)
         async with await self._gateway.pool.acquire(name, self._keep_alive, id=self._id) as lease:
             self._loaded = perf_counter_ns()
             if isinstance(request, TextRequest) and request.think and not await self._catalog.thinks(model):

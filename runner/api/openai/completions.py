@@ -129,7 +129,7 @@ class CompletionAnswer:
 
     async def _events(self) -> AsyncGenerator[tuple[int, TextEvent], None]:
         async with leased(
-            self._gateway, self.request.model, ModelMode.TEXT, self._keep_alive, self._id
+            self._gateway, self.request.model, ModelMode.TEXT, self._keep_alive, self._id, writes=True
         ) as lease:
             await self._read_prompts(lease)
             requests = self._engine_requests()

@@ -21,7 +21,7 @@ async def count(gateway: Gateway, owner: str, body: dict[str, Any], id: str) -> 
     check_input(request)
     history = await read_history(gateway.store, owner, request)
     responses = Responses(body, request, history)
-    async with leased(gateway, request.model, ModelMode.TEXT, None, id) as lease:
-        (prompt,) = responses.chat.engine_requests()
+    (prompt,) = responses.chat.engine_requests()
+    async with leased(gateway, request.model, ModelMode.TEXT, None, id, prompt) as lease:
         rendered = await ask(lease, "/apply-template", prompt, RenderedPrompt)
     return InputTokens(rendered.tokens)

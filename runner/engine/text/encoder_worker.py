@@ -1,7 +1,7 @@
 """The worker of an encoder, which makes vectors or scores and writes no text. Runs on the GPU thread."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 import mlx.core as mx
@@ -19,6 +19,7 @@ from runner.engine.text.pictures import Sight
 from runner.engine.text.pooling import Pooling, PoolingJob
 from runner.engine.text.tokens import Embed, Rerank, Tokens
 from runner.errors import BadRequest
+from runner.inspect.encoder import no_text, route, what_it_is
 from runner.sources import ModelMode
 
 log = logging.getLogger("diptych.text")
@@ -49,20 +50,9 @@ class EncoderPrompts(Tokens):
         self._config = model.config
 
     def generate(self, *_: Any) -> NoReturn:
-        raise BadRequest(
-            f"model: this is {what_it_is(self._config)} and cannot write text; use it with {route(self._config)}"
-        )
+        raise BadRequest(f"model: {no_text(self._config)}")
 
     render = score = generate
-
-
-def what_it_is(config: Mapping[str, Any]) -> str:
-    does = "scores documents" if is_classifier(config) else "makes vectors"
-    return f"an encoder ({config['model_type']}), which {does}"
-
-
-def route(config: Mapping[str, Any]) -> str:
-    return "/v1/rerank" if is_classifier(config) else "/v1/embeddings or /api/embed"
 
 
 class EncoderWorker:
