@@ -14,6 +14,10 @@ from typing import Any, BinaryIO
 
 from models.config import read_json
 
+# What lists a picture model's parts: diffusers' pipelines have the first, its modular pipelines the second.
+INDEX = "model_index.json"
+INDEXES = (INDEX, "modular_model_index.json")
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -36,9 +40,10 @@ class LocalModel:
     folder: Path
     shards: Callable[[str], tuple[Shard, ...]]
 
-    def read_json(self, path: str) -> dict[str, Any]:
-        """A JSON object in the folder; anything else is a ConfigError that names the file."""
-        return read_json(self.folder / path)
+    def read_json(self, path: str) -> dict[str, Any] | None:
+        """A JSON object in the folder, None where there is no such file; anything else is a ConfigError that names it."""
+        file = self.folder / path
+        return read_json(file) if file.exists() else None
 
 
 def check_regular(path: Path) -> os.stat_result:

@@ -11,7 +11,7 @@ from models.files import LocalModel
 from pipelines import pipeline_class
 from pipelines.components import Component
 from pipelines.settings import RESIDENT
-from pipelines.variants import config_of
+from pipelines.variants import config_of, read_index
 
 
 def write_quantized(
@@ -19,7 +19,7 @@ def write_quantized(
 ) -> None:
     """Write the weights of all components, and the configs of quantized ones. `report` is called with each name."""
     loaded = pipeline_class(pipeline)(model, RESIDENT)
-    index = json.loads((model.folder / "model_index.json").read_text())
+    index = read_index(model)
     entry = {"group_size": quantization.group_size, "bits": quantization.bits, "mode": quantization.mode}
     parts: tuple[Component[Any], ...] = (*loaded.encoders, loaded.transformer)
     any_quantized = False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from models.config import ConfigError
+from models.files import INDEX, INDEXES
 
 TURBO_SHIFT = 3.0
 
@@ -42,6 +43,13 @@ def flux2_klein(model: Checkpoint) -> Variant:
 
 def flux2_klein_kv(model: Checkpoint) -> Variant:
     return Variant(4, None, 512, distilled=True, ignored_params=("guidance", "negative_prompt"))
+
+
+def flux3_klein(model: Checkpoint) -> Variant:
+    """Distilled ones are flow maps, whatever class their index names."""
+    if config_of(model, "transformer").get("flow_map", False):
+        return Variant(16, None, 8192, distilled=True, ignored_params=("guidance", "negative_prompt"))
+    return Variant(50, 3.5, 8192, distilled=False)
 
 
 def z_image(model: Checkpoint) -> Variant:
@@ -87,11 +95,17 @@ def scheduler_config(model: Checkpoint) -> dict[str, Any]:
     return _read(model, "scheduler/scheduler_config.json")
 
 
+def read_index(model: Checkpoint) -> dict[str, Any]:
+    found = (model.read_json(name) for name in INDEXES)
+    index = next((values for values in found if values is not None), None)
+    return _read(model, INDEX) if index is None else index
+
+
 def _is_distilled(model: Checkpoint) -> bool | None:
-    """None where model_index.json does not state it."""
-    value = _read(model, "model_index.json").get("is_distilled")
+    """None where the index does not state it."""
+    value = read_index(model).get("is_distilled")
     if value is not None and not isinstance(value, bool):
-        raise ConfigError(f"is_distilled in model_index.json is {value!r}; true or false is needed")
+        raise ConfigError(f"is_distilled in {INDEX} is {value!r}; true or false is needed")
     return value
 
 

@@ -135,10 +135,10 @@ def _engine(files: ModelFiles, mode: ModelMode, type_name: str) -> str:
 
 
 def _component(files: ModelFiles, part: str, summary: TensorSummary) -> Component:
-    listed = (files.read_json("model_index.json") or {}).get(part) if part else None
+    listed = (files.read_index() or {}).get(part) if part else None
     config = files.read_json(f"{part}/config.json" if part else "config.json") or {}
     names = config.get("architectures") or [config.get("_class_name")]
-    if isinstance(listed, list) and len(listed) == 2:
+    if isinstance(listed, list) and len(listed) in (2, 3) and listed[1]:
         type_name = listed[1]
     else:
         type_name = names[0] if isinstance(names, list) else None

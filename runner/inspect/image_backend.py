@@ -44,7 +44,7 @@ def not_by_torch(files: ModelFiles, class_name: str) -> str | None:
     """Why diffusers does not run this model here; None when it does."""
     if files.source == "ollama":
         return "the torch engine reads folders and hub repos, and this is in the Ollama store"
-    return catalog.refusal(class_name, files.read_json("model_index.json") or {})
+    return catalog.refusal(class_name, files.read_index() or {})
 
 
 def _why(reason: str | None) -> str:

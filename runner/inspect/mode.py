@@ -19,7 +19,7 @@ class ModelType(NamedTuple):
 
 
 def detect_model_type(model: str | ModelFiles) -> str:
-    """The class name in a picture model's model_index.json, or a language model's `model_type`.
+    """The class name in a picture model's index (model_index.json, or modular_model_index.json), or a language model's `model_type`.
 
     `architecture` (Ollama's key) comes before `_class_name` (diffusers'). The model may not be runnable.
     """
@@ -30,7 +30,7 @@ def detect_model_type(model: str | ModelFiles) -> str:
 def detect_model_mode(model: str | ModelFiles, engine: str = "auto") -> ModelType:
     """Whether a model makes text or pictures, and the pipeline class that makes them.
 
-    A model_index.json means pictures, and `engine`, or with auto some engine, must have its class
+    An index of parts means pictures, and `engine`, or with auto some engine, must have its class
     (`runner.inspect.image_backend`); otherwise a config.json means text. Anything else is a ModelNotSupported that says what was found and what is accepted.
     """
     files = find(model) if isinstance(model, str) else model
@@ -42,11 +42,11 @@ def detect_model_mode(model: str | ModelFiles, engine: str = "auto") -> ModelTyp
 
 def mode_of(files: ModelFiles) -> ModelMode:
     """The mode, by the names of the files. The model may not be runnable."""
-    return ModelMode.IMAGE if "model_index.json" in files.listing() else ModelMode.TEXT
+    return ModelMode.TEXT if files.index is None else ModelMode.IMAGE
 
 
 def _type(files: ModelFiles) -> tuple[ModelMode, str]:
-    index = files.read_json("model_index.json")
+    index = files.read_index()
     if index is not None:
         return ModelMode.IMAGE, _class_name(index, files)
     config = files.read_json("config.json")
@@ -65,10 +65,10 @@ def _class_name(index: dict[str, Any], files: ModelFiles) -> str:
             return name
         if name:
             raise ModelNotSupported(
-                f"model_index.json in {files.place}: {key} must be a string, found {shorten(name)}"
+                f"{files.index} in {files.place}: {key} must be a string, found {shorten(name)}"
             )
     raise ModelNotSupported(
-        f"model_index.json in {files.place} names no class: it has neither architecture nor _class_name"
+        f"{files.index} in {files.place} names no class: it has neither architecture nor _class_name"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from models.adapters.spellings import guess_model
 from models.checkpoint.safetensors import WeightsError, read_header
+from models.files import INDEXES
 from runner.library.hub import folders, refs
 from runner.sources.adapters import SUFFIX, AdapterSource
 from runner.sources.hub import COMMIT, SnapshotFiles, cache_folder
@@ -52,7 +53,7 @@ def _of_repo(hub: HubName, folder: Path) -> Iterator[InstalledAdapter]:
     if (
         snapshot is None
         or not snapshot.is_dir()
-        or any((snapshot / one).exists() for one in ("model_index.json", "config.json"))
+        or any((snapshot / one).exists() for one in (*INDEXES, "config.json"))
     ):
         return
     name = str(hub._replace(revision=by_commit[commit][0] if commit else MAIN))

@@ -202,7 +202,7 @@ class _Process:
                 else "--engine torch"
             )
             raise BadRequest(f"{name} is for picture models; {settings.model} is a language model")
-        if is_encoder(local.read_json("config.json")):
+        if is_encoder(local.read_json("config.json") or {}):
             return self._encoder(local, progress)
         draft = self._draft_files()
         if settings.kv_disk and settings.tensor_parallel > 1:

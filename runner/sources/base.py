@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from models.checkpoint.safetensors import Header, TensorInfo, WeightsError, read_header
-from models.files import LocalModel
+from models.files import INDEXES, LocalModel
 from runner.errors import ModelNotSupported
 from runner.sources.name import Source
 
@@ -64,6 +64,14 @@ class ModelFiles(ABC):
     def fetch(self, mode: ModelMode, progress: Progress | None = None) -> LocalModel:
         """The model ready to load: downloads the missing files that the mode needs, calling `progress(done, total)`
         with bytes meanwhile."""
+
+    @property
+    def index(self) -> str | None:
+        """The file that lists a picture model's parts; None: it is not a picture model."""
+        return next((name for name in INDEXES if name in self.listing()), None)
+
+    def read_index(self) -> dict[str, Any] | None:
+        return None if self.index is None else self.read_json(self.index)
 
     def folders(self) -> list[str]:
         """The top-level folders of the model."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from models.checkpoint.safetensors import TensorInfo, WeightsError
-from models.files import LocalModel
+from models.files import INDEXES, LocalModel
 from models.language.gguf.metadata import GGUFError
 from models.language.gguf.model import GGUFModel
 from models.tokenizers.gguf.vocabulary import Vocabulary, VocabularyError
@@ -220,7 +220,7 @@ def find_gguf(name: ModelName) -> GGUFFiles | None:
         files = {entry.name: 0 for entry in path.iterdir()}
     except (OSError, ValueError):
         return None  # reported for what it is by those who look for a folder
-    if not files.keys().isdisjoint(("config.json", "model_index.json")) or not has_gguf(files):
+    if not files.keys().isdisjoint(("config.json", *INDEXES)) or not has_gguf(files):
         return None
     label = f"folder {shorten(path, 300)}"
     paths = [path.resolve() / file for file in model_files(files, label)]

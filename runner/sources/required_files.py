@@ -97,18 +97,24 @@ def _check_parts(names: Iterable[str], label: str) -> None:
 
 
 def components(files: ModelFiles) -> tuple[str, ...]:
-    """The component folders that model_index.json lists, in its order; those that exist where it lists none."""
-    index = files.read_json("model_index.json") or {}
+    """The component folders that the index lists, in its order; those that exist where it lists none. A modular index also
+    lists parts of other repos, which have no folder."""
+    index, folders = files.read_index() or {}, files.folders()
     listed = [
         key
         for key, value in index.items()
-        if _COMPONENT.fullmatch(key) and not key.startswith("_") and _is_component(value)
+        if _COMPONENT.fullmatch(key) and not key.startswith("_") and _is_component(value, key in folders)
     ]
-    return tuple(listed or (folder for folder in files.folders() if _COMPONENT.fullmatch(folder)))
+    return tuple(listed or (folder for folder in folders if _COMPONENT.fullmatch(folder)))
 
 
-def _is_component(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(item, str) for item in value)
+def _is_component(value: object, has_folder: bool) -> bool:
+    """`[library, class]`, or of a modular index `[library, class, where to find it]`."""
+    if not isinstance(value, list):
+        return False
+    if len(value) == 3:
+        return has_folder and isinstance(value[2], dict)
+    return len(value) == 2 and all(isinstance(item, str) for item in value)
 
 
 def sentence_modules(files: ModelFiles) -> tuple[str, ...]:
@@ -125,8 +131,8 @@ def required_files(files: ModelFiles, mode: ModelMode) -> tuple[str, ...]:
     """The files that a mode needs, small ones first: configs, tokenizer, and one copy of the weights."""
     folders = weight_folders(files, mode)
     texts = [path for folder in folders for path in _texts(files, folder)]
-    if mode is ModelMode.IMAGE:
-        texts.insert(0, "model_index.json")
+    if mode is ModelMode.IMAGE and files.index is not None:
+        texts.insert(0, files.index)
     weights = [path for folder in folders for path in checked_weights(files, folder)]
     if not weights:
         raise ModelNotSupported(
@@ -143,7 +149,7 @@ def missing_part(files: ModelFiles, *, strict: bool = True) -> str | None:
 
     `strict`: a picture model must have every folder that its index lists, though it may work without some of them.
     """
-    mode = ModelMode.IMAGE if "model_index.json" in files.listing() else ModelMode.TEXT
+    mode = ModelMode.TEXT if files.index is None else ModelMode.IMAGE
     if mode is ModelMode.TEXT and "config.json" not in files.listing():
         return "it has neither model_index.json nor config.json"
     try:
@@ -180,6 +186,6 @@ def checked_weights(files: ModelFiles, component: str) -> tuple[str, ...]:
                 "a copy saved as safetensors is needed"
             )
         # A pooling folder has a config and no weights of its own; a picture model's network has both.
-        if "model_index.json" in files.listing() and f"{component}/config.json" in files.listing():
+        if files.index is not None and f"{component}/config.json" in files.listing():
             raise ModelNotSupported(f"{files.place} has no weights in {component}: looked for *.safetensors")
     return weights

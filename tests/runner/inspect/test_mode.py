@@ -10,6 +10,8 @@ import pytest
 import pipelines
 from runner.errors import ModelNotFound, ModelNotSupported
 from runner.inspect.mode import ModelMode, detect_model_mode, detect_model_type
+from runner.sources import find
+from runner.sources.required_files import components, required_files
 from tests.runner.checkpoints import image_files, text_files, write
 
 
@@ -158,3 +160,42 @@ def test_a_byte_order_mark_is_refused_here_since_loading_would_refuse_it(tmp_pat
 def test_a_model_that_is_nowhere_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="no model folder"):
         detect_model_mode(str(tmp_path / "absent"))
+
+
+MODULAR = {
+    "_class_name": "Flux2KleinPipeline",
+    "_blocks_class_name": "SomeBlocks",
+    "transformer": ["diffusers", "Flux2Transformer2DModel", {"subfolder": "transformer"}],
+    "vae": [None, None, {"subfolder": "vae", "type_hint": ["diffusers", "AutoencoderKLFlux2"]}],
+    "prompt_upsampler": [None, None, {"pretrained_model_name_or_path": "somebody/else", "subfolder": ""}],
+}
+
+
+def modular(folder: Path, **more: Any) -> str:
+    files = image_files()
+    del files["model_index.json"]
+    return str(write(folder, files | {"modular_model_index.json": MODULAR} | more))
+
+
+def test_a_modular_index_means_pictures_too(tmp_path: Path) -> None:
+    folder = modular(tmp_path)
+    assert detect_model_mode(folder)[:2] == (ModelMode.IMAGE, "Flux2KleinPipeline")
+    paths = required_files(find(folder), ModelMode.IMAGE)
+    assert paths[0] == "modular_model_index.json"
+    assert "transformer/config.json" in paths
+
+
+def test_parts_of_another_repo_are_not_looked_for(tmp_path: Path) -> None:
+    listed = components(find(modular(tmp_path)))
+    assert "transformer" in listed
+    assert "prompt_upsampler" not in listed
+
+
+def test_a_plain_index_comes_before_a_modular_one(tmp_path: Path) -> None:
+    folder = modular(tmp_path, **{"model_index.json": {"_class_name": "WanPipeline"}})
+    assert detect_model_type(folder) == "WanPipeline"
+
+
+def test_an_error_names_the_index_that_is_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotSupported, match=r"modular_model_index\.json in .* names no class"):
+        detect_model_type(modular(tmp_path, **{"modular_model_index.json": {"vae": [None, None, {}]}}))
