@@ -14,6 +14,7 @@ from pipelines.threads import Threads
 Floats = NDArray[np.float32]
 Words = NDArray[np.uint32]
 Ids = NDArray[np.int32]
+Halves = NDArray[np.float32]  # of positions
 
 THREADS = Threads("noise")
 BLOCK = 16
@@ -24,6 +25,7 @@ LINE = 8  # channels transposed at a time, so that each cache line is written on
 FIRST_REFERENCE = (
     10  # the T coordinate of FLUX.2's first reference picture, and the distance to each further one
 )
+FLUX3_DISTANCE = np.float32(0.5)  # of FLUX.3's rows and columns
 
 
 class Noise:
@@ -145,3 +147,15 @@ def flux2_reference_ids(sizes: Sequence[tuple[int, int]]) -> Ids:
             for time, (rows, columns) in zip(times, sizes, strict=True)
         ]
     )
+
+
+def flux3_image_ids(rows: int, columns: int, index: int = 0) -> Halves:
+    """(T, H, W, L): rows and columns stand half as far apart as in FLUX.2, pictures differ in L."""
+    ids = grid(range(1), range(rows), range(columns), range(index, index + 1)).astype(np.float32)
+    ids[:, 1:3] *= FLUX3_DISTANCE
+    return ids
+
+
+def flux3_reference_ids(sizes: Sequence[tuple[int, int]]) -> Halves:
+    """Reference pictures of (rows, columns) patches, one after another, counted down from -1 in L."""
+    return np.concatenate([flux3_image_ids(*size, -index) for index, size in enumerate(sizes, start=1)])

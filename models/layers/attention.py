@@ -27,9 +27,11 @@ def on_cpu() -> bool:
 
 
 def softmax_attention(q: mx.array, k: mx.array, v: mx.array, scale: float) -> mx.array:
-    """Attention of (batch, head, token, channel) without a mask; queries and keys have the same number of heads."""
+    """Attention of (batch, head, token, channel) without a mask; heads of queries may share those of keys and values."""
     if not on_cpu():
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale)
+    if (shared := q.shape[1] // k.shape[1]) > 1:
+        k, v = mx.repeat(k, shared, axis=1), mx.repeat(v, shared, axis=1)
     heads, queries = chunk_shape(q.shape, k.shape[2], q.itemsize)
     evaluated = _evaluated(q, k, v)
     attend = _attend_now if evaluated and q.dtype == mx.float32 else _one_after_another()

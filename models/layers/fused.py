@@ -139,7 +139,8 @@ def _heads_by_mlx(
         for kind, norm in enumerate((norm_q, norm_k, None)):
             joined[kind].append(fused[:, :, kind] if norm is None else norm(fused[:, :, kind]))
     q, k, v = (one[0] if len(one) == 1 else mx.concatenate(one, axis=1) for one in joined)
-    q, k, v = (x.transpose(0, 2, 1, 3) for x in (rotate(q, table), rotate(k, table), v))
+    q, k = (rotate(x, table).astype(v.dtype) for x in (q, k))  # norms may be stored in a higher precision
+    q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
     return q, k, v
 
 

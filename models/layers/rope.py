@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-Positions = NDArray[np.integer[Any]]
+Positions = NDArray[np.number[Any]]  # whole numbers, or scaled ones
 
 
 class WrongPositions(ValueError):

@@ -56,6 +56,14 @@ class Qwen3Config(Config):
         return self.num_key_value_heads or self.num_attention_heads
 
 
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of Qwen3-VL's config.json that of its text network, of any other the whole."""
+    nested = config.get("text_config", config)
+    if not isinstance(nested, Mapping):
+        raise ConfigError(f"Qwen3Config: text_config is {nested!r}; an object is needed")
+    return nested
+
+
 class Attention(nn.Module):
     def __init__(self, config: Qwen3Config) -> None:
         super().__init__()
@@ -68,14 +76,22 @@ class Attention(nn.Module):
         self.q_norm = nn.RMSNorm(config.head_dim, config.rms_norm_eps)
         self.k_norm = nn.RMSNorm(config.head_dim, config.rms_norm_eps)
 
-    def __call__(self, x: mx.array, mask: mx.array | str) -> mx.array:
+    def __call__(self, x: mx.array, mask: mx.array | str, positions: mx.array | None) -> mx.array:
         parts = mx.split(self.qkv_proj(x), [self.query_size, self.query_size + self.key_size], axis=-1)
         q, k, v = (split_heads(part, self.head_dim) for part in parts)
-        q, k = self._rotate(self.q_norm(q)), self._rotate(self.k_norm(k))
+        q, k = self._rotate(self.q_norm(q), positions), self._rotate(self.k_norm(k), positions)
         return self.o_proj(merge_heads(attention(q, k, v, mask)))
 
-    def _rotate(self, x: mx.array) -> mx.array:
-        return mx.fast.rope(x, self.head_dim, traditional=False, base=self.theta, scale=1.0, offset=0)
+    def _rotate(self, x: mx.array, positions: mx.array | None) -> mx.array:
+        if positions is None:
+            return mx.fast.rope(x, self.head_dim, traditional=False, base=self.theta, scale=1.0, offset=0)
+        # Each token as a sequence of its own, which begins at its position.
+        batch, heads, length, size = x.shape
+        alone = x.transpose(0, 2, 1, 3).reshape(batch * length, heads, 1, size)
+        turned = mx.fast.rope(
+            alone, size, traditional=False, base=self.theta, scale=1.0, offset=positions.flatten()
+        )
+        return turned.reshape(batch, length, heads, size).transpose(0, 2, 1, 3)
 
 
 class MLP(nn.Module):
@@ -98,8 +114,8 @@ class Layer(nn.Module):
         self.input_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def __call__(self, x: mx.array, mask: mx.array | str) -> mx.array:
-        x = x + self.self_attn(self.input_layernorm(x), mask)
+    def __call__(self, x: mx.array, mask: mx.array | str, positions: mx.array | None) -> mx.array:
+        x = x + self.self_attn(self.input_layernorm(x), mask, positions)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -130,16 +146,21 @@ class Qwen3Encoder(nn.Module):
             unused += ("norm.weight",)
         # Of Qwen3-VL, whose text network this is too, the tower is left out.
         return WeightMap(
-            strip=("model.language_model.", "model."), drop=("lm_head.*", "visual.*", *unused), fuse=FUSED
+            strip=("model.language_model.", "language_model.", "model."),
+            drop=("lm_head.*", "visual.*", *unused),
+            fuse=FUSED,
         )
 
-    def __call__(self, ids: mx.array, mask: mx.array | None = None) -> mx.array:
-        """`ids` and `mask` are [batch, length]; `mask` is 0 for padding. None: there is no padding."""
+    def __call__(
+        self, ids: mx.array, mask: mx.array | None = None, positions: mx.array | None = None
+    ) -> mx.array:
+        """`ids`, `mask` and `positions` are [batch, length]; `mask` is 0 for padding. None: there is no padding, and
+        positions count from 0."""
         visible = "causal" if mask is None else causal_and_real(mask)
         x = self.embed_tokens(ids)
         states = {0: x}
         for depth, layer in enumerate(self.layers, start=1):
-            x = layer(x, visible)
+            x = layer(x, visible, positions)
             if depth in self.depths:
                 states[depth] = self.norm(x) if depth == self.count else x
         return mx.concatenate([states[depth] for depth in self.depths], axis=-1)

@@ -113,12 +113,17 @@ def attend(
     and values of further tokens that all attend to.
     """
     q, k, v = heads_first(parts, table, heads, head_dim)
-    scale = head_dim**-0.5
     if kept is not None:
         k, v = (
             mx.concatenate([new, mx.broadcast_to(old, (len(new), *old.shape[1:]))], axis=2)
             for new, old in zip((k, v), kept, strict=True)
         )
+    return attend_heads(q, k, v, lengths)
+
+
+def attend_heads(q: mx.array, k: mx.array, v: mx.array, lengths: Sequence[int] | None = None) -> mx.array:
+    """Attention of (batch, head, token, channel) as (batch, token, channels); `lengths` as in `attend`."""
+    scale = q.shape[-1] ** -0.5
     if lengths is None:
         out = softmax_attention(q, k, v, scale)
     else:
@@ -133,8 +138,7 @@ def attend(
 def attend_alone(part: Part, table: mx.array, heads: int, head_dim: int) -> tuple[mx.array, KeysValues]:
     """Attention among the tokens of one part, and their keys and values for others to attend to."""
     q, k, v = heads_first([part], table, heads, head_dim)
-    out = softmax_attention(q, k, v, head_dim**-0.5)
-    return out.transpose(0, 2, 1, 3).flatten(2), (k, v)
+    return attend_heads(q, k, v), (k, v)
 
 
 class JointAttention(nn.Module):

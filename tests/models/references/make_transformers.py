@@ -19,7 +19,8 @@ def main() -> None:
     for name, toy in TOYS.items():
         model = getattr(diffusers, toy.family.reference)(**toy.config).eval()
         weights = {
-            key: torch.tensor(draw(key, tuple(value.shape))) for key, value in model.state_dict().items()
+            key: torch.tensor(draw(key, tuple(value.shape), toy.family.norms))
+            for key, value in model.state_dict().items()
         }
         model.load_state_dict(weights)
         with torch.no_grad():

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import numpy as np
 
-from models.transformers import flux, flux2, qwen_image, z_image
+from models.transformers import flux, flux2, flux3, krea2, qwen_image, z_image
 from pipelines.latents import (
     flux2_image_ids,
     flux2_reference_ids,
     flux2_text_ids,
+    flux3_image_ids,
+    flux3_reference_ids,
     flux_image_ids,
     flux_text_ids,
 )
@@ -31,7 +33,8 @@ TIMES = (1.0, 0.6181, 0.0317)
 
 @dataclass(frozen=True)
 class Family:
-    """A network on both sides. `ours` takes the step of TIMES that is asked for; `theirs` runs one whole forward."""
+    """A network on both sides. `ours` takes the step of TIMES that is asked for; `theirs` runs one whole forward. `norms`:
+    what the weights of its norms are about."""
 
     reference: str
     module: ModuleType
@@ -40,6 +43,7 @@ class Family:
     inputs: Callable[[np.random.Generator, Mapping[str, Any], Mapping[str, Any]], Arrays]
     prepare: Callable[[Any, Arrays], tuple[Any, Any]]
     theirs: Callable[[Any, Arrays, float], torch.Tensor]
+    norms: float = 1.0
 
 
 def _normal(random: np.random.Generator, *shape: int) -> np.ndarray:
@@ -204,6 +208,88 @@ def _qwen_image_theirs(model: Any, inputs: Arrays, time: float) -> torch.Tensor:
     return out[:, :tokens]
 
 
+def _krea2_inputs(random: np.random.Generator, config: Mapping[str, Any], call: Mapping[str, Any]) -> Arrays:
+    rows, columns = call["grid"]
+    features = config["num_text_layers"] * config["text_hidden_dim"]
+    return {
+        "latents": _normal(random, len(call["texts"]), rows * columns, config["in_channels"]),
+        "texts": [_normal(random, tokens, features) for tokens in call["texts"]],
+        "depths": config["num_text_layers"],
+        "grid": (rows, columns),
+    }
+
+
+def _krea2_prepare(network: Any, inputs: Arrays) -> tuple[Any, Any]:
+    texts = [mx.array(text) for text in inputs["texts"]]
+    return network.prepare(texts, *inputs["grid"]), network.modulation(TIMES)
+
+
+def _krea2_theirs(model: Any, inputs: Arrays, time: float) -> torch.Tensor:
+    """Theirs takes texts of one length with a mask, and stands them before the picture."""
+    import torch
+    from torch.nn.functional import pad
+
+    latents, (rows, columns) = torch.tensor(inputs["latents"]), inputs["grid"]
+    counts = [len(text) for text in inputs["texts"]]
+    texts = [torch.tensor(text).unflatten(-1, (inputs["depths"], -1)) for text in inputs["texts"]]
+    padded = torch.stack([pad(text, (0, 0, 0, 0, 0, max(counts) - len(text)), value=3.0) for text in texts])
+    mask = torch.arange(max(counts))[None] < torch.tensor(counts)[:, None]
+    grid = torch.cartesian_prod(torch.arange(1), torch.arange(rows), torch.arange(columns))
+    return model(
+        hidden_states=latents,
+        encoder_hidden_states=padded,
+        timestep=torch.full((len(latents),), time),
+        position_ids=torch.cat([torch.zeros(max(counts), 3), grid]),
+        encoder_attention_mask=mask,
+        return_dict=False,
+    )[0]
+
+
+def _flux3_inputs(random: np.random.Generator, config: Mapping[str, Any], call: Mapping[str, Any]) -> Arrays:
+    (rows, columns), references = call["grid"], call.get("references", ())
+    tokens = sum(height * width for height, width in references)
+    return {
+        "latents": _normal(random, len(call["texts"]), rows * columns, config["in_channels"]),
+        "texts": [_normal(random, tokens, config["joint_attention_dim"]) for tokens in call["texts"]],
+        "references": _normal(random, 1, tokens, config["cond_in_channels"]) if references else None,
+        "positions": flux3_image_ids(rows, columns),
+        "reference_positions": flux3_reference_ids(references) if references else None,
+        "flow_map": config.get("flow_map", False),
+    }
+
+
+def _flux3_prepare(network: Any, inputs: Arrays) -> tuple[Any, Any]:
+    references = None if inputs["references"] is None else mx.array(inputs["references"])
+    texts = [mx.array(text) for text in inputs["texts"]]
+    prepared = network.prepare(texts, inputs["positions"], references, inputs["reference_positions"])
+    return prepared, network.modulation(TIMES)
+
+
+def _flux3_theirs(model: Any, inputs: Arrays, time: float) -> torch.Tensor:
+    """One text after another: theirs has no mask. A flow map is told the next of TIMES."""
+    import torch
+
+    following = {}
+    if inputs["flow_map"]:
+        following["target_timestep"] = torch.tensor([dict(zip(TIMES, (*TIMES[1:], 0.0), strict=True))[time]])
+    if inputs["references"] is not None:
+        following["image_cond_hidden_states"] = torch.tensor(inputs["references"])
+        following["image_cond_ids"] = torch.tensor(inputs["reference_positions"])
+    alone = [
+        model(
+            hidden_states=torch.tensor(latents)[None],
+            encoder_hidden_states=torch.tensor(text)[None],
+            timestep=torch.tensor([time]),
+            img_ids=torch.tensor(inputs["positions"]),
+            txt_ids=torch.tensor(flux3.text_positions(len(text))),
+            return_dict=False,
+            **following,
+        )[0]
+        for latents, text in zip(inputs["latents"], inputs["texts"], strict=True)
+    ]
+    return torch.cat(alone)
+
+
 FLUX2 = Family(
     "Flux2Transformer2DModel",
     flux2,
@@ -239,4 +325,23 @@ QWEN_IMAGE = Family(
     _qwen_image_inputs,
     _qwen_image_prepare,
     _qwen_image_theirs,
+)
+KREA2 = Family(
+    "Krea2Transformer2DModel",
+    krea2,
+    krea2.Krea2Transformer,
+    krea2.Krea2Config,
+    _krea2_inputs,
+    _krea2_prepare,
+    _krea2_theirs,
+    norms=0.0,
+)
+FLUX3 = Family(
+    "Flux3Transformer2DModel",
+    flux3,
+    flux3.Flux3Transformer,
+    flux3.Flux3Config,
+    _flux3_inputs,
+    _flux3_prepare,
+    _flux3_theirs,
 )

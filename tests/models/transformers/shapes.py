@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.models.transformers.families import FLUX, FLUX2, QWEN_IMAGE, Z_IMAGE, Family
+from tests.models.transformers.families import FLUX, FLUX2, FLUX3, KREA2, QWEN_IMAGE, Z_IMAGE, Family
 from tests.models.transformers.toys import REFERENCES
 
 SHAPES = REFERENCES / "transformer_shapes.txt"
@@ -35,6 +35,8 @@ REAL: dict[str, tuple[Family, dict[str, Any]]] = {
     "FLUX.1 schnell": (FLUX, {**DEV, "guidance_embeds": False}),
     "FLUX.1 dev": (FLUX, DEV),
     "Qwen-Image": (QWEN_IMAGE, {"in_channels": 64, "out_channels": 16, "num_layers": 60}),
+    "FLUX.3 klein": (FLUX3, {"flow_map": True}),
+    "Krea 2": (KREA2, {"in_channels": 64}),
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from models.checkpoint.weights import load_component
 from models.files import Shard
 from tests import ROOT
-from tests.models.transformers.families import FLUX, FLUX2, QWEN_IMAGE, Z_IMAGE, Arrays, Family
+from tests.models.transformers.families import FLUX, FLUX2, FLUX3, KREA2, QWEN_IMAGE, Z_IMAGE, Arrays, Family
 
 REFERENCES = ROOT / "tests" / "models" / "references"
 
@@ -40,11 +40,11 @@ class Toy:
         return self.family.network(network)
 
 
-def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """A tensor that depends on its name alone: norms about one, products that keep the stream's size."""
+def draw(name: str, shape: tuple[int, ...], norms: float = 1.0) -> np.ndarray:
+    """A tensor that depends on its name alone: norms about `norms`, products that keep the stream's size."""
     noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32)
     if len(shape) == 1:
-        return 0.2 * noise + (1 if "norm" in name and name.endswith("weight") else 0)
+        return 0.2 * noise + (norms if "norm" in name and name.endswith("weight") else 0)
     return noise * np.float32(1.3 / shape[-1] ** 0.5)
 
 
@@ -58,7 +58,8 @@ def load(network: Any, module: ModuleType, folder: Path, dtype: mx.Dtype | None 
 def stored_toy(name: str, folder: Path, dtype: mx.Dtype | None = None) -> Any:
     """Our network with the drawn weights, loaded from a checkpoint with the reference's names and shapes."""
     shapes = json.loads((REFERENCES / "transformer_toys.json").read_text())[name]
-    tensors = {key: mx.array(draw(key, tuple(shape))) for key, shape in shapes.items()}
+    norms = TOYS[name].family.norms
+    tensors = {key: mx.array(draw(key, tuple(shape), norms)) for key, shape in shapes.items()}
     mx.save_safetensors(str(folder / "diffusion_pytorch_model.safetensors"), tensors)
     return load(TOYS[name].build(), TOYS[name].family.module, folder, dtype)
 
@@ -135,6 +136,30 @@ QWEN_IMAGE_B = {
     "patch_size": 1, "in_channels": 5, "out_channels": None, "num_layers": 3, "attention_head_dim": 12,
     "num_attention_heads": 5, "joint_attention_dim": 9, "axes_dims_rope": (2, 8, 2), "zero_cond_t": True,
 }  # fmt: skip
+KREA2_A = {
+    "in_channels": 12, "num_layers": 2, "attention_head_dim": 20, "num_attention_heads": 6, "num_key_value_heads": 2,
+    "intermediate_size": 50, "timestep_embed_dim": 26, "text_hidden_dim": 18, "num_text_layers": 3,
+    "text_num_attention_heads": 3, "text_num_key_value_heads": 3, "text_intermediate_size": 22,
+    "num_layerwise_text_blocks": 2, "num_refiner_text_blocks": 1, "axes_dims_rope": (4, 6, 10), "rope_theta": 700.0,
+    "norm_eps": 1e-3,
+}  # fmt: skip
+KREA2_B = {
+    "in_channels": 7, "num_layers": 1, "attention_head_dim": 12, "num_attention_heads": 3, "num_key_value_heads": 3,
+    "intermediate_size": 34, "timestep_embed_dim": 10, "text_hidden_dim": 28, "num_text_layers": 5,
+    "text_num_attention_heads": 4, "text_num_key_value_heads": 2, "text_intermediate_size": 30,
+    "num_layerwise_text_blocks": 1, "num_refiner_text_blocks": 2, "axes_dims_rope": (6, 4, 2), "rope_theta": 1000.0,
+    "norm_eps": 1e-5,
+}  # fmt: skip
+FLUX3_A = {
+    "in_channels": 12, "cond_in_channels": 10, "num_layers": 2, "num_single_layers": 2, "attention_head_dim": 20,
+    "num_attention_heads": 3, "joint_attention_dim": 22, "timestep_channels": 16, "mlp_ratio": 2.5,
+    "axes_dims_rope": (4, 6, 6, 4), "rope_theta": 500, "eps": 1e-3, "flow_map": True,
+}  # fmt: skip
+FLUX3_B = {
+    "in_channels": 5, "cond_in_channels": 5, "num_layers": 1, "num_single_layers": 3, "attention_head_dim": 12,
+    "num_attention_heads": 5, "joint_attention_dim": 9, "timestep_channels": 22, "mlp_ratio": 3.0,
+    "axes_dims_rope": (2, 4, 4, 2), "rope_theta": 10000, "eps": 1e-6, "flow_map": False,
+}  # fmt: skip
 
 TOYS = {
     "flux2 alone": Toy(FLUX2, FLUX2_A, {"batch": 1, "text": 7, "grid": (3, 5)}),
@@ -166,4 +191,15 @@ TOYS = {
         QWEN_IMAGE, QWEN_IMAGE_B, {"texts": (3, 8), "grids": ((4, 3), (2, 2), (3, 7))}
     ),
     "qwen_image at time 0 without references": Toy(QWEN_IMAGE, QWEN_IMAGE_B, {"texts": (1,), "grids": ((1, 9),)}),
+    "krea2 with a short text": Toy(KREA2, KREA2_A, {"texts": (5,), "grid": (3, 5)}),
+    "krea2 with texts of one length": Toy(KREA2, KREA2_A, {"texts": (9, 9), "grid": (4, 2)}),
+    "krea2 with texts of two lengths": Toy(KREA2, KREA2_B, {"texts": (11, 4), "grid": (2, 7)}),
+    "flux3 alone": Toy(FLUX3, FLUX3_A, {"texts": (7,), "grid": (3, 5)}),
+    "flux3 with two references": Toy(
+        FLUX3, FLUX3_A, {"texts": (6, 6), "grid": (2, 3), "references": ((2, 2), (3, 1))}
+    ),
+    "flux3 with texts of two lengths": Toy(
+        FLUX3, FLUX3_B, {"texts": (4, 9), "grid": (4, 3), "references": ((3, 2),)}
+    ),
+    "flux3 base": Toy(FLUX3, FLUX3_B, {"texts": (5,), "grid": (1, 9)}),
 }  # fmt: skip
