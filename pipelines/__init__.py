@@ -49,6 +49,8 @@ ADAPTERS = ("loras", "lora_tags")
 PIPELINES: dict[str, Family] = {
     "Flux2KleinPipeline": Family("pipelines.flux2:Flux2Klein", variants.flux2_klein, ADAPTERS, MOST_REFERENCES),
     "Flux2KleinKVPipeline": Family("pipelines.flux2_kv:Flux2KleinKV", variants.flux2_klein_kv, ADAPTERS, MOST_REFERENCES),
+    "Flux3DistilledModularPipeline": Family("pipelines.flux3:Flux3Klein", variants.flux3_klein, ADAPTERS, MOST_REFERENCES),
+    "Flux3ModularPipeline": Family("pipelines.flux3:Flux3Klein", variants.flux3_klein, ADAPTERS, MOST_REFERENCES),
     "ZImagePipeline": Family("pipelines.z_image:ZImage", variants.z_image, (*ADAPTERS, "cfg_normalization", "cfg_truncation")),
     "FluxPipeline": Family("pipelines.flux:Flux", variants.flux, (*ADAPTERS, "true_cfg_scale")),
     "FluxKontextPipeline": Family("pipelines.flux_kontext:FluxKontext", variants.flux_kontext, (*ADAPTERS, "true_cfg_scale"), 1),

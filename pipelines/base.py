@@ -60,7 +60,8 @@ class Plan:
     strength: float | None = None  # None: there is no picture to start from
     # The sizes to which input pictures are reduced first; empty: they are used as they are.
     reduced: tuple[Size, ...] = ()
-    # Of the finished pictures, where that is not what is drawn: with a mask they have their input picture's.
+    # Of the finished pictures, where that is not what is drawn: with a mask they have their input picture's, and without one
+    # they are the middle of what is drawn.
     pasted: Size | None = None
 
     @property

@@ -32,7 +32,7 @@ from pipelines.denoise_state import (
     Stopwatch,
     TransformerInputs,
 )
-from pipelines.images import to_bytes
+from pipelines.images import middle, to_bytes
 from pipelines.init_latents import InitLatents
 from pipelines.inpaint import Canvas, inpaints
 from pipelines.latents import Noise
@@ -58,7 +58,10 @@ class DenoisingPipeline(InitLatents):
         super().__init__(settings)
         self.variant = self.family.variant(model)
         self.context = self.variant.tokens
-        self.flow = FlowMatch.from_config(scheduler_config(model))
+        self.flow = self.flow_match(model)
+
+    def flow_match(self, model: LocalModel) -> FlowMatch:
+        return FlowMatch.from_config(scheduler_config(model))
 
     @classmethod
     def load(cls, model: LocalModel, settings: Settings = RESIDENT, progress: Progress = no_progress) -> Self:
@@ -149,8 +152,8 @@ class DenoisingPipeline(InitLatents):
         run = self.denoise_plan(request, plan)
         strip_bytes = self.strips if isinstance(self.strips, int) else VAE_BYTES
         batch = 2 if run.cfg_steps else 1
-        edits = self.defaults.supports_editing
-        work = working_bytes(self.dimensions, request, run.plan, batch, strip_bytes, edits)
+        shown = self.shown_sizes(request, plan)
+        work = working_bytes(self.dimensions, request, run.plan, batch, strip_bytes, shown)
         # Adapters are held as their files have them, and once more as the network computes with them, in float32.
         work += 3 * sum(adapter.path.stat().st_size for adapter in request.adapters if adapter.path.exists())
         return work + (self.unloaded_bytes if self.settings.staged else 0)
@@ -178,7 +181,7 @@ class DenoisingPipeline(InitLatents):
     def _generate(self, run: DenoisePlan, warnings: tuple[str, ...]) -> Iterator[Event]:
         stopwatch = Stopwatch()
         negative = [run.request.negative_prompt or ""] if run.cfg_steps else []
-        prompts = self.encode_prompts([run.request.prompt, *negative])
+        prompts = self.encode_prompts([self.full_prompt(run.request), *negative])
         first, *others = run.apart()
         conditioning = self._conditioning(first, prompts)
         mx.eval([embeds.arrays for embeds in prompts])
@@ -226,9 +229,9 @@ class DenoisingPipeline(InitLatents):
         mx.async_eval(pixels)
         yield last
         drawn, canvas = np.array(pixels), conditioning.canvas
-        picture = Picture(drawn if canvas is None else canvas.paste(drawn), run.first + index)
+        finished = middle(drawn, run.plan.size) if canvas is None else canvas.paste(drawn)
         stopwatch.decode += stopwatch.lap()
-        yield picture
+        yield Picture(finished, run.first + index)
 
     def _conditioning(
         self, run: DenoisePlan, prompts: Sequence[PromptEmbeds], earlier: Conditioning | None = None

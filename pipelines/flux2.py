@@ -1,15 +1,10 @@
-"""FLUX.2 klein: a Qwen3 encoder read at three depths, reference pictures, guidance for base models only.
-
-Pictures without a strength are references for editing, each with its own time coordinate. With a strength, the first
-picture is the start of an image-to-image run, and the others are references. With a mask it is both.
-"""
+"""FLUX.2 klein: a Qwen3 encoder read at three depths, reference pictures, each with its own time coordinate, guidance for
+base models only."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import mlx.core as mx
 import numpy as np
-from PIL import Image
 
 from models.adapters.spellings import FLUX2
 from models.checkpoint.weights import WeightMap
@@ -21,24 +16,21 @@ from models.vae.autoencoder_kl import AutoencoderKLFlux2
 from models.vae.config import AutoencoderKLFlux2Config
 from pipelines import PIPELINES
 from pipelines.adapters import Adaptable
-from pipelines.base import ImageRequest, Mask, Plan
 from pipelines.components import Component, require_equal, tokenizer_of
-from pipelines.denoise import DenoisingPipeline
 from pipelines.denoise_state import DenoisePlan
-from pipelines.images import to_reference
-from pipelines.latents import Noise, flux2_image_ids, flux2_reference_ids, flux2_text_ids
+from pipelines.klein import Klein
+from pipelines.latents import flux2_image_ids, flux2_reference_ids, flux2_text_ids
 from pipelines.planning import sample_side
 from pipelines.prompt_embeds import PromptEmbeds, cut_warning
-from pipelines.sampling import Schedule, flux2_mu
+from pipelines.sampling import flux2_mu
 from pipelines.settings import Settings
 from pipelines.variants import config_of
 from pipelines.working_memory import Dimensions
 
 
-class Flux2Klein(DenoisingPipeline):
+class Flux2Klein(Klein):
     model_name = "FLUX.2 klein"
     family = PIPELINES["Flux2KleinPipeline"]
-    patch = 1
 
     def __init__(self, model: LocalModel, settings: Settings) -> None:
         super().__init__(model, settings)
@@ -71,21 +63,6 @@ class Flux2Klein(DenoisingPipeline):
     def adaptable(self) -> dict[str, Adaptable]:
         return {"transformer": Adaptable(self.transformer, FLUX2)}
 
-    def plan(self, request: ImageRequest) -> Plan:
-        plan = super().plan(request)
-        if not self.variant.distilled:
-            return plan
-        given = {"guidance": (request.guidance or 0) > 1, "negative_prompt": request.negative_prompt}
-        ignored = tuple(
-            f"{name} has no effect: this model is distilled"
-            for name in self.variant.ignored_params
-            if given[name]
-        )
-        return replace(plan, guidance=None, warnings=(*plan.warnings, *ignored))
-
-    def cfg_steps(self, request: ImageRequest, plan: Plan, schedule: Schedule) -> int:
-        return plan.denoise_steps if plan.guidance is not None and plan.guidance > 1 else 0
-
     def _chat(self, prompt: str) -> str:
         return self.tokenizer.chat(prompt, enable_thinking=False)
 
@@ -97,25 +74,6 @@ class Flux2Klein(DenoisingPipeline):
 
     def mu(self, tokens: int, steps: int) -> float:
         return flux2_mu(tokens, steps)
-
-    def references(self, run: DenoisePlan) -> list[mx.array]:
-        images = run.request.images if run.plan.strength is None else run.request.images[1:]
-        pixels = (to_reference(Image.fromarray(image), self.defaults.size_multiple) for image in images)
-        return [self.codec.encode(mx.array(picture), strips=self.strips) for picture in pixels]
-
-    def encode_image(self, picture: mx.array, noise: Noise) -> mx.array:
-        """The most likely latents, as for references."""
-        return self.codec.encode(picture, strips=self.strips)
-
-    def mask_latents(self, mask: Mask) -> np.ndarray:
-        """The mean of the four pixels in the middle of each token, as the reference interpolates."""
-        side = self.codec.scale
-        middle = mask.astype(np.float32)
-        for axis in (0, 1):
-            middle = middle.take(range(side // 2 - 1, middle.shape[axis], side), axis) + middle.take(
-                range(side // 2, middle.shape[axis], side), axis
-            )
-        return middle / np.float32(4)
 
     def prepare(
         self, run: DenoisePlan, prompts: Sequence[PromptEmbeds], references: Sequence[mx.array]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MAX_PIXELS = 64 * 1024 * 1024
 MAX_RATIO = 64  # beyond it, resizing one side to a usable size makes the other huge
 REFERENCE_AREA = 1024 * 1024
+WHOLE_AREA, WHOLE_SIDE, LEAST_WHOLE_SIDE = 4 * REFERENCE_AREA, 4096, 64
+BACK = 0.995  # how much smaller a picture is made, again and again, until it fits with its margins
 REFERENCE_RATIO, REFERENCE_SIDE = 8, 64
 
 
@@ -59,6 +61,42 @@ def to_reference(picture: Image.Image, multiple: int = 16) -> NDArray[np.float32
     across, down = drawn_size(width, height, multiple)
     left, top = (picture.width - across) // 2, (picture.height - down) // 2
     return _normalised(picture.crop((left, top, left + across, top + down)))
+
+
+def whole_size(width: int, height: int, multiple: int = 16) -> Size:
+    """A picture's size rounded up to the multiple: with the margins that FLUX.3 looks at it with."""
+    sides = (-(-side // multiple) * multiple for side in (width, height))
+    width, height = (min(WHOLE_SIDE, max(LEAST_WHOLE_SIDE, side)) for side in sides)
+    return width, height
+
+
+def fitted_size(width: int, height: int, multiple: int = 16) -> Size:
+    """The size to which FLUX.3's one reference is reduced: with its margins at most four megapixels."""
+    scale = min(1.0, math.sqrt(WHOLE_AREA / (width * height)), WHOLE_SIDE / max(width, height))
+    while True:
+        fitted = max(1, round(width * scale)), max(1, round(height * scale))
+        if math.prod(whole_size(*fitted, multiple)) <= WHOLE_AREA:
+            return fitted
+        scale *= BACK
+
+
+def to_whole_reference(picture: Image.Image, multiple: int = 16) -> NDArray[np.float32]:
+    """A picture for FLUX.3 to look at as a whole, reflected in margins that fill it up to the multiple."""
+    if (size := fitted_size(*picture.size, multiple)) != picture.size:
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    (width, height), (across, down) = size, whole_size(*size, multiple)
+    left, top = (across - width) // 2, (down - height) // 2
+    margins = ((top, down - height - top), (left, across - width - left), (0, 0))
+    # A reflection leaves out the outermost pixels, and a picture smaller than a token has too few for one.
+    mode = "reflect" if min(size) > multiple else "symmetric"
+    return _normalised(Image.fromarray(np.pad(np.asarray(picture), margins, mode=mode)))  # type: ignore[call-overload]
+
+
+def middle(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    """The part of this size around the centre."""
+    (height, width, _), (across, down) = pixels.shape, size
+    left, top = (width - across) // 2, (height - down) // 2
+    return pixels[top : top + down, left : left + across]
 
 
 def drawn_size(width: int, height: int, multiple: int = 16) -> Size:

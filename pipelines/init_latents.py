@@ -7,10 +7,10 @@ import numpy as np
 from PIL import Image
 
 from models.layers.patchify import patchify, unpatchify
-from pipelines.base import Mask
+from pipelines.base import ImageRequest, Mask, Plan, Size
 from pipelines.denoise_state import Conditioning, DenoisePlan, KeptLatents, PictureInputs
-from pipelines.images import to_start
-from pipelines.inpaint import Canvas
+from pipelines.images import drawn_size, to_start
+from pipelines.inpaint import Canvas, inpaints
 from pipelines.latents import Noise
 from pipelines.model_parts import ModelParts
 from pipelines.planning import Defaults
@@ -33,6 +33,14 @@ class InitLatents(ModelParts):
     def features(self) -> int:
         """Features of a token."""
         return self.codec.channels * self.patch**2
+
+    def shown_sizes(self, request: ImageRequest, plan: Plan) -> list[Size]:
+        """Of the pictures that the model looks at, a masked one among them."""
+        looked_at = request.image_sizes if plan.strength is None else request.image_sizes[1:]
+        sizes = [drawn_size(*size, self.defaults.size_multiple) for size in looked_at]
+        if inpaints(request) and self.defaults.supports_editing:
+            sizes.append((plan.width, plan.height))
+        return sizes
 
     def latent_dtype(self, run: DenoisePlan, embeds: PromptEmbeds) -> mx.Dtype:
         """The precision that the noise is drawn in."""

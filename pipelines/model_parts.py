@@ -10,7 +10,7 @@ import mlx.core as mx
 from models.layers.attention import on_cpu
 from models.vae.latent_codec import LatentCodec
 from pipelines.adapters import Adaptable, ModelAdapters
-from pipelines.base import AdapterChoice, DeviceMemory
+from pipelines.base import AdapterChoice, DeviceMemory, ImageRequest
 from pipelines.components import Component, load_all
 from pipelines.mlx_memory import MEGAPIXEL, MlxMemory, inflight_limit
 from pipelines.prompt_embeds import PromptEmbeds, PromptEmbedsCache
@@ -65,6 +65,10 @@ class ModelParts(ABC):
         held = sum(part.bytes for part in (*self.encoders, self.transformer) if part.held)
         largest = max(sum(part.bytes for part in self.encoders), self.transformer.bytes)
         return max(0, largest - held)
+
+    def full_prompt(self, request: ImageRequest) -> str:
+        """The prompt with what else a request says in words."""
+        return request.prompt
 
     @abstractmethod
     def encode_prompt(self, prompt: str) -> PromptEmbeds:

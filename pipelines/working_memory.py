@@ -5,12 +5,11 @@ that overcommits kills the process later.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from models.vae.strips import Strips
-from pipelines.base import ImageRequest, Plan
-from pipelines.images import drawn_size
+from pipelines.base import ImageRequest, Plan, Size
 from pipelines.inpaint import inpaints
 
 BYTES = 4  # per number: the CPU computes in float32
@@ -38,16 +37,12 @@ class Dimensions:
 
 
 def working_bytes(
-    model: Dimensions, request: ImageRequest, plan: Plan, batch: int, strips: int, edits: bool
+    model: Dimensions, request: ImageRequest, plan: Plan, batch: int, strips: int, shown: Sequence[Size]
 ) -> int:
     """The most that is held at once, beside the weights: pictures come one after another, each denoised and then decoded
-    in strips that may hold so many bytes. `batch`: 2 where two prompts are compared. `edits`: the model looks at
-    pictures, a masked one among them."""
-    looked_at = request.images if plan.strength is None else request.images[1:]
-    shown = [drawn_size(picture.shape[1], picture.shape[0], model.multiple) for picture in looked_at]
+    in strips that may hold so many bytes. `batch`: 2 where two prompts are compared. `shown`: the sizes of pictures that
+    the model looks at."""
     masked = inpaints(request)
-    if masked and edits:
-        shown.append((plan.width, plan.height))
     tokens = model.prompt + model.tokens(plan.width, plan.height) + sum(model.tokens(*size) for size in shown)
     denoising = batch * tokens * (STREAMS * model.width + MLPS * model.mlp) * BYTES
     convolving = _convolving(model, [(plan.width, plan.height), *shown], strips)

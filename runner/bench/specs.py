@@ -19,6 +19,10 @@ QWEN3_06B = QWEN3 | {
 }  # fmt: skip
 QWEN3_4B = QWEN3 | {"hidden_size": 2560, "intermediate_size": 9728}
 QWEN3_8B = QWEN3 | {"hidden_size": 4096, "intermediate_size": 12288}
+# The text network of Qwen3-VL; the tower has no part in pictures, and no weights here.
+QWEN3_VL_4B: Config = {
+    "model_type": "qwen3_vl", "text_config": QWEN3_4B | {"model_type": "qwen3_vl_text", "rope_theta": 5000000.0},
+}  # fmt: skip
 CLIP_L: Config = {
     "model_type": "clip_text_model", "vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072,
     "num_hidden_layers": 12, "num_attention_heads": 12, "max_position_embeddings": 77, "projection_dim": 768,
@@ -47,6 +51,12 @@ KLEIN: Config = {
 }  # fmt: skip
 KLEIN_9B = KLEIN | {
     "num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288,
+}  # fmt: skip
+FLUX3_KLEIN: Config = {
+    "_class_name": "Flux3Transformer2DModel", "in_channels": 128, "cond_in_channels": 128, "num_layers": 5,
+    "num_single_layers": 28, "attention_head_dim": 128, "num_attention_heads": 24, "joint_attention_dim": 20480,
+    "timestep_channels": 256, "mlp_ratio": 3.0, "axes_dims_rope": [32, 32, 32, 32], "rope_theta": 10000, "eps": 1e-6,
+    "flow_map": True,
 }  # fmt: skip
 Z_IMAGE: Config = {
     "_class_name": "ZImageTransformer2DModel", "in_channels": 16, "dim": 3840, "n_layers": 30, "n_refiner_layers": 2,
@@ -103,8 +113,9 @@ def _cut(config: Config, layers: int) -> Config:
     for key in DEPTHS:
         if key in cut:
             cut[key] = min(layers, cut[key])
-    if "num_hidden_layers" in cut:
-        cut["num_hidden_layers"] = min(ENCODER_DEPTH * layers, cut["num_hidden_layers"])
+    encoder = cut.get("text_config", cut)
+    if "num_hidden_layers" in encoder:
+        encoder["num_hidden_layers"] = min(ENCODER_DEPTH * layers, encoder["num_hidden_layers"])
     return cut
 
 
@@ -119,6 +130,15 @@ SPECS = {
     for spec in (
         _klein("klein-4b", KLEIN, QWEN3_4B),
         _klein("klein-9b", KLEIN_9B, QWEN3_8B),
+        Spec(
+            "flux3-klein",
+            "Flux3DistilledModularPipeline",
+            {"transformer": FLUX3_KLEIN, "vae": VAE_FLUX2, "text_encoder": QWEN3_VL_4B},
+            {"tokenizer": "qwen"},
+            {},
+            16,
+            80,
+        ),
         Spec(
             "z-image",
             "ZImagePipeline",
@@ -143,7 +163,12 @@ SPECS = {
     )
 }
 # The classes in model_index.json by model type.
-LIBRARIES = {"qwen3": "Qwen3ForCausalLM", "clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel"}
+LIBRARIES = {
+    "qwen3": "Qwen3ForCausalLM",
+    "clip_text_model": "CLIPTextModel",
+    "t5": "T5EncoderModel",
+    "qwen3_vl": "Qwen3VLForConditionalGeneration",
+}
 
 
 def write_texts(spec: Spec, folder: Path) -> None:
@@ -152,7 +177,7 @@ def write_texts(spec: Spec, folder: Path) -> None:
 
     for part, kind in spec.tokenizers.items():
         config = spec.parts.get(part.replace("tokenizer", "text_encoder"), {})
-        write_tokenizer(folder / part, kind, config["vocab_size"])
+        write_tokenizer(folder / part, kind, config.get("text_config", config)["vocab_size"])
     for part, config in spec.parts.items():
         _write(folder / part / "config.json", config)
     if not spec.draws:

@@ -1,5 +1,7 @@
 """The reference's side of the toys: modules of its own classes with the same weights, saved as it saves them, and run."""
 
+import importlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from msgspec import structs
 
 from models.files import LocalModel
 from pipelines.base import ImageRequest
-from tests.pipelines.toys import TOYS, Config, Part, draw, local, write_texts
+from tests.pipelines.toys import TOYS, Config, Part, Toy, draw, local, write_texts
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -37,6 +39,8 @@ def save(name: str, folder: Path, scheduler: Config | None = None, **index: Any)
     texts = folder / "texts"
     write_texts(toy, texts, scheduler, **index)
     parts: dict[str, Any] = {part: module(content) for part, content in toy.parts.items()}
+    if toy.modular:
+        return _save_modular(toy, parts, texts, folder / "saved", name)
     for part in toy.tokenizers:
         parts[part] = transformers.AutoTokenizer.from_pretrained(texts / part)
     parts["scheduler"] = diffusers.FlowMatchEulerDiscreteScheduler.from_config(scheduler or toy.scheduler)
@@ -44,6 +48,36 @@ def save(name: str, folder: Path, scheduler: Config | None = None, **index: Any)
     pipeline.save_pretrained(folder / "saved")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline, local(folder / "saved", name)
+
+
+class Processor:
+    """What the pipeline needs of a processor, which cannot be made without torchvision: what it does with texts."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.apply_chat_template = tokenizer.apply_chat_template
+
+
+def _save_modular(
+    toy: Toy, parts: dict[str, Any], texts: Path, folder: Path, name: str
+) -> tuple[Any, LocalModel]:
+    """The same by a modular pipeline, without the language model that rewrites prompts."""
+    distilled = "Distilled" in toy.pipeline
+    kind = "Flux3DistilledAutoBlocks" if distilled else "Flux3AutoBlocks"
+    blocks = getattr(importlib.import_module(f"{BLOCKS}_distilled" if distilled else BLOCKS), kind)()
+    blocks.sub_blocks.pop("prompt_upsampler")
+    pipeline = blocks.init_pipeline()
+    pipeline.update_components(**parts)
+    pipeline.save_pretrained(str(folder))
+    for part in toy.tokenizers:
+        shutil.copytree(texts / part, folder / part)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(texts / part)
+        setattr(pipeline, part, Processor(tokenizer))
+    # Its size is the real one's where no autoencoder says otherwise.
+    side = 2 * pipeline.vae_scale_factor
+    pipeline.image_processor = type(pipeline.image_processor)(vae_scale_factor=side)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline, local(folder, name)
 
 
 def drawn(pipeline: Any, request: ImageRequest) -> list[np.ndarray]:
@@ -66,7 +100,7 @@ def pictures(pipeline: Any, request: ImageRequest, **more: Any) -> list[np.ndarr
         output_type="pil",
         **arguments(pipeline, request) | more,
     )
-    return [np.asarray(picture) for picture in made.images]
+    return [np.asarray(picture) for picture in getattr(made, "images", made)]
 
 
 def from_picture(pipeline: Any, request: ImageRequest) -> list[np.ndarray]:
@@ -185,6 +219,21 @@ def _klein(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
     return options
 
 
+def _flux3(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
+    """The text encoder is read at ninths of its layers."""
+    layers = pipeline.text_encoder.config.text_config.num_hidden_layers
+    options: dict[str, Any] = {
+        "text_encoder_out_layers": tuple(layers * (index + 1) // 9 for index in range(8)),
+        "output": "images",
+    }
+    if request.images:
+        options["image"] = [PIL.Image.fromarray(picture) for picture in request.images]
+    if request.guidance is not None:
+        pipeline.update_components(guider=diffusers.ClassifierFreeGuidance(guidance_scale=request.guidance))
+        options["negative_prompt"] = request.negative_prompt
+    return options
+
+
 def _z_image(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
     return {
         "guidance_scale": request.guidance or 0.0,
@@ -226,7 +275,10 @@ def _control(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
     return _flux(pipeline, request) | {"control_image": PIL.Image.fromarray(request.images[0])}
 
 
+BLOCKS = "diffusers.modular_pipelines.flux3.modular_blocks_flux3"
 ARGUMENTS = {
+    "Flux3DistilledModularPipeline": _flux3,
+    "Flux3ModularPipeline": _flux3,
     "Flux2KleinPipeline": _klein,
     "Flux2KleinKVPipeline": _klein,
     "ZImagePipeline": _z_image,

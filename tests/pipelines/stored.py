@@ -69,6 +69,16 @@ STORED = {
         "klein kv",
         ImageRequest("make it blue", 6, steps=3, images=(painted(66, 75), painted(90, 64, seed=1)), n=2),
     ),
+    "flux3 klein": Stored("flux3 klein", ImageRequest("два яблока", 7, width=80, height=48, steps=3, n=2)),
+    "flux3 klein, edited": Stored(
+        "flux3 klein", ImageRequest("make it blue", 6, steps=2, images=(painted(66, 75),))
+    ),
+    "flux3 klein base, guided": Stored(
+        "flux3 klein base",
+        ImageRequest(
+            "a red circle", 6, "blurry, " * 30, steps=2, guidance=3.0, images=(painted(66, 75), painted(90, 64, seed=1))
+        ),
+    ),
     "flux kontext, edited": Stored(
         "flux kontext",
         ImageRequest("make it blue", 6, width=36, height=28, steps=3, guidance=2.5, images=(painted(90, 66),)),

@@ -46,6 +46,7 @@ class Toy:
     scheduler: Config
     tokenizers: Mapping[str, str]
     index: Config = field(default_factory=dict)
+    modular: bool = False  # saved by a modular pipeline
 
 
 def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -91,6 +92,13 @@ def write_texts(toy: Toy, folder: Path, scheduler: Config | None = None, **index
             "transformers",
             json.loads((made / "tokenizer_config.json").read_text())["tokenizer_class"],
         ]
+    if toy.modular:
+        where = {"pretrained_model_name_or_path": "somebody/something", "revision": None, "variant": None}
+        parts = {
+            key: [*value, where | {"subfolder": key}] for key, value in listed.items() if key in toy.parts
+        }
+        _json(folder / "modular_model_index.json", listed | parts)
+        return
     listed["scheduler"] = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
     config = {"_class_name": "FlowMatchEulerDiscreteScheduler", **(scheduler or toy.scheduler)}
     _json(folder / "scheduler" / "scheduler_config.json", config)
@@ -125,6 +133,27 @@ def qwen3(layers: int, hidden: int, heads: int, shared: int, **more: Any) -> Par
     })  # fmt: skip
 
 
+def qwen3_vl(name: str, layers: int, hidden: int, heads: int, shared: int, **more: Any) -> Part:
+    text = qwen3(layers, hidden, heads, shared, **more).config | {
+        "model_type": "qwen3_vl_text",
+        "pad_token_id": 1,
+    }
+    text |= {
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": text.pop("rope_theta"),
+            "mrope_section": [3, 2, 2],
+            "mrope_interleaved": True,
+        }
+    }
+    tower = {"model_type": "qwen3_vl_vision", "depth": 1, "hidden_size": 8, "num_heads": 2, "intermediate_size": 6,
+             "out_hidden_size": hidden, "num_position_embeddings": 4, "deepstack_visual_indexes": [0], "patch_size": 2}  # fmt: skip
+    return Part("transformers", name, {
+        "model_type": "qwen3_vl", "text_config": text, "vision_config": tower, "tie_word_embeddings": False,
+        "image_token_id": 5, "video_token_id": 6, "vision_start_token_id": 7, "vision_end_token_id": 8,
+    })  # fmt: skip
+
+
 def vae(name: str, channels: tuple[int, ...], latents: int, **more: Any) -> Part:
     blocks = len(channels)
     return Part("diffusers", name, {
@@ -143,6 +172,16 @@ KLEIN_TALL = Part("diffusers", "Flux2Transformer2DModel", {
     "in_channels": 20, "num_layers": 2, "num_single_layers": 1, "attention_head_dim": 12, "num_attention_heads": 3,
     "joint_attention_dim": 78, "timestep_guidance_channels": 16, "mlp_ratio": 3.0, "axes_dims_rope": [2, 4, 4, 2],
     "rope_theta": 2000, "eps": 1e-6, "guidance_embeds": False,
+})  # fmt: skip
+FLUX3 = Part("diffusers", "Flux3Transformer2DModel", {
+    "in_channels": 12, "cond_in_channels": 12, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 20,
+    "num_attention_heads": 2, "joint_attention_dim": 176, "timestep_channels": 34, "mlp_ratio": 2.5,
+    "axes_dims_rope": [4, 6, 6, 4], "rope_theta": 700, "eps": 1e-5, "flow_map": True,
+})  # fmt: skip
+FLUX3_BASE = Part("diffusers", "Flux3Transformer2DModel", {
+    "in_channels": 20, "cond_in_channels": 20, "num_layers": 2, "num_single_layers": 1, "attention_head_dim": 12,
+    "num_attention_heads": 3, "joint_attention_dim": 208, "timestep_channels": 16, "mlp_ratio": 3.0,
+    "axes_dims_rope": [2, 4, 4, 2], "rope_theta": 10000, "eps": 1e-6, "flow_map": False,
 })  # fmt: skip
 Z_IMAGE = Part("diffusers", "ZImageTransformer2DModel", {
     "in_channels": 6, "dim": 60, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 3, "n_kv_heads": 3,
@@ -236,6 +275,32 @@ TOYS = {
         STATIC,
         {"tokenizer": "qwen"},
         {"is_distilled": True},
+    ),
+    "flux3 klein": Toy(
+        "Flux3DistilledModularPipeline",
+        {
+            "transformer": FLUX3,
+            "vae": vae("AutoencoderKLFlux2", (6, 6, 9, 12), 3, batch_norm_eps=1e-3),
+            "text_encoder": qwen3_vl(
+                "Qwen3VLForConditionalGeneration", layers=10, hidden=22, heads=4, shared=2
+            ),
+        },
+        {},
+        {"tokenizer": "qwen"},
+        modular=True,
+    ),
+    "flux3 klein base": Toy(
+        "Flux3ModularPipeline",
+        {
+            "transformer": FLUX3_BASE,
+            "vae": vae("AutoencoderKLFlux2", (9, 15), 5, decoder_block_out_channels=[6, 12]),
+            "text_encoder": qwen3_vl(
+                "Qwen3VLForConditionalGeneration", layers=9, hidden=26, heads=3, shared=1
+            ),
+        },
+        {},
+        {"tokenizer": "qwen"},
+        modular=True,
     ),
     "z-image-turbo": Toy(
         "ZImagePipeline",
