@@ -1,4 +1,5 @@
-"""What lies in an Ollama store runs as it is: a GGUF that chats, an encoder, a model that sees, one that draws; on one port."""
+"""What lies in an Ollama store runs as it is: a GGUF that chats, one that sees, an encoder, a checkpoint that sees, a model that
+draws; on one port."""
 
 import base64
 import json
@@ -13,6 +14,7 @@ from PIL import Image
 from runner.inspect.mode import ModelMode
 from tests import ROOT
 from tests.models.encoders.checkpoints import stored, words
+from tests.models.language.gguf.vision_files import GGUF_CASES, described, write_whole
 from tests.pipelines import toys
 from tests.runner.cli.commands.run import Diptych
 from tests.runner.gateway.live import Gateway
@@ -22,6 +24,9 @@ from tests.toys import toy_vision
 from tests.toys.gguf import toy_gguf
 
 LIBRARY = "registry.ollama.ai/library"
+# With the tower in the same file, as Ollama converts it.
+LOOKS = "gemma3-gguf"
+TURNS = b"{{ range .Messages }}<start_of_turn>{{ .Role }}\n{{ .Content }}<end_of_turn>\n{{ end }}<start_of_turn>model\n"
 
 
 @pytest.fixture
@@ -32,6 +37,12 @@ def store(machine: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     manifest(root, f"{LIBRARY}/chats/latest", [layer(root, "model", "", gguf.read_bytes())])
     store_model(root, f"{LIBRARY}/embeds/latest", words(stored("bert", machine / "embeds")))
     store_model(root, f"{LIBRARY}/sees/latest", toy_vision())
+    looks = write_whole(machine / "looks.gguf", GGUF_CASES[LOOKS], described(LOOKS))
+    manifest(
+        root,
+        f"{LIBRARY}/looks/latest",
+        [layer(root, "model", "", looks.read_bytes()), layer(root, "template", "", TURNS)],
+    )
     store_pipeline(root, f"{LIBRARY}/draws/latest", toys.write("klein", machine / "draws").folder)
     return root
 
@@ -49,7 +60,7 @@ def run(*arguments: str, said: bytes = b"") -> bytes:
     return done.stdout
 
 
-def test_four_models_of_a_store_on_one_port(
+def test_the_models_of_a_store_on_one_port(
     gateway: Gateway, machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DIPTYCH_PORT", str(gateway.port))
@@ -61,25 +72,36 @@ def test_four_models_of_a_store_on_one_port(
         "chats:latest": (ModelMode.TEXT, None),
         "draws:latest": (ModelMode.IMAGE, None),
         "embeds:latest": (ModelMode.TEXT, None),
+        "looks:latest": (ModelMode.TEXT, None),
         "sees:latest": (ModelMode.TEXT, None),
     }
-    assert "text, sees" in diptych("list").out
+    assert diptych("list").out.count("text, sees") == 2
     shown = {
         name: gateway.http.post("/api/show", json={"model": name}).json()["capabilities"] for name in modes
     }
     assert (shown["sees:latest"], shown["embeds:latest"]) == (["completion", "vision"], ["embedding"])
+    assert shown["looks:latest"] == ["completion", "vision"]
     assert "completion" in shown["chats:latest"]
 
     assert run("chat", "chats", "--set", "num_predict=8", said=b"The sea").strip()
     body = {"model": "embeds", "input": ["abc", "cab"]}
     assert len(gateway.http.post("/api/embed", json=body).json()["embeddings"]) == 2
-    answers = set()
-    for seed in (1, 2):
-        message = {"role": "user", "content": "What is it?", "images": [sent(seed)]}
-        options = {"num_predict": 8, "temperature": 0}
-        body = {"model": "sees", "messages": [message], "stream": False, "options": options}
-        answers.add(json.dumps(gateway.http.post("/api/chat", json=body).json()["message"]))
-    assert len(answers) == 2
+    for model in ("sees", "looks"):
+        answers = set()
+        for seed in (1, 2):
+            message = {"role": "user", "content": "What is it?", "images": [sent(seed)]}
+            options = {"num_predict": 8, "temperature": 0}
+            body = {
+                "model": model,
+                "messages": [message],
+                "stream": False,
+                "options": options,
+                "logprobs": True,
+            }
+            answer = gateway.http.post("/api/chat", json=body).json()
+            assert answer["message"]["content"], answer
+            answers.add(json.dumps(answer["logprobs"]))
+        assert len(answers) == 2, model
     drawn = machine / "drawn.png"
     size = ("--width", "64", "--height", "64", "--steps", "1")
     run("draw", "--model", "draws", "a red circle", *size, "-o", str(drawn))

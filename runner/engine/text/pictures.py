@@ -62,6 +62,10 @@ class Sight:
         except ValueError as error:
             raise BadRequest(f"messages: {error}") from None
 
+    def without_rows(self, prompt: list[int]) -> list[int]:
+        """The tokens of a prompt but those that stand for rows of pictures, which the network may not have."""
+        return [token for token in prompt if self._vision is None or token != self._vision.placeholder]
+
     def with_pictures(
         self, prompt: list[int], seen: "Sequence[SeenPicture]"
     ) -> "tuple[list[int], PromptPictures | None]":

@@ -112,8 +112,9 @@ class Prompts(Tokens):
                 f"prompt: its {len(prompt)} tokens do not fit into the context of {context} tokens with room for an "
                 f"answer{self._why_shorter and f' ({self._why_shorter})'}"
             )
-        self.check_ids(prompt, "prompt")
-        tokens, pictures = self.sight.with_pictures(prompt, seen_in(request, looked))
+        seen = seen_in(request, looked)
+        self.check_ids(self.sight.without_rows(prompt) if seen else prompt, "prompt")
+        tokens, pictures = self.sight.with_pictures(prompt, seen)
         drafting = self._drafting_with(request, bool(pictures), warnings)
         goes_on = chat.begun if chat else not request.prompt
         return Generate(

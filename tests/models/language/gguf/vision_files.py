@@ -2,6 +2,7 @@
 file, as Ollama's does."""
 
 import copy
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests import ROOT
 from tests.gguf_files import Stored, stored, write_gguf
 from tests.models.language.gguf import convert
 from tests.models.language.gguf.ollama_names import (
@@ -91,6 +93,12 @@ BLOCK = re.compile(
     r"(?:visual\.blocks|vision_\w+\.encoder\.layers|vision_tower\.transformer\.layers)\.(\d+)\.(.+)\.(weight|bias)"
 )
 DEEPSTACK = re.compile(r"visual\.deepstack_merger_list\.(\d+)\.(norm|linear_fc1|linear_fc2)\.(weight|bias)")
+
+
+def described(name: str) -> dict[str, Any]:
+    """Config, shapes and texts of a toy, as transformers has them."""
+    file = ROOT / "tests" / "models" / "references" / "vision.json"
+    return dict(json.loads(file.read_text())[name])
 
 
 def tower_name(name: str, config: Mapping[str, Any]) -> str:
@@ -256,12 +264,10 @@ def _stored(tensors: Tensors, kind: str) -> dict[str, Stored]:
     return {name: stored(value, kind if value.ndim > 1 else "F32") for name, value in tensors.items()}
 
 
-def write_pair(
-    folder: Path, case: Case, described: Mapping[str, Any], kind: str = "F32", **changes: Any
-) -> Path:
+def write_pair(folder: Path, case: Case, shown: Mapping[str, Any], kind: str = "F32", **changes: Any) -> Path:
     """The text network's file, with the projector's beside it. `changes`: of the projector's metadata; None removes one."""
-    config = copy.deepcopy(described["config"])
-    text, tower = split(weights(described["shapes"], case.seed))
+    config = copy.deepcopy(shown["config"])
+    text, tower = split(weights(shown["shapes"], case.seed))
     architecture = ARCHITECTURES.get(config["text_config"]["model_type"], ARCHITECTURES[config["model_type"]])
     path = write_gguf(
         folder / "toy.gguf",
@@ -274,10 +280,10 @@ def write_pair(
     return path
 
 
-def write_whole(path: Path, case: Case, described: Mapping[str, Any], kind: str = "F32") -> Path:
+def write_whole(path: Path, case: Case, shown: Mapping[str, Any], kind: str = "F32") -> Path:
     """Both in one file."""
-    config = copy.deepcopy(described["config"])
-    text, tower = split(weights(described["shapes"], case.seed))
+    config = copy.deepcopy(shown["config"])
+    text, tower = split(weights(shown["shapes"], case.seed))
     architecture = OLLAMA_ARCHITECTURES[config["model_type"]]
     entries = in_ollama_s_words(ollama_metadata(case, config, architecture), architecture)
     tensors = convert.tensors(text, text_config(config)) | _stored(ollama_tower(tower, config), kind)
