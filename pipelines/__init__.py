@@ -56,6 +56,7 @@ PIPELINES: dict[str, Family] = {
     "FluxKontextPipeline": Family("pipelines.flux_kontext:FluxKontext", variants.flux_kontext, (*ADAPTERS, "true_cfg_scale"), 1),
     "FluxFillPipeline": Family("pipelines.flux_fill:FluxFill", variants.flux_fill, (*ADAPTERS, "true_cfg_scale")),
     "FluxControlPipeline": Family("pipelines.flux_control:FluxControl", variants.flux_control, (*ADAPTERS, "true_cfg_scale"), 1),
+    "QwenImagePipeline": Family("pipelines.qwen_image:QwenImage", variants.qwen_image, ADAPTERS),
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from models.files import LocalModel
 from models.layers.attention import on_cpu
+from models.vision.interface import SeenPicture
 from pipelines import Capabilities, Family, planning
 from pipelines.base import Event, ImageRequest, Picture, Plan, Report, Step
 from pipelines.denoise_state import (
@@ -45,7 +46,7 @@ from pipelines.variants import scheduler_config
 from pipelines.working_memory import Dimensions, working_bytes
 
 PREVIEW_SIDE = 256
-WARMUP_EVENTS = 4  # of a picture in one step
+EVENTS = 3  # of a picture, beside those of its steps
 
 
 class DenoisingPipeline(InitLatents):
@@ -107,12 +108,20 @@ class DenoisingPipeline(InitLatents):
         """The guided velocity, from those for the prompt and for the negative prompt."""
         return uncond + (run.plan.guidance or 0.0) * (cond - uncond)
 
+    def negative_prompt(self, request: ImageRequest) -> str:
+        """What the prompt is compared with."""
+        return request.negative_prompt or ""
+
+    def seen_pictures(self, request: ImageRequest) -> Sequence[SeenPicture]:
+        """The pictures that the text encoder sees beside its prompts."""
+        return ()
+
     def references(self, run: DenoisePlan) -> list[mx.array]:
         """Latents of the reference pictures."""
         return []
 
     def warmup_request(self) -> ImageRequest:
-        """A picture of the model's own size in one step."""
+        """A picture of the model's own size in as few steps as it can be drawn in."""
         return ImageRequest("", seed=1, steps=1)
 
     def warmup_lengths(self) -> Sequence[int]:
@@ -126,16 +135,18 @@ class DenoisingPipeline(InitLatents):
     # What all families share.
 
     def warm(self, progress: Progress = no_progress) -> None:
-        """Compile everything that a picture of the model's own size needs, by drawing one in a single step. A staged model
+        """Compile everything that a picture of the model's own size needs, by drawing one in few steps. A staged model
         is left alone."""
         if self.settings.staged:
             return
-        for index, _ in enumerate(self._warmup(), 1):
-            progress(index / (WARMUP_EVENTS + len(self.warmup_lengths())))
+        request = self.warmup_request()
+        events = (request.steps or 0) + EVENTS + len(self.warmup_lengths())
+        for index, _ in enumerate(self._warmup(request), 1):
+            progress(index / events)
         mx.clear_cache()
 
-    def _warmup(self) -> Iterator[None]:
-        for _ in self.generate(self.warmup_request()):
+    def _warmup(self, request: ImageRequest) -> Iterator[None]:
+        for _ in self.generate(request):
             yield
         for length in self.warmup_lengths():
             mx.eval(self.warmup_length(length))
@@ -180,8 +191,9 @@ class DenoisingPipeline(InitLatents):
 
     def _generate(self, run: DenoisePlan, warnings: tuple[str, ...]) -> Iterator[Event]:
         stopwatch = Stopwatch()
-        negative = [run.request.negative_prompt or ""] if run.cfg_steps else []
-        prompts = self.encode_prompts([self.full_prompt(run.request), *negative])
+        negative = [self.negative_prompt(run.request)] if run.cfg_steps else []
+        texts = [self.full_prompt(run.request), *negative]
+        prompts = self.encode_prompts(texts, self.seen_pictures(run.request))
         first, *others = run.apart()
         conditioning = self._conditioning(first, prompts)
         mx.eval([embeds.arrays for embeds in prompts])

@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from models.layers.attention import on_cpu
 from models.vae.latent_codec import LatentCodec
+from models.vision.interface import SeenPicture
 from pipelines.adapters import Adaptable, ModelAdapters
 from pipelines.base import AdapterChoice, DeviceMemory, ImageRequest
 from pipelines.components import Component, load_all
@@ -74,25 +75,32 @@ class ModelParts(ABC):
     def encode_prompt(self, prompt: str) -> PromptEmbeds:
         """The text encoders' output for a prompt, unevaluated."""
 
-    def encode_prompts(self, texts: Sequence[str]) -> list[PromptEmbeds]:
+    def encode_prompt_with(self, prompt: str, pictures: Sequence[SeenPicture]) -> PromptEmbeds:
+        """The same for an encoder that sees pictures beside its prompts."""
+        raise NotImplementedError(f"the text encoder of {self.model_name} does not see pictures")
+
+    def encode_prompts(
+        self, texts: Sequence[str], pictures: Sequence[SeenPicture] = ()
+    ) -> list[PromptEmbeds]:
         """From the cache where possible. The result may still be in flight, unless its encoder has to make room."""
-        cached = {text: self.prompt_cache.get(self._cache_key(text)) for text in texts}
+        cached = {text: self.prompt_cache.get(self._cache_key(text, pictures)) for text in texts}
         if self.settings.staged and None in cached.values():
             self.transformer.drop()
-        prompts = [cached[text] or self._encode(text) for text in texts]
+        prompts = [cached[text] or self._encode(text, pictures) for text in texts]
         if self.settings.staged:
             mx.eval([embeds.arrays for embeds in prompts])
             for encoder in self.encoders:
                 encoder.drop()
         return prompts
 
-    def _encode(self, text: str) -> PromptEmbeds:
-        embeds = self.encode_prompt(text)
+    def _encode(self, text: str, pictures: Sequence[SeenPicture]) -> PromptEmbeds:
+        embeds = self.encode_prompt_with(text, pictures) if pictures else self.encode_prompt(text)
         with inflight_limit(MEGAPIXEL, self.settings.staged):
             mx.async_eval(embeds.arrays)
-        self.prompt_cache.put(self._cache_key(text), embeds)
+        self.prompt_cache.put(self._cache_key(text, pictures), embeds)
         return embeds
 
-    def _cache_key(self, text: str) -> tuple[object, ...]:
-        """A prompt's states depend on the adapters of its encoders."""
-        return (text, self.adapters.encoders) if "adapters" in self.__dict__ else (text, ())
+    def _cache_key(self, text: str, pictures: Sequence[SeenPicture]) -> tuple[object, ...]:
+        """A prompt's states depend on the adapters of its encoders, and on the pictures that they see."""
+        adapters = self.adapters.encoders if "adapters" in self.__dict__ else ()
+        return (text, adapters, tuple(picture.digest for picture in pictures))

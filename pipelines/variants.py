@@ -87,6 +87,10 @@ def flux_control(model: Checkpoint) -> Variant:
     return Variant(30, 10.0, 512, distilled=False)
 
 
+def qwen_image(model: Checkpoint) -> Variant:
+    return Variant(50, 4.0, 512, distilled=False)
+
+
 def config_of(model: Checkpoint, component: str) -> dict[str, Any]:
     return _read(model, f"{component}/config.json")
 

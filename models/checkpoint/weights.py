@@ -46,6 +46,7 @@ class WeightMap:
     `fuse`: layers of the network and the checkpoint's layers that they consist of, in order, with the same parent:
     {"to_qkv": ("to_q", "to_k", "to_v")}; applied where the checkpoint does not have the fused layer itself.
     `last_frame`: of kernels over time and plane, those of the network in the plane are the last slice in time.
+    `flat`: layers of the network that multiply whole patches, whose kernels in the checkpoint have the patches' axes.
     """
 
     strip: tuple[str, ...] = ()
@@ -54,6 +55,7 @@ class WeightMap:
     tied: Mapping[str, str] = field(default_factory=dict)
     fuse: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     last_frame: bool = False
+    flat: tuple[str, ...] = ()
 
     def name(self, name: str) -> str | None:
         """The network's name of a checkpoint's tensor; None: it is dropped."""
@@ -90,6 +92,7 @@ def load_tensors(
     _quantize_as_stored(owner, module, tensors)
     if weight_map.last_frame:
         _take_last_frame(module, tensors)
+    _flatten(tensors, weight_map.flat)
     _channels_last(module, tensors)
     _check(owner, dict(tree_flatten(module.parameters())), tensors)
     if dtype is not None:
@@ -260,6 +263,12 @@ def _take_last_frame(module: nn.Module, tensors: dict[str, mx.array]) -> None:
         kernel = tensors.get(f"{path}.weight")
         if isinstance(layer, nn.Conv2d) and kernel is not None and kernel.ndim == 5:
             tensors[f"{path}.weight"] = kernel[:, :, -1]
+
+
+def _flatten(tensors: dict[str, mx.array], layers: Iterable[str]) -> None:
+    for name in (f"{layer}.weight" for layer in layers):
+        if name in tensors and tensors[name].ndim > 2:
+            tensors[name] = tensors[name].flatten(1)
 
 
 def _channels_last(module: nn.Module, tensors: dict[str, mx.array]) -> None:

@@ -72,18 +72,27 @@ class QwenVision:
         """A picture's rows stand at one time, in its rows and columns; what follows is behind the longer of its sides."""
         if not pictures:
             return None
-        merge = self.processor.merge_size
-        ids = np.asarray(tokens)
-        axes: list[NDArray[np.integer[Any]]] = []
-        at = begin = 0
-        for picture in pictures:
-            first = begin + int(np.argmax(ids[begin:] == self.placeholder))
-            axes.append(np.repeat(np.arange(at, at + first - begin)[:, None], 3, axis=1))
-            at += first - begin
-            height, width = picture.grid[1] // merge, picture.grid[2] // merge
-            axes.append(np.indices((1, height, width)).reshape(3, -1).T + at)
-            at += max(height, width)
-            begin = first + picture.tokens
-        rest = len(ids) - begin
-        axes.append(np.repeat(np.arange(at, at + rest)[:, None], 3, axis=1))
-        return Positions(np.concatenate(axes).astype(np.int32), at + rest - len(ids))
+        grids = [picture.grid for picture in pictures]
+        axes = picture_positions(tokens, grids, self.placeholder, self.processor.merge_size)
+        return Positions(axes, int(axes[-1].max()) + 1 - len(axes))
+
+
+def picture_positions(
+    tokens: Sequence[int], grids: Sequence[tuple[int, ...]], placeholder: int, merge: int
+) -> NDArray[np.int32]:
+    """The positions [token, axis] of a prompt in which `placeholder` stands for the rows of pictures of such grids, whose
+    squares of `merge` patches are one row each."""
+    ids = np.asarray(tokens)
+    axes: list[NDArray[np.integer[Any]]] = []
+    at = begin = 0
+    for grid in grids:
+        first = begin + int(np.argmax(ids[begin:] == placeholder))
+        axes.append(np.repeat(np.arange(at, at + first - begin)[:, None], 3, axis=1))
+        at += first - begin
+        height, width = grid[1] // merge, grid[2] // merge
+        axes.append(np.indices((1, height, width)).reshape(3, -1).T + at)
+        at += max(height, width)
+        begin = first + height * width
+    rest = len(ids) - begin
+    axes.append(np.repeat(np.arange(at, at + rest)[:, None], 3, axis=1))
+    return np.concatenate(axes).astype(np.int32)

@@ -108,9 +108,7 @@ def from_picture(pipeline: Any, request: ImageRequest) -> list[np.ndarray]:
     picture = PIL.Image.fromarray(request.images[0])
     if isinstance(pipeline, diffusers.Flux2KleinPipeline):
         return _klein_from_picture(pipeline, request, picture)
-    name = {"FluxPipeline": "FluxImg2ImgPipeline", "ZImagePipeline": "ZImageImg2ImgPipeline"}[
-        type(pipeline).__name__
-    ]
+    name = type(pipeline).__name__.replace("Pipeline", "Img2ImgPipeline")
     starting = getattr(diffusers, name)(**pipeline.components)
     starting.set_progress_bar_config(disable=True)
     more = arguments(pipeline, request)
@@ -161,6 +159,7 @@ INPAINTING = {
     "Flux2KleinPipeline": "Flux2KleinInpaintPipeline",
     "ZImagePipeline": "ZImageInpaintPipeline",
     "FluxPipeline": "FluxInpaintPipeline",
+    "QwenImagePipeline": "QwenImageInpaintPipeline",
     "FluxFillPipeline": "FluxFillPipeline",
     "FluxKontextPipeline": "FluxKontextInpaintPipeline",
 }
@@ -275,6 +274,12 @@ def _control(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
     return _flux(pipeline, request) | {"control_image": PIL.Image.fromarray(request.images[0])}
 
 
+def _qwen_image(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
+    """Its guidance needs a negative prompt."""
+    negative = " " if request.negative_prompt is None else request.negative_prompt
+    return {"true_cfg_scale": request.guidance or 4.0, "negative_prompt": negative}
+
+
 BLOCKS = "diffusers.modular_pipelines.flux3.modular_blocks_flux3"
 ARGUMENTS = {
     "Flux3DistilledModularPipeline": _flux3,
@@ -286,4 +291,5 @@ ARGUMENTS = {
     "FluxKontextPipeline": _kontext,
     "FluxControlPipeline": _control,
     "FluxFillPipeline": _flux,
+    "QwenImagePipeline": _qwen_image,
 }

@@ -93,6 +93,17 @@ STORED = {
             "a red circle", 6, steps=3, guidance=30.0, images=(painted(48, 36),), mask=mask_of(48, 36), n=2
         ),
     ),
+    "qwen-image": Stored("qwen-image", ImageRequest("два яблока 🍎", 7, width=36, height=28, steps=3, n=2)),
+    "qwen-image, from a picture": Stored(
+        "qwen-image",
+        ImageRequest(
+            "a red circle", 2, "", width=40, height=32, steps=5, guidance=2.0, images=(painted(40, 32),), strength=0.6
+        ),
+    ),
+    "qwen-image, with a mask": Stored(
+        "qwen-image",
+        ImageRequest("a red circle", 3, "blurry, " * 9, steps=3, guidance=3.0, images=(painted(48, 36),), mask=mask_of(48, 36)),
+    ),
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from pipelines.settings import Settings
 from tests.pipelines.families import pipeline_class
 from tests.pipelines.pictures import drawn, report, steps
 
-FAMILIES = ["klein base", "z-image", "flux dev"]
+FAMILIES = ["klein base", "z-image", "flux dev", "qwen-image"]
 REQUEST = ImageRequest("a red circle", 3, "blurry", width=48, height=32, steps=4, guidance=2.0)
 
 

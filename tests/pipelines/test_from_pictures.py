@@ -13,6 +13,7 @@ STARTS = [
     ("z-image", {"guidance": 1.5, "negative_prompt": "blurry"}),
     ("flux schnell", {}),
     ("flux dev", {"guidance": 3.0}),
+    ("qwen-image", {"guidance": 2.5}),
 ]
 
 

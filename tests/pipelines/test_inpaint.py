@@ -32,6 +32,7 @@ def masks(width, height, *boxes):
     [
         ("klein", (64, 48), {"strength": 0.5, "n": 2}),
         ("klein base", (44, 60), {"guidance": 2.0}),
+        ("qwen-image", (44, 60), {"guidance": 2.0, "strength": 0.8, "n": 2}),
         ("z-image-turbo", (48, 64), {"strength": 0.6}),
         ("z-image", (40, 32), {"guidance": 1.5, "negative_prompt": "blurry", "cfg_truncation": 0.6, "n": 2}),
         ("flux schnell", (64, 48), {"strength": 0.3}),

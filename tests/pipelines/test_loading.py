@@ -23,8 +23,8 @@ from tests.pipelines import toys
 from tests.pipelines.families import pipeline_class
 from tests.pipelines.pictures import drawn
 
-FAMILIES = ["klein", "z-image-turbo", "flux dev"]
-PARTS = {"klein": "text_encoder", "z-image-turbo": "vae", "flux dev": "text_encoder_2"}
+FAMILIES = ["klein", "z-image-turbo", "flux dev", "qwen-image"]
+PARTS = {"klein": "text_encoder", "z-image-turbo": "vae", "flux dev": "text_encoder_2", "qwen-image": "vae"}
 # Its noise is a multiple of 16 numbers for every toy: the last of others are drawn differently in half precision.
 REQUEST = ImageRequest("a red circle", 3, width=32, height=64, steps=2)
 
@@ -170,7 +170,7 @@ def test_parts_that_do_not_belong_together_are_an_error(copied, name, file, valu
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_config_that_contradicts_the_weights_lists_them(copied, name):
     local = copied(name)
-    key = "n_layers" if name == "z-image-turbo" else "num_single_layers"
+    key = {"z-image-turbo": "n_layers", "qwen-image": "num_layers"}.get(name, "num_single_layers")
     edit(local.folder / "transformer" / "config.json", **{key: 5})
     with pytest.raises(WeightsError, match=r"do not belong to its config: \d+ missing: "):
         pipeline_class(name).load(local)

@@ -20,11 +20,11 @@ FAMILIES = ("klein", "z-image-turbo", "flux schnell")
 
 
 def draw(pipeline: DenoisingPipeline) -> np.ndarray:
-    events = list(pipeline.generate(ImageRequest("a red circle", 1, width=32, height=32, steps=1)))
+    events = list(pipeline.generate(ImageRequest("a red circle", 1, width=32, height=32, steps=2)))
     return next(event.pixels for event in events if isinstance(event, Picture))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*FAMILIES, "qwen-image"])
 def test_weights_are_drawn_on_the_device_and_draw(name: str, tmp_path: Path) -> None:
     toys.write_texts(toys.TOYS[name], tmp_path)
     pipeline = load_random(tmp_path, toys.TOYS[name].pipeline, Settings(dtype="float32"))
@@ -43,6 +43,16 @@ def test_a_written_checkpoint_has_the_references_names_and_loads_strictly(name: 
                 stored = stored if stored in expected else f"text_model.{key}"
                 assert tuple(expected[stored]) == tuple(info.shape)
     loaded = pipeline_class(toys.TOYS[name].pipeline).load(toys.local(tmp_path), Settings(dtype="float32"))
+    assert draw(loaded).std() > 0
+
+
+def test_qwen_images_autoencoder_is_written_as_it_is_run(tmp_path: Path) -> None:
+    """In the plane, where the reference's has a time as well."""
+    toys.write_texts(toys.TOYS["qwen-image"], tmp_path)
+    write_random(tmp_path, "QwenImagePipeline", "float32", None)
+    (stored,) = (tmp_path / "vae").glob("*.safetensors")
+    assert len(read_header(stored).tensors["decoder.conv_in.weight"].shape) == 4
+    loaded = pipeline_class("QwenImagePipeline").load(toys.local(tmp_path), Settings(dtype="float32"))
     assert draw(loaded).std() > 0
 
 

@@ -8,8 +8,7 @@ the same numbers, and stored references need hold pictures alone. Names and shap
 import json
 import shutil
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +16,10 @@ import mlx.core as mx
 import numpy as np
 
 from models.files import LocalModel, Shard
+from tests.pipelines.qwen_toys import QWEN_TOYS
+from tests.pipelines.toy_model import DYNAMIC, STATIC, Config, Part, Toy
 
 REFERENCES = Path(__file__).parent / "references"
-Config = dict[str, Any]
-
-STATIC = {"num_train_timesteps": 1000, "shift": 3.0, "use_dynamic_shifting": False}
-DYNAMIC = {
-    "num_train_timesteps": 1000, "shift": 3.0, "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15,
-    "base_image_seq_len": 256, "max_image_seq_len": 4096, "time_shift_type": "exponential",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Part:
-    """One component: the library and class that the reference has for it, and its config."""
-
-    library: str
-    name: str
-    config: Config
-
-
-@dataclass(frozen=True)
-class Toy:
-    """A whole model. Its tokenizers are stored, as training one does not give the same twice."""
-
-    pipeline: str
-    parts: Mapping[str, Part]
-    scheduler: Config
-    tokenizers: Mapping[str, str]
-    index: Config = field(default_factory=dict)
-    modular: bool = False  # saved by a modular pipeline
 
 
 def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -356,3 +329,4 @@ TOYS |= {
     )
 }
 TOYS["klein kv"] = replace(TOYS["klein"], pipeline="Flux2KleinKVPipeline")
+TOYS |= QWEN_TOYS

@@ -37,7 +37,9 @@ TEMPLATE = """\
 {%- endif %}"""
 
 
-def qwen(folder: Path, template_file: bool = False, whole: bool = True, **config: Any) -> Path:
+def qwen(
+    folder: Path, template_file: bool = False, whole: bool = True, more: tuple[str, ...] = (), **config: Any
+) -> Path:
     """As Qwen3's: byte-level, special tokens behind the vocabulary, a chat template."""
     backend = Tokenizer(models.BPE())
     backend.normalizer = normalizers.NFC()
@@ -48,9 +50,10 @@ def qwen(folder: Path, template_file: bool = False, whole: bool = True, **config
         CORPUS, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
     )
     size = backend.get_vocab_size()
-    added = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
+    added = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", *more]
     listed = {
-        str(size + at): {**SPECIAL, "content": token, "special": at < 3} for at, token in enumerate(added)
+        str(size + at): {**SPECIAL, "content": token, "special": at not in (3, 4)}
+        for at, token in enumerate(added)
     }
     values: dict[str, Any] = {
         "tokenizer_class": "Qwen2Tokenizer", "model_max_length": 131072, "added_tokens_decoder": listed,
@@ -61,6 +64,12 @@ def qwen(folder: Path, template_file: bool = False, whole: bool = True, **config
         backend.add_tokens([AddedToken(**value) for value in listed.values()])
         backend.post_processor = processors.ByteLevel(trim_offsets=False)
     return _write(folder, backend, values | config, whole, TEMPLATE, template_file)
+
+
+def qwen_vl(folder: Path) -> Path:
+    """As Qwen2.5-VL's: with tokens that stand for pictures."""
+    more = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+    return qwen(folder, more=more)
 
 
 def clip(folder: Path, whole: bool = False, **config: Any) -> Path:

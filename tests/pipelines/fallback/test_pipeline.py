@@ -29,8 +29,14 @@ from tests.pipelines.toys import TOYS
 pytestmark = pytest.mark.reference
 
 PORTED = ["klein", "z-image-turbo", "flux schnell", "flux dev"]
-# Pipelines that need pictures: they are compared with ours in test_flux_relatives.py.
-RELATIVES = {"FluxKontextPipeline", "FluxFillPipeline", "FluxControlPipeline", "Flux2KleinKVPipeline"}
+# Compared with ours in test_flux_relatives.py, because they need pictures, and in test_qwen_image.py, which needs a negative prompt.
+RELATIVES = {
+    "FluxKontextPipeline",
+    "FluxFillPipeline",
+    "FluxControlPipeline",
+    "Flux2KleinKVPipeline",
+    "QwenImagePipeline",
+}
 REQUEST = ImageRequest("a red circle", seed=7, width=48, height=32, steps=3)
 _loaded: dict[str, TorchPipeline] = {}
 

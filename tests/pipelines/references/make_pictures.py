@@ -23,7 +23,7 @@ def main() -> None:
         }
         for name, toy in TOYS.items()
     }
-    for kind in (toy_tokenizers.qwen, toy_tokenizers.clip, toy_tokenizers.t5):
+    for kind in (toy_tokenizers.qwen, toy_tokenizers.qwen_vl, toy_tokenizers.clip, toy_tokenizers.t5):
         folder = REFERENCES / "tokenizers" / kind.__name__
         if not folder.exists():  # new ones would change every picture
             for path in kind(folder).glob("*.json"):
