@@ -29,6 +29,14 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class LoraFile:
+    """An adapter of a language model: a file, or a folder of PEFT's."""
+
+    path: Path
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
 class LocalModel:
     """A model ready to load.
 
@@ -39,6 +47,7 @@ class LocalModel:
     name: str
     folder: Path
     shards: Callable[[str], tuple[Shard, ...]]
+    loras: tuple[LoraFile, ...] = ()  # that belong to it
 
     def read_json(self, path: str) -> dict[str, Any] | None:
         """A JSON object in the folder, None where there is no such file; anything else is a ConfigError that names it."""

@@ -108,16 +108,17 @@ def attach(
     network: nn.Module,
     adapters: Sequence[tuple[Mapping[str, tuple[Change, ...]], float]],
     beside: dict[str, AdaptedLinear],
+    dtype: mx.Dtype | None = None,
 ) -> None:
     """Put the changes of all adapters, each with its scale, beside the network's layers, in place of those before.
 
     `beside` keeps the AdaptedLinear of each path from one call to the next: where layers have adapters again, the arrays
-    alone are other ones. Without changes a layer is the network's own again."""
+    alone are other ones. `dtype`: what the network computes in, if its norms do not say so. Without changes a layer is the network's own again."""
     changes: dict[str, list[Scaled]] = {}
     for layers, scale in adapters:
         for path, each in layers.items():
             changes.setdefault(path, []).extend((change, scale) for change in each)
-    dtype = compute_dtype(network)
+    dtype = dtype or compute_dtype(network)
     modules = dict(network.named_modules())
     for path in changes:
         if path not in beside:

@@ -1,6 +1,6 @@
 """A checkpoint's files to a language model: network with weights, tokenizer, limits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +11,13 @@ import mlx.nn as nn
 from mlx_lm import utils as mlx_utils
 from mlx_lm.models import cache as mlx_cache
 
+from models.adapters.adapter_file import AdapterError
 from models.checkpoint.gguf.shard import GGUFShard, Precision, of_tower
 from models.checkpoint.gguf.tensors import packed_layers, unpacked_size
+from models.checkpoint.safetensors import WeightsError
 from models.checkpoint.unpack import still_packed, unpacked_note
 from models.checkpoint.weights import evaluate, read_shards
-from models.files import LocalModel
+from models.files import LocalModel, LoraFile
 from models.kernels.gpu import on_cuda
 from models.language.architectures import max_context
 from models.language.build import DEFAULT_CONTEXT, LoadError, build, parameters, read_config
@@ -24,6 +26,8 @@ from models.language.cache.kv_cache import Cache
 from models.language.cache.quantized_kv import KVCacheNotQuantizable, check_quantizable, quantized_row
 from models.language.decode.matmul import patch_matmul
 from models.language.distributed.sharding import shard
+from models.language.gguf.metadata import GGUFError
+from models.language.lora import add_loras
 from models.language.pictures.inputs import embedding_of
 from models.language.unpack import is_quantized, unpack, unpacked_bytes
 from models.tokenizers.ollama_tokenizer import read_go_template, use_go_template
@@ -73,16 +77,18 @@ def load(
     progress: Callable[[float], None] = lambda _: None,
     group: mx.distributed.Group | None = None,
     room: int | None = None,
+    loras: Sequence[LoraFile] = (),
 ) -> LanguageModel:
     """Load everything on the calling thread, which owns the arrays from then on; with a group, only this rank's share.
 
-    `room`: dequantize to float32, for a processor, if that takes at most this many bytes; None: never.
+    `room`: dequantize to float32, for a processor, if that takes at most this many bytes; None: never. `loras`: adapters
+    beyond the model's own.
     """
     notes: list[str] = []
     precision = _gguf_precision(local, float32, room if group is None else None, notes)
     model, config = build(local, precision, notes)
     adapted, warnings = _adapt(local.name, model, float32, group, room)
-    notes += adapted
+    notes += [*adapted, *_add_loras(local, model, config, loras, group)]
     vision = None if group is not None else _vision(local, model, precision, notes)
     tokenizer = _read(local.folder, config, _Networks(model, vision), progress)
     model.eval()
@@ -135,6 +141,25 @@ def _adapt(
     if on_cuda():
         patch_matmul(model)
     return notes, warnings
+
+
+def _add_loras(
+    local: LocalModel,
+    model: nn.Module,
+    config: dict[str, Any],
+    loras: Sequence[LoraFile],
+    group: mx.distributed.Group | None,
+) -> list[str]:
+    loras = (*local.loras, *loras)
+    if loras and group is not None:
+        raise LoadError(f"{local.name}: a model over several processes cannot have LoRA adapters")
+    if not loras:
+        return []
+    dtype = embedding_of(model)(mx.zeros((1,), mx.uint32)).dtype  # known without evaluation
+    try:
+        return add_loras(local.name, model, config, loras, dtype)
+    except (AdapterError, GGUFError, WeightsError, OSError) as error:
+        raise LoadError(str(error)) from error
 
 
 class _Networks(nn.Module):

@@ -50,6 +50,7 @@ class Detection:
     least_memory: int | None
     context_length: int | None
     sees: bool  # a language model that reads pictures
+    adapters: tuple[str, ...] = ()  # that belong to a language model
 
 
 def detect(name: str | ModelFiles) -> Detection:
@@ -89,6 +90,7 @@ def detect(name: str | ModelFiles) -> Detection:
         least_memory=(estimate.staged if staged else estimate.resident) if estimate else None,
         context_length=_context_length(files) if mode is ModelMode.TEXT else None,
         sees=mode is ModelMode.TEXT and reason is None and sees_pictures(files),
+        adapters=files.adapters(),
     )
 
 

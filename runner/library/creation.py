@@ -21,6 +21,7 @@ from runner.sources.name import OllamaName
 from runner.sources.ollama import open_ollama
 from runner.sources.ollama_model import OllamaModel
 from runner.sources.ollama_store import (
+    ADAPTER,
     GGUF,
     JSON,
     LICENSE,
@@ -53,6 +54,7 @@ class NewModel:
     name: OllamaName
     base: ModelFiles | None = None
     files: Mapping[str, str] = field(default_factory=dict)  # digests of blobs, by the names of the files
+    adapters: Mapping[str, str] = field(default_factory=dict)  # digests too
     texts: Mapping[str, list[str]] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
@@ -64,6 +66,7 @@ def create_model(new: NewModel) -> Iterator[Line]:
     for layer in _weights(new):
         yield {"status": f"using existing layer {layer['digest']}"}
         layers.append(layer)
+    layers += _adapters(new, layers)
     for layer in _modelfile(new):
         yield {"status": f"creating new layer {layer['digest']}"}
         layers.append(layer)
@@ -98,15 +101,39 @@ def _weights(new: NewModel) -> Iterator[Layer]:
         raise BadRequest(f"from: {base.place} is not on this machine as a whole; pull it first")
 
 
+def _adapters(new: NewModel, layers: list[Layer]) -> list[Layer]:
+    """Those of the model, in place of its base's."""
+    if not new.adapters:
+        return []
+    layers[:] = [layer for layer in layers if layer["mediaType"] != ADAPTER]
+    if not any(layer["mediaType"] == GGUF for layer in layers):
+        raise BadRequest(
+            "adapters: they go with GGUF models; `diptych runner --lora` takes one for any language model"
+        )
+    added = []
+    for name, digest in new.adapters.items():
+        if not name.endswith(".gguf"):
+            raise BadRequest(
+                f"adapters: {shorten(name)} is not a GGUF; `diptych runner --lora` takes safetensors as well"
+            )
+        added.append(_layer(ADAPTER, digest, _uploaded("adapters", name, digest).stat().st_size))
+    return added
+
+
+def _uploaded(field: str, name: str, digest: str) -> Path:
+    path = blob_path(digest)
+    if not path.is_file():
+        raise BadRequest(
+            f"{field}: the blob {digest} of {shorten(name)} does not exist; POST it to /api/blobs first"
+        )
+    return path
+
+
 def _of_blobs(files: Mapping[str, str]) -> Iterator[Layer]:
     for name, digest in files.items():
         if not is_plain_path(name):
             raise BadRequest(f"files: {shorten(name)} is not a path inside a model")
-        path = blob_path(digest)
-        if not path.is_file():
-            raise BadRequest(
-                f"files: the blob {digest} of {shorten(name)} does not exist; POST it to /api/blobs first"
-            )
+        path = _uploaded("files", name, digest)
         if name.endswith(".gguf"):
             yield _layer(GGUF, digest, path.stat().st_size)
         elif media_type := _media_type(name):

@@ -32,6 +32,7 @@ from runner.protocol.speculate import DRAFTED
 from runner.server.app import RunnerApp
 from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.adapters import AdapterSource
+from runner.sources.loras import parse_lora
 
 log = logging.getLogger("diptych.serve")
 
@@ -60,6 +61,7 @@ class RunnerSettings:
     memory: str | int = "auto"
     engine: str = "auto"
     loras: str | None = None  # the folder of adapters
+    lora: Sequence[str] | None = None  # adapters of a language model, with their scales
     lora_file: Sequence[str] | None = None  # more of them, given by the local user
     api_key: str | None = None
     allow_host: Sequence[str] | None = None
@@ -193,6 +195,9 @@ class _Process:
 
     def _text(self, local: LocalModel, progress: Callable[[float], None]) -> Worker:
         settings = self._settings
+        loras = tuple(map(parse_lora, settings.lora or ()))
+        if (loras or local.loras) and settings.tensor_parallel > 1:
+            raise BadRequest("--tensor-parallel cannot be combined with LoRA adapters")
         if settings.quantize or settings.memory != "auto" or settings.engine == "torch":
             name = (
                 "--quantize"
@@ -203,6 +208,8 @@ class _Process:
             )
             raise BadRequest(f"{name} is for picture models; {settings.model} is a language model")
         if is_encoder(local.read_json("config.json") or {}):
+            if loras or local.loras:
+                raise BadRequest(f"--lora is for models that write text; {settings.model} is an encoder")
             return self._encoder(local, progress)
         draft = self._draft_files()
         if settings.kv_disk and settings.tensor_parallel > 1:
@@ -231,6 +238,7 @@ class _Process:
             float32=self._float32(),
             room=settings.room,
             warm_up=settings.warm_up,
+            loras=loras,
         )
         if world is None:
             return load_text_worker(local, chosen, progress)
@@ -283,6 +291,10 @@ class _Process:
             raise BadRequest(f"--tensor-parallel is for language models; {settings.model} is a picture model")
         if settings.draft is not None:
             raise BadRequest(f"--draft is for language models; {settings.model} is a picture model")
+        if settings.lora:
+            raise BadRequest(
+                f"--lora is for language models; {settings.model} is a picture model, whose adapters are chosen per request"
+            )
         chosen = ImageSettings(
             settings.quantize, settings.memory, settings.dtype, settings.warm_up, settings.room
         )

@@ -73,6 +73,10 @@ class ModelFiles(ABC):
     def read_index(self) -> dict[str, Any] | None:
         return None if self.index is None else self.read_json(self.index)
 
+    def adapters(self) -> tuple[str, ...]:
+        """The adapters that belong to the model, for its description."""
+        return ()
+
     def folders(self) -> list[str]:
         """The top-level folders of the model."""
         return sorted({path.split("/")[0] for path in self.listing() if path.count("/") == 1})

@@ -16,6 +16,7 @@ from runner.sources.name import ModelName, OllamaName
 from runner.sources.ollama_gguf import OllamaGGUF
 from runner.sources.ollama_model import OllamaModel
 from runner.sources.ollama_store import (
+    ADAPTER,
     GGUF,
     JSON,
     TEMPLATE,
@@ -39,6 +40,10 @@ class OllamaFiles(OllamaModel):
 
     def __init__(self, name: OllamaName, manifest: Manifest) -> None:
         super().__init__(name, manifest)
+        if manifest.of_type(ADAPTER):
+            raise ModelNotSupported(
+                f"{self.place} has an adapter beside a safetensors model; those of GGUF models run"
+            )
         self._by_digest = {layer.digest: layer for layer in manifest.layers}
         self._headers: dict[str, Header] = {}
 

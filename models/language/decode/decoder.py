@@ -18,6 +18,7 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
+from models.adapters.layers import AdaptedLinear
 from models.kernels.checked import report
 from models.kernels.gpu import on_cuda, ours_compile
 from models.language.decode import kernels, reference_ops
@@ -75,6 +76,8 @@ class Decoder:
     def of(cls, model: nn.Module, pool: Pool) -> "Decoder | None":
         """A decoder, if the model and its pool are supported and the device is an NVIDIA card."""
         model = text_network(model)
+        if any(isinstance(layer, AdaptedLinear) for layer in model.modules()):
+            return None  # what adapters add is computed by the layers
         if not (on_cuda() and is_supported(model) and is_supported_pool(pool)):
             return None
         ours_compile()  # runs a kernel to find out, which cannot happen while a step is traced

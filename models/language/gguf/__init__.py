@@ -7,6 +7,7 @@
     projector.py      what a model sees with, beside its text network or in a file of its own
     towers.py         the kinds of projectors that run, and how they differ
     ollama.py         the names in files that Ollama has converted
+    adapter.py        the header of a LoRA adapter; lora_tensors.py reads its matrices
 
-Imports neither MLX nor transformers.
+Except for lora_tensors.py, imports neither MLX nor transformers.
 """

@@ -18,7 +18,7 @@ _IN_BLOCK = re.compile(r"blk\.(\d{1,6})\.([a-z0-9_]+)\.(weight|bias)")
 
 def network_names(tensors: Iterable[str], architecture: Architecture, metadata: Metadata) -> dict[str, str]:
     """The network's name of each tensor; an error names those that the architecture does not have."""
-    names = {key: _name(key, architecture) for key in tensors if key not in FACTORS}
+    names = {key: network_name(key, architecture) for key in tensors if key not in FACTORS}
     unknown = sorted(key for key, name in names.items() if name is None)
     if unknown:
         shown = ", ".join(key[:80] for key in unknown[:6])
@@ -29,7 +29,7 @@ def network_names(tensors: Iterable[str], architecture: Architecture, metadata: 
     return {key: name for key, name in names.items() if name is not None}
 
 
-def _name(key: str, architecture: Architecture) -> str | None:
+def network_name(key: str, architecture: Architecture) -> str | None:
     outside, _, kind = key.rpartition(".")
     if outside in architecture.outside and kind in ("weight", "bias"):
         return f"{architecture.outside[outside]}.{kind}"

@@ -77,7 +77,9 @@ class Creations:
             raise BadRequest(
                 f"model: {shorten(name)} is not a name for the Ollama store; use name, name:tag or namespace/name:tag"
             )
-        return NewModel(new, base, request.files or {}, texts, request.parameters or {}), request
+        return NewModel(
+            new, base, request.files or {}, request.adapters or {}, texts, request.parameters or {}
+        ), request
 
     async def lines(self, new: NewModel, request: CreateRequest) -> AsyncGenerator[dict[str, Any], None]:
         await self._unload(new)
@@ -104,8 +106,6 @@ def _check(request: CreateRequest) -> None:
         raise BadRequest("model is missing; name the model to create")
     if request.modelfile:
         raise BadRequest("modelfile: it is not supported; send from, system, parameters and messages")
-    if request.adapters:
-        raise BadRequest("adapters: adapters of language models are not supported")
     _check_template(request.template)
     if request.quantize:
         raise BadRequest(

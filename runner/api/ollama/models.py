@@ -217,7 +217,7 @@ def describe(model: Installed, name: str) -> dict[str, Any]:
     defaults = _defaults(files)
     warnings = {"warnings": [f"{name} cannot be run: {model.fault}"]} if model.fault else {}
     return {
-        "modelfile": f"FROM {name}\n",
+        "modelfile": "".join((f"FROM {name}\n", *(f"# with a {adapter}\n" for adapter in files.adapters()))),
         "parameters": "\n".join(_parameter(*one) for one in defaults.options.items()),
         "system": defaults.system,
         "license": defaults.license,

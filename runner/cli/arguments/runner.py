@@ -85,6 +85,8 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how many tokens to draft ahead at most (default: 16)",
     )
+    add("--lora", action="append", metavar="PATH[:SCALE]", help="put a LoRA adapter beside the weights: a GGUF, a safetensors "
+        "file or a folder of PEFT's, times SCALE (default: 1); may be given several times")  # fmt: skip
     add("--tensor-parallel", type=natural, metavar="N", help="split the model across N devices of this machine, one "
         "process each (default: 1)")  # fmt: skip
 

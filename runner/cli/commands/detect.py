@@ -30,6 +30,7 @@ def render(detection: Detection, as_json: bool = False) -> str:
         *([("engine", ENGINES[detection.engine])] if detection.engine else []),
         ("source", detection.source),
         *_size_rows(detection),
+        *(("adapter", adapter) for adapter in detection.adapters),
     ]
     if detection.context_length:
         rows.append(("context", f"{detection.context_length:,} tokens"))

@@ -28,6 +28,10 @@ def run(options: argparse.Namespace) -> int:
 def quantize(model: str, folder: Path, bits: str, as_json: bool = False) -> int:
     files = find(model)
     mode = detect_model_mode(files, "mlx")  # only MLX models can be quantized
+    if files.adapters():
+        raise ModelNotSupported(
+            f"{model} has a LoRA adapter, which a quantized copy would lose; quantize the model without it"
+        )
     with _appearing(folder) as partial:
         device.prepare()
         local = files.fetch(mode.mode)

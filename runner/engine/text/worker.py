@@ -13,7 +13,7 @@ import msgspec
 from models.config import ConfigError
 from models.embedding.reranker import Reranker, RerankError
 from models.embedding.sentence_transformers import EmbeddingError
-from models.files import LocalModel
+from models.files import LocalModel, LoraFile
 from models.kernels.checked import reports
 from models.kernels.gpu import on_cuda
 from models.language.architectures import scores_documents
@@ -66,6 +66,7 @@ class TextSettings:
     float32: bool = False
     room: int | None = None  # memory that the gateway has for all models
     warm_up: bool = True
+    loras: tuple[LoraFile, ...] = ()  # beyond the model's own
 
 
 def load_text_worker(
@@ -86,6 +87,7 @@ def load_text_worker(
         progress=progress,
         group=ranks.group if ranks else None,
         room=room_to_unpack(settings.room) if settings.float32 and not device.has_gpu() else None,
+        loras=settings.loras,
     )
     for note in model.notes:
         log.info("%s", note)

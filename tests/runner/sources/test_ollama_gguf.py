@@ -14,6 +14,7 @@ from runner.inspect.detect import check_runnable, detect
 from runner.library import installed
 from runner.sources import ModelMode, find
 from runner.sources.ollama_model import OllamaModel
+from tests.gguf_files import write_gguf
 from tests.runner.ollama_store import layer, manifest
 from tests.runner.sources.test_gguf import logits
 from tests.toys.gguf import toy_gguf
@@ -81,13 +82,46 @@ def test_its_template_is_the_gguf_s_own_and_else_ollama_s(store: Path) -> None:
     assert chat_template(find("toy:8b")) == "### {{ .Prompt }}"
 
 
-def test_a_damaged_projector_and_an_adapter_are_refused(store: Path) -> None:
+def test_a_damaged_projector_is_refused(store: Path) -> None:
     add(store, beside={"projector": b"GGUF"})
     with pytest.raises(ModelNotSupported, match="cut short or damaged"):
         check_runnable(find("toy:8b"))
-    add(store, beside={"adapter": b"GGUF"})
-    with pytest.raises(ModelNotSupported, match="LoRA adapter"):
-        find("toy:8b")
+
+
+def adapter(path: Path, layer: str = "attn_q", outputs: int = 128, **changes: Any) -> bytes:
+    """For the toy llama."""
+    entries = {
+        "general.type": "adapter",
+        "adapter.type": "lora",
+        "general.architecture": "llama",
+        "adapter.lora.alpha": 4.0,
+    }
+    chance = np.random.default_rng(0)
+    tensors = {}
+    for letter, shape in (("a", (2, 64)), ("b", (outputs, 2))):
+        matrix = chance.standard_normal(shape).astype(np.float32)
+        tensors[f"blk.0.{layer}.weight.lora_{letter}"] = ("F32", shape, matrix.tobytes())
+    return write_gguf(path, {**entries, **changes}, tensors).read_bytes()
+
+
+def test_an_adapter_of_a_modelfile_is_beside_the_weights(store: Path, tmp_path: Path) -> None:
+    path = add(store, beside={"adapter": adapter(tmp_path / "a.gguf")})
+    files = find("toy:8b")
+    assert check_runnable(files).mode is ModelMode.TEXT
+    assert len(detect(files).adapters) == 1
+    assert "# with a LoRA" in describe(installed().models[0], "toy:8b")["modelfile"]
+    loaded = load(files.fetch(ModelMode.TEXT), float32=True)
+    assert any("LoRA" in note for note in loaded.notes)
+    assert not np.allclose(logits("toy:8b"), logits(path), atol=1e-3)
+    for changes, message in (
+        ({"outputs": 64}, "which is [128, 64]"),
+        ({"layer": "attn_x"}, "layers that the model does not have"),
+        ({"general.architecture": "qwen3"}, "its adapter is for qwen3, and the model is llama"),
+    ):
+        add(store, beside={"adapter": adapter(tmp_path / "b.gguf", **changes)})
+        assert message in str(installed().models[0].fault)
+    add(store, beside={"adapter": b"ggla"})
+    assert "the adapter" in str(installed().models[0].fault)
 
 
 def test_an_incomplete_or_unknown_model_is_listed_with_its_reason(store: Path) -> None:

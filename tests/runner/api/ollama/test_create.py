@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from tests.gguf_files import write_gguf
 from tests.runner.api.ollama.test_ollama import refused
 from tests.runner.gateway.live import Gateway
 from tests.runner.ollama_store import store_model
@@ -107,6 +109,32 @@ def test_a_blob_is_what_its_digest_says(gateway: Gateway, store: Path) -> None:
     strange = gateway.http.post("/api/blobs/sha256:..%2F..%2Fx", content=b"x")
     assert strange.status_code in (400, 404)
     assert not list((store / "blobs").glob(".*"))
+
+
+def test_an_adapter_goes_beside_a_gguf(client: Any, tmp_path: Path) -> None:
+    files = {"toy.gguf": client.create_blob(toy_gguf(tmp_path / "toy.gguf"))}
+    entries = {"general.type": "adapter", "adapter.type": "lora", "general.architecture": "llama"}
+    for rows, words in ((128, ""), (64, r"for blk\.0\.attn_q\.weight, which is")):
+        matrices = {
+            f"blk.0.attn_q.weight.lora_{letter}": ("F32", shape, np.ones(shape, np.float32).tobytes())
+            for letter, shape in (("a", (2, 64)), ("b", (rows, 2)))
+        }
+        adapters = {"a.gguf": client.create_blob(write_gguf(tmp_path / "a.gguf", entries, matrices))}
+        if words:
+            refused(
+                lambda: client.create("adapted", files=files, adapters=adapters, stream=False),  # noqa: B023
+                words,
+            )
+        else:
+            client.create("adapted", files=files, adapters=adapters, stream=False)
+    assert "LoRA" in client.show("adapted").modelfile
+    assert chat(client, "adapted").eval_count == 6
+    refused(
+        lambda: client.create(
+            "wrong", files=files, adapters={"a.safetensors": files["toy.gguf"]}, stream=False
+        ),
+        r"^adapters: 'a\.safetensors' is not a GGUF",
+    )
 
 
 @pytest.mark.parametrize(
