@@ -1,6 +1,6 @@
 """The APIs that `diptych serve` offers. Where two have the same path, the earlier one wins."""
 
-from runner.api import page, server_info
+from runner.api import infill, page, server_info
 from runner.api.anthropic import routes as anthropic
 from runner.api.automatic1111 import routes as automatic1111
 from runner.api.gallery import routes as gallery
@@ -21,5 +21,6 @@ APIS = (
     Api(rerank.routes),
     Api(ollama.routes),
     Api(server_info.routes),
+    Api(infill.routes),
     Api(automatic1111.routes),
 )

@@ -1,14 +1,16 @@
-"""A model's capabilities, by its files: thinking, calling tools, or only making vectors or scores; the parameters of pictures. No MLX.
+"""A model's capabilities, by its files: thinking, calling tools, filling in the middle, or only making vectors or scores; the parameters of pictures. No MLX.
 
 The markers are mlx-lm's: output that it cannot parse is not a capability. They are repeated here because importing mlx-lm
 imports MLX; a test compares them with those of the installed version.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from models.config import ConfigError
 from models.encoders.architectures import is_classifier, is_encoder
 from models.language.architectures import scores_documents
+from models.tokenizers.fill_in_middle import CONFIG_KEYS, fill_tokens
 from models.tokenizers.template_location import (
     GO_TEMPLATE_FILE,
     TEMPLATE_CONFIGS,
@@ -19,6 +21,7 @@ from pipelines import PIPELINES, Capabilities
 from runner.errors import ModelNotSupported
 from runner.inspect.sight import sees_pictures
 from runner.sources import ModelFiles
+from runner.sources.ollama_model import OllamaModel
 
 # Any of these in a chat template shows how its model calls tools.
 CALLS = (
@@ -79,8 +82,16 @@ def text_capabilities(files: ModelFiles) -> list[str]:
         "vision": sees_pictures(files),
         "tools": templated and calls,
         "thinking": thinks,
+        "insert": _fills_in(files, words | _contents([config.get(key) for key in CONFIG_KEYS])),
     }
     return [name for name, has in capabilities.items() if has]
+
+
+def _fills_in(files: ModelFiles, words: Collection[str]) -> bool:
+    """Whether what is missing between two texts can be asked for: by its tokens, or by Ollama's template."""
+    return fill_tokens(words) is not None or (
+        isinstance(files, OllamaModel) and ".Suffix" in files.template()
+    )
 
 
 def image_capabilities(files: ModelFiles, class_name: str) -> Capabilities | None:
@@ -106,4 +117,5 @@ def added_words(files: ModelFiles) -> frozenset[str]:
 
 def _contents(tokens: Any) -> set[str]:
     listed = tokens if isinstance(tokens, list) else []
-    return {token["content"] for token in listed if isinstance(token, dict) and "content" in token}
+    named = [token.get("content") if isinstance(token, dict) else token for token in listed]
+    return {name for name in named if isinstance(name, str)}

@@ -95,10 +95,31 @@ class Grammar(Struct, frozen=True):
     definition: Annotated[str, Meta(min_length=1, max_length=128 * 1024)]
 
 
+class InfillFile(Struct, frozen=True, omit_defaults=True):
+    """Another file of the same project, which a middle may use."""
+
+    text: str
+    filename: str = ""
+
+
+LEFT_OUT = "tokens around the middle were left out"  # in the warning of a prompt that was cut
+
+
+class Infill(Struct, frozen=True, omit_defaults=True):
+    """The prompt is what comes before; what is written leads from it to the `suffix`. `begun`: how it begins. `rendered`: the
+    prompt has all of this, by a template; what ends a middle ends the text."""
+
+    suffix: str = ""
+    begun: str = ""
+    files: list[InfillFile] = field(default_factory=list)
+    rendered: bool = False
+
+
 class TextRequest(Struct, frozen=True, omit_defaults=True):
     """POST /completion in text mode."""
 
     prompt: Prompt | None = None
+    infill: Infill | None = None
     messages: list[Message] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: Literal["auto", "required"] | None = None

@@ -69,11 +69,14 @@ def _check_text(request: TextRequest) -> None:
 def _check_prompt(request: TextRequest) -> None:
     if request.prompt is not None and request.messages is not None:
         raise BadRequest("prompt and messages are both given; send one of them")
+    if request.infill is not None and (request.prompt is None or request.context):
+        what = "needs a prompt, which may be empty" if request.prompt is None else "cannot follow a context"
+        raise BadRequest(f"infill: it {what}")
     if request.messages is not None:
         check_messages(request.messages)
         _check_parts(request.messages)
         return
-    if not request.prompt and not request.context:
+    if not request.prompt and not request.context and request.infill is None:
         state = "is missing" if request.prompt is None else "is empty"
         raise BadRequest(f"prompt {state}; some text is needed, or messages")
     if request.tools:

@@ -12,7 +12,7 @@ from runner.sources.base import ModelMode, Progress
 from runner.sources.gguf import GGUFFiles
 from runner.sources.name import OllamaName
 from runner.sources.ollama_model import OllamaModel
-from runner.sources.ollama_store import ADAPTER, GGUF, PROJECTOR, TEMPLATE, Manifest
+from runner.sources.ollama_store import ADAPTER, GGUF, PROJECTOR, Manifest
 
 
 class OllamaGGUF(OllamaModel, GGUFFiles):
@@ -29,7 +29,7 @@ class OllamaGGUF(OllamaModel, GGUFFiles):
         """With Ollama's own template where the GGUF has none in Jinja."""
         self._check_adapters()
         texts = super()._make_texts()
-        template = self._text(TEMPLATE)
+        template = self.template()
         if template and TEMPLATE_FILE not in texts:
             texts |= {GO_TEMPLATE_FILE: template.encode()}
             if calls_as_json(template):

@@ -8,7 +8,7 @@ from models.files import read_regular
 from runner.errors import ModelNotSupported
 from runner.sources.base import JSON_LIMIT, ModelFiles, parse_object
 from runner.sources.name import OllamaName, Source
-from runner.sources.ollama_store import LICENSE, MESSAGES, PARAMS, SYSTEM, Layer, Manifest, in_store
+from runner.sources.ollama_store import LICENSE, MESSAGES, PARAMS, SYSTEM, TEMPLATE, Layer, Manifest, in_store
 
 
 class OllamaModel(ModelFiles, ABC):
@@ -33,6 +33,10 @@ class OllamaModel(ModelFiles, ABC):
     def system(self) -> str:
         """The system message in its Modelfile."""
         return self._text(SYSTEM)
+
+    def template(self) -> str:
+        """The template in its Modelfile, in Go's language."""
+        return self._text(TEMPLATE)
 
     def messages(self) -> list[dict[str, str]]:
         """The messages in its Modelfile, with which every chat begins."""

@@ -10,6 +10,11 @@ from models.tokenizers.gguf.splitting import SPLITTINGS, Splitting
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 PREFIX = "tokenizer.ggml."
+# Around what is missing in the middle of a text; the last three are their former names.
+FILL_ROLES = (
+    *("fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep"),
+    *("prefix", "suffix", "middle"),
+)
 ROLES = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 # Tokens that end an answer, beside the one that the file calls the end of the text.
 ENDS = (
@@ -154,7 +159,8 @@ class Vocabulary:
         """The tokens that are never split, and whether each is special, which text does not show."""
         special = {CONTROL: True, UNKNOWN: True, USER_DEFINED: False}
         marked = {id: special[kind] for id, kind in enumerate(self.types) if kind in special}
-        roles = [self.id_of(name) for name in ("bos", "eos", "unknown", "padding", "eot", "eom")]
+        names = ("bos", "eos", "unknown", "padding", "eot", "eom", *FILL_ROLES)
+        roles = [self.id_of(name) for name in names]
         return {**marked, **{id: True for id in roles if id is not None}}
 
     def stop_ids(self) -> list[int]:

@@ -48,6 +48,7 @@ class ModelfileDefaults:
     system: str = ""
     license: str = ""
     messages: list[dict[str, str]] = field(default_factory=list)
+    template: str = ""
 
 
 class ModelCatalog:
@@ -207,7 +208,12 @@ def _defaults(files: ModelFiles) -> ModelfileDefaults:
     if not isinstance(files, OllamaModel):
         return ModelfileDefaults()
     return ModelfileDefaults(
-        files.name, files.parameters(), files.system(), files.license(), files.messages()
+        files.name,
+        files.parameters(),
+        files.system(),
+        files.license(),
+        files.messages(),
+        files.template(),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from models.tokenizers.go_template import GoTemplateError, Limits, OllamaTemplate
 from pipelines.parameters import ImageParameters, Loras, Side, Steps, values
@@ -16,7 +17,7 @@ from runner.http import rules
 from runner.protocol.duration import Duration
 from runner.protocol.image import ImageCompletionRequest
 from runner.protocol.messages import check_content
-from runner.protocol.text import Message, TextRequest, TokenId, parse, parse_body
+from runner.protocol.text import Infill, Message, TextRequest, TokenId, parse, parse_body
 
 NO_TOOLS = Toolbox()
 TEMPLATE_LIMITS = Limits(steps=100_000)  # the event loop waits meanwhile
@@ -92,7 +93,7 @@ class ChatRequest(CommonFields, frozen=True, kw_only=True):
 CHAT_RULES = (CHOICE_RULE,)
 GENERATE_RULES = (
     rules.excludes("raw", "system", "think", "context", "template"),
-    rules.is_absent("suffix"),
+    rules.excludes("suffix", "raw", "context", "images"),
 )
 
 
@@ -103,6 +104,7 @@ class Request:
     kind: Literal["generate", "chat"]
     empty: bool
     system = ""
+    template = ""  # of the model in the Ollama store
     earlier: Sequence[Message] = ()  # with which every conversation begins
 
     def _read(self, fields: CommonFields, body: bytes) -> None:
@@ -123,6 +125,7 @@ class Request:
         """Use the model's own options and system message where the request sets none."""
         self.options.apply_defaults(defaults.options, defaults.name)
         self.system = defaults.system
+        self.template = defaults.template
         self.earlier = [Message(one.get("role", "user"), one.get("content", "")) for one in defaults.messages]
 
     @property
@@ -177,7 +180,7 @@ class Generate(Request):
     def __init__(self, body: bytes) -> None:
         self.fields = parse_body(GenerateRequest, body)
         self._read(self.fields, body)
-        self.empty = not self.fields.prompt and not self.fields.images
+        self.empty = not self.fields.prompt and not self.fields.images and not self.fields.suffix
 
     def text(self) -> TextRequest:
         fields = self.fields
@@ -192,9 +195,10 @@ class Generate(Request):
                 "height": "this model writes text",
                 "steps": "this model writes text",
                 "loras": "adapters are for models that draw pictures",
-                "suffix": "filling in between is not supported; put all that comes before into prompt",
             }
         )
+        if fields.suffix:
+            return self._infill(fields.prompt or "", fields.suffix)
         if fields.raw:
             if fields.system or fields.think:
                 raise BadRequest(
@@ -212,15 +216,39 @@ class Generate(Request):
         if fields.template:
             if fields.images:
                 raise BadRequest("template: it cannot be combined with images, which need the chat template")
-            values = {"System": fields.system or self.system, "Prompt": fields.prompt or ""}
-            try:
-                text = OllamaTemplate(fields.template, limits=TEMPLATE_LIMITS).prompt(values)
-            except GoTemplateError as error:
-                raise BadRequest(f"template: {error}") from None
-            return self._engine_request(prompt=text)
+            return self._engine_request(prompt=self._rendered(fields.template))
         system = _system(fields.system or self.system)
         prompt = Message("user", fields.prompt or "", images=fields.images or None)
         return self._engine_request([*system, *([] if self.context else self.earlier), prompt])
+
+    def _rendered(self, template: str, suffix: str = "") -> str:
+        system = self.fields.system or self.system
+        values = {"System": system, "Prompt": self.fields.prompt or "", "Suffix": suffix}
+        try:
+            return OllamaTemplate(template, limits=TEMPLATE_LIMITS).prompt(values)
+        except GoTemplateError as error:
+            raise BadRequest(f"template: {error}") from None
+
+    def _infill(self, before: str, after: str) -> TextRequest:
+        """What leads from the prompt to the suffix: by a template with a branch for it, else by the model's own tokens."""
+        fields = self.fields
+        for name in ("raw", "context", "images"):
+            if getattr(fields, name):
+                raise BadRequest(f"suffix: it cannot be combined with {name}")
+        template = fields.template or (self.template if ".Suffix" in self.template else "")
+        for name in ("think",) if template else ("system", "think"):
+            if getattr(fields, name):
+                self.warnings.append(f"{name} was ignored: what is filled in is no answer of a chat")
+        if template:
+            return self._filling(self._rendered(template, after), Infill(rendered=True))
+        return self._filling(before, Infill(after))
+
+    def _filling(self, prompt: str, infill: Infill) -> TextRequest:
+        return replace(self._engine_request(prompt=prompt), infill=infill, context=None)
+
+    @property
+    def shifts(self) -> bool:
+        return super().shifts and not self.fields.suffix
 
     @property
     def context(self) -> list[int]:

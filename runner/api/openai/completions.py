@@ -30,14 +30,13 @@ from runner.gateway.lease import Lease
 from runner.gateway.proxy import keep_alive_seconds
 from runner.http import rules
 from runner.protocol.events import TextEvent
-from runner.protocol.text import ScoreDone, ScoreRequest, TextChunk, TextDone, TextRequest, parse_body
+from runner.protocol.text import Infill, ScoreDone, ScoreRequest, TextChunk, TextDone, TextRequest, parse_body
 from runner.sources import ModelMode
 
 DEFAULT_LENGTH = 16  # OpenAI's
 
 RULES = (
     STREAM_RULE,
-    rules.is_absent("suffix"),
     rules.either(
         {"properties": {"best_of": {"type": "null"}}},
         {
@@ -83,11 +82,13 @@ class CompletionAnswer:
         check_stream_options(request)
         check_speculate(request)
         for index, prompt in enumerate(self._prompts):
-            if not prompt:
+            if not prompt and not request.suffix:
                 name = f"prompt[{index}]" if len(self._prompts) > 1 else "prompt"
                 raise BadRequest(f"{name} is empty; some text is needed")
-        if request.suffix:
-            raise BadRequest("suffix: filling in the middle is not supported; prompt alone is continued")
+        if request.suffix and self._scored:
+            raise BadRequest(
+                "suffix: it cannot be combined with log probabilities of the prompt, which is not read alone"
+            )
         if self._each < count:
             raise BadRequest(
                 f"best_of: {self._each} is not allowed; n is {count}, and the best cannot be more than all"
@@ -121,6 +122,7 @@ class CompletionAnswer:
                 options=options(request, self._length, index),
                 logprobs=logprobs,
                 top_logprobs=request.logprobs or 0,
+                infill=Infill(request.suffix) if request.suffix else None,
                 **self._form,
             )
             for prompt in self._prompts

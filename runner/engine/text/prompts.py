@@ -6,11 +6,13 @@ Uses the tokenizer and the model's limits, not MLX. Safe to call from any thread
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from models.language.batch.options import Drafting, Sampling
 from runner.engine.text.answer_format import AnswerFormats
 from runner.engine.text.chat_prompts import ChatPrompt, render_chat
+from runner.engine.text.infill import InfillPrompts
 from runner.engine.text.output_parser import OutputParser
 from runner.engine.text.pictures import NO_PICTURES, Looked, Sight, seen_in
 from runner.engine.text.required_calls import RequiredCall
@@ -19,6 +21,7 @@ from runner.engine.text.truncation import cut, cut_note, note, truncate
 from runner.errors import BadRequest
 from runner.protocol.speculate import read_speculate
 from runner.protocol.text import (
+    LEFT_OUT,
     MAX_SEED,
     OPTION_NAMES,
     Options,
@@ -53,6 +56,7 @@ class Generate:
     priority: int = 0  # lower ones begin earlier
     shows_prompt: bool = False  # whether the last event has the prompt's tokens
     ignore_eos: bool = False
+    ends: frozenset[int] = frozenset()  # tokens that end this text, beside those that end any
     pictures: "PromptPictures | None" = None
 
     @property
@@ -101,6 +105,8 @@ class Prompts(Tokens):
                 warnings.append(note(request, shorter, context))
                 request = shorter
                 chat, prompt = self._prompt(request, looked)
+        if _fills(request):
+            prompt = self._filling(request, context, warnings)
         prompt = self._behind(request.context, prompt)
         if request.truncate and len(prompt) >= context and not looked:
             whole, prompt = prompt, cut(prompt, context, request.options.num_keep)
@@ -116,7 +122,7 @@ class Prompts(Tokens):
         self.check_ids(self.sight.without_rows(prompt) if seen else prompt, "prompt")
         tokens, pictures = self.sight.with_pictures(prompt, seen)
         drafting = self._drafting_with(request, bool(pictures), warnings)
-        goes_on = chat.begun if chat else not request.prompt
+        goes_on = chat.begun if chat else not request.prompt or request.infill is not None
         return Generate(
             prompt=tokens,
             max_tokens=self._max_tokens(request.options, context - len(prompt)),
@@ -132,8 +138,32 @@ class Prompts(Tokens):
             priority=request.options.priority,
             # A grammar decides itself when the answer ends.
             ignore_eos=request.options.ignore_eos and grammar is None,
+            ends=self._infill.ends if request.infill is not None else frozenset(),
             pictures=pictures,
         )
+
+    @cached_property
+    def _infill(self) -> InfillPrompts:
+        start = self.encode_prompt("")[:1]  # what the tokenizer adds; at the end of a text it may add another
+        begins = start if start == [self.tokenizer.bos_token_id] else []
+        return InfillPrompts(
+            self.tokenizer.get_vocab(), lambda text: self._encode(text, special=False), begins
+        )
+
+    def _filling(self, request: TextRequest, context: int, warnings: list[str]) -> list[int]:
+        """The prompt of a text between two others. If it may be cut, a quarter of the context stays for an answer that
+        has no limit."""
+        assert request.infill is not None
+        prompt = request.prompt or ""
+        answer = min(self._max_tokens(request.options, context), context // 4)
+        filling = self._infill.prompt(
+            prompt if isinstance(prompt, str) else self.encode_mixed(prompt),
+            request.infill,
+            context - answer if request.truncate else None,
+        )
+        if filling.cut:
+            warnings.append(f"prompt: {filling.cut} {LEFT_OUT}; the context is {context} tokens")
+        return filling.ids
 
     def _drafting_with(self, request: TextRequest, pictures: bool, warnings: list[str]) -> Drafting:
         """As asked for; `warnings` gets what cannot be done."""
@@ -156,6 +186,8 @@ class Prompts(Tokens):
 
     def _prompt(self, request: TextRequest, looked: Looked) -> tuple[ChatPrompt | None, list[int]]:
         """The prompt, in which a placeholder stands for each row of a picture."""
+        if _fills(request):
+            return None, []  # made with the tokens around the middle
         if request.messages is None:
             return None, self.encode_mixed(request.prompt or "")
         chat = render_chat(self.tokenizer, request, self.sight.form)
@@ -165,6 +197,9 @@ class Prompts(Tokens):
     def render(self, request: TextRequest, looked: Looked = NO_PICTURES) -> RenderedPrompt:
         """The prompt of a request, however long it is."""
         chat, tokens = self._prompt(request, looked)
+        if _fills(request):
+            tokens = self._filling(request, self.context, [])
+            return RenderedPrompt(self.detokenize(tokens), len(tokens))
         text = self.detokenize(tokens) if isinstance(request.prompt, list) else request.prompt or ""
         return RenderedPrompt(text if chat is None else chat.text, len(tokens))
 
@@ -244,6 +279,11 @@ class Prompts(Tokens):
         start = self.tokenizer.bos_token
         special = start is None or not text.startswith(start)
         return self._encode(text, special)
+
+
+def _fills(request: TextRequest) -> bool:
+    """Whether the prompt is yet to be made of what comes before and after."""
+    return request.infill is not None and not request.infill.rendered
 
 
 def unknown_options(body: dict[str, Any]) -> list[str]:

@@ -236,7 +236,7 @@ class TextWorker:
             prompt=request.prompt,
             max_tokens=request.max_tokens,
             sampling=request.sampling,
-            stop_tokens=frozenset() if request.ignore_eos else self.model.stop_tokens,
+            stop_tokens=frozenset() if request.ignore_eos else self.model.stop_tokens | request.ends,
             logprobs=request.logprobs,
             priority=request.priority,
             matcher=request.grammar.matcher() if request.grammar is not None else None,

@@ -78,7 +78,6 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
         {"messages": [SAID], "add_generation_prompt": True, "continue_final_message": True},
     ),
     ("/v1/completions", {"prompt": []}),
-    ("/v1/completions", {"prompt": "x", "suffix": "y"}),
     ("/v1/completions", {"prompt": "x", "best_of": 2, "stream": True}),
     ("/v1/completions", {"prompt": ["x", [1]], "max_tokens": -2}),
     ("/v1/embeddings", {"input": []}),
