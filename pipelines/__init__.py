@@ -57,6 +57,8 @@ PIPELINES: dict[str, Family] = {
     "FluxFillPipeline": Family("pipelines.flux_fill:FluxFill", variants.flux_fill, (*ADAPTERS, "true_cfg_scale")),
     "FluxControlPipeline": Family("pipelines.flux_control:FluxControl", variants.flux_control, (*ADAPTERS, "true_cfg_scale"), 1),
     "QwenImagePipeline": Family("pipelines.qwen_image:QwenImage", variants.qwen_image, ADAPTERS),
+    "QwenImageEditPipeline": Family("pipelines.qwen_image_edit:QwenImageEdit", variants.qwen_image_edit, ADAPTERS, 1),
+    "QwenImageEditPlusPipeline": Family("pipelines.qwen_image_edit:QwenImageEditPlus", variants.qwen_image_edit_plus, ADAPTERS, MOST_REFERENCES),
 }  # fmt: skip
 
 

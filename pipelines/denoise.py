@@ -112,7 +112,7 @@ class DenoisingPipeline(InitLatents):
         """What the prompt is compared with."""
         return request.negative_prompt or ""
 
-    def seen_pictures(self, request: ImageRequest) -> Sequence[SeenPicture]:
+    def seen_pictures(self, run: DenoisePlan) -> Sequence[SeenPicture]:
         """The pictures that the text encoder sees beside its prompts."""
         return ()
 
@@ -193,7 +193,7 @@ class DenoisingPipeline(InitLatents):
         stopwatch = Stopwatch()
         negative = [self.negative_prompt(run.request)] if run.cfg_steps else []
         texts = [self.full_prompt(run.request), *negative]
-        prompts = self.encode_prompts(texts, self.seen_pictures(run.request))
+        prompts = self.encode_prompts(texts, self.seen_pictures(run))
         first, *others = run.apart()
         conditioning = self._conditioning(first, prompts)
         mx.eval([embeds.arrays for embeds in prompts])

@@ -44,6 +44,7 @@ NOTHING = " "
 class QwenImage(DenoisingPipeline):
     model_name = "Qwen-Image"
     family = PIPELINES["QwenImagePipeline"]
+    template, beginning = TEMPLATE, BEGINNING
 
     def __init__(self, model: LocalModel, settings: Settings) -> None:
         super().__init__(model, settings)
@@ -102,8 +103,8 @@ class QwenImage(DenoisingPipeline):
         return NOTHING if request.negative_prompt is None else request.negative_prompt
 
     def encode_prompt(self, prompt: str) -> PromptEmbeds:
-        tokens = self.tokenizer.encode(TEMPLATE.format(prompt), BEGINNING + self.context, pad=False)
-        states = self.encoder()(mx.array([tokens.ids]))[:, BEGINNING:]
+        tokens = self.tokenizer.encode(self.template.format(prompt), self.beginning + self.context, pad=False)
+        states = self.encoder()(mx.array([tokens.ids]))[:, self.beginning :]
         return of_any_length(states, cut_warning(tokens.cut, self.context))
 
     def mu(self, tokens: int, steps: int) -> float:

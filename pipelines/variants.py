@@ -91,6 +91,15 @@ def qwen_image(model: Checkpoint) -> Variant:
     return Variant(50, 4.0, 512, distilled=False)
 
 
+def qwen_image_edit(model: Checkpoint) -> Variant:
+    """The reference does not bound these prompts."""
+    return Variant(50, 4.0, 1024, distilled=False)
+
+
+def qwen_image_edit_plus(model: Checkpoint) -> Variant:
+    return Variant(40, 4.0, 1024, distilled=False)
+
+
 def config_of(model: Checkpoint, component: str) -> dict[str, Any]:
     return _read(model, f"{component}/config.json")
 

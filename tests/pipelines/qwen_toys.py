@@ -1,5 +1,7 @@
 """Toys of Qwen-Image. No size is a real one's scaled."""
 
+from dataclasses import replace
+
 from tests.pipelines.toy_model import DYNAMIC, Part, Toy
 
 SCHEDULE = {
@@ -31,11 +33,26 @@ ENCODER = Part("transformers", "Qwen2_5_VLForConditionalGeneration", {
     "tie_word_embeddings": False,
 })  # fmt: skip
 
+PROCESSOR = {
+    "image_processor_type": "Qwen2VLImageProcessor", "patch_size": 6, "temporal_patch_size": 2, "merge_size": 2,
+    "size": {"shortest_edge": 12 * 12 * 4, "longest_edge": 12 * 12 * 60}, "image_mean": [0.4, 0.5, 0.6],
+    "image_std": [0.3, 0.2, 0.25],
+}  # fmt: skip
+STILL = Part("diffusers", "QwenImageTransformer2DModel", {**TRANSFORMER.config, "zero_cond_t": True})
+DRAWS = Toy(
+    "QwenImagePipeline",
+    {"transformer": TRANSFORMER, "vae": VAE, "text_encoder": ENCODER},
+    SCHEDULE,
+    {"tokenizer": "qwen_vl"},
+)
 QWEN_TOYS = {
-    "qwen-image": Toy(
-        "QwenImagePipeline",
-        {"transformer": TRANSFORMER, "vae": VAE, "text_encoder": ENCODER},
-        SCHEDULE,
-        {"tokenizer": "qwen_vl"},
+    "qwen-image": DRAWS,
+    "qwen-image-edit": replace(DRAWS, pipeline="QwenImageEditPipeline", processor=PROCESSOR),
+    "qwen-image-edit-2509": replace(DRAWS, pipeline="QwenImageEditPlusPipeline", processor=PROCESSOR),
+    "qwen-image-edit-2511": replace(
+        DRAWS,
+        pipeline="QwenImageEditPlusPipeline",
+        processor=PROCESSOR,
+        parts={**DRAWS.parts, "transformer": STILL},
     ),
 }

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from models.files import LocalModel
 from pipelines.base import ImageRequest
+from tests.pipelines import qwen_reference
 from tests.pipelines.toys import TOYS, Config, Part, Toy, draw, local, write_texts
 
 torch = pytest.importorskip("torch")
@@ -44,8 +45,14 @@ def save(name: str, folder: Path, scheduler: Config | None = None, **index: Any)
     for part in toy.tokenizers:
         parts[part] = transformers.AutoTokenizer.from_pretrained(texts / part)
     parts["scheduler"] = diffusers.FlowMatchEulerDiscreteScheduler.from_config(scheduler or toy.scheduler)
+    if toy.processor is not None:
+        parts["processor"] = None  # it cannot be saved as a stand-in
     pipeline = getattr(diffusers, toy.pipeline)(**parts, **toy.index | index)
     pipeline.save_pretrained(folder / "saved")
+    if toy.processor is not None:
+        shutil.copytree(texts / "processor", folder / "saved" / "processor")
+        pipeline.processor = qwen_reference.processor(toy.processor, pipeline.tokenizer)
+        qwen_reference.tell_positions(pipeline.text_encoder)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline, local(folder / "saved", name)
 
@@ -82,6 +89,9 @@ def _save_modular(
 
 def drawn(pipeline: Any, request: ImageRequest) -> list[np.ndarray]:
     """A request's pictures by the class that the reference has for it."""
+    if "QwenImageEdit" in type(pipeline).__name__:
+        with qwen_reference.sizes_of_a_toy(side=64):
+            return inpainted(pipeline, request) if request.mask is not None else pictures(pipeline, request)
     if request.mask is not None:
         return inpainted(pipeline, request)
     return pictures(pipeline, request) if request.strength is None else from_picture(pipeline, request)
@@ -160,6 +170,7 @@ INPAINTING = {
     "ZImagePipeline": "ZImageInpaintPipeline",
     "FluxPipeline": "FluxInpaintPipeline",
     "QwenImagePipeline": "QwenImageInpaintPipeline",
+    "QwenImageEditPipeline": "QwenImageEditInpaintPipeline",
     "FluxFillPipeline": "FluxFillPipeline",
     "FluxKontextPipeline": "FluxKontextInpaintPipeline",
 }
@@ -280,6 +291,14 @@ def _qwen_image(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
     return {"true_cfg_scale": request.guidance or 4.0, "negative_prompt": negative}
 
 
+def _qwen_image_edit(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
+    pictures = [PIL.Image.fromarray(image) for image in request.images]
+    seen: dict[str, Any] = {} if not pictures else {"image": pictures}
+    if seen and type(pipeline).__name__ == "QwenImageEditPipeline":
+        seen["image"] = pictures[0]
+    return _qwen_image(pipeline, request) | seen
+
+
 BLOCKS = "diffusers.modular_pipelines.flux3.modular_blocks_flux3"
 ARGUMENTS = {
     "Flux3DistilledModularPipeline": _flux3,
@@ -292,4 +311,6 @@ ARGUMENTS = {
     "FluxControlPipeline": _control,
     "FluxFillPipeline": _flux,
     "QwenImagePipeline": _qwen_image,
+    "QwenImageEditPipeline": _qwen_image_edit,
+    "QwenImageEditPlusPipeline": _qwen_image_edit,
 }

@@ -104,6 +104,23 @@ STORED = {
         "qwen-image",
         ImageRequest("a red circle", 3, "blurry, " * 9, steps=3, guidance=3.0, images=(painted(48, 36),), mask=mask_of(48, 36)),
     ),
+    "qwen-image-edit": Stored(
+        "qwen-image-edit", ImageRequest("make it blue", 6, steps=2, guidance=2.0, images=(painted(90, 66),))
+    ),
+    "qwen-image-edit, with a mask": Stored(
+        "qwen-image-edit",
+        ImageRequest("make it blue", 6, "", steps=2, images=(painted(64, 64),), mask=mask_of(64, 64)),
+    ),
+    "qwen-image-edit-2509, two": Stored(
+        "qwen-image-edit-2509",
+        ImageRequest(
+            "два яблока", 6, width=36, height=28, steps=2, images=(painted(90, 66), painted(64, 75, seed=1)), n=2
+        ),
+    ),
+    "qwen-image-edit-2511, two": Stored(
+        "qwen-image-edit-2511",
+        ImageRequest("make it blue", 6, width=28, height=28, steps=2, images=(painted(90, 66), painted(64, 75, seed=1))),
+    ),
 }  # fmt: skip
 
 

@@ -31,4 +31,5 @@ class Toy:
     scheduler: Config
     tokenizers: Mapping[str, str]
     index: Config = field(default_factory=dict)
+    processor: Config | None = None  # of pictures that the text encoder sees
     modular: bool = False  # saved by a modular pipeline

@@ -65,6 +65,9 @@ def write_texts(toy: Toy, folder: Path, scheduler: Config | None = None, **index
             "transformers",
             json.loads((made / "tokenizer_config.json").read_text())["tokenizer_class"],
         ]
+    if toy.processor is not None:
+        _json(folder / "processor" / "preprocessor_config.json", toy.processor)
+        listed["processor"] = ["transformers", "Qwen2_5_VLProcessor"]
     if toy.modular:
         where = {"pretrained_model_name_or_path": "somebody/something", "revision": None, "variant": None}
         parts = {

@@ -36,6 +36,8 @@ RELATIVES = {
     "FluxControlPipeline",
     "Flux2KleinKVPipeline",
     "QwenImagePipeline",
+    "QwenImageEditPipeline",
+    "QwenImageEditPlusPipeline",
 }
 REQUEST = ImageRequest("a red circle", seed=7, width=48, height=32, steps=3)
 _loaded: dict[str, TorchPipeline] = {}
