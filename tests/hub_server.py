@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 TOKEN = "hf_a_good_token"
 
@@ -28,6 +28,8 @@ class Repo:
     commit: str
     gated: bool = False
     private: bool = False
+    tags: list[str] = field(default_factory=list)
+    task: str = ""
     revisions: set[str] = field(default_factory=lambda: {"main"})
 
 
@@ -121,6 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
         hub.requests.append(Request(self.command, path, headers))
         if hub.status is not None:
             self._send(hub.status, b"out of order")
+        elif path == "/api/models":
+            self._search(dict(parse_qsl(urlsplit(self.path).query)))
         elif path.startswith("/api/models/"):
             self._info(path.removeprefix("/api/models/"))
         elif path.startswith("/storage/"):
@@ -128,6 +132,22 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             name, _, rest = path.strip("/").partition("/resolve/")
             self._resolve(name, *rest.partition("/")[::2])
+
+    def _search(self, query: dict[str, str]) -> None:
+        text, task = query.get("search", "").lower(), query.get("pipeline_tag")
+        found = [
+            {
+                "id": name,
+                "tags": repo.tags,
+                "pipeline_tag": repo.task,
+                "downloads": 5,
+                "likes": 1,
+                "gated": repo.gated and "auto",
+            }
+            for name, repo in self.server_state.repos.items()
+            if text in name.lower() and task in (None, repo.task)
+        ]
+        self._json(200, found[: int(query.get("limit", "100"))])
 
     def _info(self, rest: str) -> None:
         if "/tree/" in rest:

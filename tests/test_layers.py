@@ -23,7 +23,7 @@ ROOMS = {
         ("cli",),
         ("bench", "doctor"),
         ("api.registry",),
-        ("api.responses", "api.rerank", "api.automatic1111", "api.gallery"),
+        ("api.responses", "api.rerank", "api.automatic1111", "api.gallery", "api.hub"),
         ("api.openai", "api.ollama", "api.anthropic"),
         ("api",),
         ("gateway", "server"),

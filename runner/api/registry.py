@@ -4,6 +4,7 @@ from runner.api import infill, page, server_info
 from runner.api.anthropic import routes as anthropic
 from runner.api.automatic1111 import routes as automatic1111
 from runner.api.gallery import routes as gallery
+from runner.api.hub import routes as hub
 from runner.api.ollama import routes as ollama
 from runner.api.openai import routes as openai
 from runner.api.rerank import routes as rerank
@@ -15,6 +16,7 @@ APIS = (
     Api(native.routes),
     Api(page.routes),
     Api(gallery.routes),
+    Api(hub.routes),
     Api(anthropic.routes, anthropic.middleware),
     Api(openai.routes, openai.middleware),
     Api(responses.routes),

@@ -107,13 +107,14 @@ def _query(kind: Any) -> list[Schema]:
             "name": one.encode_name,
             "in": "query",
             "schema": msgspec.json.schema(one.type) | _default(one.default),
+            **({"required": True} if one.required else {}),
         }
         for one in fields
     ]
 
 
 def _default(value: Any) -> Schema:
-    return {} if value is None else {"default": value}
+    return {} if value in (None, msgspec.NODEFAULT) else {"default": value}
 
 
 def _responses(path: str, op: Operation, schemas: "Schemas") -> Schema:

@@ -177,6 +177,7 @@ export class Board {
 
   #showStrength() {
     $("strength-field").hidden = !this.references.blobs.length;
+    this.mask.picture = this.references.blobs[0] ?? null;
     this.mask.shown = this.references.blobs.length > 0;
     $("start-field").hidden = !this.edits;
     $("strength-slide").hidden = !this.starts;

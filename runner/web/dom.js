@@ -30,8 +30,12 @@ const ICONS = {
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   dice: "M5 5h14v14H5zM9 9h.01M15 15h.01M15 9h.01M9 15h.01M12 12h.01",
   download: "M12 4v11M7.5 11l4.5 4.500L16.5 11M5 20h14",
+  eraser: "M8 20l-4-4L14 6l6 6-8 8zM8 20h12M10 10l6 6",
   edit: "M4 20l1-4.500L15.5 5l3.5 3.500L8.5 19zM13 7.500l3.5 3.5",
   grid: "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
+  invert: "M12 4a8 8 0 1 0 0 16zM12 4a8 8 0 0 1 0 16",
+  pause: "M8 6v12M16 6v12",
+  pin: "M9 4h6l-1 6 3 3H7l3-3zM12 13v7",
   plus: "M12 5v14M5 12h14",
   queue: "M4 6h16M4 12h16M4 18h10",
   send: "M12 19V5M6 11l6-6 6 6",
@@ -55,7 +59,7 @@ export function icon(name) {
 
 export function button(label, name, pressed, { kind = "quiet", bare = false, ...rest } = {}) {
   const attributes = { type: "button", class: bare ? `${kind} icon` : kind, on: { click: pressed }, ...rest };
-  if (bare) Object.assign(attributes, { "aria-label": label, title: label });
+  if (bare) Object.assign(attributes, { "aria-label": label, title: label, ...rest });
   return el("button", attributes, name && icon(name), bare ? null : label);
 }
 

@@ -49,8 +49,9 @@ class Machine extends EventTarget {
     this.#later();
   }
 
-  async load(name) {
-    const loading = call("models/load", { body: { model: name } });
+  // `keepAlive` below 0: until its memory is needed.
+  async load(name, keepAlive = null) {
+    const loading = call("models/load", { body: { model: name, ...(keepAlive !== null && { keep_alive: keepAlive }) } });
     setTimeout(() => this.ask(), 150);
     await loading.finally(() => this.ask());
   }

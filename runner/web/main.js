@@ -5,6 +5,7 @@ import { Chat } from "./chat.js";
 import { $, announce, button, fillIcons } from "./dom.js";
 import { bytes, plural } from "./format.js";
 import { Gallery } from "./gallery.js";
+import { Hub } from "./hub.js";
 import { jobs } from "./jobs.js";
 import { machine } from "./machine.js";
 import { showModels } from "./models.js";
@@ -21,6 +22,7 @@ const stage = new Stage($("stage"), board);
 const gallery = new Gallery(board, () => go("draw"));
 board.begun = (job) => stage.show(job);
 const chat = new Chat();
+const hub = new Hub();
 serverJobs.adopted = (job) => stage.show(job);
 serverJobs.watch();
 
@@ -52,6 +54,7 @@ function route(moved) {
   }
   if (here === "chat") chat.focus();
   if (here === "gallery") gallery.show();
+  if (here === "models") hub.look();
   if (here === "models") machine.look();
   else if (here === "queue") machine.ask();
 }

@@ -1,10 +1,12 @@
 // The mask of the first input picture: a file whose white, or transparent, part is drawn anew.
 
+import { paintMask } from "./brush.js";
 import { $ } from "./dom.js";
 import { readable } from "./references.js";
 
 export class Mask extends EventTarget {
   blob = null;
+  picture = null; // that it belongs to
   #url = "";
 
   constructor() {
@@ -15,6 +17,7 @@ export class Mask extends EventTarget {
       $("mask-file").value = "";
       if (file) await this.#read(file);
     });
+    $("paint-mask").addEventListener("click", () => this.#paint());
     $("remove-mask").addEventListener("click", () => {
       this.set(null);
       $("choose-mask").focus();
@@ -35,6 +38,17 @@ export class Mask extends EventTarget {
     this.#url = blob ? URL.createObjectURL(blob) : "";
     if (blob) $("mask-image").src = this.#url;
     $("mask-shown").hidden = !blob;
+  }
+
+  async #paint() {
+    try {
+      const mask = await paintMask(this.picture, this.blob);
+      if (mask) this.set(mask);
+    } catch {
+      this.fault = "This picture cannot be painted on; choose a mask instead.";
+      this.dispatchEvent(new Event("fault"));
+    }
+    $("paint-mask").focus();
   }
 
   async #read(file) {

@@ -37,8 +37,7 @@ function favourite(picture) {
     mark(picture, !picture.favourite).catch((error) => hands.failed(error.message));
     made.setAttribute("aria-pressed", String(Boolean(picture.favourite)));
     made.title = named();
-  }, { bare: true, "aria-pressed": String(Boolean(picture.favourite)) });
-  made.setAttribute("aria-label", "Favourite");
+  }, { bare: true, "aria-label": "Favourite", "aria-pressed": String(Boolean(picture.favourite)) });
   return made;
 }
 

@@ -1,0 +1,1 @@
+"""The hub for the page: models searched, examined and downloaded."""
