@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from models.files import LocalModel
 from pipelines import Capabilities
 from pipelines.parameters import ImageParameters, Previews
 
@@ -33,6 +34,23 @@ class AdapterChoice:
     hash: str = ""
 
 
+@dataclass(frozen=True)
+class ControlNetChoice:
+    """A ControlNet on this machine, how much of it is added, and in which part of the steps. `hash`: of its weights."""
+
+    name: str
+    model: LocalModel
+    scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    mode: int | None = None
+    hash: str = ""
+
+    def scale_at(self, step: int, steps: int) -> float:
+        """0: it is left out."""
+        return self.scale if step / steps >= self.start and (step + 1) / steps <= self.end else 0.0
+
+
 class ImageRequest(ImageParameters, frozen=True):
     """Pictures to draw."""
 
@@ -41,10 +59,16 @@ class ImageRequest(ImageParameters, frozen=True):
     mask: Mask | None = None  # of the first picture
     previews: Previews = 0  # how many on the way, of each picture
     adapters: tuple[AdapterChoice, ...] = ()  # those that `loras` names
+    controlnets: tuple[ControlNetChoice, ...] = ()  # those that `controls` names
+    control_images: tuple[Pixels, ...] = ()  # one for each
 
     @property
     def image_sizes(self) -> tuple[Size, ...]:
         return tuple((image.shape[1], image.shape[0]) for image in self.images)
+
+    @property
+    def control_sizes(self) -> tuple[Size, ...]:
+        return tuple((image.shape[1], image.shape[0]) for image in self.control_images)
 
 
 @dataclass(frozen=True)
@@ -60,6 +84,7 @@ class Plan:
     strength: float | None = None  # None: there is no picture to start from
     # The sizes to which input pictures are reduced first; empty: they are used as they are.
     reduced: tuple[Size, ...] = ()
+    controls: tuple[Size, ...] = ()  # the same of the pictures that ControlNets follow
     # Of the finished pictures, where that is not what is drawn: with a mask they have their input picture's, and without one
     # they are the middle of what is drawn.
     pasted: Size | None = None
@@ -143,6 +168,10 @@ class Pipeline(Protocol):
     def use_adapters(self, adapters: Sequence[AdapterChoice]) -> tuple[str, ...]:
         """Put these adapters beside the weights, in place of those before; returns warnings. `generate` does it too; called
         before, it raises the PipelineError that says what is wrong with one."""
+
+    def use_controlnets(self, choices: Sequence[ControlNetChoice]) -> None:
+        """Check these ControlNets, and forget those before; a PipelineError says what is wrong with one. `generate` does it
+        too."""
 
     def generate(self, request: ImageRequest, plan: Plan | None = None) -> Iterator[Event]:
         """Draw, by the plan of this request where it has been made already. Each yield is a place to stop: closing the

@@ -25,6 +25,7 @@ from models.layers.attention import on_cpu
 from models.vision.interface import SeenPicture
 from pipelines import Capabilities, Family, planning
 from pipelines.base import Event, ImageRequest, Picture, Plan, Report, Step
+from pipelines.controlnets import ControlInputs, Controlled
 from pipelines.denoise_state import (
     Conditioning,
     DenoisePlan,
@@ -34,7 +35,6 @@ from pipelines.denoise_state import (
     TransformerInputs,
 )
 from pipelines.images import middle, to_bytes
-from pipelines.init_latents import InitLatents
 from pipelines.inpaint import Canvas, inpaints
 from pipelines.latents import Noise
 from pipelines.mlx_memory import inflight_limit
@@ -49,7 +49,7 @@ PREVIEW_SIDE = 256
 EVENTS = 3  # of a picture, beside those of its steps
 
 
-class DenoisingPipeline(InitLatents):
+class DenoisingPipeline(Controlled):
     """A loaded model of one family, which also implements `encode_prompt`."""
 
     family: ClassVar[Family]
@@ -165,6 +165,9 @@ class DenoisingPipeline(InitLatents):
         batch = 2 if run.cfg_steps else 1
         shown = self.shown_sizes(request, plan)
         work = working_bytes(self.dimensions, request, run.plan, batch, strip_bytes, shown)
+        # ControlNets are read when they are first used, and computed with in float32.
+        shards = (shard for one in request.controlnets for shard in one.model.shards(""))
+        work += 2 * sum(shard.path.stat().st_size for shard in shards)
         # Adapters are held as their files have them, and once more as the network computes with them, in float32.
         work += 3 * sum(adapter.path.stat().st_size for adapter in request.adapters if adapter.path.exists())
         return work + (self.unloaded_bytes if self.settings.staged else 0)
@@ -182,6 +185,7 @@ class DenoisingPipeline(InitLatents):
         run = self.denoise_plan(request, plan or self.plan(request))
         mx.reset_peak_memory()
         warnings = self.use_adapters(request.adapters)
+        self.use_controlnets(request.controlnets)
         yield Step(0, run.plan.denoise_steps * request.count)
         try:
             yield from self._generate(run, warnings)
@@ -252,7 +256,7 @@ class DenoisingPipeline(InitLatents):
         those that sample the initial latents, then the noise of all pictures. `earlier`: that of another seed, which has the
         same inputs unless some are sampled from pictures."""
         noise = Noise(run.request.seed)
-        if earlier is not None and not run.request.images:
+        if earlier is not None and not run.request.images and not run.request.controlnets:
             return replace(earlier, noise=self.draw_control(run, noise, earlier.dtype)[0])
         canvas = Canvas.of(run.request, run.plan) if inpaints(run.request) else None
         init_latents = self.init_latents(run, canvas, noise)
@@ -261,13 +265,15 @@ class DenoisingPipeline(InitLatents):
             references.insert(0, init_latents)  # a picture with a mask is looked at as well
         mx.async_eval(init_latents, references)
         dtype = self.latent_dtype(run, prompts[0])
+        samples = self.draw_controls(run, noise)
         drawn, sample = self.draw_control(run, noise, dtype)
         control = self.control(run, canvas, sample)
         mx.async_eval(control)
         cfg = self._inputs(run, prompts, references) if run.cfg_steps else None
         cond = self._inputs(run, prompts[:1], references) if run.cfg_steps < run.plan.denoise_steps else None
+        controls = self.controls(run, prompts, samples)
         mask = self.mask_tokens(run, canvas)
-        return Conditioning(cfg, cond, drawn, init_latents, dtype, canvas, mask, control)
+        return Conditioning(cfg, cond, drawn, init_latents, dtype, canvas, mask, control, controls)
 
     def _inputs(
         self, run: DenoisePlan, prompts: Sequence[PromptEmbeds], references: Sequence[mx.array]
@@ -289,7 +295,7 @@ class DenoisingPipeline(InitLatents):
         step: int,
     ) -> StepResult:
         sigma, next_sigma = (float(value) for value in run.schedule.sigmas[step : step + 2])
-        velocity = self._velocity(run, conditioning, picture.beside(tokens), step)
+        velocity = self._velocity(run, conditioning, picture, tokens, step)
         moved = picture.put_back(euler_step(tokens, velocity, sigma, next_sigma), next_sigma)
         if step + 1 not in planning.preview_steps(run.plan.denoise_steps, run.request.previews):
             return StepResult(moved, None)
@@ -297,13 +303,21 @@ class DenoisingPipeline(InitLatents):
         return StepResult(moved, to_bytes(self.codec.preview(self.to_latents(run, clean), PREVIEW_SIDE))[0])
 
     def _velocity(
-        self, run: DenoisePlan, conditioning: Conditioning, tokens: mx.array, step: int
+        self,
+        run: DenoisePlan,
+        conditioning: Conditioning,
+        picture: PictureInputs,
+        tokens: mx.array,
+        step: int,
     ) -> mx.array:
         guided = step < run.cfg_steps
         inputs = conditioning.cfg if guided else conditioning.cond
         if inputs is None:
             raise AssertionError(f"step {step} of {run.plan.denoise_steps} has no transformer inputs")
-        batch = mx.concatenate([tokens, tokens]) if guided else tokens
-        output = self.transformer.step(batch, inputs.prepared, inputs.modulation.at(step))
+        beside = picture.beside(tokens)
+        batch = mx.concatenate([beside, beside]) if guided else beside
+        control_inputs = ControlInputs(tokens, batch, inputs, step, batch)
+        residuals = self.all_residuals(run, conditioning.controls, picture.number, control_inputs)
+        output = self.transformer.step(batch, inputs.prepared, inputs.modulation.at(step), *residuals)
         velocity = self.velocity(output)
         return self.apply_cfg(run, velocity[:1], velocity[1:]) if guided else velocity

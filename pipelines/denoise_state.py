@@ -66,12 +66,14 @@ class Conditioning:
     canvas: Canvas | None = None  # of a request with a mask
     mask: mx.array | None = None  # [1, token, feature]; 1 is drawn anew
     control: mx.array | None = None  # [1 or picture, token, feature], beside each token's latents
+    controls: tuple[Any, ...] = ()  # ControlNets
 
     @property
     def arrays(self) -> list[Any]:
         """Everything that is computed before the first step."""
         inputs = [(each.prepared, each.modulation) for each in (self.cfg, self.cond) if each]
-        return [self.init_latents, self.mask, self.control, *inputs]
+        controls = [(each.picture, each.inputs.prepared, each.inputs.modulation) for each in self.controls]
+        return [self.init_latents, self.mask, self.control, *inputs, *controls]
 
 
 class KeptLatents(NamedTuple):
@@ -91,6 +93,7 @@ class PictureInputs(NamedTuple):
 
     kept: KeptLatents | None
     control: mx.array | None
+    number: int  # of the run's pictures
 
     def put_back(self, tokens: mx.array, sigma: float) -> mx.array:
         return tokens if self.kept is None else self.kept.put_back(tokens, sigma)

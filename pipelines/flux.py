@@ -6,6 +6,7 @@ classifier-free guidance, and the network's input is 1, no guidance; `true_cfg_s
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -14,16 +15,27 @@ from models.adapters.spellings import FLUX
 from models.files import LocalModel
 from models.text_encoders.clip import CLIPTextConfig, CLIPTextEncoder
 from models.text_encoders.t5 import T5Config, T5Encoder
-from models.transformers.flux import WEIGHTS, FluxConfig, FluxTransformer, Modulation, Prepared
+from models.transformers.flux import (
+    WEIGHTS,
+    FluxConfig,
+    FluxTransformer,
+    Modulation,
+    Prepared,
+    Residuals,
+    add_residuals,
+    spread,
+)
+from models.transformers.flux_controlnet import FluxControlNet, FluxControlNetConfig
 from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
 from models.vae.autoencoder_kl import AutoencoderKL
 from models.vae.config import AutoencoderKLConfig
 from pipelines import PIPELINES
 from pipelines.adapters import Adaptable
-from pipelines.base import ImageRequest, Plan
+from pipelines.base import ControlNetChoice, ImageRequest, PipelineError, Plan
 from pipelines.components import Component, require_equal, tokenizer_of
+from pipelines.controlnets import Build, Control, ControlInputs
 from pipelines.denoise import DenoisingPipeline
-from pipelines.denoise_state import DenoisePlan
+from pipelines.denoise_state import DenoisePlan, TransformerInputs
 from pipelines.latents import flux_image_ids, flux_reference_ids, flux_text_ids
 from pipelines.planning import sample_side
 from pipelines.prompt_embeds import PromptEmbeds, cut_warning
@@ -34,11 +46,14 @@ from pipelines.working_memory import Dimensions
 
 UNGUIDED = 1.0
 CLIP_TOKENS = 77
+CONTROL_GUIDANCE = 3.5  # of a ControlNet distilled with guidance, beside a transformer without
 
 
 class Flux(DenoisingPipeline):
     model_name = "FLUX.1"
     family = PIPELINES["FluxPipeline"]
+    controlnet_class = "FluxControlNetModel"
+    samples_controls = True
 
     def __init__(self, model: LocalModel, settings: Settings) -> None:
         super().__init__(model, settings)
@@ -119,10 +134,15 @@ class Flux(DenoisingPipeline):
 
     def _distilled_guidance(self, run: DenoisePlan) -> float | None:
         """The guidance input of the network, if it has one."""
-        if not self.config.guidance_embeds:
-            return None
+        return self._guidance_input(run) if self.config.guidance_embeds else None
+
+    @staticmethod
+    def _guidance_input(run: DenoisePlan) -> float:
         separate = run.cfg_steps == 0 or run.request.true_cfg_scale is not None
-        return run.plan.guidance if separate else UNGUIDED
+        if not separate:
+            return UNGUIDED
+        guidance = run.request.guidance if run.plan.guidance is None else run.plan.guidance
+        return CONTROL_GUIDANCE if guidance is None else guidance
 
     def encode_prompt(self, prompt: str) -> PromptEmbeds:
         """T5's states and CLIP's vector. T5 gets no mask for padding, as in the reference."""
@@ -153,8 +173,54 @@ class Flux(DenoisingPipeline):
         network: FluxTransformer = self.transformer()
         return network.modulation(run.timesteps, pooled, self._distilled_guidance(run))
 
+    def controlnet(self, config: dict[str, Any]) -> Build:
+        made = FluxControlNetConfig.from_dict(config)
+        for name in ("in_channels", "joint_attention_dim", "pooled_projection_dim"):
+            require_equal(
+                f"the ControlNet's {name}",
+                getattr(made, name),
+                "the transformer's",
+                getattr(self.config, name),
+            )
+        return lambda: (FluxControlNet(made), WEIGHTS)
+
+    def control_inputs(
+        self,
+        run: DenoisePlan,
+        prompts: Sequence[PromptEmbeds],
+        choice: ControlNetChoice,
+        network: FluxControlNet,
+    ) -> TransformerInputs:
+        """For the prompt alone: as in the reference, a negative prompt has the residuals of the prompt."""
+        _check_mode(choice, network.modes)
+        text, pooled = PromptEmbeds.batch(prompts[:1]).states
+        positions = flux_text_ids(text.shape[1]), flux_image_ids(run.rows, run.columns)
+        guidance = self._guidance_input(run) if network.config.guidance_embeds else None
+        return TransformerInputs(
+            network.prepare_mode(text, *positions, choice.mode),
+            network.modulation(run.timesteps, pooled, guidance),
+        )
+
+    def residuals(self, control: Control, inputs: ControlInputs, scale: float) -> Residuals:
+        prepared, modulation = control.inputs.prepared, control.inputs.modulation.at(inputs.step)
+        residuals: Any = control.component.step(
+            inputs.tokens, inputs.picture, prepared, modulation, mx.array(scale)
+        )
+        double, single = residuals
+        config = self.config
+        return Residuals(spread(double, config.num_layers), spread(single, config.num_single_layers))
+
+    sum_residuals = staticmethod(add_residuals)
+
     def apply_cfg(self, run: DenoisePlan, cond: mx.array, uncond: mx.array) -> mx.array:
         return uncond + self._cfg_scale(run.request) * (cond - uncond)
+
+
+def _check_mode(choice: ControlNetChoice, modes: int | None) -> None:
+    if modes is None and choice.mode is not None:
+        raise PipelineError(f"controls: {choice.name} has no modes; leave mode out")
+    if modes is not None and (choice.mode is None or choice.mode >= modes):
+        raise PipelineError(f"controls: {choice.name} is a union; mode from 0 to {modes - 1} is needed")
 
 
 def _check(config: FluxConfig, clip: CLIPTextConfig, t5: T5Config) -> None:

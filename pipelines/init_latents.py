@@ -110,12 +110,12 @@ class InitLatents(ModelParts):
             control = control[index : index + 1]
         noise = self.to_tokens(mx.array(conditioning.noise[index : index + 1]).astype(dtype))
         if conditioning.init_latents is None:
-            return noise, PictureInputs(None, control)
+            return noise, PictureInputs(None, control, index)
         clean = self.to_tokens(conditioning.init_latents.astype(dtype))
         tokens = add_noise(clean, noise, float(run.schedule.sigmas[0])).astype(dtype)
         mask = conditioning.mask
         kept = None if mask is None else KeptLatents(mask.astype(dtype), clean, noise)
-        return tokens, PictureInputs(kept, control)
+        return tokens, PictureInputs(kept, control, index)
 
     def to_tokens(self, latents: mx.array) -> mx.array:
         return patchify(latents, self.patch, self.channels_first).flatten(1, 2)

@@ -55,6 +55,10 @@ class ModelParts(ABC):
             component.check()
         self.vae.load(progress)
 
+    def make_room(self) -> None:
+        """Release what a staged model does not need while it encodes."""
+        self.transformer.drop()
+
     @property
     def codec(self) -> LatentCodec:
         codec: LatentCodec = self.vae()
@@ -85,7 +89,7 @@ class ModelParts(ABC):
         """From the cache where possible. The result may still be in flight, unless its encoder has to make room."""
         cached = {text: self.prompt_cache.get(self._cache_key(text, pictures)) for text in texts}
         if self.settings.staged and None in cached.values():
-            self.transformer.drop()
+            self.make_room()
         prompts = [cached[text] or self._encode(text, pictures) for text in texts]
         if self.settings.staged:
             mx.eval([embeds.arrays for embeds in prompts])

@@ -13,12 +13,14 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from msgspec import Meta, Struct
 from msgspec.structs import fields
 
+from pipelines.controls import Control
 from pipelines.limits import (
     LARGEST_SCALE,
     LONGEST_SIDE,
     LONGEST_TEXT,
     MAX_SEED,
     MOST_ADAPTERS,
+    MOST_CONTROLS,
     MOST_PICTURES,
     MOST_STEPS,
     WIDEST_FEATHER,
@@ -29,6 +31,7 @@ from pipelines.variations import Variation
 Loras = Annotated[tuple[Lora, ...], Meta(max_length=MOST_ADAPTERS)]
 Seeds = Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1, max_length=MOST_PICTURES)]
 Variations = Annotated[tuple[Variation, ...], Meta(min_length=1, max_length=MOST_PICTURES)]
+Controls = Annotated[tuple[Control, ...], Meta(max_length=MOST_CONTROLS)]
 # Where the page has a parameter: beside the seed, beside the mask, or under "More options".
 Group = Literal["main", "mask", "more"]
 
@@ -124,6 +127,15 @@ class ImageParameters(Struct, frozen=True):
             family_specific=True,
         ),
     ] = False
+    controls: Annotated[
+        Controls | None,
+        about(
+            "ControlNets to draw with, each with a picture that it follows",
+            label="ControlNets",
+            flag="--control",
+            family_specific=True,
+        ),
+    ] = None
     true_cfg_scale: Annotated[
         Scale | None,
         about(
@@ -224,6 +236,8 @@ def check(parameters: ImageParameters) -> None:
             )
         if parameter.name == "loras":
             _check_loras(value or ())
+        if parameter.name == "controls":
+            _check_controls(value or ())
         if value is None or least is None or most is None:
             continue
         if not (math.isfinite(value) and least <= value <= most):
@@ -259,6 +273,21 @@ def _check_loras(loras: tuple[Lora, ...]) -> None:
         if not abs(lora.scale) <= LARGEST_SCALE:
             raise ValueError(
                 f"loras[{index}].scale: {lora.scale} is out of range; -{LARGEST_SCALE} to {LARGEST_SCALE} is allowed"
+            )
+
+
+def _check_controls(controls: tuple[Control, ...]) -> None:
+    for index, control in enumerate(controls):
+        place = f"controls[{index}]"
+        if not _is_text(control.name):
+            raise ValueError(f"{place}.name: it holds half a character (a lone surrogate); text is needed")
+        if not 0 <= control.scale <= LARGEST_SCALE:
+            raise ValueError(
+                f"{place}.scale: {control.scale} is out of range; 0 to {LARGEST_SCALE} is allowed"
+            )
+        if not 0 <= control.start < control.end <= 1:
+            raise ValueError(
+                f"{place}: start is {control.start} and end is {control.end}; both are from 0 to 1, and start is below end"
             )
 
 

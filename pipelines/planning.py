@@ -41,6 +41,7 @@ def plan(request: ImageRequest, defaults: Defaults) -> Plan:
     except ValueError as error:
         raise PipelineError(str(error)) from None
     _check_pictures(request, defaults)
+    _check_controls(request, defaults)
     pasted = _pasted(request)
     width, height = _size(request, defaults, pasted)
     steps = request.steps or defaults.steps
@@ -54,6 +55,7 @@ def plan(request: ImageRequest, defaults: Defaults) -> Plan:
         strength=strength,
         warnings=_warnings(request, defaults),
         reduced=_reduced(request, strength, (width, height)),
+        controls=tuple(min(size, (width, height), key=math.prod) for size in request.control_sizes),
         pasted=pasted,
     )
 
@@ -118,6 +120,20 @@ def _check_pictures(request: ImageRequest, defaults: Defaults) -> None:
             raise PipelineError(f"images[{index}]: {error}") from error
 
 
+def _check_controls(request: ImageRequest, defaults: Defaults) -> None:
+    if not request.controls and not request.controlnets:
+        return
+    if "controls" not in defaults.supported_params:
+        raise PipelineError("controls: ControlNets are not supported for this model; leave them out")
+    if request.images or inpaint.inpaints(request):
+        raise PipelineError("controls: they cannot be combined with images, a mask or outpaint")
+    for index, (width, height) in enumerate(request.control_sizes):
+        try:
+            check_size(width, height)
+        except PictureError as error:
+            raise PipelineError(f"controls[{index}].image: {error}") from error
+
+
 def _check_sides(request: ImageRequest, multiple: int) -> None:
     for name, side in (("width", request.width), ("height", request.height)):
         if side and not multiple <= side <= LONGEST_SIDE:
@@ -154,9 +170,12 @@ def _pasted(request: ImageRequest) -> Size | None:
 
 
 def _size(request: ImageRequest, defaults: Defaults, pasted: Size | None) -> Size:
-    """The requested size, cut to the multiple; else that of the first input picture; else the model's own."""
+    """The requested size, cut to the multiple; else that of the first input picture, or of the first that a ControlNet
+    follows; else the model's own."""
     multiple = defaults.size_multiple
     width = height = defaults.side
+    if request.control_sizes:
+        width, height = drawn_size(*request.control_sizes[0], multiple)
     if request.images:
         width, height = drawn_size(*inpaint.canvas_size(request), multiple)
     if pasted is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -17,18 +18,21 @@ from models.transformers.z_image import (
     WEIGHTS,
     Modulation,
     Prepared,
+    Residuals,
     ZImageConfig,
     ZImageTransformer,
 )
+from models.transformers.z_image_controlnet import ZImageControlNet, ZImageControlNetConfig
 from models.vae.autoencoder_kl import WEIGHTS as VAE_WEIGHTS
 from models.vae.autoencoder_kl import AutoencoderKL
 from models.vae.config import AutoencoderKLConfig
 from pipelines import PIPELINES
 from pipelines.adapters import Adaptable
-from pipelines.base import ImageRequest, Plan
+from pipelines.base import ControlNetChoice, ImageRequest, PipelineError, Plan
 from pipelines.components import Component, require_equal, tokenizer_of
+from pipelines.controlnets import Build, Control, ControlInputs
 from pipelines.denoise import DenoisingPipeline
-from pipelines.denoise_state import DenoisePlan
+from pipelines.denoise_state import DenoisePlan, TransformerInputs
 from pipelines.planning import sample_side
 from pipelines.prompt_embeds import PromptEmbeds, cut_warning
 from pipelines.sampling import Schedule
@@ -43,6 +47,7 @@ class ZImage(DenoisingPipeline):
     model_name = "Z-Image"
     family = PIPELINES["ZImagePipeline"]
     channels_first = False
+    controlnet_class = "ZImageControlNetModel"
 
     def __init__(self, model: LocalModel, settings: Settings) -> None:
         super().__init__(model, settings)
@@ -51,6 +56,7 @@ class ZImage(DenoisingPipeline):
         config = ZImageConfig.from_dict(transformer)
         encoder = Qwen3Config.from_dict(config_of(model, "text_encoder"))
         _check(config, encoder, vae_config)
+        self.config = config
         self.patch = config.all_patch_size[0]
         self.tokenizer = tokenizer_of(model, "tokenizer", "text_encoder", encoder.vocab_size)
         self._chat("")  # raises if the template is missing or invalid
@@ -77,6 +83,8 @@ class ZImage(DenoisingPipeline):
         return {"transformer": Adaptable(self.transformer, Z_IMAGE)}
 
     def plan(self, request: ImageRequest) -> Plan:
+        if request.controls and len(request.controls) > 1:
+            raise PipelineError("controls: this model takes one ControlNet at a time")
         plan = super().plan(request)
         if request.negative_prompt and not plan.guidance:
             return replace(plan, warnings=(*plan.warnings, "negative_prompt has no effect without guidance"))
@@ -131,6 +139,40 @@ class ZImage(DenoisingPipeline):
         network: ZImageTransformer = self.transformer()
         return network.modulation([float(timestep) for timestep in _timesteps(run.schedule)])
 
+    def controlnet(self, config: dict[str, Any]) -> Build:
+        made = ZImageControlNetConfig.from_dict(config)
+        _check_controlnet(made, self.config)
+        return lambda: (ZImageControlNet(made), WEIGHTS)
+
+    def control_inputs(
+        self,
+        run: DenoisePlan,
+        prompts: Sequence[PromptEmbeds],
+        choice: ControlNetChoice,
+        network: ZImageControlNet,
+    ) -> TransformerInputs:
+        timesteps = [float(timestep) for timestep in _timesteps(run.schedule)]
+        return TransformerInputs(None, network.modulation(self.transformer(), timesteps))
+
+    def control_tokens(self, latents: mx.array, network: ZImageControlNet) -> mx.array:
+        """Later networks take more channels, for a mask that is not there."""
+        missing = network.config.control_in_dim - latents.shape[-1]
+        return self.to_tokens(mx.pad(latents, [(0, 0)] * 3 + [(0, missing)]))
+
+    def residuals(self, control: Control, inputs: ControlInputs, scale: float) -> Residuals:
+        """Not compiled: it goes through layers of the transformer, which adapters may change."""
+        network: ZImageControlNet = control.component()
+        given = inputs.transformer
+        return network.residuals(
+            self.transformer(),
+            inputs.batch,
+            inputs.picture,
+            given.prepared,
+            given.modulation.at(inputs.step).refiner,
+            control.inputs.modulation.at(inputs.step),
+            mx.array(scale),
+        )
+
     def velocity(self, answer: mx.array) -> mx.array:
         return -answer.astype(mx.float32)
 
@@ -168,4 +210,22 @@ def _check(config: ZImageConfig, encoder: Qwen3Config, vae: AutoencoderKLConfig)
     if config.all_f_patch_size[0] != 1:
         raise ConfigError(
             f"the transformer's all_f_patch_size is {list(config.all_f_patch_size)}; [1] is supported"
+        )
+
+
+def _check_controlnet(controlnet: ZImageControlNetConfig, config: ZImageConfig) -> None:
+    for name in ("dim", "n_heads", "all_patch_size", "n_refiner_layers"):
+        if getattr(controlnet, name) != getattr(config, name):
+            raise ConfigError(
+                f"the ControlNet's {name} is {getattr(controlnet, name)}, and the transformer's {getattr(config, name)}: these "
+                "do not belong together"
+            )
+    if controlnet.control_in_dim < config.in_channels:
+        raise ConfigError(
+            f"the ControlNet's control_in_dim is {controlnet.control_in_dim}; {config.in_channels} or more are needed"
+        )
+    if controlnet.control_layers_places[-1] >= config.n_layers:
+        raise ConfigError(
+            f"the ControlNet's control_layers_places are {list(controlnet.control_layers_places)}, and the transformer has "
+            f"{config.n_layers} layers"
         )

@@ -7,6 +7,7 @@
 Everything that does not depend on the latents is in the first two; a quarter of the weights serve the second alone.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -98,6 +99,30 @@ class Modulation(NamedTuple):
         return Modulation(image, text, single, self.out[step])
 
 
+class Residuals(NamedTuple):
+    """What ControlNets add to the picture's tokens behind each block, (1 or batch, token, width); empty: nothing."""
+
+    double: tuple[mx.array, ...]
+    single: tuple[mx.array, ...]
+
+
+NO_RESIDUALS = Residuals((), ())
+
+
+def spread(residuals: Sequence[mx.array], blocks: int) -> tuple[mx.array, ...]:
+    """One for each block, where there are fewer than blocks: each serves several in a row."""
+    if not residuals:
+        return ()
+    run = math.ceil(blocks / len(residuals))
+    return tuple(residuals[block // run] for block in range(blocks))
+
+
+def add_residuals(one: Residuals, other: Residuals) -> Residuals:
+    return Residuals(
+        *(tuple(map(mx.add, a, b)) if a and b else a or b for a, b in zip(one, other, strict=True))
+    )
+
+
 def shifted(x: mx.array, rows: mx.array) -> mx.array:
     """The norm of x with a shift and a scale, the first two of `rows`."""
     return modulated_norm(x, rows[:, 1], rows[:, 0], EPS)
@@ -179,7 +204,9 @@ class TimeText(nn.Module):
         return embedded[:, None] + self.text_embedder(pooled)
 
 
-class FluxTransformer(nn.Module):
+class FluxStream(nn.Module):
+    """What the transformer and its ControlNets have in common: the embeddings and the blocks."""
+
     def __init__(self, config: FluxConfig) -> None:
         super().__init__()
         self.config = config
@@ -189,8 +216,6 @@ class FluxTransformer(nn.Module):
         self.time_text_embed = TimeText(config)
         self.transformer_blocks = [DoubleBlock(config) for _ in range(config.num_layers)]
         self.single_transformer_blocks = [SingleBlock(config) for _ in range(config.num_single_layers)]
-        self.norm_out = Projection(width, 2, scales=(0,), bias=True)
-        self.proj_out = nn.Linear(width, config.out_features)
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -210,23 +235,43 @@ class FluxTransformer(nn.Module):
         embedded = None if references is None else self.x_embedder(references.astype(self.dtype))
         return Prepared(self.context_embedder(text.astype(self.dtype)), embedded, table)
 
-    def modulation(
-        self, timesteps: Sequence[float], pooled: mx.array, guidance: float | None = None
-    ) -> Modulation:
-        """For all steps, with timesteps from 1 (noise) to 0 (picture) and the pooled text (batch, channel)."""
+    def conditioning(
+        self, timesteps: Sequence[float], pooled: mx.array, guidance: float | None
+    ) -> tuple[mx.array, Modulation]:
+        """The activated conditioning, (step, batch, width), and the rows of all blocks, but none for the output."""
         if (guidance is not None) != self.config.guidance_embeds:
             expected = "a number" if self.config.guidance_embeds else "none"
             raise ConfigError(f"guidance is {guidance}; this network takes {expected} (guidance_embeds)")
         activated = nn.silu(self.time_text_embed(timesteps, pooled.astype(self.dtype), guidance))
         doubles, singles = self.transformer_blocks, self.single_transformer_blocks
-        return Modulation(
+        return activated, Modulation(
             tuple(block.norm1(activated) for block in doubles),
             tuple(block.norm1_context(activated) for block in doubles),
             tuple(block.norm(activated) for block in singles),
-            self.norm_out(activated),
+            activated,
         )
 
-    def step(self, latents: mx.array, prepared: Prepared, modulation: Modulation) -> mx.array:
+
+class FluxTransformer(FluxStream):
+    def __init__(self, config: FluxConfig) -> None:
+        super().__init__(config)
+        self.norm_out = Projection(config.width, 2, scales=(0,), bias=True)
+        self.proj_out = nn.Linear(config.width, config.out_features)
+
+    def modulation(
+        self, timesteps: Sequence[float], pooled: mx.array, guidance: float | None = None
+    ) -> Modulation:
+        """For all steps, with timesteps from 1 (noise) to 0 (picture) and the pooled text (batch, channel)."""
+        activated, modulation = self.conditioning(timesteps, pooled, guidance)
+        return modulation._replace(out=self.norm_out(activated))
+
+    def step(
+        self,
+        latents: mx.array,
+        prepared: Prepared,
+        modulation: Modulation,
+        residuals: Residuals = NO_RESIDUALS,
+    ) -> mx.array:
         """The velocity at `latents` (batch, token, in_channels), with the modulation of one step."""
         text, references, table = prepared
         image = self.x_embedder(latents.astype(text.dtype))
@@ -234,10 +279,16 @@ class FluxTransformer(nn.Module):
             repeated = mx.broadcast_to(references, (len(image), *references.shape[1:]))
             image = mx.concatenate([image, repeated], axis=1)
         doubles = zip(self.transformer_blocks, modulation.text, modulation.image, strict=True)
-        for block, text_rows, image_rows in doubles:
+        for index, (block, text_rows, image_rows) in enumerate(doubles):
             text, image = block(text, image, table, text_rows, image_rows)
+            if residuals.double:
+                image = image + residuals.double[index]
         stream = mx.concatenate([text, image], axis=1)
-        for single, rows in zip(self.single_transformer_blocks, modulation.single, strict=True):
+        singles = zip(self.single_transformer_blocks, modulation.single, strict=True)
+        for index, (single, rows) in enumerate(singles):
             stream = single(stream, table, rows)
+            if residuals.single:
+                picture = stream[:, text.shape[1] :] + residuals.single[index]
+                stream = mx.concatenate([stream[:, : text.shape[1]], picture], axis=1)
         picture = stream[:, text.shape[1] : text.shape[1] + latents.shape[1]]
         return self.proj_out(modulated_norm(picture, modulation.out[:, 0], modulation.out[:, 1], EPS))

@@ -9,7 +9,7 @@ Everything that does not depend on the latents, the caption's refiner too, is in
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -96,6 +96,10 @@ class Modulation(NamedTuple):
     def at(self, step: int) -> "Modulation":
         refiner, layers = (tuple(norms[step] for norms in blocks) for blocks in self[:2])
         return Modulation(refiner, layers, self.final[step])
+
+
+# What a ControlNet adds to picture and caption behind each layer, (batch, token, width); empty: there is none.
+Residuals: TypeAlias = tuple[mx.array | None, ...]
 
 
 class Attention(nn.Module):
@@ -250,15 +254,27 @@ class ZImageTransformer(nn.Module):
         x = mx.zeros((1, prepared.table.shape[2], self.config.dim), self.dtype)
         return block(x, block.norms, prepared.table)
 
-    def step(self, tokens: mx.array, prepared: Prepared, modulation: Modulation) -> mx.array:
+    def embed(self, tokens: mx.array) -> mx.array:
+        """A picture's tokens, padded to the multiple."""
+        return padded(self.all_x_embedder[self.patch](tokens.astype(self.dtype)), self.x_pad_token)
+
+    def step(
+        self,
+        tokens: mx.array,
+        prepared: Prepared,
+        modulation: Modulation,
+        residuals: Residuals = (),
+    ) -> mx.array:
         """The prediction at `tokens` (batch, token, features), with the modulation of one step."""
         caption, picture_table, table, lengths = prepared
-        x = padded(self.all_x_embedder[self.patch](tokens.astype(caption.dtype)), self.x_pad_token)
+        x = self.embed(tokens)
         for block, norms in zip(self.noise_refiner, modulation.refiner, strict=True):
             x = block(x, norms, picture_table)
         x = mx.concatenate([x, caption], axis=1)
-        for block, norms in zip(self.layers, modulation.layers, strict=True):
+        more = residuals or (None,) * len(self.layers)
+        for block, norms, residual in zip(self.layers, modulation.layers, more, strict=True):
             x = block(x, norms, table, lengths)
+            x = x if residual is None else x + residual
         return self.all_final_layer[self.patch](x[:, : tokens.shape[1]], modulation.final)
 
 

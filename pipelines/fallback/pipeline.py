@@ -18,6 +18,7 @@ from models.files import LocalModel
 from pipelines import PIPELINES, Capabilities
 from pipelines.base import (
     AdapterChoice,
+    ControlNetChoice,
     DeviceMemory,
     Event,
     ImageRequest,
@@ -89,9 +90,14 @@ class TorchPipeline:
             raise PipelineError("loras: adapters are not supported by the torch engine")
         return ()
 
+    def use_controlnets(self, choices: Sequence[ControlNetChoice]) -> None:
+        if choices:
+            raise PipelineError("controls: ControlNets are not supported by the torch engine")
+
     def generate(self, request: ImageRequest, plan: Plan | None = None) -> Iterator[Event]:
         """Draw. Each yield is a place to stop: closing the generator leaves nothing behind."""
         self.use_adapters(request.adapters)
+        self.use_controlnets(request.controlnets)
         call = self._call(request)
         plan = plan or call.plan(request)
         yield Step(0, plan.denoise_steps * request.count)

@@ -2,6 +2,7 @@
 
 import importlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from models.files import LocalModel
-from pipelines.base import ImageRequest
+from pipelines.base import ControlNetChoice, ImageRequest
 from tests.pipelines import qwen_reference
 from tests.pipelines.toys import TOYS, Config, Part, Toy, draw, local, write_texts
 
@@ -176,6 +177,43 @@ INPAINTING = {
 }
 
 
+class _Scheduled:
+    """A net that is left out of the steps outside of a part: the reference's pipeline for Z-Image cannot do that."""
+
+    def __init__(self, net: Any, choice: ControlNetChoice, steps: int) -> None:
+        self._forward, self._choice, self._steps, self._step = net.forward, choice, steps, 0
+
+    def __call__(self, *args: Any, conditioning_scale: float, **more: Any) -> Any:
+        scale = self._choice.scale_at(self._step, self._steps)
+        self._step += 1
+        return self._forward(*args, conditioning_scale=scale, **more)
+
+
+def controlled(pipeline: Any, request: ImageRequest, modules: Mapping[str, Any]) -> list[np.ndarray]:
+    """The same with ControlNets, by their names."""
+    choices = request.controlnets
+    images = [PIL.Image.fromarray(image) for image in request.control_images]
+    nets = list(dict.fromkeys(modules[one.name] for one in choices))
+    scales, modes = [one.scale for one in choices], [one.mode for one in choices]
+    several = len(choices) > 1
+    more: dict[str, Any] = {"control_image": images, "controlnet_conditioning_scale": scales}
+    if not several:
+        more = {name: value for name, (value,) in more.items()}
+    name = "ZImageControlNetPipeline"
+    if isinstance(pipeline, diffusers.FluxPipeline):
+        name = "FluxControlNetPipeline"
+        more["control_guidance_start"] = [one.start for one in choices]
+        more["control_guidance_end"] = [one.end for one in choices]
+        more["control_mode"] = modes if several else modes[0]
+    else:
+        nets[0].forward = _Scheduled(nets[0], choices[0], request.steps or 0)
+    parts = {key: part for key, part in pipeline.components.items() if part is not None}
+    net = diffusers.FluxMultiControlNetModel(nets) if several else nets[0]
+    called = getattr(diffusers, name)(**parts, controlnet=net)
+    called.set_progress_bar_config(disable=True)
+    return pictures(called, request, **more)
+
+
 def _klein_from_picture(pipeline: Any, request: ImageRequest, picture: Any) -> list[np.ndarray]:
     """The reference has no such pipeline for klein: its own, given noised latents and the rest of the schedule."""
     from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
@@ -313,4 +351,6 @@ ARGUMENTS = {
     "QwenImagePipeline": _qwen_image,
     "QwenImageEditPipeline": _qwen_image_edit,
     "QwenImageEditPlusPipeline": _qwen_image_edit,
+    "FluxControlNetPipeline": _flux,
+    "ZImageControlNetPipeline": _z_image,
 }

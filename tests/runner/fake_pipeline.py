@@ -11,10 +11,12 @@ import httpx2
 import mlx.core as mx
 import numpy as np
 from PIL import Image
+from runner.sources.controlnets import ControlNetSource
 
 from pipelines import Capabilities
 from pipelines.base import (
     AdapterChoice,
+    ControlNetChoice,
     Event,
     ImageRequest,
     Picture,
@@ -61,6 +63,10 @@ class FakePipeline:
 
     def working_bytes(self, request: ImageRequest, plan: Plan) -> int | None:
         return self.needed
+
+    def use_controlnets(self, choices: Sequence[ControlNetChoice]) -> None:
+        if choices:
+            raise NotImplementedError
 
     def use_adapters(self, adapters: Sequence[AdapterChoice]) -> tuple[str, ...]:
         return ()
@@ -112,11 +118,14 @@ async def running(pipeline: Any, **options: Any) -> AsyncIterator[Engine]:
 
 @contextlib.asynccontextmanager
 async def client_of(
-    pipeline: Any, adapters: AdapterSource | None = None, **options: Any
+    pipeline: Any,
+    adapters: AdapterSource | None = None,
+    controlnets: ControlNetSource | None = None,
+    **options: Any,
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """The runner's app over such a pipeline, without the socket."""
     async with running(pipeline, **options) as engine:
-        app = RunnerApp(engine, "toy", stop=lambda: None, adapters=adapters)
+        app = RunnerApp(engine, "toy", stop=lambda: None, adapters=adapters, controlnets=controlnets)
         transport = httpx2.ASGITransport(app.asgi)
         async with httpx2.AsyncClient(
             transport=transport, base_url="http://localhost", timeout=PATIENCE
