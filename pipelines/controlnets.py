@@ -51,7 +51,7 @@ class ControlNets:
 
     def _checked(self, choice: ControlNetChoice) -> Component[Any]:
         try:
-            config = choice.model.read_json("config.json")
+            config = choice.model.read_json("config.json") or {}
             if config.get("_class_name") != self._kind:
                 raise ConfigError(f"it is a {str(config.get('_class_name'))[:64]!r}; {self._kind} is needed")
             component: Component[Any] = Component(choice.model, "", self._build(config), self._settings)

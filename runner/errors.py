@@ -70,7 +70,7 @@ class ModelNotFound(DiptychError):
 
 
 class AdapterNotFound(ModelNotFound):
-    """Of a request's `loras`."""
+    """Of a request's `loras` or `controls`."""
 
 
 class ModelNotSupported(DiptychError):

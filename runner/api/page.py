@@ -96,6 +96,7 @@ def parameters_document(gallery: bool) -> bytes:
             "most": one.most,
         }
         for one in parameters_of(ImageParameters)
+        if one.name != "controls"
     ]
     return encode({"parameters": parameters, "most_images": MOST_REFERENCES, "gallery": gallery})
 

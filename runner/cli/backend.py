@@ -88,9 +88,9 @@ def local_runner(
     settings = config.model(model)
     mode = check_runnable(files, settings.get("engine", "auto") if engine == "auto" else engine).mode
     # Warming up would take as long as the request itself.
-    folder = config.serve["loras"].value
-    adapters = ["--loras", folder] if folder else []
-    options = ["--no-warm-up", *adapters, *model_arguments(settings), *options]
+    folders = {name: config.serve[name].value for name in ("loras", "controlnets")}
+    named = [word for name, folder in folders.items() if folder for word in (f"--{name}", folder)]
+    options = ["--no-warm-up", *named, *model_arguments(settings), *options]
     return Server(model, mode, options=options, key=secrets.token_urlsafe())
 
 

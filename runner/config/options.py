@@ -76,6 +76,11 @@ SERVE: Mapping[str, Option] = MappingProxyType(
             None,
             "folder of adapters (LoRA) for pictures: safetensors files, which requests name by their names",
         ),
+        "controlnets": Option(
+            text(),
+            None,
+            "folder of ControlNets for pictures: folders in the layout of diffusers, which requests name by their names",
+        ),
         "force": Option(yes_or_no(), False, "load models even if the memory estimate says they do not fit"),
         "api_key": Option(
             text(),

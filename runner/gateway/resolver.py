@@ -144,8 +144,10 @@ class ModelResolver:
         return self._closed
 
     def _describe(self, target: str, files: ModelFiles) -> ResolvedModel:
-        folder = self._settings.loras
-        options = (*(("--loras", folder) if folder else ()), *self._settings.options(target))
+        settings = self._settings
+        folders = {"--loras": settings.loras, "--controlnets": settings.controlnets}
+        named = (word for flag, folder in folders.items() if folder for word in (flag, folder))
+        options = (*named, *settings.options(target))
         mode, _, engine = check_runnable(files, option(options, "engine") or "auto")
         replicas = self._replicas(target, mode)
         cards = cards_for(replicas, engine)

@@ -33,6 +33,7 @@ class Settings:
     gallery_size: int = 10 * 10**9  # bytes, of all of them
     gallery_pictures: int = 10_000
     loras: str | None = None  # the folder of adapters
+    controlnets: str | None = None  # the folder of ControlNets
     keys: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()  # of web pages that may send requests: `https://chat.example.org`
     hosts: tuple[str, ...] = ()  # further names of this machine

@@ -24,6 +24,7 @@ from runner.protocol.text import CancelRequest, parse_body
 from runner.server.text_api import TextApi, TextService
 from runner.sources.adapters import AdapterSource
 from runner.sources.base import ModelMode
+from runner.sources.controlnets import ControlNetSource
 
 if TYPE_CHECKING:
     from runner.server.image_api import ImageApi, ImageService
@@ -54,7 +55,8 @@ class Loaded(Protocol):
 
 class RunnerApp:
     """The HTTP interface of one model. `stop` ends the process as a signal would; `activity` shows whether a load is
-    making progress; `adapters` are those that requests for pictures may name."""
+    making progress; `adapters` and `controlnets` are those that requests for pictures may
+    name."""
 
     def __init__(
         self,
@@ -66,8 +68,10 @@ class RunnerApp:
         origins: Sequence[str] = (),
         activity: Activity | None = None,
         adapters: AdapterSource | None = None,
+        controlnets: ControlNetSource | None = None,
     ) -> None:
         self._adapters = adapters or AdapterSource()
+        self._controlnets = controlnets or ControlNetSource()
         self.engine = engine
         self._activity = activity
         self.model = model
@@ -179,7 +183,7 @@ class RunnerApp:
         # Imports NumPy and Pillow: late, so that the port opens sooner.
         from runner.server.image_api import ImageApi
 
-        return ImageApi(self.engine, self.metrics, self._adapters)
+        return ImageApi(self.engine, self.metrics, self._adapters, self._controlnets)
 
     async def cancel(self, request: Request) -> Response:
         id = parse_body(CancelRequest, await read_body(request)).id

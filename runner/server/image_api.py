@@ -8,9 +8,9 @@ from msgspec import UNSET, Struct
 from msgspec.structs import asdict
 from starlette.requests import Request
 
-from pipelines.base import AdapterChoice
+from pipelines.base import AdapterChoice, ControlNetChoice
 from runner.engine.engine import Engine
-from runner.engine.image.jobs import PlannedRequest, Planner, choose_adapters, prepare
+from runner.engine.image.jobs import PlannedRequest, Planner, choose_adapters, choose_controlnets, prepare
 from runner.engine.jobs import Job
 from runner.errors import Busy
 from runner.http.bodies import PICTURES_LIMIT, read_body
@@ -20,9 +20,11 @@ from runner.protocol.image import ImageChunk, ImageCompletionRequest, ImageDone,
 from runner.protocol.text import encode, read_json
 from runner.server.streaming import JobResponse, while_connected
 from runner.sources.adapters import AdapterSource
+from runner.sources.controlnets import ControlNetSource
 
 MIB = 1024**2
-NONE: tuple[AdapterChoice, ...] = ()
+NO_ADAPTERS: tuple[AdapterChoice, ...] = ()
+NO_CONTROLNETS: tuple[ControlNetChoice, ...] = ()
 # The memory limit for the input pictures of all requests, from their arrival until they are drawn.
 MOST_HELD = 1024 * MIB
 
@@ -35,11 +37,14 @@ class ImageService(Protocol):
 
 
 class ImageApi:
-    def __init__(self, engine: Engine, metrics: Metrics, adapters: AdapterSource) -> None:
+    def __init__(
+        self, engine: Engine, metrics: Metrics, adapters: AdapterSource, controlnets: ControlNetSource
+    ) -> None:
         self._engine = engine
         self._metrics = metrics
         self._adapters = adapters
-        # Adapters may have to be downloaded, which holds up nothing else.
+        self._controlnets = controlnets
+        # They may have to be downloaded, which holds up nothing else.
         self._finders = ThreadPoolExecutor(2, thread_name_prefix="find")
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
         # Decodes one picture at a time, alternating between requests.
@@ -64,13 +69,20 @@ class ImageApi:
         that it can be freed."""
         loop = asyncio.get_running_loop()
         body, warnings = await loop.run_in_executor(self._readers, _read, raw.pop())
-        stream, adapters = body.stream, NONE
+        stream, adapters, controlnets = body.stream, NO_ADAPTERS, NO_CONTROLNETS
         if body.loras or body.lora_tags:
             body, adapters, more = await loop.run_in_executor(
                 self._finders, choose_adapters, body, self._adapters
             )
             warnings += more
-        undecoded = await loop.run_in_executor(self._readers, prepare, body, warnings, planner, adapters)
+        if body.controls:
+            controlnets, more = await loop.run_in_executor(
+                self._finders, choose_controlnets, body, self._controlnets
+            )
+            warnings += more
+        undecoded = await loop.run_in_executor(
+            self._readers, prepare, body, warnings, planner, adapters, controlnets
+        )
         del body
         self._check_held(undecoded.bytes)
         self._preparing += undecoded.bytes
@@ -82,7 +94,11 @@ class ImageApi:
             mask = (
                 await loop.run_in_executor(self._decoder, undecoded.decode_mask) if undecoded.mask else None
             )
-            planned = undecoded.decoded(tuple(images), mask)
+            controls = [
+                await loop.run_in_executor(self._decoder, undecoded.decode_control, index)
+                for index in range(len(undecoded.controls))
+            ]
+            planned = undecoded.decoded(tuple(images), mask, tuple(controls))
             return self._engine.submit(request_context(request.scope).id, planned), planned, stream
         finally:
             self._preparing -= undecoded.bytes

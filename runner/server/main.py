@@ -32,6 +32,7 @@ from runner.protocol.speculate import DRAFTED
 from runner.server.app import RunnerApp
 from runner.sources import ModelFiles, ModelMode, find
 from runner.sources.adapters import AdapterSource
+from runner.sources.controlnets import ControlNetSource
 from runner.sources.loras import parse_lora
 
 log = logging.getLogger("diptych.serve")
@@ -62,6 +63,7 @@ class RunnerSettings:
     engine: str = "auto"
     loras: str | None = None  # the folder of adapters
     lora: Sequence[str] | None = None  # adapters of a language model, with their scales
+    controlnets: str | None = None  # the folder of ControlNets
     lora_file: Sequence[str] | None = None  # more of them, given by the local user
     api_key: str | None = None
     allow_host: Sequence[str] | None = None
@@ -118,6 +120,7 @@ class _Process:
             origins=settings.allow_origin or (),
             activity=activity,
             adapters=AdapterSource(settings.loras, settings.lora_file or ()),
+            controlnets=ControlNetSource(settings.controlnets),
         )
 
     async def main(self) -> int:

@@ -11,7 +11,6 @@ import httpx2
 import mlx.core as mx
 import numpy as np
 from PIL import Image
-from runner.sources.controlnets import ControlNetSource
 
 from pipelines import Capabilities
 from pipelines.base import (
@@ -32,6 +31,7 @@ from runner.engine.image.worker import ImageWorker
 from runner.inspect.identity import ModelIdentity
 from runner.server.app import RunnerApp
 from runner.sources.adapters import AdapterSource
+from runner.sources.controlnets import ControlNetSource
 from tests.waiting import PATIENCE, until
 
 HELD = 8 * 1024**2  # bytes that a drawing holds while it is made

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct, field
 
 from pipelines.limits import MOST_PICTURES
 from pipelines.variations import random_seed
+from runner.api.automatic1111 import controlnet
 from runner.api.openai.image_edits import data_of
 from runner.errors import BadRequest
 from runner.protocol.image import ImageCompletionRequest
@@ -21,7 +22,6 @@ IGNORED: dict[str, tuple[Any, ...]] = {
     "styles": ([],),
     "script_name": ("",),
     "script_args": ([],),
-    "alwayson_scripts": ({},),
     "seed_resize_from_w": (-1, 0),
     "seed_resize_from_h": (-1, 0),
     "clip_skip": (0, 1),
@@ -56,6 +56,7 @@ class Txt2Img(Struct, frozen=True, kw_only=True):
     scheduler: str | None = None
     override_settings: Overrides | None = field(default_factory=Overrides)
     send_images: bool | None = None
+    alwayson_scripts: dict[str, Any] | None = None  # of these controlnet
 
 
 class Img2Img(Txt2Img, frozen=True, kw_only=True):
@@ -73,6 +74,7 @@ def engine_request(request: Txt2Img, previews: int) -> ImageCompletionRequest:
     fields: dict[str, Any] = {
         "prompt": prompt,
         "loras": loras or None,
+        "controls": controlnet.controls(request.alwayson_scripts or {}) or None,
         "negative_prompt": request.negative_prompt or None,
         "steps": request.steps,
         "guidance": request.cfg_scale,
@@ -147,6 +149,8 @@ def ignored(body: dict[str, Any]) -> list[str]:
         for name, harmless in IGNORED.items()
         if body.get(name) is not None and body[name] not in harmless
     ]
+    scripts = body.get("alwayson_scripts") or {}
+    warnings += [f"alwayson_scripts.{name[:64]} was ignored" for name in controlnet.others(scripts)]
     sampler = body.get("sampler_name") or body.get("sampler_index") or ""
     if sampler not in SAMPLERS:
         warnings.append(

@@ -8,21 +8,34 @@ from typing import Any
 from msgspec import NODEFAULT
 
 from models.checkpoint.quantization_formats import FORMATS
+from pipelines.controls import Control
 from pipelines.loras import Lora
 from pipelines.parameters import ImageParameters, Parameter, parameters_of
 from pipelines.variations import Variation
-from runner.cli.arguments.types import integer, integers, lora, natural, number, picture_size, variation
+from runner.cli.arguments.types import (
+    control,
+    integer,
+    integers,
+    lora,
+    natural,
+    number,
+    picture_size,
+    variation,
+)
 from runner.cli.parser import MODEL_HELP, Commands, add_json
 from runner.inspect.image_backend import CHOICES
 
 METAVARS = {int: "N", float: "X", str: "TEXT"}
 LISTS: dict[Any, dict[str, Any]] = {
     Lora: {"action": "append", "type": lora, "metavar": "NAME[:SCALE]"},
+    Control: {"action": "append", "type": control, "metavar": "NAME=PICTURE[:SCALE]"},
     Variation: {"action": "append", "type": variation, "metavar": "SEED:STRENGTH"},
     int: {"type": integers, "metavar": "N,N,..."},
 }
 MORE_HELP: dict[Any, str] = {
     Lora: "; a hub repository, a safetensors file or a name in the folder of adapters; may be repeated",
+    Control: "; a hub repository or a name in the folder of ControlNets, and a picture's file; ,start=X ,end=X ,mode=N may "
+    "follow; may be repeated",
     Variation: "; may be repeated",
 }
 READERS = {int: integer, float: number, str: str}

@@ -48,6 +48,7 @@ def _add_runner(commands: Commands) -> None:
     draw.add_loading(parser)
     parser.set_defaults(engine=None, memory=None)
     add_option(parser, "loras")
+    add_option(parser, "controlnets")
     # For `diptych draw`: adapters that the local user gives as files.
     add("--lora-file", action="append", metavar="FILE", help=argparse.SUPPRESS)
     # For a parent process: standard input is a pipe that closes when it ends.

@@ -19,7 +19,13 @@ METAVARS = {
 }
 METAVARS |= dict.fromkeys(("max_loaded", "queue", "replicas", "speculate_tokens", "gallery_pictures"), "N")
 METAVARS |= dict.fromkeys(("keep_alive", "load_timeout", "grace", "stall", "store_age"), "TIME")
-METAVARS |= {"loras": "FOLDER", "speculate": "{lookup,off}", "allow_origin": "ORIGIN", "allow_host": "NAME"}
+METAVARS |= {
+    "loras": "FOLDER",
+    "controlnets": "FOLDER",
+    "speculate": "{lookup,off}",
+    "allow_origin": "ORIGIN",
+    "allow_host": "NAME",
+}
 
 
 def add(commands: Commands) -> None:

@@ -1,7 +1,10 @@
 """The types of option values."""
 
 import argparse
+from pathlib import Path
+from typing import Any
 
+from pipelines.controls import parse_control
 from pipelines.loras import Lora, parse_lora
 from pipelines.variations import Variation, parse_variation
 from runner.config.options import SPECULATE
@@ -34,6 +37,13 @@ def picture_size(text: str) -> dict[str, int]:
 def lora(text: str) -> Lora:
     try:
         return parse_lora(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r}: {error}") from None
+
+
+def control(text: str) -> tuple[Path, dict[str, Any]]:
+    try:
+        return parse_control(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text[:80]!r}: {error}") from None
 

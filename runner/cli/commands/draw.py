@@ -163,6 +163,11 @@ def follow(options: DrawOptions, recipe: Recipe) -> DrawOptions:
         raise BadRequest(
             f"{options.source} was made with a mask, which it does not contain; give the same with --mask"
         )
+    if recipe.controls and "controls" not in options.parameters:
+        raise BadRequest(
+            f"{options.source} was made with ControlNets, whose pictures it does not contain; give the same with --control: "
+            f"{'; '.join(map(str, recipe.controls))}"
+        )
     own = values(recipe)
     if "seeds" in options.parameters:
         del own["seed"]
@@ -174,6 +179,8 @@ def request_of(options: DrawOptions, format: str) -> ImageCompletionRequest:
     images = [_read(path) for path in options.images]
     previews = PREVIEWS if options.preview else 0
     request = {**options.parameters, "format": format, "images": images, "previews": previews}
+    if controls := options.parameters.get("controls"):
+        request["controls"] = [{**how, "image": _read(path)} for path, how in controls]
     if options.mask is not None:
         request["mask"] = _read(options.mask)
     return parse(ImageCompletionRequest, request)

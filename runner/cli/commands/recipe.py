@@ -48,6 +48,10 @@ def render(recipe: Recipe) -> str:
         )
     if recipe.variations:
         values["variations"] = ", ".join(str(variation) for variation in recipe.variations)
+    if recipe.controls:
+        values["controls"] = "; ".join(
+            f"{one} ({one.hash})" if one.hash else str(one) for one in recipe.controls
+        )
     rest = (name for name in values if name not in (*FIRST, *LAST))
     names = [name for name in (*FIRST, *rest, *LAST) if values.get(name, "") != ""]
     width = max(len(LABELS.get(name, name)) for name in names)

@@ -13,7 +13,18 @@ from typing import Any
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
-from pipelines.base import Event, ImageRequest, Picture, Pipeline, PipelineError, Pixels, Report, Step
+from pipelines.base import (
+    ControlNetChoice,
+    Event,
+    ImageRequest,
+    Picture,
+    Pipeline,
+    PipelineError,
+    Pixels,
+    Report,
+    Step,
+)
+from pipelines.controls import Control
 from pipelines.images import PictureError
 from pipelines.loras import Lora
 from pipelines.packing import pack
@@ -149,6 +160,8 @@ class ImageWorker:
         try:
             if planned.request.adapters:
                 self.pipeline.use_adapters(planned.request.adapters)
+            if planned.request.controlnets:
+                self.pipeline.use_controlnets(planned.request.controlnets)
         except PipelineError as error:
             raise BadRequest(str(error)) from None
 
@@ -244,6 +257,7 @@ def _recipe(planned: PlannedRequest, model: ModelIdentity, index: int) -> Recipe
     loras = tuple(Lora(one.name, one.scale, one.hash) for one in request.adapters)
     parameters = values(request) | {
         "loras": loras or None,
+        "controls": tuple(map(_control, request.controlnets)) or None,
         "width": plan.size[0],
         "height": plan.size[1],
         "steps": plan.num_inference_steps,
@@ -256,6 +270,18 @@ def _recipe(planned: PlannedRequest, model: ModelIdentity, index: int) -> Recipe
         model_hash=model.hash,
         images=len(request.images),
         masked=request.mask is not None,
+    )
+
+
+def _control(choice: ControlNetChoice) -> Control:
+    """Without its picture."""
+    return Control(
+        choice.name,
+        scale=choice.scale,
+        start=choice.start,
+        end=choice.end,
+        mode=choice.mode,
+        hash=choice.hash,
     )
 
 

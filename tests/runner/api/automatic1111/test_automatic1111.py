@@ -218,3 +218,22 @@ def test_the_password_of_a_client_is_the_key(tmp_path: Path) -> None:
         assert httpx2.get(url, auth=("anybody", "k1")).status_code == 200
         assert httpx2.get(url, auth=("k1", "no")).status_code == 401
         assert httpx2.get(url, headers={"Authorization": "Basic ???"}).status_code == 401
+
+
+def test_units_of_the_controlnet_extension_are_controls() -> None:
+    unit = {"model": "canny [a1b2c3]", "image": "aGk=", "weight": 0.8, "guidance_end": 0.5, "module": "none"}
+    off = {"enabled": False, "module": "canny"}
+    body: Any = {"prompt": "a", "alwayson_scripts": {"ControlNet": {"args": [unit, off]}, "other": {}}}
+    (control,) = engine_request(parse(Txt2Img, body), 0).controls or ()
+    assert (control.name, control.image, control.scale, control.end) == ("canny", "aGk=", 0.8, 0.5)
+    assert ignored(body) == ["alwayson_scripts.other was ignored"]
+    for more, message in (
+        ({"module": "canny"}, "args\\[0\\].module: 'canny' is not supported"),
+        ({"model": "None"}, "args\\[0\\].model is missing"),
+        ({"image": None}, "args\\[0\\].image: the picture"),
+        ({"control_mode": 2}, "control_mode: only 0"),
+        ({"weight": "x"}, "alwayson_scripts.controlnet.args"),
+    ):
+        wrong = {"prompt": "a", "alwayson_scripts": {"controlnet": {"args": [unit | more]}}}
+        with pytest.raises(BadRequest, match=message):
+            engine_request(parse(Txt2Img, wrong), 0)
