@@ -51,6 +51,7 @@ PIPELINES: dict[str, Family] = {
     "Flux2KleinKVPipeline": Family("pipelines.flux2_kv:Flux2KleinKV", variants.flux2_klein_kv, ADAPTERS, MOST_REFERENCES),
     "Flux3DistilledModularPipeline": Family("pipelines.flux3:Flux3Klein", variants.flux3_klein, ADAPTERS, MOST_REFERENCES),
     "Flux3ModularPipeline": Family("pipelines.flux3:Flux3Klein", variants.flux3_klein, ADAPTERS, MOST_REFERENCES),
+    "Krea2Pipeline": Family("pipelines.krea2:Krea2", variants.krea2, ADAPTERS),
     "ZImagePipeline": Family("pipelines.z_image:ZImage", variants.z_image, (*ADAPTERS, "controls", "cfg_normalization", "cfg_truncation")),
     "FluxPipeline": Family("pipelines.flux:Flux", variants.flux, (*ADAPTERS, "controls", "true_cfg_scale")),
     "FluxKontextPipeline": Family("pipelines.flux_kontext:FluxKontext", variants.flux_kontext, (*ADAPTERS, "true_cfg_scale"), 1),

@@ -12,6 +12,7 @@ import numpy as np
 from msgspec import structs
 from PIL import Image
 
+from models.adapters.spellings import FLUX3
 from models.checkpoint.weights import WeightMap
 from models.files import LocalModel
 from models.text_encoders.qwen3 import Qwen3Config, Qwen3Encoder, text_config
@@ -77,7 +78,7 @@ class Flux3Klein(Klein):
         return FlowMatch(shift=SHIFT)
 
     def adaptable(self) -> dict[str, Adaptable]:
-        return {"transformer": Adaptable(self.transformer, {})}
+        return {"transformer": Adaptable(self.transformer, FLUX3)}
 
     def plan(self, request: ImageRequest) -> Plan:
         """A picture drawn from one reference has its size, unless another is requested: the margins are cut off again."""

@@ -52,6 +52,14 @@ def flux3_klein(model: Checkpoint) -> Variant:
     return Variant(50, 3.5, 8192, distilled=False)
 
 
+def krea2(model: Checkpoint) -> Variant:
+    return (
+        Variant(8, None, 512, distilled=True)
+        if _is_distilled(model)
+        else Variant(28, 4.5, 512, distilled=False)
+    )
+
+
 def z_image(model: Checkpoint) -> Variant:
     """Turbo and base share their architecture: without a statement, the name and the scheduler tell them apart."""
     distilled = _is_distilled(model)

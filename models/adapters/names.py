@@ -65,12 +65,15 @@ class LayerNames:
         """`network` is not quantized: its shapes are looked at."""
         self._targets: dict[str, Target] = {}
         prefixes = ("", *weight_map.strip)
-        for path, layer in network.named_modules():
+        modules = dict(network.named_modules())
+        for path, layer in modules.items():
             if not isinstance(layer, nn.Linear):
                 continue
             outputs, inputs = layer.weight.shape
             whole = Target(path, 0, outputs, inputs)
-            parts = self._parts(whole, fused_parts(path, weight_map.fuse))
+            parent, _, own = path.rpartition(".")
+            sizes = getattr(modules.get(parent), "fused_sizes", {}).get(own)
+            parts = self._parts(whole, fused_parts(path, weight_map.fuse), sizes)
             for name, target in (
                 (path, whole),
                 *parts.items(),
@@ -78,18 +81,19 @@ class LayerNames:
             ):
                 for prefix in prefixes:
                     self._targets[plain(prefix + name)] = target
+                    self._targets[plain(prefix + _unrenamed(name, weight_map))] = target
 
     def find(self, name: str) -> Target | None:
         return self._targets.get(plain(name))
 
     @staticmethod
-    def _parts(whole: Target, names: Sequence[str]) -> dict[str, Target]:
-        """The rows of a fused layer's parts, which are as many for each, or as many as there are inputs for all but the
+    def _parts(whole: Target, names: Sequence[str], sizes: Sequence[int] | None) -> dict[str, Target]:
+        """The rows of a fused layer's parts: `sizes`, or as many for each, or as many as there are inputs for all but the
         last: queries, keys, values, and an MLP beside them."""
         if not names:
             return {}
         equal = whole.outputs // len(names) if len(names) < 4 else whole.inputs
-        starts = [index * equal for index in range(len(names))]
+        starts = [sum(sizes[:index]) if sizes else index * equal for index in range(len(names))]
         stops = [*starts[1:], whole.outputs]
         return {
             name: Target(whole.path, start, stop, whole.inputs)
@@ -106,4 +110,12 @@ def _spelled(whole: Target, parts: Sequence[Target], spellings: Spellings) -> It
 
 def _rows(whole: Target, parts: Sequence[Target], rows: Rows) -> Target:
     stop = whole.stop if rows.parts is None else parts[rows.parts - 1].stop
-    return Target(whole.path, 0, stop, whole.inputs, rows.swapped, foreign=True)
+    start = parts[rows.first].start if rows.first else 0
+    return Target(whole.path, start, stop, whole.inputs, rows.swapped, foreign=True)
+
+
+def _unrenamed(name: str, weight_map: WeightMap) -> str:
+    """A network's name as the checkpoint has it."""
+    for old, new in weight_map.rename:
+        name = f".{name}.".replace(f".{new}.", f".{old}.")[1:-1]
+    return name

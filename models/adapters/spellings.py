@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 
 class Rows(NamedTuple):
-    """A name for some rows of a layer: those of its first `parts` in the checkpoint, or of all of them. `swapped`: in the
-    file the two halves of the rows are the other way round."""
+    """A name for some rows of a layer: those of its first `parts` in the checkpoint, or of all of them, without those before
+    the part `first`. `swapped`: in the file the two halves of the rows are the other way round."""
 
     path: str
     parts: int | None = None
     swapped: bool = False
+    first: int = 0
 
 
 Spellings = Mapping[str, Rows]
@@ -77,6 +78,52 @@ FLUX2: Spellings = {
     "double_stream_modulation_txt.lin": Rows("double_stream_modulation_txt.linear"),
 }
 
+
+def _one_by_one(names: Iterable[str], path: str) -> dict[str, Rows]:
+    """Names for the parts of a layer, each for one."""
+    return {name: Rows(path, index + 1, first=index) for index, name in enumerate(names)}
+
+
+FLUX3: Spellings = {
+    f"{theirs}.{name}": rows
+    for theirs, ours in (
+        ("single_blocks.{}", "single_transformer_blocks.{}"),
+        ("txt_mode_blocks.{}", "txt_mode_blocks.{}"),
+        ("content_mode_blocks.image.{}", "mode_blocks.image.{}"),
+        ("content_mode_blocks.image_cond.{}", "mode_blocks.image_cond.{}"),
+    )
+    for name, rows in {
+        **_one_by_one(("q_proj", "k_proj", "v_proj", "mlp_in"), f"{ours}.to_qkv_mlp"),
+        "attn_out": Rows(f"{ours}.attn.to_out.0"),
+        "mlp_out": Rows(f"{ours}.ff.linear_out"),
+    }.items()
+}
+
+KREA2: Spellings = {
+    **{
+        f"{theirs}.{name}": rows
+        for theirs, ours in (
+            ("blocks.{}", "transformer_blocks.{}"),
+            ("txtfusion.layerwise_blocks.{}", "text_fusion.layerwise_blocks.{}"),
+            ("txtfusion.refiner_blocks.{}", "text_fusion.refiner_blocks.{}"),
+        )
+        for name, rows in {
+            **_one_by_one(("attn.wq", "attn.wk", "attn.wv", "attn.gate"), f"{ours}.attn.to_qkv_gate"),
+            **_one_by_one(("mlp.gate", "mlp.up"), f"{ours}.ff.gate_up"),
+            "attn.wo": Rows(f"{ours}.attn.to_out.0"),
+            "mlp.down": Rows(f"{ours}.ff.down"),
+        }.items()
+    },
+    "first": Rows("img_in"),
+    "last.linear": Rows("final_layer.linear"),
+    "tmlp.0": Rows("time_embed.linear_1"),
+    "tmlp.2": Rows("time_embed.linear_2"),
+    "tproj.1": Rows("time_mod_proj"),
+    "txtmlp.1": Rows("txt_in.linear_1"),
+    "txtmlp.3": Rows("txt_in.linear_2"),
+    "txtfusion.projector": Rows("text_fusion.projector"),
+}
+
 _BLOCKS = ("layers", "noise_refiner", "context_refiner")
 Z_IMAGE: Spellings = {
     **{f"{block}.{{}}.attention.qkv": Rows(f"{block}.{{}}.attention.to_qkv") for block in _BLOCKS},
@@ -97,6 +144,11 @@ MODELS: tuple[tuple[str, str], ...] = (
     ("_img_mod_1_", "Qwen-Image"),
     ("_img_mlp_net_", "Qwen-Image"),
     ("_cross_attn_", "Wan"),
+    ("_text_fusion_", "Krea 2"),
+    ("_txtfusion_", "Krea 2"),
+    ("_attn_to_gate_", "Krea 2"),
+    ("_attn_wq_", "Krea 2"),
+    ("_mode_blocks_", "FLUX.3"),
     ("_to_qkv_mlp_proj_", "FLUX.2"),
     ("_linear_in_", "FLUX.2"),
     ("_stream_modulation_", "FLUX.2"),

@@ -114,17 +114,21 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, shared: int, eps: float) -> None:
         super().__init__()
-        self.heads, self.head_dim = heads, width // heads
-        self.sizes = (width, shared * self.head_dim, shared * self.head_dim, width)
-        self.to_qkv_gate = nn.Linear(width, sum(self.sizes), bias=False)
+        self.width, self.head_dim = width, width // heads
+        self.shared_width = shared * self.head_dim
+        self.to_qkv_gate = nn.Linear(width, 2 * (width + self.shared_width), bias=False)
         self.norm_q = OffsetRMSNorm(self.head_dim, eps=eps)
         self.norm_k = OffsetRMSNorm(self.head_dim, eps=eps)
         self.to_out = [nn.Linear(width, width, bias=False)]
 
+    @property
+    def fused_sizes(self) -> dict[str, tuple[int, ...]]:
+        return {"to_qkv_gate": (self.width, self.shared_width, self.shared_width, self.width)}
+
     def __call__(
         self, x: mx.array, table: mx.array | None = None, lengths: Sequence[int] | None = None
     ) -> mx.array:
-        ends = np.cumsum(self.sizes[:-1]).tolist()
+        ends = np.cumsum(self.fused_sizes["to_qkv_gate"][:-1]).tolist()
         *projected, gate = mx.split(self.to_qkv_gate(x), ends, axis=-1)
         q, k, v = (part.reshape(*part.shape[:2], -1, self.head_dim) for part in projected)
         q, k = self.norm_q(q), self.norm_k(k)

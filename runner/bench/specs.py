@@ -69,6 +69,14 @@ FLUX1: Config = {
     "attention_head_dim": 128, "num_attention_heads": 24, "joint_attention_dim": 4096, "pooled_projection_dim": 768,
     "guidance_embeds": False, "axes_dims_rope": [16, 56, 56], "patch_size": 1,
 }  # fmt: skip
+KREA2: Config = {
+    "_class_name": "Krea2Transformer2DModel", "in_channels": 64, "num_layers": 28, "attention_head_dim": 128,
+    "num_attention_heads": 48, "num_key_value_heads": 12, "intermediate_size": 16384, "timestep_embed_dim": 256,
+    "text_hidden_dim": 2560, "num_text_layers": 12, "text_num_attention_heads": 20, "text_num_key_value_heads": 20,
+    "text_intermediate_size": 6912, "num_layerwise_text_blocks": 2, "num_refiner_text_blocks": 2,
+    "axes_dims_rope": [32, 48, 48], "rope_theta": 1000.0, "norm_eps": 1e-5,
+}  # fmt: skip
+VAE_QWEN_IMAGE: Config = {"_class_name": "AutoencoderKLQwenImage", "z_dim": 16, "attn_scales": []}
 STATIC: Config = {"num_train_timesteps": 1000, "shift": 3.0, "use_dynamic_shifting": False}
 DYNAMIC = STATIC | {
     "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256,
@@ -138,6 +146,16 @@ SPECS = {
             {},
             16,
             80,
+        ),
+        Spec(
+            "krea2-turbo",
+            "Krea2Pipeline",
+            {"transformer": KREA2, "vae": VAE_QWEN_IMAGE, "text_encoder": QWEN3_VL_4B},
+            {"tokenizer": "qwen"},
+            DYNAMIC | {"max_image_seq_len": 6400},
+            8,
+            64,
+            {"is_distilled": True, "patch_size": 2},
         ),
         Spec(
             "z-image",

@@ -1,6 +1,5 @@
 """The reference's side of the toys: modules of its own classes with the same weights, saved as it saves them, and run."""
 
-import importlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,8 @@ from msgspec import structs
 from models.files import LocalModel
 from pipelines.base import ControlNetChoice, ImageRequest
 from tests.pipelines import qwen_reference
-from tests.pipelines.toys import TOYS, Config, Part, Toy, draw, local, write_texts
+from tests.pipelines.modular_reference import save_modular
+from tests.pipelines.toys import TOYS, Config, Part, draw, local, write_texts
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -42,7 +42,7 @@ def save(name: str, folder: Path, scheduler: Config | None = None, **index: Any)
     write_texts(toy, texts, scheduler, **index)
     parts: dict[str, Any] = {part: module(content) for part, content in toy.parts.items()}
     if toy.modular:
-        return _save_modular(toy, parts, texts, folder / "saved", name)
+        return save_modular(toy, parts, texts, folder / "saved", name)
     for part in toy.tokenizers:
         parts[part] = transformers.AutoTokenizer.from_pretrained(texts / part)
     parts["scheduler"] = diffusers.FlowMatchEulerDiscreteScheduler.from_config(scheduler or toy.scheduler)
@@ -56,36 +56,6 @@ def save(name: str, folder: Path, scheduler: Config | None = None, **index: Any)
         qwen_reference.tell_positions(pipeline.text_encoder)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline, local(folder / "saved", name)
-
-
-class Processor:
-    """What the pipeline needs of a processor, which cannot be made without torchvision: what it does with texts."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        self.apply_chat_template = tokenizer.apply_chat_template
-
-
-def _save_modular(
-    toy: Toy, parts: dict[str, Any], texts: Path, folder: Path, name: str
-) -> tuple[Any, LocalModel]:
-    """The same by a modular pipeline, without the language model that rewrites prompts."""
-    distilled = "Distilled" in toy.pipeline
-    kind = "Flux3DistilledAutoBlocks" if distilled else "Flux3AutoBlocks"
-    blocks = getattr(importlib.import_module(f"{BLOCKS}_distilled" if distilled else BLOCKS), kind)()
-    blocks.sub_blocks.pop("prompt_upsampler")
-    pipeline = blocks.init_pipeline()
-    pipeline.update_components(**parts)
-    pipeline.save_pretrained(str(folder))
-    for part in toy.tokenizers:
-        shutil.copytree(texts / part, folder / part)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(texts / part)
-        setattr(pipeline, part, Processor(tokenizer))
-    # Its size is the real one's where no autoencoder says otherwise.
-    side = 2 * pipeline.vae_scale_factor
-    pipeline.image_processor = type(pipeline.image_processor)(vae_scale_factor=side)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline, local(folder, name)
 
 
 def drawn(pipeline: Any, request: ImageRequest) -> list[np.ndarray]:
@@ -282,6 +252,11 @@ def _flux3(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
     return options
 
 
+def _krea2(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
+    guidance = request.guidance or 0.0
+    return {"guidance_scale": guidance, "negative_prompt": request.negative_prompt if guidance else None}
+
+
 def _z_image(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
     return {
         "guidance_scale": request.guidance or 0.0,
@@ -337,12 +312,12 @@ def _qwen_image_edit(pipeline: Any, request: ImageRequest) -> dict[str, Any]:
     return _qwen_image(pipeline, request) | seen
 
 
-BLOCKS = "diffusers.modular_pipelines.flux3.modular_blocks_flux3"
 ARGUMENTS = {
     "Flux3DistilledModularPipeline": _flux3,
     "Flux3ModularPipeline": _flux3,
     "Flux2KleinPipeline": _klein,
     "Flux2KleinKVPipeline": _klein,
+    "Krea2Pipeline": _krea2,
     "ZImagePipeline": _z_image,
     "FluxPipeline": _flux,
     "FluxKontextPipeline": _kontext,

@@ -69,6 +69,10 @@ STORED = {
         "klein kv",
         ImageRequest("make it blue", 6, steps=3, images=(painted(66, 75), painted(90, 64, seed=1)), n=2),
     ),
+    "krea2 turbo": Stored("krea2 turbo", ImageRequest("два яблока", 7, width=80, height=48, steps=3, n=2)),
+    "krea2 raw, guided": Stored(
+        "krea2 raw", ImageRequest("a red circle", 9, "blurry, " * 30, width=48, height=32, steps=2, guidance=2.5)
+    ),
     "flux3 klein": Stored("flux3 klein", ImageRequest("два яблока", 7, width=80, height=48, steps=3, n=2)),
     "flux3 klein, edited": Stored(
         "flux3 klein", ImageRequest("make it blue", 6, steps=2, images=(painted(66, 75),))

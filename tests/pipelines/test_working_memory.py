@@ -32,7 +32,7 @@ def peak(pipeline: Any, request: ImageRequest) -> int:
 
 
 @pytest.mark.parametrize(
-    "name", ["klein", "klein base", "flux3 klein", "z-image-turbo", "flux dev", "qwen-image"]
+    "name", ["klein", "klein base", "flux3 klein", "krea2 raw", "z-image-turbo", "flux dev", "qwen-image"]
 )
 @pytest.mark.parametrize("size", [(256, 320), (64, 64)])
 def test_no_family_takes_more_than_is_foretold(

@@ -33,3 +33,20 @@ class Toy:
     index: Config = field(default_factory=dict)
     processor: Config | None = None  # of pictures that the text encoder sees
     modular: bool = False  # saved by a modular pipeline
+
+
+def qwen3(layers: int, hidden: int, heads: int, shared: int, **more: Any) -> Part:
+    return Part("transformers", "Qwen3ForCausalLM", {
+        "model_type": "qwen3", "vocab_size": 420, "hidden_size": hidden, "intermediate_size": 2 * hidden + 6,
+        "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": shared, "head_dim": 14,
+        "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "rope_theta": 5000.0, "tie_word_embeddings": False, **more,
+    })  # fmt: skip
+
+
+def vae(name: str, channels: tuple[int, ...], latents: int, **more: Any) -> Part:
+    blocks = len(channels)
+    return Part("diffusers", name, {
+        "block_out_channels": list(channels), "latent_channels": latents, "norm_num_groups": 3, "in_channels": 3,
+        "out_channels": 3, "layers_per_block": 1, "sample_size": 64,
+        "down_block_types": ["DownEncoderBlock2D"] * blocks, "up_block_types": ["UpDecoderBlock2D"] * blocks, **more,
+    })  # fmt: skip

@@ -16,8 +16,9 @@ import mlx.core as mx
 import numpy as np
 
 from models.files import LocalModel, Shard
+from tests.pipelines.qwen3_vl_toys import QWEN3_VL_TOYS
 from tests.pipelines.qwen_toys import QWEN_TOYS
-from tests.pipelines.toy_model import DYNAMIC, STATIC, Config, Part, Toy
+from tests.pipelines.toy_model import DYNAMIC, STATIC, Config, Part, Toy, qwen3, vae
 
 REFERENCES = Path(__file__).parent / "references"
 
@@ -101,44 +102,6 @@ def _json(path: Path, values: Config) -> None:
     path.write_text(json.dumps(values))
 
 
-def qwen3(layers: int, hidden: int, heads: int, shared: int, **more: Any) -> Part:
-    return Part("transformers", "Qwen3ForCausalLM", {
-        "model_type": "qwen3", "vocab_size": 420, "hidden_size": hidden, "intermediate_size": 2 * hidden + 6,
-        "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": shared, "head_dim": 14,
-        "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "rope_theta": 5000.0, "tie_word_embeddings": False, **more,
-    })  # fmt: skip
-
-
-def qwen3_vl(name: str, layers: int, hidden: int, heads: int, shared: int, **more: Any) -> Part:
-    text = qwen3(layers, hidden, heads, shared, **more).config | {
-        "model_type": "qwen3_vl_text",
-        "pad_token_id": 1,
-    }
-    text |= {
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": text.pop("rope_theta"),
-            "mrope_section": [3, 2, 2],
-            "mrope_interleaved": True,
-        }
-    }
-    tower = {"model_type": "qwen3_vl_vision", "depth": 1, "hidden_size": 8, "num_heads": 2, "intermediate_size": 6,
-             "out_hidden_size": hidden, "num_position_embeddings": 4, "deepstack_visual_indexes": [0], "patch_size": 2}  # fmt: skip
-    return Part("transformers", name, {
-        "model_type": "qwen3_vl", "text_config": text, "vision_config": tower, "tie_word_embeddings": False,
-        "image_token_id": 5, "video_token_id": 6, "vision_start_token_id": 7, "vision_end_token_id": 8,
-    })  # fmt: skip
-
-
-def vae(name: str, channels: tuple[int, ...], latents: int, **more: Any) -> Part:
-    blocks = len(channels)
-    return Part("diffusers", name, {
-        "block_out_channels": list(channels), "latent_channels": latents, "norm_num_groups": 3, "in_channels": 3,
-        "out_channels": 3, "layers_per_block": 1, "sample_size": 64,
-        "down_block_types": ["DownEncoderBlock2D"] * blocks, "up_block_types": ["UpDecoderBlock2D"] * blocks, **more,
-    })  # fmt: skip
-
-
 KLEIN = Part("diffusers", "Flux2Transformer2DModel", {
     "in_channels": 12, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 20, "num_attention_heads": 2,
     "joint_attention_dim": 66, "timestep_guidance_channels": 34, "mlp_ratio": 2.5, "axes_dims_rope": [4, 6, 6, 4],
@@ -148,16 +111,6 @@ KLEIN_TALL = Part("diffusers", "Flux2Transformer2DModel", {
     "in_channels": 20, "num_layers": 2, "num_single_layers": 1, "attention_head_dim": 12, "num_attention_heads": 3,
     "joint_attention_dim": 78, "timestep_guidance_channels": 16, "mlp_ratio": 3.0, "axes_dims_rope": [2, 4, 4, 2],
     "rope_theta": 2000, "eps": 1e-6, "guidance_embeds": False,
-})  # fmt: skip
-FLUX3 = Part("diffusers", "Flux3Transformer2DModel", {
-    "in_channels": 12, "cond_in_channels": 12, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 20,
-    "num_attention_heads": 2, "joint_attention_dim": 176, "timestep_channels": 34, "mlp_ratio": 2.5,
-    "axes_dims_rope": [4, 6, 6, 4], "rope_theta": 700, "eps": 1e-5, "flow_map": True,
-})  # fmt: skip
-FLUX3_BASE = Part("diffusers", "Flux3Transformer2DModel", {
-    "in_channels": 20, "cond_in_channels": 20, "num_layers": 2, "num_single_layers": 1, "attention_head_dim": 12,
-    "num_attention_heads": 3, "joint_attention_dim": 208, "timestep_channels": 16, "mlp_ratio": 3.0,
-    "axes_dims_rope": [2, 4, 4, 2], "rope_theta": 10000, "eps": 1e-6, "flow_map": False,
 })  # fmt: skip
 Z_IMAGE = Part("diffusers", "ZImageTransformer2DModel", {
     "in_channels": 6, "dim": 60, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 3, "n_kv_heads": 3,
@@ -252,32 +205,6 @@ TOYS = {
         {"tokenizer": "qwen"},
         {"is_distilled": True},
     ),
-    "flux3 klein": Toy(
-        "Flux3DistilledModularPipeline",
-        {
-            "transformer": FLUX3,
-            "vae": vae("AutoencoderKLFlux2", (6, 6, 9, 12), 3, batch_norm_eps=1e-3),
-            "text_encoder": qwen3_vl(
-                "Qwen3VLForConditionalGeneration", layers=10, hidden=22, heads=4, shared=2
-            ),
-        },
-        {},
-        {"tokenizer": "qwen"},
-        modular=True,
-    ),
-    "flux3 klein base": Toy(
-        "Flux3ModularPipeline",
-        {
-            "transformer": FLUX3_BASE,
-            "vae": vae("AutoencoderKLFlux2", (9, 15), 5, decoder_block_out_channels=[6, 12]),
-            "text_encoder": qwen3_vl(
-                "Qwen3VLForConditionalGeneration", layers=9, hidden=26, heads=3, shared=1
-            ),
-        },
-        {},
-        {"tokenizer": "qwen"},
-        modular=True,
-    ),
     "z-image-turbo": Toy(
         "ZImagePipeline",
         {
@@ -332,4 +259,4 @@ TOYS |= {
     )
 }
 TOYS["klein kv"] = replace(TOYS["klein"], pipeline="Flux2KleinKVPipeline")
-TOYS |= QWEN_TOYS
+TOYS |= QWEN_TOYS | QWEN3_VL_TOYS
