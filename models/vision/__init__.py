@@ -23,6 +23,8 @@ FAMILIES: dict[str, str] = {
 }
 
 
+# Why a model does not see that would otherwise.
+SPREAD = "a model that is spread over several processes (--tensor-parallel) reads only text"
 # In the names of a tower's tensors, in files of all ages.
 TOWERS = ("visual.", "vision_tower.", "vision_model.")
 

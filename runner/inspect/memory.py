@@ -8,8 +8,10 @@ from typing import Any
 from models.checkpoint.quantization_formats import FORMATS
 from models.checkpoint.safetensors import TensorInfo
 from models.encoders.architectures import is_encoder
+from models.vision.working_memory import TowerWork
 from runner.errors import ModelNotSupported
 from runner.inspect.mode import ModelMode, detect_model_mode, mode_of
+from runner.inspect.sight import sees_pictures
 from runner.inspect.tensor_summary import has_packed, unpacked_bytes
 from runner.sources import ModelFiles, find
 from runner.sources.required_files import indexed_bytes, weight_folders
@@ -71,7 +73,8 @@ def estimate_memory(
     quantized layers in float32, and `ranks` devices share a language model.
 
     The allowance on top of the weights is 2 GiB for pictures (a megapixel; 128 MiB and more for models made for smaller
-    pictures), and for text 256 MiB and the KV cache of 4,096 tokens at 16 bits. Raises ModelNotSupported when the files
+    pictures), and for text 256 MiB, the KV cache of 4,096 tokens at 16 bits, and, if the model sees, the work of its tower on
+    a picture of a megapixel (or of the size that all are brought to). Raises ModelNotSupported when the files
     cannot be read.
     """
     files = find(model) if isinstance(model, str) else model
@@ -83,7 +86,8 @@ def estimate_memory(
             sizes[name] = unpacked_bytes(tensors, quantization(files, name))
         else:
             sizes[name] = _loaded_bytes(tensors, float32, None if name == "vae" else quantize, ranks)
-    return MemoryEstimate({name: size for name, size in sizes.items() if size}, allowance(files, mode))
+    wide = float32 or unpacked
+    return MemoryEstimate({name: size for name, size in sizes.items() if size}, allowance(files, mode, wide))
 
 
 def _loaded_bytes(tensors: Mapping[str, TensorInfo], float32: bool, quantize: str | None, ranks: int) -> int:
@@ -110,12 +114,16 @@ def quantization(files: ModelFiles, component: str) -> Mapping[str, Any] | None:
     return entry if isinstance(entry, dict) else None
 
 
-def allowance(files: ModelFiles, mode: ModelMode) -> int:
+def allowance(files: ModelFiles, mode: ModelMode, float32: bool = False) -> int:
     """Memory for the work itself, as `estimate_memory` describes it."""
     if mode is ModelMode.IMAGE:
         return _image_allowance(files.read_json("vae/config.json") or {})
     config = files.read_json("config.json") or {}
-    return TEXT_ALLOWANCE + (0 if is_encoder(config) else TEXT_TOKENS * cache_bytes_per_token(config))
+    if is_encoder(config):
+        return TEXT_ALLOWANCE
+    work = TowerWork.of(config) if sees_pictures(files) else None
+    looking = work.bytes(work.pixels, 4 if float32 else 2) if work is not None else 0
+    return TEXT_ALLOWANCE + TEXT_TOKENS * cache_bytes_per_token(config) + looking
 
 
 def _image_allowance(vae: Mapping[str, Any]) -> int:

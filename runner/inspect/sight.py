@@ -1,8 +1,10 @@
 """Whether a language model sees pictures, by its files."""
 
-from models.vision import has_tower, sees
+from models.vision import SPREAD, has_tower, sees
 from runner.errors import ModelNotSupported
 from runner.sources import ModelFiles
+
+__all__ = ["READS_TEXT", "SPREAD", "sees_pictures", "why_blind"]
 
 READS_TEXT = "this model reads only text"
 

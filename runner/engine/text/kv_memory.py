@@ -54,7 +54,7 @@ def kv_memory(
     per_token += draft.bytes_per_token() if draft is not None else 0
     size = chosen
     if size is None:
-        limits = [_left(), *([] if room is None else [room - device.active_memory()])]
+        limits = [memory_left(), *([] if room is None else [room - device.active_memory()])]
         left = max(min(limits), 0)
         # On a small machine neither takes most of it; the prefix cache is used by texts that have ended.
         beside = min(WORKING_ROOM, left // 4) + min(prefix_bytes, left // 4)
@@ -73,8 +73,8 @@ def kv_memory(
     return KVMemory(size, tokens, longest, padding, why)
 
 
-def _left() -> int:
-    """What the device has beside the weights, which are loaded."""
+def memory_left() -> int:
+    """What the device has beside what is held."""
     if device.has_gpu():
         return device.usable_memory() - device.active_memory()
     available = available_memory()

@@ -5,7 +5,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from runner.engine.text.chat_prompts import ContentForm
-from runner.errors import BadRequest
+from runner.errors import BadRequest, NotEnoughMemory
 from runner.inspect.sight import READS_TEXT
 from runner.protocol.text import Detail, Message, TextRequest, content_parts
 
@@ -26,12 +26,18 @@ class Sight:
     """Of a model that sees pictures, or of one that does not."""
 
     def __init__(
-        self, tokenizer: Any = None, vision: "VisionModel | None" = None, why_not: str = READS_TEXT
+        self,
+        tokenizer: Any = None,
+        vision: "VisionModel | None" = None,
+        why_not: str = READS_TEXT,
+        check_room: "Callable[[SeenPicture], None]" = lambda seen: None,
     ) -> None:
-        """`why_not`: why requests may not have pictures; empty if they may."""
+        """`why_not`: why requests may not have pictures; empty if they may. `check_room`: raises for one that the tower has no
+        room to look at."""
         self._tokenizer = tokenizer
         self._vision = vision
         self._why_not = why_not
+        self._check_room = check_room
 
     @property
     def sees(self) -> bool:
@@ -48,7 +54,7 @@ class Sight:
         if places and not self.sees:
             raise BadRequest(f"{next(iter(places.values()))}: {self._why_not}")
         return {
-            picture: partial(look, self._vision, picture, place)
+            picture: partial(look, self._vision, picture, place, self._check_room)
             for picture, place in places.items()
             if self._vision is not None
         }
@@ -87,7 +93,9 @@ def seen_in(request: TextRequest, looked: Looked) -> "list[SeenPicture]":
     return [looked[picture] for message in request.messages or [] for picture in _pictures(message)]
 
 
-def look(vision: "VisionModel", picture: Picture, place: str) -> "SeenPicture":
+def look(
+    vision: "VisionModel", picture: Picture, place: str, check_room: "Callable[[SeenPicture], None]"
+) -> "SeenPicture":
     """Decode a picture and prepare it as the model's processor does."""
     from PIL import Image  # late, as NumPy: only pictures need them
 
@@ -98,9 +106,13 @@ def look(vision: "VisionModel", picture: Picture, place: str) -> "SeenPicture":
     try:
         file = PictureFile(from_base64(data))
         size = _at_most(file.size, LOW_SIDE) if detail == "low" else None
-        return vision.look(Image.fromarray(file.pixels(size)))
+        seen = vision.look(Image.fromarray(file.pixels(size)))
+        check_room(seen)
+        return seen
     except (PictureError, ValueError) as error:
         raise BadRequest(f"{place}: {error}") from None
+    except NotEnoughMemory as error:
+        raise NotEnoughMemory(f"{place}: {error.message}") from None
 
 
 def _pictures(message: Message) -> list[Picture]:

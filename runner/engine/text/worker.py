@@ -34,6 +34,7 @@ from runner.engine.text.detokenizer import Detokenizer, TokenText
 from runner.engine.text.kv_disk import KVDisk, open_disk
 from runner.engine.text.kv_memory import kv_memory
 from runner.engine.text.output_parser import OutputParser, ParsedDelta
+from runner.engine.text.picture_memory import room_check
 from runner.engine.text.pictures import Sight
 from runner.engine.text.pooling import Pooling, PoolingJob
 from runner.engine.text.prompts import Generate, Prompts
@@ -188,7 +189,7 @@ class TextWorker:
             self._kv.why_shorter,
             Drafting(settings.drafted, settings.lookup, draft is not None),
             self._batch.why_no_drafts,
-            Sight(model.tokenizer, model.vision, self._batch.why_no_pictures),
+            Sight(model.tokenizer, model.vision, self._batch.why_no_pictures, room_check(model.config)),
             self._pooling.pair,
         )
         if self._batch.why_no_drafts and (settings.lookup or settings.draft is not None):

@@ -1,19 +1,28 @@
 """What a model takes and what the machine has."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 import pipelines
+from models.vision.working_memory import TowerWork
 from runner import hardware, units
 from runner.errors import ModelNotSupported
 from runner.hardware import device_memory
 from runner.inspect import memory
-from runner.inspect.memory import MemoryEstimate, estimate_memory, estimated_vram, weights_bytes
+from runner.inspect.memory import (
+    MemoryEstimate,
+    cache_bytes_per_token,
+    estimate_memory,
+    estimated_vram,
+    weights_bytes,
+)
 from runner.sources import find
 from runner.units import parse_size
 from tests.runner.checkpoints import image_files, text_files, write
+from tests.toys import toy_vision
 
 
 def test_a_language_models_weights_are_the_bytes_that_its_tensors_declare(tmp_path: Path) -> None:
@@ -36,6 +45,18 @@ def test_an_estimate_adds_its_stated_allowance(tmp_path: Path) -> None:
     estimate = estimate_memory(str(tmp_path))
     assert estimate == MemoryEstimate({"": 272}, 256 * 1024**2 + 4096 * 2 * 2 * 2 * 2 * 16)
     assert estimate.resident == 272 + estimate.allowance
+
+
+def test_a_model_that_sees_has_room_for_the_work_of_its_tower() -> None:
+    folder = toy_vision()
+    config = json.loads((folder / "config.json").read_text())
+    work = TowerWork.of(config)
+    assert work is not None
+    text = {key: value for key, value in config.items() if key != "vision_config"}
+    cache = 4096 * cache_bytes_per_token(text)
+    for wide in (False, True):
+        needed = work.bytes(2**20, 4 if wide else 2)
+        assert estimate_memory(str(folder), float32=wide).allowance == 256 * 1024**2 + cache + needed
 
 
 def test_a_picture_model_can_do_without_its_encoder_and_the_rest_at_once(

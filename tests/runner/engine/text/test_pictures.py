@@ -4,6 +4,7 @@ import asyncio
 import base64
 import functools
 import json
+import re
 import shutil
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from mlx_lm.utils import load_tokenizer
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from runner.engine.text import picture_memory
 from runner.engine.text.chat_prompts import ContentForm, render_chat
 from runner.engine.text.worker import TextSettings
 from runner.inspect.capabilities import text_capabilities
@@ -284,6 +286,23 @@ async def test_a_model_without_its_tower_reads_only_text(loop: asyncio.Runner, t
     async with in_process(folder) as client:
         assert "this model reads only text" in await Chats(client).refused(user("?", sent(1)))
         assert (await Chats(client).written(user("?")))["tokens"]
+
+
+@awaited
+async def test_a_picture_that_there_is_no_room_to_look_at_is_refused(
+    loop: asyncio.Runner, chats: Chats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture_memory, "memory_left", lambda: 2**16)
+    answer = await chats.post(user("What is it?", sent(1), sent(2, (900, 700))))
+    assert answer.status_code == 507
+    error = str(answer.json()["error"])
+    assert error.startswith("messages[0].images[")
+    assert re.search(
+        r"takes about .+B beside the weights, and .+B are left; send a smaller picture", error
+    ), error
+    assert (await chats.written(user("What is it?")))["tokens"]
+    monkeypatch.undo()
+    assert (await chats.written(user("What is it?", sent(1))))["tokens"]
 
 
 @awaited
