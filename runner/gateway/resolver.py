@@ -14,7 +14,7 @@ from runner.gateway.settings import Settings
 from runner.inspect.detect import check_runnable
 from runner.inspect.encoder import why_silent
 from runner.inspect.image_backend import ImageEngine
-from runner.inspect.sight import READS_TEXT, why_blind
+from runner.inspect.sight import READS_TEXT, SPREAD, why_blind
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.find import ask_hub, find_here
 from runner.sources.name import ModelName
@@ -161,7 +161,7 @@ class ModelResolver:
             keep_alive=self._settings.keep_alive_of(target),
             engine=engine,
             replicas=replicas,
-            blind=why_blind(files) if is_text else READS_TEXT,
+            blind=_why_blind(files, options) if is_text else READS_TEXT,
             silent=why_silent(files) if is_text else "",
             cards=cards,
         )
@@ -173,6 +173,11 @@ class ModelResolver:
         if configured is not None:
             raise BadRequest(f"replicas is for models that make pictures; {target} makes text")
         return 1
+
+
+def _why_blind(files: ModelFiles, options: tuple[str, ...]) -> str:
+    spread = option(options, "tensor-parallel") not in (None, "1")
+    return SPREAD if spread else why_blind(files)
 
 
 def _argument(files: ModelFiles) -> str:

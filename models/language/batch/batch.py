@@ -28,6 +28,7 @@ from models.language.cache.prefix_cache import PrefixCache
 from models.language.decode.decoder import slots_for
 from models.language.decode.matmul import inflight_limit
 from models.language.distributed.coordinator import Add, Forget, Ranks, Remove, Step
+from models.vision import SPREAD
 from models.vision.interface import VisionModel
 
 CLEAR_EVERY = 512  # steps, between handing unused buffers back
@@ -83,10 +84,10 @@ class Batch:
 
     def _why_no_pictures(self, vision: VisionModel | None) -> str:
         """Why prompts may not have pictures; empty if they may."""
+        if self._ranks.spread:
+            return SPREAD
         if vision is None:
             return "this model reads only text"
-        if self._ranks.spread:
-            return "the model is spread over several processes"
         if self.network is None:
             return "the keys and values of this model are not kept in blocks"
         return ""

@@ -1,5 +1,6 @@
 """What a model cannot do is refused before it is loaded, in every API."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -9,12 +10,14 @@ import pytest
 from runner.errors import BadRequest
 from runner.gateway.estimate import Need
 from runner.gateway.fitness import check_native
-from runner.gateway.resolver import ResolvedModel
+from runner.gateway.resolver import ModelResolver, ResolvedModel
+from runner.gateway.settings import Settings
+from runner.inspect.sight import SPREAD
 from runner.sources import ModelMode
 from tests.models.encoders.checkpoints import stored, words
 from tests.runner.gateway.live import Gateway
 from tests.runner.pictures import sent, uri
-from tests.toys import toy_text
+from tests.toys import toy_text, toy_vision
 
 USER = {"role": "user", "content": "a"}
 SHOWN: dict[str, dict[str, Any]] = {
@@ -100,3 +103,11 @@ def test_what_cannot_be_read_is_left_to_the_runner() -> None:
     with pytest.raises(BadRequest, match=r"messages\[1\]\.images\[0\]"):
         check_native(model, "/completion", b'{"messages": [{}, {"images": [3]}]}')
     check_native(replace(model, blind=""), "/completion", b'{"messages": [{}, {"images": [3]}]}')
+
+
+@pytest.mark.parametrize(
+    ("options", "blind"), [((), ""), (("--tensor-parallel", "2"), SPREAD), (("--tensor-parallel=1",), "")]
+)
+def test_a_model_that_is_spread_is_shown_no_pictures(options: tuple[str, ...], blind: str) -> None:
+    settings = Settings(aliases={"sees": str(toy_vision())}, options=lambda model: options)
+    assert asyncio.run(ModelResolver(settings).resolve("sees")).blind == blind
