@@ -126,6 +126,7 @@ class TextRequest(Struct, frozen=True, omit_defaults=True):
     # Whether an assistant's message at the end is continued; None: yes, if there is one.
     continue_final_message: bool | None = None
     think: bool | None = None
+    thinking_budget: Count | None = None  # tokens of thoughts, after which they are closed
     # What the answer is likely to repeat, word for word: tokens are drafted from it.
     prediction: str | None = None
     split: bool = False  # thoughts and tool calls apart from the content

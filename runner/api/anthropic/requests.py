@@ -131,6 +131,7 @@ class Prompt:
             call_deltas=True,
             format=self._format,
             think=self._think(),
+            thinking_budget=self._thinking_budget(),
             **self.toolbox.request_fields(),
         )
 
@@ -140,6 +141,10 @@ class Prompt:
         if self._format is not None or self.toolbox.must or thinking is None or thinking.type == "disabled":
             return False
         return True if thinking.type == "enabled" else None
+
+    def _thinking_budget(self) -> int | None:
+        thinking = self.request.thinking
+        return thinking.budget_tokens if thinking is not None and thinking.type == "enabled" else None
 
     def _read_format(self) -> dict[str, Any] | bool | None:
         config = self.request.output_config
@@ -163,8 +168,6 @@ class Prompt:
                 self.warnings.append(f"{name} was ignored: {why}")
         if request.output_config is not None and request.output_config.task_budget is not None:
             self.warnings.append("output_config.task_budget was ignored: only max_tokens limits an answer")
-        if request.thinking is not None and request.thinking.type == "enabled":
-            self.warnings.append("thinking.budget_tokens was ignored: only max_tokens limits thoughts")
         if request.thinking is not None and request.thinking.type == "between_tools":
             self.warnings.append("thinking: between_tools is treated as adaptive")
         management = request.context_management

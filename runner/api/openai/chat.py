@@ -21,7 +21,7 @@ from runner.api.tool_choice import CHOICE_RULE, Choice, ChoiceName, Toolbox
 from runner.errors import BadRequest
 from runner.http import rules
 from runner.protocol.messages import check_content
-from runner.protocol.text import Message, TextRequest, encode, parse_body
+from runner.protocol.text import Count, Message, TextRequest, encode, parse_body
 from runner.protocol.validation import shown
 
 ROLES = ("developer", "system", "user", "assistant", "tool")
@@ -81,6 +81,8 @@ class ChatOptions(Sampling, frozen=True, kw_only=True):
     parallel_tool_calls: bool | None = None
     reasoning_effort: Effort | None = None
     think: bool | None = None
+    thinking_budget: Count | None = None  # Qwen's name; thinking_token_budget is vLLM's
+    thinking_token_budget: Count | None = None
     chat_template_kwargs: Thinking | None = None
     # vLLM's names. An assistant's message at the end is continued unless they say otherwise.
     continue_final_message: bool | None = None
@@ -157,6 +159,7 @@ class Chat:
             call_deltas=True,
             continue_final_message=self._continues(),
             think=self._think(),
+            thinking_budget=self._thinking_budget(),
             prediction=self._prediction(),
             logprobs=bool(request.logprobs),
             top_logprobs=request.top_logprobs or 0,
@@ -188,6 +191,11 @@ class Chat:
         if request.chat_template_kwargs and request.chat_template_kwargs.enable_thinking is not None:
             return request.chat_template_kwargs.enable_thinking
         return None if request.reasoning_effort is None else request.reasoning_effort != "none"
+
+    def _thinking_budget(self) -> int | None:
+        request = self.request
+        budgets = (request.thinking_budget, request.thinking_token_budget)
+        return next((budget for budget in budgets if budget is not None), None)
 
     def _prediction(self) -> str | None:
         prediction = self.request.prediction

@@ -16,6 +16,8 @@ from runner.protocol.text import Grammar, Message, TextRequest, parse
 SAME = (
     "seed",
     "think",
+    "thinking_budget",
+    "thinking_token_budget",
     "chat_template_kwargs",
     "continue_final_message",
     "add_generation_prompt",

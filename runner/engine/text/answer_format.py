@@ -13,6 +13,7 @@ from runner.engine.text.closed_schema import NOTE as CLOSED
 from runner.engine.text.closed_schema import close_objects
 from runner.engine.text.output_parser import Markers, OutputParser, markers_of
 from runner.engine.text.required_calls import RequiredCall, call_schema
+from runner.engine.text.thinking_budget import BudgetedGrammar, ThinkingTokens
 from runner.engine.text.tool_prompts import NOTE, are_described, described_markers
 from runner.errors import BadRequest
 from runner.protocol.text import TextRequest
@@ -88,6 +89,27 @@ class AnswerFormats:
     def _markers(self, request: TextRequest) -> Markers:
         markers = markers_of(self._tokenizer)
         return described_markers(markers) if are_described(self._tokenizer, request) else markers
+
+    def budgeted(
+        self, request: TextRequest, chat: ChatPrompt | None, grammar: "Grammar | None", warnings: list[str]
+    ) -> "Grammar | BudgetedGrammar | None":
+        """What the answer is held to, with a limit for its thoughts if one was asked for."""
+        if request.thinking_budget is None or held_to(request) or request.tool_choice == "required":
+            return grammar  # which leaves no room for thoughts
+        markers = self._markers(request)
+        if not markers.think_start or not markers.think_end:
+            warnings.append("thinking_budget was ignored: this model does not think")
+            return grammar
+        thinking = _starts_thinking(markers, chat or ChatPrompt(_text(request.prompt)))
+        tokens = self._thinking_tokens(markers.think_start, markers.think_end)
+        return BudgetedGrammar(tokens, request.thinking_budget, thinking, self._vocab, grammar)
+
+    def _thinking_tokens(self, start: str, end: str) -> ThinkingTokens:
+        def ids(text: str) -> tuple[int, ...]:
+            return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+
+        # The line breaks are those that models write around it themselves.
+        return ThinkingTokens(ids(start), ids(end), ids(f"\n{end}\n\n"))
 
     def parser(self, request: TextRequest, chat: ChatPrompt | None) -> OutputParser | RequiredCall:
         calls = CallDeltas() if request.call_deltas else None

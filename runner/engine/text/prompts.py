@@ -16,6 +16,7 @@ from runner.engine.text.infill import InfillPrompts
 from runner.engine.text.output_parser import OutputParser
 from runner.engine.text.pictures import NO_PICTURES, Looked, Sight, seen_in
 from runner.engine.text.required_calls import RequiredCall
+from runner.engine.text.thinking_budget import BudgetedGrammar
 from runner.engine.text.tokens import PairTokens, Score, Tokens, no_pairs
 from runner.engine.text.truncation import cut, cut_note, note, truncate
 from runner.errors import BadRequest
@@ -49,7 +50,7 @@ class Generate:
     stops: list[str]
     logprobs: int | None
     drafting: Drafting = NO_DRAFTS
-    grammar: "Grammar | None" = None
+    grammar: "Grammar | BudgetedGrammar | None" = None
     parser: OutputParser | RequiredCall | None = None
     context: list[int] = field(default_factory=list)  # the last tokens of a text that the answer continues
     warnings: list[str] = field(default_factory=list)
@@ -130,7 +131,7 @@ class Prompts(Tokens):
             stops=stop_strings(request.options),
             logprobs=request.top_logprobs if request.logprobs or request.top_logprobs else None,
             drafting=drafting,
-            grammar=grammar,
+            grammar=self._formats.budgeted(request, chat, grammar, warnings),
             parser=self._formats.parser(request, chat) if request.split else None,
             context=prompt[-CONTEXT_TOKENS:] if goes_on else [],
             shows_prompt=request.context is not None and pictures is None,
