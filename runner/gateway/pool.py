@@ -17,6 +17,7 @@ from runner.gateway.load_queue import LoadQueue, LoadTicket
 from runner.gateway.metrics import GatewayMetrics
 from runner.gateway.resolver import ModelResolver, ResolvedModel
 from runner.gateway.settings import Settings
+from runner.http import tracing
 from runner.process.supervisor import Report
 
 log = logging.getLogger("diptych.gateway")
@@ -66,7 +67,8 @@ class Pool:
         ticket = self._queue.add(model, keep_alive, on_progress, id)
         self._changed.set()
         try:
-            return await ticket.lease
+            with tracing.step("load", model=name):
+                return await ticket.lease
         except asyncio.CancelledError:
             _release(ticket)
             raise

@@ -13,6 +13,7 @@ from runner.gateway.app import Api, Gateway
 from runner.gateway.discovery import advertise, gateways
 from runner.gateway.remote import WILDCARD_HOSTS
 from runner.gateway.settings import Settings
+from runner.http import tracing
 from runner.http.limits import Limits
 from runner.http.server import HttpServer, PortInUse, bind, is_loopback, loop_factory
 from runner.process.client import address
@@ -32,8 +33,12 @@ def run(settings: Settings, apis: Sequence[Api]) -> int:
         )
     allow_open_files()
     listener = _listen(settings.host, settings.port)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_Process(settings, apis, listener).main())
+    tracing.start("diptych")
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(_Process(settings, apis, listener).main())
+    finally:
+        tracing.stop()
 
 
 def _listen(host: str, port: int) -> socket.socket:

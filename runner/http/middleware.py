@@ -10,6 +10,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runner.errors import DiptychError
+from runner.http import tracing
 from runner.http.metrics import HttpMetrics
 from runner.logs import REQUEST_FAILED
 from runner.panics import is_failure
@@ -33,6 +34,7 @@ class RequestContext:
         self.status = 0
         self.tokens: int | None = None
         self.note = ""
+        self.span: tracing.Span | None = None
 
 
 def request_context(scope: MutableMapping[str, Any]) -> RequestContext:
@@ -54,6 +56,8 @@ class RequestContextMiddleware:
             return
         context = RequestContext(_request_id(scope))
         scope["request_context"] = context
+        if tracing.enabled() and scope["path"] not in QUIET:
+            context.span = tracing.Span(scope["method"], scope["headers"])
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -87,6 +91,13 @@ class RequestContextMiddleware:
         if context.note == CLIENT_LEFT:
             self._metrics.cancelled.inc()
         quiet = route in QUIET and context.status in (200, 304, 503)
+        if context.span is not None:
+            facts = {
+                "url.path": _printable(scope["path"]),
+                "diptych.request_id": context.id,
+                "diptych.note": context.note,
+            }
+            context.span.end(f"{scope['method']} {route}", status, facts)
         tokens = "" if context.tokens is None else f" {context.tokens} tokens"
         log.log(
             logging.DEBUG if quiet else logging.INFO,

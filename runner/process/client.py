@@ -11,6 +11,7 @@ from typing import cast
 import httptools
 
 from runner.errors import BadRequest
+from runner.http import tracing
 
 Headers = Sequence[tuple[str, str]]
 
@@ -229,7 +230,7 @@ class Client:
         for part in (method, path, *(text for header in headers for text in header)):
             if _CONTROLS.search(part):
                 raise BadRequest(f"{part[:80]!r} cannot be sent: it has control characters")
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in (*headers, *tracing.outgoing()))
         head = f"{method} {path} HTTP/1.1\r\n{self._common}{lines}content-length: {len(body)}\r\n\r\n".encode(
             "latin-1"
         )

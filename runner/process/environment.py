@@ -37,6 +37,7 @@ PREFIXES = (
         "TORCH",
         "PYTORCH_",
         "TRITON_",
+        "OTEL_",
     ),
     *("PYTHON", "COV_", "COVERAGE_", "LC_", "XDG_", "DYLD_", "MALLOC_"),
     *("CUDA", "CUDNN_", "CUBLAS", "NVIDIA_", "NCCL_", "NVRTC_", "METAL_", "MTL_"),
@@ -47,7 +48,7 @@ DOWNLOAD = re.compile(
     r"HF_.*|HUGGING_?FACE_HUB_TOKEN|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
     r"|(?i:(https?|all|no)_proxy)"
 )
-SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)S?$")
+SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?|OTLP(_TRACES)?_HEADER)S?$")
 
 
 def environment(

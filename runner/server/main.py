@@ -20,6 +20,7 @@ from runner.engine import device
 from runner.engine.engine import Engine, State
 from runner.engine.jobs import Worker
 from runner.errors import BadRequest, ConfigInvalid, DiptychError, RunnerFailed
+from runner.http import tracing
 from runner.http.limits import Limits
 from runner.http.server import HttpServer, bind, is_loopback, loop_factory
 from runner.inspect.detect import check_runnable
@@ -92,8 +93,12 @@ def run(settings: RunnerSettings) -> int:
     sys.setswitchinterval(0.001)
     # Importing and loading create objects that stay alive: collecting garbage among them only costs time.
     gc.disable()
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_Process(settings, listener).main())
+    tracing.start("diptych-runner")
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(_Process(settings, listener).main())
+    finally:
+        tracing.stop()
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -16,6 +16,7 @@ from runner.engine.jobs import Job
 from runner.errors import RequestCancelled
 from runner.http.middleware import CLIENT_LEFT, request_context, send_error
 from runner.protocol.text import Failed, lines
+from runner.server.traces import record_steps
 
 T = TypeVar("T")
 
@@ -42,6 +43,7 @@ class JobResponse:
         self._on_first = on_first
         self._on_event = on_event
         self._left = False
+        self._last: Struct | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         watcher = asyncio.create_task(self._watch(receive))
@@ -58,6 +60,9 @@ class JobResponse:
                 await watcher
             if not self._job.over:
                 self._engine.cancel(self._job)
+            span = request_context(scope).span
+            if span is not None:
+                record_steps(span, self._job.submitted, self._last)
             if self._left:
                 request_context(scope).note = CLIENT_LEFT
 
@@ -73,8 +78,7 @@ class JobResponse:
         async for events in self._job.batches():
             if self._left:
                 return
-            for event in events:
-                self._on_event(event)
+            self._take(events)
             if not begun:
                 if await self._failed_first(events[0], send):
                     return
@@ -90,14 +94,18 @@ class JobResponse:
             if not gathered:
                 self._on_first(time.perf_counter() - self._job.submitted)
             gathered += events
-            for event in events:
-                self._on_event(event)
+            self._take(events)
         if self._left or await self._failed_first(gathered[-1], send):
             return
         body = collect(gathered)
         headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send(_body(body, more=False))
+
+    def _take(self, events: list[Struct]) -> None:
+        for event in events:
+            self._on_event(event)
+        self._last = events[-1]
 
     async def _failed_first(self, event: Struct, send: Send) -> bool:
         if not isinstance(event, Failed):
