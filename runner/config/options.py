@@ -6,7 +6,19 @@ from types import MappingProxyType
 from typing import Any
 
 from models.checkpoint.quantization_formats import FORMATS
-from runner.config.values import Kind, bits, duration, hosts, one_of, origins, size, text, whole, yes_or_no
+from runner.config.values import (
+    Kind,
+    bits,
+    count_or_addresses,
+    duration,
+    hosts,
+    one_of,
+    origins,
+    size,
+    text,
+    whole,
+    yes_or_no,
+)
 from runner.inspect.image_backend import CHOICES
 from runner.protocol.speculate import MOST_DRAFTED
 
@@ -36,6 +48,9 @@ SERVE: Mapping[str, Option] = MappingProxyType(
         ),
         "replicas": Option(
             whole(1, 64), 1, "processes per picture model, one on each GPU; on the CPU they share it"
+        ),
+        "replica_key": Option(
+            text(), None, "key for the other machines that models name as their replicas", secret=True
         ),
         "max_loaded": Option(
             whole(1), None, "how many models may be loaded at a time (default: as many as fit)"
@@ -120,7 +135,7 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
         "engine": one_of(*CHOICES),
         "warm_up": yes_or_no(),
         "keep_alive": duration(),
-        "replicas": whole(1, 64),
+        "replicas": count_or_addresses(1, 64),
     }
 )
 

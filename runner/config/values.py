@@ -13,6 +13,8 @@ Read = Callable[[Any], Any]
 ORIGIN = re.compile(
     r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]]+)(:([0-9]{1,5}|\*))?/?"
 )
+ADDRESS = re.compile(r"local|http://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]]{1,255})(:[0-9]{1,5})?(/[^\s?#]*)?")
+MOST_ADDRESSES = 64
 HOST = re.compile(r"\*|[^\s/?#@:\[\]]{1,255}")
 
 
@@ -73,6 +75,23 @@ def whole(least: int, most: int = 2**31 - 1) -> Kind:
         return value
 
     return Kind(read, f"a whole number from {least} to {most}")
+
+
+def count_or_addresses(least: int, most: int) -> Kind:
+    """How many on this machine, or where on others: `http://mac-1:11435`, `http://mac-1:11435/name-there`, `local`."""
+    count = whole(least, most)
+
+    def read(value: Any) -> int | tuple[str, ...]:
+        if not isinstance(value, list):
+            return int(count.read(value))
+        known = [text for text in value if isinstance(text, str) and ADDRESS.fullmatch(text)]
+        if not 0 < len(value) <= MOST_ADDRESSES or len(set(known)) < len(value) or known == ["local"]:
+            raise ValueError
+        return tuple(known)
+
+    return Kind(
+        read, f'{count.allowed}, or a list of different addresses such as ["local", "http://mac-1:11435"]'
+    )
 
 
 def one_of(*choices: str) -> Kind:

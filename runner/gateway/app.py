@@ -19,6 +19,7 @@ from runner.gallery.picture import Limits as GalleryLimits
 from runner.gateway.access import Cors, access
 from runner.gateway.admission import default_budget
 from runner.gateway.backend import Launcher
+from runner.gateway.hops import Hops
 from runner.gateway.launcher import ProcessLauncher
 from runner.gateway.metrics import GatewayMetrics
 from runner.gateway.pool import Pool
@@ -79,6 +80,7 @@ class Gateway:
             routes=routes,
             middleware=[
                 Middleware(Http10Middleware),
+                Middleware(Hops),
                 Middleware(Cors, settings=self.settings),
                 Middleware(RequestContextMiddleware, metrics=self.metrics),
                 *(Middleware(one) for api in reversed(apis) for one in api.middleware),

@@ -1,15 +1,17 @@
 """Backends that are processes on this machine."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from prometheus_client import Counter
 
 from runner.gateway.backend import Backend, Endpoint
 from runner.gateway.metrics import GatewayMetrics
-from runner.gateway.replicas import Replicas
-from runner.gateway.resolver import ResolvedModel
+from runner.gateway.peer import Peer
+from runner.gateway.places import Place
+from runner.gateway.replicas import Replicas, Runner
+from runner.gateway.resolver import LOCAL, ResolvedModel
 from runner.gateway.settings import Settings
 from runner.hardware import VISIBLE
 from runner.process.supervisor import Server
@@ -36,7 +38,7 @@ class SingleRunner(Server):
 
 
 class ProcessLauncher:
-    """Runs `diptych runner`, once for a model or once for each of its replicas."""
+    """Runs `diptych runner`, once for a model or once for each of its replicas; those on other machines are asked."""
 
     def __init__(self, settings: Settings, metrics: GatewayMetrics) -> None:
         self._settings = settings
@@ -61,6 +63,8 @@ class ProcessLauncher:
             runner.counters = counters
             return runner
 
+        if model.addresses:
+            return self._spread(model, make)
         if model.replicas == 1:
             return make(0)
         return Replicas(
@@ -70,3 +74,26 @@ class ProcessLauncher:
             unresponsive=self._settings.unresponsive,
             on_death=self._metrics.crashes.labels(model.name).inc,
         )
+
+    def _spread(self, model: ResolvedModel, make: Callable[[int], SingleRunner]) -> Backend:
+        settings = self._settings
+
+        def at(index: int) -> Runner:
+            address = model.addresses[index]
+            if address == LOCAL:
+                return make(0)
+            place = Place.parse(address, model.called)
+            return Peer(place, settings.replica_key, instead)
+
+        def instead(of: Runner, here: bool) -> Runner | None:
+            return replicas.instead(of, here)
+
+        replicas = Replicas(
+            at,
+            len(model.addresses),
+            apart=False,
+            unresponsive=settings.unresponsive,
+            on_death=self._metrics.crashes.labels(model.name).inc,
+            all_start=False,
+        )
+        return replicas

@@ -51,6 +51,8 @@ from runner.protocol.text import (
     EmbeddingRequest,
     Failed,
     RenderedPrompt,
+    ScoreDone,
+    ScoreRequest,
     TextChunk,
     TextDone,
     TextRequest,
@@ -93,6 +95,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         Route("/tokenize", native.tokenize, methods=["POST"]),
         Route("/detokenize", native.detokenize, methods=["POST"]),
         Route("/embedding", native.embedding, methods=["POST"]),
+        Route("/score", native.score, methods=["POST"]),
     ]
 
 
@@ -209,6 +212,17 @@ class Native:
         asks=True,
     )
     async def embedding(self, request: Request) -> Any:
+        return await self._pass_on(request)
+
+    @operation(
+        "Score a prompt's own tokens",
+        body=(RoutingFields, ScoreRequest),
+        answer=ScoreDone,
+        pieces=[Loading, ScoreDone],
+        error_piece=Failed,
+        asks=True,
+    )
+    async def score(self, request: Request) -> Any:
         return await self._pass_on(request)
 
     async def _pass_on(self, request: Request) -> Any:

@@ -1,7 +1,7 @@
 """Several runners of one model behind one name; a request goes to the least busy.
 
-They are loaded and ended together. When one dies, its requests fail and it is restarted while the others serve; when none
-is left, the model counts as dead.
+They are loaded and ended together; of those on other machines it is enough that one is there. When one dies, its requests
+fail and it is restarted while the others serve; when none is left, the model counts as dead.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from runner.clock import AwakeClock
 from runner.errors import DiptychError
 from runner.gateway.backend import Endpoint, ReplicaState
 from runner.gateway.backoff import CrashBackoff
+from runner.gateway.peer import Peer
 from runner.process.supervisor import Report, Server
 
 log = logging.getLogger("diptych.gateway")
@@ -23,11 +24,14 @@ log = logging.getLogger("diptych.gateway")
 RESTART_DELAY_S = 0.5
 
 
+Runner = Server | Peer
+
+
 @dataclass(eq=False)
 class Replica:
     """One place, and the runner that fills it now."""
 
-    server: Server
+    server: Runner
     ready: bool = False
     active: int = 0
     progress: float = 0.0
@@ -37,17 +41,20 @@ class Replica:
 
 class Replicas:
     """A `Backend`. `make` creates the runner for a place. `apart`: each has a card of its own, so the memory of one
-    counts. `unresponsive`: seconds without a response after which a runner is killed."""
+    counts. `unresponsive`: seconds without a response after which a runner is killed. `all_start`: whether it is a failure
+    if some do not start at first."""
 
     def __init__(
         self,
-        make: Callable[[int], Server],
+        make: Callable[[int], Runner],
         count: int,
         apart: bool,
         unresponsive: float,
         on_death: Callable[[], None],
+        all_start: bool = True,
     ) -> None:
         self._make = make
+        self._all_start = all_start
         self._apart = apart
         self._unresponsive = unresponsive
         self._clock = AwakeClock()
@@ -58,10 +65,17 @@ class Replicas:
 
     # -- leases
 
-    def pick(self) -> Server:
+    def pick(self) -> Runner:
         place = min(self._places, key=lambda place: (not place.ready, place.active))
         place.active += 1
         return place.server
+
+    def instead(self, of: Runner, here: bool) -> Runner | None:
+        """Another one that is ready, on this machine if it must be `here`."""
+        places = [place for place in self._places if place.ready and place.server is not of]
+        if here:
+            places = [place for place in places if isinstance(place.server, Server)]
+        return min(places, key=lambda place: place.active).server if places else None
 
     def give_back(self, endpoint: Endpoint) -> None:
         for place in self._places:
@@ -71,7 +85,7 @@ class Replicas:
     # -- lifecycle
 
     async def start(self, on_progress: Report) -> None:
-        """Return once all are ready; a failure of one ends all."""
+        """Return once all are ready, or have failed; unless some may, a failure of one ends all."""
 
         def report(place: Replica, progress: float) -> None:
             place.progress = progress
@@ -83,14 +97,20 @@ class Replicas:
 
         starts = [asyncio.create_task(start(place)) for place in self._places]
         try:
-            await asyncio.gather(*starts)
+            results = await asyncio.gather(*starts, return_exceptions=not self._all_start)
+            failures = [_failure(result) for result in results]
+            if None not in failures:
+                raise next(failure for failure in failures if failure)
         except BaseException:
             for task in starts:
                 task.cancel()
             await asyncio.gather(*starts, return_exceptions=True)
             await self.kill()
             raise
-        self._watches = [asyncio.create_task(self._watch(index)) for index in range(len(self._places))]
+        self._watches = [
+            asyncio.create_task(self._watch(index, failure.message if failure else None))
+            for index, failure in enumerate(failures)
+        ]
 
     async def close(self) -> None:
         self._stop_watching()
@@ -115,11 +135,12 @@ class Replicas:
         if not self._ended.done():
             self._ended.set_result(reason)
 
-    async def _watch(self, index: int) -> None:
-        """Restart the runner of one place whenever it dies, as long as another is ready."""
+    async def _watch(self, index: int, reason: str | None) -> None:
+        """Restart the runner of one place whenever it dies, as long as another is ready. `reason`: why it is not ready."""
         place = self._places[index]
         while True:
-            reason: str | None = await place.server.wait()
+            if reason is None:
+                reason = await place.server.wait()
             place.ready = False
             while reason is not None:
                 if not any(other.ready for other in self._places):
@@ -181,7 +202,7 @@ class Replicas:
 
     @property
     def context_length(self) -> int:
-        return self._places[0].server.context_length
+        return next((place.server.context_length for place in self._places if place.ready), 0)
 
     @property
     def progress(self) -> float:
@@ -195,3 +216,10 @@ class Replicas:
     @property
     def replicas(self) -> list[ReplicaState]:
         return [ReplicaState(place.server.pid, place.ready, place.active) for place in self._places]
+
+
+def _failure(result: BaseException | None) -> DiptychError | None:
+    """Why a start has failed, if it has; what is no failure of a start is raised."""
+    if result is None or isinstance(result, DiptychError):
+        return result
+    raise result

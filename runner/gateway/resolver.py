@@ -3,13 +3,14 @@
 import asyncio
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from runner.errors import BadRequest, Busy, ModelNotFound
 from runner.gateway.estimate import Need, need, option
 from runner.gateway.gpus import cards_for
+from runner.gateway.places import Place, about
 from runner.gateway.settings import Settings
 from runner.inspect.detect import check_runnable
 from runner.inspect.encoder import why_silent
@@ -42,6 +43,8 @@ class ResolvedModel:
     blind: str = READS_TEXT  # why it sees no pictures in chats; "" if it does
     silent: str = ""  # why it writes no text
     cards: tuple[str, ...] = ()  # one for each replica; empty where they share a processor
+    addresses: tuple[str, ...] = ()  # of gateways on other machines that serve it too; "local" for this one
+    called: str = ""  # its name there
 
     @property
     def chooses_memory_mode(self) -> bool:
@@ -51,6 +54,7 @@ class ResolvedModel:
 
 
 LATEST = ":latest"
+LOCAL = "local"  # among addresses: this machine
 
 
 class ModelResolver:
@@ -75,7 +79,13 @@ class ModelResolver:
         cached = self._cache.get(name)
         if cached is not None and time.monotonic() - cached[0] < CACHE_S:
             return cached[1]
-        model = await asyncio.to_thread(self._find_here, name) or await self._find_on_hub(name)
+        target = self._target(name)
+        addresses = self._addresses(target)
+        if addresses and LOCAL not in addresses:
+            model = await self._elsewhere(target, addresses)
+        else:
+            found = await asyncio.to_thread(self._find_here, name) or await self._find_on_hub(name)
+            model = replace(found, addresses=addresses, called=target)
         now = time.monotonic()
         self._cache = {key: entry for key, entry in self._cache.items() if now - entry[0] < CACHE_S}
         self._cache[name] = (now, model)
@@ -84,6 +94,9 @@ class ModelResolver:
     def arguments(self, name: str) -> list[str]:
         """The `argument` that a model of this name would have in each source. Reads nothing."""
         target = self._target(name)
+        addresses = self._addresses(target)
+        if addresses and LOCAL not in addresses:
+            return [_argument_elsewhere(target)]
         model = ModelName.parse(target)
         folder = target in self._trusted and model.source in (None, "folder")
         candidates = [
@@ -105,6 +118,26 @@ class ModelResolver:
     def _target(self, name: str) -> str:
         """What a name stands for. Clients of Ollama add a tag to any name."""
         return self._aliases.get(name) or self._aliases.get(name.removesuffix(LATEST), name)
+
+    def _addresses(self, target: str) -> tuple[str, ...]:
+        configured = self._settings.replicas_of(target)
+        return configured if isinstance(configured, tuple) else ()
+
+    async def _elsewhere(self, target: str, addresses: tuple[str, ...]) -> ResolvedModel:
+        """A model that only other machines serve: it needs nothing of this one."""
+        places = [Place.parse(address, target) for address in addresses]
+        said = await about(places, self._settings.replica_key)
+        return ResolvedModel(
+            name=target,
+            argument=_argument_elsewhere(target),
+            mode=said.mode,
+            need=Need(0, 0, 0, 0),
+            options=(),
+            keep_alive=self._settings.keep_alive_of(target),
+            blind="" if said.sees else READS_TEXT,
+            addresses=addresses,
+            called=target,
+        )
 
     def _find_here(self, name: str) -> ResolvedModel | None:
         target = self._target(name)
@@ -168,6 +201,8 @@ class ModelResolver:
 
     def _replicas(self, target: str, mode: ModelMode) -> int:
         configured = self._settings.replicas_of(target)
+        if isinstance(configured, tuple):
+            return 1
         if mode is ModelMode.IMAGE:
             return self._settings.replicas if configured is None else configured
         if configured is not None:
@@ -183,6 +218,11 @@ def _why_blind(files: ModelFiles, options: tuple[str, ...]) -> str:
 def _argument(files: ModelFiles) -> str:
     name = _absolute(files.name) if files.source == "folder" else files.name
     return str(ModelName(files.source, name))
+
+
+def _argument_elsewhere(target: str) -> str:
+    """It differs from that of a model of this name on this machine."""
+    return f"replicas:{target}"
 
 
 def _absolute(folder: str) -> str:

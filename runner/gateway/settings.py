@@ -18,7 +18,9 @@ class Settings:
     keep_alive: float = 300.0  # seconds after a model's last request; below 0: without limit
     keep_alive_of: Callable[[str], float | None] = lambda model: None  # overrides for single models, by name
     replicas: int = 1  # runners of each picture model, each on a card of its own where there are cards
-    replicas_of: Callable[[str], int | None] = lambda model: None  # overrides for single models, by name
+    # Overrides for single models, by name: how many here, or the addresses of gateways on other machines.
+    replicas_of: Callable[[str], int | tuple[str, ...] | None] = lambda model: None
+    replica_key: str | None = None  # which those gateways ask for
     max_loaded: int | None = None
     queue: int = 512  # requests that may wait for models to load
     grace: float = 10.0  # seconds for requests in flight at shutdown

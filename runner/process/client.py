@@ -23,6 +23,8 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 READ_AHEAD = 4 * 1024**2
 # Seconds; less than the runner keeps connections, so that a kept one is seldom dead.
 KEEP = 30.0
+# For a connection; a machine that is off refuses none.
+CONNECT_S = 10.0
 # A body this small travels in the same packet as its head.
 SMALL = 16 * 1024
 
@@ -257,10 +259,11 @@ class Client:
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
         try:
-            _, connection = await loop.create_connection(
-                lambda: _Connection(self._free), self._host, self.port
-            )
-        except OSError as error:
+            async with asyncio.timeout(CONNECT_S):
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(self._free), self._host, self.port
+                )
+        except OSError as error:  # TimeoutError among them
             raise ConnectionLost(f"no connection to {self.address}: {error.strerror or error}") from None
         self._all.add(connection)
         return connection

@@ -16,6 +16,7 @@ METAVARS = {
     "gallery_size": "SIZE",
     "api_key": "KEY",
     "api_key_file": "FILE",
+    "replica_key": "KEY",
 }
 METAVARS |= dict.fromkeys(("max_loaded", "queue", "replicas", "speculate_tokens", "gallery_pictures"), "N")
 METAVARS |= dict.fromkeys(("keep_alive", "load_timeout", "grace", "stall", "store_age"), "TIME")

@@ -31,12 +31,17 @@ if said.pop("pretend"):
     runner.process.child.RUNNER = tuple(said.pop("runner"))
 if "health_timeout" in said:
     runner.process.supervisor.HEALTH_TIMEOUT = said.pop("health_timeout")
+if "addresses" in said:
+    addresses = said.pop("addresses")
+    said["replicas_of"] = lambda model: tuple(addresses[model]) if model in addresses else None
 if "stall" in said:
     runner.process.startup.STALL = said.pop("stall")
 # What blocks its event loop for a while, as a very long request once did.
 signal.signal(signal.SIGUSR1, lambda number, frame: time.sleep(4))
 die_with_parent()
 logs.setup()
+if said["port"]:
+    print(said["port"], flush=True)
 tuples = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
 sys.exit(serve.run(Settings(**{**said, **tuples}), APIS))
 """
@@ -66,6 +71,13 @@ class Gateway(Program):
         if not pretend:
             del said["runner"]
         super().__init__([sys.executable, "-c", LAUNCH, json.dumps(said)], key, log, environment)
+        if said["port"]:
+            wait_until(self._listens, lambda: self.log)
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(httpx2.TransportError):
+            return self.http.get("/healthz").status_code == 200
+        return False
 
     def client(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(
