@@ -12,6 +12,8 @@ BERT_OUTSIDE = {
     "token_types": "embeddings.token_type_embeddings",
     "position_embd": "embeddings.position_embeddings",
     "token_embd_norm": "embeddings.LayerNorm",
+    "cls": "pooler.dense",
+    "cls.output": "classifier",
 }
 BERT_LAYERS = {
     "attn_q": "attention.query",
@@ -24,7 +26,7 @@ BERT_LAYERS = {
     "ffn_down": "output.dense",
     "layer_output_norm": "output.LayerNorm",
 }
-NOMIC_OUTSIDE = {key: name for key, name in BERT_OUTSIDE.items() if key != "position_embd"}
+NOMIC_OUTSIDE = {key: name for key, name in BERT_OUTSIDE.items() if key.startswith("token")}
 NOMIC_LAYERS = {
     "attn_qkv": "self_attn.qkv_proj",
     "attn_output": "self_attn.o_proj",
@@ -37,6 +39,7 @@ NOMIC_LAYERS = {
 # By the numbers of `pooling_type`; without one it is the mean.
 POOLING = {0: "mean", 1: "mean", 2: "cls", 3: "lasttoken"}
 RANK = 4
+HEAD = ("cls.weight", "cls.bias", "cls.output.weight", "cls.output.bias")
 
 
 def bert_fields(metadata: Metadata, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -45,6 +48,21 @@ def bert_fields(metadata: Metadata, tensors: Mapping[str, Tensor]) -> dict[str, 
         **_common(metadata, tensors),
         "hidden_act": "gelu",
         "max_position_embeddings": positions,
+        **(_classifier(metadata, tensors) if metadata.whole("pooling_type", 1) == RANK else {}),
+    }
+
+
+def _classifier(metadata: Metadata, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Of a reranker. What it computes of the first token is that of BERT's classifier; so is RoBERTa's, by other names."""
+    missing = [key for key in HEAD if key not in tensors]
+    if missing:
+        raise metadata.refused(
+            f"it is a reranker (its pooling_type is {RANK}) without {', '.join(missing)}, so that its scores would not be those "
+            "of the model that it was made from"
+        )
+    return {
+        "architectures": ["BertForSequenceClassification"],
+        "num_labels": tensors["cls.output.weight"].shape[0],
     }
 
 
@@ -83,9 +101,11 @@ def _rows(metadata: Metadata, tensors: Mapping[str, Tensor], key: str) -> int:
 def pooling_files(metadata: Metadata) -> dict[str, Any]:
     """The files of a sentence-transformers checkpoint that pools as this one."""
     kind = metadata.whole("pooling_type", 1)
+    if kind == RANK and metadata.architecture == "bert":
+        return {}
     if kind == RANK:
         raise metadata.refused(
-            "it is a reranker (its pooling_type is 4), which does not run from a GGUF here"
+            f"it is a reranker (its pooling_type is {RANK}); of those, the architecture bert runs from a GGUF"
         )
     if kind not in POOLING:
         raise metadata.refused(f"its pooling_type is {kind}; {', '.join(map(str, POOLING))} are supported")

@@ -1,5 +1,7 @@
 """A GGUF's vocabulary as a tokenizer of the library `tokenizers`, which writes it as tokenizer.json."""
 
+import math
+
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from models.tokenizers.encoder import WORDPIECE, wordpiece
@@ -18,7 +20,8 @@ def build_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
     try:
         if vocabulary.model == "bert":
             return _wordpiece(vocabulary, ids)
-        tokenizer = _byte_pairs(vocabulary, ids) if vocabulary.model == "gpt2" else _pieces(vocabulary, ids)
+        kinds = {"gpt2": _byte_pairs, "llama": _pieces, "t5": _unigram}
+        tokenizer = kinds[vocabulary.model](vocabulary, ids)
         _add_tokens(tokenizer, vocabulary)
         tokenizer.post_processor = _surroundings(vocabulary)
     except VocabularyError:
@@ -93,6 +96,23 @@ def _pieces(vocabulary: Vocabulary, ids: dict[str, int]) -> Tokenizer:
     return tokenizer
 
 
+def _unigram(vocabulary: Vocabulary, ids: dict[str, int]) -> Tokenizer:
+    """The most probable pieces of a text, as SentencePiece and transformers find them."""
+    scores = [score if math.isfinite(score) else 0.0 for score in vocabulary.scores]
+    pieces = list(zip(ids, scores, strict=True))
+    tokenizer = Tokenizer(models.Unigram(pieces, vocabulary.id_of("unknown"), byte_fallback=False))
+    steps: list[normalizers.Normalizer] = []
+    if letters := vocabulary.letters:
+        steps.append(normalizers.Precompiled(letters))
+    if vocabulary.flag("remove_extra_whitespaces", True):
+        steps += [normalizers.Strip(left=True, right=True), normalizers.Replace(Regex(" {2,}"), " ")]
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    scheme = "always" if vocabulary.flag("add_space_prefix", True) else "never"
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, scheme)
+    tokenizer.decoder = decoders.Metaspace(SPACE, scheme)
+    return tokenizer
+
+
 def _merges_by_score(vocabulary: Vocabulary, ids: dict[str, int]) -> list[tuple[str, str]]:
     """Every way in which two pieces make a third, the third's with the highest score first."""
     scores, types = vocabulary.scores, vocabulary.types
@@ -128,6 +148,12 @@ def _surroundings(vocabulary: Vocabulary) -> processors.PostProcessor | None:
         return processors.ByteLevel(trim_offsets=False) if vocabulary.model == "gpt2" else None
     names = [*(["BOS"] if bos is not None else []), "$A", *(["EOS"] if eos is not None else [])]
     pair = [*names, *(name if name != "$A" else "$B:1" for name in names)]
+    if vocabulary.model == "t5":  # as XLM-RoBERTa, whose texts are all of one type
+        pair = (
+            ["BOS", "$A", "EOS", "EOS", "$B", "EOS"]
+            if len(around) == 2
+            else [*names, *(name.replace("A", "B") for name in names)]
+        )
     special = [
         {"id": name, "ids": [id], "tokens": [around[id]]}
         for name, id in (("BOS", bos), ("EOS", eos))

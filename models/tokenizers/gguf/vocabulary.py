@@ -30,7 +30,7 @@ ENDS = (
 )
 # Of WordPiece's, beside those of all: the last is the format's own spelling.
 WORDPIECE_ROLES = {"cls_token": "cls", "mask_token": "mask", "sep_token": "seperator"}
-MODELS = ("gpt2", "llama", "bert")
+MODELS = ("gpt2", "llama", "bert", "t5")
 BEGINS_WORD = "▁"
 MOST_TOKENS = 2_000_000
 
@@ -49,7 +49,7 @@ class Vocabulary:
     @cached_property
     def model(self) -> str:
         """`gpt2`: pairs of bytes, merged. `llama`: pieces with scores, as SentencePiece has them. `bert`: WordPiece,
-        in which what begins a word is marked, not what continues it."""
+        in which what begins a word is marked, not what continues it. `t5`: SentencePiece's Unigram, pieces with probabilities."""
         value = self.metadata.get(f"{PREFIX}model")
         if value not in MODELS:
             kind = "it has none" if value is None else f"its tokenizer.ggml.model is {str(value)[:80]!r}"
@@ -105,6 +105,20 @@ class Vocabulary:
             raise VocabularyError(f"{self.label} has no tokenizer.ggml.scores, which its tokenizer needs")
         return list(values.tolist())
 
+    @property
+    def letters(self) -> bytes:
+        """The table by which SentencePiece replaces letters; empty where it replaces none."""
+        # Imported late: only what loads a model needs it.
+        from models.tokenizers.gguf.charsmap import is_sound
+
+        value = self.metadata.get(f"{PREFIX}precompiled_charsmap")
+        if value is None:
+            return b""
+        table = value.tobytes() if isinstance(value, array) and value.typecode in "bB" else b""
+        if not is_sound(table):
+            raise VocabularyError(f"{self.label}: tokenizer.ggml.precompiled_charsmap is damaged")
+        return table
+
     @cached_property
     def merges(self) -> list[tuple[str, str]]:
         pairs = [tuple(merge.split(" ")) for merge in self._list("merges")]
@@ -152,7 +166,7 @@ class Vocabulary:
 
     @property
     def adds_eos(self) -> bool:
-        return self.flag("add_eos_token", False)
+        return self.flag("add_eos_token", self.model == "t5")
 
     @cached_property
     def added(self) -> dict[int, bool]:
@@ -173,7 +187,7 @@ class Vocabulary:
     def config(self, context: int) -> dict[str, Any]:
         """tokenizer_config.json, without the chat template."""
         tokens = self._list("tokens")
-        names = {**ROLES, **(WORDPIECE_ROLES if self.model == "bert" else {})}
+        names = {**ROLES, **(WORDPIECE_ROLES if self.model in ("bert", "t5") else {})}
         roles = {role: self.id_of(name) for role, name in names.items()}
         return {
             "tokenizer_class": "PreTrainedTokenizerFast",

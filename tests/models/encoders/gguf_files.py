@@ -10,6 +10,7 @@ import numpy as np
 OUTSIDE = {
     "embeddings.word_embeddings": "token_embd", "embeddings.token_type_embeddings": "token_types",
     "embeddings.position_embeddings": "position_embd", "embeddings.LayerNorm": "token_embd_norm", "emb_ln": "token_embd_norm",
+    "classifier.dense": "cls", "classifier.out_proj": "cls.output",
 }  # fmt: skip
 INSIDE = {
     "attention.self.query": "attn_q", "attention.self.key": "attn_k", "attention.self.value": "attn_v",
@@ -18,12 +19,12 @@ INSIDE = {
     "attn.Wqkv": "attn_qkv", "attn.out_proj": "attn_output", "norm1": "attn_output_norm", "mlp.fc11": "ffn_up",
     "mlp.fc12": "ffn_gate", "mlp.fc2": "ffn_down", "norm2": "layer_output_norm",
 }  # fmt: skip
-ARCHITECTURES = {"bert": "bert", "nomic_bert": "nomic-bert"}
+ARCHITECTURES = {"bert": "bert", "xlm-roberta": "bert", "nomic_bert": "nomic-bert"}
 CONTROL, NORMAL = 3, 1
 
 
 def name(key: str) -> str | None:
-    layer, _, kind = key.rpartition(".")
+    layer, _, kind = key.removeprefix("roberta.").rpartition(".")
     if layer in OUTSIDE:
         return f"{OUTSIDE[layer]}.{kind}"
     _, _, number, inner = layer.split(".", 3) if layer.startswith("encoder.") else ("", "", "", "")
@@ -51,9 +52,11 @@ def convert(folder: Path, path: Path, kind: str = "F32", pooling: int | None = 1
         writer.add_uint32(f"{arch}.pooling_type", pooling)
     for key, value in changes.items():
         (writer.add_bool if isinstance(value, bool) else writer.add_uint32)(f"{arch}.{key}", value)
-    _add_vocabulary(writer, folder)
+    (_add_pieces if (folder / "pieces.model").is_file() else _add_vocabulary)(writer, folder)
     for key, value in mx.load(str(folder / "model.safetensors")).items():
         target, array = name(key), np.array(value)
+        if target == "position_embd.weight" and config["model_type"] == "xlm-roberta":
+            array = array[config["pad_token_id"] + 1 :]  # its positions begin behind the padding token's
         if target is not None and kind != "F32" and fits(array, target):
             type_ = GGMLQuantizationType[kind]
             writer.add_tensor(target, quantize(array, type_), raw_dtype=type_)
@@ -105,6 +108,56 @@ def _add_vocabulary(writer: Any, folder: Path) -> None:
     writer.add_pad_token_id(words.index("[PAD]"))
     writer.add_bos_token_id(words.index("[CLS]"))
     writer.add_mask_token_id(words.index("[MASK]"))
+
+
+def _add_pieces(writer: Any, folder: Path) -> None:
+    """SentencePiece's, in the order that XLM-RoBERTa has them in."""
+    model = pieces(folder)
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *(piece.piece for piece in model.pieces[3:]), "<mask>"]
+    scores = [0.0, 0.0, 0.0, 0.0, *(piece.score for piece in model.pieces[3:]), 0.0]
+    writer.add_tokenizer_model("t5")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_scores(scores)
+    writer.add_token_types([CONTROL] * 3 + [2] + [NORMAL] * (len(tokens) - 5) + [CONTROL])
+    writer.add_add_space_prefix(model.normalizer_spec.add_dummy_prefix)
+    writer.add_remove_extra_whitespaces(model.normalizer_spec.remove_extra_whitespaces)
+    if model.normalizer_spec.precompiled_charsmap:
+        writer.add_precompiled_charsmap(model.normalizer_spec.precompiled_charsmap)
+    writer.add_bos_token_id(0)
+    writer.add_pad_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(3)
+    writer.add_sep_token_id(2)
+    writer.add_mask_token_id(len(tokens) - 1)
+    writer.add_add_bos_token(True)
+    writer.add_add_eos_token(True)
+
+
+def pieces(folder: Path) -> Any:
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString((folder / "pieces.model").read_bytes())
+    return model
+
+
+def train_pieces(folder: Path, size: int) -> Path:
+    """A vocabulary of SentencePiece's Unigram; with those that XLM-RoBERTa adds it has two more."""
+    import sentencepiece
+
+    text = [
+        "the sea and the boats at sea",
+        "a boat sees the shore",
+        "ein Boot auf der See",
+        "été à la mer",
+        "ｆｕｌｌ　ｗｉｄｔｈ ②",
+    ]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(text * 8), model_prefix=str(folder / "pieces"), vocab_size=size - 2, model_type="unigram",
+        minloglevel=2, hard_vocab_limit=False, normalization_rule_name="nmt_nfkc",
+    )  # fmt: skip
+    return folder
 
 
 def phantom(word: str) -> str:

@@ -85,7 +85,7 @@ def test_pooling_is_the_file_s(pooling: int | None, mode: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"pooling": 4}, "it is a reranker"),
+        ({"pooling": 4}, "a reranker .its pooling_type is 4. without cls.weight, cls.bias"),
         ({"pooling": 9}, "its pooling_type is 9; 0, 1, 2, 3 are supported"),
         ({"attention.causal": True, "pooling": 1}, "its attention is causal"),
     ],

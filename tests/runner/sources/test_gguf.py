@@ -230,7 +230,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "widths that differ": ({"llama.feed_forward_length": [1, 2]}, "the same for every layer"),
     "heads of two sizes": ({"llama.attention.value_length": 16, "llama.attention.key_length": 32}, "another size"),
     "scaling": ({"llama.rope.scaling.type": "odd", "llama.rope.scaling.factor": 2.0}, "none, linear or yarn"),
-    "tokenizer": ({"tokenizer.ggml.model": "t5"}, "tokenizer.ggml.model is 't5'; gpt2, llama, bert can be read"),
+    "tokenizer": ({"tokenizer.ggml.model": "rwkv"}, "tokenizer.ggml.model is 'rwkv'; gpt2, llama, bert, t5 can be read"),
     "no tokenizer": ({"tokenizer.ggml.model": None}, "it has none"),
     "splitting": ({"tokenizer.ggml.pre": "mystery"}, "tokenizer.ggml.pre is 'mystery'; known are llama-bpe"),
     "no splitting": ({"tokenizer.ggml.pre": None}, "tokenizer.ggml.pre is missing"),
