@@ -56,16 +56,17 @@ class TextEmbedder(ABC):
         self._input = InputConfig.from_dict(_optional(folder / "sentence_bert_config.json"))
         prompts = PromptConfig.from_dict(_optional(folder / "config_sentence_transformers.json"))
         self._prompt = prompts.default_prompt
-        self._prompt_tokens = self._count_prompt()
+        self.prompts = {name: text or "" for name, text in prompts.prompts.items()}
+        self._prompt_tokens = self._count_prompt(self._prompt)
 
     @property
     def max_tokens(self) -> int | None:
         """The maximum number of tokens, if the checkpoint specifies one."""
         return self._input.max_seq_length
 
-    def tokens(self, text: str) -> list[int]:
-        """The tokens of the checkpoint's default prompt and a text, with special tokens."""
-        text = self._prompt + text
+    def tokens(self, text: str, prompt: str | None = None) -> list[int]:
+        """The tokens of a prompt of the checkpoint, by its name, and a text, with special tokens. None: the default prompt."""
+        text = (self._prompt if prompt is None else self.prompts[prompt]) + text
         return list(self._tokenizer.encode(text.lower() if self._input.do_lower_case else text))
 
     def embed(self, texts: Sequence[Sequence[int]]) -> Vectors:
@@ -76,8 +77,12 @@ class TextEmbedder(ABC):
                 vectors[index] = vector
         return np.array(vectors, dtype=np.float32)
 
-    def steps(self, texts: Sequence[Sequence[int]]) -> Iterator[dict[int, Vectors]]:
-        """The same, a few texts at a time, by index: memory stays bounded, and other work can run in between."""
+    def steps(
+        self, texts: Sequence[Sequence[int]], prompt: str | None = None
+    ) -> Iterator[dict[int, Vectors]]:
+        """The same, a few texts at a time, by index: memory stays bounded, and other work can run in between. `prompt`: the
+        name of the one that all of them begin with."""
+        skipped = self._prompt_tokens if prompt is None else self._count_prompt(self.prompts[prompt])
         for index, text in enumerate(texts):
             if not text:
                 raise EmbeddingError(f"text {index} has no tokens")
@@ -86,17 +91,17 @@ class TextEmbedder(ABC):
                     f"text {index} has a token outside the vocabulary of {self._vocab_size} tokens"
                 )
         for batch in batches(list(map(len, texts)), self._token_budget, equal=self.equal_lengths):
-            yield dict(zip(batch, self.embed_batch([texts[index] for index in batch]), strict=True))
+            yield dict(zip(batch, self.embed_batch([texts[index] for index in batch], skipped), strict=True))
 
     @abstractmethod
-    def embed_batch(self, texts: Sequence[Sequence[int]]) -> Vectors:
-        """The vectors of texts that go through the network as one batch."""
+    def embed_batch(self, texts: Sequence[Sequence[int]], prompt_tokens: int) -> Vectors:
+        """The vectors of texts that go through the network as one batch; each begins with so many tokens of a prompt."""
 
-    def _count_prompt(self) -> int:
-        """The number of tokens of the prompt, without those the tokenizer appends to every text."""
-        if not self._prompt:
+    def _count_prompt(self, prompt: str) -> int:
+        """The number of tokens of a prompt, without those the tokenizer appends to every text."""
+        if not prompt:
             return 0
-        tokens = self.tokens("")
+        tokens = list(self._tokenizer.encode(prompt.lower() if self._input.do_lower_case else prompt))
         ends = set(getattr(self._tokenizer, "all_special_ids", ()))
         return len(tokens) - (tokens[-1] in ends)
 

@@ -17,11 +17,11 @@ class EncoderEmbedder(TextEmbedder):
         self._network = model.network
         self.equal_lengths = prefers_equal_lengths()
 
-    def embed_batch(self, texts: Sequence[Sequence[int]]) -> Vectors:
+    def embed_batch(self, texts: Sequence[Sequence[int]], prompt_tokens: int) -> Vectors:
         ids, lengths = padded(texts, self._network.padding)
         counts = mx.array(lengths)
         hidden = self._network(ids, counts if min(lengths) < max(lengths) else None)
-        return np.array(self._head(hidden, counts, self._prompt_tokens))
+        return np.array(self._head(hidden, counts, prompt_tokens))
 
 
 def padded(texts: Sequence[Sequence[int]], filler: int) -> tuple[NDArray[np.int32], list[int]]:

@@ -39,6 +39,6 @@ def worker_loop(
             case Embed(texts):
                 if isinstance(embedder, EmbeddingError):
                     raise embedder
-                embedder.embed_batch(texts)
+                embedder.embed_batch(texts, 0)  # the first rank makes the vectors
             case Decided(what):
                 raise RankDesync(f"unexpected decision of the first rank about {what}")

@@ -161,11 +161,14 @@ class ScoreRequest(Struct, frozen=True):
 
 
 class EmbeddingRequest(Struct, frozen=True):
-    """`truncate`: a text that exceeds the context (or `num_ctx` of it) is cut, not refused."""
+    """`truncate`: a text that exceeds the context (or `num_ctx` of it) is cut, not refused. `prompt_name`: of the
+    checkpoint's prompts; `input_type`: the same as other servers' clients spell it."""
 
     content: str | list[str]
     truncate: bool = False
     num_ctx: Limit | None = None
+    prompt_name: str | None = None
+    input_type: str | None = None
 
 
 class CancelRequest(Struct, frozen=True):

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from runner.engine.engine import Engine
 from runner.engine.text.pictures import Looked, Picture
 from runner.engine.text.prompts import Generate, Prompts, unknown_options
+from runner.engine.text.tokens import chosen_prompt
 from runner.errors import BadRequest, Busy
 from runner.http.bodies import JsonResponse, read_body
 from runner.http.metrics import Metrics
@@ -91,7 +92,10 @@ class TextApi:
         if not texts or len(texts) > MOST_EMBEDDINGS:
             raise BadRequest(f"content: {len(texts)} texts are not allowed; send 1 to {MOST_EMBEDDINGS}")
         work = await self._prepare_text(
-            len(raw), lambda: service.prompts.embed(texts, embedding.truncate, embedding.num_ctx)
+            len(raw),
+            lambda: service.prompts.embed(
+                texts, embedding.truncate, embedding.num_ctx, chosen_prompt(embedding)
+            ),
         )
         job = self._engine.submit(request_context(request.scope).id, work)
         return JobResponse(

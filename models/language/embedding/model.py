@@ -38,12 +38,12 @@ class Embedder(TextEmbedder):
         self._hidden = hidden_states(model, config)
         super().__init__(folder, tokenizer, _number(model, config, "vocab_size"), token_budget)
 
-    def embed_batch(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    def embed_batch(self, texts: Sequence[Sequence[int]], prompt_tokens: int) -> NDArray[np.float32]:
         self._ranks.broadcast(Embed([list(text) for text in texts]))
         longest = max(map(len, texts))
         tokens = mx.array([[*text, *[0] * (longest - len(text))] for text in texts])
         lengths = mx.array([len(text) for text in texts])
-        return np.array(self._head(self._hidden(tokens), lengths, self._prompt_tokens))
+        return np.array(self._head(self._hidden(tokens), lengths, prompt_tokens))
 
 
 def embedder_of(

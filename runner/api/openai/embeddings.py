@@ -24,6 +24,8 @@ class EmbeddingsRequest(Struct, frozen=True):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     truncate: bool = False  # cut texts that are too long; OpenAI's API has no such field
+    prompt_name: str | None = None  # of the model's own prompts, as sentence-transformers has them
+    input_type: str | None = None  # the same, as Cohere's and Voyage's clients spell it
     user: str | None = None
     keep_alive: Duration | None = None
 
@@ -35,7 +37,10 @@ async def embeddings(gateway: Gateway, body: bytes, id: str) -> Embeddings:
         gateway, request.model, ModelMode.TEXT, keep_alive_seconds(request.keep_alive), id
     ) as lease:
         content = await texts(lease, prompts)
-        answer = await ask(lease, "/embedding", EmbeddingRequest(content, request.truncate), Vectors)
+        wanted = EmbeddingRequest(
+            content, request.truncate, prompt_name=request.prompt_name, input_type=request.input_type
+        )
+        answer = await ask(lease, "/embedding", wanted, Vectors)
     vectors = [cut(vector, request.dimensions) for vector in answer.embeddings]
     data = [
         Embedding(index, _written(vector, request.encoding_format)) for index, vector in enumerate(vectors)

@@ -15,7 +15,7 @@ from models.embedding.pair import Pair
 from models.embedding.reranker import Reranker, RerankError
 from models.embedding.sentence_transformers import EmbeddingError
 from runner.engine.jobs import Job, JobEvent
-from runner.engine.text.tokens import Embed, Rerank
+from runner.engine.text.tokens import ChosenPrompt, Embed, Rerank
 from runner.errors import BadRequest
 from runner.protocol.rerank import RerankDone
 from runner.protocol.text import EmbeddingDone, Failed
@@ -25,6 +25,18 @@ log = logging.getLogger("diptych.text")
 NOT_FINITE = (
     "the model produced NaN or infinite values: the weights are corrupt, or overflow at this precision"
 )
+
+
+# What clients of Cohere and Voyage call kinds of input, and the names that checkpoints have for their prompts.
+ALSO = {
+    "search_query": ("query", "retrieval.query"),
+    "search_document": ("document", "passage", "corpus", "retrieval.passage"),
+    "query": ("search_query", "retrieval.query"),
+    "document": ("passage", "corpus", "search_document", "retrieval.passage"),
+    "passage": ("document", "corpus", "search_document", "retrieval.passage"),
+    "classification": ("Classification",),
+    "clustering": ("Clustering",),
+}
 
 
 @dataclass(eq=False)
@@ -53,8 +65,9 @@ class Pooling:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def tokens(self, text: str) -> list[int]:
-        return self._able_embedder().tokens(text)
+    def tokens(self, text: str, chosen: ChosenPrompt | None = None) -> list[int]:
+        embedder = self._able_embedder()
+        return embedder.tokens(text, _prompt_name(embedder, chosen))
 
     def pair(self, query: str, document: str, limit: int, instruction: str | None) -> Pair:
         reranker = self._able_reranker()
@@ -64,7 +77,9 @@ class Pooling:
 
     def admit(self, job: Job, request: Embed | Rerank) -> None:
         if isinstance(request, Embed):
-            steps: Iterator[dict[int, Any]] = self._able_embedder().steps(request.prompts)
+            embedder = self._able_embedder()
+            name = _prompt_name(embedder, request.chosen)
+            steps: Iterator[dict[int, Any]] = embedder.steps(request.prompts, name)
             tokens = sum(map(len, request.prompts))
             pooled = PoolingJob(job, len(request.prompts), steps, lambda found: _vectors(found, tokens))
         else:
@@ -116,3 +131,18 @@ class Pooling:
 
 def _vectors(vectors: list[Any], tokens: int) -> EmbeddingDone:
     return EmbeddingDone([vector.tolist() for vector in vectors], tokens)
+
+
+def _prompt_name(embedder: TextEmbedder, chosen: ChosenPrompt | None) -> str | None:
+    """The name that the checkpoint has for it; None: the default prompt."""
+    if chosen is None:
+        return None
+    known = embedder.prompts
+    names = (chosen.name, *(ALSO.get(chosen.name, ()) if chosen.field == "input_type" else ()))
+    found = next((name for name in names if name in known), None)
+    if found is None:
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise BadRequest(
+            f"{chosen.field}: {chosen.name[:80]!r} is not one of the model's prompts; {has[:500]}"
+        )
+    return found

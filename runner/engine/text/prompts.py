@@ -4,7 +4,7 @@ Uses the tokenizer and the model's limits, not MLX. Safe to call from any thread
 """
 
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from runner.engine.text.output_parser import OutputParser
 from runner.engine.text.pictures import NO_PICTURES, Looked, Sight, seen_in
 from runner.engine.text.required_calls import RequiredCall
 from runner.engine.text.thinking_budget import BudgetedGrammar
-from runner.engine.text.tokens import PairTokens, Score, Tokens, no_pairs
+from runner.engine.text.tokens import EmbeddingTokens, PairTokens, Score, Tokens, no_pairs
 from runner.engine.text.truncation import cut, cut_note, note, truncate
 from runner.errors import BadRequest
 from runner.protocol.speculate import read_speculate
@@ -75,7 +75,7 @@ class Prompts(Tokens):
         vocab: int,
         context: int,
         stop_tokens: Collection[int],
-        embedding_tokens: Callable[[str], list[int]],
+        embedding_tokens: EmbeddingTokens,
         why_shorter: str = "",
         drafting: Drafting = NO_DRAFTS,
         why_no_drafts: str = "",

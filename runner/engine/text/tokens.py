@@ -11,8 +11,25 @@ from models.embedding.pair import Pair
 from runner.errors import BadRequest, RunnerFailed
 from runner.panics import is_panic
 from runner.protocol.rerank import RerankRequest
+from runner.protocol.text import EmbeddingRequest
 
 UNLIMITED = 2**31
+
+
+@dataclass(frozen=True)
+class ChosenPrompt:
+    """One of a checkpoint's prompts, and the field of the request that names it."""
+
+    field: str
+    name: str
+
+
+def chosen_prompt(request: EmbeddingRequest) -> ChosenPrompt | None:
+    if request.prompt_name is not None and request.input_type is not None:
+        raise BadRequest("input_type: it cannot be combined with prompt_name, which says the same")
+    if request.input_type is not None:
+        return ChosenPrompt("input_type", request.input_type)
+    return None if request.prompt_name is None else ChosenPrompt("prompt_name", request.prompt_name)
 
 
 @dataclass(frozen=True)
@@ -20,6 +37,7 @@ class Embed:
     """Texts to embed."""
 
     prompts: list[list[int]]
+    chosen: ChosenPrompt | None = None  # what all begin with, if it is not the default prompt
 
 
 @dataclass(frozen=True)
@@ -37,6 +55,7 @@ class Rerank:
     pairs: list[Pair]
 
 
+EmbeddingTokens = Callable[[str, ChosenPrompt | None], list[int]]
 PairTokens = Callable[[str, str, int, str | None], Pair]
 
 
@@ -52,7 +71,7 @@ class Tokens:
         tokenizer: Any,
         vocab: int,
         context: int,
-        embedding_tokens: Callable[[str], list[int]],
+        embedding_tokens: EmbeddingTokens,
         pair_tokens: PairTokens = no_pairs,
     ) -> None:
         self.tokenizer = tokenizer
@@ -78,12 +97,18 @@ class Tokens:
         except BaseException as error:
             raise tokenizer_error(error, "tokens") from error
 
-    def embed(self, texts: list[str], truncate: bool = False, num_ctx: int | None = None) -> Embed:
+    def embed(
+        self,
+        texts: list[str],
+        truncate: bool = False,
+        num_ctx: int | None = None,
+        chosen: ChosenPrompt | None = None,
+    ) -> Embed:
         context, prompts = self._context(num_ctx), []
         for index, text in enumerate(texts):
             name = f"content[{index}]" if len(texts) > 1 else "content"
             try:
-                ids = self._embedding_tokens(text)
+                ids = self._embedding_tokens(text, chosen)
             except BaseException as error:
                 raise tokenizer_error(error, "text") from error
             if not ids:
@@ -96,7 +121,7 @@ class Tokens:
                 ids = self._truncate(ids, context)
             self.check_ids(ids, name)
             prompts.append(ids)
-        return Embed(prompts)
+        return Embed(prompts, chosen)
 
     def rerank(self, request: RerankRequest) -> Rerank:
         limit = self.context if request.truncate else UNLIMITED
