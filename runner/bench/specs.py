@@ -23,6 +23,21 @@ QWEN3_8B = QWEN3 | {"hidden_size": 4096, "intermediate_size": 12288}
 QWEN3_VL_4B: Config = {
     "model_type": "qwen3_vl", "text_config": QWEN3_4B | {"model_type": "qwen3_vl_text", "rope_theta": 5000000.0},
 }  # fmt: skip
+# Its last token stands for pictures.
+QWEN2_5_VL_7B: Config = {
+    "model_type": "qwen2_5_vl", "image_token_id": 152063, "video_token_id": 152062,
+    "text_config": {
+        "model_type": "qwen2_5_vl_text", "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944,
+        "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "hidden_act": "silu",
+        "rms_norm_eps": 1e-6, "max_position_embeddings": 128000, "use_sliding_window": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [16, 24, 24]},
+    },
+    "vision_config": {
+        "model_type": "qwen2_5_vl", "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16,
+        "patch_size": 14, "window_size": 112, "out_hidden_size": 3584, "fullatt_block_indexes": [7, 15, 23, 31],
+    },
+    "tie_word_embeddings": False,
+}  # fmt: skip
 CLIP_L: Config = {
     "model_type": "clip_text_model", "vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072,
     "num_hidden_layers": 12, "num_attention_heads": 12, "max_position_embeddings": 77, "projection_dim": 768,
@@ -77,6 +92,10 @@ KREA2: Config = {
     "axes_dims_rope": [32, 48, 48], "rope_theta": 1000.0, "norm_eps": 1e-5,
 }  # fmt: skip
 VAE_QWEN_IMAGE: Config = {"_class_name": "AutoencoderKLQwenImage", "z_dim": 16, "attn_scales": []}
+QWEN_IMAGE: Config = {
+    "_class_name": "QwenImageTransformer2DModel", "patch_size": 2, "in_channels": 64, "out_channels": 16, "num_layers": 60,
+    "attention_head_dim": 128, "num_attention_heads": 24, "joint_attention_dim": 3584, "axes_dims_rope": [16, 56, 56],
+}  # fmt: skip
 STATIC: Config = {"num_train_timesteps": 1000, "shift": 3.0, "use_dynamic_shifting": False}
 DYNAMIC = STATIC | {
     "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256,
@@ -101,6 +120,7 @@ class Spec:
     steps: int = 0
     text_tokens: int = 0  # what the transformer gets
     index: Mapping[str, Any] | None = None
+    processor: Mapping[str, Any] | None = None  # of pictures that the text encoder sees
     layers: int | None = None
     checkpoint: str | None = None
 
@@ -124,7 +144,16 @@ def _cut(config: Config, layers: int) -> Config:
     encoder = cut.get("text_config", cut)
     if "num_hidden_layers" in encoder:
         encoder["num_hidden_layers"] = min(ENCODER_DEPTH * layers, encoder["num_hidden_layers"])
+    if "vision_config" in cut:
+        cut["vision_config"]["depth"] = min(layers, cut["vision_config"]["depth"])
     return cut
+
+
+def _qwen_image(name: str, pipeline: str, steps: int, **more: Any) -> Spec:
+    transformer = QWEN_IMAGE | {"zero_cond_t": "processor" in more}
+    parts = {"transformer": transformer, "vae": VAE_QWEN_IMAGE, "text_encoder": QWEN2_5_VL_7B}
+    schedule = DYNAMIC | {"shift": 1.0, "max_shift": 0.9, "max_image_seq_len": 8192, "shift_terminal": 0.02}
+    return Spec(name, pipeline, parts, {"tokenizer": "qwen-vl"}, schedule, steps, 128, **more)
 
 
 def _klein(name: str, transformer: Config, encoder: Config) -> Spec:
@@ -176,6 +205,13 @@ SPECS = {
             4,
             256,
         ),
+        _qwen_image("qwen-image", "QwenImagePipeline", 50),
+        _qwen_image(
+            "qwen-image-edit",
+            "QwenImageEditPlusPipeline",
+            40,
+            processor={"patch_size": 14, "temporal_patch_size": 2, "merge_size": 2},
+        ),
         Spec("qwen3-0.6b", "", {"": QWEN3_06B}, {"": "text"}, {}),
         Spec("qwen3-4b", "", {"": QWEN3_4B}, {"": "text"}, {}),
     )
@@ -186,6 +222,7 @@ LIBRARIES = {
     "clip_text_model": "CLIPTextModel",
     "t5": "T5EncoderModel",
     "qwen3_vl": "Qwen3VLForConditionalGeneration",
+    "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
 }
 
 
@@ -200,6 +237,8 @@ def write_texts(spec: Spec, folder: Path) -> None:
         _write(folder / part / "config.json", config)
     if not spec.draws:
         return
+    if spec.processor is not None:
+        _write(folder / "processor" / "preprocessor_config.json", dict(spec.processor))
     index: Config = {"_class_name": spec.pipeline, **(spec.index or {})}
     for part, config in spec.parts.items():
         name = config.get("_class_name") or LIBRARIES[config["model_type"]]

@@ -15,12 +15,21 @@ CHATML = """\
 # "text" is for language models; transformers reads it as the file has it.
 CLASSES = {
     "qwen": "Qwen2Tokenizer",
+    "qwen-vl": "Qwen2Tokenizer",
     "text": "PreTrainedTokenizerFast",
     "clip": "CLIPTokenizer",
     "t5": "T5Tokenizer",
 }
 SPECIALS = {
     "qwen": ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    "qwen-vl": (
+        "<|endoftext|>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+        "<|image_pad|>",
+    ),
     "text": ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
     "clip": ("<|startoftext|>", "<|endoftext|>"),
     "t5": ("<pad>", "</s>", "<unk>"),
@@ -36,7 +45,7 @@ def write_tokenizer(folder: Path, kind: str, vocab_size: int) -> None:
     backend.add_tokens([AddedToken(token, special=True) for token in specials])
     backend.save(str(folder / "tokenizer.json"), pretty=False)
     config: dict[str, Any] = {"tokenizer_class": CLASSES[kind], "model_max_length": 40960}
-    if kind in ("qwen", "text"):
+    if kind in ("qwen", "qwen-vl", "text"):
         config |= {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "chat_template": CHATML}
         end = {"eos_token_id": backend.token_to_id("<|im_end|>")}
         (folder / "generation_config.json").write_text(json.dumps(end))

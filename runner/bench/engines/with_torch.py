@@ -28,8 +28,9 @@ class Engine:
         if name == "torch-compile":
             self.transformer.forward = torch.compile(self.transformer.forward, dynamic=False)
         self.family = FAMILIES[self.parts["transformer"]["_class_name"]]
-        # Of one side of a token, which is two latents in all three families.
-        self.pixels = 2 ** len(self.vae.config.block_out_channels)
+        # Of one side of a token, which is two latents in all families.
+        sizes = self.vae.config.get("block_out_channels") or self.vae.config.dim_mult
+        self.pixels = 2 ** len(sizes)
         self.built = {"dtype": dtype}
 
     def run(self, width: int, height: int, steps: int | None, n: int) -> Times:
@@ -45,8 +46,10 @@ class Engine:
         return {"encode": [encode], "step": step, "picture": [], "first": first, "peak": peak}
 
     def decode(self, width: int, height: int, strips: bool) -> Times:
-        scale = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        latents = self.new(1, self.vae.config.latent_channels, height // scale, width // scale)
+        scale, config = self.pixels // 2, self.vae.config
+        channels = config.get("latent_channels") or config.z_dim
+        frames = (1,) if "z_dim" in config else ()
+        latents = self.new(1, channels, *frames, height // scale, width // scale)
         before = torch.cuda.memory_allocated() if self.gpu else 0
         if self.gpu:
             torch.cuda.reset_peak_memory_stats()
@@ -67,8 +70,9 @@ class Engine:
 
         config = dict(self.parts[part])
         kind = config["model_type"]
-        names = {"qwen3": "Qwen3", "clip_text_model": "CLIPText", "t5": "T5"}
+        names = {"qwen3": "Qwen3", "clip_text_model": "CLIPText", "t5": "T5", "qwen2_5_vl": "Qwen2_5_VL"}
         classes = {"qwen3": "Qwen3Model", "clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel"}
+        classes["qwen2_5_vl"] = "Qwen2_5_VLModel"
         settings = getattr(transformers, f"{names[kind]}Config")(**config)
         return self._make(lambda: getattr(transformers, classes[kind])(settings))
 
@@ -138,6 +142,17 @@ def _z_image(engine: Engine, rows: int, columns: int) -> Times:
     }
 
 
+def _qwen_image(engine: Engine, rows: int, columns: int) -> Times:
+    """A step compares two prompts. Without pictures to look at."""
+    config = engine.transformer.config
+    return {
+        "hidden_states": engine.new(2, rows * columns, config.in_channels),
+        "encoder_hidden_states": engine.new(2, engine.text_tokens, config.joint_attention_dim),
+        "timestep": torch.full((2,), 0.5, device=engine.device, dtype=engine.dtype),
+        "img_shapes": [[(1, rows, columns)]] * 2,
+    }
+
+
 def _grid(rows: int, columns: int, axes: int, device: torch.device) -> torch.Tensor:
     row, column = torch.meshgrid(
         torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij"
@@ -151,4 +166,5 @@ FAMILIES: dict[str, Callable[[Engine, int, int], Times]] = {
     "Flux2Transformer2DModel": _flux2,
     "FluxTransformer2DModel": _flux1,
     "ZImageTransformer2DModel": _z_image,
+    "QwenImageTransformer2DModel": _qwen_image,
 }

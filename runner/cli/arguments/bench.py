@@ -16,7 +16,7 @@ def add(commands: Commands) -> None:
         "bench",
         "measure how fast models run on this machine",
         "Measure how fast models run on this machine, part by part, and compare with other engines. Models given by name "
-        "(klein-4b, klein-9b, flux3-klein, krea2-turbo, z-image, flux1-schnell, qwen3-0.6b, qwen3-4b) have their real dimensions but random weights: "
+        "(klein-4b, klein-9b, flux3-klein, krea2-turbo, z-image, flux1-schnell, qwen-image, qwen-image-edit, qwen3-0.6b, qwen3-4b) have their real dimensions but random weights: "
         "nothing is downloaded. --model measures a real checkpoint. Without either, Diptych's sample model is measured.",
         "",
         "klein-4b --engines mlx,mflux --quantize 4",

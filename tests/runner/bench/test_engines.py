@@ -18,7 +18,7 @@ def parts(name: str, folder: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.reference
-@pytest.mark.parametrize("name", ["klein", "z-image-turbo", "flux schnell"])
+@pytest.mark.parametrize("name", ["klein", "z-image-turbo", "flux schnell", "qwen-image"])
 def test_torch_runs_every_family(name: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("diffusers")
@@ -30,7 +30,9 @@ def test_torch_runs_every_family(name: str, tmp_path: Path) -> None:
         assert engine.ask("decode", width=64, height=32, strips=False)["seconds"][0] > 0
 
 
-@pytest.mark.parametrize("name", ["klein", "z-image-turbo", "flux schnell"])
+@pytest.mark.parametrize(
+    "name", ["klein", "z-image-turbo", "flux schnell", "qwen-image", "qwen-image-edit-2511"]
+)
 def test_ours_draws_counts_and_decodes_every_family(name: str, tmp_path: Path) -> None:
     toys.write_texts(toys.TOYS[name], tmp_path)
     build = {
