@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.language.load import load
 from runner.errors import ModelNotFound, ModelNotSupported
 from runner.inspect.detect import check_runnable, detect
 from runner.library import entry_of, installed
@@ -16,6 +17,8 @@ from runner.sources import ModelMode, find
 from runner.sources.find import find_here
 from runner.sources.name import HubName, ModelName
 from tests.hub_server import HubServer
+from tests.models.language.gguf.vision_files import described, write_pair
+from tests.models.vision.vision_cases import CASES
 from tests.runner.sources.test_gguf import logits, split
 from tests.toys import toy_text
 from tests.toys.gguf import toy_gguf
@@ -42,7 +45,7 @@ def add(hub: HubServer, tmp_path: Path) -> dict[str, bytes]:
         "README.md": b"words",
         "llama-toy.F16.gguf": toy_gguf(tmp_path / "F16.gguf", kind="F16").read_bytes(),
         "llama-toy.BF16.gguf": toy_gguf(tmp_path / "BF16.gguf", kind="BF16").read_bytes(),
-        "mmproj-llama-toy-F32.gguf": b"GGUF",
+        "llama-toy.imatrix.gguf": b"GGUF",
         **{f"F32/{path.name}": path.read_bytes() for path in parts},
     }
     hub.add(REPO, files)
@@ -138,6 +141,25 @@ def test_a_repo_with_a_checkpoint_is_that_unless_a_quantization_is_named(
     hub.add(REPO, {**files, "toy-F16.gguf": toy_gguf(tmp_path / "F16.gguf", kind="F16").read_bytes()})
     assert detect(REPO).type == "qwen3"
     assert detect(f"{REPO}:F16").type == "llama"
+
+
+def test_the_projector_of_a_model_that_sees_is_looked_at_and_downloaded_with_it(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    path = write_pair(tmp_path / "toy", CASES["qwen3-vl"], described("qwen3-vl"), kind="F16")
+    projector = (path.parent / "mmproj-toy.gguf").read_bytes()
+    hub.add(
+        REPO, {"toy-F32.gguf": path.read_bytes(), "mmproj-BF16.gguf": b"GGUF", "mmproj-F16.gguf": projector}
+    )
+    detection = detect(REPO)
+    assert (detection.type, detection.sees) == ("qwen3_vl", True)
+    assert plan_download(REPO).bytes >= path.stat().st_size + len(projector)
+    find(REPO).fetch(ModelMode.TEXT)
+    assert {file.name for file in (tmp_path / "hub").rglob("*.gguf")} == {"toy-F32.gguf", "mmproj-F16.gguf"}
+    hub.requests.clear()
+    assert detect(REPO).sees
+    assert load(find(REPO).fetch(ModelMode.TEXT)).vision is not None
+    assert not hub.requests
 
 
 def test_a_damaged_file_is_refused_before_its_download(hub: HubServer, tmp_path: Path) -> None:
