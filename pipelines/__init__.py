@@ -34,7 +34,8 @@ class Family:
     max_references: int = 0
 
     def capabilities(self, variant: Variant) -> Capabilities:
-        from pipelines.parameters import ImageParameters, parameters_of  # which import msgspec
+        from pipelines.parameter_types import parameters_of  # which import msgspec
+        from pipelines.parameters import ImageParameters
 
         supported = (
             parameter.name
@@ -45,21 +46,22 @@ class Family:
         return Capabilities(tuple(supported), self.max_references)
 
 
-ADAPTERS = ("loras", "lora_tags")
+COMMON = ("loras", "lora_tags", "guidance_until")
+CACHED = (*COMMON, "step_cache")
 PIPELINES: dict[str, Family] = {
-    "Flux2KleinPipeline": Family("pipelines.flux2:Flux2Klein", variants.flux2_klein, ADAPTERS, MOST_REFERENCES),
-    "Flux2KleinKVPipeline": Family("pipelines.flux2_kv:Flux2KleinKV", variants.flux2_klein_kv, ADAPTERS, MOST_REFERENCES),
-    "Flux3DistilledModularPipeline": Family("pipelines.flux3:Flux3Klein", variants.flux3_klein, ADAPTERS, MOST_REFERENCES),
-    "Flux3ModularPipeline": Family("pipelines.flux3:Flux3Klein", variants.flux3_klein, ADAPTERS, MOST_REFERENCES),
-    "Krea2Pipeline": Family("pipelines.krea2:Krea2", variants.krea2, ADAPTERS),
-    "ZImagePipeline": Family("pipelines.z_image:ZImage", variants.z_image, (*ADAPTERS, "controls", "cfg_normalization", "cfg_truncation")),
-    "FluxPipeline": Family("pipelines.flux:Flux", variants.flux, (*ADAPTERS, "controls", "true_cfg_scale")),
-    "FluxKontextPipeline": Family("pipelines.flux_kontext:FluxKontext", variants.flux_kontext, (*ADAPTERS, "true_cfg_scale"), 1),
-    "FluxFillPipeline": Family("pipelines.flux_fill:FluxFill", variants.flux_fill, (*ADAPTERS, "true_cfg_scale")),
-    "FluxControlPipeline": Family("pipelines.flux_control:FluxControl", variants.flux_control, (*ADAPTERS, "true_cfg_scale"), 1),
-    "QwenImagePipeline": Family("pipelines.qwen_image:QwenImage", variants.qwen_image, ADAPTERS),
-    "QwenImageEditPipeline": Family("pipelines.qwen_image_edit:QwenImageEdit", variants.qwen_image_edit, ADAPTERS, 1),
-    "QwenImageEditPlusPipeline": Family("pipelines.qwen_image_edit:QwenImageEditPlus", variants.qwen_image_edit_plus, ADAPTERS, MOST_REFERENCES),
+    "Flux2KleinPipeline": Family("pipelines.flux2:Flux2Klein", variants.flux2_klein, CACHED, MOST_REFERENCES),
+    "Flux2KleinKVPipeline": Family("pipelines.flux2_kv:Flux2KleinKV", variants.flux2_klein_kv, CACHED, MOST_REFERENCES),
+    "Flux3DistilledModularPipeline": Family("pipelines.flux3:Flux3Klein", variants.flux3_klein, COMMON, MOST_REFERENCES),
+    "Flux3ModularPipeline": Family("pipelines.flux3:Flux3Klein", variants.flux3_klein, COMMON, MOST_REFERENCES),
+    "Krea2Pipeline": Family("pipelines.krea2:Krea2", variants.krea2, COMMON),
+    "ZImagePipeline": Family("pipelines.z_image:ZImage", variants.z_image, (*CACHED, "controls", "cfg_normalization", "cfg_truncation")),
+    "FluxPipeline": Family("pipelines.flux:Flux", variants.flux, (*CACHED, "controls", "true_cfg_scale")),
+    "FluxKontextPipeline": Family("pipelines.flux_kontext:FluxKontext", variants.flux_kontext, (*CACHED, "true_cfg_scale"), 1),
+    "FluxFillPipeline": Family("pipelines.flux_fill:FluxFill", variants.flux_fill, (*CACHED, "true_cfg_scale")),
+    "FluxControlPipeline": Family("pipelines.flux_control:FluxControl", variants.flux_control, (*CACHED, "true_cfg_scale"), 1),
+    "QwenImagePipeline": Family("pipelines.qwen_image:QwenImage", variants.qwen_image, COMMON),
+    "QwenImageEditPipeline": Family("pipelines.qwen_image_edit:QwenImageEdit", variants.qwen_image_edit, COMMON, 1),
+    "QwenImageEditPlusPipeline": Family("pipelines.qwen_image_edit:QwenImageEditPlus", variants.qwen_image_edit_plus, COMMON, MOST_REFERENCES),
 }  # fmt: skip
 
 

@@ -120,6 +120,7 @@ class Report:
     decode_seconds: float
     warnings: tuple[str, ...] = field(default=())
     peak_bytes: int = 0  # the most memory that was held; 0: ask the device
+    skipped_steps: int | None = None  # by a step cache, of all pictures
 
 
 Event: TypeAlias = Step | Picture | Report

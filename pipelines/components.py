@@ -49,8 +49,8 @@ class Component(Generic[Network]):
         self._compiled = mx.default_device() == mx.gpu if settings.compiled is None else settings.compiled
         self.bytes = 0  # of the loaded weights; known once they have been mapped
         self._held: Network | None = None
-        # Compiled steps, by the structure of the adapters that they were compiled with.
-        self._steps: dict[tuple[object, ...], Callable[..., mx.array]] = {}
+        # Compiled methods by name, and by the structure of the adapters that they were compiled with.
+        self._compiled_parts: dict[str, dict[tuple[object, ...], Callable[..., Any]]] = {}
         self._changes: Changes = ()
         self._beside: dict[str, AdaptedLinear] = {}
         self._fill: Callable[[Network], None] | None = None
@@ -107,27 +107,30 @@ class Component(Generic[Network]):
         return any(name.endswith(".scales") for path in written for name in read_header(path).tensors)
 
     def step(self, *arguments: Any) -> mx.array:
-        """The network's `step`. Compiled, it is traced once for each shape and cached between pictures."""
-        network = self()
+        """The network's `step`."""
+        result: mx.array = self.run("step", *arguments)
+        return result
+
+    def run(self, part: str, *arguments: Any) -> Any:
+        """A method of the network. Compiled, it is traced once for each shape and cached between pictures."""
+        method = getattr(self(), part)
         if not self._compiled:
-            result: mx.array = network.step(*arguments)
-            return result
+            return method(*arguments)
         # Adapters are inputs of a compiled step: others of the same layers and ranks need no other one.
         used = {path: layer for path, layer in self._beside.items() if layer.terms}
         structure = tuple((path, layer.structure) for path, layer in used.items())
-        if structure not in self._steps:
-            while len(self._steps) >= MOST_STEPS_KEPT:
-                del self._steps[next(iter(self._steps))]
+        kept = self._compiled_parts.setdefault(part, {})
+        if structure not in kept:
+            while len(kept) >= MOST_STEPS_KEPT:
+                del kept[next(iter(kept))]
             inputs = [layer.terms for layer in used.values()]
-            self._steps[structure] = (
-                mx.compile(network.step, inputs=inputs) if inputs else mx.compile(network.step)
-            )
-        return self._steps[structure](*arguments)
+            kept[structure] = mx.compile(method, inputs=inputs) if inputs else mx.compile(method)
+        return kept[structure](*arguments)
 
     def drop(self) -> None:
         """Release the network and its memory."""
         self._held = None
-        self._steps.clear()
+        self._compiled_parts.clear()
         self._beside.clear()
         mx.clear_cache()
 

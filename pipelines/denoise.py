@@ -42,14 +42,15 @@ from pipelines.planning import Defaults
 from pipelines.prompt_embeds import PromptEmbeds
 from pipelines.sampling import FlowMatch, Schedule, euler_step, predict_clean
 from pipelines.settings import RESIDENT, VAE_BYTES, Progress, Settings, no_progress
+from pipelines.step_cache.plan import cache_of, with_step_cache
 from pipelines.variants import scheduler_config
+from pipelines.warm_up import WarmUp
 from pipelines.working_memory import Dimensions, working_bytes
 
 PREVIEW_SIDE = 256
-EVENTS = 3  # of a picture, beside those of its steps
 
 
-class DenoisingPipeline(Controlled):
+class DenoisingPipeline(WarmUp, Controlled):
     """A loaded model of one family, which also implements `encode_prompt`."""
 
     family: ClassVar[Family]
@@ -120,41 +121,11 @@ class DenoisingPipeline(Controlled):
         """Latents of the reference pictures."""
         return []
 
-    def warmup_request(self) -> ImageRequest:
-        """A picture of the model's own size in as few steps as it can be drawn in."""
-        return ImageRequest("", seed=1, steps=1)
-
-    def warmup_lengths(self) -> Sequence[int]:
-        """Prompt lengths in tokens, where kernels are compiled for each."""
-        return ()
-
-    def warmup_length(self, length: int) -> Any:
-        """All work that depends on a prompt's length, for a picture of the model's own size, unevaluated."""
-        return None
-
     # What all families share.
-
-    def warm(self, progress: Progress = no_progress) -> None:
-        """Compile everything that a picture of the model's own size needs, by drawing one in few steps. A staged model
-        is left alone."""
-        if self.settings.staged:
-            return
-        request = self.warmup_request()
-        events = (request.steps or 0) + EVENTS + len(self.warmup_lengths())
-        for index, _ in enumerate(self._warmup(request), 1):
-            progress(index / events)
-        mx.clear_cache()
-
-    def _warmup(self, request: ImageRequest) -> Iterator[None]:
-        for _ in self.generate(request):
-            yield
-        for length in self.warmup_lengths():
-            mx.eval(self.warmup_length(length))
-            yield
 
     def plan(self, request: ImageRequest) -> Plan:
         """The request with every choice made; a PipelineError says what is wrong with it."""
-        return planning.plan(request, self.defaults)
+        return with_step_cache(planning.plan(request, self.defaults), request, self.variant, self.defaults)
 
     def working_bytes(self, request: ImageRequest, plan: Plan) -> int | None:
         """On the CPU alone."""
@@ -178,7 +149,9 @@ class DenoisingPipeline(Controlled):
         schedule = self.flow.schedule(steps, self.mu(rows * columns, steps))
         if plan.strength is not None:
             schedule = schedule.after(plan.strength)
-        return DenoisePlan(request, plan, schedule, rows, columns, self.cfg_steps(request, plan, schedule))
+        guided = self.cfg_steps(request, plan, schedule)
+        plan, guided = planning.guided_until(request, plan, guided, self.defaults)
+        return DenoisePlan(request, plan, schedule, rows, columns, guided)
 
     def generate(self, request: ImageRequest, plan: Plan | None = None) -> Iterator[Event]:
         """Draw. Each yield is a place to stop: closing the generator leaves nothing behind."""
@@ -215,8 +188,9 @@ class DenoisingPipeline(Controlled):
             stopwatch.encode,
             stopwatch.denoise,
             stopwatch.decode,
-            (*run.plan.warnings, *warnings, *prompt_warnings),
+            (*run.plan.warnings, *warnings, *prompt_warnings, *conditioning.cache.notes),
             mx.get_peak_memory(),
+            conditioning.cache.skipped if run.request.step_cache else None,
         )
 
     def _denoise(
@@ -230,6 +204,7 @@ class DenoisingPipeline(Controlled):
         steps = run.plan.denoise_steps
         before, total = (run.first + index) * steps, steps * count
         tokens, picture_inputs = self.first_tokens(run, conditioning, index)
+        conditioning.cache.begin()
         result = self._step(run, conditioning, tokens, picture_inputs, 0)
         mx.async_eval(result)
         for step in range(1, steps):
@@ -273,7 +248,8 @@ class DenoisingPipeline(Controlled):
         cond = self._inputs(run, prompts[:1], references) if run.cfg_steps < run.plan.denoise_steps else None
         controls = self.controls(run, prompts, samples)
         mask = self.mask_tokens(run, canvas)
-        return Conditioning(cfg, cond, drawn, init_latents, dtype, canvas, mask, control, controls)
+        cache = earlier.cache if earlier else cache_of(run, self.defaults)
+        return Conditioning(cfg, cond, drawn, init_latents, dtype, cache, canvas, mask, control, controls)
 
     def _inputs(
         self, run: DenoisePlan, prompts: Sequence[PromptEmbeds], references: Sequence[mx.array]
@@ -318,6 +294,7 @@ class DenoisingPipeline(Controlled):
         batch = mx.concatenate([beside, beside]) if guided else beside
         control_inputs = ControlInputs(tokens, batch, inputs, step, batch)
         residuals = self.all_residuals(run, conditioning.controls, picture.number, control_inputs)
-        output = self.transformer.step(batch, inputs.prepared, inputs.modulation.at(step), *residuals)
+        shared = (inputs.prepared, inputs.modulation.at(step), *residuals)
+        output = conditioning.cache.step(self.transformer, step, batch, *shared)
         velocity = self.velocity(output)
         return self.apply_cfg(run, velocity[:1], velocity[1:]) if guided else velocity

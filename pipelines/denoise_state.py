@@ -11,6 +11,7 @@ from msgspec import structs
 from pipelines.base import ImageRequest, Plan, Step
 from pipelines.inpaint import Canvas
 from pipelines.sampling import Schedule, add_noise
+from pipelines.step_cache.caches import StepCache
 from pipelines.variations import Variation
 
 
@@ -63,6 +64,7 @@ class Conditioning:
     noise: np.ndarray  # of all pictures, [picture, row, column, channel]
     init_latents: mx.array | None
     dtype: mx.Dtype
+    cache: StepCache
     canvas: Canvas | None = None  # of a request with a mask
     mask: mx.array | None = None  # [1, token, feature]; 1 is drawn anew
     control: mx.array | None = None  # [1 or picture, token, feature], beside each token's latents

@@ -26,7 +26,11 @@ class Klein(DenoisingPipeline):
         plan = super().plan(request)
         if not self.variant.distilled:
             return plan
-        given = {"guidance": (request.guidance or 0) > 1, "negative_prompt": request.negative_prompt}
+        given = {
+            "guidance": (request.guidance or 0) > 1,
+            "negative_prompt": request.negative_prompt,
+            "guidance_until": request.guidance_until is not None,
+        }
         ignored = tuple(
             f"{name} has no effect: this model is distilled"
             for name in self.variant.ignored_params

@@ -12,5 +12,6 @@ WIDEST_FEATHER = 256
 MOST_ADAPTERS = 16
 ADAPTER_BYTES = 2**30  # of adapters that a model keeps after their use
 LARGEST_SCALE = 100
+LONGEST_STEP_CACHE = 8192
 LONGEST_ADAPTER_NAME = 512
 MOST_CONTROLS = 4  # ControlNets in a request

@@ -5,18 +5,15 @@ APIs are made of `ImageParameters`. No NumPy here, so that the gateway stays sma
 """
 
 import math
-import types
-from dataclasses import dataclass
-from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
-from msgspec.structs import fields
 
 from pipelines.controls import Control
 from pipelines.limits import (
     LARGEST_SCALE,
     LONGEST_SIDE,
+    LONGEST_STEP_CACHE,
     LONGEST_TEXT,
     MAX_SEED,
     MOST_ADAPTERS,
@@ -26,32 +23,14 @@ from pipelines.limits import (
     WIDEST_FEATHER,
 )
 from pipelines.loras import Lora
+from pipelines.parameter_types import about, parameters_of
+from pipelines.step_cache.settings import parse_step_cache
 from pipelines.variations import Variation
 
 Loras = Annotated[tuple[Lora, ...], Meta(max_length=MOST_ADAPTERS)]
 Seeds = Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1, max_length=MOST_PICTURES)]
 Variations = Annotated[tuple[Variation, ...], Meta(min_length=1, max_length=MOST_PICTURES)]
 Controls = Annotated[tuple[Control, ...], Meta(max_length=MOST_CONTROLS)]
-# Where the page has a parameter: beside the seed, beside the mask, or under "More options".
-Group = Literal["main", "mask", "more"]
-
-
-def about(
-    help: str,
-    *,
-    unset: str = "",
-    label: str = "",
-    group: Group = "more",
-    flag: str = "",
-    family_specific: bool = False,
-) -> Meta:
-    """What a parameter's type does not say: what applies when it is `unset`; its `label` and `group` in the page's form; its
-    `flag` of `diptych draw`. Label and flag follow from the name otherwise. `family_specific` ones have an effect on the
-    models that list them in `Defaults.supported_params`, and give a warning on others."""
-    extra = {"hint": help, "label": label, "group": group, "flag": flag, "family_specific": family_specific}
-    return Meta(description=f"{help} (default: {unset})" if unset else help, extra=extra)
-
-
 Text = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 # Some clients send 0 for a number that they leave open.
 Side = Annotated[int, Meta(ge=0, le=LONGEST_SIDE)]
@@ -63,6 +42,7 @@ Feather = Annotated[int, Meta(ge=0, le=WIDEST_FEATHER)]
 Margins = Annotated[
     str, Meta(max_length=64, extra_json_schema={"pattern": r"^\s*[0-9]{1,4}([\s,]+[0-9]{1,4}){0,3}\s*$"})
 ]
+StepCacheText = Annotated[str, Meta(max_length=LONGEST_STEP_CACHE)]
 # Of the request alone: they change nothing about the picture.
 Previews = Annotated[int, Meta(ge=0, le=MOST_STEPS)]
 
@@ -161,6 +141,21 @@ class ImageParameters(Struct, frozen=True):
         ),
     ] = None
 
+    guidance_until: Annotated[
+        Fraction | None,
+        about(
+            "the part of the steps, 0 to 1, after which the negative prompt is left out and steps cost half",
+            family_specific=True,
+        ),
+    ] = None
+    step_cache: Annotated[
+        StepCacheText | None,
+        about(
+            "skip steps of long schedules: first_block, mag or taylorseer, with settings as in first_block:threshold=0.1",
+            family_specific=True,
+        ),
+    ] = None
+
     def __post_init__(self) -> None:
         if (self.seed or 0) > MAX_SEED:  # more than Meta can bound
             raise ValueError(f"seed: {_short(self.seed or 0)} is out of range; 1 to {MAX_SEED} are allowed")
@@ -191,34 +186,6 @@ class ImageParameters(Struct, frozen=True):
         )
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """A field of `ImageParameters`, taken apart."""
-
-    name: str
-    type: Any  # without None
-    default: Any  # NODEFAULT: it is required
-    help: str = ""
-    hint: str = ""  # the help, without the default
-    label: str = ""
-    group: Group = "more"
-    flag: str = ""
-    family_specific: bool = False
-    least: float | None = None
-    most: float | None = None
-
-    @property
-    def item(self) -> Any:
-        """The type of the items of a list; None of what is not one."""
-        return _taken_apart(get_args(self.type)[0])[0] if get_origin(self.type) is tuple else None
-
-
-@cache
-def parameters_of(kind: type[ImageParameters]) -> tuple[Parameter, ...]:
-    """All fields of `ImageParameters`, or of a struct made of it."""
-    return tuple(_parameter(field.name, field.type, field.default) for field in fields(kind))
-
-
 def values(parameters: ImageParameters) -> dict[str, Any]:
     """The parameters that are set, by name, without what a struct made of them has in addition."""
     names = ImageParameters.__struct_fields__
@@ -234,6 +201,8 @@ def check(parameters: ImageParameters) -> None:
             raise ValueError(
                 f"{parameter.name}: it holds half a character (a lone surrogate); text is needed"
             )
+        if parameter.name == "step_cache" and value:
+            _check_step_cache(value)
         if parameter.name == "loras":
             _check_loras(value or ())
         if parameter.name == "controls":
@@ -262,6 +231,13 @@ def _check_series(parameters: ImageParameters) -> None:
             f"variations: {len(variations)} of each of {len(seeds)} seeds are too many; "
             f"{MOST_PICTURES} pictures are allowed"
         )
+
+
+def _check_step_cache(text: str) -> None:
+    try:
+        parse_step_cache(text)
+    except ValueError as error:
+        raise ValueError(f"step_cache: {error}") from None
 
 
 def _check_loras(loras: tuple[Lora, ...]) -> None:
@@ -301,30 +277,6 @@ def _is_text(value: str) -> bool:
 
 def _short(number: int) -> str:
     return str(number) if number.bit_length() < 200 else f"a number of {number.bit_length()} bits"
-
-
-def _parameter(name: str, annotation: Any, default: Any) -> Parameter:
-    kind, metas = _taken_apart(annotation)
-    extra: dict[str, Any] = {}
-    for meta in metas:
-        extra |= {"help": meta.description} if meta.description else {}
-        extra |= {"least": meta.ge, "most": meta.le} if meta.ge is not None else {}
-        extra |= meta.extra or {}
-    extra["flag"] = extra.get("flag") or f"--{name.replace('_', '-')}"
-    extra["label"] = extra.get("label") or name.replace("_", " ").capitalize()
-    return Parameter(name, kind, default, **extra)
-
-
-def _taken_apart(annotation: Any) -> tuple[Any, list[Meta]]:
-    """The plain type in an annotation, without None, and what is said about it."""
-    if get_origin(annotation) is Annotated:
-        inner, *metas = get_args(annotation)
-        kind, more = _taken_apart(inner)
-        return kind, [*more, *metas]
-    if get_origin(annotation) in (Union, types.UnionType):
-        (inner,) = (one for one in get_args(annotation) if one is not type(None))
-        return _taken_apart(inner)
-    return annotation, []
 
 
 FAMILY_SPECIFIC = tuple(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from models.config import ConfigError
@@ -70,6 +70,16 @@ def _warnings(request: ImageRequest, defaults: Defaults) -> tuple[str, ...]:
     if request.feather and not inpaint.inpaints(request):
         return (*without_effect, "feather has no effect without a mask")
     return without_effect
+
+
+def guided_until(request: ImageRequest, plan: Plan, guided: int, defaults: Defaults) -> tuple[Plan, int]:
+    """How many of the guided steps `guidance_until` leaves, and the plan, which says where there are none."""
+    until = request.guidance_until
+    if until is None or "guidance_until" not in defaults.supported_params:
+        return plan, guided
+    if not guided:
+        plan = replace(plan, warnings=(*plan.warnings, "guidance_until has no effect without guidance"))
+    return plan, min(guided, int(until * plan.denoise_steps))
 
 
 def skipped(steps: int, strength: float) -> int:

@@ -42,13 +42,17 @@ def flux2_klein(model: Checkpoint) -> Variant:
 
 
 def flux2_klein_kv(model: Checkpoint) -> Variant:
-    return Variant(4, None, 512, distilled=True, ignored_params=("guidance", "negative_prompt"))
+    return Variant(
+        4, None, 512, distilled=True, ignored_params=("guidance", "negative_prompt", "guidance_until")
+    )
 
 
 def flux3_klein(model: Checkpoint) -> Variant:
     """Distilled ones are flow maps, whatever class their index names."""
     if config_of(model, "transformer").get("flow_map", False):
-        return Variant(16, None, 8192, distilled=True, ignored_params=("guidance", "negative_prompt"))
+        return Variant(
+            16, None, 8192, distilled=True, ignored_params=("guidance", "negative_prompt", "guidance_until")
+        )
     return Variant(50, 3.5, 8192, distilled=False)
 
 

@@ -50,6 +50,8 @@ def working_bytes(
     finished = math.prod(plan.size)
     pictures = request.count * finished * 3 * 2
     inputs = sum(picture.nbytes for picture in request.images) + (CANVAS * finished if masked else 0)
+    # A step cache keeps two streams, or a few outputs, which are smaller.
+    denoising += 2 * batch * tokens * model.width * BYTES if request.step_cache else 0
     return max(denoising, convolving) + pictures + inputs + FLOOR
 
 

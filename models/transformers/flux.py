@@ -10,7 +10,7 @@ Everything that does not depend on the latents is in the first two; a quarter of
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -74,6 +74,9 @@ class FluxConfig(Config):
     @property
     def out_features(self) -> int:
         return self.patch_size**2 * (self.out_channels or self.in_channels)
+
+
+Streams: TypeAlias = tuple[mx.array, mx.array]
 
 
 class Prepared(NamedTuple):
@@ -273,22 +276,59 @@ class FluxTransformer(FluxStream):
         residuals: Residuals = NO_RESIDUALS,
     ) -> mx.array:
         """The velocity at `latents` (batch, token, in_channels), with the modulation of one step."""
-        text, references, table = prepared
+        streams = self.begin(latents, prepared, modulation)
+        streams = self.first_block(streams, prepared, modulation, residuals)
+        return self.output(self.other_blocks(streams, prepared, modulation, residuals), latents, modulation)
+
+    # A step in parts, some of which may be reused. Streams are the picture, with its references, and the text.
+
+    def begin(self, latents: mx.array, prepared: Prepared, modulation: Modulation) -> Streams:
+        text, references, _ = prepared
         image = self.x_embedder(latents.astype(text.dtype))
         if references is not None:
             repeated = mx.broadcast_to(references, (len(image), *references.shape[1:]))
             image = mx.concatenate([image, repeated], axis=1)
-        doubles = zip(self.transformer_blocks, modulation.text, modulation.image, strict=True)
-        for index, (block, text_rows, image_rows) in enumerate(doubles):
-            text, image = block(text, image, table, text_rows, image_rows)
-            if residuals.double:
-                image = image + residuals.double[index]
+        return image, text
+
+    def first_block(
+        self,
+        streams: Streams,
+        prepared: Prepared,
+        modulation: Modulation,
+        residuals: Residuals = NO_RESIDUALS,
+    ) -> Streams:
+        return self._doubles(streams, prepared, modulation, residuals, slice(0, 1))
+
+    def other_blocks(
+        self,
+        streams: Streams,
+        prepared: Prepared,
+        modulation: Modulation,
+        residuals: Residuals = NO_RESIDUALS,
+    ) -> mx.array:
+        """The picture after them."""
+        image, text = self._doubles(streams, prepared, modulation, residuals, slice(1, None))
         stream = mx.concatenate([text, image], axis=1)
         singles = zip(self.single_transformer_blocks, modulation.single, strict=True)
         for index, (single, rows) in enumerate(singles):
-            stream = single(stream, table, rows)
+            stream = single(stream, prepared.table, rows)
             if residuals.single:
                 picture = stream[:, text.shape[1] :] + residuals.single[index]
                 stream = mx.concatenate([stream[:, : text.shape[1]], picture], axis=1)
-        picture = stream[:, text.shape[1] : text.shape[1] + latents.shape[1]]
+        return stream[:, text.shape[1] :]
+
+    def output(self, image: mx.array, latents: mx.array, modulation: Modulation) -> mx.array:
+        picture = image[:, : latents.shape[1]]
         return self.proj_out(modulated_norm(picture, modulation.out[:, 0], modulation.out[:, 1], EPS))
+
+    def _doubles(
+        self, streams: Streams, prepared: Prepared, modulation: Modulation, residuals: Residuals, which: slice
+    ) -> Streams:
+        image, text = streams
+        blocks = self.transformer_blocks[which]
+        more = residuals.double[which] or (None,) * len(blocks)
+        rows = zip(modulation.text[which], modulation.image[which], more, strict=True)
+        for block, (text_rows, image_rows, residual) in zip(blocks, rows, strict=True):
+            text, image = block(text, image, prepared.table, text_rows, image_rows)
+            image = image if residual is None else image + residual
+        return image, text

@@ -9,7 +9,7 @@ Everything that does not depend on the latents is in the first two. Tokens are t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -65,6 +65,9 @@ class Flux2Config(Config):
     @property
     def out_features(self) -> int:
         return self.patch_size**2 * (self.out_channels or self.in_channels)
+
+
+Streams: TypeAlias = tuple[mx.array, mx.array]
 
 
 class Prepared(NamedTuple):
@@ -265,17 +268,40 @@ class Flux2Transformer(nn.Module):
 
     def step(self, latents: mx.array, prepared: Prepared, modulation: Modulation) -> mx.array:
         """The velocity at `latents` (batch, token, in_channels), with the modulation of one step."""
-        text, references, table, kept = prepared
-        of_block = iter(kept or [None] * (len(self.transformer_blocks) + len(self.single_transformer_blocks)))
-        image = self.x_embedder(latents.astype(text.dtype))
+        streams = self.first_block(self.begin(latents, prepared, modulation), prepared, modulation)
+        return self.output(self.other_blocks(streams, prepared, modulation), latents, modulation)
+
+    # A step in parts, some of which may be reused. Streams are the picture, with its references, and the text.
+
+    def begin(self, latents: mx.array, prepared: Prepared, modulation: Modulation) -> Streams:
+        image = self.x_embedder(latents.astype(prepared.text.dtype))
+        references = prepared.references
         if references is not None:
             repeated = mx.broadcast_to(references, (len(image), *references.shape[1:]))
             image = mx.concatenate([image, repeated], axis=1)
-        for block in self.transformer_blocks:
-            text, image = block(text, image, table, modulation, next(of_block))
+        return image, prepared.text
+
+    def first_block(self, streams: Streams, prepared: Prepared, modulation: Modulation) -> Streams:
+        return self._doubles(streams, prepared, modulation, slice(0, 1))
+
+    def other_blocks(self, streams: Streams, prepared: Prepared, modulation: Modulation) -> mx.array:
+        """The picture after them."""
+        image, text = self._doubles(streams, prepared, modulation, slice(1, None))
         stream = mx.concatenate([text, image], axis=1)
-        for single in self.single_transformer_blocks:
-            stream = single(stream, table, modulation.single, next(of_block))
-        noise = stream[:, text.shape[1] : text.shape[1] + latents.shape[1]]
+        kept = prepared.kept[len(self.transformer_blocks) :] or [None] * len(self.single_transformer_blocks)
+        for single, of_block in zip(self.single_transformer_blocks, kept, strict=True):
+            stream = single(stream, prepared.table, modulation.single, of_block)
+        return stream[:, text.shape[1] :]
+
+    def output(self, image: mx.array, latents: mx.array, modulation: Modulation) -> mx.array:
+        noise = image[:, : latents.shape[1]]
         scale, shift = modulation.out[0:1], modulation.out[1:2]
         return self.proj_out(modulated_norm(noise, scale, shift, self.config.eps))
+
+    def _doubles(self, streams: Streams, prepared: Prepared, modulation: Modulation, which: slice) -> Streams:
+        image, text = streams
+        blocks = self.transformer_blocks
+        kept = (prepared.kept[: len(blocks)] or [None] * len(blocks))[which]
+        for block, of_block in zip(blocks[which], kept, strict=True):
+            text, image = block(text, image, prepared.table, modulation, of_block)
+        return image, text

@@ -100,6 +100,7 @@ class Modulation(NamedTuple):
 
 # What a ControlNet adds to picture and caption behind each layer, (batch, token, width); empty: there is none.
 Residuals: TypeAlias = tuple[mx.array | None, ...]
+Stream: TypeAlias = tuple[mx.array]
 
 
 class Attention(nn.Module):
@@ -266,16 +267,41 @@ class ZImageTransformer(nn.Module):
         residuals: Residuals = (),
     ) -> mx.array:
         """The prediction at `tokens` (batch, token, features), with the modulation of one step."""
-        caption, picture_table, table, lengths = prepared
+        streams = self.begin(tokens, prepared, modulation)
+        streams = self.first_block(streams, prepared, modulation, residuals)
+        return self.output(self.other_blocks(streams, prepared, modulation, residuals), tokens, modulation)
+
+    # A step in parts, some of which may be reused. The one stream is the picture with its caption.
+
+    def begin(self, tokens: mx.array, prepared: Prepared, modulation: Modulation) -> Stream:
         x = self.embed(tokens)
         for block, norms in zip(self.noise_refiner, modulation.refiner, strict=True):
-            x = block(x, norms, picture_table)
-        x = mx.concatenate([x, caption], axis=1)
-        more = residuals or (None,) * len(self.layers)
-        for block, norms, residual in zip(self.layers, modulation.layers, more, strict=True):
-            x = block(x, norms, table, lengths)
-            x = x if residual is None else x + residual
+            x = block(x, norms, prepared.picture_table)
+        return (mx.concatenate([x, prepared.caption], axis=1),)
+
+    def first_block(
+        self, streams: Stream, prepared: Prepared, modulation: Modulation, residuals: Residuals = ()
+    ) -> Stream:
+        return (self._layers(streams, prepared, modulation, residuals, slice(0, 1)),)
+
+    def other_blocks(
+        self, streams: Stream, prepared: Prepared, modulation: Modulation, residuals: Residuals = ()
+    ) -> mx.array:
+        return self._layers(streams, prepared, modulation, residuals, slice(1, None))
+
+    def output(self, x: mx.array, tokens: mx.array, modulation: Modulation) -> mx.array:
         return self.all_final_layer[self.patch](x[:, : tokens.shape[1]], modulation.final)
+
+    def _layers(
+        self, streams: Stream, prepared: Prepared, modulation: Modulation, residuals: Residuals, which: slice
+    ) -> mx.array:
+        (x,) = streams
+        layers = self.layers[which]
+        more = residuals[which] or (None,) * len(layers)
+        for block, norms, residual in zip(layers, modulation.layers[which], more, strict=True):
+            x = block(x, norms, prepared.table, prepared.lengths)
+            x = x if residual is None else x + residual
+        return x
 
 
 def caption_positions(tokens: int) -> Positions:

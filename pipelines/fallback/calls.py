@@ -11,7 +11,8 @@ from pipelines import planning
 from pipelines.base import ImageRequest, PipelineError, Plan
 from pipelines.inpaint import Canvas, inpaints
 from pipelines.limits import MOST_REFERENCES
-from pipelines.parameters import FAMILY_SPECIFIC, Parameter
+from pipelines.parameter_types import Parameter
+from pipelines.parameters import FAMILY_SPECIFIC
 from pipelines.planning import Defaults, sample_side
 from pipelines.variants import Variant
 

@@ -35,7 +35,8 @@ from pipelines.fallback.log_warnings import LoggedWarnings
 from pipelines.fallback.previews import Previews
 from pipelines.fallback.stepwise import stepwise
 from pipelines.inpaint import Canvas, inpaints
-from pipelines.parameters import ImageParameters, parameters_of
+from pipelines.parameter_types import parameters_of
+from pipelines.parameters import ImageParameters
 from pipelines.planning import preview_steps
 from pipelines.settings import Progress, no_progress
 

@@ -12,7 +12,8 @@ from starlette.types import Scope
 
 from pipelines.limits import MOST_REFERENCES
 from pipelines.loras import Lora
-from pipelines.parameters import ImageParameters, parameters_of
+from pipelines.parameter_types import parameters_of
+from pipelines.parameters import ImageParameters
 from pipelines.variations import Variation
 from runner.api.catalog import Listing
 from runner.errors import UnknownPath

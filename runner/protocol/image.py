@@ -52,7 +52,7 @@ class ImageChunk(Struct, frozen=True):
 
 class ImageDone(Struct, frozen=True):
     """The last event. Durations are nanoseconds; `image` is present if the request is for one picture, `seeds`
-    if each picture has its own."""
+    if each picture has its own, `skipped_steps` (of all pictures) if there is a step cache."""
 
     seed: int
     width: int
@@ -67,6 +67,7 @@ class ImageDone(Struct, frozen=True):
     image: Base64 | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
     seeds: list[int] | UnsetType = UNSET
+    skipped_steps: int | UnsetType = UNSET
     done: Literal[True] = True
 
 

@@ -10,7 +10,8 @@ from msgspec import NODEFAULT
 from models.checkpoint.quantization_formats import FORMATS
 from pipelines.controls import Control
 from pipelines.loras import Lora
-from pipelines.parameters import ImageParameters, Parameter, parameters_of
+from pipelines.parameter_types import Parameter, parameters_of
+from pipelines.parameters import ImageParameters
 from pipelines.variations import Variation
 from runner.cli.arguments.types import (
     control,

@@ -266,13 +266,11 @@ class Session:
         for warning in done.warnings or []:
             print(f"diptych: {warning}", file=sys.stderr)
         if self._as_json:
-            report = msgspec.structs.asdict(done)
-            for name in ("image", "done", "total"):
-                del report[name]
-            if not done.warnings:
-                del report["warnings"]
-            if not done.seeds:
-                del report["seeds"]
+            report = {
+                name: value
+                for name, value in msgspec.structs.asdict(done).items()
+                if name not in ("image", "done", "total") and value is not msgspec.UNSET
+            }
             shown = {} if grid is None else {"grid": str(grid)}
             print_json({"paths": [str(path) for path in self._written], **shown, **report})
             return

@@ -219,6 +219,7 @@ class ImageWorker:
         return ImageDone(
             seed=planned.request.seed,
             seeds=_seeds(planned),
+            skipped_steps=UNSET if report.skipped_steps is None else report.skipped_steps,
             width=report.plan.size[0],
             height=report.plan.size[1],
             total=run.total,

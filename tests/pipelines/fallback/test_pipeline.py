@@ -20,7 +20,8 @@ from msgspec import structs
 from pipelines.base import ImageRequest, Picture, PipelineError, Report
 from pipelines.fallback.device import choose_device
 from pipelines.fallback.pipeline import TorchPipeline
-from pipelines.parameters import ImageParameters, parameters_of
+from pipelines.parameter_types import parameters_of
+from pipelines.parameters import ImageParameters
 from tests.pipelines.fallback.checkpoints import MADE, pipeline_name, toy
 from tests.pipelines.families import pipeline_class
 from tests.pipelines.pictures import assert_same, drawn, painted, report, steps
