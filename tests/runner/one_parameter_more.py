@@ -77,7 +77,7 @@ given = {"model": "klein", "prompt": "a boat", "tiling": True}
 assert ImagesCall(given, "image_generation", []).engine_request().tiling is True  # type: ignore[attr-defined]
 
 # The page's form.
-described = {one["name"]: one for one in msgspec.json.decode(parameters_document())["parameters"]}
+described = {one["name"]: one for one in msgspec.json.decode(parameters_document(gallery=True))["parameters"]}
 assert described["tiling"] == {
     "name": "tiling", "type": "boolean", "label": "Tiling", "hint": "make the opposite edges fit together",
     "group": "more", "default": False, "least": None, "most": None,
