@@ -1,10 +1,14 @@
 """Qwen-Image against the reference, and what it refuses."""
 
+import shutil
+
+import mlx.core as mx
+import numpy as np
 import pytest
 from msgspec import structs
 
 from models.config import ConfigError
-from pipelines.base import ImageRequest, PipelineError
+from pipelines.base import AdapterChoice, ImageRequest, PipelineError
 from pipelines.qwen_image import QwenImage
 from pipelines.settings import RESIDENT
 from tests.pipelines import toys
@@ -74,6 +78,46 @@ def test_it_warms_up_and_shows_previews(toy):
     assert progress == sorted(progress)
     shown = steps(pipeline.generate(structs.replace(REQUEST, steps=3, previews=2)))
     assert [step.preview is None for step in shown] == [True, False, False, True]
+
+
+SPELLINGS = {
+    "lightning": ("", ".lora_down.weight", ".lora_up.weight"),
+    "peft": ("transformer.", ".lora_A.weight", ".lora_B.weight"),
+    "comfy": ("diffusion_model.", ".lora_A.weight", ".lora_B.weight"),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_an_adapter_of_every_layer_is_what_it_is_merged_into_the_weights(toy, tmp_path, spelling):
+    prefix, down, up = SPELLINGS[spelling]
+    random, adapter, merged = np.random.default_rng(0), {}, {}
+    model, shapes = toy("qwen-image"), toys.shapes("qwen-image")["transformer"]
+    for name, shape in shapes.items():
+        layer, _, leaf = name.rpartition(".")
+        if len(shape) == 2 and leaf == "weight" and layer.startswith("transformer_blocks"):
+            small = [
+                random.standard_normal(size).astype(np.float32) for size in ((2, shape[1]), (shape[0], 2))
+            ]
+            adapter |= {
+                f"{prefix}{layer}{down}": mx.array(small[0]),
+                f"{prefix}{layer}{up}": mx.array(small[1] / 10),
+            }
+            merged[name] = mx.array(small[1] @ small[0] / 10)
+    file = tmp_path / "adapter.safetensors"
+    mx.save_safetensors(str(file), adapter)
+    request = structs.replace(REQUEST, guidance=1.0)
+    (plain,) = drawn(QwenImage.load(model).generate(request))
+    (adapted,) = drawn(
+        QwenImage.load(model).generate(structs.replace(request, adapters=(AdapterChoice("a", file),)))
+    )
+    folder = shutil.copytree(model.folder, tmp_path / "merged")
+    (stored,) = (folder / "transformer").glob("*.safetensors")
+    weights = {name: value + merged.get(name, 0) for name, value in mx.load(str(stored)).items()}
+    mx.eval(weights)
+    stored.unlink()
+    mx.save_safetensors(str(stored), weights)
+    assert_same(adapted, drawn(QwenImage.load(toys.local(folder)).generate(request))[0])
+    assert np.abs(adapted.astype(int) - plain).max() > 10
 
 
 @pytest.mark.parametrize(
