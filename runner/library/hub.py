@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner.errors import DiptychError, ModelNotSupported
+from runner.library.hub_gguf import plan_gguf
 from runner.library.installed import Installed, Removal, described
 from runner.sources.base import shorten
-from runner.sources.gguf import quantizations
+from runner.sources.gguf import files_with, quantizations
 from runner.sources.hub import COMMIT, SnapshotFiles, cache_folder, repo_folder
 from runner.sources.hub_cached_gguf import cached_gguf, holds_gguf
 from runner.sources.name import MAIN, HubName, ModelName, parse_hub_name
@@ -112,13 +113,22 @@ def modified(path: Path) -> float:
 
 
 def plan_hub(model: Installed) -> Removal:
-    """Removes the commit's folder, its branches, and the blobs that no other commit of the repo links to."""
+    """Removes the commit's folder, its branches, and the blobs that no other commit of the repo links to; of a commit with
+    several GGUF models the one alone."""
     # Imported late: the hub client takes longer to load than everything else together.
     from huggingface_hub import scan_cache_dir
 
     hub = ModelName.parse(model.name).hub
     assert hub is not None
     folder = repo_folder(hub)
+    snapshot = folder / "snapshots" / model.digest
+    branches = [hub._replace(revision=ref, quantization="") for ref in refs(folder).get(model.digest, ())]
+    names = dict.fromkeys(other.name for branch in branches for other in _models(branch, snapshot))
+    also = tuple(name for name in names if name != model.name)
+    same = tuple(name for name in also if name.endswith(f":{hub.quantization}"))
+    if hub.quantization and len(same) < len(also):
+        listing = SnapshotFiles(hub, snapshot).listing()
+        return plan_gguf(model, folder, snapshot, files_with(listing, hub.quantization), same)
     cache = scan_cache_dir(cache_folder())
     # Only this repo: a renamed one is in the cache under both names, with the same commits.
     repos = frozenset(repo for repo in cache.repos if repo.repo_path.name == folder.name)
@@ -139,9 +149,4 @@ def plan_hub(model: Installed) -> Removal:
         if left:
             raise DiptychError(f"{model.name} could not be removed: {left[0]} is still there")
 
-    snapshot = folder / "snapshots" / model.digest
-    branches = [hub._replace(revision=ref, quantization="") for ref in refs(folder).get(model.digest, ())]
-    names = dict.fromkeys(other.name for branch in branches for other in _models(branch, snapshot))
-    return Removal(
-        model, plan.expected_freed_size, run, also=tuple(name for name in names if name != model.name)
-    )
+    return Removal(model, plan.expected_freed_size, run, also=also)

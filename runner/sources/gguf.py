@@ -162,6 +162,16 @@ def quantizations(listing: Mapping[str, int]) -> dict[str, int]:
     return {word[1]: sum(listing[part] for part in parts) for word, parts in words if word}
 
 
+def files_with(listing: Mapping[str, int], quantization: str) -> tuple[str, ...]:
+    """All files with this quantization, as `quantizations` names it."""
+    sets = (
+        parts
+        for parts in _sets(listing)
+        if (word := _QUANTIZATION.search(parts[0].rpartition("/")[2])) and word[1] == quantization
+    )
+    return tuple(name for parts in sets for name in parts)
+
+
 def _sets(listing: Mapping[str, int]) -> list[list[str]]:
     """Files that belong together: one, or the parts of a split one."""
     sets: dict[str, list[str]] = {}

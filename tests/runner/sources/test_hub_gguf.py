@@ -111,9 +111,13 @@ def test_what_is_here_is_listed_by_its_quantization_and_removed(hub: HubServer, 
     find(f"{REPO}:BF16").fetch(ModelMode.TEXT)
     assert {model.name for model in installed().models} == {f"{REPO}:F16", f"{REPO}:BF16"}
     plan = plan_removal(f"{REPO}:F16")
-    assert plan.also == (f"{REPO}:BF16",)
+    assert (plan.also, plan.bytes > 100_000) == ((), True)
     plan.run()
+    assert {model.name for model in installed().models} == {f"{REPO}:BF16"}
+    assert len(list((tmp_path / "hub").rglob("*.gguf"))) == 1
+    plan_removal(f"{REPO}:BF16").run()
     assert not installed().models
+    assert not list((tmp_path / "hub").rglob("*.gguf"))
 
 
 def test_a_quantization_that_is_not_there_is_refused_with_those_that_are(
