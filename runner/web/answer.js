@@ -5,11 +5,11 @@ import { button, el, fault } from "./dom.js";
 import { plural } from "./format.js";
 import { Markdown } from "./markdown.js";
 
-// `pictures`: blobs that go with it.
-export function question(text, pictures) {
+// `pictures`: blobs that go with it; `edit` changes it.
+export function question(text, pictures = [], edit = null) {
   const shown = pictures.map((picture, index) => el("img", { src: URL.createObjectURL(picture), alt: `Picture ${index + 1}` }));
   const beside = shown.length > 0 && el("div", { class: "shown" }, shown);
-  return el("article", { class: "message yours", "aria-label": "You" }, beside, text && el("p", {}, text));
+  return el("article", { class: "message yours", "aria-label": "You" }, beside, text && el("p", {}, text), edit && el("div", { class: "foot" }, small("Edit", "edit", edit)));
 }
 
 export class Answer {
@@ -51,14 +51,15 @@ export class Answer {
     this.thoughts.textContent = this.thinking;
   }
 
-  // `note` says how it ended; `again` asks for another answer.
-  end(note, again) {
+  // `note` says how it ended; `again` asks for another answer; `draw` draws its text.
+  end(note, again, draw = null) {
     cancelAnimationFrame(this.#drawn);
     this.#draw();
     this.node.removeAttribute("aria-busy");
     this.say(note);
     const copy = this.text ? copying(() => this.text) : null;
-    this.foot.replaceChildren(...[copy, again && retry("Regenerate", again), this.said].filter(Boolean));
+    const drawn = draw && this.text && small("Draw this", "brush", () => draw(this.text));
+    this.foot.replaceChildren(...[copy, again && retry("Regenerate", again), drawn, this.said].filter(Boolean));
   }
 
   fail(message, again) {
@@ -67,9 +68,15 @@ export class Answer {
   }
 }
 
+function small(label, name, pressed) {
+  const made = button(label, name, pressed);
+  made.classList.add("small");
+  return made;
+}
+
 function retry(label, pressed) {
-  const made = button(label, "again", pressed);
-  made.classList.add("small", "retry");
+  const made = small(label, "again", pressed);
+  made.classList.add("retry");
   return made;
 }
 

@@ -4,15 +4,24 @@ import { Answer, figures, question } from "./answer.js";
 import { events, stopped } from "./api.js";
 import { Choice } from "./choice.js";
 import { $, announce, el } from "./dom.js";
-import { forget, keep, recall } from "./conversation.js";
+import { isCurrent, keep, leave, recall } from "./conversation.js";
+import { ConversationList } from "./conversation_list.js";
 import { base64 } from "./drawing.js";
+import { randomId } from "./format.js";
 import { jobs } from "./jobs.js";
+import { can, machine } from "./machine.js";
 import { MOST_IMAGES } from "./parameters.js";
 import { References } from "./references.js";
 import { number } from "./sizes.js";
+import { TextFiles } from "./text_files.js";
+
+const SETTINGS = ["system", "temperature", "top-p", "most", "think"]; // of a conversation
+const USUAL = { temperature: "0.7" };
 
 export class Chat {
+  draws = () => undefined; // called with the text of an answer that is to be drawn
   #messages = []; // {role, content, pictures; of answers also model and thinking}, without the system prompt; pictures are blobs
+  #about = null; // {id, name} of the conversation
   #job = null;
   #follows = true;
 
@@ -34,7 +43,7 @@ export class Chat {
     $("message").addEventListener("input", fit);
     $("stop-chat").addEventListener("click", () => this.#job?.stop());
     $("new-chat").addEventListener("click", () => {
-      forget();
+      leave();
       this.#clear();
     });
     $("transcript").addEventListener("scroll", () => {
@@ -42,8 +51,10 @@ export class Chat {
       this.#follows = scrollHeight - scrollTop - clientHeight < 40;
     });
     $("transcript").addEventListener("grown", () => this.#scroll());
+    this.files = new TextFiles((text) => this.#hint(text));
+    this.list = new ConversationList(this);
     this.#clear();
-    this.#restore(recall());
+    recall().then((kept) => kept && !this.#messages.length && this.open(kept));
   }
 
   focus() {
@@ -66,43 +77,92 @@ export class Chat {
   #clear() {
     this.#job?.stop();
     this.#messages = [];
+    this.#about = null;
     for (const picture of $("transcript").querySelectorAll(".shown img")) URL.revokeObjectURL(picture.src);
     this.pictures.set([]);
     this.#hint("");
     this.#capable();
-    $("transcript").replaceChildren(el("p", { class: "hint begin" }, "Start a conversation. It is forgotten when you close this tab."));
+    $("transcript").replaceChildren(el("p", { class: "hint begin" }, "Start a conversation. It is kept in this browser."));
     this.focus();
   }
 
+  // A conversation that was kept, with its settings.
+  open({ id, name, messages, settings }) {
+    this.#clear();
+    this.#about = { id, name };
+    for (const field of SETTINGS) $(field).value = settings?.[field] ?? USUAL[field] ?? "";
+    this.#restore([...messages]);
+    this.#keep();
+  }
+
+  rename(id, name) {
+    if (this.#about?.id === id) this.#about.name = name;
+  }
+
+  // It was deleted.
+  forgotten(id) {
+    if (!isCurrent(id)) return;
+    leave();
+    this.#clear();
+  }
+
+  #keep() {
+    const settings = Object.fromEntries(SETTINGS.map((field) => [field, $(field).value]));
+    const [first] = this.#messages;
+    this.#about ??= { id: randomId(), name: first.content.trim().split("\n")[0].slice(0, 80) || "A picture" };
+    keep({ ...this.#about, settings, messages: this.#messages });
+  }
+
+  // The message goes back to where it is written, and what followed it goes.
+  #edit(message) {
+    const at = this.#messages.indexOf(message);
+    if (this.#job || at < 0) return;
+    this.#restore(this.#messages.slice(0, at));
+    $("message").value = message.content;
+    this.pictures.set(message.pictures ?? []);
+    fit();
+    $("message").focus();
+  }
+
   #restore(messages) {
-    if (!messages.length) return;
     this.#messages = messages;
     $("transcript").replaceChildren();
     for (const message of messages) {
       if (message.role === "user") {
-        $("transcript").append(question(message.content, message.pictures));
+        $("transcript").append(this.#question(message));
         continue;
       }
       const answer = new Answer(message.model);
       $("transcript").append(answer.node);
       answer.add(message.content, message.thinking);
-      answer.end("", message === messages.at(-1) && (() => this.#again(messages, answer)));
+      answer.end("", message === messages.at(-1) && (() => this.#again(messages, answer)), this.#drawing);
     }
     this.#capable();
   }
 
+  #question(message) {
+    return question(message.content, message.pictures, () => this.#edit(message));
+  }
+
+  // What draws an answer's text, where a model can.
+  get #drawing() {
+    return machine.models.some((model) => can(model, "draw")) ? (text) => this.draws(text) : null;
+  }
+
   #send() {
-    const text = $("message").value.trim();
+    const written = $("message").value.trim();
     const pictures = this.pictures.blobs;
-    if ((!text && !pictures.length) || this.#job || !this.choice.select.value) return;
+    if ((!written && !pictures.length && !this.files.files.length) || this.#job || !this.choice.select.value) return;
+    const text = this.files.take(written);
     if (!this.#messages.length) $("transcript").replaceChildren();
     // Only the last answer can be regenerated; a message without an answer is dropped from the conversation.
     for (const made of $("transcript").querySelectorAll(".retry")) made.remove();
     if (this.#messages.at(-1)?.role === "user") this.#messages.pop();
     $("message").value = "";
     fit();
-    this.#messages.push({ role: "user", content: text, pictures });
-    $("transcript").append(question(text, pictures));
+    const message = { role: "user", content: text, pictures };
+    this.#messages.push(message);
+    $("transcript").append(this.#question(message));
     this.pictures.set([]);
     this.#hint("");
     this.#capable();
@@ -121,8 +181,8 @@ export class Chat {
     // A conversation that was left for a new one is not kept.
     const over = (note, kept) => {
       if (kept) messages.push({ role: "assistant", content: answer.text, model, thinking: answer.thinking });
-      if (kept && messages === this.#messages) keep(messages);
-      answer.end(note, kept && (() => this.#again(messages, answer)));
+      if (kept && messages === this.#messages) this.#keep();
+      answer.end(note, kept && (() => this.#again(messages, answer)), this.#drawing);
     };
     job.done
       .then((done) => {
@@ -165,6 +225,7 @@ export class Chat {
     const instructions = system ? [{ role: "system", content: system }] : [];
     const options = {};
     if ($("temperature").value.trim()) options.temperature = number($("temperature"));
+    if ($("top-p").value.trim()) options.top_p = number($("top-p"));
     if ($("most").value.trim()) options.num_predict = number($("most"));
     const think = $("think-field").hidden ? "" : $("think").value;
     const thinking = think ? { think: think === "on" } : {};

@@ -23,6 +23,11 @@ const gallery = new Gallery(board, () => go("draw"));
 board.begun = (job) => stage.show(job);
 const chat = new Chat();
 const hub = new Hub();
+chat.draws = (text) => {
+  go("draw");
+  $("prompt").value = text;
+  $("prompt").focus();
+};
 serverJobs.adopted = (job) => stage.show(job);
 serverJobs.watch();
 
