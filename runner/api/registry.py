@@ -1,6 +1,6 @@
 """The APIs that `diptych serve` offers. Where two have the same path, the earlier one wins."""
 
-from runner.api import infill, page, server_info
+from runner.api import infill, page, server_info, settings
 from runner.api.anthropic import routes as anthropic
 from runner.api.automatic1111 import routes as automatic1111
 from runner.api.gallery import routes as gallery
@@ -17,6 +17,7 @@ APIS = (
     Api(page.routes),
     Api(gallery.routes),
     Api(hub.routes),
+    Api(settings.routes),
     Api(anthropic.routes, anthropic.middleware),
     Api(openai.routes, openai.middleware),
     Api(responses.routes),

@@ -33,6 +33,7 @@ const ICONS = {
   eraser: "M8 20l-4-4L14 6l6 6-8 8zM8 20h12M10 10l6 6",
   edit: "M4 20l1-4.500L15.5 5l3.5 3.500L8.5 19zM13 7.500l3.5 3.5",
   file: "M6 3h8l4 4v14H6zM14 3v4h4M9 12h6M9 16h6",
+  gear: "M4 7h9M17 7h3M4 12h3M11 12h9M4 17h9M17 17h3M15 5v4M9 10v4M15 15v4",
   grid: "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
   invert: "M12 4a8 8 0 1 0 0 16zM12 4a8 8 0 0 1 0 16",
   list: "M8 6h12M8 12h12M8 18h12M4 6h.01M4 12h.01M4 18h.01",

@@ -11,6 +11,9 @@ export function keyed() {
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
+export const hasKey = () => Boolean(forTab.get(PLACE));
+export const forgetKey = () => forTab.remove(PLACE);
+
 // Drop the key that was refused, unless there is a new one by now.
 export function forget(header) {
   if (header && header === keyed().Authorization) forTab.remove(PLACE);

@@ -11,10 +11,12 @@ import { machine } from "./machine.js";
 import { showModels } from "./models.js";
 import { showQueue } from "./queue.js";
 import { serverJobs } from "./server_jobs.js";
+import { SettingsView, applyTheme } from "./settings.js";
 import { Stage } from "./stage.js";
 
-const VIEWS = ["draw", "chat", "gallery", "models", "queue"];
+const VIEWS = ["draw", "chat", "gallery", "models", "queue", "settings"];
 
+applyTheme();
 fillIcons(document);
 if (/Mac|iP(hone|ad)/.test(navigator.platform)) document.querySelector(".keys kbd").textContent = "⌘";
 const board = new Board();
@@ -23,6 +25,7 @@ const gallery = new Gallery(board, () => go("draw"));
 board.begun = (job) => stage.show(job);
 const chat = new Chat();
 const hub = new Hub();
+const settings = new SettingsView();
 chat.draws = (text) => {
   go("draw");
   $("prompt").value = text;
@@ -60,6 +63,7 @@ function route(moved) {
   if (here === "chat") chat.focus();
   if (here === "gallery") gallery.show();
   if (here === "models") hub.look();
+  if (here === "settings") settings.show();
   if (here === "models") machine.look();
   else if (here === "queue") machine.ask();
 }

@@ -43,7 +43,6 @@ def main() -> None:
             talked(window.page)
             keep(window.page, "page-chat.png")
         with Window(browser, gateway.url, color_scheme="light", **PHONE) as window:
-            drawn(window.page)
             tab(window.page, "Gallery")
             window.page.wait_for_selector(".pictures img")
             keep(window.page, "page-phone.png")

@@ -103,7 +103,7 @@ def test_a_runner_that_dies_in_mid_stream_is_told_of_and_the_next_answer_comes(
 
 def test_settings_that_cannot_be_are_a_sentence_and_another_try(opened: Any) -> None:
     tab(opened, "Chat")
-    opened.get_by_text("Settings").click()
+    opened.locator("#composer summary").click()
     say(opened, "talk", "a red circle", Temperature="-3")
     fault = last(opened).get_by_role("alert")
     expect(fault).to_contain_text("emperature")

@@ -12,7 +12,7 @@ from tests.runner.gateway.live import Gateway
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 pytestmark = pytest.mark.slow
-VIEWS = ("Draw", "Chat", "Gallery", "Models", "Queue")
+VIEWS = ("Draw", "Chat", "Gallery", "Models", "Queue", "Settings")
 
 
 def test_a_key_is_asked_for_refused_and_taken(browser: Any, folders: dict[str, Path], tmp_path: Path) -> None:
@@ -84,6 +84,23 @@ def test_a_gateway_that_goes_away_is_missed_in_a_sentence(
         tab(page, "Models")
         expect(page.locator("#models")).to_contain_text("shapes")
         expect(page.locator("#models")).not_to_contain_text("loaded")
+
+
+def test_settings_show_where_things_are_and_the_theme_is_kept(opened: Any) -> None:
+    tab(opened, "Settings")
+    expect(opened.locator("#settings-places")).to_contain_text("Memory for models")
+    expect(opened.locator("#settings-places")).to_contain_text("gallery")
+    opened.get_by_label("Dark", exact=True).check()
+    opened.reload()
+    paper = opened.evaluate(
+        "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+    )
+    assert max(paper) < 64
+    report = {"status": "warn", "seconds": 2.0, "findings": [
+        {"section": "device", "name": "card", "status": "warn", "detail": "is slow", "advice": "wait"}]}  # fmt: skip
+    opened.route("**/settings/doctor", lambda route: route.fulfill(json=report))
+    opened.get_by_role("button", name="Examine this machine").click()
+    expect(opened.locator("#doctor")).to_contain_text("card: is slow")
 
 
 def test_everything_can_be_reached_and_done_by_keyboard(opened: Any) -> None:
