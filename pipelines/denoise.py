@@ -26,6 +26,7 @@ from models.vision.interface import SeenPicture
 from pipelines import Capabilities, Family, planning
 from pipelines.base import Event, ImageRequest, Picture, Plan, Report, Step
 from pipelines.controlnets import ControlInputs, Controlled
+from pipelines.decoding import Decoding
 from pipelines.denoise_state import (
     Conditioning,
     DenoisePlan,
@@ -34,7 +35,7 @@ from pipelines.denoise_state import (
     Stopwatch,
     TransformerInputs,
 )
-from pipelines.images import middle, to_bytes
+from pipelines.images import middle
 from pipelines.inpaint import Canvas, inpaints
 from pipelines.latents import Noise
 from pipelines.mlx_memory import inflight_limit
@@ -47,10 +48,8 @@ from pipelines.variants import scheduler_config
 from pipelines.warm_up import WarmUp
 from pipelines.working_memory import Dimensions, working_bytes
 
-PREVIEW_SIDE = 256
 
-
-class DenoisingPipeline(WarmUp, Controlled):
+class DenoisingPipeline(WarmUp, Controlled, Decoding):
     """A loaded model of one family, which also implements `encode_prompt`."""
 
     family: ClassVar[Family]
@@ -69,6 +68,7 @@ class DenoisingPipeline(WarmUp, Controlled):
     def load(cls, model: LocalModel, settings: Settings = RESIDENT, progress: Progress = no_progress) -> Self:
         pipeline = cls(model, settings)
         pipeline.load_parts(progress)
+        pipeline.load_tiny(model)
         return pipeline
 
     @property
@@ -125,6 +125,7 @@ class DenoisingPipeline(WarmUp, Controlled):
 
     def plan(self, request: ImageRequest) -> Plan:
         """The request with every choice made; a PipelineError says what is wrong with it."""
+        self.check_decode(request)
         return with_step_cache(planning.plan(request, self.defaults), request, self.variant, self.defaults)
 
     def working_bytes(self, request: ImageRequest, plan: Plan) -> int | None:
@@ -212,10 +213,10 @@ class DenoisingPipeline(WarmUp, Controlled):
             mx.async_eval(next_result)
             yield result.event(before + step, total)
             result = next_result
-        pixels = None if self.strips else self._decode(run, result.latents)
+        pixels = None if self.strips else self.decoded(run, result.latents)
         last = result.event(before + steps, total)
         stopwatch.denoise += stopwatch.lap()
-        pixels = self._decode(run, result.latents) if pixels is None else pixels
+        pixels = self.decoded(run, result.latents) if pixels is None else pixels
         del result
         mx.async_eval(pixels)
         yield last
@@ -258,10 +259,6 @@ class DenoisingPipeline(WarmUp, Controlled):
         mx.async_eval(inputs.prepared, inputs.modulation)
         return inputs
 
-    def _decode(self, run: DenoisePlan, tokens: mx.array) -> mx.array:
-        """The picture as bytes, [row, column, 3]; unevaluated, unless it is decoded in strips."""
-        return to_bytes(self.codec.decode(self.to_latents(run, tokens), self.strips))[0]
-
     def _step(
         self,
         run: DenoisePlan,
@@ -276,7 +273,7 @@ class DenoisingPipeline(WarmUp, Controlled):
         if step + 1 not in planning.preview_steps(run.plan.denoise_steps, run.request.previews):
             return StepResult(moved, None)
         clean = picture.put_back(predict_clean(tokens, velocity, sigma), 0.0)
-        return StepResult(moved, to_bytes(self.codec.preview(self.to_latents(run, clean), PREVIEW_SIDE))[0])
+        return StepResult(moved, self.preview(run, clean))
 
     def _velocity(
         self,

@@ -52,6 +52,7 @@ CONTROL_GUIDANCE = 3.5  # of a ControlNet distilled with guidance, beside a tran
 class Flux(DenoisingPipeline):
     model_name = "FLUX.1"
     family = PIPELINES["FluxPipeline"]
+    tiny_vae_repo = "madebyollin/taef1"
     controlnet_class = "FluxControlNetModel"
     samples_controls = True
 

@@ -5,7 +5,7 @@ APIs are made of `ImageParameters`. No NumPy here, so that the gateway stays sma
 """
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -113,6 +113,14 @@ class ImageParameters(Struct, frozen=True):
             "ControlNets to draw with, each with a picture that it follows",
             label="ControlNets",
             flag="--control",
+            family_specific=True,
+        ),
+    ] = None
+    decode: Annotated[
+        Literal["tiny"] | None,
+        about(
+            "tiny: decode with the tiny autoencoder beside the model, faster and in less memory",
+            unset="the model's own autoencoder",
             family_specific=True,
         ),
     ] = None

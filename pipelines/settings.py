@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from models.files import LocalModel
 from models.vae.strips import Strips
 from pipelines.limits import ADAPTER_BYTES
 
@@ -35,6 +36,8 @@ class Settings:
     unpacked: bool = False
     compiled: bool | None = None
     embedding_bytes: int = 256 * 2**20  # of the cache of encoded prompts
+    tiny_vae: LocalModel | None = None  # a tiny autoencoder, for previews and where a request asks for it
+    tiny_vae_chosen: bool = False  # or only found: then it is left out where it does not fit
     adapter_bytes: int = ADAPTER_BYTES  # of the adapters that are kept after their use
 
     @property

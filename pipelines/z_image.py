@@ -47,6 +47,7 @@ class ZImage(DenoisingPipeline):
     model_name = "Z-Image"
     family = PIPELINES["ZImagePipeline"]
     channels_first = False
+    tiny_vae_repo = "madebyollin/taef1"
     controlnet_class = "ZImageControlNetModel"
 
     def __init__(self, model: LocalModel, settings: Settings) -> None:

@@ -98,8 +98,8 @@ class Autoencoder(nn.Module, LatentCodec):
         latents = self.from_transformer(latents)
         height, width = latents.shape[1:3]
         ratio = min(1.0, longest / (self.config.scale * max(height, width)))
-        across = _averages(height, max(1, int(height * ratio)))
-        along = _averages(width, max(1, int(width * ratio)))
+        across = averages(height, max(1, int(height * ratio)))
+        along = averages(width, max(1, int(width * ratio)))
         small = mx.einsum("yh,nhwc,xw->nyxc", across, latents.astype(mx.float32), along)
         return self._decode(small, None)
 
@@ -123,7 +123,7 @@ class Autoencoder(nn.Module, LatentCodec):
         return Materialized([image.astype(self.dtype)], scheduler)
 
 
-def _averages(size: int, parts: int) -> mx.array:
+def averages(size: int, parts: int) -> mx.array:
     """A matrix [parts, size] that averages equal stretches; pixels on a border count by their share."""
     edges = np.arange(parts + 1) * (size / parts)
     covered = np.minimum(edges[1:, None], np.arange(1, size + 1)) - np.maximum(

@@ -97,7 +97,7 @@ def parameters_document(gallery: bool) -> bytes:
             "most": one.most,
         }
         for one in parameters_of(ImageParameters)
-        if one.name != "controls"
+        if one.name not in ("controls", "decode")
     ]
     return encode({"parameters": parameters, "most_images": MOST_REFERENCES, "gallery": gallery})
 

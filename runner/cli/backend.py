@@ -88,8 +88,10 @@ def local_runner(
     settings = config.model(model)
     mode = check_runnable(files, settings.get("engine", "auto") if engine == "auto" else engine).mode
     # Warming up would take as long as the request itself.
-    folders = {name: config.serve[name].value for name in ("loras", "controlnets")}
-    named = [word for name, folder in folders.items() if folder for word in (f"--{name}", folder)]
+    folders = {name: config.serve[name].value for name in ("loras", "controlnets", "tiny_vae")}
+    named = [
+        word for name, folder in folders.items() if folder for word in (f"--{name.replace('_', '-')}", folder)
+    ]
     options = ["--no-warm-up", *named, *model_arguments(settings), *options]
     return Server(model, mode, options=options, key=secrets.token_urlsafe())
 

@@ -96,6 +96,12 @@ SERVE: Mapping[str, Option] = MappingProxyType(
             None,
             "folder of ControlNets for pictures: folders in the layout of diffusers, which requests name by their names",
         ),
+        "tiny_vae": Option(
+            text(),
+            None,
+            "tiny autoencoder for pictures (a folder or a hub repository, such as madebyollin/taef1): for previews, and where a "
+            "request says so",
+        ),
         "force": Option(yes_or_no(), False, "load models even if the memory estimate says they do not fit"),
         "api_key": Option(
             text(),

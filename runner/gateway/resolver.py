@@ -178,7 +178,11 @@ class ModelResolver:
 
     def _describe(self, target: str, files: ModelFiles) -> ResolvedModel:
         settings = self._settings
-        folders = {"--loras": settings.loras, "--controlnets": settings.controlnets}
+        folders = {
+            "--loras": settings.loras,
+            "--controlnets": settings.controlnets,
+            "--tiny-vae": settings.tiny_vae,
+        }
         named = (word for flag, folder in folders.items() if folder for word in (flag, folder))
         options = (*named, *settings.options(target))
         mode, _, engine = check_runnable(files, option(options, "engine") or "auto")

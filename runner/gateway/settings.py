@@ -36,6 +36,7 @@ class Settings:
     gallery_pictures: int = 10_000
     loras: str | None = None  # the folder of adapters
     controlnets: str | None = None  # the folder of ControlNets
+    tiny_vae: str | None = None  # a tiny autoencoder
     keys: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()  # of web pages that may send requests: `https://chat.example.org`
     hosts: tuple[str, ...] = ()  # further names of this machine

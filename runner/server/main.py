@@ -65,6 +65,7 @@ class RunnerSettings:
     loras: str | None = None  # the folder of adapters
     lora: Sequence[str] | None = None  # adapters of a language model, with their scales
     controlnets: str | None = None  # the folder of ControlNets
+    tiny_vae: str | None = None  # a tiny autoencoder
     lora_file: Sequence[str] | None = None  # more of them, given by the local user
     api_key: str | None = None
     allow_host: Sequence[str] | None = None
@@ -304,6 +305,11 @@ class _Process:
                 f"--lora is for language models; {settings.model} is a picture model, whose adapters are chosen per request"
             )
         chosen = ImageSettings(
-            settings.quantize, settings.memory, settings.dtype, settings.warm_up, settings.room
+            settings.quantize,
+            settings.memory,
+            settings.dtype,
+            settings.warm_up,
+            settings.room,
+            settings.tiny_vae,
         )
         return load_image_worker(files, local, model.pipeline, model.engine, chosen, progress)

@@ -17,6 +17,7 @@ from runner.sources.hub import cached_snapshot, offline
 from runner.sources.name import HubName, parse_hub_name
 
 CONFIG = "config.json"
+KIND = "ControlNet"  # in the name of its class
 DEPTH = 2  # of folders in the folder: owner/name
 MOST = 1000
 # Its files are those of a network without parts: a config and weights at the root.
@@ -56,9 +57,9 @@ class ControlNetSource:
         hub = parse_hub_name(name.removeprefix("hf:"))
         try:
             if name in here:
-                return _checked(FolderFiles(name, here[name]))
+                return checked(FolderFiles(name, here[name]), KIND)
             if hub is not None:
-                return _on_hub(hub)
+                return on_hub(hub, KIND)
         except DiptychError as error:
             if error.status == 404:
                 raise AdapterNotFound(f"controls: {error.message}") from None
@@ -72,25 +73,26 @@ class ControlNetSource:
         raise AdapterNotFound(f"controls: there is no ControlNet {shorten(name)}{there}")
 
 
-def _on_hub(hub: HubName) -> LocalModel:
+def on_hub(hub: HubName, kind: str) -> LocalModel:
+    """A network of that class from the cache, and otherwise downloaded."""
     snapshot = cached_snapshot(hub)
     if snapshot is not None:
         try:
-            return _checked(snapshot)
+            return checked(snapshot, kind)
         except ModelNotSupported:
             if offline():
                 raise
     # Imported late: the hub client takes longer to load than everything else together.
     from runner.sources.hub_api import RemoteFiles
 
-    return _checked(RemoteFiles(hub))
+    return checked(RemoteFiles(hub), kind)
 
 
-def _checked(files: ModelFiles) -> LocalModel:
+def checked(files: ModelFiles, kind: str) -> LocalModel:
     """Its files; what is something else is not downloaded."""
-    kind = str((files.read_json(CONFIG) or {}).get("_class_name", ""))
-    if "ControlNet" not in kind:
+    name = str((files.read_json(CONFIG) or {}).get("_class_name", ""))
+    if kind not in name:
         raise ModelNotSupported(
-            f"{files.place} is not a ControlNet in the layout of diffusers: its {CONFIG} does not name such a class"
+            f"{files.place} is no {kind} in the layout of diffusers: its {CONFIG} does not name such a class"
         )
     return files.fetch(MODE)

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from msgspec import NODEFAULT
 
@@ -110,6 +110,8 @@ def _add_parameter(add: Callable[..., Any], parameter: Parameter) -> None:
         return
     if parameter.type is bool:
         about["action"] = "store_true"
+    elif get_origin(parameter.type) is Literal:
+        about["choices"] = get_args(parameter.type)
     elif parameter.item is not None:
         about |= LISTS[parameter.item]
         about["help"] += MORE_HELP.get(parameter.item, "")

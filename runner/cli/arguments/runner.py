@@ -49,6 +49,7 @@ def _add_runner(commands: Commands) -> None:
     parser.set_defaults(engine=None, memory=None)
     add_option(parser, "loras")
     add_option(parser, "controlnets")
+    add_option(parser, "tiny_vae")
     # For `diptych draw`: adapters that the local user gives as files.
     add("--lora-file", action="append", metavar="FILE", help=argparse.SUPPRESS)
     # For a parent process: standard input is a pipe that closes when it ends.

@@ -23,6 +23,7 @@ METAVARS |= dict.fromkeys(("keep_alive", "load_timeout", "grace", "stall", "stor
 METAVARS |= {
     "loras": "FOLDER",
     "controlnets": "FOLDER",
+    "tiny_vae": "MODEL",
     "speculate": "{lookup,off}",
     "allow_origin": "ORIGIN",
     "allow_host": "NAME",

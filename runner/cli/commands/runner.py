@@ -23,6 +23,6 @@ def settings(options: argparse.Namespace) -> RunnerSettings:
         config = load(options.config)
         configured = config.model(options.model)
         values = {name: value for name, value in configured.items() if name not in GATEWAY_ONLY} | values
-        values = {name: config.serve[name].value for name in ("loras", "controlnets")} | values
+        values = {name: config.serve[name].value for name in ("loras", "controlnets", "tiny_vae")} | values
         values |= {name: config.resolve(values[name]) for name in ("model", "draft") if name in values}
     return RunnerSettings(**values)

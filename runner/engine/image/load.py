@@ -16,6 +16,7 @@ from runner.inspect.image_backend import ImageEngine
 from runner.inspect.memory import estimate_memory, is_quantized
 from runner.inspect.memory_mode import MemoryChoice, choose_loading
 from runner.sources import ModelFiles, ModelMode
+from runner.sources.tiny_vae import find_tiny_vae
 from runner.units import show_size
 
 LOADING = 0.7  # of the progress, where a warm-up follows
@@ -32,6 +33,7 @@ class ImageSettings:
     dtype: str = "auto"  # or float32, checkpoint
     warm_up: bool = True
     room: int | None = None  # all that a gateway has for its models
+    tiny_vae: str | None = None  # a tiny autoencoder; None: the usual one, where it is on this machine
 
 
 def load_image_worker(
@@ -68,13 +70,18 @@ def _by_mlx(
         mx.set_memory_limit(settings.memory)  # beyond it MLX gives its spare buffers back first
     warms = settings.warm_up and on_cuda() and choice.memory == "resident"
     loading = LOADING if warms else 1.0
-    loaded: DenoisingPipeline = pipeline_class(pipeline).load(
+    kind: type[DenoisingPipeline] = pipeline_class(pipeline)
+    # One that is configured for all models is left to those that can use it.
+    tiny_vae = find_tiny_vae(settings.tiny_vae, kind.tiny_vae_repo) if kind.tiny_vae_repo else None
+    loaded = kind.load(
         local,
         Settings(
             dtype="float32" if float32 else None,
             quantization=Quantization.parse(settings.quantize) if settings.quantize else None,
             memory=choice.memory,
             unpacked=choice.unpacked,
+            tiny_vae=tiny_vae,
+            tiny_vae_chosen=settings.tiny_vae is not None,
         ),
         lambda done: progress(loading * done),
     )

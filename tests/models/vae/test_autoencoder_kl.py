@@ -13,7 +13,7 @@ from models.checkpoint.weights import WeightMap, WeightsError, load_component, l
 from models.config import ConfigError
 from models.files import Shard
 from models.vae import blocks, tiled_statistics
-from models.vae.autoencoder import Autoencoder, _averages
+from models.vae.autoencoder import Autoencoder, averages
 from models.vae.autoencoder_kl import (
     WEIGHTS,
     AutoencoderKL,
@@ -188,14 +188,14 @@ def test_a_preview_is_small_and_shows_the_same(kind: str, name: str) -> None:
     assert error(vae.preview(seen, longest=4096), vae.decode(seen)) < 1e-5
 
 
-def test_a_preview_decodes_the_latents_averages() -> None:
+def test_a_preview_decodes_the_latentsaverages() -> None:
     vae, seen = toy("KL", "plain"), mx.random.normal((1, 24, 12, 4), key=mx.random.key(2))
     averages = seen.reshape(1, 8, 3, 4, 3, 4).mean(axis=(2, 4))
     assert error(vae.preview(seen, longest=16), vae.decode(averages)) < 1e-5
 
 
-def test_a_preview_of_an_odd_size_averages_by_share() -> None:
-    averaged = _averages(5, 2)
+def test_a_preview_of_an_odd_sizeaverages_by_share() -> None:
+    averaged = averages(5, 2)
     np.testing.assert_allclose(averaged, [[0.4, 0.4, 0.2, 0, 0], [0, 0, 0.2, 0.4, 0.4]], atol=1e-7)
     assert toy("KL", "plain").preview(mx.zeros((1, 1, 100, 4)), longest=20).shape == (1, 2, 20, 3)
 

@@ -79,18 +79,24 @@ def test_a_parser_that_the_checkpoint_names_counts(tmp_path: Path) -> None:
     assert text_capabilities(find(f"folder:{tmp_path}", folders=True)) == ["completion", "tools"]
 
 
-GUIDED = ("prompt", "seed", "negative_prompt", "width", "height", "steps", "guidance", "strength", "n", "feather", "outpaint",
-          "loras", "lora_tags")  # fmt: skip
+GUIDED = ("prompt", "seed", "negative_prompt", "width", "height", "steps", "guidance", "strength", "n", "seeds", "variations",
+          "feather", "outpaint", "loras", "lora_tags")  # fmt: skip
+LATE = ("guidance_until", "step_cache")
 DISTILLED = tuple(name for name in GUIDED if name not in ("guidance", "negative_prompt"))
 
 
 @pytest.mark.parametrize(
     ("class_name", "distilled", "parameters", "references"),
     [
-        ("Flux2KleinPipeline", True, DISTILLED, 10),
-        ("Flux2KleinPipeline", False, GUIDED, 10),
-        ("ZImagePipeline", True, (*GUIDED, "cfg_normalization", "cfg_truncation"), 0),
-        ("FluxPipeline", False, (*GUIDED, "true_cfg_scale"), 0),
+        ("Flux2KleinPipeline", True, (*DISTILLED, "step_cache"), 10),
+        ("Flux2KleinPipeline", False, (*GUIDED, *LATE), 10),
+        (
+            "ZImagePipeline",
+            True,
+            (*GUIDED, "controls", "decode", "cfg_normalization", "cfg_truncation", *LATE),
+            0,
+        ),
+        ("FluxPipeline", False, (*GUIDED, "controls", "decode", "true_cfg_scale", *LATE), 0),
     ],
 )
 def test_the_parameters_of_a_picture_model_are_those_that_have_an_effect_on_it(

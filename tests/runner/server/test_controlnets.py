@@ -102,7 +102,7 @@ def test_a_request_names_a_controlnet_and_the_recipe_says_which(run: Any) -> Non
         ({"name": "/etc"}, 404, "there is no ControlNet '/etc'"),
         ({"name": "../edges"}, 404, "there is no ControlNet '../edges'"),
         ({"name": "other/flux"}, 400, "it is a 'FluxControlNetModel'; ZImageControlNetModel is needed"),
-        ({"name": "model"}, 400, "is not a ControlNet in the layout of diffusers"),
+        ({"name": "model"}, 400, "is no ControlNet in the layout of diffusers"),
         ({"name": "empty"}, 400, "has no weights"),
         ({"name": "pipe"}, 400, "cannot be read"),
     ],
