@@ -14,7 +14,8 @@ class CrashBackoff:
     A minute without a death after a pause resets it. Times are seconds of a monotonic clock.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, longest: float = LONGEST_PAUSE) -> None:
+        self._longest = longest
         self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
         self._pause = 0.0
         self._until = 0.0
@@ -28,7 +29,7 @@ class CrashBackoff:
         self.reason = reason
         repeated = len(self._deaths) == MAX_DEATHS and now - self._deaths[0] <= WINDOW
         if repeated or self._pause:
-            self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
+            self._pause = min(max(2 * self._pause, FIRST_PAUSE), self._longest)
             self._until = now + self._pause
 
     def remaining(self, now: float) -> float:

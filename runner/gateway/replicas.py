@@ -22,6 +22,8 @@ log = logging.getLogger("diptych.gateway")
 
 # Seconds between a death and the restart, in which the system reclaims memory.
 RESTART_DELAY_S = 0.5
+# Asking another machine whether it is back costs nothing.
+LONGEST_PAUSE_ELSEWHERE_S = 10.0
 
 
 Runner = Server | Peer
@@ -59,7 +61,7 @@ class Replicas:
         self._unresponsive = unresponsive
         self._clock = AwakeClock()
         self._on_death = on_death
-        self._places = [Replica(make(index)) for index in range(count)]
+        self._places = [_place(make(index)) for index in range(count)]
         self._watches: list[asyncio.Task[None]] = []
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -152,10 +154,17 @@ class Replicas:
     async def _pause(self, index: int, reason: str) -> None:
         self._on_death()
         place = self._places[index]
+        again = reason == place.backoff.reason  # a machine may be off for days
         place.backoff.record_death(reason, time.monotonic())
         pause = max(RESTART_DELAY_S, place.backoff.remaining(time.monotonic()))
         label = f"runner {index + 1} of {len(self._places)} of {place.server.model_path}"
-        log.error("%s died: %s; it is restarted in %.1f s", label, reason, pause)
+        log.log(
+            logging.DEBUG if again else logging.ERROR,
+            "%s died: %s; it is restarted in %.1f s",
+            label,
+            reason,
+            pause,
+        )
         await asyncio.sleep(pause)
 
     async def _restart(self, index: int) -> str | None:
@@ -223,3 +232,9 @@ def _failure(result: BaseException | None) -> DiptychError | None:
     if result is None or isinstance(result, DiptychError):
         return result
     raise result
+
+
+def _place(runner: Runner) -> Replica:
+    if isinstance(runner, Peer):
+        return Replica(runner, backoff=CrashBackoff(LONGEST_PAUSE_ELSEWHERE_S))
+    return Replica(runner)

@@ -82,10 +82,10 @@ class ModelResolver:
         target = self._target(name)
         addresses = self._addresses(target)
         if addresses and LOCAL not in addresses:
-            model = await self._elsewhere(target, addresses)
+            model = await self._elsewhere(target, _called(name, target), addresses)
         else:
             found = await asyncio.to_thread(self._find_here, name) or await self._find_on_hub(name)
-            model = replace(found, addresses=addresses, called=target)
+            model = replace(found, addresses=addresses, called=_called(name, target))
         now = time.monotonic()
         self._cache = {key: entry for key, entry in self._cache.items() if now - entry[0] < CACHE_S}
         self._cache[name] = (now, model)
@@ -123,9 +123,9 @@ class ModelResolver:
         configured = self._settings.replicas_of(target)
         return configured if isinstance(configured, tuple) else ()
 
-    async def _elsewhere(self, target: str, addresses: tuple[str, ...]) -> ResolvedModel:
+    async def _elsewhere(self, target: str, called: str, addresses: tuple[str, ...]) -> ResolvedModel:
         """A model that only other machines serve: it needs nothing of this one."""
-        places = [Place.parse(address, target) for address in addresses]
+        places = [Place.parse(address, called) for address in addresses]
         said = await about(places, self._settings.replica_key)
         return ResolvedModel(
             name=target,
@@ -136,7 +136,7 @@ class ModelResolver:
             keep_alive=self._settings.keep_alive_of(target),
             blind="" if said.sees else READS_TEXT,
             addresses=addresses,
-            called=target,
+            called=called,
         )
 
     def _find_here(self, name: str) -> ResolvedModel | None:
@@ -227,6 +227,11 @@ def _argument(files: ModelFiles) -> str:
 def _argument_elsewhere(target: str) -> str:
     """It differs from that of a model of this name on this machine."""
     return f"replicas:{target}"
+
+
+def _called(name: str, target: str) -> str:
+    """A model's name on other machines, where a folder of this one means nothing."""
+    return name if ModelName.parse(target).is_path else target
 
 
 def _absolute(folder: str) -> str:

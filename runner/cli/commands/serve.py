@@ -22,8 +22,14 @@ SPECULATION = ("speculate", "speculate_tokens")
 def run(options: argparse.Namespace) -> int:
     logs.setup(options.verbose, options.log_format)
     config = load(options.config, flags={name: getattr(options, name) for name in SERVE})
-    models = tuple(config.resolve(name) for name in options.model)
+    models = tuple(_given(name, config) for name in options.model)
     return serve.run(settings(config, models or _sample_if_empty(config)), APIS)
+
+
+def _given(name: str, config: Config) -> str:
+    """A sample model keeps its name, by which clients ask for it."""
+    is_sample = name in NAMES.values() and name not in config.aliases
+    return name if is_sample else config.resolve(name)
 
 
 def _sample_if_empty(config: Config) -> tuple[str, ...]:

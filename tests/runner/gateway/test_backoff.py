@@ -42,3 +42,10 @@ def test_a_minute_of_life_after_a_pause_clears_it() -> None:
         backoff.record_death("no luck", second)
     backoff.record_death("again", 2 + FIRST_PAUSE + 61)
     assert backoff.remaining(2 + FIRST_PAUSE + 61) == 0
+
+
+def test_the_longest_pause_may_be_shorter() -> None:
+    backoff = CrashBackoff(longest=7)
+    for second in range(9):
+        backoff.record_death("it is off", second)
+    assert backoff.remaining(8) == 7

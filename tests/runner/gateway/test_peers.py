@@ -159,6 +159,17 @@ def test_a_request_for_a_machine_that_has_just_ended_goes_to_another(tmp_path: P
         assert runners(held(gateway, 2)) == {pid_of(one)}
 
 
+def test_a_folder_of_this_machine_is_not_named_on_others(tmp_path: Path) -> None:
+    folder = pretend_model(tmp_path / "m")
+    with (
+        Gateway({"m": folder}, grace=0.5) as other,
+        front(["local", other.url], str(folder), folders={"m": folder}) as gateway,
+    ):
+        assert len(runners(held(gateway, 2))) == 2
+        assert gateway.http.get("/models").json()["models"][0]["replicas"][1]["ready"]
+        tell(folder, "answer")
+
+
 def test_where_no_machine_answers_a_request_fails_with_the_reason(tmp_path: Path) -> None:
     with front(["http://127.0.0.1:9"]) as gateway:
         answer = gateway.ask("m")

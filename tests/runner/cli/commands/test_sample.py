@@ -5,6 +5,8 @@ from shutil import copytree
 
 import pytest
 
+from runner.cli.commands.serve import _given
+from runner.config import load
 from runner.inspect.sample import PATHS
 from tests.runner.checkpoints import text_files, write
 from tests.runner.cli.commands.run import Diptych
@@ -30,6 +32,12 @@ def test_an_alias_of_that_name_comes_first(diptych: Diptych, machine: Path) -> N
     add_repo("owner/name", text_files())
     write(machine / "config/diptych", {"config.toml": b'[aliases]\nshapes = "owner/name"'})
     assert diptych("show", "shapes", "--json").json["aliases"] == ["shapes"]
+
+
+def test_a_sample_is_served_by_its_name_unless_an_alias_has_it(machine: Path) -> None:
+    assert [_given(name, load(None)) for name in PATHS] == list(PATHS)
+    write(machine / "config/diptych", {"config.toml": b'[aliases]\nshapes = "owner/name"'})
+    assert _given("shapes", load(None)) == "owner/name"
 
 
 def test_draw_takes_the_only_picture_model_and_asks_between_two(diptych: Diptych, machine: Path) -> None:
