@@ -22,6 +22,7 @@ from runner.gateway.backend import Launcher
 from runner.gateway.hops import Hops
 from runner.gateway.launcher import ProcessLauncher
 from runner.gateway.metrics import GatewayMetrics
+from runner.gateway.not_offered import why_not_offered
 from runner.gateway.pool import Pool
 from runner.gateway.resolver import ModelResolver
 from runner.gateway.settings import Settings
@@ -123,6 +124,8 @@ class _RoutingErrors:
         assert isinstance(error, HTTPException)
         path = request.url.path[:LONGEST_PATH]
         if error.status_code == 404:
+            if why := why_not_offered(path):
+                raise UnknownPath(f"{path} does not exist: {why}")
             raise UnknownPath(f"{path} does not exist; the nearest is {self._nearest(path)}")
         if error.status_code != 405:
             other = DiptychError(str(error.detail))
