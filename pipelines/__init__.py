@@ -51,8 +51,8 @@ CACHED = (*COMMON, "step_cache")
 PIPELINES: dict[str, Family] = {
     "Flux2KleinPipeline": Family("pipelines.flux2:Flux2Klein", variants.flux2_klein, CACHED, MOST_REFERENCES),
     "Flux2KleinKVPipeline": Family("pipelines.flux2_kv:Flux2KleinKV", variants.flux2_klein_kv, CACHED, MOST_REFERENCES),
-    "Flux3DistilledModularPipeline": Family("pipelines.flux3:Flux3Klein", variants.flux3_klein, COMMON, MOST_REFERENCES),
-    "Flux3ModularPipeline": Family("pipelines.flux3:Flux3Klein", variants.flux3_klein, COMMON, MOST_REFERENCES),
+    "Flux3DistilledModularPipeline": Family("pipelines.flux3:Flux3Klein", variants.flux3_klein, (*COMMON, "boxes"), MOST_REFERENCES),
+    "Flux3ModularPipeline": Family("pipelines.flux3:Flux3Klein", variants.flux3_klein, (*COMMON, "boxes"), MOST_REFERENCES),
     "Krea2Pipeline": Family("pipelines.krea2:Krea2", variants.krea2, COMMON),
     "ZImagePipeline": Family("pipelines.z_image:ZImage", variants.z_image, (*CACHED, "decode", "controls", "cfg_normalization", "cfg_truncation")),
     "FluxPipeline": Family("pipelines.flux:Flux", variants.flux, (*CACHED, "decode", "controls", "true_cfg_scale")),

@@ -22,7 +22,8 @@ from models.vae.autoencoder_kl import AutoencoderKLFlux2
 from models.vae.config import AutoencoderKLFlux2Config
 from pipelines import PIPELINES
 from pipelines.adapters import Adaptable
-from pipelines.base import ImageRequest, Pixels, Plan, Size
+from pipelines.base import ImageRequest, PipelineError, Pixels, Plan, Size
+from pipelines.boxes import with_boxes
 from pipelines.components import Component, require_equal, tokenizer_of
 from pipelines.denoise_state import DenoisePlan
 from pipelines.images import fitted_size, to_whole_reference, whole_size
@@ -82,6 +83,7 @@ class Flux3Klein(Klein):
 
     def plan(self, request: ImageRequest) -> Plan:
         """A picture drawn from one reference has its size, unless another is requested: the margins are cut off again."""
+        self._check_boxes(request)
         if not self._keeps_whole(request):
             return super().plan(request)
         multiple = self.defaults.size_multiple
@@ -95,6 +97,23 @@ class Flux3Klein(Klein):
             sized = structs.replace(request, width=request.width or width, height=request.height or height)
         plan = super().plan(sized)
         return replace(plan, reduced=(fitted,), pasted=fitted if as_reference else None)
+
+    def full_prompt(self, request: ImageRequest) -> str:
+        """Boxes stand behind the prompt, as the reference's rewritten prompts have them."""
+        return (
+            with_boxes(request.prompt, request.boxes, bool(request.images))
+            if request.boxes
+            else request.prompt
+        )
+
+    @staticmethod
+    def _check_boxes(request: ImageRequest) -> None:
+        for index, box in enumerate(request.boxes or ()):
+            if box.image is not None and box.image >= len(request.images):
+                raise PipelineError(
+                    f"boxes[{index}].image: {box.image} is not one of the {len(request.images)} pictures in images, which count "
+                    "from 0"
+                )
 
     @staticmethod
     def _keeps_whole(request: ImageRequest) -> bool:

@@ -10,6 +10,7 @@ LONGEST_TEXT = 2**18  # characters
 MAX_SEED = 2**64 - 1
 WIDEST_FEATHER = 256
 MOST_ADAPTERS = 16
+MOST_BOXES = 64
 ADAPTER_BYTES = 2**30  # of adapters that a model keeps after their use
 LARGEST_SCALE = 100
 LONGEST_STEP_CACHE = 8192

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from pipelines.boxes import Box, check_boxes
 from pipelines.controls import Control
 from pipelines.limits import (
     LARGEST_SCALE,
@@ -17,6 +18,7 @@ from pipelines.limits import (
     LONGEST_TEXT,
     MAX_SEED,
     MOST_ADAPTERS,
+    MOST_BOXES,
     MOST_CONTROLS,
     MOST_PICTURES,
     MOST_STEPS,
@@ -30,6 +32,7 @@ from pipelines.variations import Variation
 Loras = Annotated[tuple[Lora, ...], Meta(max_length=MOST_ADAPTERS)]
 Seeds = Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1, max_length=MOST_PICTURES)]
 Variations = Annotated[tuple[Variation, ...], Meta(min_length=1, max_length=MOST_PICTURES)]
+Boxes = Annotated[tuple[Box, ...], Meta(max_length=MOST_BOXES)]
 Controls = Annotated[tuple[Control, ...], Meta(max_length=MOST_CONTROLS)]
 Text = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 # Some clients send 0 for a number that they leave open.
@@ -124,6 +127,10 @@ class ImageParameters(Struct, frozen=True):
             family_specific=True,
         ),
     ] = None
+    boxes: Annotated[
+        Boxes | None,
+        about("FLUX.3: where in the picture something is to be", flag="--box", family_specific=True),
+    ] = None
     true_cfg_scale: Annotated[
         Scale | None,
         about(
@@ -215,6 +222,8 @@ def check(parameters: ImageParameters) -> None:
             _check_loras(value or ())
         if parameter.name == "controls":
             _check_controls(value or ())
+        if parameter.name == "boxes":
+            check_boxes(value or ())
         if value is None or least is None or most is None:
             continue
         if not (math.isfinite(value) and least <= value <= most):

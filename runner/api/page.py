@@ -97,7 +97,7 @@ def parameters_document(gallery: bool) -> bytes:
             "most": one.most,
         }
         for one in parameters_of(ImageParameters)
-        if one.name not in ("controls", "decode")
+        if one.name not in ("controls", "decode", "boxes")
     ]
     return encode({"parameters": parameters, "most_images": MOST_REFERENCES, "gallery": gallery})
 

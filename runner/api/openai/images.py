@@ -46,7 +46,7 @@ UNSUPPORTED = {
     "frame_count": "animations are not supported",
     "frame_duration_ms": "animations are not supported",
 }
-LISTS = ("loras", "controls", "seeds", "variations")  # JSON in forms
+LISTS = ("loras", "controls", "boxes", "seeds", "variations")  # JSON in forms
 NOT_GENERATED = {**UNSUPPORTED, "mask": "it belongs to a picture; send both to /v1/images/edits"}
 
 RULES = (

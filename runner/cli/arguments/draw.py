@@ -8,12 +8,14 @@ from typing import Any, Literal, get_args, get_origin
 from msgspec import NODEFAULT
 
 from models.checkpoint.quantization_formats import FORMATS
+from pipelines.boxes import Box
 from pipelines.controls import Control
 from pipelines.loras import Lora
 from pipelines.parameter_types import Parameter, parameters_of
 from pipelines.parameters import ImageParameters
 from pipelines.variations import Variation
 from runner.cli.arguments.types import (
+    box,
     control,
     integer,
     integers,
@@ -29,11 +31,13 @@ from runner.inspect.image_backend import CHOICES
 METAVARS = {int: "N", float: "X", str: "TEXT"}
 LISTS: dict[Any, dict[str, Any]] = {
     Lora: {"action": "append", "type": lora, "metavar": "NAME[:SCALE]"},
+    Box: {"action": "append", "type": box, "metavar": "TEXT@TOP,LEFT,BOTTOM,RIGHT"},
     Control: {"action": "append", "type": control, "metavar": "NAME=PICTURE[:SCALE]"},
     Variation: {"action": "append", "type": variation, "metavar": "SEED:STRENGTH"},
     int: {"type": integers, "metavar": "N,N,..."},
 }
 MORE_HELP: dict[Any, str] = {
+    Box: "; sides from 0 to 1; may be repeated",
     Lora: "; a hub repository, a safetensors file or a name in the folder of adapters; may be repeated",
     Control: "; a hub repository or a name in the folder of ControlNets, and a picture's file; ,start=X ,end=X ,mode=N may "
     "follow; may be repeated",

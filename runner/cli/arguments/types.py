@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pipelines.boxes import Box, parse_box
 from pipelines.controls import parse_control
 from pipelines.loras import Lora, parse_lora
 from pipelines.variations import Variation, parse_variation
@@ -44,6 +45,13 @@ def lora(text: str) -> Lora:
 def control(text: str) -> tuple[Path, dict[str, Any]]:
     try:
         return parse_control(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r}: {error}") from None
+
+
+def box(text: str) -> Box:
+    try:
+        return parse_box(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text[:80]!r}: {error}") from None
 

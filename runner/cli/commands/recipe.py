@@ -48,6 +48,8 @@ def render(recipe: Recipe) -> str:
         )
     if recipe.variations:
         values["variations"] = ", ".join(str(variation) for variation in recipe.variations)
+    if recipe.boxes:
+        values["boxes"] = "; ".join(str(one) for one in recipe.boxes)
     if recipe.controls:
         values["controls"] = "; ".join(
             f"{one} ({one.hash})" if one.hash else str(one) for one in recipe.controls
