@@ -97,6 +97,7 @@ DISTILLED = tuple(name for name in GUIDED if name not in ("guidance", "negative_
             0,
         ),
         ("FluxPipeline", False, (*GUIDED, "controls", "decode", "true_cfg_scale", *LATE), 0),
+        ("Flux3ModularPipeline", False, (*GUIDED, "boxes", "guidance_until"), 10),
     ],
 )
 def test_the_parameters_of_a_picture_model_are_those_that_have_an_effect_on_it(
