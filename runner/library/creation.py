@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from models.checkpoint.gguf.header import read_gguf_header
+from models.checkpoint.safetensors import WeightsError
 from models.files import read_regular
 from runner.errors import BadRequest, DiptychError, ModelNotSupported
 from runner.library.blobs import blob_path, put, put_file
@@ -135,9 +137,18 @@ def _of_blobs(files: Mapping[str, str]) -> Iterator[Layer]:
             raise BadRequest(f"files: {shorten(name)} is not a path inside a model")
         path = _uploaded("files", name, digest)
         if name.endswith(".gguf"):
-            yield _layer(GGUF, digest, path.stat().st_size)
+            yield _layer(_kind_of_gguf(name, path), digest, path.stat().st_size)
         elif media_type := _media_type(name):
             yield _layer(media_type, digest, path.stat().st_size, name)
+
+
+def _kind_of_gguf(name: str, path: Path) -> str:
+    """Whether it is a model, or what another one sees with."""
+    try:
+        header = read_gguf_header(path)
+    except WeightsError as error:
+        raise BadRequest(f"files: {shorten(name)}: {error}") from None
+    return PROJECTOR if header.metadata.get("general.architecture") == "clip" else GGUF
 
 
 def _media_type(name: str) -> str | None:

@@ -1,6 +1,7 @@
 """Models made of others and of blobs, by the real ollama package."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import ROOT
 from tests.gguf_files import write_gguf
+from tests.models.language.gguf.vision_files import GGUF_CASES, write_pair
 from tests.runner.api.ollama.test_ollama import refused
 from tests.runner.gateway.live import Gateway
 from tests.runner.ollama_store import store_model
@@ -97,6 +100,18 @@ def test_a_model_is_made_of_blobs(client: Any, gateway: Gateway, tmp_path: Path)
     assert chat(client, "fred").eval_count == 6
     client.delete("fred")
     assert "fred" not in {model.model.split(":")[0] for model in client.list().models}
+
+
+def test_a_model_that_sees_is_made_of_a_gguf_and_its_projector(client: Any, tmp_path: Path) -> None:
+    described = json.loads((ROOT / "tests" / "models" / "references" / "vision.json").read_text())
+    path = write_pair(tmp_path / "toy", GGUF_CASES["gemma3-gguf"], described["gemma3-gguf"])
+    files = {one.name: client.create_blob(one) for one in path.parent.glob("*.gguf")}
+    assert len(files) == 2
+    assert client.create("seeing", files=files, stream=False).status == "success"
+    assert "vision" in client.show("seeing").capabilities
+    (tmp_path / "broken.gguf").write_bytes(path.read_bytes()[:100])
+    broken = {"broken.gguf": client.create_blob(tmp_path / "broken.gguf")}
+    refused(lambda: client.create("broken", files=broken, stream=False), r"^files: 'broken\.gguf': ")
 
 
 def test_a_blob_is_what_its_digest_says(gateway: Gateway, store: Path) -> None:
