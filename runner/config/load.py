@@ -115,4 +115,6 @@ def model_arguments(settings: Mapping[str, Any]) -> list[str]:
 def _argument(flag: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, tuple):
+        return [part for one in value for part in (f"--{flag}", str(one))]
     return [f"--{flag}", str(value)]

@@ -16,6 +16,7 @@ from runner.config.values import (
     origins,
     size,
     text,
+    texts,
     whole,
     yes_or_no,
 )
@@ -134,6 +135,7 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
         "tensor_parallel": whole(1, 64),
         "speculate": one_of(*SPECULATE),
         "draft": text(),
+        "lora": texts(),
         "speculate_tokens": whole(1, MOST_DRAFTED),
         "dtype": one_of("auto", "float32", "checkpoint"),
         "quantize": one_of(*FORMATS),
@@ -146,6 +148,6 @@ MODEL: Mapping[str, Kind] = MappingProxyType(
 )
 
 # Not allowed under [models."*"]: options of some models only, and those that [serve] sets for all.
-SOME = ("quantize", "memory", "engine", "keep_alive", "replicas", "tensor_parallel", "draft")
+SOME = ("quantize", "memory", "engine", "keep_alive", "replicas", "tensor_parallel", "draft", "lora")
 # Options of the gateway; `diptych runner` has no such flags.
 GATEWAY_ONLY = ("keep_alive", "replicas")

@@ -47,6 +47,10 @@ def text() -> Kind:
     return Kind(_text, "a non-empty string")
 
 
+def texts() -> Kind:
+    return Kind(_text, "a non-empty string", many=True)
+
+
 def origins() -> Kind:
     """Web origins as browsers send them, without a path: any other spelling would never match. Host and port may have a *."""
     return _matching(ORIGIN, "an origin such as https://chat.example.org or https://*.example.org, or *")

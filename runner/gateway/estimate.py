@@ -14,6 +14,7 @@ from runner.inspect.memory_mode import parse_memory
 from runner.sources import ModelFiles, ModelMode
 from runner.sources.adapters import AdapterSource
 from runner.sources.find import find_here
+from runner.sources.loras import parse_lora
 
 SMALLEST = "4"
 
@@ -75,6 +76,8 @@ def need(
     folder = option(options, "loras")
     if folder and mode is ModelMode.IMAGE and engine is ImageEngine.MLX:
         total = total.holding(min(AdapterSource(folder).bytes, ADAPTER_BYTES))
+    if mode is ModelMode.TEXT:
+        total = total.holding(_adapter_bytes(options))
     draft = option(options, "draft") if mode is ModelMode.TEXT else None
     draft_files = None if draft is None else find_here(draft)
     return total if draft_files is None else total.plus(_need(draft_files, mode, options, engine))
@@ -99,6 +102,16 @@ def _need(files: ModelFiles, mode: ModelMode, options: Sequence[str], engine: Im
     either = Need.of(estimate_memory(files, mode, unpacked=True), smallest, packed)
     budget = parse_memory(option(options, "memory") or "auto") if is_image else "auto"
     return either.within(budget) if isinstance(budget, int) else either
+
+
+def _adapter_bytes(options: Sequence[str]) -> int:
+    """Of the adapters of a language model. BadRequest if one is not there."""
+    named = [options[at + 1] for at, word in enumerate(options[:-1]) if word == "--lora"]
+    places = [parse_lora(text).path for text in named]
+    files = [
+        file for place in places for file in ([place] if place.is_file() else place.glob("*.safetensors"))
+    ]
+    return sum(file.stat().st_size for file in files)
 
 
 def _torch_need(files: ModelFiles, options: Sequence[str]) -> Need:

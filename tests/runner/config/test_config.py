@@ -101,6 +101,7 @@ def test_a_models_settings_stand_under_any_of_its_names(tmp_path: Path) -> None:
     assert model_arguments({"kv_bits": 4, "memory": "staged"}) == ["--kv-bits", "4", "--memory", "staged"]
     assert model_arguments({"kv_disk": 10**10}) == ["--kv-disk", "10000000000"]
     assert model_arguments({"warm_up": False}) == ["--no-warm-up"]
+    assert model_arguments({"lora": ("a:0.5", "b")}) == ["--lora", "a:0.5", "--lora", "b"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from runner.errors import ModelNotSupported, NotEnoughMemory
+from runner.errors import BadRequest, ModelNotSupported, NotEnoughMemory
 from runner.gateway import estimate
 from runner.gateway.admission import Admission
 from runner.gateway.estimate import Need, need, option
@@ -177,3 +177,16 @@ def test_a_quantized_picture_model_is_held_in_turn_rather_than_packed() -> None:
         "m", "hf:m", ModelMode.IMAGE, Need(100, 60, 10, 1, packed), ("--memory", "resident")
     )
     assert Admission(99).needs(at_once) == 30
+
+
+def test_adapters_of_a_language_model_are_held_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_model.safetensors").write_bytes(bytes(1000))
+    (tmp_path / "more.gguf").write_bytes(bytes(200))
+    files = find(str(write(tmp_path / "text", text_files())))
+    plain = need(files, ModelMode.TEXT, ())
+    options = ("--lora", f"{folder}:0.5", "--lora", str(tmp_path / "more.gguf"))
+    assert need(files, ModelMode.TEXT, options).resident == plain.resident + 1200
+    with pytest.raises(BadRequest, match="neither a file nor a folder"):
+        need(files, ModelMode.TEXT, ("--lora", str(tmp_path / "gone")))
