@@ -23,7 +23,7 @@ class Jobs extends EventTarget {
     };
     job.stop = () => {
       ending.abort();
-      if (job.state === "queued") this.#end(job, "stopped");
+      if (!job.began) this.#end(job, "stopped");
     };
     job.done = new Promise((resolve, reject) => {
       job.begin = () => this.#run(job, work).then(resolve, reject);
@@ -45,8 +45,10 @@ class Jobs extends EventTarget {
   #next() {
     for (const [kind, most] of Object.entries(AT_ONCE)) {
       const going = this.going.filter((job) => job.kind === kind);
-      const free = most - going.filter((job) => job.state !== "queued").length;
-      for (const job of going.filter((job) => job.state === "queued").slice(0, Math.max(0, free))) job.begin();
+      // One that has begun may be queued again, by the gateway.
+      const waiting = going.filter((job) => !job.began);
+      const free = most - (going.length - waiting.length);
+      for (const job of waiting.slice(0, Math.max(0, free))) job.begin();
     }
   }
 
