@@ -48,7 +48,14 @@ def test_a_new_parameter_is_a_control_is_sent_and_comes_back_with_its_recipe(
     with Window(browser, with_tiling.url) as window:
         page = window.page
         sent: list[dict[str, Any]] = []
-        page.on("request", lambda one: sent.append(one.post_data_json) if "/completion" in one.url else None)
+        page.on(
+            "request",
+            lambda one: (
+                sent.append(one.post_data_json)
+                if one.method == "POST" and "/gallery/jobs" in one.url
+                else None
+            ),
+        )
         page.get_by_text("More options").click()
         tiling = page.get_by_label("Tiling")
         expect(tiling).not_to_be_checked()
@@ -117,7 +124,12 @@ def test_the_form_has_what_has_an_effect_on_the_model(form: Any) -> None:
     expect(form.get_by_label("Guidance")).to_have_value("2")
     expect(form.get_by_label("CFG truncation")).to_be_visible()
     sent: list[dict[str, Any]] = []
-    form.on("request", lambda one: sent.append(one.post_data_json) if "/completion" in one.url else None)
+    form.on(
+        "request",
+        lambda one: (
+            sent.append(one.post_data_json) if one.method == "POST" and "/gallery/jobs" in one.url else None
+        ),
+    )
     for name in ("base", "shapes"):
         model.select_option(name)
         draw(form, CIRCLE, Steps="1")
@@ -128,7 +140,12 @@ def test_the_form_has_what_has_an_effect_on_the_model(form: Any) -> None:
 
 def test_adapters_are_written_with_commas_and_come_back_with_the_recipe(form: Any) -> None:
     sent: list[dict[str, Any]] = []
-    form.on("request", lambda one: sent.append(one.post_data_json) if "/completion" in one.url else None)
+    form.on(
+        "request",
+        lambda one: (
+            sent.append(one.post_data_json) if one.method == "POST" and "/gallery/jobs" in one.url else None
+        ),
+    )
     form.locator("#draw-model").select_option("shapes")
     form.get_by_text("More options").click()
     loras = form.get_by_label("LoRAs")
@@ -148,7 +165,12 @@ def test_adapters_are_written_with_commas_and_come_back_with_the_recipe(form: An
 
 def test_several_seeds_and_variations_are_asked_for_and_each_picture_has_its_own(form: Any) -> None:
     sent: list[dict[str, Any]] = []
-    form.on("request", lambda one: sent.append(one.post_data_json) if "/completion" in one.url else None)
+    form.on(
+        "request",
+        lambda one: (
+            sent.append(one.post_data_json) if one.method == "POST" and "/gallery/jobs" in one.url else None
+        ),
+    )
     form.locator("#draw-model").select_option("shapes")
     form.get_by_text("More options").click()
     seeds, variations = form.get_by_label("Seeds"), form.get_by_label("Variations")

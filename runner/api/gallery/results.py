@@ -43,7 +43,6 @@ class Result:
         seconds = (done.prompt_eval_duration + done.eval_duration + done.decode_duration) / NANOSECONDS
         shared: dict[str, Any] = {
             "made": time.time(),
-            "recipe": {**self._recipe, "seed": str(done.seed)},
             "width": done.width,
             "height": done.height,
             "steps": done.total // max(1, len(self._files)),
@@ -55,10 +54,29 @@ class Result:
             "warnings": [*self._warnings, *(() if done.warnings is UNSET else done.warnings)],
         }
         pictures = [
-            (Picture(id=secrets.token_hex(16), index=index, bytes=len(data), **shared), data)
+            (
+                Picture(
+                    id=secrets.token_hex(16),
+                    index=index,
+                    bytes=len(data),
+                    recipe=self._recipe_of(index, done),
+                    **shared,
+                ),
+                data,
+            )
             for index, data in enumerate(self._files)
         ]
         return pictures, [*references, *([mask] if mask else [])]
+
+    def _recipe_of(self, index: int, done: ImageDone) -> dict[str, Any]:
+        """By what one picture is drawn again: of several seeds or variations, its own."""
+        variations = self._recipe.get("variations")
+        if not variations and not self._recipe.get("seeds"):
+            return {**self._recipe, "seed": str(done.seed)}
+        shared = {name: value for name, value in self._recipe.items() if name not in ("seeds", "n")}
+        seed = done.seed if done.seeds is UNSET else done.seeds[index]
+        own = {"variations": [variations[index % len(variations)]]} if variations else {}
+        return {**shared, **own, "seed": str(seed)}
 
 
 def input_bytes(image: str, place: str) -> bytes:
