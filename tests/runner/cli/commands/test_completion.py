@@ -20,7 +20,7 @@ TRY = (
     ("words", "completed"),
     [
         (("diptych", "dr"), "draw"),
-        (("diptych", "draw", "--gui"), "--guidance"),
+        (("diptych", "draw", "--neg"), "--negative"),
         (("diptych", "draw", "--format", "w"), "webp"),
         (("diptych", "show", "own"), "owner/name"),
         (("diptych", "chat", "shapes-"), "shapes-chat"),
