@@ -33,8 +33,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, st
         ),
         ("runner --model m --port 1 --kv-bits 5", "--kv-bits: '5' is not allowed; choose from 2, 3, 4, 6, 8"),
         (
-            "draw boat --c 3",
-            "--c is ambiguous: it could mean --config, --cfg-normalization, --cfg-truncation",
+            "draw boat --cfg 3",
+            "--cfg is ambiguous: it could mean --cfg-normalization, --cfg-truncation",
         ),
         ("list --all=3", "diptych list: --all takes no value, but was given '3'"),
         ("quantize model", "diptych quantize: missing: DST, --bits"),
