@@ -71,7 +71,7 @@ def test_by_default_it_is_what_is_left_and_never_too_little() -> None:
 
 
 def test_on_a_small_machine_other_uses_leave_half_of_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.engine.text.kv_memory._left", lambda: 3 * 10**9)
+    monkeypatch.setattr("runner.engine.text.kv_memory.memory_left", lambda: 3 * 10**9)
     assert kv_memory(toy(), None, 10**9, None).bytes == 1_350_000_000
     assert kv_memory(toy(), None, 0, None).bytes == 2_025_000_000
 

@@ -26,7 +26,7 @@ class Letters:
 @pytest.fixture
 def prompts() -> Prompts:
     letters = Letters()
-    return Prompts(letters, 100, 20, (END,), lambda text: [*letters.encode(text), END])
+    return Prompts(letters, 100, 20, (END,), lambda text, prompt: [*letters.encode(text), END])
 
 
 def generate(prompts: Prompts, **options: Any) -> int:
