@@ -23,7 +23,7 @@ class Box(Struct, frozen=True, omit_defaults=True):
     ) = None
     id: Annotated[
         str,
-        Meta(max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="<id> in the prompt means it"),
+        Meta(max_length=64, pattern=r"^([A-Za-z][A-Za-z0-9_]*)?$", description="<id> in the prompt means it"),
     ] = ""
     image: Annotated[int, Meta(ge=0, le=9, description="the number of an input picture, from 0")] | None = (
         None

@@ -125,12 +125,16 @@ def _responses(path: str, op: Operation, schemas: "Schemas") -> Schema:
         piece = schemas.of(op.events)
         content[op.stream] = {"schema": _event(piece, op.sentinel) if op.stream == SSE else piece}
     meanings = {**EVERY, **(WITH_BODY if op.body is not None else {}), **(ASKING if op.asks else {})}
+    if op.missing:
+        meanings[404] = op.missing
     if "{" in path:
         meanings.setdefault(404, "Nothing with this name exists.")
     failure = {JSON: {"schema": schemas.of(op.failure)}}
     failures = {str(status): {"description": text, "content": failure} for status, text in meanings.items()}
     good: Schema = {"description": op.summary}
-    return {"200": {**good, "content": content} if content else good} | dict(sorted(failures.items()))
+    return {str(op.status): {**good, "content": content} if content else good} | dict(
+        sorted(failures.items())
+    )
 
 
 def _either(responses: Schema, others: Schema) -> Schema:

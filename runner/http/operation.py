@@ -35,6 +35,8 @@ class Operation:
     stream: str = NDJSON  # their media type
     sentinel: str | None = None  # the data of a last event that is not JSON
     asks: bool = False  # it uses a model
+    status: int = 200  # of an answer
+    missing: str = ""  # what a 404 means
     failure: type = Refused
     tag: str = "native"
 

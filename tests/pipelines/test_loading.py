@@ -208,7 +208,8 @@ def test_what_a_family_and_its_variant_can_do_is_known_without_mlx(toy):
     script = (
         "import sys, pathlib, pipelines; from models.files import LocalModel; family = pipelines.PIPELINES['FluxPipeline'];"
         "variant = family.variant(LocalModel('toy', pathlib.Path(sys.argv[1]), lambda part: ()));"
-        "print(variant.steps, variant.distilled, *family.supported_params, {'mlx', 'numpy'} & set(sys.modules))"
+        "print(variant.steps, variant.distilled, *sorted(family.supported_params), {'mlx', 'numpy'} & set(sys.modules))"
     )
     printed = subprocess.check_output([sys.executable, "-c", script, str(toy("flux dev").folder)], text=True)
-    assert printed.split() == ["28", "False", "loras", "lora_tags", "true_cfg_scale", "set()"]
+    supported = ["controls", "decode", "guidance_until", "lora_tags", "loras", "step_cache", "true_cfg_scale"]
+    assert printed.split() == ["28", "False", *supported, "set()"]

@@ -139,7 +139,12 @@ class GalleryApi:
             raise NotStored(f"there is no input picture {name[:64]!r}")
         return FileResponse(path, media_type=media_type(path), headers=FILE_HEADERS)
 
-    @operation("Download the pictures that match as a zip file", query=ListQuery, plain=("application/zip",))
+    @operation(
+        "Download the pictures that match as a zip file",
+        query=ListQuery,
+        plain=("application/zip",),
+        missing="No pictures match.",
+    )
     async def zip(self, request: Request) -> Response:
         query: ListQuery = parse(ListQuery, dict(request.query_params), strict=False)
         gallery = self._needed()
@@ -158,6 +163,7 @@ class GalleryApi:
         "Draw into the gallery: the drawing goes on without its client",
         body=(RoutingFields, ImageCompletionRequest),
         answer=JobState,
+        status=202,
         asks=True,
     )
     async def start(self, request: Request) -> Response:

@@ -73,7 +73,7 @@ class HubApi:
         self._asking = asyncio.Semaphore(MOST_AT_ONCE)
         gateway.on_close(self._downloads.close)
 
-    @operation("Search the hub for models", query=SearchQuery, answer=HubModels)
+    @operation("Search the hub for models", query=SearchQuery, answer=HubModels, asks=True)
     async def search(self, request: Request) -> Any:
         query: SearchQuery = parse(SearchQuery, dict(request.query_params), strict=False)
         self._check_room()
@@ -86,7 +86,10 @@ class HubApi:
         return DeferredJson(found)
 
     @operation(
-        "Examine a model of the hub: its size, and whether it fits here", query=ExamineQuery, answer=Examined
+        "Examine a model of the hub: its size, and whether it fits here",
+        query=ExamineQuery,
+        answer=Examined,
+        asks=True,
     )
     async def examine(self, request: Request) -> Any:
         query: ExamineQuery = parse(ExamineQuery, dict(request.query_params))
@@ -102,17 +105,30 @@ class HubApi:
     async def list(self, request: Request) -> Response:
         return JsonResponse(DownloadList(self._downloads.states))
 
-    @operation("Download a model from the hub, or resume that", body=DownloadRequest, answer=DownloadState)
+    @operation(
+        "Download a model from the hub, or resume that",
+        status=202,
+        body=DownloadRequest,
+        answer=DownloadState,
+        asks=True,
+    )
     async def start(self, request: Request) -> Response:
         fields = parse_body(DownloadRequest, await read_body(request))
         return JsonResponse(self._downloads.start(fields.model, fields.force), status_code=202)
 
-    @operation("Pause a download", body=DownloadName, answer=DownloadState)
+    @operation(
+        "Pause a download", body=DownloadName, answer=DownloadState, missing="It is not being downloaded."
+    )
     async def pause(self, request: Request) -> Response:
         fields = parse_body(DownloadName, await read_body(request))
         return JsonResponse(await self._downloads.pause(fields.model))
 
-    @operation("Cancel a download, and remove what has arrived", body=DownloadName, answer=DownloadState)
+    @operation(
+        "Cancel a download, and remove what has arrived",
+        body=DownloadName,
+        answer=DownloadState,
+        missing="It is not being downloaded.",
+    )
     async def cancel(self, request: Request) -> Response:
         fields = parse_body(DownloadName, await read_body(request))
         return JsonResponse(await self._downloads.cancel(fields.model))

@@ -53,7 +53,7 @@ def streams(document: Any) -> dict[str, Any]:
     """The schema of the JSON in an event, by the path."""
     errors = {}
     for path, methods in document["paths"].items():
-        content = methods.get("post", {"responses": {"200": {}}})["responses"]["200"].get("content", {})
+        content = methods.get("post", {}).get("responses", {}).get("200", {}).get("content", {})
         if SSE in content:
             data = content[SSE]["schema"]["properties"]["data"]
             errors[path] = (data.get("anyOf") or [data])[0]["contentSchema"]
