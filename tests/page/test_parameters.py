@@ -228,27 +228,32 @@ def test_the_limits_of_the_parameters_hold_in_the_form(form: Any) -> None:
     expect(fault).to_be_hidden()
 
 
-def test_a_picture_of_an_earlier_version_keeps_its_recipe(opened: Any) -> None:
-    draw(opened, CIRCLE, Seed="7", Steps="1")
-    finished(opened, CIRCLE)
-    opened.evaluate(
-        """() => new Promise((done) => {
-            indexedDB.open("diptych", 1).onsuccess = ({ target }) => {
-                const store = target.result.transaction("pictures", "readwrite").objectStore("pictures");
-                store.getAll().onsuccess = ({ target: { result: [picture] } }) => {
-                    const { negative_prompt, n, ...recipe } = picture.recipe;
-                    const former = { ...picture, recipe: { ...recipe, negative: "a square", count: 2 } };
-                    store.put(former).onsuccess = done;
+def test_a_picture_of_an_earlier_version_keeps_its_recipe(
+    browser: Any, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    with serving(folders, tmp_path, gallery=False) as gateway, Window(browser, gateway.url) as window:
+        opened = window.page
+        draw(opened, CIRCLE, Seed="7", Steps="1")
+        finished(opened, CIRCLE)
+        opened.evaluate(
+            """() => new Promise((done) => {
+                indexedDB.open("diptych", 1).onsuccess = ({ target }) => {
+                    const store = target.result.transaction("pictures", "readwrite").objectStore("pictures");
+                    store.getAll().onsuccess = ({ target: { result: [picture] } }) => {
+                        const { negative_prompt, n, ...recipe } = picture.recipe;
+                        const former = { ...picture, recipe: { ...recipe, negative: "a square", count: 2 } };
+                        store.put(former).onsuccess = done;
+                    };
                 };
-            };
-        })"""
-    )
-    opened.reload()
-    tab(opened, "Gallery")
-    opened.get_by_role("button", name=CIRCLE).click()
-    recipe = opened.get_by_role("dialog", name="Recipe")
-    expect(recipe).to_contain_text("Negative prompta square")
-    expect(recipe).to_contain_text("Picture1 of 2")
-    recipe.get_by_role("button", name="Again").click()
-    expect(opened.get_by_label("Pictures", exact=True)).to_have_value("2")
-    finished(opened, CIRCLE)
+            })"""
+        )
+        opened.reload()
+        tab(opened, "Gallery")
+        opened.get_by_role("button", name=CIRCLE).click()
+        recipe = opened.get_by_role("dialog", name="Recipe")
+        expect(recipe).to_contain_text("Negative prompta square")
+        expect(recipe).to_contain_text("Picture1 of 2")
+        recipe.get_by_role("button", name="Again").click()
+        expect(opened.get_by_label("Pictures", exact=True)).to_have_value("2")
+        finished(opened, CIRCLE)
+    assert not window.complaints

@@ -131,6 +131,7 @@ def test_every_view_is_for_everybody_by_day_and_by_night_small_and_large(
     browser: Any, gateway: Gateway, scheme: str, width: int
 ) -> None:
     how = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}, "bypass_csp": True}
+    gateway.http.delete("/gallery")
     with Window(browser, gateway.url, **how) as window:
         page = window.page
         draw(page, CIRCLE, Steps="1")

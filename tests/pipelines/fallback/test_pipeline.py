@@ -30,7 +30,8 @@ from tests.pipelines.toys import TOYS
 pytestmark = pytest.mark.reference
 
 PORTED = ["klein", "z-image-turbo", "flux schnell", "flux dev"]
-# Compared with ours in test_flux_relatives.py, because they need pictures, and in test_qwen_image.py, which needs a negative prompt.
+# Compared with ours in test_flux_relatives.py, because they need pictures; in test_qwen_image.py, which needs a negative prompt; in
+# test_flux3.py, which is a modular pipeline; and in test_krea2.py.
 RELATIVES = {
     "FluxKontextPipeline",
     "FluxFillPipeline",
@@ -39,6 +40,9 @@ RELATIVES = {
     "QwenImagePipeline",
     "QwenImageEditPipeline",
     "QwenImageEditPlusPipeline",
+    "Flux3DistilledModularPipeline",
+    "Flux3ModularPipeline",
+    "Krea2Pipeline",
 }
 REQUEST = ImageRequest("a red circle", seed=7, width=48, height=32, steps=3)
 _loaded: dict[str, TorchPipeline] = {}
